@@ -1,0 +1,82 @@
+//! One error type for the whole engine. Every variant prints as one line that tells where, what was found,
+//! what was expected and what to do about it, and maps to an exit code.
+
+use std::path::{Path, PathBuf};
+
+/// What every fallible function of the engine returns.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Anything that can go wrong for a user.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// An input (file, line, field, option value) that does not hold what it should.
+    #[error("{place}: {found}; expected {expected}")]
+    Input {
+        /// File, and line, byte or field in it where that is known: `cams/00000003_cam.txt: line 4`.
+        place: String,
+        /// What was found there.
+        found: String,
+        /// What was expected, and what to do where that is not obvious.
+        expected: String,
+    },
+    /// The operating system refused to read or write.
+    #[error("{}: cannot {action}: {source}", path.display())]
+    Io {
+        /// Verb and object: `open the image`, `write the depth map`.
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// A checkpoint that is not one of this network.
+    #[error("weights {file}: {problem}")]
+    Weights {
+        /// The checkpoint's path, or `built-in`.
+        file: String,
+        /// The tensor's name, what it is and what it should be.
+        problem: String,
+    },
+    /// An operation was called with shapes that do not fit together.
+    #[error("{op}: {problem}")]
+    Shape {
+        /// The operation's name.
+        op: &'static str,
+        /// Named shapes: what came and what was expected.
+        problem: String,
+    },
+    /// The run would not fit in memory.
+    #[error("memory: {0}")]
+    Memory(String),
+    /// The work was done, but gave nothing: no pixel survived, no view could be used.
+    #[error("{0}")]
+    Nothing(String),
+    /// The user stopped the run.
+    #[error("stopped by the user; run the same command again to go on with the views that are left")]
+    Interrupted,
+}
+
+impl Error {
+    /// An [`Error::Input`].
+    pub fn input(place: impl Into<String>, found: impl Into<String>, expected: impl Into<String>) -> Self {
+        Self::Input { place: place.into(), found: found.into(), expected: expected.into() }
+    }
+
+    /// An [`Error::Io`] on `path`, for `map_err`.
+    pub fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io { action, path, source }
+    }
+
+    /// The process's exit code; 2 is left to the argument parser.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Shape { .. } => 1,
+            Self::Input { .. } | Self::Weights { .. } => 3,
+            Self::Io { .. } => 4,
+            Self::Memory(_) => 5,
+            Self::Nothing(_) => 6,
+            Self::Interrupted => 130,
+        }
+    }
+}

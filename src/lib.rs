@@ -1,0 +1,18 @@
+//! Multi-view stereo: calibrated photos in, dense depth maps and one coloured point cloud out.
+//!
+//! One pixel's way through the crate: [`scene`] finds the photos and cameras (read by [`formats`]), [`photo`]
+//! undistorts and scales them, [`net`] turns a reference view and its source views into depth and confidence
+//! with the arithmetic in [`ops`], [`pyramid`] merges the levels, [`fusion`] checks the maps against each other
+//! and makes points, and [`formats::ply`] writes them.
+
+pub mod error;
+
+pub mod camera;
+pub mod lens;
+pub mod map;
+pub mod photo;
+pub mod scene;
+
+pub mod formats;
+
+pub use error::{Error, Result};
