@@ -1,0 +1,296 @@
+//! Scenes in the COLMAP layout: `images/` with a sparse model in `sparse/`, `sparse/N/` or `dense/sparse/`.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+
+use super::colmap_model::{CameraEntry, Encoding, Model};
+use super::{colmap_binary, colmap_text, image};
+use crate::camera::Camera;
+use crate::lens::Lens;
+use crate::photo::check_size;
+use crate::scene::{Layout, Scene, ScenePoint, View};
+use crate::{Error, Result};
+
+/// A place where COLMAP models lie, with the folder of their photos.
+struct Workspace {
+    models: Vec<(PathBuf, Encoding)>,
+    photos: PathBuf,
+}
+
+/// Models of the scene at `root`, by workspace: that of the photos as taken first, undistorted ones of `dense` after.
+fn workspaces(root: &Path) -> Vec<Workspace> {
+    let mut found = Vec::new();
+    for folder in [root.to_owned(), root.join("dense"), root.join("dense").join("0")] {
+        let models = models_in(&folder.join("sparse"));
+        if models.is_empty() {
+            continue;
+        }
+        let own = folder.join("images");
+        let photos = if own.is_dir() { own } else { root.join("images") };
+        found.push(Workspace { models, photos });
+    }
+    found
+}
+
+/// Whether there is a COLMAP model where one is looked for.
+pub fn is_scene(root: &Path) -> bool {
+    !workspaces(root).is_empty()
+}
+
+/// The model in `sparse` itself, or those in its folders, sorted by name, 2 before 10.
+fn models_in(sparse: &Path) -> Vec<(PathBuf, Encoding)> {
+    if let Some(encoding) = Encoding::of(sparse) {
+        return vec![(sparse.to_owned(), encoding)];
+    }
+    let entries = std::fs::read_dir(sparse).into_iter().flatten().flatten();
+    let mut models: Vec<_> =
+        entries.map(|e| e.path()).filter_map(|path| Encoding::of(&path).map(|e| (path, e))).collect();
+    let key = |path: &Path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        (name.parse::<u64>().unwrap_or(u64::MAX), name)
+    };
+    models.sort_by_key(|(path, _)| key(path));
+    models
+}
+
+/// Reads the scene at `root`.
+///
+/// # Errors
+/// A model or photos that do not hold what they should; a camera model that is not supported; fewer than two usable
+/// views.
+pub fn open(root: &Path) -> Result<Scene> {
+    let mut notes = Vec::new();
+    let Some(workspace) = choose_workspace(root, &mut notes)? else {
+        return Err(Error::input(
+            root.display().to_string(),
+            "no COLMAP model",
+            "one in sparse/, sparse/0/ or dense/sparse/",
+        ));
+    };
+    let (folder, encoding) = choose_model(root, workspace.models, &mut notes)?;
+    let model = Model::read(&folder, encoding)?;
+    let poses = model.poses()?;
+
+    // Images whose photo is there, by id.
+    let mut photos = BTreeMap::new();
+    let mut missing = Vec::new();
+    for entry in model.images.values() {
+        match photo_path(&workspace.photos, &entry.name) {
+            Some(path) => drop(photos.insert(entry.id, path)),
+            None => missing.push(&entry.name),
+        }
+    }
+    if let Some(first) = missing.first() {
+        notes.push(format!(
+            "{} of {} registered images have no photo in {} and were left out (first: {first})",
+            missing.len(),
+            model.images.len(),
+            relative(root, &workspace.photos),
+        ));
+    }
+    let unregistered = photo_count(&workspace.photos).saturating_sub(photos.len());
+    if unregistered > 0 {
+        let place = relative(root, &workspace.photos);
+        notes.push(format!(
+            "{unregistered} photos in {place} are not registered in the model and were left out"
+        ));
+    }
+    if photos.len() < 2 {
+        return Err(super::too_few_views(root, photos.len()));
+    }
+
+    let headers = super::photo_headers(photos.values().map(PathBuf::as_path), &mut notes)?;
+    let names = photos.keys().map(|&id| (id, model.images[&id].name.clone())).collect();
+    let mut lenses = Lenses { model: &model, known: BTreeMap::new() };
+    let mut views = Vec::new();
+    for (((id, photo), name), header) in photos.into_iter().zip(super::unique_names(names)).zip(headers) {
+        let entry = &model.images[&id];
+        let Some(camera) = model.cameras.get(&entry.camera) else {
+            return Err(Error::input(
+                model.images_file.display().to_string(),
+                format!("image {id} of camera {}", entry.camera),
+                format!(
+                    "one of the {} cameras in {}",
+                    model.cameras.len(),
+                    relative(root, &model.cameras_file)
+                ),
+            ));
+        };
+        let (k, lens) = lenses.of(camera)?;
+        let (r, t) = poses[&id];
+        let view = View {
+            id,
+            name,
+            image: photo,
+            size: (to_usize(camera.size.0), to_usize(camera.size.1)),
+            camera: Camera { k, r, t },
+            lens,
+            range: None,
+            sweep: None,
+            planes: None,
+            sources: Vec::new(),
+        };
+        check_size(&view, header.size)?;
+        views.push(view);
+    }
+    lenses.note(&mut notes);
+    let points = scene_points(&model, &views, &mut notes);
+    Ok(Scene { root: root.to_owned(), layout: Layout::Colmap, views, points, notes })
+}
+
+/// Sizes over usize can only be lies; they are refused when compared with the photo's.
+fn to_usize(length: u64) -> usize {
+    usize::try_from(length).unwrap_or(usize::MAX)
+}
+
+/// `path` as seen from the scene's folder, for messages.
+fn relative(root: &Path, path: &Path) -> String {
+    path.strip_prefix(root).unwrap_or(path).display().to_string()
+}
+
+/// The first workspace with photos.
+fn choose_workspace(root: &Path, notes: &mut Vec<String>) -> Result<Option<Workspace>> {
+    let mut found = workspaces(root).into_iter();
+    let Some(first) = found.next() else { return Ok(None) };
+    let others: Vec<Workspace> = found.collect();
+    if first.photos.is_dir() {
+        if !others.is_empty() {
+            notes.push("there are models in sparse/ and in dense/: those of sparse/ are used".into());
+        }
+        return Ok(Some(first));
+    }
+    let place = first.photos.display().to_string();
+    match others.into_iter().find(|w| w.photos.is_dir()) {
+        Some(other) => Ok(Some(other)),
+        None => Err(Error::input(place, "no such folder", "the folder with the photos of the COLMAP model")),
+    }
+}
+
+/// The model with the most images; of equal ones the first.
+fn choose_model(
+    root: &Path,
+    models: Vec<(PathBuf, Encoding)>,
+    notes: &mut Vec<String>,
+) -> Result<(PathBuf, Encoding)> {
+    let mut counted = Vec::new();
+    for (folder, encoding) in models {
+        let file = encoding.file(&folder, "images");
+        let count = match encoding {
+            Encoding::Binary => colmap_binary::image_count(&file)?,
+            Encoding::Text => colmap_text::images(&file)?.len() as u64,
+        };
+        counted.push((folder, encoding, count));
+    }
+    if counted.len() > 1 {
+        let list: Vec<String> =
+            counted.iter().map(|m| format!("{} has {} images", relative(root, &m.0), m.2)).collect();
+        notes.push(format!("several models: {}; the largest is used", list.join(", ")));
+    }
+    // `max_by_key` would take the last of equal ones.
+    let best = counted.into_iter().reduce(|best, next| if next.2 > best.2 { next } else { best });
+    match best {
+        Some((folder, encoding, _)) => Ok((folder, encoding)),
+        None => {
+            Err(Error::input(root.display().to_string(), "no COLMAP model", "one in sparse/ or sparse/0/"))
+        }
+    }
+}
+
+/// The photo of an image's name, which may have folders in it (with `\` where the model was made on Windows).
+fn photo_path(folder: &Path, name: &str) -> Option<PathBuf> {
+    [name.to_owned(), name.replace('\\', "/")]
+        .into_iter()
+        .map(|name| folder.join(name))
+        .find(|path| path.is_file())
+}
+
+/// Photos in a folder and in the folders in it.
+fn photo_count(folder: &Path) -> usize {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries
+        .map(|entry| match entry.file_type() {
+            // Links to folders are not followed: they may lead in a circle.
+            Ok(kind) if kind.is_dir() => photo_count(&entry.path()),
+            _ => usize::from(image::has_photo_extension(&entry.path())),
+        })
+        .sum()
+}
+
+/// The pinhole intrinsics and the lens of each camera, made once.
+struct Lenses<'a> {
+    model: &'a Model,
+    known: BTreeMap<u32, (glam::DMat3, Option<Lens>)>,
+}
+
+impl Lenses<'_> {
+    fn of(&mut self, camera: &CameraEntry) -> Result<(glam::DMat3, Option<Lens>)> {
+        if let Some(known) = self.known.get(&camera.id) {
+            return Ok(known.clone());
+        }
+        let (k, distortion) = camera.intrinsics(&self.model.cameras_file)?;
+        let lens = distortion.map(|d| Lens::new(d, k, (to_usize(camera.size.0), to_usize(camera.size.1))));
+        let made = (lens.as_ref().map_or(k, |lens| lens.pinhole_k), lens);
+        self.known.insert(camera.id, made.clone());
+        Ok(made)
+    }
+
+    /// States the new intrinsics of what is undistorted: a note for each camera, or one in all where there are many.
+    fn note(&self, notes: &mut Vec<String>) {
+        const MANY: usize = 8;
+        let bent: Vec<(&u32, &Lens)> =
+            self.known.iter().filter_map(|(id, (_, lens))| Some((id, lens.as_ref()?))).collect();
+        let scale = |lens: &Lens| lens.pinhole_k.x_axis.x / lens.stored_k.x_axis.x;
+        if bent.len() > MANY {
+            let scales = bent.iter().map(|(_, lens)| scale(lens));
+            let (least, most) = scales.fold((f64::MAX, 0f64), |(a, b), s| (a.min(s), b.max(s)));
+            notes.push(format!(
+                "photos of {} cameras have lens distortion and are undistorted to pinhole cameras of the same size and principal point, focal lengths times {least:.4} to {most:.4}",
+                bent.len()
+            ));
+            return;
+        }
+        for (id, lens) in bent {
+            let k = &lens.pinhole_k;
+            notes.push(format!(
+                "camera {id} ({}): photos are undistorted to a pinhole camera of the same size, fx {:.4} fy {:.4} cx {:.4} cy {:.4} (focal lengths times {:.4})",
+                self.model.cameras[id].model.name,
+                k.x_axis.x,
+                k.y_axis.y,
+                k.z_axis.x,
+                k.z_axis.y,
+                scale(lens),
+            ));
+        }
+    }
+}
+
+/// The points that some view sees.
+fn scene_points(model: &Model, views: &[View], notes: &mut Vec<String>) -> Vec<ScenePoint> {
+    let Some(entries) = &model.points else {
+        notes.push("the model has no file of points".into());
+        return Vec::new();
+    };
+    let index: HashMap<u32, usize> = views.iter().enumerate().map(|(i, view)| (view.id, i)).collect();
+    let (mut not_finite, mut unknown) = (0, 0);
+    let mut points = Vec::with_capacity(entries.len());
+    for entry in entries {
+        if !entry.position.is_finite() {
+            not_finite += 1;
+            continue;
+        }
+        unknown += entry.images.iter().filter(|id| !model.images.contains_key(id)).count();
+        let mut seen: Vec<usize> = entry.images.iter().filter_map(|id| index.get(id).copied()).collect();
+        seen.sort_unstable();
+        seen.dedup();
+        if !seen.is_empty() {
+            points.push(ScenePoint { position: entry.position, error: entry.error, views: seen });
+        }
+    }
+    if not_finite > 0 {
+        notes.push(format!("{not_finite} points without finite coordinates were left out"));
+    }
+    if unknown > 0 {
+        notes.push(format!("{unknown} observations by images that the model does not list were ignored"));
+    }
+    points
+}
