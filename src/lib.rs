@@ -15,4 +15,11 @@ pub mod scene;
 
 pub mod formats;
 
+pub mod simd;
+pub mod tensor;
+
+pub mod ops;
+
+pub mod net;
+
 pub use error::{Error, Result};

@@ -1,0 +1,168 @@
+//! Linear upsampling over all spatial axes, read at output index / factor and clamped to the last sample.
+//!
+//! The reference's `upsample`: output index o reads between floor(o / factor) and the next sample, so coarse sample i
+//! lies exactly on fine sample i * factor (pixel centres are integers). Fused with what always follows it: the addition of a
+//! skip connection, and ReLU where asked.
+
+use rayon::prelude::*;
+
+use crate::error::{Error, Result};
+use crate::simd::{Isa, Kernel, Level, Vector, dispatch};
+use crate::tensor::{Buffer, Cpu, Shape, Tensor};
+
+/// Where output index `o` reads: the two samples and the weight of the second.
+#[inline(always)]
+pub fn linear_tap(o: usize, factor: usize, samples: usize) -> (usize, usize, f32) {
+    let low = (o / factor).min(samples - 1);
+    let high = (low + 1).min(samples - 1);
+    // Past the last sample both taps are that sample and the weight does not matter.
+    (low, high, ((o as f32 / factor as f32) - low as f32).min(1.0))
+}
+
+/// `skip + upsample(x)`, in place over `skip`, whose extent says how far to read.
+///
+/// # Errors
+/// [`Error::Shape`] where the channels differ or x is empty.
+pub fn upsample_add(cpu: &Cpu, x: &Tensor, factor: usize, mut skip: Tensor) -> Result<Tensor> {
+    x.expect_channels("upsample", skip.shape.c)?;
+    into(cpu.level, x, factor, &mut skip, true)?;
+    Ok(skip)
+}
+
+/// `upsample(x)` over `size`'s extent, with x's channels.
+///
+/// # Errors
+/// [`Error::Shape`] where x is empty.
+pub fn upsample(cpu: &Cpu, x: &Tensor, factor: usize, size: Shape) -> Result<Tensor> {
+    let mut y = cpu.tensor(size.with_channels(x.shape.c));
+    into(cpu.level, x, factor, &mut y, false)?;
+    Ok(y)
+}
+
+fn into(level: Level, x: &Tensor, factor: usize, y: &mut Tensor, add: bool) -> Result<()> {
+    if x.shape.is_empty() || y.shape.is_empty() {
+        return Err(Error::Shape { op: "upsample", problem: format!("{} to {}", x.shape, y.shape) });
+    }
+    let shape = y.shape;
+    let len = x.shape.w * x.shape.c;
+    y.data.par_chunks_mut(shape.w * shape.c).enumerate().for_each_init(
+        || Buffer::zeros(len),
+        |blend, (row, y)| {
+            let rows = blend_rows(x, factor, row / shape.h, row % shape.h);
+            // SAFETY: the level is available; the four rows, `blend` and y have the lengths that the kernels need.
+            unsafe {
+                dispatch(level, Blend { rows, out: blend });
+                let skip = if add { Skip::InPlace } else { Skip::None };
+                dispatch(level, Expand { x: blend, channels: shape.c, factor, skip, relu: false, y });
+            }
+        },
+    );
+    Ok(())
+}
+
+/// The four rows of x around output plane `z` and row `r`, with their weights.
+pub(crate) fn blend_rows(x: &Tensor, factor: usize, z: usize, r: usize) -> [(&[f32], f32); 4] {
+    let (z0, z1, wz) = linear_tap(z, factor, x.shape.d);
+    let (r0, r1, wr) = linear_tap(r, factor, x.shape.h);
+    let len = x.shape.w * x.shape.c;
+    let row = |z: usize, r: usize| &x.data[(z * x.shape.h + r) * len..][..len];
+    [
+        (row(z0, r0), (1.0 - wz) * (1.0 - wr)),
+        (row(z0, r1), (1.0 - wz) * wr),
+        (row(z1, r0), wz * (1.0 - wr)),
+        (row(z1, r1), wz * wr),
+    ]
+}
+
+/// out = the weighted sum of four rows; all have the same length.
+pub(crate) struct Blend<'a> {
+    pub rows: [(&'a [f32], f32); 4],
+    pub out: &'a mut [f32],
+}
+
+impl Kernel for Blend<'_> {
+    type Output = ();
+    #[inline(always)]
+    unsafe fn run<I: Isa>(self) {
+        let n = self.out.len();
+        let [a, b, c, d] = self.rows.map(|(row, _)| &row[..n]);
+        let weights = self.rows.map(|(_, weight)| weight);
+        let whole = n - n % I::Wide::LANES;
+        for i in (0..whole).step_by(I::Wide::LANES) {
+            // SAFETY: i + LANES <= n.
+            unsafe {
+                let [wa, wb, wc, wd] = weights.map(|w| I::Wide::splat(w));
+                let sum = I::Wide::load(a.as_ptr().add(i)).mul(wa);
+                let sum = I::Wide::load(b.as_ptr().add(i)).mul_add(wb, sum);
+                let sum = I::Wide::load(c.as_ptr().add(i)).mul_add(wc, sum);
+                I::Wide::load(d.as_ptr().add(i)).mul_add(wd, sum).store(self.out.as_mut_ptr().add(i));
+            }
+        }
+        let [wa, wb, wc, wd] = weights;
+        for i in whole..n {
+            self.out[i] = a[i] * wa + b[i] * wb + c[i] * wc + d[i] * wd;
+        }
+    }
+}
+
+/// What is added to an interpolated row.
+#[derive(Clone, Copy)]
+pub(crate) enum Skip<'a> {
+    None,
+    /// What the output held before.
+    InPlace,
+    /// As many values as the output.
+    Row(&'a [f32]),
+}
+
+/// y [W, C] = relu?(x [W', C] interpolated along the row + skip [W, C]).
+pub(crate) struct Expand<'a> {
+    pub x: &'a [f32],
+    pub channels: usize,
+    pub factor: usize,
+    pub skip: Skip<'a>,
+    pub relu: bool,
+    pub y: &'a mut [f32],
+}
+
+impl Kernel for Expand<'_> {
+    type Output = ();
+    #[inline(always)]
+    unsafe fn run<I: Isa>(self) {
+        let Self { x, channels: c, factor, skip, relu, y } = self;
+        let samples = x.len() / c;
+        let n = y.len() / c * c;
+        let out = y.as_mut_ptr();
+        let skip: *const f32 = match skip {
+            Skip::None => std::ptr::null(),
+            Skip::InPlace => out,
+            Skip::Row(row) => row[..n].as_ptr(),
+        };
+        for o in 0..n / c {
+            let (low, high, w) = linear_tap(o, factor, samples);
+            let (a, b) = (&x[low * c..][..c], &x[high * c..][..c]);
+            let whole = c - c % 8;
+            // SAFETY: both parts stay within the c values of pixel o, in x, y and skip.
+            unsafe {
+                for i in (0..whole).step_by(8) {
+                    let a = I::Eight::load(a.as_ptr().add(i)).mul(I::Eight::splat(1.0 - w));
+                    let mut v = I::Eight::load(b.as_ptr().add(i)).mul_add(I::Eight::splat(w), a);
+                    if !skip.is_null() {
+                        v = v.add(I::Eight::load(skip.add(o * c + i)));
+                    }
+                    if relu {
+                        v = v.max(I::Eight::splat(0.0));
+                    }
+                    v.store(out.add(o * c + i));
+                }
+                for i in whole..c {
+                    let mut v = a[i] * (1.0 - w) + b[i] * w;
+                    if !skip.is_null() {
+                        v += *skip.add(o * c + i);
+                    }
+                    out.add(o * c + i).write(if relu { v.max(0.0) } else { v });
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! The network against its PyTorch definition, layer by layer and as a whole, in every configuration and with every
+//! instruction set.
+//!
+//! Tolerance: |a - b| <= 1e-4 + 1e-3 |b|. Both sides compute in f32 with different orders of summation over up to 3456
+//! products a layer and some thirty layers; torch's own distance from f64 takes up to a fifth of it.
+
+#[path = "support/goldens.rs"]
+mod goldens;
+
+use engine::net::BsMvsNet;
+use engine::simd::Level;
+use engine::tensor::Tensor;
+use goldens::{Golden, Inputs, network, worst};
+
+const ATOL: f64 = 1e-4;
+const RTOL: f64 = 1e-3;
+
+fn features(net: &BsMvsNet, inputs: &Inputs) -> Vec<Tensor> {
+    inputs.photos.iter().map(|p| net.features(p).unwrap()).collect()
+}
+
+/// Logits, depth and confidence of both samplings against `golden` under `prefix`.
+fn check_outputs(net: &BsMvsNet, inputs: &Inputs, golden: &Golden, prefix: &str) {
+    let maps = features(net, inputs);
+    let sweeps = inputs.sweeps();
+    let sources: Vec<_> = maps[1..].iter().zip(sweeps).collect();
+    for (hypotheses, suffix) in [(&inputs.linear, ""), (&inputs.inverse, "_inverse")] {
+        let out = net.depth_probed(&maps[0], &sources, hypotheses, true, &mut |_, _| ()).unwrap();
+        let logits = out.logits.unwrap();
+        let error = worst(&logits.data, golden.values(&format!("{prefix}logits{suffix}")), ATOL, RTOL);
+        assert!(error <= 1.0, "{prefix}logits{suffix}: {error:.2} of the tolerance");
+        let depths = &hypotheses.depths;
+        // The intervals of inverse sampling differ: the smallest one is the strictest.
+        let interval = depths.windows(2).map(|d| d[1] - d[0]).fold(f64::INFINITY, f64::min);
+        let error =
+            worst(&out.depth.data, golden.values(&format!("{prefix}depth{suffix}")), 1e-3 * interval, 0.0);
+        assert!(error <= 1.0, "{prefix}depth{suffix}: {error:.2} of 1e-3 of an interval");
+        // A probability follows its logits' errors: p moves by at most twice their tolerance near 1.
+        let error =
+            worst(&out.confidence.data, golden.values(&format!("{prefix}confidence{suffix}")), 1e-3, 0.0);
+        assert!(error <= 1.0, "{prefix}confidence{suffix}: {error:.2} of 1e-3");
+    }
+}
+
+#[test]
+fn every_layer_matches_the_reference() {
+    let inputs = Inputs::read();
+    for (name, layers) in [("voxel_squared_skip", 32), ("pixel_signed_trilinear", 30)] {
+        let golden = Golden::read(&format!("{name}.safetensors"));
+        let seed = golden.metadata["seed"].as_u64().unwrap();
+        for level in Level::available() {
+            let net = network(name, seed).with_level(level);
+            let mut seen = 0;
+            let mut report = Vec::new();
+            let mut compare = |layer: &str, tensor: &Tensor| {
+                let Some((_, expected)) = golden.tensors.get(layer) else { return };
+                let error = worst(&tensor.data, expected, ATOL, RTOL);
+                seen += 1;
+                if error > 1.0 {
+                    report.push(format!("{layer} {}: {error:.2} of the tolerance", tensor.shape));
+                }
+            };
+            let first = net.features_probed(&inputs.photos[0], &mut compare).unwrap();
+            let mut maps = vec![first];
+            maps.extend(inputs.photos[1..].iter().map(|p| net.features(p).unwrap()));
+            let all: Vec<f32> = maps.iter().flat_map(|m| m.data.iter().copied()).collect();
+            assert!(worst(&all, golden.values("features"), ATOL, RTOL) <= 1.0, "features of all views");
+            let sweeps = inputs.sweeps();
+            let sources: Vec<_> = maps[1..].iter().zip(sweeps).collect();
+            let depths: Vec<f32> = inputs.linear.depths.iter().map(|&d| d as f32).collect();
+            compare("cost", &net.cost(&maps[0], &sources, &depths).unwrap());
+            net.depth_probed(&maps[0], &sources, &inputs.linear, false, &mut compare).unwrap();
+            assert!(report.is_empty(), "{name} on {}:\n{}", level.name(), report.join("\n"));
+            assert!(seen >= layers, "{name}: only {seen} layers compared");
+            check_outputs(&net, &inputs, &golden, "");
+        }
+    }
+}
+
+#[test]
+fn every_configuration_matches_the_reference() {
+    let inputs = Inputs::read();
+    let golden = Golden::read("configurations.safetensors");
+    let size = |what: &str| golden.metadata["small"][what].as_u64().unwrap() as usize;
+    let small = inputs.corner(size("width"), size("height"), size("planes"));
+    let seeds = golden.metadata["seeds"].as_object().unwrap();
+    assert_eq!(seeds.len(), 16);
+    for (name, seed) in seeds {
+        let net = network(name, seed.as_u64().unwrap());
+        check_outputs(&net, &inputs, &golden, &format!("{name}/"));
+        check_outputs(&net, &small, &golden, &format!("{name}/small/"));
+    }
+}
+
+#[test]
+fn the_built_in_weights_match_the_reference() {
+    let net = BsMvsNet::built_in().unwrap();
+    assert_eq!(net.config(), goldens::config("voxel_squared_skip"));
+    check_outputs(&net, &Inputs::read(), &Golden::read("shipped_weights.safetensors"), "");
+}
+
+#[test]
+fn results_do_not_depend_on_the_number_of_threads() {
+    let inputs = Inputs::read();
+    let net = BsMvsNet::built_in().unwrap();
+    let run = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| {
+            let maps = features(&net, &inputs);
+            let sources: Vec<_> = maps[1..].iter().zip(inputs.sweeps()).collect();
+            let out = net.depth(&maps[0], &sources, &inputs.linear).unwrap();
+            (out.depth, out.confidence)
+        })
+    };
+    let one = run(1);
+    assert!(one == run(3) && one == run(8), "bit for bit the same");
+}
