@@ -129,28 +129,35 @@ impl Lens {
         let scaled = |s: f64| DMat3::from_cols(stored_k.x_axis * s, stored_k.y_axis * s, stored_k.z_axis);
         let mut lens =
             Self { distortion, stored_k, pinhole_k: scaled(1.0), limit: distortion.one_to_one_radius() };
-        let mut fits = |s: f64| {
+        let mut fits = |s: f64, steps: usize| {
             lens.pinhole_k = scaled(s);
-            border(size).all(|pixel| lens.stored_pixel(pixel, size).is_some())
+            border(size, steps).all(|pixel| lens.stored_pixel(pixel, size).is_some())
         };
+        const COARSE: usize = 64;
         let mut focal_scale = MAX_FOCAL_SCALE;
-        if fits(focal_scale) {
+        if fits(focal_scale, COARSE) {
             // Walk down while it fits (1 % a step), then halve the last step: a plain bisection over the whole range
             // could jump over a zone that does not fit.
             let mut too_small = None;
             while focal_scale > MIN_FOCAL_SCALE {
                 let next = (focal_scale / 1.01).max(MIN_FOCAL_SCALE);
-                if !fits(next) {
+                if !fits(next, COARSE) {
                     too_small = Some(next);
                     break;
                 }
                 focal_scale = next;
             }
             if let Some(mut low) = too_small {
-                for _ in 0..40 {
+                for _ in 0..30 {
                     let middle = 0.5 * (low + focal_scale);
-                    if fits(middle) { focal_scale = middle } else { low = middle }
+                    if fits(middle, COARSE) { focal_scale = middle } else { low = middle }
                 }
+            }
+            // The border pixel that decides may lie between the sampled ones.
+            while focal_scale < MAX_FOCAL_SCALE
+                && !fits(focal_scale, size.0.max(size.1).min(MOST_BORDER_STEPS))
+            {
+                focal_scale *= 1.0001;
             }
         }
         lens.pinhole_k = scaled(focal_scale);
@@ -177,12 +184,14 @@ impl Lens {
     }
 }
 
-/// Pixels along the border of an image: the corners and up to 129 evenly spaced ones a side.
-fn border((width, height): (usize, usize)) -> impl Iterator<Item = DVec2> {
-    const STEPS: usize = 128;
+/// More pixels a side than any photo has; a camera file may claim any size.
+const MOST_BORDER_STEPS: usize = 1 << 16;
+
+/// Pixels along the border of an image, `steps + 1` evenly spaced ones a side.
+fn border((width, height): (usize, usize), steps: usize) -> impl Iterator<Item = DVec2> {
     let (right, bottom) = (width.max(1) as f64 - 1.0, height.max(1) as f64 - 1.0);
-    (0..=STEPS).flat_map(move |i| {
-        let t = i as f64 / STEPS as f64;
+    (0..=steps).flat_map(move |i| {
+        let t = i as f64 / steps as f64;
         [
             DVec2::new(t * right, 0.0),
             DVec2::new(t * right, bottom),

@@ -39,7 +39,8 @@ fn has_note(scene: &Scene, part: &str) -> bool {
 #[test]
 fn every_layout_gives_the_same_cameras_and_points() {
     let truth = TestScene::new();
-    let write: [(&str, fn(&TestScene, &Path)); 8] = [
+    type Write = fn(&TestScene, &Path);
+    let write: [(&str, Write); 8] = [
         ("MVSNet", |s, root| s.write_mvsnet(root, "2 6")),
         ("sparse/, text", |s, root| s.write_colmap_text(root, "sparse")),
         ("sparse/0, text", |s, root| s.write_colmap_text(root, "sparse/0")),
