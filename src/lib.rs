@@ -21,5 +21,6 @@ pub mod tensor;
 pub mod ops;
 
 pub mod net;
+pub mod consistency;
 
 pub use error::{Error, Result};

@@ -15,6 +15,9 @@ mod colmap_model;
 mod colmap_text;
 pub mod image;
 pub mod mvsnet;
+pub mod output;
+pub mod pfm;
+pub mod ply;
 
 impl Scene {
     /// Opens a scene in whichever layout the folder holds: MVSNet (`images/`, `cams/` or `cams_1/`, `pair.txt`
