@@ -21,6 +21,10 @@ pub mod tensor;
 pub mod ops;
 
 pub mod net;
+
 pub mod consistency;
+pub mod fusion;
+pub mod normals;
+pub mod pyramid;
 
 pub use error::{Error, Result};
