@@ -81,11 +81,17 @@ pub fn open(root: &Path) -> Result<Scene> {
         }
     }
     if let Some(first) = missing.first() {
+        let (count, all) = (missing.len(), model.images.len());
+        if photos.len() < 2 {
+            return Err(Error::input(
+                workspace.photos.display().to_string(),
+                format!("{count} of the {all} registered images have no photo here (first: {first})"),
+                "at least two photos under the names that the model has for them",
+            ));
+        }
+        let place = relative(root, &workspace.photos);
         notes.push(format!(
-            "{} of {} registered images have no photo in {} and were left out (first: {first})",
-            missing.len(),
-            model.images.len(),
-            relative(root, &workspace.photos),
+            "{count} of {all} registered images have no photo in {place} and were left out (first: {first})"
         ));
     }
     let unregistered = photo_count(&workspace.photos).saturating_sub(photos.len());

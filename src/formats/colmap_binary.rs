@@ -108,6 +108,10 @@ impl Source {
     fn open(path: &Path) -> Result<Self> {
         let file = File::open(path).map_err(Error::io("open the COLMAP file", path))?;
         let size = file.metadata().map_err(Error::io("open the COLMAP file", path))?.len();
+        if size == 0 {
+            let place = path.display().to_string();
+            return Err(Error::input(place, "the file is empty", "a complete COLMAP binary file"));
+        }
         let file = BufReader::with_capacity(1 << 18, file);
         Ok(Self { path: path.to_owned(), file, size, left: size, entry: ("list", 1, 1) })
     }

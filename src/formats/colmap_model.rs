@@ -150,6 +150,8 @@ impl Encoding {
 pub(super) struct Model {
     pub cameras_file: PathBuf,
     pub images_file: PathBuf,
+    rigs_file: PathBuf,
+    frames_file: PathBuf,
     pub cameras: BTreeMap<u32, CameraEntry>,
     pub images: BTreeMap<u32, ImageEntry>,
     /// `None` where the model has no file of points.
@@ -188,6 +190,8 @@ impl Model {
             rigs: by_id(&rigs_file, "rig", rigs.into_iter().map(|r| (r.id, r)))?,
             cameras_file,
             images_file,
+            rigs_file,
+            frames_file,
             points,
             frames,
         })
@@ -206,14 +210,13 @@ impl Model {
                     continue;
                 };
                 let place = format!("frame of image {}", image.id);
-                let (r, t) =
-                    transform(&self.images_file.with_file_name("frames"), &place, frame.rig_from_world)?;
+                let (r, t) = transform(&self.frames_file, &place, frame.rig_from_world)?;
                 if rig.reference == Some(sensor) {
                     poses.insert(image.id, (r, t));
                 } else if let Some((_, Some(in_rig))) = rig.others.iter().find(|(other, _)| *other == sensor)
                 {
                     let place = format!("rig {}, camera {}", rig.id, sensor.1);
-                    let (rs, ts) = transform(&self.images_file.with_file_name("rigs"), &place, *in_rig)?;
+                    let (rs, ts) = transform(&self.rigs_file, &place, *in_rig)?;
                     poses.insert(image.id, (rs * r, rs * t + ts));
                 }
             }
