@@ -25,6 +25,7 @@ pub mod net;
 pub mod consistency;
 pub mod fusion;
 pub mod normals;
+pub mod preview;
 pub mod pyramid;
 
 pub use error::{Error, Result};
