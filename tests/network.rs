@@ -7,6 +7,7 @@
 #[path = "support/goldens.rs"]
 mod goldens;
 
+use engine::camera::Hypotheses;
 use engine::net::BsMvsNet;
 use engine::simd::Level;
 use engine::tensor::Tensor;
@@ -22,24 +23,34 @@ fn features(net: &BsMvsNet, inputs: &Inputs) -> Vec<Tensor> {
 /// Logits, depth and confidence of both samplings against `golden` under `prefix`.
 fn check_outputs(net: &BsMvsNet, inputs: &Inputs, golden: &Golden, prefix: &str) {
     let maps = features(net, inputs);
-    let sweeps = inputs.sweeps();
-    let sources: Vec<_> = maps[1..].iter().zip(sweeps).collect();
     for (hypotheses, suffix) in [(&inputs.linear, ""), (&inputs.inverse, "_inverse")] {
-        let out = net.depth_probed(&maps[0], &sources, hypotheses, true, &mut |_, _| ()).unwrap();
-        let logits = out.logits.unwrap();
-        let error = worst(&logits.data, golden.values(&format!("{prefix}logits{suffix}")), ATOL, RTOL);
-        assert!(error <= 1.0, "{prefix}logits{suffix}: {error:.2} of the tolerance");
-        let depths = &hypotheses.depths;
-        // The intervals of inverse sampling differ: the smallest one is the strictest.
-        let interval = depths.windows(2).map(|d| d[1] - d[0]).fold(f64::INFINITY, f64::min);
-        let error =
-            worst(&out.depth.data, golden.values(&format!("{prefix}depth{suffix}")), 1e-3 * interval, 0.0);
-        assert!(error <= 1.0, "{prefix}depth{suffix}: {error:.2} of 1e-3 of an interval");
-        // A probability follows its logits' errors: p moves by at most twice their tolerance near 1.
-        let error =
-            worst(&out.confidence.data, golden.values(&format!("{prefix}confidence{suffix}")), 1e-3, 0.0);
-        assert!(error <= 1.0, "{prefix}confidence{suffix}: {error:.2} of 1e-3");
+        check_sampling(net, &maps, inputs, hypotheses, golden, (prefix, suffix));
     }
+}
+
+/// The same for one sampling: `prefix` + output + `suffix` is the golden's name.
+fn check_sampling(
+    net: &BsMvsNet,
+    maps: &[Tensor],
+    inputs: &Inputs,
+    hypotheses: &Hypotheses,
+    golden: &Golden,
+    (prefix, suffix): (&str, &str),
+) {
+    let sources: Vec<_> = maps[1..].iter().zip(inputs.sweeps()).collect();
+    let out = net.depth_probed(&maps[0], &sources, hypotheses, true, &mut |_, _| ()).unwrap();
+    let logits = out.logits.unwrap();
+    let error = worst(&logits.data, golden.values(&format!("{prefix}logits{suffix}")), ATOL, RTOL);
+    assert!(error <= 1.0, "{prefix}logits{suffix}: {error:.2} of the tolerance");
+    let depths = &hypotheses.depths;
+    // The intervals of inverse sampling differ: the smallest one is the strictest.
+    let interval = depths.windows(2).map(|d| d[1] - d[0]).fold(f64::INFINITY, f64::min);
+    let error =
+        worst(&out.depth.data, golden.values(&format!("{prefix}depth{suffix}")), 1e-3 * interval, 0.0);
+    assert!(error <= 1.0, "{prefix}depth{suffix}: {error:.2} of 1e-3 of an interval");
+    // A probability follows its logits' errors: p moves by at most twice their tolerance near 1.
+    let error = worst(&out.confidence.data, golden.values(&format!("{prefix}confidence{suffix}")), 1e-3, 0.0);
+    assert!(error <= 1.0, "{prefix}confidence{suffix}: {error:.2} of 1e-3");
 }
 
 #[test]
@@ -89,6 +100,20 @@ fn every_configuration_matches_the_reference() {
         let net = network(name, seed.as_u64().unwrap());
         check_outputs(&net, &inputs, &golden, &format!("{name}/"));
         check_outputs(&net, &small, &golden, &format!("{name}/small/"));
+    }
+}
+
+/// Where the smaller goldens' deepest volumes are one voxel, these are several: borders and strides of every level count.
+#[test]
+fn larger_volumes_match_the_reference() {
+    let golden = Golden::read("large.safetensors");
+    let size = |what: &str| golden.metadata["sizes"][what].as_u64().unwrap() as usize;
+    let images_seed = golden.metadata["images_seed"].as_u64().unwrap();
+    let inputs = Inputs::read().large(size("width"), size("height"), size("planes"), images_seed);
+    for level in Level::available() {
+        let seed = golden.metadata["seed"].as_u64().unwrap();
+        let net = network("voxel_squared_skip", seed).with_level(level);
+        check_sampling(&net, &features(&net, &inputs), &inputs, &inputs.linear, &golden, ("", ""));
     }
 }
 

@@ -59,6 +59,19 @@ pub fn generated(seed: u64) -> Box<Initializer> {
     Box::new(move |name, shape| generate(name, shape, seed))
 }
 
+/// SplitMix64 keyed by the name: u in [0, 1).
+fn draws(name: &str, seed: u64) -> impl FnMut() -> f64 {
+    let mut state =
+        name.bytes().fold(0xCBF2_9CE4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01B3))
+            ^ seed;
+    move || {
+        state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let z = (state ^ state >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let z = (z ^ z >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
+        ((z ^ z >> 31) >> 40) as f64 / f64::from(1 << 24)
+    }
+}
+
 pub fn generate(name: &str, shape: &[usize], seed: u64) -> Vec<f32> {
     const GAINS: [(&str, f64); 14] = [
         ("features.lateral8.weight", 0.7),
@@ -76,15 +89,7 @@ pub fn generate(name: &str, shape: &[usize], seed: u64) -> Vec<f32> {
         ("context_global.weight", 0.5),
         ("regularizer.logits.weight", 4.0),
     ];
-    let mut state =
-        name.bytes().fold(0xCBF2_9CE4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01B3))
-            ^ seed;
-    let mut u = || {
-        state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let z = (state ^ state >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let z = (z ^ z >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
-        ((z ^ z >> 31) >> 40) as f64 / f64::from(1 << 24)
-    };
+    let mut u = draws(name, seed);
     let fan_in: usize = shape[1..].iter().product();
     let gain = GAINS.iter().filter(|(suffix, _)| name.ends_with(suffix)).max_by_key(|(s, _)| s.len());
     let gain = gain.map_or(1.5, |&(_, gain)| gain);
@@ -165,6 +170,21 @@ impl Inputs {
             cameras: self.cameras.clone(),
             linear: Hypotheses::new(ends(&self.linear), planes, Sampling::Linear),
             inverse: Hypotheses::new(ends(&self.inverse), planes, Sampling::Inverse),
+        }
+    }
+
+    /// The input of `large.safetensors`: generated images, the same cameras with rows 0 and 1 of K doubled.
+    pub fn large(&self, width: usize, height: usize, planes: usize, images_seed: u64) -> Self {
+        let mut u = draws("images", images_seed);
+        let mut photo = || {
+            let rgb = (0..width * height * 3).map(|_| u() as f32).collect();
+            Photo { width, height, rgb }
+        };
+        let corner = self.corner(4, 4, planes);
+        Self {
+            photos: self.cameras.iter().map(|_| photo()).collect(),
+            cameras: self.cameras.iter().map(|c| c.decimated(2.0)).collect(),
+            ..corner
         }
     }
 
