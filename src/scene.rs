@@ -126,9 +126,13 @@ pub struct ScenePoint {
 
 /// Source views that are kept for each view, as in the pair lists of the DTU set.
 const MAX_SOURCES: usize = 10;
+/// Views that score less than this share of the best one see next to nothing of the same surface from where it can be
+/// matched, and would only cost time.
+const LEAST_SCORE: f64 = 1e-3;
 
 impl Scene {
-    /// Fills the source views of every view that has none, best first, at most 10, and notes how.
+    /// Fills the source views of every view that has none, best first, at most 10 and none with less
+    /// than a thousandth of the best one's score, and notes how.
     ///
     /// With sparse points the score of two views is the sum over the points that both see of
     /// [`triangulation_score`]; without any points, the same sum over the points that a 3 x 3 grid of the view's
@@ -151,6 +155,8 @@ impl Scene {
                 scores.into_iter().enumerate().map(|(view, score)| SourceView { view, score }).collect();
             sources.retain(|s| s.view != view && s.score > 0.0);
             sources.sort_by(|a, b| b.score.total_cmp(&a.score));
+            let least = sources.first().map_or(0.0, |best| best.score * LEAST_SCORE);
+            sources.retain(|s| s.score >= least);
             sources.truncate(MAX_SOURCES);
             self.views[view].sources = sources;
         }
