@@ -28,4 +28,10 @@ pub mod normals;
 pub mod preview;
 pub mod pyramid;
 
+pub mod interrupt;
+pub mod memory;
+pub mod output;
+pub mod pipeline;
+pub mod progress;
+
 pub use error::{Error, Result};

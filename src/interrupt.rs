@@ -1,0 +1,39 @@
+//! Stopping a run: the first Ctrl-C (or SIGTERM) lets the map in progress finish, the second ends the process at
+//! once, but never in the middle of writing a file.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::error::{Error, Result};
+
+static STOP: AtomicBool = AtomicBool::new(false);
+static WRITING: Mutex<()> = Mutex::new(());
+
+/// Installs the signal handler; to be called once, by the program.
+///
+/// # Errors
+/// The system's reason where handlers cannot be installed.
+pub fn install() -> Result<()> {
+    ctrlc::set_handler(|| {
+        if STOP.swap(true, Ordering::SeqCst) {
+            // Whoever writes holds the lock until its file has its final name, so no temporary file stays behind.
+            let _guard = writing();
+            std::process::exit(i32::from(Error::Interrupted.exit_code()));
+        }
+        eprintln!("stopping after the map in progress (press again to stop at once)");
+    })
+    .map_err(|e| Error::input("signal handler", e.to_string(), "a system that delivers SIGINT"))
+}
+
+/// Whether the user has asked to stop.
+///
+/// # Errors
+/// [`Error::Interrupted`] if so.
+pub fn check() -> Result<()> {
+    if STOP.load(Ordering::SeqCst) { Err(Error::Interrupted) } else { Ok(()) }
+}
+
+/// Held while an output file is being written.
+pub fn writing() -> MutexGuard<'static, ()> {
+    WRITING.lock().unwrap_or_else(PoisonError::into_inner)
+}
