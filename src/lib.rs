@@ -28,7 +28,9 @@ pub mod normals;
 pub mod preview;
 pub mod pyramid;
 
+
 pub mod interrupt;
+pub mod manifest;
 pub mod memory;
 pub mod output;
 pub mod pipeline;

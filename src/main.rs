@@ -1,3 +1,9 @@
-//! The `engine` binary.
+//! The `engine` binary: parse, run, exit code.
 
-fn main() {}
+mod cli;
+
+use clap::Parser;
+
+fn main() -> std::process::ExitCode {
+    cli::run(cli::Cli::parse())
+}

@@ -30,7 +30,7 @@ pub fn readable(bytes: u64) -> String {
     }
 }
 
-/// What one run will hold in memory: stages that follow each other, of parts that are held together.
+/// What one run will hold in memory: stages that follow each other, whose parts are held together.
 #[derive(Clone, Debug, Default, serde::Serialize)]
 pub struct MemoryNeed {
     /// The run's stages, in order.
@@ -42,14 +42,30 @@ pub struct MemoryNeed {
 pub struct StageMemory {
     /// The stage's name.
     pub stage: &'static str,
-    /// What is held, in bytes.
-    pub parts: Vec<(String, u64)>,
+    /// What is held.
+    pub parts: Vec<Part>,
+}
+
+/// Something that is held in memory.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Part {
+    /// What it is.
+    pub what: &'static str,
+    /// How large it is.
+    pub bytes: u64,
+}
+
+impl Part {
+    /// `bytes` of `what`.
+    pub fn new(what: &'static str, bytes: u64) -> Self {
+        Self { what, bytes }
+    }
 }
 
 impl StageMemory {
     /// Bytes of all parts together.
     pub fn total(&self) -> u64 {
-        self.parts.iter().fold(0, |sum, (_, bytes)| sum.saturating_add(*bytes))
+        self.parts.iter().fold(0, |sum, part| sum.saturating_add(part.bytes))
     }
 }
 
@@ -66,7 +82,7 @@ impl fmt::Display for MemoryNeed {
         for (i, stage) in self.stages.iter().enumerate() {
             let line_break = if i > 0 { "\n" } else { "" };
             write!(f, "{line_break}{}: {}", stage.stage, readable(stage.total()))?;
-            for (what, bytes) in &stage.parts {
+            for Part { what, bytes } in &stage.parts {
                 write!(f, "\n  {:>9}  {what}", readable(*bytes))?;
             }
         }
@@ -117,7 +133,10 @@ mod tests {
     use super::*;
 
     fn need(bytes: u64) -> MemoryNeed {
-        let stage = |stage, bytes| StageMemory { stage, parts: vec![("a".into(), bytes / 2), ("b".into(), bytes / 2)] };
+        let stage = |stage, bytes| StageMemory {
+            stage,
+            parts: vec![Part::new("a", bytes / 2), Part::new("b", bytes / 2)],
+        };
         MemoryNeed { stages: vec![stage("depth", bytes), stage("fusion", bytes / 4)] }
     }
 
@@ -137,7 +156,11 @@ mod tests {
         let message = refuse_if_too_large(
             &need(4_000_000_000),
             2_500_000_000,
-            &[alternative("--max-side", 19_000_000), alternative("--planes", 26_000_000), alternative("--none", 1 << 40)],
+            &[
+                alternative("--max-side", 19_000_000),
+                alternative("--planes", 26_000_000),
+                alternative("--none", 1 << 40),
+            ],
         )
         .unwrap_err()
         .to_string();

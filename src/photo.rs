@@ -179,7 +179,7 @@ pub(crate) fn check_size(view: &View, found: (usize, usize)) -> Result<()> {
 }
 
 /// The size that fits `max_side`, where that is smaller.
-fn reduced_size(size: (usize, usize), max_side: Option<usize>) -> Option<(usize, usize)> {
+pub fn reduced_size(size: (usize, usize), max_side: Option<usize>) -> Option<(usize, usize)> {
     let longer = size.0.max(size.1);
     let side = max_side?.max(1);
     let reduced = |length: usize| ((length as f64 * side as f64 / longer as f64).round() as usize).max(1);

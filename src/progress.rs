@@ -121,23 +121,25 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// One step was done, at this cost. `fields` belong to the step's event.
-    pub fn step(&mut self, what: &str, cost: u64, fields: Value) {
-        self.worked_cost += cost;
-        self.advance(what, cost, fields);
-    }
-
-    /// One step was found done by an earlier run.
-    pub fn skip(&mut self, what: &str, cost: u64, fields: Value) {
-        self.advance(what, cost, fields);
-    }
-
-    fn advance(&mut self, what: &str, cost: u64, fields: Value) {
+    /// One step was found done by an earlier run. No line of its own: there may be thousands at once.
+    pub fn skip(&mut self, cost: u64, fields: Value) {
         self.done += 1;
         self.done_cost += cost;
+        if let Some(bar) = &self.bar {
+            bar.set_position(self.done_cost);
+        }
+        self.event(fields);
+    }
+
+    /// One step was done, at this cost. `fields` belong to the step's event.
+    pub fn step(&mut self, what: &str, cost: u64, fields: Value) {
+        self.done += 1;
+        self.done_cost += cost;
+        self.worked_cost += cost;
         let left = self.left();
         let Self { name, steps, done, .. } = *self;
-        let time = left.map_or(String::new(), |s| format!(", {} left", duration(s)));
+        let time =
+            left.filter(|&s| s >= 1.0).map_or(String::new(), |s| format!(", about {} left", duration(s)));
         match self.progress.style {
             Style::Bars => {
                 if let Some(bar) = &self.bar {
@@ -147,17 +149,22 @@ impl Stage {
             }
             Style::Lines => print_error_line(&format!("{name} {done}/{steps}: {what}{time}")),
             Style::Quiet => {}
-            Style::Json => {
-                let mut event = json!({ "stage": name, "done": done, "steps": steps });
-                if let (Value::Object(event), Value::Object(fields)) = (&mut event, fields) {
-                    event.extend(fields);
-                    if let Some(left) = left {
-                        event.insert("seconds_left".into(), json!((left * 10.0).round() / 10.0));
-                    }
-                }
-                self.progress.event("step", event);
-            }
+            Style::Json => self.event(fields),
         }
+    }
+
+    fn event(&self, fields: Value) {
+        let mut event = Fields::new();
+        event.insert("stage".into(), self.name.into());
+        event.insert("done".into(), self.done.into());
+        event.insert("steps".into(), self.steps.into());
+        if let Value::Object(fields) = fields {
+            event.extend(fields);
+        }
+        if let Some(left) = self.left() {
+            event.insert("seconds_left".into(), json!((left * 10.0).round() / 10.0));
+        }
+        self.progress.event("step", Value::Object(event));
     }
 
     /// Seconds that the rest will take at the pace so far; `None` before the first step and after the last.
@@ -205,7 +212,7 @@ mod tests {
     #[test]
     fn steps_that_were_found_done_do_not_speed_the_estimate_up() {
         let mut stage = Progress::new(Style::Quiet).stage("depth", 4, 400);
-        stage.skip("a", 200, Value::Null);
+        stage.skip(200, Value::Null);
         assert_eq!(stage.left(), None);
         stage.began -= Duration::from_secs(10);
         stage.step("b", 100, Value::Null);

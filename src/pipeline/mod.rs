@@ -1,2 +1,279 @@
-//! The main job.
+//! The main job: a scene's photos to depth maps and a point cloud ([`infer`]), and existing depth maps to a point
+//! cloud ([`fuse`]).
+//!
+//! A run plans everything before it decodes a photo ([`plan`], [`need`]), makes the maps of every level of every view
+//! in an order that reuses features ([`schedule`], [`depth`]) and keeps beside each what made it ([`sidecar`]), so
+//! that a stopped run goes on; then it merges the levels, writes the maps and fuses them ([`finish`]).
+
+pub mod depth;
+pub mod existing;
+pub mod finish;
+pub mod need;
+pub mod plan;
 pub mod schedule;
+pub mod sidecar;
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use serde_json::{Map as Fields, Value, json};
+
+use crate::camera::{DepthRange, Sampling};
+use crate::error::Result;
+use crate::formats::pfm;
+use crate::fusion::FusionOptions;
+use crate::interrupt;
+use crate::manifest::{DepthSummary, LevelSummary, MachineSummary, Manifest, NetworkSummary, SceneSummary};
+use crate::map::Map;
+use crate::memory;
+use crate::net::BsMvsNet;
+use crate::output::{self, OutputFolder};
+use crate::progress::Progress;
+use crate::pyramid::MergeOptions;
+use crate::scene::{OpenOptions, Scene};
+
+pub use existing::{FuseOptions, fuse};
+
+use need::RunSize;
+use plan::{Plan, ViewPlan};
+
+/// Everything that [`infer`] can be told.
+#[derive(Clone, Debug)]
+pub struct InferOptions {
+    /// Where results go; `None`: [`output::default_folder`].
+    pub out: Option<PathBuf>,
+    /// Write into a folder that holds other things.
+    pub force: bool,
+    /// Also write normals.
+    pub normals: bool,
+    /// Make no point cloud.
+    pub depth_only: bool,
+    /// How the scene is read.
+    pub open: OpenOptions,
+    /// Longest side of the photos, in pixels.
+    pub max_side: Option<usize>,
+    /// Names of the views to work on; empty: all.
+    pub only: Vec<String>,
+    /// Views that the network looks at, the reference included.
+    pub views: usize,
+    /// Hypotheses; `None`: the scene's number, else 192.
+    pub planes: Option<usize>,
+    /// Depths to search; `None`: the scene's, else from its sparse points.
+    pub range: Option<DepthRange>,
+    /// How far ranges from sparse points are widened.
+    pub widen_range: f64,
+    /// Spacing of the hypotheses; `None`: by far / near.
+    pub sampling: Option<Sampling>,
+    /// Levels of the image pyramid.
+    pub levels: usize,
+    /// Source views that maps are checked against.
+    pub check_sources: usize,
+    /// How levels are merged.
+    pub merge: MergeOptions,
+    /// Which pixels become points.
+    pub fusion: FusionOptions,
+    /// Bytes to plan with; `None`: what is available.
+    pub memory: Option<u64>,
+}
+
+/// Does everything: reads the scene, makes depth maps, merges the levels, fuses, and writes.
+///
+/// # Errors
+/// Inputs that cannot be used, a run that would not fit in memory, files that cannot be written,
+/// [`crate::Error::Interrupted`], and [`crate::Error::Nothing`] where no point survived (all maps are written then).
+pub fn infer(
+    scene_path: &Path,
+    network: &BsMvsNet,
+    options: &InferOptions,
+    progress: &Progress,
+) -> Result<()> {
+    let mut clock = Clock::new();
+    let mut scene = Scene::open(scene_path, &options.open)?;
+    let plan = plan::plan(&mut scene, options)?;
+    let out_path = match &options.out {
+        Some(out) => out.clone(),
+        None => output::default_folder(scene_path)?,
+    };
+    let out = OutputFolder::new(&out_path, scene_path, options.force)?;
+    progress.event(
+        "start",
+        json!({ "command": "infer", "version": env!("CARGO_PKG_VERSION"), "scene": scene_path, "out": out_path,
+                "views": plan.views.len(), "levels": options.levels }),
+    );
+    let mut notes = scene.notes.clone();
+    notes.extend(plan.notes.iter().cloned());
+    notes.extend(subset_note(&scene, &plan.views));
+    notes.iter().for_each(|note| progress.note(note));
+
+    let mut jobs = depth::find_finished(&scene, &plan, options.levels, network.weights_hash(), &out_path)?;
+    let (need, cache) = fit_into_memory(&scene, &plan, network, options, &jobs)?;
+    out.claim()?;
+    clock.lap("preparation");
+
+    let mut stage = depth::run(&scene, &plan, network, options.max_side, cache, &mut jobs, progress)?;
+    for note in std::mem::take(&mut stage.notes) {
+        progress.note(&note);
+        notes.push(note);
+    }
+    clock.lap("depth");
+
+    let merged = finish::merge_levels(&scene, &plan, &jobs, &options.merge, progress)?;
+    clock.lap("merging levels");
+    let colours = finish::missing_colours(&scene, &plan, options.max_side, stage.colours, progress)?;
+    let outputs = finish::write_maps(&scene, &plan, &merged, &colours, options.normals, &out_path, progress)?;
+    clock.lap("maps");
+
+    let views = finish::fusion_views(&scene, &plan, merged.maps, colours);
+    let mut summaries = finish::view_summaries(&scene, &plan.frames, &views, &plan.views);
+    for ((summary, view), (of_view, replaced)) in
+        summaries.iter_mut().zip(&plan.views).zip(jobs.0.iter().zip(&merged.replaced))
+    {
+        summary.depth = Some(depth_summary(&scene, &plan, view, of_view, replaced));
+        if let Some(depth) = &mut summary.depth {
+            depth.photo_seconds = stage.photo_seconds.get(&view.view).copied();
+        }
+    }
+    let manifest = Manifest {
+        program: "engine",
+        version: env!("CARGO_PKG_VERSION"),
+        command: "infer",
+        ended_unix_s: 0,
+        scene: SceneSummary::new(&scene),
+        notes,
+        network: Some(NetworkSummary {
+            weights: network.weights_name().to_owned(),
+            weights_sha256: network.weights_hash().to_owned(),
+            config: network.config().to_string(),
+        }),
+        machine: MachineSummary::now(Some(need)),
+        parameters: parameters(options),
+        views: summaries,
+        funnel: None,
+        points: 0,
+        seconds: Value::Null,
+        outputs,
+    };
+    let fusion = (!options.depth_only).then_some(&options.fusion);
+    finish::fuse_and_report(&views, fusion, manifest, clock, &out_path, progress)
+}
+
+/// Says which part of the scene is worked on, where it is not all of it.
+fn subset_note(scene: &Scene, views: &[ViewPlan]) -> Option<String> {
+    let chosen = views.len();
+    (chosen < scene.views.len()).then(|| {
+        format!(
+            "{chosen} of {} views get a depth map; levels and points are checked against these only",
+            scene.views.len()
+        )
+    })
+}
+
+/// The run's memory, and how much of it features may take.
+fn fit_into_memory(
+    scene: &Scene,
+    plan: &Plan,
+    network: &BsMvsNet,
+    options: &InferOptions,
+    jobs: &depth::LevelJobs,
+) -> Result<(memory::MemoryNeed, u64)> {
+    let available = options.memory.unwrap_or_else(memory::available);
+    let (least, most) = jobs.cache_bounds(plan);
+    let depth_left = !jobs.all_finished();
+    let run =
+        RunSize { network, levels: options.levels, depth_left, fused: !options.depth_only, cache: least };
+    let need_with =
+        |cache: u64| need::need(&scene.views, &plan.frames, &plan.views, None, &RunSize { cache, ..run });
+    let smallest = need_with(least);
+    memory::refuse_if_too_large(&smallest, available, &need::alternatives(scene, plan, run))?;
+    // Half of what is left over: other programs want some, too.
+    let cache = (least + (available - smallest.peak()) / 2).min(most).max(least);
+    Ok((need_with(cache), cache))
+}
+
+fn depth_summary(
+    scene: &Scene,
+    plan: &Plan,
+    view: &ViewPlan,
+    jobs: &[depth::LevelJob],
+    replaced: &[usize],
+) -> DepthSummary {
+    let level = |job: &depth::LevelJob| LevelSummary {
+        level: job.level,
+        map_size: plan.frames[view.view].map_size(job.level),
+        seconds: job.seconds,
+        reused: job.reused,
+        replaced: replaced.get(job.level).copied().unwrap_or(0),
+    };
+    DepthSummary {
+        sources: view.sources.iter().map(|&s| scene.views[s].name.clone()).collect(),
+        range: view.range,
+        range_from: view.range_from,
+        planes: view.planes,
+        sampling: view.sampling,
+        photo_seconds: None,
+        levels: jobs.iter().map(level).collect(),
+    }
+}
+
+/// Every option as it was given or defaulted; `null` where the scene decided for each view.
+fn parameters(options: &InferOptions) -> Value {
+    json!({
+        "views": options.views,
+        "planes": options.planes,
+        "range": options.range,
+        "widen_range": options.widen_range,
+        "sampling": options.sampling,
+        "levels": options.levels,
+        "max_side": options.max_side,
+        "only": options.only,
+        "depth_numbers": options.open.depth_numbers,
+        "layout": options.open.layout,
+        "trusted_confidence": options.merge.trusted_confidence,
+        "replaced_confidence": options.merge.replaced_confidence,
+        "check_sources": options.check_sources,
+        "min_confidence": options.fusion.min_confidence,
+        "max_reprojection_px": options.fusion.thresholds.max_reprojection_px,
+        "max_depth_error_rel": options.fusion.thresholds.max_depth_error_rel,
+        "min_views": options.fusion.thresholds.min_views,
+        "keep_duplicates": options.fusion.keep_duplicates,
+        "depth_only": options.depth_only,
+        "normals": options.normals,
+    })
+}
+
+/// Writes a depth or confidence map, making its folder.
+fn write_map(path: &Path, map: &Map) -> Result<()> {
+    output::make_folder_of(path)?;
+    let _guard = interrupt::writing();
+    pfm::write(path, map)
+}
+
+/// Takes the time of stages that follow each other.
+pub struct Clock {
+    began: Instant,
+    lap: Instant,
+    laps: Fields<String, Value>,
+}
+
+impl Clock {
+    fn new() -> Self {
+        let now = Instant::now();
+        Self { began: now, lap: now, laps: Fields::new() }
+    }
+
+    fn lap(&mut self, stage: &str) {
+        self.laps.insert(stage.into(), json!(self.lap.elapsed().as_secs_f64()));
+        self.lap = Instant::now();
+    }
+
+    fn total(&self) -> f64 {
+        self.began.elapsed().as_secs_f64()
+    }
+
+    /// Seconds by stage, and in all.
+    fn seconds(&self) -> Value {
+        let mut seconds = self.laps.clone();
+        seconds.insert("total".into(), json!(self.total()));
+        Value::Object(seconds)
+    }
+}

@@ -37,7 +37,10 @@ pub struct Step {
 
 /// Bytes that the most demanding job needs for features: no cache can be smaller.
 pub fn least_cache(jobs: &[Job], bytes: &dyn Fn(usize) -> u64) -> u64 {
-    jobs.iter().map(|job| job.photos().collect::<BTreeSet<_>>().into_iter().map(bytes).sum()).max().unwrap_or(0)
+    jobs.iter()
+        .map(|job| job.photos().collect::<BTreeSet<_>>().into_iter().map(bytes).sum())
+        .max()
+        .unwrap_or(0)
 }
 
 /// Orders the jobs so that neighbours follow each other and plans a cache of at most `capacity` bytes, or of
@@ -58,7 +61,8 @@ pub fn plan(jobs: Vec<Job>, bytes: &dyn Fn(usize) -> u64, capacity: u64) -> Vec<
         let needed: Vec<usize> = job.photos().filter(|&photo| seen.insert(photo)).collect();
         let load: Vec<usize> = needed.iter().copied().filter(|photo| !held.contains(photo)).collect();
         // The next use of everything that is held and not needed now; what has none goes in any case.
-        let next = |photo: usize| uses.get(&photo).and_then(|u| u.iter().find(|&&use_at| use_at > at).copied());
+        let next =
+            |photo: usize| uses.get(&photo).and_then(|u| u.iter().find(|&&use_at| use_at > at).copied());
         let mut idle: Vec<(usize, usize)> = Vec::new();
         let mut drop = Vec::new();
         for &photo in held.iter().filter(|photo| !needed.contains(photo)) {
@@ -68,8 +72,8 @@ pub fn plan(jobs: Vec<Job>, bytes: &dyn Fn(usize) -> u64, capacity: u64) -> Vec<
             }
         }
         idle.sort_unstable();
-        let mut total: u64 = needed.iter().map(|&p| bytes(p)).sum::<u64>()
-            + idle.iter().map(|&(_, p)| bytes(p)).sum::<u64>();
+        let mut total: u64 =
+            needed.iter().map(|&p| bytes(p)).sum::<u64>() + idle.iter().map(|&(_, p)| bytes(p)).sum::<u64>();
         while total > capacity {
             let Some((_, photo)) = idle.pop() else { break };
             total -= bytes(photo);
@@ -162,7 +166,8 @@ mod tests {
 
     #[test]
     fn enough_room_means_every_photo_once() {
-        let jobs = (0..6).map(|view| Job { view, sources: (0..6).filter(|&s| s != view).collect() }).collect();
+        let jobs =
+            (0..6).map(|view| Job { view, sources: (0..6).filter(|&s| s != view).collect() }).collect();
         assert_eq!(play(&plan(jobs, &|_| 1, 100), &|_| 1, 100), 6);
     }
 }

@@ -1,0 +1,130 @@
+//! `engine info`: the program, the machine, the weights, and the memory that a run of a given size will need.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use engine::Result;
+use engine::camera::{Camera, DepthRange, Sampling};
+use engine::memory;
+use engine::pipeline::need::{self, RunSize};
+use engine::pipeline::plan::{Frame, RangeFrom, ViewPlan};
+use engine::progress::print_line;
+use engine::scene::View;
+use glam::{DMat3, DVec3};
+use serde_json::json;
+
+use super::options;
+
+/// Version, device, threads, instruction set, weights, and the memory that a run needs.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Example:
+  engine info --width 1600 --height 1200 --planes 192 --views 4 --levels 1")]
+pub struct InfoArgs {
+    /// Photo width for which memory is planned, in pixels
+    #[arg(long, value_name = "PX", default_value = "1600", value_parser = side, help_heading = "Memory")]
+    width: usize,
+    /// Photo height for which memory is planned, in pixels
+    #[arg(long, value_name = "PX", default_value = "1200", value_parser = side, help_heading = "Memory")]
+    height: usize,
+    /// Depths that are tried at every pixel
+    #[arg(long, value_name = "D", default_value = "192", value_parser = planes, help_heading = "Memory")]
+    planes: usize,
+    /// Views that the network looks at for one depth map, the reference included
+    #[arg(long, value_name = "N", default_value = "5", value_parser = options::two_or_more, help_heading = "Memory")]
+    views: usize,
+    /// Levels of the image pyramid (1 to 8)
+    #[arg(long, value_name = "K", default_value = "3", value_parser = options::levels, help_heading = "Memory")]
+    levels: usize,
+    /// Network weights, a safetensors file [default: the ones in the program]
+    #[arg(long, value_name = "FILE")]
+    weights: Option<PathBuf>,
+    /// Threads to plan for [default: one a processor]
+    #[arg(long, value_name = "N", value_parser = options::positive_integer)]
+    threads: Option<usize>,
+    /// Print one JSON object instead of text
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A photo's side; the limit keeps a typing error from becoming an overflow.
+fn side(text: &str) -> Result<usize, String> {
+    match text.parse::<usize>() {
+        Ok(number) if (1..=65_536).contains(&number) => Ok(number),
+        _ => Err("expected a number of pixels from 1 to 65536".into()),
+    }
+}
+
+fn planes(text: &str) -> Result<usize, String> {
+    match text.parse::<usize>() {
+        Ok(number) if (2..=65_536).contains(&number) => Ok(number),
+        _ => Err("expected a whole number from 2 to 65536".into()),
+    }
+}
+
+/// Prints it all.
+pub fn run(args: &InfoArgs) -> Result<()> {
+    super::use_threads(args.threads)?;
+    let network = super::network(args.weights.as_deref())?;
+    let need = memory_need(args, &network);
+    let available = memory::available();
+    let threads = rayon::current_num_threads();
+    let simd = engine::net::simd_level();
+    let version = env!("CARGO_PKG_VERSION");
+    if args.json {
+        let info = json!({
+            "event": "info", "version": version, "device": "cpu", "threads": threads, "simd": simd,
+            "weights": network.weights_name(), "weights_sha256": network.weights_hash(),
+            "config": network.config().to_string(), "memory_available": available,
+            "memory_needed": need.peak(), "memory_stages": need.stages,
+        });
+        print_line(&info.to_string());
+        return Ok(());
+    }
+    print_line(&format!("engine {version}"));
+    print_line(&format!("device:  cpu, {threads} threads, {simd}"));
+    print_line(&format!(
+        "weights: {} ({}), sha256 {}",
+        network.weights_name(),
+        network.config(),
+        network.weights_hash()
+    ));
+    print_line(&format!("memory:  {} available", memory::readable(available)));
+    let InfoArgs { width, height, planes, views, levels, .. } = args;
+    print_line(&format!(
+        "\n{width} x {height}, {planes} planes, {views} views, {levels} levels, one depth map: {} at most",
+        memory::readable(need.peak())
+    ));
+    print_line(&need.to_string());
+    Ok(())
+}
+
+/// The need of one depth map with its sources, all photos alike.
+fn memory_need(args: &InfoArgs, network: &engine::net::BsMvsNet) -> memory::MemoryNeed {
+    let camera = Camera { k: DMat3::IDENTITY, r: DMat3::IDENTITY, t: DVec3::ZERO };
+    let view = View {
+        id: 0,
+        name: String::new(),
+        image: PathBuf::new(),
+        size: (args.width, args.height),
+        camera,
+        lens: None,
+        range: None,
+        sweep: None,
+        planes: None,
+        sources: Vec::new(),
+    };
+    let frame = Frame::new(&view, None);
+    let plan = ViewPlan {
+        view: 0,
+        sources: vec![0; args.views - 1],
+        check: Vec::new(),
+        range: DepthRange { near: 1.0, far: 2.0 },
+        range_from: RangeFrom::Option,
+        planes: args.planes,
+        sampling: Sampling::Linear,
+    };
+    let cache = need::features_of_one_view(&[frame], &plan, args.levels);
+    let run = RunSize { network, levels: args.levels, depth_left: true, fused: true, cache };
+    need::need(&[view], &[frame], &[plan], None, &run)
+}

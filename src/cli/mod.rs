@@ -1,0 +1,229 @@
+//! The command line: what was typed becomes typed options, one library call does the work, and an error becomes one
+//! line and an exit code.
+
+mod info;
+mod options;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use engine::camera::{DepthRange, Sampling};
+use engine::net::BsMvsNet;
+use engine::pipeline::{self, FuseOptions, InferOptions};
+use engine::progress::{Progress, Style, print_error_line};
+use engine::pyramid::MergeOptions;
+use engine::{Error, Result, interrupt};
+use serde_json::json;
+
+use info::InfoArgs;
+use options::{ConsistencyArgs, FusionArgs, MachineArgs, OutputArgs, ReportArgs, SceneArgs};
+
+/// Multi-view stereo: calibrated photos in, dense depth maps and one coloured point cloud out.
+#[derive(Parser, Debug)]
+#[command(name = "engine", version, arg_required_else_help = true, subcommand_required = true)]
+#[command(after_help = "\
+Examples:
+  engine infer scenes/bust                      depth maps and cloud into scenes/bust_engine
+  engine infer scenes/bust -o out --max-side 800 --planes 96
+  engine fuse out --scene scenes/bust --min-confidence 0.5
+  engine info --width 1600 --height 1200
+
+Exit codes: 0 done, 1 internal, 2 usage, 3 bad input, 4 files, 5 memory, 6 nothing survived, 130 stopped.")]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    Infer(Box<InferArgs>),
+    Fuse(Box<FuseArgs>),
+    Info(InfoArgs),
+}
+
+/// Photos and cameras to depth maps and a point cloud: the whole job.
+///
+/// SCENE is a folder with images/ and either cams/ (or cams_1/) and pair.txt (MVSNet layout), or a COLMAP model in
+/// sparse/, sparse/0/ or dense/sparse/. Results go to OUT, by default the folder SCENE_engine beside the scene:
+/// depth/*.pfm, confidence/*.pfm, preview/*.png, fused.ply and manifest.json. A run that was stopped goes on with what
+/// is left when the same command is given again.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  engine infer scenes/bust
+  engine infer scenes/bust -o out --max-side 800 --planes 96 --views 4
+  engine infer scenes/bust --range 0.4,2.5 --sampling inverse --view IMG_0012 --view IMG_0013 --depth-only")]
+struct InferArgs {
+    /// The scene's folder
+    scene: PathBuf,
+    #[command(flatten)]
+    output: OutputArgs,
+
+    /// Also write normal maps: normal/*.pfm, three channels, in the world's axes
+    #[arg(long, help_heading = "Output")]
+    normals: bool,
+    /// Write depth maps but no point cloud
+    #[arg(long, help_heading = "Output")]
+    depth_only: bool,
+
+    #[command(flatten)]
+    scene_args: SceneArgs,
+
+    /// Views that the network looks at for one depth map: the reference and N - 1 sources
+    #[arg(long, value_name = "N", default_value = "5", value_parser = options::two_or_more, help_heading = "Depth")]
+    views: usize,
+    /// Depths that are tried at every pixel [default: what the scene's files say, else 192]
+    #[arg(long, value_name = "D", value_parser = options::two_or_more, help_heading = "Depth")]
+    planes: Option<usize>,
+    /// Nearest and farthest depth, in the scene's units [default: what the scene's files say, else 1st to 99th
+    /// percentile of the depths of the view's sparse points, widened]
+    #[arg(long, value_name = "NEAR,FAR", value_parser = options::range, help_heading = "Depth")]
+    range: Option<DepthRange>,
+    /// Fraction by which a range from sparse points is widened at either end: near times 1 - F, far times 1 + F
+    #[arg(long, value_name = "F", default_value = "0.1", value_parser = options::proper_fraction, help_heading = "Depth")]
+    widen_range: f64,
+    /// Planes evenly spaced in depth or in 1 / depth [default: linear where far / near < 3, else inverse]
+    #[arg(long, value_name = "SPACING", help_heading = "Depth")]
+    sampling: Option<Sampling>,
+    /// Levels of the image pyramid, each half the size of the one before (1 to 8)
+    #[arg(long, value_name = "K", default_value = "3", value_parser = options::levels, help_heading = "Depth")]
+    levels: usize,
+    /// A pixel of a coarser level may repair a finer one only above this confidence (0 to 1), if --min-views agree
+    #[arg(long, value_name = "0..1", default_value = "0.9", value_parser = options::fraction, help_heading = "Depth")]
+    trusted_confidence: f64,
+    /// A pixel of a finer level is repaired from the coarser one only below this confidence (0 to 1)
+    #[arg(long, value_name = "0..1", default_value = "0.5", value_parser = options::fraction, help_heading = "Depth")]
+    replaced_confidence: f64,
+    /// Network weights, a safetensors file [default: the ones in the program]
+    #[arg(long, value_name = "FILE", help_heading = "Depth")]
+    weights: Option<PathBuf>,
+
+    #[command(flatten)]
+    consistency: ConsistencyArgs,
+    #[command(flatten)]
+    fusion: FusionArgs,
+    #[command(flatten)]
+    machine: MachineArgs,
+    #[command(flatten)]
+    report: ReportArgs,
+}
+
+/// A point cloud from depth maps that exist already.
+///
+/// MAPS holds depth/NAME.pfm and, where there are any, confidence/NAME.pfm, as `engine infer` writes them; NAME is the
+/// image's file name without its extension, and a map's size against its photo's tells its scale. Results go to OUT,
+/// by default the folder MAPS_fused beside MAPS: fused.ply and manifest.json.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Example:
+  engine fuse out --scene scenes/bust -o stricter --min-confidence 0.9 --min-views 4")]
+struct FuseArgs {
+    /// The folder with depth/ and confidence/
+    maps: PathBuf,
+    /// The scene's folder, for cameras and colours
+    #[arg(long, value_name = "SCENE")]
+    scene: PathBuf,
+    #[command(flatten)]
+    output: OutputArgs,
+    #[command(flatten)]
+    scene_args: SceneArgs,
+    /// Depths outside this range, in the scene's units, are left out [default: none are]
+    #[arg(long, value_name = "NEAR,FAR", value_parser = options::range, help_heading = "Fusion")]
+    range: Option<DepthRange>,
+    #[command(flatten)]
+    consistency: ConsistencyArgs,
+    #[command(flatten)]
+    fusion: FusionArgs,
+
+    /// Threads to work with [default: one a processor]
+    #[arg(long, value_name = "N", value_parser = options::positive_integer, help_heading = "Machine")]
+    threads: Option<usize>,
+    #[command(flatten)]
+    report: ReportArgs,
+}
+
+/// Runs the command that was typed.
+pub fn run(cli: Cli) -> ExitCode {
+    let (result, progress) = match cli.command {
+        Command::Infer(args) => {
+            let progress = args.report.progress();
+            (infer(*args, progress), progress)
+        }
+        Command::Fuse(args) => {
+            let progress = args.report.progress();
+            (fuse(*args, progress), progress)
+        }
+        Command::Info(args) => {
+            let progress = Progress::new(if args.json { Style::Json } else { Style::Lines });
+            (info::run(&args), progress)
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            progress.event("error", json!({ "message": error.to_string(), "exit_code": error.exit_code() }));
+            print_error_line(&format!("error: {error}"));
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn infer(args: InferArgs, progress: Progress) -> Result<()> {
+    interrupt::install()?;
+    use_threads(args.machine.threads)?;
+    let options::Device::Cpu = args.machine.device;
+    let network = network(args.weights.as_deref())?;
+    let thresholds = args.consistency.thresholds();
+    let options = InferOptions {
+        out: args.output.out,
+        force: args.output.force,
+        normals: args.normals,
+        depth_only: args.depth_only,
+        open: args.scene_args.open_options(),
+        max_side: args.scene_args.max_side,
+        only: args.scene_args.only,
+        views: args.views,
+        planes: args.planes,
+        range: args.range,
+        widen_range: args.widen_range,
+        sampling: args.sampling,
+        levels: args.levels,
+        check_sources: args.consistency.check_sources,
+        merge: MergeOptions {
+            trusted_confidence: args.trusted_confidence,
+            replaced_confidence: args.replaced_confidence,
+            thresholds,
+        },
+        fusion: args.fusion.options(thresholds),
+        memory: args.machine.memory.map(|gigabytes| (gigabytes * 1e9) as u64),
+    };
+    pipeline::infer(&args.scene, &network, &options, &progress)
+}
+
+fn fuse(args: FuseArgs, progress: Progress) -> Result<()> {
+    interrupt::install()?;
+    use_threads(args.threads)?;
+    let options = FuseOptions {
+        out: args.output.out,
+        force: args.output.force,
+        open: args.scene_args.open_options(),
+        max_side: args.scene_args.max_side,
+        only: args.scene_args.only,
+        range: args.range,
+        check_sources: args.consistency.check_sources,
+        fusion: args.fusion.options(args.consistency.thresholds()),
+    };
+    pipeline::fuse(&args.maps, &args.scene, &options, &progress)
+}
+
+/// The network with the weights of a file, or with those in the program.
+fn network(weights: Option<&std::path::Path>) -> Result<BsMvsNet> {
+    weights.map_or_else(BsMvsNet::built_in, BsMvsNet::from_file)
+}
+
+fn use_threads(threads: Option<usize>) -> Result<()> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.unwrap_or(0));
+    pool.build_global()
+        .map_err(|e| Error::input("--threads", e.to_string(), "a number of threads that can be started"))
+}

@@ -1,0 +1,258 @@
+//! Options that several commands share, and the parsers of their values.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use engine::camera::DepthRange;
+use engine::consistency::Thresholds;
+use engine::fusion::FusionOptions;
+use engine::progress::{Progress, Style};
+use engine::scene::{DepthNumbers, Layout, OpenOptions};
+
+/// How the scene's files are read.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Scene")]
+pub struct SceneArgs {
+    /// What the second of two depth numbers in a cam.txt is: the farthest depth or the interval between planes.
+    /// auto: the farthest depth where it is larger than the first number
+    #[arg(long, value_name = "WHAT", default_value = "auto")]
+    pub depth_numbers: DepthNumbers,
+
+    /// Read the scene in this layout, where its folder holds both [default: whichever is there, mvsnet before colmap]
+    #[arg(long, value_name = "LAYOUT")]
+    pub layout: Option<Layout>,
+
+    /// Reduce photos by area averaging so that the longer side has at most this many pixels [default: as stored]
+    #[arg(long, value_name = "PX", value_parser = positive_integer)]
+    pub max_side: Option<usize>,
+
+    /// Work on this view only: the image's file name without its extension. May be given several times. Its source
+    /// views are used as photos all the same [default: all views]
+    #[arg(long = "view", value_name = "NAME")]
+    pub only: Vec<String>,
+}
+
+impl SceneArgs {
+    pub fn open_options(&self) -> OpenOptions {
+        OpenOptions { depth_numbers: self.depth_numbers, layout: self.layout }
+    }
+}
+
+/// When two views agree on a pixel's depth.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Geometric consistency")]
+pub struct ConsistencyArgs {
+    /// A source view agrees with a pixel if the pixel, sent to the source and back with the depth found there, moves
+    /// by less than this many map pixels ...
+    #[arg(long, value_name = "PX", default_value = "1", value_parser = positive_number)]
+    pub max_reprojection_px: f64,
+
+    /// ... and its depth changes by less than this fraction (0.01 is 1 %)
+    #[arg(long, value_name = "FRACTION", default_value = "0.01", value_parser = positive_number)]
+    pub max_depth_error_rel: f64,
+
+    /// Source views that must agree on a pixel; fewer are asked for only where a view has fewer: then all of them
+    #[arg(long, value_name = "N", default_value = "3", value_parser = positive_integer)]
+    pub min_views: usize,
+
+    /// Source views that a pixel is checked against, the best ones first; the network itself looks at --views only
+    #[arg(long, value_name = "N", default_value = "10", value_parser = positive_integer)]
+    pub check_sources: usize,
+}
+
+impl ConsistencyArgs {
+    pub fn thresholds(&self) -> Thresholds {
+        Thresholds {
+            max_reprojection_px: self.max_reprojection_px,
+            max_depth_error_rel: self.max_depth_error_rel,
+            min_views: self.min_views,
+        }
+    }
+}
+
+/// Which pixels become points.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Fusion")]
+pub struct FusionArgs {
+    /// Pixels become points only above this confidence (0 to 1)
+    #[arg(long, value_name = "0..1", default_value = "0.8", value_parser = fraction)]
+    pub min_confidence: f64,
+
+    /// Also write the pixels of later views that an accepted point has already explained
+    #[arg(long)]
+    pub keep_duplicates: bool,
+}
+
+impl FusionArgs {
+    pub fn options(&self, thresholds: Thresholds) -> FusionOptions {
+        FusionOptions {
+            min_confidence: self.min_confidence,
+            thresholds,
+            keep_duplicates: self.keep_duplicates,
+        }
+    }
+}
+
+/// Where the work is done.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Machine")]
+pub struct MachineArgs {
+    /// What the network runs on: cpu
+    #[arg(long, value_name = "DEVICE", default_value = "cpu", value_parser = device)]
+    pub device: Device,
+
+    /// Threads to work with [default: one a processor]
+    #[arg(long, value_name = "N", value_parser = positive_integer)]
+    pub threads: Option<usize>,
+
+    /// Memory to plan with, in GB (1e9 bytes) [default: what the system has available]
+    #[arg(long, value_name = "GB", value_parser = positive_number)]
+    pub memory: Option<f64>,
+}
+
+/// How the run reports.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Reports")]
+pub struct ReportArgs {
+    /// Print nothing but errors
+    #[arg(long, conflicts_with = "json")]
+    pub quiet: bool,
+
+    /// Print events as JSON, one object a line, on standard output instead of text
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl ReportArgs {
+    pub fn progress(&self) -> Progress {
+        Progress::new(match (self.json, self.quiet) {
+            (true, _) => Style::Json,
+            (_, true) => Style::Quiet,
+            _ => Style::for_this_terminal(),
+        })
+    }
+}
+
+/// Where results go.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Output")]
+pub struct OutputArgs {
+    /// Folder for the results; made where missing [default: see above]
+    #[arg(short, long, value_name = "OUT")]
+    pub out: Option<PathBuf>,
+
+    /// Write into OUT even if it holds other files or the results of another scene
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// What the network runs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Device {
+    /// This machine's processors.
+    Cpu,
+}
+
+impl std::fmt::Display for Device {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Cpu => f.write_str("cpu"),
+        }
+    }
+}
+
+fn device(text: &str) -> Result<Device, String> {
+    match text {
+        "cpu" => Ok(Device::Cpu),
+        cuda if cuda.starts_with("cuda") => Err("this build has no CUDA; use cpu".into()),
+        _ => Err("expected cpu".into()),
+    }
+}
+
+/// A finite number above 0.
+pub fn positive_number(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(number) if number.is_finite() && number > 0.0 => Ok(number),
+        _ => Err("expected a number above 0".into()),
+    }
+}
+
+/// A number from 0 to 1.
+pub fn fraction(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(number) if (0.0..=1.0).contains(&number) => Ok(number),
+        _ => Err("expected a number from 0 to 1".into()),
+    }
+}
+
+/// A number from 0 to less than 1.
+pub fn proper_fraction(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(number) if (0.0..1.0).contains(&number) => Ok(number),
+        _ => Err("expected a number from 0 to less than 1".into()),
+    }
+}
+
+/// A whole number from 1 on.
+pub fn positive_integer(text: &str) -> Result<usize, String> {
+    match text.parse::<usize>() {
+        Ok(number) if number > 0 => Ok(number),
+        _ => Err("expected a whole number, 1 or more".into()),
+    }
+}
+
+/// A whole number from 2 on.
+pub fn two_or_more(text: &str) -> Result<usize, String> {
+    match text.parse::<usize>() {
+        Ok(number) if number > 1 => Ok(number),
+        _ => Err("expected a whole number, 2 or more".into()),
+    }
+}
+
+/// A number of pyramid levels. Eight take 128 pixels to one; more would only repeat that.
+pub fn levels(text: &str) -> Result<usize, String> {
+    match text.parse::<usize>() {
+        Ok(number) if (1..=8).contains(&number) => Ok(number),
+        _ => Err("expected a whole number from 1 to 8".into()),
+    }
+}
+
+/// `near,far`.
+pub fn range(text: &str) -> Result<DepthRange, String> {
+    let expected = || "expected two depths near,far with 0 < near < far, such as 0.5,12".to_owned();
+    let (near, far) = text.split_once(',').ok_or_else(expected)?;
+    let number = |t: &str| t.trim().parse::<f64>().ok().filter(|n| n.is_finite());
+    match (number(near), number(far)) {
+        (Some(near), Some(far)) if near > 0.0 && near < far => Ok(DepthRange { near, far }),
+        _ => Err(expected()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_checked_where_they_are_typed() {
+        assert_eq!(range("0.5, 12"), Ok(DepthRange { near: 0.5, far: 12.0 }));
+        for bad in ["", "1", "2,1", "1,1", "0,1", "-1,1", "1,inf", "nan,2", "1;2", "1,2,3"] {
+            assert!(range(bad).is_err(), "{bad}");
+        }
+        for bad in ["0", "-1", "nan", "inf", "x", ""] {
+            assert!(positive_number(bad).is_err(), "{bad}");
+        }
+        for bad in ["-0.1", "1.1", "nan", "x"] {
+            assert!(fraction(bad).is_err(), "{bad}");
+            assert!(proper_fraction(bad).is_err(), "{bad}");
+        }
+        assert_eq!((fraction("1"), fraction("0")), (Ok(1.0), Ok(0.0)));
+        assert!(proper_fraction("1").is_err());
+        for bad in ["0", "-1", "1.5", "x", "99999999999999999999999"] {
+            assert!(positive_integer(bad).is_err(), "{bad}");
+        }
+        assert!(two_or_more("1").is_err());
+        assert!(levels("9").is_err() && levels("0").is_err() && levels("8") == Ok(8));
+        assert_eq!(device("cpu"), Ok(Device::Cpu));
+        assert_eq!(device("cuda:0").unwrap_err(), "this build has no CUDA; use cpu");
+    }
+}

@@ -1,0 +1,367 @@
+//! The later stages: levels merged, maps written, views fused, and everything told.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde_json::{Value, json};
+
+use super::depth::{self, Colours, LevelJobs};
+use super::plan::{Frame, Plan, ViewPlan};
+use super::{Clock, write_map};
+use crate::camera::DepthRange;
+use crate::error::{Error, Result};
+use crate::formats::{pfm, ply};
+use crate::fusion::{self, Funnel, FusionOptions, FusionView};
+use crate::interrupt;
+use crate::manifest::{Manifest, ViewSummary};
+use crate::map::Map;
+use crate::memory;
+use crate::normals;
+use crate::output::{self, MANIFEST};
+use crate::photo::Photo;
+use crate::preview;
+use crate::progress::{Progress, duration};
+use crate::pyramid::{self, LevelMaps, MergeOptions};
+use crate::scene::Scene;
+
+/// The cloud's file name.
+const CLOUD: &str = "fused.ply";
+
+/// The finest level's maps after all coarser ones have repaired them.
+pub struct Merged {
+    /// Depth and confidence, in the plan's order.
+    pub maps: Vec<LevelMaps>,
+    /// `[view][level]`: pixels of that level that the next coarser one replaced.
+    pub replaced: Vec<Vec<usize>>,
+}
+
+/// Reads all levels and merges them from the coarsest to the finest.
+///
+/// # Errors
+/// Maps that cannot be read back.
+pub fn merge_levels(
+    scene: &Scene,
+    plan: &Plan,
+    jobs: &LevelJobs,
+    options: &MergeOptions,
+    progress: &Progress,
+) -> Result<Merged> {
+    let levels = jobs.0.first().map_or(0, Vec::len);
+    let sources: Vec<Vec<usize>> = plan.views.iter().map(|v| places(&plan.views, &v.check)).collect();
+    let read = |level: usize| -> Result<Vec<LevelMaps>> {
+        let of_view = |(view, jobs): (&ViewPlan, &Vec<depth::LevelJob>)| {
+            let frame = &plan.frames[view.view];
+            let (depth, confidence) = jobs[level].files.read(frame.map_size(level))?;
+            Ok(LevelMaps { camera: frame.map_camera(level), depth, confidence })
+        };
+        plan.views.iter().zip(&jobs.0).map(of_view).collect()
+    };
+    let mut replaced = vec![vec![0; levels]; plan.views.len()];
+    let mut stage = progress.stage("merging", levels, levels as u64);
+    let mut coarse: Option<Vec<LevelMaps>> = None;
+    for level in (0..levels).rev() {
+        interrupt::check()?;
+        let mut fine = read(level)?;
+        if let Some(coarse) = &coarse {
+            let counts = pyramid::merge_level(coarse, &mut fine, &sources, options)?;
+            for (of_view, count) in replaced.iter_mut().zip(counts) {
+                of_view[level] = count;
+            }
+        }
+        let total: usize = replaced.iter().map(|v| v[level]).sum();
+        let pixels: usize = fine.iter().map(|m| m.depth.data.len()).sum();
+        let share = 100.0 * total as f64 / pixels.max(1) as f64;
+        stage.step(
+            &format!("level {level}: {share:.1} % of {pixels} pixels from the coarser level"),
+            1,
+            json!({ "level": level, "pixels": pixels, "replaced": total }),
+        );
+        coarse = Some(fine);
+    }
+    let maps =
+        coarse.ok_or_else(|| Error::Nothing(format!("{}: no level to merge", scene.root.display())))?;
+    Ok(Merged { maps, replaced })
+}
+
+/// Colours of every view of the plan: those at hand, and the rest from their photos.
+///
+/// # Errors
+/// Photos that cannot be decoded.
+pub fn missing_colours(
+    scene: &Scene,
+    plan: &Plan,
+    max_side: Option<usize>,
+    mut at_hand: BTreeMap<usize, Colours>,
+    progress: &Progress,
+) -> Result<Vec<Colours>> {
+    let missing = plan.views.iter().filter(|v| !at_hand.contains_key(&v.view)).count();
+    let mut stage = (missing > 0).then(|| progress.stage("colours", missing, missing as u64));
+    let mut of_view = |view: &ViewPlan| match at_hand.remove(&view.view) {
+        Some(colours) => Ok(colours),
+        None => {
+            interrupt::check()?;
+            let colours = depth::load_colours(scene, view.view, max_side)?;
+            let name = &scene.views[view.view].name;
+            if let Some(stage) = &mut stage {
+                stage.step(name, 1, json!({ "view": name }));
+            }
+            Ok(colours)
+        }
+    };
+    plan.views.iter().map(&mut of_view).collect()
+}
+
+/// Writes depth/, confidence/, preview/ and, where asked for, normal/. Returns what was written.
+///
+/// # Errors
+/// Files that cannot be written.
+pub fn write_maps(
+    scene: &Scene,
+    plan: &Plan,
+    merged: &Merged,
+    colours: &[Colours],
+    with_normals: bool,
+    out: &Path,
+    progress: &Progress,
+) -> Result<Vec<String>> {
+    let mut stage = progress.stage("maps", plan.views.len(), plan.views.len() as u64);
+    let mut outputs = Vec::new();
+    for ((view, maps), colours) in plan.views.iter().zip(&merged.maps).zip(colours) {
+        interrupt::check()?;
+        let name = &scene.views[view.view].name;
+        let mut file = |folder: &str, extension: &str| {
+            let relative = format!("{folder}/{name}.{extension}");
+            let path = out.join(&relative);
+            outputs.push(relative);
+            path
+        };
+        write_map(&file("depth", "pfm"), &maps.depth)?;
+        write_map(&file("confidence", "pfm"), &maps.confidence)?;
+        if with_normals {
+            let path = file("normal", "pfm");
+            let normals = normals::from_depth(&maps.camera, &maps.depth);
+            output::make_folder_of(&path)?;
+            let _guard = interrupt::writing();
+            pfm::write_rgb(&path, maps.depth.width, maps.depth.height, &normals)?;
+        }
+        let path = file("preview", "png");
+        output::make_folder_of(&path)?;
+        let photo = photo_of(colours, &maps.depth);
+        let _guard = interrupt::writing();
+        preview::write(&path, &photo, &maps.depth, &maps.confidence, view.range)?;
+        stage.step(name, 1, json!({ "view": name }));
+    }
+    Ok(outputs)
+}
+
+fn photo_of(colours: &Colours, map: &Map) -> Photo {
+    let rgb = colours.iter().flatten().map(|&byte| f32::from(byte) / 255.0).collect();
+    Photo { width: map.width, height: map.height, rgb }
+}
+
+/// The plan's views ready for fusion.
+pub fn fusion_views(
+    scene: &Scene,
+    plan: &Plan,
+    maps: Vec<LevelMaps>,
+    colours: Vec<Colours>,
+) -> Vec<FusionView> {
+    let view = |((view, maps), colour): ((&ViewPlan, LevelMaps), Colours)| FusionView {
+        name: scene.views[view.view].name.clone(),
+        camera: maps.camera,
+        depth: maps.depth,
+        confidence: maps.confidence,
+        colour,
+        range: view.range,
+        sources: places(&plan.views, &view.check),
+    };
+    plan.views.iter().zip(maps).zip(colours).map(view).collect()
+}
+
+/// Where the given views of the scene stand in the plan; those without a depth map are left out.
+fn places(views: &[ViewPlan], wanted: &[usize]) -> Vec<usize> {
+    wanted.iter().filter_map(|&w| views.iter().position(|v| v.view == w)).collect()
+}
+
+/// What the manifest says about every view, apart from how its depth was made and what became of it.
+pub fn view_summaries(
+    scene: &Scene,
+    frames: &[Frame],
+    fusion_views: &[FusionView],
+    plan: &[ViewPlan],
+) -> Vec<ViewSummary> {
+    let scene_views: Vec<usize> = plan.iter().map(|v| v.view).collect();
+    summaries_of(scene, frames, fusion_views, &scene_views)
+}
+
+/// As [`view_summaries`], for views given by their index in the scene.
+pub fn summaries_of(
+    scene: &Scene,
+    frames: &[Frame],
+    fusion_views: &[FusionView],
+    scene_views: &[usize],
+) -> Vec<ViewSummary> {
+    let summary = |(view, &at): (&FusionView, &usize)| {
+        let (of_scene, frame) = (&scene.views[at], &frames[at]);
+        ViewSummary {
+            name: view.name.clone(),
+            id: of_scene.id,
+            image: of_scene.image.clone(),
+            photo_size: (frame.width, frame.height),
+            map_size: (view.depth.width, view.depth.height),
+            photo_k: super::sidecar::rows(frame.camera.k),
+            map_k: super::sidecar::rows(view.camera.k),
+            rotation: super::sidecar::rows(view.camera.r),
+            translation: view.camera.t.to_array(),
+            depth: None,
+            checked_against: view.sources.iter().map(|&s| fusion_views[s].name.clone()).collect(),
+            funnel: None,
+        }
+    };
+    fusion_views.iter().zip(scene_views).map(summary).collect()
+}
+
+/// Fuses (unless `options` is `None`), writes the cloud and the manifest, and prints the closing summary.
+///
+/// # Errors
+/// Files that cannot be written; [`Error::Nothing`] with the likely reason where no point survived.
+pub fn fuse_and_report(
+    views: &[FusionView],
+    options: Option<&FusionOptions>,
+    mut manifest: Manifest,
+    mut clock: Clock,
+    out: &Path,
+    progress: &Progress,
+) -> Result<()> {
+    let mut advice = None;
+    if let Some(options) = options {
+        interrupt::check()?;
+        let mut stage = progress.stage("fusion", 1, 1);
+        let fused = fusion::fuse(views, options)?;
+        for (summary, funnel) in manifest.views.iter_mut().zip(&fused.funnels) {
+            summary.funnel = Some(funnel.clone());
+        }
+        advice = fusion::explain(&fused.funnels, options);
+        manifest.funnel = Some(Funnel::sum(&fused.funnels));
+        manifest.points = fused.points.len();
+        interrupt::check()?;
+        write_cloud(&out.join(CLOUD), &fused.points, &mut manifest)?;
+        stage.step(&format!("{} points", fused.points.len()), 1, json!({ "points": fused.points.len() }));
+        drop(stage);
+        clock.lap("fusion");
+    }
+    manifest.machine.memory_peak = memory::peak();
+    manifest.ended_unix_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_secs());
+    manifest.seconds = clock.seconds();
+    manifest.outputs.push(MANIFEST.into());
+    output::write_json(&out.join(MANIFEST), "write the manifest", &manifest)?;
+
+    let empty = options.is_some() && manifest.points == 0;
+    let text =
+        summary_text(&manifest, options, if empty { None } else { advice.as_deref() }, clock.total(), out);
+    progress.summary(
+        &text,
+        json!({
+            "command": manifest.command, "out": out, "depth_maps": manifest.views.len(), "points": manifest.points,
+            "funnel": manifest.funnel, "seconds": manifest.seconds, "memory_peak": manifest.machine.memory_peak,
+            "advice": advice, "outputs": outputs_by_folder(&manifest.outputs),
+        }),
+    );
+    if empty {
+        let reason = advice.unwrap_or_else(|| "no pixel passed the filters".into());
+        return Err(Error::Nothing(format!("the cloud is empty: {reason}")));
+    }
+    Ok(())
+}
+
+/// An empty cloud is not written, and one of an earlier run is taken away: it would not be what the manifest says.
+fn write_cloud(path: &Path, points: &[ply::Point], manifest: &mut Manifest) -> Result<()> {
+    if points.is_empty() {
+        return match std::fs::remove_file(path) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                Err(Error::io("remove the earlier point cloud", path)(e))
+            }
+            _ => Ok(()),
+        };
+    }
+    let comments = [format!("made by engine {}", manifest.version)];
+    output::make_folder_of(path)?;
+    let _guard = interrupt::writing();
+    ply::write(path, points, &comments)?;
+    manifest.outputs.push(CLOUD.into());
+    Ok(())
+}
+
+/// How many files lie in each folder; files beside the folders under their own names.
+fn outputs_by_folder(outputs: &[String]) -> Value {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for output in outputs {
+        *counts.entry(output.split_once('/').map_or(output.as_str(), |(folder, _)| folder)).or_default() += 1;
+    }
+    json!(counts)
+}
+
+fn summary_text(
+    manifest: &Manifest,
+    options: Option<&FusionOptions>,
+    advice: Option<&str>,
+    seconds: f64,
+    out: &Path,
+) -> String {
+    let maps = manifest.views.len();
+    let plural = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
+    let peak = manifest
+        .machine
+        .memory_peak
+        .map_or(String::new(), |b| format!(", peak memory {}", memory::readable(b)));
+    let mut lines = Vec::new();
+    let made = match options {
+        Some(_) => format!("{} from {}", plural(manifest.points, "point"), plural(maps, "depth map")),
+        None => plural(maps, "depth map"),
+    };
+    lines.push(format!("{made} in {}{peak}", duration(seconds)));
+    if let (Some(funnel), Some(options)) = (&manifest.funnel, options) {
+        lines.push(funnel_text(funnel, options));
+    }
+    let folders: Vec<String> = match outputs_by_folder(&manifest.outputs) {
+        Value::Object(counts) => counts
+            .into_iter()
+            .map(|(name, _)| if name.contains('.') { name } else { format!("{name}/") })
+            .collect(),
+        _ => Vec::new(),
+    };
+    lines.push(format!("written to {}: {}", out.display(), folders.join(" ")));
+    lines.extend(advice.map(|a| format!("hint: {a}")));
+    lines.join("\n")
+}
+
+/// One sentence: where the pixels went.
+fn funnel_text(funnel: &Funnel, options: &FusionOptions) -> String {
+    let share = |n: usize| format!("{:.1} %", 100.0 * n as f64 / funnel.pixels.max(1) as f64);
+    let least = options.thresholds.min_views;
+    let fewer: Vec<String> = funnel
+        .agreed
+        .iter()
+        .take(least.saturating_sub(1))
+        .enumerate()
+        .map(|(i, &n)| format!("by {}: {}", i + 1, share(n)))
+        .collect();
+    let fewer = if fewer.is_empty() { String::new() } else { format!(" ({})", fewer.join(", ")) };
+    let repeated = if options.keep_duplicates {
+        String::new()
+    } else {
+        format!(", of which {} repeat an earlier point", share(funnel.duplicates))
+    };
+    format!(
+        "of {} pixels {} lie in range, {} have a confidence above {}, {} are confirmed by {least} source views{fewer}{repeated}",
+        funnel.pixels,
+        share(funnel.in_range),
+        share(funnel.confident),
+        options.min_confidence,
+        share(funnel.kept),
+    )
+}
+
+/// All positive depths.
+pub const ANY_DEPTH: DepthRange = DepthRange { near: f64::MIN_POSITIVE, far: f64::MAX };

@@ -1,0 +1,105 @@
+//! A textured plane seen by five cameras, rendered exactly: small enough that the whole program runs on it in a second.
+
+#![allow(dead_code)] // each test file uses its own part
+
+use std::path::Path;
+
+use glam::{DMat3, DVec3};
+
+use crate::scene_files::{TestScene, TestView};
+
+/// Width and height of the photos.
+pub const SIZE: (u32, u32) = (96, 64);
+
+/// Nearest and farthest depth that the scene's files state; the plane lies well inside.
+pub const RANGE: (f64, f64) = (2.6, 5.6);
+
+/// Hypotheses that the scene's files state.
+pub const PLANES: usize = 16;
+
+/// Names of the views.
+pub const NAMES: [&str; 5] = ["00000000", "00000002", "00000003", "00000005", "00000009"];
+
+/// Five cameras side by side, 4 in front of a slightly tilted plane, with gaps in the ids.
+pub fn scene() -> TestScene {
+    let views = [(0u32, -0.9), (2, -0.45), (3, 0.0), (5, 0.45), (9, 0.9)].map(|(id, x): (u32, f64)| {
+        // Each looks at the origin from (x, -0.2 x, -4).
+        let centre = DVec3::new(x, -0.2 * x, -4.0);
+        let forward = (-centre).normalize();
+        let right = DVec3::Y.cross(forward).normalize();
+        let r = DMat3::from_cols(right, forward.cross(right), forward).transpose();
+        let k = DMat3::from_cols(
+            DVec3::new(110.0, 0.0, 0.0),
+            DVec3::new(0.0, 110.0, 0.0),
+            DVec3::new(47.25, 31.75, 1.0),
+        );
+        TestView { id, camera: 1, file: format!("{id:08}.png"), k, r, t: -(r * centre) }
+    });
+    TestScene { size: SIZE, views: views.to_vec(), points: Vec::new(), model: None }
+}
+
+/// Writes the scene in MVSNet layout with rendered photos.
+pub fn write(root: &Path) {
+    let scene = scene();
+    scene.write_mvsnet(root, &format!("{} {} {PLANES} {}", RANGE.0, (RANGE.1 - RANGE.0) / 15.0, RANGE.1));
+    for view in &scene.views {
+        render(view).save(root.join("images").join(&view.file)).unwrap();
+    }
+}
+
+/// Depth of the plane at a pixel.
+pub fn depth(view: &TestView, x: f64, y: f64) -> f64 {
+    let (normal, offset) = plane();
+    let centre = -(view.r.transpose() * view.t);
+    let ray = view.r.transpose() * (view.k.inverse() * DVec3::new(x, y, 1.0));
+    (offset - normal.dot(centre)) / normal.dot(ray)
+}
+
+/// `normal . X = offset`.
+fn plane() -> (DVec3, f64) {
+    (DVec3::new(0.15, -0.1, 1.0).normalize(), 0.05)
+}
+
+/// 3 x 3 samples a pixel.
+fn render(view: &TestView) -> image::RgbImage {
+    let centre = -(view.r.transpose() * view.t);
+    image::RgbImage::from_fn(SIZE.0, SIZE.1, |x, y| {
+        let mut sum = DVec3::ZERO;
+        for sample in 0..9 {
+            let (u, v) = (f64::from(x) + f64::from(sample % 3) / 3.0 - 1.0 / 3.0, f64::from(y) + f64::from(sample / 3) / 3.0 - 1.0 / 3.0);
+            let ray = view.r.transpose() * (view.k.inverse() * DVec3::new(u, v, 1.0));
+            let point = centre + ray * depth(view, u, v);
+            sum += colour(point.x, point.y);
+        }
+        image::Rgb((sum / 9.0).to_array().map(|c| (c * 255.0).round() as u8))
+    })
+}
+
+/// Value noise in four octaves, the finest of some three pixels.
+fn colour(x: f64, y: f64) -> DVec3 {
+    let mut sum = DVec3::splat(0.5);
+    for (octave, weight) in [(1.5, 0.25), (3.0, 0.3), (6.0, 0.3), (9.0, 0.25)] {
+        sum += weight * (noise(x * octave, y * octave, octave as u64) - 0.5);
+    }
+    sum.clamp(DVec3::ZERO, DVec3::ONE)
+}
+
+fn noise(x: f64, y: f64, seed: u64) -> DVec3 {
+    let (x0, y0) = (x.floor(), y.floor());
+    let (fx, fy) = (x - x0, y - y0);
+    let corner = |dx: f64, dy: f64| lattice((x0 + dx) as i64, (y0 + dy) as i64, seed);
+    corner(0.0, 0.0).lerp(corner(1.0, 0.0), fx).lerp(corner(0.0, 1.0).lerp(corner(1.0, 1.0), fx), fy)
+}
+
+/// Three values in 0..1 that only depend on the place (SplitMix64).
+fn lattice(x: i64, y: i64, seed: u64) -> DVec3 {
+    let mut state = (x as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (y as u64).wrapping_mul(0xc2b2_ae3d_27d4_eb4f) ^ seed;
+    let mut next = || {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
+    };
+    DVec3::new(next(), next(), next())
+}
