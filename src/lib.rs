@@ -28,7 +28,6 @@ pub mod normals;
 pub mod preview;
 pub mod pyramid;
 
-
 pub mod interrupt;
 pub mod manifest;
 pub mod memory;

@@ -43,8 +43,6 @@ pub struct LevelJobs(pub Vec<Vec<LevelJob>>);
 /// What the first stage leaves beside the files.
 #[derive(Default)]
 pub struct DepthStage {
-    /// Colours at map size of the photos that were decoded on the way, by view of the scene.
-    pub colours: BTreeMap<usize, Colours>,
     /// What the loader had to say about single photos.
     pub notes: BTreeSet<String>,
     /// Time that the photos took, by view of the scene; a photo that was loaded again counts again.
@@ -59,9 +57,6 @@ pub struct PhotoSeconds {
     /// Feature maps of all levels.
     pub features: f64,
 }
-
-/// The colour at every pixel of a level-0 map, row by row.
-pub type Colours = Vec<[u8; 3]>;
 
 /// Looks up which maps an earlier run has left.
 ///
@@ -138,7 +133,6 @@ fn photo_bytes(frame: &Frame, levels: Option<&BTreeSet<usize>>) -> u64 {
 struct Decoded {
     /// Levels 0, 1, ..., as far as any is needed, padded to multiples of 4.
     levels: Vec<Photo>,
-    colours: Colours,
     notes: Vec<String>,
     seconds: f64,
 }
@@ -146,37 +140,15 @@ struct Decoded {
 fn decode(scene: &Scene, view: usize, max_side: Option<usize>, levels: usize) -> Result<Decoded> {
     let began = Instant::now();
     let loaded = Photo::load(&scene.views[view], max_side)?;
-    let mut levels_done = Vec::with_capacity(levels);
+    let mut padded = Vec::with_capacity(levels);
     let mut photo = loaded.photo;
-    let mut colours = Colours::new();
-    // Level 2 has exactly the maps' pixels, and is as smooth as pixels of a quarter should be.
-    for level in 0..levels.max(3) {
-        if level == 2 {
-            colours = colours_of(&photo);
+    for level in 0..levels {
+        if level > 0 {
+            photo = photo.pyramid_level();
         }
-        let next = (level + 1 < levels.max(3)).then(|| photo.pyramid_level());
-        if level < levels {
-            levels_done.push(photo.padded_to_multiple_of_4());
-        }
-        let Some(next) = next else { break };
-        photo = next;
+        padded.push(photo.padded_to_multiple_of_4());
     }
-    Ok(Decoded { levels: levels_done, colours, notes: loaded.notes, seconds: began.elapsed().as_secs_f64() })
-}
-
-/// The colours at the pixels of a view's level-0 map: pyramid level 2 has the same pixels (every fourth one), and its
-/// two blurs keep the photo's finer texture from aliasing.
-///
-/// # Errors
-/// A photo that cannot be read.
-pub fn load_colours(scene: &Scene, view: usize, max_side: Option<usize>) -> Result<Colours> {
-    Ok(decode(scene, view, max_side, 0)?.colours)
-}
-
-/// 0..1 to 0..255, rounded.
-pub fn colours_of(photo: &Photo) -> Colours {
-    let byte = |value: f32| (value * 255.0).round().clamp(0.0, 255.0) as u8;
-    photo.rgb.chunks_exact(3).map(|p| [byte(p[0]), byte(p[1]), byte(p[2])]).collect()
+    Ok(Decoded { levels: padded, notes: loaded.notes, seconds: began.elapsed().as_secs_f64() })
 }
 
 /// Makes every map that is missing. `cache` is how many bytes of features may be kept.
@@ -236,7 +208,6 @@ pub fn run(
                 let seconds = left.photo_seconds.entry(photo).or_default();
                 seconds.decoding += decoded.seconds;
                 seconds.features += began.elapsed().as_secs_f64();
-                left.colours.insert(photo, decoded.colours);
                 left.notes.extend(decoded.notes);
             }
             let Some(at) = plan.views.iter().position(|v| v.view == job.view) else { continue };

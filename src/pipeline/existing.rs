@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::Clock;
-use super::depth::{Colours, colours_of};
-use super::finish::{self, ANY_DEPTH};
+use super::finish::{self, ANY_DEPTH, Colours, colours_of};
 use super::plan::{Frame, chosen_views};
 use crate::camera::{Camera, DepthRange};
 use crate::error::{Error, Result};

@@ -6,16 +6,15 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
-use super::depth::{self, Colours, LevelJobs};
+use super::depth::{self, LevelJobs};
 use super::plan::{Frame, Plan, ViewPlan};
-use super::{Clock, write_map};
+use super::{Clock, InferOptions, write_map};
 use crate::camera::DepthRange;
 use crate::error::{Error, Result};
 use crate::formats::{pfm, ply};
 use crate::fusion::{self, Funnel, FusionOptions, FusionView};
 use crate::interrupt;
 use crate::manifest::{Manifest, ViewSummary};
-use crate::map::Map;
 use crate::memory;
 use crate::normals;
 use crate::output::{self, MANIFEST};
@@ -84,50 +83,28 @@ pub fn merge_levels(
     Ok(Merged { maps, replaced })
 }
 
-/// Colours of every view of the plan: those at hand, and the rest from their photos.
-///
-/// # Errors
-/// Photos that cannot be decoded.
-pub fn missing_colours(
-    scene: &Scene,
-    plan: &Plan,
-    max_side: Option<usize>,
-    mut at_hand: BTreeMap<usize, Colours>,
-    progress: &Progress,
-) -> Result<Vec<Colours>> {
-    let missing = plan.views.iter().filter(|v| !at_hand.contains_key(&v.view)).count();
-    let mut stage = (missing > 0).then(|| progress.stage("colours", missing, missing as u64));
-    let mut of_view = |view: &ViewPlan| match at_hand.remove(&view.view) {
-        Some(colours) => Ok(colours),
-        None => {
-            interrupt::check()?;
-            let colours = depth::load_colours(scene, view.view, max_side)?;
-            let name = &scene.views[view.view].name;
-            if let Some(stage) = &mut stage {
-                stage.step(name, 1, json!({ "view": name }));
-            }
-            Ok(colours)
-        }
-    };
-    plan.views.iter().map(&mut of_view).collect()
-}
+/// Below this many rows a photo is shown as it is beside its depth map, above reduced.
+const PREVIEW_ROWS: usize = 600;
 
-/// Writes depth/, confidence/, preview/ and, where asked for, normal/. Returns what was written.
+/// Writes depth/, confidence/, preview/ and, where asked for, normal/. Returns what was written, and the photos'
+/// colours at the maps' pixels.
+///
+/// The photos are decoded once more: keeping them all from the stage before would take more memory than that takes
+/// time.
 ///
 /// # Errors
-/// Files that cannot be written.
+/// Files that cannot be written, photos that cannot be decoded.
 pub fn write_maps(
     scene: &Scene,
     plan: &Plan,
     merged: &Merged,
-    colours: &[Colours],
-    with_normals: bool,
+    options: &InferOptions,
     out: &Path,
     progress: &Progress,
-) -> Result<Vec<String>> {
+) -> Result<(Vec<String>, Vec<Colours>)> {
     let mut stage = progress.stage("maps", plan.views.len(), plan.views.len() as u64);
-    let mut outputs = Vec::new();
-    for ((view, maps), colours) in plan.views.iter().zip(&merged.maps).zip(colours) {
+    let (mut outputs, mut all_colours) = (Vec::new(), Vec::with_capacity(plan.views.len()));
+    for (view, maps) in plan.views.iter().zip(&merged.maps) {
         interrupt::check()?;
         let name = &scene.views[view.view].name;
         let mut file = |folder: &str, extension: &str| {
@@ -138,26 +115,39 @@ pub fn write_maps(
         };
         write_map(&file("depth", "pfm"), &maps.depth)?;
         write_map(&file("confidence", "pfm"), &maps.confidence)?;
-        if with_normals {
+        if options.normals {
             let path = file("normal", "pfm");
             let normals = normals::from_depth(&maps.camera, &maps.depth);
             output::make_folder_of(&path)?;
             let _guard = interrupt::writing();
             pfm::write_rgb(&path, maps.depth.width, maps.depth.height, &normals)?;
         }
+        let mut photo = Photo::load(&scene.views[view.view], options.max_side)?.photo;
+        // Level 2 has exactly the maps' pixels (every fourth one), and its two blurs keep finer texture from aliasing.
+        let half = photo.pyramid_level();
+        let quarter = half.pyramid_level();
+        all_colours.push(colours_of(&quarter));
+        for smaller in [half, quarter] {
+            if smaller.height >= PREVIEW_ROWS {
+                photo = smaller;
+            }
+        }
         let path = file("preview", "png");
         output::make_folder_of(&path)?;
-        let photo = photo_of(colours, &maps.depth);
         let _guard = interrupt::writing();
         preview::write(&path, &photo, &maps.depth, &maps.confidence, view.range)?;
         stage.step(name, 1, json!({ "view": name }));
     }
-    Ok(outputs)
+    Ok((outputs, all_colours))
 }
 
-fn photo_of(colours: &Colours, map: &Map) -> Photo {
-    let rgb = colours.iter().flatten().map(|&byte| f32::from(byte) / 255.0).collect();
-    Photo { width: map.width, height: map.height, rgb }
+/// The colour at every pixel of a map, row by row.
+pub type Colours = Vec<[u8; 3]>;
+
+/// 0..1 to 0..255, rounded.
+pub fn colours_of(photo: &Photo) -> Colours {
+    let byte = |value: f32| (value * 255.0).round().clamp(0.0, 255.0) as u8;
+    photo.rgb.chunks_exact(3).map(|p| [byte(p[0]), byte(p[1]), byte(p[2])]).collect()
 }
 
 /// The plan's views ready for fusion.

@@ -119,8 +119,7 @@ pub fn infer(
 
     let merged = finish::merge_levels(&scene, &plan, &jobs, &options.merge, progress)?;
     clock.lap("merging levels");
-    let colours = finish::missing_colours(&scene, &plan, options.max_side, stage.colours, progress)?;
-    let outputs = finish::write_maps(&scene, &plan, &merged, &colours, options.normals, &out_path, progress)?;
+    let (outputs, colours) = finish::write_maps(&scene, &plan, &merged, options, &out_path, progress)?;
     clock.lap("maps");
 
     let views = finish::fusion_views(&scene, &plan, merged.maps, colours);

@@ -48,27 +48,28 @@ pub fn need(
             })
             .max()
             .unwrap_or(0);
-        let used = || views.iter().flat_map(|v| v.sources.iter().copied().chain([v.view]));
-        let photos = used().map(|v| photo_bytes(&stored[v], &frames[v], run.levels)).max().unwrap_or(0);
+        let used = views.iter().flat_map(|v| v.sources.iter().copied().chain([v.view]));
+        let photos = used.map(|v| photo_bytes(&stored[v], &frames[v], run.levels)).max().unwrap_or(0);
         stages.push(StageMemory {
             stage: "depth",
             parts: vec![
                 Part::new("network, at the largest view", network),
                 Part::new("feature maps that are kept for the next views", run.cache),
                 Part::new("photos being decoded and used", photos),
-                Part::new("colours of the photos", maps_pixels * 3),
                 Part::new("program and weights", PROGRAM_BYTES),
             ],
         });
     }
     let all_levels: u64 =
         views.iter().flat_map(|v| (0..run.levels).map(|level| level_pixels(&frames[v.view], level))).sum();
+    let one_photo = views.iter().map(|v| photo_bytes(&stored[v.view], &frames[v.view], 1)).max().unwrap_or(0);
     stages.push(StageMemory {
-        stage: "merging levels",
+        stage: "merging levels, maps",
         parts: vec![
             Part::new("depth and confidence of all views and levels", all_levels * 8),
             Part::new("agreement of the views", level_pixels_max(frames, views) * 8 * threads as u64),
             Part::new("colours of the photos", maps_pixels * 3),
+            Part::new("one photo", one_photo),
             Part::new("program and weights", PROGRAM_BYTES),
         ],
     });
