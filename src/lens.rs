@@ -157,7 +157,7 @@ impl Lens {
             while focal_scale < MAX_FOCAL_SCALE
                 && !fits(focal_scale, size.0.max(size.1).min(MOST_BORDER_STEPS))
             {
-                focal_scale *= 1.0001;
+                focal_scale *= 1.0005;
             }
         }
         lens.pinhole_k = scaled(focal_scale);

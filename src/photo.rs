@@ -1,5 +1,7 @@
 //! A photo in memory and what is done to it before the network sees it: undistortion, reduction, pyramid levels.
 
+use std::path::Path;
+
 use glam::DVec2;
 use rayon::prelude::*;
 
@@ -39,7 +41,7 @@ impl Photo {
     /// A photo that cannot be read or decoded, and one whose size is not that of the view's camera.
     pub fn load(view: &View, max_side: Option<usize>) -> Result<LoadedPhoto> {
         let image::Pixels { size, rgb } = image::read(&view.image)?;
-        check_size(view, size)?;
+        check_size(&view.image, view.size, size)?;
         let mut photo = Self { width: size.0, height: size.1, rgb };
         let mut notes = Vec::new();
         if let Some(lens) = &view.lens {
@@ -163,13 +165,12 @@ impl Photo {
 }
 
 /// One clear error where a photo is not as large as the camera that it belongs to.
-pub(crate) fn check_size(view: &View, found: (usize, usize)) -> Result<()> {
-    let expected = view.size;
+pub(crate) fn check_size(photo: &Path, expected: (usize, usize), found: (usize, usize)) -> Result<()> {
     if found == expected {
         return Ok(());
     }
     Err(Error::input(
-        view.image.display().to_string(),
+        photo.display().to_string(),
         format!("{} x {} pixels", found.0, found.1),
         format!(
             "{} x {}, the size that its camera is for; use the photos that the cameras were made from",

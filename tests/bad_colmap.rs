@@ -150,6 +150,15 @@ fn broken_colmap_binaries() {
             "SCENE/sparse/0/images.bin: image 3 of camera 77; expected one of the 4 cameras in sparse/0/cameras.bin",
         ),
         (
+            "a camera that claims to be huge",
+            |root| {
+                with_camera(2, "SIMPLE_RADIAL", &[70.0, 32.0, 24.0, 0.1])
+                    .write_colmap_binary(root, "sparse/0")
+            },
+            |root| patch(root, "sparse/0/cameras.bin", 16, &[0xff; 8]),
+            "SCENE/images/00000003.png: 64 x 48 pixels; expected 18446744073709551615 x 48, the size that its camera is for; use the photos that the cameras were made from",
+        ),
+        (
             "an image twice",
             binary,
             |root| {

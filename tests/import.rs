@@ -87,6 +87,41 @@ fn every_layout_gives_the_same_cameras_and_points() {
     }
 }
 
+/// The example scene's three forms were written by another program (`tools/make_example_scene.py`).
+#[test]
+fn the_example_scene_is_the_same_in_mvsnet_and_colmap_form() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let example = root.join("examples/scene");
+    let mut mvsnet = open(&example);
+    assert_eq!((mvsnet.layout, mvsnet.views.len()), (Layout::MvsNet, 7));
+    for form in ["text", "binary"] {
+        let folder = TempDir::new().unwrap();
+        for (from, to) in [
+            (example.join("images"), "images".to_owned()),
+            (root.join("tests/data/example_colmap").join(form), "sparse/0".to_owned()),
+        ] {
+            let to = folder.path().join(to);
+            fs::create_dir_all(&to).unwrap();
+            for entry in fs::read_dir(from).unwrap() {
+                let entry = entry.unwrap();
+                fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+            }
+        }
+        let mut colmap = open(folder.path());
+        assert_eq!((colmap.layout, colmap.views.len()), (Layout::Colmap, 7), "{form}");
+        colmap.views.sort_by(|a, b| a.name.cmp(&b.name));
+        for (a, b) in mvsnet.views.iter_mut().zip(&colmap.views) {
+            assert_eq!((&a.name, a.size), (&b.name, b.size), "{form}");
+            let [k, r] =
+                [a.camera.k - b.camera.k, a.camera.r - b.camera.r].map(|m| largest(m.to_cols_array()));
+            let t = largest((a.camera.t - b.camera.t).to_array());
+            assert!(k < 1e-9 && r < 1e-9 && t < 1e-9, "{form}: {} differs by {k} {r} {t}", a.name);
+            // Photos are loaded alike.
+            assert_eq!(Photo::load(a, Some(128)).unwrap().photo, Photo::load(b, Some(128)).unwrap().photo);
+        }
+    }
+}
+
 /// Version 4 keeps poses with the frames; those of the images may be stale, as after an edit of the rig.
 #[test]
 fn poses_come_from_the_frames_where_there_are_frames() {
@@ -198,6 +233,7 @@ fn photos_are_matched_to_cameras_by_number_or_by_order() {
     assert!(has_note(&open(order.path()), "paired in sorted order (a.png with 00000003_cam.txt, and so on)"));
 
     let gaps = write(&[("00000020.png", "21.png")]);
+    fs::write(gaps.path().join("images/._00000003.png"), "left by a Mac").unwrap();
     let scene = open(gaps.path());
     assert_eq!(scene.views.len(), 3);
     assert!(has_note(&scene, "1 photos have no camera"), "{:?}", scene.notes);

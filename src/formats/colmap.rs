@@ -122,22 +122,23 @@ pub fn open(root: &Path) -> Result<Scene> {
                 ),
             ));
         };
+        let size = (to_usize(camera.size.0), to_usize(camera.size.1));
+        // Before the lens, whose making takes time that grows with the size.
+        check_size(&photo, size, header.size)?;
         let (k, lens) = lenses.of(camera)?;
         let (r, t) = poses[&id];
-        let view = View {
+        views.push(View {
             id,
             name,
             image: photo,
-            size: (to_usize(camera.size.0), to_usize(camera.size.1)),
+            size,
             camera: Camera { k, r, t },
             lens,
             range: None,
             sweep: None,
             planes: None,
             sources: Vec::new(),
-        };
-        check_size(&view, header.size)?;
-        views.push(view);
+        });
     }
     lenses.note(&mut notes);
     let points = scene_points(&model, &views, &mut notes);
@@ -217,7 +218,7 @@ fn photo_count(folder: &Path) -> usize {
         .map(|entry| match entry.file_type() {
             // Links to folders are not followed: they may lead in a circle.
             Ok(kind) if kind.is_dir() => photo_count(&entry.path()),
-            _ => usize::from(image::has_photo_extension(&entry.path())),
+            _ => usize::from(image::has_photo_extension(&entry.path()) && !super::is_hidden(&entry.path())),
         })
         .sum()
 }

@@ -75,17 +75,22 @@ fn entry_names(folder: &Path) -> Result<String> {
     Ok(format!("{}{more}", names.join(", ")))
 }
 
-/// The files (not folders) of a folder, sorted by name.
+/// The files (not folders) of a folder, sorted by name; hidden ones (`._photo.jpg` on disks that a Mac wrote) are
+/// skipped.
 fn files_in(folder: &Path, action: &'static str) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(Error::io(action, folder))? {
         let path = entry.map_err(Error::io(action, folder))?.path();
-        if path.is_file() {
+        if path.is_file() && !is_hidden(&path) {
             files.push(path);
         }
     }
     files.sort();
     Ok(files)
+}
+
+fn is_hidden(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'))
 }
 
 /// A text file; one that is not UTF-8 is refused in the words of an input error.
