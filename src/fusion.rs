@@ -347,7 +347,7 @@ pub fn explain(funnels: &[Funnel], options: &FusionOptions) -> Option<String> {
              with a larger far",
             percent(all.far_end, all.in_range)
         )
-    } else if share(all.confident, all.in_range) < share(all.kept, all.confident) {
+    } else if all.confident == 0 || share(all.confident, all.in_range) < share(all.kept, all.confident) {
         format!(
             "only {} of the pixels have a confidence above {least}: too little texture or overlap, or a range too wide \
              for its planes; try --min-confidence {}, a tighter --range or more --views",

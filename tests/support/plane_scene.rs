@@ -55,6 +55,12 @@ pub fn depth(view: &TestView, x: f64, y: f64) -> f64 {
     (offset - normal.dot(centre)) / normal.dot(ray)
 }
 
+/// How far a point lies from the plane.
+pub fn distance(point: [f64; 3]) -> f64 {
+    let (normal, offset) = plane();
+    (normal.dot(DVec3::from_array(point)) - offset).abs()
+}
+
 /// `normal . X = offset`.
 fn plane() -> (DVec3, f64) {
     (DVec3::new(0.15, -0.1, 1.0).normalize(), 0.05)
@@ -66,7 +72,10 @@ fn render(view: &TestView) -> image::RgbImage {
     image::RgbImage::from_fn(SIZE.0, SIZE.1, |x, y| {
         let mut sum = DVec3::ZERO;
         for sample in 0..9 {
-            let (u, v) = (f64::from(x) + f64::from(sample % 3) / 3.0 - 1.0 / 3.0, f64::from(y) + f64::from(sample / 3) / 3.0 - 1.0 / 3.0);
+            let (u, v) = (
+                f64::from(x) + f64::from(sample % 3) / 3.0 - 1.0 / 3.0,
+                f64::from(y) + f64::from(sample / 3) / 3.0 - 1.0 / 3.0,
+            );
             let ray = view.r.transpose() * (view.k.inverse() * DVec3::new(u, v, 1.0));
             let point = centre + ray * depth(view, u, v);
             sum += colour(point.x, point.y);
@@ -93,7 +102,9 @@ fn noise(x: f64, y: f64, seed: u64) -> DVec3 {
 
 /// Three values in 0..1 that only depend on the place (SplitMix64).
 fn lattice(x: i64, y: i64, seed: u64) -> DVec3 {
-    let mut state = (x as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (y as u64).wrapping_mul(0xc2b2_ae3d_27d4_eb4f) ^ seed;
+    let mut state = (x as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        ^ (y as u64).wrapping_mul(0xc2b2_ae3d_27d4_eb4f)
+        ^ seed;
     let mut next = || {
         state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = state;

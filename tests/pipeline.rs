@@ -1,0 +1,532 @@
+//! The whole job through the binary, on a small scene with an analytic truth.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use engine::formats::pfm;
+use serde_json::Value;
+use tempfile::TempDir;
+
+#[path = "support/plane_scene.rs"]
+mod plane_scene;
+#[path = "support/program.rs"]
+mod program;
+#[path = "support/scene_files.rs"]
+mod scene_files;
+
+use plane_scene::{NAMES, PLANES, RANGE};
+use program::{Ran, command, engine, files, json, text};
+
+/// A folder with the scene in `scene/`.
+struct Place {
+    root: TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        let root = tempfile::tempdir().unwrap();
+        plane_scene::write(&root.path().join("scene"));
+        Self { root }
+    }
+
+    fn scene(&self) -> PathBuf {
+        self.root.path().join("scene")
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.root.path().join(name)
+    }
+
+    /// `engine infer scene -o OUT ...`
+    fn infer(&self, out: &str, more: &[&str]) -> Ran {
+        engine(self.arguments(out, more))
+    }
+
+    fn arguments(&self, out: &str, more: &[&str]) -> Vec<String> {
+        let mut arguments = vec!["infer".to_owned(), text(&self.scene()).to_owned(), "-o".to_owned()];
+        arguments.push(text(&self.path(out)).to_owned());
+        arguments.extend(more.iter().map(|&m| m.to_owned()));
+        arguments
+    }
+}
+
+/// `(view, level)` of the maps that a run with `--json` made itself.
+fn computed(ran: &Ran) -> Vec<(String, u64)> {
+    let steps = ran.events().into_iter().filter(|e| e["event"] == "step" && e["stage"] == "depth");
+    steps
+        .filter(|e| e["reused"] == false)
+        .map(|e| (e["view"].as_str().unwrap().to_owned(), e["level"].as_u64().unwrap()))
+        .collect()
+}
+
+/// Everything but the manifest and the sidecars, which tell times.
+fn results(out: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = files(out);
+    found.retain(|path, _| path.extension().is_none_or(|e| e != "json"));
+    found
+}
+
+/// Header lines and vertices (position, normal, colour, confidence, views) of a cloud.
+fn cloud(path: &Path) -> (Vec<String>, Vec<[f32; 3]>) {
+    let bytes = fs::read(path).unwrap();
+    let end = b"end_header\n";
+    let at = bytes.windows(end.len()).position(|w| w == end).unwrap() + end.len();
+    let header = String::from_utf8(bytes[..at].to_vec()).unwrap();
+    let positions = bytes[at..]
+        .chunks_exact(32)
+        .map(|v| [0, 4, 8].map(|o| f32::from_le_bytes(v[o..o + 4].try_into().unwrap())));
+    (header.lines().map(str::to_owned).collect(), positions.collect())
+}
+
+#[test]
+fn the_whole_job_gives_the_planes_depth_and_a_cloud_on_it() {
+    let place = Place::new();
+    let ran = place.infer("out", &[]).done();
+    let out = place.path("out");
+    for name in NAMES {
+        for file in
+            [format!("depth/{name}.pfm"), format!("confidence/{name}.pfm"), format!("preview/{name}.png")]
+        {
+            assert!(out.join(&file).is_file(), "{file}");
+        }
+    }
+    assert!(!out.join("normal").exists());
+
+    // One interval of the 16 planes is 0.2, or 5 % of the depth. The network was not trained on such tiny photos with so
+    // few planes; it still places most pixels within a third of an interval.
+    let scene = plane_scene::scene();
+    for view in &scene.views {
+        let depth = pfm::read(&out.join(format!("depth/{:08}.pfm", view.id))).unwrap();
+        assert_eq!((depth.width, depth.height), (24, 16));
+        let mut errors: Vec<f64> = (0..16 * 24)
+            .map(|i| {
+                let (x, y) = (i % 24, i / 24);
+                let truth = plane_scene::depth(view, 4.0 * x as f64, 4.0 * y as f64);
+                (f64::from(depth.at(x, y)) - truth).abs()
+            })
+            .collect();
+        errors.sort_by(f64::total_cmp);
+        let interval = (RANGE.1 - RANGE.0) / (PLANES - 1) as f64;
+        assert!(
+            errors[errors.len() / 2] < interval / 3.0,
+            "view {}: median {}",
+            view.id,
+            errors[errors.len() / 2]
+        );
+    }
+
+    let (header, points) = cloud(&out.join("fused.ply"));
+    assert_eq!(&header[..2], ["ply", "format binary_little_endian 1.0"]);
+    assert!(header.contains(&format!("element vertex {}", points.len())), "{header:?}");
+    let properties: Vec<&str> = header.iter().filter_map(|l| l.strip_prefix("property ")).collect();
+    let expected = "float x,float y,float z,float nx,float ny,float nz,uchar red,uchar green,uchar blue,float confidence,uchar views";
+    assert_eq!(properties.join(","), expected);
+    let mut distances: Vec<f64> = points.iter().map(|p| plane_scene::distance(p.map(f64::from))).collect();
+    distances.sort_by(f64::total_cmp);
+    // Points agree in three views within 1 % of depth 4.
+    assert!(distances[distances.len() / 2] < 0.04, "median {}", distances[distances.len() / 2]);
+
+    let manifest = json(&out.join("manifest.json"));
+    assert_eq!(manifest["program"], "engine");
+    assert_eq!(manifest["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(manifest["network"]["weights"], "built-in");
+    assert_eq!(manifest["network"]["weights_sha256"].as_str().unwrap().len(), 64);
+    assert_eq!(manifest["points"], points.len());
+    assert_eq!(manifest["funnel"]["pixels"], 5 * 24 * 16);
+    assert_eq!(manifest["funnel"]["fused"], points.len());
+    assert_eq!(manifest["parameters"]["min_confidence"], 0.8);
+    let view = &manifest["views"][1];
+    assert_eq!(view["name"], "00000002");
+    assert_eq!(view["depth"]["planes"], PLANES);
+    assert_eq!(view["depth"]["range_from"], "scene");
+    assert_eq!(view["depth"]["sampling"], "linear");
+    assert_eq!(view["depth"]["range"]["far"], RANGE.1);
+    assert_eq!(view["depth"]["sources"].as_array().unwrap().len(), 4);
+    assert_eq!(view["depth"]["levels"].as_array().unwrap().len(), 3);
+    assert_eq!(view["map_k"][0][2], 47.25 / 4.0);
+    assert!(
+        manifest["notes"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|n| n.as_str().unwrap().contains("evenly spaced in depth"))
+    );
+    for output in manifest["outputs"].as_array().unwrap() {
+        assert!(out.join(output.as_str().unwrap()).is_file(), "{output}");
+    }
+
+    // The summary on standard output, progress on standard error as lines: it is no terminal.
+    assert!(
+        ran.stdout.starts_with(&format!("{} points from 5 depth maps in ", points.len())),
+        "{}",
+        ran.stdout
+    );
+    assert!(
+        ran.stdout.contains("1920 pixels") && ran.stdout.contains("confirmed by 3 source views"),
+        "{}",
+        ran.stdout
+    );
+    assert!(ran.stdout.contains("confidence/ depth/ fused.ply manifest.json preview/"), "{}", ran.stdout);
+    assert!(ran.stderr.contains("depth 1/15: "), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("note: planes evenly spaced in depth: far / near is below 3\n"),
+        "{}",
+        ran.stderr
+    );
+}
+
+#[test]
+fn without_out_results_lie_beside_the_scene() {
+    let place = Place::new();
+    engine(["infer", text(&place.scene()), "--levels", "1", "--quiet"]).done();
+    assert!(place.path("scene_engine/fused.ply").is_file());
+    // From within the scene, too: never among the photos.
+    let ran = Ran::from(
+        command(["infer", ".", "--levels", "1", "--quiet"]).current_dir(place.scene()).output().unwrap(),
+    );
+    ran.done();
+    let inside: Vec<_> = fs::read_dir(place.scene()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(inside.len(), 3, "{inside:?}");
+}
+
+#[test]
+fn a_second_run_takes_what_is_there_and_makes_what_is_missing() {
+    let place = Place::new();
+    let first = place.infer("out", &["--json"]).done();
+    assert_eq!(computed(&first).len(), 15);
+    let out = place.path("out");
+    let before = results(&out);
+
+    assert_eq!(computed(&place.infer("out", &["--json"]).done()), []);
+    assert_eq!(results(&out), before);
+
+    fs::remove_file(out.join("levels/1/depth/00000003.pfm")).unwrap();
+    fs::remove_file(out.join("depth/00000005.pfm")).unwrap();
+    assert_eq!(computed(&place.infer("out", &["--json"]).done()), [("00000003".to_owned(), 1)]);
+    assert!(results(&out) == before, "the maps made again are not the same");
+
+    // A map that was cut short is not taken for a whole one.
+    let cut = out.join("levels/0/confidence/00000009.pfm");
+    let bytes = fs::read(&cut).unwrap();
+    fs::write(&cut, &bytes[..bytes.len() / 2]).unwrap();
+    assert_eq!(computed(&place.infer("out", &["--json"]).done()), [("00000009".to_owned(), 0)]);
+    assert!(results(&out) == before, "the maps made again are not the same");
+
+    // Fusion has its own parameters: the maps stay.
+    assert_eq!(computed(&place.infer("out", &["--json", "--min-confidence", "0.5"]).done()), []);
+    // A further level leaves the others as they are.
+    let deeper = computed(&place.infer("out", &["--json", "--levels", "4"]).done());
+    assert_eq!(deeper.len(), 5);
+    assert!(deeper.iter().all(|(_, level)| *level == 3), "{deeper:?}");
+}
+
+#[test]
+fn other_parameters_mean_other_maps() {
+    let place = Place::new();
+    place.infer("out", &["--levels", "1", "--quiet"]).done();
+    for change in [
+        ["--planes", "24"],
+        ["--views", "3"],
+        ["--range", "2.5,6"],
+        ["--sampling", "inverse"],
+        ["--max-side", "80"],
+    ] {
+        let ran = place.infer("out", &["--levels", "1", "--json", change[0], change[1]]).done();
+        assert_eq!(computed(&ran).len(), 5, "{change:?}");
+    }
+}
+
+#[test]
+fn a_changed_photo_changes_the_maps_that_it_is_part_of() {
+    let place = Place::new();
+    let options = ["--levels", "1", "--views", "2", "--json"];
+    let first = place.infer("out", &options).done();
+    assert_eq!(computed(&first).len(), 5);
+    let photo = place.scene().join("images/00000000.png");
+    let mut picture = image::open(&photo).unwrap().to_rgb8();
+    picture.put_pixel(10, 10, image::Rgb([255, 0, 0]));
+    picture.save(&photo).unwrap();
+    // Sources are the first other view in the list: 0 for all but itself, which has 2.
+    let manifest = json(&place.path("out/manifest.json"));
+    let with_it = manifest["views"].as_array().unwrap().iter().filter(|v| {
+        v["name"] == "00000000"
+            || v["depth"]["sources"].as_array().unwrap().contains(&Value::from("00000000"))
+    });
+    let with_it: Vec<&str> = with_it.map(|v| v["name"].as_str().unwrap()).collect();
+    let again = computed(&place.infer("out", &options).done());
+    let again: Vec<&str> = again.iter().map(|(view, _)| view.as_str()).collect();
+    assert_eq!(
+        {
+            let mut a = again.clone();
+            a.sort();
+            a
+        },
+        with_it
+    );
+
+    // Another date or another place of the same photos changes nothing.
+    fs::rename(place.scene(), place.path("moved")).unwrap();
+    let moved = text(&place.path("moved")).to_owned();
+    let out = text(&place.path("out")).to_owned();
+    let refused = engine(["infer", &moved, "-o", &out, "--levels", "1", "--views", "2"]);
+    assert!(refused.failed(3).contains("it holds the results of another scene"), "{}", refused.stderr);
+    let ran =
+        engine(["infer", &moved, "-o", &out, "--levels", "1", "--views", "2", "--json", "--force"]).done();
+    assert_eq!(computed(&ran), []);
+}
+
+#[test]
+fn neither_threads_nor_the_order_of_work_change_a_byte() {
+    let place = Place::new();
+    place.infer("one", &["--threads", "1", "--quiet"]).done();
+    place.infer("three", &["--threads", "3", "--quiet"]).done();
+    assert!(results(&place.path("one")) == results(&place.path("three")));
+    // View by view, in another order, into the same folder.
+    for name in NAMES.iter().rev() {
+        place.infer("pieces", &["--view", name, "--depth-only", "--quiet"]).done();
+    }
+    assert_eq!(computed(&place.infer("pieces", &["--json"]).done()), []);
+    assert!(results(&place.path("one")) == results(&place.path("pieces")));
+}
+
+#[test]
+fn a_subset_of_views_is_worked_on_and_said_so() {
+    let place = Place::new();
+    let ran = place.infer("out", &["--view", "00000002", "--view", "00000003", "--normals"]).done();
+    let names = |folder: &str| -> Vec<String> {
+        let mut names: Vec<String> = fs::read_dir(place.path("out").join(folder))
+            .unwrap()
+            .map(|e| e.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    };
+    for folder in ["depth", "confidence", "normal"] {
+        assert_eq!(names(folder), ["00000002.pfm", "00000003.pfm"]);
+    }
+    let note = "note: 2 of 5 views get a depth map; levels and points are checked against these only";
+    assert!(ran.stderr.lines().any(|l| l == note), "{}", ran.stderr);
+    let manifest = json(&place.path("out/manifest.json"));
+    assert_eq!(manifest["views"][0]["checked_against"], serde_json::json!(["00000003"]));
+    // The network still saw all the others.
+    assert_eq!(manifest["views"][0]["depth"]["sources"].as_array().unwrap().len(), 4);
+    // Normals point towards the camera and have length 1 wherever there is depth.
+    let (width, height, normals) = pfm::read_rgb(&place.path("out/normal/00000003.pfm")).unwrap();
+    assert_eq!((width, height), (24, 16));
+    for n in normals {
+        let length = n.iter().map(|c| c * c).sum::<f32>().sqrt();
+        // f32 rounding of three components.
+        assert!((length - 1.0).abs() < 1e-5 && n[2] < 0.0, "{n:?}");
+    }
+
+    let unknown = place.infer("other", &["--view", "00000001"]);
+    assert_eq!(
+        unknown.failed(3),
+        "--view 00000001: no view of the scene has this name; expected one of its 5: 00000000, 00000002, 00000003, 00000005, ..."
+    );
+    assert!(!place.path("other").exists());
+}
+
+#[test]
+fn depth_only_makes_maps_and_no_cloud() {
+    let place = Place::new();
+    let ran = place.infer("out", &["--depth-only"]).done();
+    assert!(place.path("out/depth/00000000.pfm").is_file() && !place.path("out/fused.ply").exists());
+    assert!(ran.stdout.starts_with("5 depth maps in "), "{}", ran.stdout);
+    assert_eq!(json(&place.path("out/manifest.json"))["funnel"], Value::Null);
+    // The cloud then needs no network, and is the one that the whole run makes.
+    assert_eq!(computed(&place.infer("out", &["--json"]).done()), []);
+    place.infer("whole", &["--quiet"]).done();
+    assert!(
+        fs::read(place.path("out/fused.ply")).unwrap() == fs::read(place.path("whole/fused.ply")).unwrap()
+    );
+}
+
+#[test]
+fn json_tells_everything_and_quiet_nothing() {
+    let place = Place::new();
+    let ran = place.infer("out", &["--json"]).done();
+    assert_eq!(ran.stderr, "");
+    let events = ran.events();
+    let kinds: Vec<&str> = events.iter().map(|e| e["event"].as_str().unwrap()).collect();
+    assert_eq!(kinds.first(), Some(&"start"));
+    assert_eq!(kinds.last(), Some(&"summary"));
+    assert!(kinds.contains(&"note"));
+    let stages: Vec<&str> =
+        events.iter().filter(|e| e["event"] == "stage").map(|e| e["stage"].as_str().unwrap()).collect();
+    assert_eq!(stages, ["depth", "merging", "maps", "fusion"]);
+    for stage in stages {
+        let steps: Vec<&Value> =
+            events.iter().filter(|e| e["event"] == "step" && e["stage"] == stage).collect();
+        let announced =
+            events.iter().find(|e| e["event"] == "stage" && e["stage"] == stage).unwrap()["steps"].as_u64();
+        assert_eq!(announced, Some(steps.len() as u64), "{stage}");
+        assert_eq!(steps.last().unwrap()["done"].as_u64(), announced, "{stage}");
+    }
+    let summary = events.last().unwrap();
+    assert_eq!(summary["outputs"]["depth"], 5);
+    assert_eq!(summary["points"], json(&place.path("out/manifest.json"))["points"]);
+
+    let quiet = place.infer("quiet", &["--quiet"]).done();
+    assert_eq!((quiet.stdout.as_str(), quiet.stderr.as_str()), ("", ""));
+
+    let failed = place.infer("out", &["--json", "--view", "x"]);
+    failed.failed(3);
+    let error = failed.events().pop().unwrap();
+    assert_eq!((&error["event"], &error["exit_code"]), (&Value::from("error"), &Value::from(3)));
+}
+
+#[test]
+fn an_empty_cloud_is_an_error_with_the_reason_and_the_maps_stay() {
+    let place = Place::new();
+    place.infer("out", &["--quiet"]).done();
+    assert!(place.path("out/fused.ply").exists());
+    let ran = place.infer("out", &["--min-confidence", "1"]);
+    let message = ran.failed(6).to_owned();
+    assert!(message.starts_with("the cloud is empty: ") && message.contains("--min-confidence"), "{message}");
+    assert!(ran.stdout.starts_with("0 points from 5 depth maps"), "{}", ran.stdout);
+    // The cloud of the run before would now be a lie.
+    assert!(!place.path("out/fused.ply").exists());
+    assert!(place.path("out/depth/00000000.pfm").is_file());
+    assert_eq!(json(&place.path("out/manifest.json"))["points"], 0);
+}
+
+/// Ctrl-C as a terminal sends it.
+#[cfg(unix)]
+#[test]
+fn a_stopped_run_leaves_whole_files_and_goes_on_later() {
+    let place = Place::new();
+    // Enough planes that each map takes a noticeable time; the probability spreads over them.
+    let options =
+        ["--json", "--planes", "1500", "--levels", "2", "--threads", "1", "--min-confidence", "0.001"];
+    let mut child = command(place.arguments("out", &options))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let is_step = |line: &String| serde_json::from_str::<Value>(line).unwrap()["event"] == "step";
+    assert!(lines.by_ref().map(Result::unwrap).any(|line| is_step(&line)));
+    let stopped = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(stopped.success());
+    let rest: Vec<String> = lines.map(Result::unwrap).collect();
+    let ended = child.wait_with_output().unwrap();
+    let stderr = String::from_utf8(ended.stderr).unwrap();
+    assert_eq!(ended.status.code(), Some(130), "{stderr}");
+    assert_eq!(
+        stderr.lines().last().unwrap(),
+        "error: stopped by the user; run the same command again to go on with the views that are left"
+    );
+    let made = 1 + rest.iter().filter(|line| is_step(line)).count();
+    assert!(made < 10, "the run was over before it was stopped");
+
+    let out = place.path("out");
+    assert!(!out.join("manifest.json").exists() && !out.join("fused.ply").exists());
+    let left = files(&out);
+    assert!(left.keys().all(|path| !path.to_str().unwrap().contains(".part")), "{:?}", left.keys());
+    for path in left.keys().filter(|p| p.extension().is_some_and(|e| e == "pfm")) {
+        pfm::read(&out.join(path)).unwrap_or_else(|e| panic!("{e}"));
+    }
+
+    let resumed = place.infer("out", &options).done();
+    assert_eq!(computed(&resumed).len(), 10 - made);
+    place.infer("straight", &options).done();
+    assert!(results(&out) == results(&place.path("straight")));
+}
+
+#[test]
+fn fuse_makes_the_same_cloud_from_the_maps_alone() {
+    let place = Place::new();
+    place.infer("out", &["--quiet"]).done();
+    let (scene, maps) = (place.scene(), place.path("out"));
+    let fuse = |more: &[&str]| {
+        let base = ["fuse", text(&maps), "--scene", text(&scene)];
+        engine(base.iter().chain(more))
+    };
+    let ran = fuse(&[]).done();
+    assert!(ran.stdout.contains("points from 5 depth maps"), "{}", ran.stdout);
+    let fused = place.path("out_fused");
+    assert!(fs::read(fused.join("fused.ply")).unwrap() == fs::read(maps.join("fused.ply")).unwrap());
+    let manifest = json(&fused.join("manifest.json"));
+    assert_eq!((&manifest["command"], &manifest["network"]), (&Value::from("fuse"), &Value::Null));
+    assert_eq!(manifest["views"][0]["map_k"][0][0], 110.0 / 4.0);
+
+    // Looser and stricter thresholds, duplicates, and a range that cuts everything off.
+    let points = |ran: Ran| ran.done().events().pop().unwrap()["points"].as_u64().unwrap();
+    let all = points(fuse(&["--json"]));
+    assert!(points(fuse(&["--json", "--min-views", "1"])) > all);
+    assert!(points(fuse(&["--json", "--min-views", "4"])) < all);
+    assert!(points(fuse(&["--json", "--keep-duplicates"])) > all);
+    assert!(points(fuse(&["--json", "--view", "00000002", "--view", "00000003", "--view", "00000005"])) > 0);
+    let empty = fuse(&["--range", "100,200"]);
+    assert!(empty.failed(6).contains("range"), "{}", empty.stderr);
+
+    // Without confidence every pixel counts as certain, which is said.
+    fs::remove_dir_all(maps.join("confidence")).unwrap();
+    let ran = fuse(&[]).done();
+    assert!(
+        ran.stderr.contains("note: 5 of 5 views have no confidence map: 1 everywhere\n"),
+        "{}",
+        ran.stderr
+    );
+}
+
+#[test]
+fn fuse_knows_how_far_the_photos_were_reduced() {
+    let place = Place::new();
+    place.infer("out", &["--quiet", "--max-side", "72", "--levels", "1", "--min-views", "1"]).done();
+    let out = place.path("out");
+    let ran = engine(["fuse", text(&out), "--scene", text(&place.scene()), "--min-views", "1"]).done();
+    assert!(
+        ran.stderr.contains("note: photos are reduced to 72 px as the maps' manifest says\n"),
+        "{}",
+        ran.stderr
+    );
+    assert!(fs::read(place.path("out_fused/fused.ply")).unwrap() == fs::read(out.join("fused.ply")).unwrap());
+}
+
+#[test]
+fn fuse_says_which_maps_it_cannot_use() {
+    let place = Place::new();
+    place.infer("out", &["--quiet", "--levels", "1"]).done();
+    let (scene, maps) = (place.scene(), place.path("out"));
+    let fuse = || engine(["fuse", text(&maps), "--scene", text(&scene)]);
+    let missing = engine(["fuse", text(&scene), "--scene", text(&scene)]);
+    let depth = scene.join("depth");
+    assert_eq!(
+        missing.failed(4),
+        format!(
+            "{}: cannot read the folder of depth maps: No such file or directory (os error 2)",
+            depth.display()
+        )
+    );
+
+    fs::rename(maps.join("depth/00000009.pfm"), maps.join("depth/someone.pfm")).unwrap();
+    let ran = fuse().done();
+    assert!(
+        ran.stderr.contains("note: maps of no view of the scene are left out: someone\n"),
+        "{}",
+        ran.stderr
+    );
+    assert!(ran.stderr.contains("note: fusing 4 of 5 views"), "{}", ran.stderr);
+
+    let small = maps.join("confidence/00000000.pfm");
+    pfm::write(&small, &engine::map::Map::filled(12, 16, 1.0)).unwrap();
+    assert_eq!(
+        fuse().failed(3),
+        format!("{}: a map of 12 x 16; expected the size of its depth map, 24 x 16", small.display())
+    );
+    let odd = maps.join("depth/00000000.pfm");
+    pfm::write(&odd, &engine::map::Map::filled(20, 20, 4.0)).unwrap();
+    let message = fuse().failed(3).to_owned();
+    assert!(
+        message.starts_with(&format!("{}: a map of 20 x 20 for a photo of 96 x 64; ", odd.display())),
+        "{message}"
+    );
+    fs::write(&odd, "Pf\n24 16\n-1\nshort").unwrap();
+    let message = fuse().failed(3).to_owned();
+    assert!(message.starts_with(odd.to_str().unwrap()), "{message}");
+}
