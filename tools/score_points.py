@@ -8,10 +8,11 @@ Prints for each view and as the mean over views the median of |d - z| / z and th
 
 Map pixel i lies at pixel 4 i of the (possibly reduced) image, pixel centres being integers; COLMAP's pixel centres end in .5. A position u in
 COLMAP's image is therefore at (u * scale - 0.5) / 4 in the map, where scale = reduced size / stored size. `auto` takes the scale that explains
-the map's size: the manifest's camera where OUT/manifest.json names one, else 1, 1/2, 1/3, ... for which ceil(ceil(side * scale) / 4) is the map's side.
+the map's size: 1, 1/2, 1/3, ... for which
+ceil(ceil(side * scale) / 4) is the map's side, else the ratio of the widths. It is not needed where a manifest states the map's camera.
 
-Images with distortion are undistorted before matching: then the pinhole that OUT/manifest.json states for the view projects the points
-(views[].camera.k at the depth map's image, or views[].k), else the calibration's own focal lengths and principal point without its distortion.
+Images with distortion are undistorted before matching: the pinhole that OUT/manifest.json states for the view's map (views[].map_k) projects
+the points, else the calibration's own focal lengths and principal point without its distortion.
 
 Points that fall outside the map, or where one of the four neighbours holds no depth (0 or not finite), are counted as `missing`.
 With --missing-fails they count as errors in the shares (not in the median); by default they are left out.
@@ -52,16 +53,12 @@ def find_model(scene: Path) -> pycolmap.Reconstruction:
 
 
 def manifest_cameras(out: Path) -> dict:
-    """View name -> 3 x 3 K in the engine's pixels (integer centres) of the image that was matched, where the manifest tells."""
+    """View name -> 3 x 3 K of its map (pixel centres are integers), where the manifest tells."""
     path = out / "manifest.json"
-    cameras = {}
-    if path.exists():
-        for view in json.loads(path.read_text()).get("views", []):
-            camera = view.get("camera")
-            k = camera.get("k") if isinstance(camera, dict) else view.get("k")
-            if k is not None and "name" in view:
-                cameras[view["name"]] = np.array(k, float).reshape(3, 3)
-    return cameras
+    if not path.exists():
+        return {}
+    views = json.loads(path.read_text()).get("views", [])
+    return {v["name"]: np.array(v["map_k"], float).reshape(3, 3) for v in views if "map_k" in v}
 
 
 def auto_scale(camera: pycolmap.Camera, map_shape: tuple) -> float:
@@ -82,9 +79,9 @@ def auto_scale(camera: pycolmap.Camera, map_shape: tuple) -> float:
 
 def project(points: np.ndarray, camera: pycolmap.Camera, shape: tuple, scale, stated) -> np.ndarray:
     """[n, 3] in the camera's frame -> [n, 2] in the map."""
-    if stated is not None:
+    if stated is not None and scale == "auto":
         q = points @ stated.T
-        return q[:, :2] / q[:, 2:] / 4
+        return q[:, :2] / q[:, 2:]
     q = points @ camera.calibration_matrix().T
     s = auto_scale(camera, shape) if scale == "auto" else float(scale)
     return (q[:, :2] / q[:, 2:] * s - 0.5) / 4
