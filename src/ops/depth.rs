@@ -44,7 +44,7 @@ impl Expectation {
 }
 
 /// Depth and confidence of a run of pixels. Plane p's logits begin at `p * plane_stride`, n of them with n a multiple
-/// of 16; `max` [n] is their maximum over the planes; `depth` and `confidence` take the first of the n.
+/// of 16; `max` (n values) is their maximum over the planes; `depth` and `confidence` take the first of the n.
 pub(crate) struct Regress<'a> {
     pub expectation: &'a Expectation,
     pub logits: &'a [f32],

@@ -27,11 +27,11 @@ const RING_PLANE: usize = (2 * TILE_ROWS + 1) * TILE_STRIDE;
 
 /// The voxel gate (eq. 5): w = relu(weight . relu(reduce f + bias) + bias).
 pub struct VoxelGate {
-    /// [32, 8], input channel first.
+    /// `[32, 8]`, input channel first.
     pub reduce: Buffer,
-    /// [8].
+    /// `[8]`.
     pub reduce_bias: Buffer,
-    /// [8].
+    /// `[8]`.
     pub weight: Buffer,
     /// One value.
     pub weight_bias: f32,
