@@ -5,7 +5,11 @@
 One level, no pyramid, no fusion. Images are halved --halvings times by averaging 2 x 2 pixels (K with the half-pixel shift that this means); the
 sources of a view are the views that share most points with it; its range is 0.9 times the 1st to 1.1 times the 99th percentile (elements
 floor(0.01 n) and floor(0.99 n) of the sorted depths) of the points that it observes. Pinhole models only. Writes OUT/depth/*.pfm, OUT/confidence/*.pfm and
-OUT/reference.json: for each view its sources, range, K, seconds. --pairs-only writes that file alone, which needs no network.
+OUT/reference.json: for each view its sources, range, K, seconds. --pairs-only writes that file alone.
+
+--write-scene FOLDER also writes the same views, sources and ranges as an MVSNet scene (full-size images, linked), so that the engine can be run on the very
+same work: engine infer FOLDER --max-side HALVED_WIDTH --levels 1 --views 4 --sampling inverse. --compare OUT2 prints how far OUT2/depth lies from
+OUT/depth, in hypothesis intervals (of 1/depth where inverse).
 """
 
 import argparse
@@ -24,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tools/reference"))
 sys.path.insert(0, str(ROOT / "tools"))
 import bs_mvsnet as ref  # noqa: E402
-from score_points import find_model  # noqa: E402
+from score_points import find_model, read_pfm  # noqa: E402
 
 
 def write_pfm(path: Path, data: np.ndarray):
@@ -49,6 +53,40 @@ def padded(pixels: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
+def write_scene(folder: Path, scene: Path, views: list, halvings: int, planes: int):
+    for sub in ("images", "cams"):
+        (folder / sub).mkdir(parents=True, exist_ok=True)
+    index = {v["name"]: i for i, v in enumerate(views)}
+    pairs = [str(len(views))]
+    words = lambda rows: "".join(" ".join(repr(float(x)) for x in row) + "\n" for row in rows)
+    for i, view in enumerate(views):
+        link = folder / "images" / f"{i:08}{Path(view['file']).suffix}"
+        link.unlink(missing_ok=True)
+        link.symlink_to((scene / "images" / view["file"]).resolve())
+        k = np.array(view["k"])
+        k[:2, 2] += 0.5
+        k[:2] *= 2**halvings
+        k[:2, 2] -= 0.5
+        interval = (view["far"] - view["near"]) / (planes - 1)
+        text = f"extrinsic\n{words(view['world_to_camera'])}\nintrinsic\n{words(k)}\n{view['near']!r} {interval!r} {planes} {view['far']!r}\n"
+        (folder / "cams" / f"{i:08}_cam.txt").write_text(text)
+        sources = [f"{index[s]} {n}" for s, n in zip(view["sources"], view["shared_points"])]
+        pairs += [str(i), " ".join([str(len(sources)), *sources])]
+    (folder / "pair.txt").write_text("\n".join(pairs) + "\n")
+
+
+def compare(views: list, out: Path, other: Path, planes: int, inverse: bool):
+    for i, view in enumerate(views):
+        path = next((p for n in (view["name"], f"{i:08}") if (p := other / "depth" / f"{n}.pfm").exists()), None)
+        if path is None:
+            continue
+        a, b = read_pfm(out / "depth" / f"{view['name']}.pfm"), read_pfm(path)
+        near, far = view["near"], view["far"]
+        steps = np.abs(1 / a - 1 / b) / abs(1 / near - 1 / far) if inverse else np.abs(a - b) / (far - near)
+        q = np.quantile(steps * (planes - 1), [0.5, 0.99, 0.999, 1])
+        print(f"{view['name']}: median {q[0]:.1e}, 99 % {q[1]:.1e}, 99.9 % {q[2]:.1e}, largest {q[3]:.1e} intervals")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("scene", type=Path)
@@ -60,6 +98,8 @@ def main():
     parser.add_argument("--weights", type=Path, default=ROOT / "weights/bs_mvsnet.safetensors")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--pairs-only", action="store_true")
+    parser.add_argument("--write-scene", type=Path)
+    parser.add_argument("--compare", type=Path, help="compare the maps that OUT holds with these; run nothing")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
 
@@ -93,6 +133,11 @@ def main():
         })
     settings = {"planes": args.planes, "sampling": args.sampling, "views": args.views, "halvings": args.halvings, "torch": torch.__version__, "threads": args.threads}
     record = lambda: (args.out / "reference.json").write_text(json.dumps(settings | {"views_run": views}, indent=1))
+    if args.write_scene:
+        write_scene(args.write_scene, args.scene, views, args.halvings, args.planes)
+    if args.compare:
+        compare(views, args.out, args.compare, args.planes, args.sampling == "inverse")
+        return
     args.out.mkdir(parents=True, exist_ok=True)
     record()
     if args.pairs_only:
