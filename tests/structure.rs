@@ -1,0 +1,142 @@
+//! Imports point down: which module may use which. The table is the picture of the crate; the test keeps it true.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+/// Each module with the modules of the crate that its files may import (itself is always allowed).
+const ALLOWED: [(&str, &[&str]); 24] = [
+    // Foundations.
+    ("error", &[]),
+    ("simd", &[]),
+    ("map", &[]),
+    ("camera", &[]),
+    ("interrupt", &["error"]),
+    ("tensor", &["error", "simd"]),
+    // Input: scenes and photos know no tensor.
+    ("lens", &[]),
+    ("scene", &["camera", "lens", "error"]),
+    ("photo", &["camera", "lens", "scene", "formats", "error"]),
+    ("formats", &["camera", "lens", "scene", "photo", "map", "error"]),
+    // Arithmetic: ops know no file, the network knows no scene.
+    ("ops", &["camera", "map", "photo", "simd", "tensor", "error"]),
+    ("net", &["camera", "photo", "ops", "simd", "tensor", "error"]),
+    // From maps to the cloud: geometry in f64, no tensor.
+    ("consistency", &["camera", "map"]),
+    ("normals", &["camera", "consistency", "map"]),
+    ("pyramid", &["camera", "consistency", "map", "error"]),
+    ("fusion", &["camera", "consistency", "normals", "map", "formats"]),
+    ("preview", &["camera", "consistency", "formats", "map", "photo", "error"]),
+    // The program.
+    ("memory", &["error"]),
+    ("progress", &["error"]),
+    ("output", &["error", "formats", "interrupt"]),
+    ("manifest", &["camera", "fusion", "memory", "net", "pipeline", "scene", "error"]),
+    (
+        "pipeline",
+        &[
+            "camera",
+            "consistency",
+            "error",
+            "formats",
+            "fusion",
+            "interrupt",
+            "manifest",
+            "map",
+            "memory",
+            "net",
+            "normals",
+            "output",
+            "photo",
+            "preview",
+            "progress",
+            "pyramid",
+            "scene",
+            "tensor",
+            "simd",
+        ],
+    ),
+    (
+        "cli",
+        &[
+            "camera",
+            "consistency",
+            "error",
+            "formats",
+            "fusion",
+            "interrupt",
+            "memory",
+            "net",
+            "output",
+            "pipeline",
+            "progress",
+            "pyramid",
+            "scene",
+            "simd",
+        ],
+    ),
+    ("main", &["cli"]),
+];
+
+fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+/// `src/ops/conv.rs` -> `ops`, `src/camera.rs` -> `camera`.
+fn module(root: &Path, path: &Path) -> String {
+    let first = path.strip_prefix(root).unwrap().components().next().unwrap();
+    first.as_os_str().to_string_lossy().trim_end_matches(".rs").to_owned()
+}
+
+/// The crate's modules that a file names, in `use` lines or in paths.
+fn imports(text: &str) -> BTreeSet<String> {
+    let code = text.lines().filter(|l| !l.trim_start().starts_with("//"));
+    let paths = code.flat_map(|l| l.split("crate::").skip(1).map(str::to_owned).collect::<Vec<_>>());
+    let names =
+        paths.map(|p| p.chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect::<String>());
+    names.filter(|n| !n.is_empty()).collect()
+}
+
+#[test]
+fn imports_point_down() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    sources(&root, &mut files);
+    assert!(files.len() > 30, "the sources are where the test looks for them");
+    let mut wrong = Vec::new();
+    for path in files {
+        let module = module(&root, &path);
+        if module == "lib" {
+            continue;
+        }
+        let Some((_, allowed)) = ALLOWED.iter().find(|(name, _)| *name == module) else {
+            wrong.push(format!("{}: module `{module}` is not in the table", path.display()));
+            continue;
+        };
+        for import in imports(&std::fs::read_to_string(&path).unwrap()) {
+            if import != module && !allowed.contains(&import.as_str()) {
+                wrong.push(format!("{}: `{module}` may not use `{import}`", path.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn files_stay_readable() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files = Vec::new();
+    for folder in ["src", "tests", "benches"] {
+        sources(&root.join(folder), &mut files);
+    }
+    for path in files {
+        let lines = std::fs::read_to_string(&path).unwrap().lines().count();
+        assert!(lines <= 600, "{} has {lines} lines; split it where its subject splits", path.display());
+    }
+}
