@@ -111,12 +111,17 @@ impl Conv {
     /// y = relu?(w * x + bias + residual).
     ///
     /// # Errors
-    /// [`Error::Shape`] where x has other channels or the residual another shape.
+    /// [`Error::Shape`] where x has other channels or is empty, where the residual has another shape, or where there is
+    /// a residual and the output channels are no multiple of 8 (it is added a vector at a time).
     pub fn forward(&self, cpu: &Cpu, x: &Tensor, residual: Option<&Tensor>) -> Result<Tensor> {
         x.expect_channels("convolution", self.input)?;
         let shape = self.output_shape(x.shape);
         if let Some(residual) = residual {
             residual.expect_shape("convolution", "residual", shape)?;
+            if self.output != self.padded {
+                let problem = format!("residual {shape}; with a residual C must be a multiple of 8");
+                return Err(Error::Shape { op: "convolution", problem });
+            }
         }
         if x.shape.is_empty() {
             return Err(Error::Shape { op: "convolution", problem: format!("empty input {}", x.shape) });

@@ -85,7 +85,8 @@ impl Kernel for Regress<'_> {
                 let at = (indices[i].floor() as usize).min(planes - 1);
                 let window = at.saturating_sub(1)..(at + 3).min(planes);
                 let sum: f32 = window.map(|p| (logits[p * plane_stride + pixel] - max[pixel]).exp()).sum();
-                confidence[pixel] = sum / totals[i];
+                // Rounding must not make a probability of more than 1.
+                confidence[pixel] = (sum / totals[i]).min(1.0);
             }
         }
     }

@@ -77,7 +77,8 @@ pub fn regress(
             skip.shape
         }
         Decoder::Trilinear(logits, size) => {
-            logits.expect_channels("depth head", 1)?;
+            let eighth = size.halved().halved().halved().with_channels(1);
+            logits.expect_shape("depth head", "logits at an eighth", eighth)?;
             *size
         }
     };

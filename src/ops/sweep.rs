@@ -12,7 +12,7 @@
 use rayon::prelude::*;
 
 use super::conv::{Conv, Strip, Tap};
-use super::warp::{CHANNELS, MAX_FEATURE_PIXELS, RUN, Taps, gather, locate};
+use super::warp::{CHANNELS, RUN, Taps, expect_features, gather, locate};
 use crate::camera::PlaneSweep;
 use crate::error::{Error, Result};
 use crate::simd::{Isa, Kernel, Level, Vector, dispatch};
@@ -81,13 +81,7 @@ impl Sweep<'_> {
             ));
         }
         for map in std::iter::once(self.reference).chain(self.sources.iter().map(|s| s.0)) {
-            map.expect_channels("plane sweep", CHANNELS)?;
-            if map.shape.is_empty() || map.shape.d != 1 || map.shape.positions() > MAX_FEATURE_PIXELS {
-                return shape_error(format!(
-                    "features {}; expected 1 plane of 1 to {MAX_FEATURE_PIXELS} pixels",
-                    map.shape
-                ));
-            }
+            expect_features("plane sweep", map)?;
         }
         if let Aggregation::Pixel(weights) = self.aggregation {
             if weights.len() != self.sources.len() {

@@ -9,7 +9,7 @@
 use rayon::prelude::*;
 
 use crate::camera::PlaneSweep;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::simd::{Isa, Kernel, Vector, dispatch};
 use crate::tensor::{Cpu, Shape, Tensor};
 
@@ -88,6 +88,17 @@ pub(crate) unsafe fn locate<V: Vector>(
 /// The most pixels a feature map may have: tap indices are computed in f32.
 pub const MAX_FEATURE_PIXELS: usize = 1 << 24;
 
+/// Fails with the op's name unless `map` is one plane of 1 to [`MAX_FEATURE_PIXELS`] pixels with [`CHANNELS`] channels:
+/// what [`locate`] and [`gather`] count on.
+pub(crate) fn expect_features(op: &'static str, map: &Tensor) -> Result<()> {
+    map.expect_channels(op, CHANNELS)?;
+    if map.shape.is_empty() || map.shape.d != 1 || map.shape.positions() > MAX_FEATURE_PIXELS {
+        let problem = format!("features {}; expected 1 plane of 1 to {MAX_FEATURE_PIXELS} pixels", map.shape);
+        return Err(Error::Shape { op, problem });
+    }
+    Ok(())
+}
+
 /// One vector of the bilinear feature of pixel `p`, channels `c ..`.
 ///
 /// # Safety
@@ -108,7 +119,7 @@ pub(crate) unsafe fn gather<V: Vector>(features: *const f32, taps: &Taps, p: usi
 /// The warped volume itself: features [1, Hs, Ws, 32] -> [D, height, width, 32], one plane a depth.
 ///
 /// # Errors
-/// [`crate::Error::Shape`] where the features have other channels.
+/// [`Error::Shape`] where the features are no feature map ([`expect_features`]) or the volume would be empty.
 pub fn warp(
     cpu: &Cpu,
     features: &Tensor,
@@ -116,8 +127,12 @@ pub fn warp(
     depths: &[f32],
     (height, width): (usize, usize),
 ) -> Result<Tensor> {
-    features.expect_channels("warp", CHANNELS)?;
-    let mut y = cpu.tensor(Shape { d: depths.len(), h: height, w: width, c: CHANNELS });
+    expect_features("warp", features)?;
+    let shape = Shape { d: depths.len(), h: height, w: width, c: CHANNELS };
+    if shape.is_empty() {
+        return Err(Error::Shape { op: "warp", problem: format!("empty volume {shape}") });
+    }
+    let mut y = cpu.tensor(shape);
     y.data.par_chunks_mut(width * CHANNELS).enumerate().for_each_init(Taps::new, |taps, (row, y)| {
         for (run, y) in y.chunks_mut(RUN * CHANNELS).enumerate() {
             let at = (run * RUN, row % height);

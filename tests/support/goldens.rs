@@ -1,4 +1,5 @@
 //! Goldens made by the PyTorch reference (tests/data/goldens/README.md) and the weights that go with them.
+#![allow(dead_code)] // every test binary takes its own part
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -1,0 +1,186 @@
+//! The exponential, softmax, expected depth and confidence, and the two decoders before them.
+
+use engine::camera::{DepthRange, Hypotheses, Sampling};
+use engine::ops::depth::Expectation;
+use engine::ops::head::{Decoder, LogitsConv, regress};
+use engine::simd::{self, Isa, Kernel, Level, Vector};
+use engine::tensor::{Cpu, Tensor};
+
+use crate::convolutions::D3_3;
+use crate::reference::{self, Convolution, Random, Value, Volume};
+use crate::{Report, in_pool, random, shape, volume};
+
+struct ExpKernel<'a>(&'a [f32], &'a mut [f32]);
+
+impl Kernel for ExpKernel<'_> {
+    type Output = ();
+    #[inline(always)]
+    unsafe fn run<I: Isa>(self) {
+        let n = I::Wide::LANES;
+        for (x, y) in self.0.chunks_exact(n).zip(self.1.chunks_exact_mut(n)) {
+            // SAFETY: dispatch runs this with I's instructions enabled; both chunks hold LANES values.
+            unsafe { simd::exp(I::Wide::load(x.as_ptr())).store(y.as_mut_ptr()) }
+        }
+    }
+}
+
+fn exp(level: Level, x: &[f32]) -> Vec<f32> {
+    let mut padded = x.to_vec();
+    padded.resize(x.len().next_multiple_of(16), 0.0);
+    let mut y = vec![0.0; padded.len()];
+    // SAFETY: callers take the level from Level::available.
+    unsafe { simd::dispatch(level, ExpKernel(&padded, &mut y)) }
+    y.truncate(x.len());
+    y
+}
+
+/// What simd::exp promises, relative.
+pub const EXP_ERROR: f64 = 2e-7;
+
+#[test]
+fn exponentials() {
+    let mut x: Vec<f32> = (0..=1_750_000).map(|i| -87.0 + i as f32 * 1e-4).collect();
+    x.extend((0..1000).flat_map(|i| [1e-6 * i as f32, -1e-6 * i as f32]));
+    x.extend([f32::MIN_POSITIVE, -f32::MIN_POSITIVE, 0.0, -0.0, 88.0, -87.0]);
+    for level in Level::available() {
+        let mut worst = (0.0, 0.0);
+        for (&x, y) in x.iter().zip(exp(level, &x)) {
+            let x = x.clamp(-87.0, 88.0);
+            let truth = f64::from(x).exp();
+            let error = (f64::from(y) - truth).abs() / truth;
+            if error.is_nan() || error > worst.0 {
+                worst = (error, x);
+            }
+        }
+        println!("exp on {}: {:e} at {}", level.name(), worst.0, worst.1);
+        assert!(worst.0 <= EXP_ERROR, "exp({}) on {}: off by {:e}", worst.1, level.name(), worst.0);
+        let ends = exp(level, &[-1e9, f32::NEG_INFINITY, 1e9, f32::INFINITY, 0.0]);
+        let expected = exp(level, &[-87.0, -87.0, 88.0, 88.0, 0.0]);
+        assert_eq!(ends, expected, "clamped on {}", level.name());
+        assert_eq!(ends[4], 1.0, "e^0 on {}", level.name());
+    }
+}
+
+pub fn hypotheses(d: usize, sampling: Sampling) -> Hypotheses {
+    Hypotheses::new(DepthRange { near: 425.0, far: 935.0 }, d, sampling)
+}
+
+/// regress against plain loops from `truth`, the exact logits with the bound on their errors.
+fn regression(report: &mut Report, name: &str, decoder: &Decoder, truth: &Volume, sampling: Sampling) {
+    report.cases += 1;
+    let [d, h, w, _] = truth.shape;
+    let hypotheses = hypotheses(d, sampling);
+    let expectation = Expectation::new(&hypotheses);
+    let pixels = reference::regress(truth, &hypotheses.depths, sampling == Sampling::Inverse, EXP_ERROR);
+    for level in Level::available() {
+        let case = format!("{name} {sampling:?}");
+        let cpu = Cpu::with_level(level);
+        let found = regress(&cpu, decoder, &expectation, true).unwrap();
+        report.compare(&format!("{case} logits"), level, &found.logits.unwrap(), truth);
+        assert_eq!((found.depth.width, found.depth.height), (w, h));
+        let unkept = regress(&cpu, decoder, &expectation, false).unwrap();
+        assert!(unkept.logits.is_none());
+        if unkept.depth != found.depth || unkept.confidence != found.confidence {
+            report.fail(&case, level, "other maps when logits are not kept".into());
+        }
+        for (i, truth) in pixels.iter().enumerate() {
+            let (depth, confidence) = (found.depth.data[i], found.confidence.data[i]);
+            let (y, x) = (i / w, i % w);
+            if !truth.depth.allows(depth) {
+                let Value { v, e } = truth.depth;
+                report.fail(
+                    &case,
+                    level,
+                    format!("depth[y {y}, x {x}] = {depth}, expected {v} within {e:e}"),
+                );
+                break;
+            }
+            if !truth.confidence.iter().any(|c| c.allows(confidence)) || !(0.0..=1.0).contains(&confidence) {
+                let expected = &truth.confidence;
+                let what =
+                    format!("confidence[y {y}, x {x}] = {confidence}, expected {expected:?} within 0..1");
+                report.fail(&case, level, what);
+                break;
+            }
+        }
+    }
+}
+
+/// The skip decoder made to pass logits through unchanged: relu(channel 0) - relu(channel 1).
+pub fn passed_through(logits: &Volume) -> (Tensor, Tensor, LogitsConv) {
+    let [d, h, w, _] = logits.shape;
+    let mut skip = Tensor::zeros(shape([d, h, w, 8]));
+    for (i, l) in logits.data.iter().enumerate() {
+        skip.data[8 * i] = l.v as f32;
+        skip.data[8 * i + 1] = -l.v as f32;
+    }
+    let mut weights = vec![0.0; 8 * 27];
+    weights[13] = 1.0;
+    weights[27 + 13] = -1.0;
+    (Tensor::zeros(skip.shape.halved()), skip, LogitsConv::new(&weights, 0.0))
+}
+
+#[test]
+fn regression_of_given_logits() {
+    type Logits = fn(&mut Random, usize, usize) -> f32;
+    let kinds: [(&str, Logits); 7] = [
+        ("all zero", |_, _, _| 0.0),
+        ("all equal", |_, _, _| -37.25),
+        ("mild", |rng, _, _| rng.within(-2.0, 2.0)),
+        ("steep", |rng, _, _| rng.within(-80.0, 80.0)),
+        ("one peak", |_, pixel, plane| if (pixel * 7 + 3) % 21 == plane { 80.0 } else { -80.0 }),
+        ("two peaks", |_, pixel, plane| if plane == 0 || plane == pixel % 21 { 80.0 } else { 0.0 }),
+        ("beyond e^88", |rng, _, _| rng.within(-1e4, 1e4)),
+    ];
+    let mut report = Report::default();
+    for (name, logit) in kinds {
+        for d in [1, 2, 3, 4, 21] {
+            for (h, w) in [(1, 1), (5, 7), (2, 33)] {
+                let mut rng = Random::new(&format!("{name} {d}"));
+                let logits = Volume::from_fn([d, h, w, 1], |[d, y, x, _]| {
+                    Value::exact(f64::from(logit(&mut rng, y * w + x, d)))
+                });
+                let (half, skip, conv) = passed_through(&logits);
+                for sampling in [Sampling::Linear, Sampling::Inverse] {
+                    let case = format!("regress {name} [{d}, {h}, {w}]");
+                    regression(&mut report, &case, &Decoder::Skip(&half, &skip, &conv), &logits, sampling);
+                }
+            }
+        }
+    }
+    report.finish(7 * 5 * 3 * 2);
+}
+
+#[test]
+fn regression_through_the_decoders() {
+    let mut report = Report::default();
+    for [d, h, w] in
+        [[1, 1, 1], [2, 1, 3], [3, 5, 7], [21, 13, 17], [5, 8, 15], [4, 9, 16], [3, 7, 17], [9, 31, 33]]
+    {
+        let mut rng = Random::new(&format!("decoder [{d}, {h}, {w}]"));
+        let weights = rng.values(8 * 27);
+        let bias = [rng.value()];
+        let skip = random(&mut rng, [d, h, w, 8]);
+        let half = random(&mut rng, [d.div_ceil(2), h.div_ceil(2), w.div_ceil(2), 8]);
+        let x = reference::upsample(&volume(&half), 2, [d, h, w]).zip(&volume(&skip), |a, b| (a + b).relu());
+        let (kernel, stride) = D3_3;
+        let conv =
+            Convolution { channels: (8, 1), kernel, stride, weights: &weights, bias: &bias, relu: false };
+        let truth = conv.apply(&x, None);
+        let conv = LogitsConv::new(&weights, bias[0]);
+        let coarse = random(&mut rng, [d.div_ceil(8), h.div_ceil(8), w.div_ceil(8), 1]);
+        let coarse_truth = reference::upsample(&volume(&coarse), 8, [d, h, w]);
+        for sampling in [Sampling::Linear, Sampling::Inverse] {
+            for threads in [1, 3, 16] {
+                let name = |decoder| format!("{decoder} [{d}, {h}, {w}], {threads} threads");
+                let report = &mut report;
+                in_pool(threads, || {
+                    regression(report, &name("skip"), &Decoder::Skip(&half, &skip, &conv), &truth, sampling);
+                    let decoder = Decoder::Trilinear(&coarse, shape([d, h, w, 1]));
+                    regression(report, &name("trilinear"), &decoder, &coarse_truth, sampling);
+                });
+            }
+        }
+    }
+    report.finish(96);
+}
