@@ -2,9 +2,10 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::path::Path;
 
-use safetensors::{Dtype, SafeTensors};
+use safetensors::{Dtype, SafeTensorError, SafeTensors};
 use sha2::{Digest, Sha256};
 
 use super::{Aggregation, Config, Decoder, Difference};
@@ -14,6 +15,9 @@ use crate::ops::depthwise::Depthwise;
 
 /// Batch norm's epsilon.
 const EPSILON: f64 = 1e-5;
+
+/// A file of more bytes is no checkpoint (this network has about 4 MB) and is not read into memory.
+const MAX_BYTES: u64 = 256 << 20;
 
 struct Values {
     shape: Vec<usize>,
@@ -48,8 +52,20 @@ impl Checkpoint {
     /// # Errors
     /// Where it cannot be read, is no safetensors file, or its metadata names an unknown configuration.
     pub fn read(path: &Path) -> Result<Self> {
-        let bytes = std::fs::read(path).map_err(Error::io("read the weights", path))?;
-        Self::parse(path.display().to_string(), &bytes)
+        let name = path.display().to_string();
+        let mut bytes = Vec::new();
+        let file = std::fs::File::open(path);
+        let size = file.as_ref().ok().and_then(|f| f.metadata().ok()).map_or(0, |m| m.len());
+        if size <= MAX_BYTES {
+            // Devices and pipes have no size, hence the limit here, too.
+            let read = file.and_then(|f| f.take(MAX_BYTES + 1).read_to_end(&mut bytes));
+            read.map_err(Error::io("read the weights", path))?;
+        }
+        if size.max(bytes.len() as u64) > MAX_BYTES {
+            let problem = format!("larger than {} MiB; a checkpoint of BS-MVSNet is not", MAX_BYTES >> 20);
+            return Err(Error::Weights { file: name, problem });
+        }
+        Self::parse(name, &bytes)
     }
 
     /// Reads a file's bytes; `name` is for messages.
@@ -58,11 +74,7 @@ impl Checkpoint {
     /// As [`Checkpoint::read`].
     pub fn parse(name: String, bytes: &[u8]) -> Result<Self> {
         let fail = |problem: String| Error::Weights { file: name.clone(), problem };
-        let not_one = |e: safetensors::SafeTensorError| {
-            fail(format!(
-                "not a whole safetensors file ({e}); expected a checkpoint of BS-MVSNet in that format"
-            ))
-        };
+        let not_one = |e| fail(not_safetensors(bytes, &e));
         let (_, header) = SafeTensors::read_metadata(bytes).map_err(not_one)?;
         let file = SafeTensors::deserialize(bytes).map_err(not_one)?;
         let mut tensors = BTreeMap::new();
@@ -72,6 +84,14 @@ impl Checkpoint {
             });
             let values = Values { shape: view.shape().to_vec(), values: floats, dtype: view.dtype() };
             tensors.insert(tensor.to_owned(), values);
+        }
+        // Without a single name of this network, the first missing tensor would tell less than what is there.
+        let ours = |name: &String| name.starts_with("features.") || name.starts_with("regularizer.");
+        if !tensors.keys().any(ours) {
+            let first =
+                tensors.keys().next().map_or("no tensor".into(), |n| format!("tensors such as `{n}`"));
+            let problem = format!("not a checkpoint of BS-MVSNet: it holds {first}; expected `features.*`");
+            return Err(fail(problem + ", `gate.*` and `regularizer.*`"));
         }
         let config = config(header.metadata().as_ref(), &tensors).map_err(&fail)?;
         let hash = Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect();
@@ -157,6 +177,11 @@ impl Checkpoint {
             }
             bias[o] = (f64::from(beta[o]) - f64::from(mean[o]) * scale) as f32;
         }
+        if !weights.iter().chain(&bias).all(|v| v.is_finite()) {
+            let problem =
+                format!("batch norm `{name}.bn` scales `{name}.conv.weight` beyond what f32 can hold");
+            return Err(self.fail(problem));
+        }
         Ok(Conv::new(channels, kernel.size(), kernel.stride(), &weights, &bias, relu))
     }
 
@@ -164,6 +189,29 @@ impl Checkpoint {
     pub fn depthwise(&self, name: &str, channels: usize, stride: usize) -> Result<Depthwise> {
         let weights = self.take(&format!("{name}.weight"), &[channels, 1, 3, 3, 3])?;
         Ok(Depthwise::new(channels, stride, &weights))
+    }
+}
+
+/// Why bytes are no safetensors file, and what to do about it.
+fn not_safetensors(bytes: &[u8], error: &SafeTensorError) -> String {
+    let size = bytes.len();
+    let expected = "expected a checkpoint of BS-MVSNet in the safetensors format";
+    match error {
+        _ if bytes.is_empty() => format!("the file is empty; {expected}"),
+        _ if bytes.starts_with(b"PK") => {
+            format!(
+                "a zip archive, perhaps one of torch.save; {expected} (safetensors.torch.save_file writes it)"
+            )
+        }
+        SafeTensorError::MetadataIncompleteBuffer => {
+            format!(
+                "cut short or damaged: its {size} bytes are not those that its header names; copy it again"
+            )
+        }
+        SafeTensorError::HeaderTooSmall | SafeTensorError::InvalidHeaderLength => {
+            format!("cut short ({size} bytes, less than its header) or no safetensors file; {expected}")
+        }
+        error => format!("no safetensors file ({error}); {expected}"),
     }
 }
 
