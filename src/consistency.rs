@@ -91,6 +91,8 @@ pub fn agreement_above(
         return result;
     }
     let pairs: Vec<Pair> = sources.iter().map(|source| Pair::new(&reference.camera, source)).collect();
+    // Compared as the maps' own type, so that a stored 0.8 is not above 0.8.
+    let min_confidence = min_confidence as f32;
     let max_shift_squared = thresholds.max_reprojection_px * thresholds.max_reprojection_px;
     // Row by row, and in a row source by source: the transform stays in registers and the source's rows in cache.
     // Every pixel's sum is taken in the order of the sources, so the result does not depend on the threads.
@@ -102,7 +104,7 @@ pub fn agreement_above(
             let confidence = &reference.confidence.data[y * width..(y + 1) * width];
             for ((sum, &depth), &confidence) in sums.iter_mut().zip(own).zip(confidence) {
                 // A pixel that is not examined is one without depth; NaN confidence is never above anything.
-                let examined = f64::from(confidence) > min_confidence || min_confidence == f64::NEG_INFINITY;
+                let examined = confidence > min_confidence || min_confidence == f32::NEG_INFINITY;
                 *sum = (if examined && is_depth(depth) { f64::from(depth) } else { 0.0 }, 0);
             }
             for pair in &pairs {

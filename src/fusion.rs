@@ -172,7 +172,7 @@ fn confirm(views: &[FusionView], at: usize, options: &FusionOptions) -> (Confirm
         funnel.in_range += 1;
         funnel.near_end += usize::from(end == End::Near);
         funnel.far_end += usize::from(end == End::Far);
-        let confident = f64::from(confidence) > options.min_confidence;
+        let confident = confidence > options.min_confidence as f32;
         let kept = confident && required.is_some_and(|n| usize::from(count) >= n);
         funnel.confident += usize::from(confident);
         with_count[usize::from(count)] += usize::from(confident);

@@ -89,7 +89,7 @@ fn reliable(coarse: &[LevelMaps], view: usize, sources: &[usize], options: &Merg
     confirmed
         .zip(confidence)
         .map(|((&count, &mean), &c)| {
-            mean > 0.0 && f64::from(c) > options.trusted_confidence && usize::from(count) >= required
+            mean > 0.0 && c > options.trusted_confidence as f32 && usize::from(count) >= required
         })
         .collect()
 }
@@ -103,7 +103,7 @@ fn replace(coarse: &LevelMaps, reliable: &[bool], fine: &mut LevelMaps, replaced
         let (top, bottom) = samples(y, coarse.depth.height);
         for (x, (depth, confidence)) in depth.iter_mut().zip(confidence).enumerate() {
             // NaN is no confidence at all.
-            if f64::from(*confidence) >= replaced_confidence {
+            if *confidence >= replaced_confidence as f32 {
                 continue;
             }
             let (left, right) = samples(x, coarse_width);

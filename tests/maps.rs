@@ -211,7 +211,7 @@ fn preview_of(photo: &Photo, depth: &Map, confidence: &Map, range: DepthRange) -
 fn preview_shows_the_maps_own_values() {
     let (width, height) = (40, 30);
     let range = DepthRange { near: 1.0, far: 10.0 };
-    let photo = Photo { width, height, rgb: vec![1.0, 0.0, 0.0].repeat(width * height) };
+    let photo = Photo { width, height, rgb: [1.0, 0.0, 0.0].repeat(width * height) };
     // Left half near, right half far, a hole in the lower left quarter, one lonely outlier.
     let mut depth = Map::filled(width, height, 2.0);
     let mut confidence = Map::filled(width, height, 0.0);

@@ -126,7 +126,7 @@ pub fn arc(count: usize, degrees: f64, distance: f64, width: usize, height: usiz
 /// A slanted plane behind the origin, and before it a ball.
 pub fn ball_before_plane() -> [Surface; 2] {
     [
-        Surface::Plane { point: DVec3::new(0.0, 0.0, 120.0), normal: DVec3::new(0.25, 0.2, -1.0) },
+        Surface::Plane { point: DVec3::new(0.0, 0.0, 120.0), normal: DVec3::new(0.15, 0.1, -1.0) },
         Surface::Sphere { centre: DVec3::new(10.0, -5.0, -40.0), radius: 90.0 },
     ]
 }
