@@ -16,7 +16,7 @@ use crate::{Error, Result};
 
 /// Both maps are perceptually uniform, so that equal steps look equal, and readable without colour vision. Depth is
 /// drawn reversed: near is bright, as if lit from the camera.
-const DEPTH_COLOURS: Gradient = colorous::INFERNO;
+const DEPTH_COLOURS: Gradient = colorous::PLASMA;
 const CONFIDENCE_COLOURS: Gradient = colorous::VIRIDIS;
 
 const PAPER: [u8; 3] = [255; 3];
