@@ -158,8 +158,8 @@ impl Tensor {
 /// Touching a page for the first time costs more than the arithmetic on it, so buffers of one view are kept for
 /// the next.
 pub struct Cpu {
-    /// The instruction set that the ops use.
-    pub level: Level,
+    /// One that the processor has: the ops' `dispatch` relies on it.
+    pub(crate) level: Level,
     free: Mutex<Vec<Buffer>>,
 }
 
@@ -172,6 +172,11 @@ impl Cpu {
     /// With a lower instruction set, to compare them; a level that the processor lacks becomes the best it has.
     pub fn with_level(level: Level) -> Self {
         Self { level: level.min(Level::best()), free: Mutex::default() }
+    }
+
+    /// The instruction set that the ops use.
+    pub fn level(&self) -> Level {
+        self.level
     }
 
     /// A tensor whose values are unspecified (left over from earlier use, or zero).
