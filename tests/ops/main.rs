@@ -89,7 +89,7 @@ impl Report {
         let before: Vec<Vec<f32>> = inputs.iter().map(|x| x.data.to_vec()).collect();
         for level in Level::available() {
             let cpu = Cpu::with_level(level);
-            assert_eq!(cpu.level, level);
+            assert_eq!(cpu.level(), level);
             let first = run(&cpu);
             assert_eq!(first.len(), truths.len(), "{case}");
             for (found, truth) in first.iter().zip(truths) {
