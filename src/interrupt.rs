@@ -2,12 +2,13 @@
 //! once, but never in the middle of writing a file.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 use crate::error::{Error, Result};
 
 static STOP: AtomicBool = AtomicBool::new(false);
-static WRITING: Mutex<()> = Mutex::new(());
+/// Shared by all who write a file; exclusive for the end of the process.
+static WRITING: RwLock<()> = RwLock::new(());
 
 /// Installs the signal handler; to be called once, by the program.
 ///
@@ -17,7 +18,7 @@ pub fn install() -> Result<()> {
     ctrlc::set_handler(|| {
         if STOP.swap(true, Ordering::SeqCst) {
             // Whoever writes holds the lock until its file has its final name, so no temporary file stays behind.
-            let _guard = writing();
+            let _guard = WRITING.write().unwrap_or_else(PoisonError::into_inner);
             std::process::exit(i32::from(Error::Interrupted.exit_code()));
         }
         eprintln!("stopping after the map in progress (press again to stop at once)");
@@ -33,7 +34,7 @@ pub fn check() -> Result<()> {
     if STOP.load(Ordering::SeqCst) { Err(Error::Interrupted) } else { Ok(()) }
 }
 
-/// Held while an output file is being written.
-pub fn writing() -> MutexGuard<'static, ()> {
-    WRITING.lock().unwrap_or_else(PoisonError::into_inner)
+/// To be held while an output file is being written.
+pub fn writing() -> RwLockReadGuard<'static, ()> {
+    WRITING.read().unwrap_or_else(PoisonError::into_inner)
 }

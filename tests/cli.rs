@@ -124,8 +124,8 @@ fn wrong_usage_ends_with_2_and_says_what_is_wrong() {
         (&["infer"], "<SCENE>"),
         (&["infer", "s", "--frobnicate"], "unexpected argument '--frobnicate'"),
         (&["infer", "s", "--views", "1"], "expected a whole number, 2 or more"),
-        (&["infer", "s", "--planes", "1"], "expected a whole number, 2 or more"),
-        (&["infer", "s", "--planes", "many"], "expected a whole number, 2 or more"),
+        (&["infer", "s", "--planes", "1"], "expected a whole number from 2 to 65536"),
+        (&["infer", "s", "--planes", "many"], "expected a whole number from 2 to 65536"),
         (&["infer", "s", "--levels", "0"], "expected a whole number from 1 to 8"),
         (
             &["infer", "s", "--range", "5,1"],

@@ -28,7 +28,7 @@ pub struct InfoArgs {
     #[arg(long, value_name = "PX", default_value = "1200", value_parser = side, help_heading = "Memory")]
     height: usize,
     /// Depths that are tried at every pixel
-    #[arg(long, value_name = "D", default_value = "192", value_parser = planes, help_heading = "Memory")]
+    #[arg(long, value_name = "D", default_value = "192", value_parser = options::planes, help_heading = "Memory")]
     planes: usize,
     /// Views that the network looks at for one depth map, the reference included
     #[arg(long, value_name = "N", default_value = "5", value_parser = options::two_or_more, help_heading = "Memory")]
@@ -40,7 +40,7 @@ pub struct InfoArgs {
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
     /// Threads to plan for [default: one a processor]
-    #[arg(long, value_name = "N", value_parser = options::positive_integer)]
+    #[arg(long, value_name = "N", value_parser = options::threads)]
     threads: Option<usize>,
     /// Print one JSON object instead of text
     #[arg(long)]
@@ -52,13 +52,6 @@ fn side(text: &str) -> Result<usize, String> {
     match text.parse::<usize>() {
         Ok(number) if (1..=65_536).contains(&number) => Ok(number),
         _ => Err("expected a number of pixels from 1 to 65536".into()),
-    }
-}
-
-fn planes(text: &str) -> Result<usize, String> {
-    match text.parse::<usize>() {
-        Ok(number) if (2..=65_536).contains(&number) => Ok(number),
-        _ => Err("expected a whole number from 2 to 65536".into()),
     }
 }
 

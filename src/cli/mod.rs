@@ -74,7 +74,7 @@ struct InferArgs {
     #[arg(long, value_name = "N", default_value = "5", value_parser = options::two_or_more, help_heading = "Depth")]
     views: usize,
     /// Depths that are tried at every pixel [default: what the scene's files say, else 192]
-    #[arg(long, value_name = "D", value_parser = options::two_or_more, help_heading = "Depth")]
+    #[arg(long, value_name = "D", value_parser = options::planes, help_heading = "Depth")]
     planes: Option<usize>,
     /// Nearest and farthest depth, in the scene's units [default: what the scene's files say, else 1st to 99th
     /// percentile of the depths of the view's sparse points, widened]
@@ -137,7 +137,7 @@ struct FuseArgs {
     fusion: FusionArgs,
 
     /// Threads to work with [default: one a processor]
-    #[arg(long, value_name = "N", value_parser = options::positive_integer, help_heading = "Machine")]
+    #[arg(long, value_name = "N", value_parser = options::threads, help_heading = "Machine")]
     threads: Option<usize>,
     #[command(flatten)]
     report: ReportArgs,

@@ -6,6 +6,7 @@ use clap::Args;
 use engine::camera::DepthRange;
 use engine::consistency::Thresholds;
 use engine::fusion::FusionOptions;
+use engine::pipeline::plan::MAX_PLANES;
 use engine::progress::{Progress, Style};
 use engine::scene::{DepthNumbers, Layout, OpenOptions};
 
@@ -102,7 +103,7 @@ pub struct MachineArgs {
     pub device: Device,
 
     /// Threads to work with [default: one a processor]
-    #[arg(long, value_name = "N", value_parser = positive_integer)]
+    #[arg(long, value_name = "N", value_parser = threads)]
     pub threads: Option<usize>,
 
     /// Memory to plan with, in GB (1e9 bytes) [default: what the system has available]
@@ -206,6 +207,22 @@ pub fn two_or_more(text: &str) -> Result<usize, String> {
     match text.parse::<usize>() {
         Ok(number) if number > 1 => Ok(number),
         _ => Err("expected a whole number, 2 or more".into()),
+    }
+}
+
+/// A number of hypotheses.
+pub fn planes(text: &str) -> Result<usize, String> {
+    match text.parse::<usize>() {
+        Ok(number) if (2..=MAX_PLANES).contains(&number) => Ok(number),
+        _ => Err(format!("expected a whole number from 2 to {MAX_PLANES}")),
+    }
+}
+
+/// A number of threads; the limit keeps a typing error from starting millions.
+pub fn threads(text: &str) -> Result<usize, String> {
+    match text.parse::<usize>() {
+        Ok(number) if (1..=1024).contains(&number) => Ok(number),
+        _ => Err("expected a whole number from 1 to 1024".into()),
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use rayon::prelude::*;
 use serde_json::{Value, json};
 
 use super::depth::{self, LevelJobs};
@@ -103,42 +104,69 @@ pub fn write_maps(
     progress: &Progress,
 ) -> Result<(Vec<String>, Vec<Colours>)> {
     let mut stage = progress.stage("maps", plan.views.len(), plan.views.len() as u64);
-    let (mut outputs, mut all_colours) = (Vec::new(), Vec::with_capacity(plan.views.len()));
-    for (view, maps) in plan.views.iter().zip(&merged.maps) {
+    let (mut outputs, mut colours) = (Vec::new(), Vec::with_capacity(plan.views.len()));
+    let work: Vec<(&ViewPlan, &LevelMaps)> = plan.views.iter().zip(&merged.maps).collect();
+    for some in work.chunks(photos_at_once()) {
         interrupt::check()?;
-        let name = &scene.views[view.view].name;
-        let mut file = |folder: &str, extension: &str| {
-            let relative = format!("{folder}/{name}.{extension}");
-            let path = out.join(&relative);
-            outputs.push(relative);
-            path
-        };
-        write_map(&file("depth", "pfm"), &maps.depth)?;
-        write_map(&file("confidence", "pfm"), &maps.confidence)?;
-        if options.normals {
-            let path = file("normal", "pfm");
-            let normals = normals::from_depth(&maps.camera, &maps.depth);
-            output::make_folder_of(&path)?;
-            let _guard = interrupt::writing();
-            pfm::write_rgb(&path, maps.depth.width, maps.depth.height, &normals)?;
+        let of_view = |&(view, maps): &(&ViewPlan, &LevelMaps)| write_view(scene, view, maps, options, out);
+        let written: Vec<Result<(Vec<String>, Colours)>> = some.par_iter().map(of_view).collect();
+        for (written, (view, _)) in written.into_iter().zip(some) {
+            let (files, of_photo) = written?;
+            outputs.extend(files);
+            colours.push(of_photo);
+            let name = &scene.views[view.view].name;
+            stage.step(name, 1, json!({ "view": name }));
         }
-        let mut photo = Photo::load(&scene.views[view.view], options.max_side)?.photo;
-        // Level 2 has exactly the maps' pixels (every fourth one), and its two blurs keep finer texture from aliasing.
-        let half = photo.pyramid_level();
-        let quarter = half.pyramid_level();
-        all_colours.push(colours_of(&quarter));
-        for smaller in [half, quarter] {
-            if smaller.height >= PREVIEW_ROWS {
-                photo = smaller;
-            }
-        }
-        let path = file("preview", "png");
+    }
+    Ok((outputs, colours))
+}
+
+/// Photos that [`write_maps`] holds at once: decoding is the slow part and uses one thread each, but memory is worth
+/// more than the last second.
+pub fn photos_at_once() -> usize {
+    rayon::current_num_threads().min(4)
+}
+
+/// Writes all that one view gets. Returns the files' names relative to `out`, and the colours at the map's pixels.
+fn write_view(
+    scene: &Scene,
+    view: &ViewPlan,
+    maps: &LevelMaps,
+    options: &InferOptions,
+    out: &Path,
+) -> Result<(Vec<String>, Colours)> {
+    let scene_view = &scene.views[view.view];
+    let mut written = Vec::new();
+    let mut file = |folder: &str, extension: &str| {
+        let relative = format!("{folder}/{}.{extension}", scene_view.name);
+        let path = out.join(&relative);
+        written.push(relative);
+        path
+    };
+    write_map(&file("depth", "pfm"), &maps.depth)?;
+    write_map(&file("confidence", "pfm"), &maps.confidence)?;
+    if options.normals {
+        let path = file("normal", "pfm");
+        let normals = normals::from_depth(&maps.camera, &maps.depth);
         output::make_folder_of(&path)?;
         let _guard = interrupt::writing();
-        preview::write(&path, &photo, &maps.depth, &maps.confidence, view.range)?;
-        stage.step(name, 1, json!({ "view": name }));
+        pfm::write_rgb(&path, maps.depth.width, maps.depth.height, &normals)?;
     }
-    Ok((outputs, all_colours))
+    let mut photo = Photo::load(scene_view, options.max_side)?.photo;
+    // Level 2 has exactly the maps' pixels (every fourth one), and its two blurs keep finer texture from aliasing.
+    let half = photo.pyramid_level();
+    let quarter = half.pyramid_level();
+    let colours = colours_of(&quarter);
+    for smaller in [half, quarter] {
+        if smaller.height >= PREVIEW_ROWS {
+            photo = smaller;
+        }
+    }
+    let path = file("preview", "png");
+    output::make_folder_of(&path)?;
+    let _guard = interrupt::writing();
+    preview::write(&path, &photo, &maps.depth, &maps.confidence, view.range)?;
+    Ok((written, colours))
 }
 
 /// The colour at every pixel of a map, row by row.

@@ -5,6 +5,7 @@ use crate::net::BsMvsNet;
 use crate::scene::{Scene, View};
 
 use super::depth::feature_bytes;
+use super::finish::photos_at_once;
 use super::plan::{Frame, Plan, ViewPlan};
 
 /// The program, the weights in several layouts and the threads' stacks; measured, rounded up.
@@ -69,7 +70,7 @@ pub fn need(
             Part::new("depth and confidence of all views and levels", all_levels * 8),
             Part::new("agreement of the views", level_pixels_max(frames, views) * 8 * threads as u64),
             Part::new("colours of the photos", maps_pixels * 3),
-            Part::new("one photo", one_photo),
+            Part::new("photos that are decoded at once", one_photo * photos_at_once() as u64),
             Part::new("program and weights", PROGRAM_BYTES),
         ],
     });

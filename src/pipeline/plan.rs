@@ -12,6 +12,9 @@ use crate::scene::{Scene, View};
 /// Planes where neither the options nor the scene say how many (the paper's number).
 pub const DEFAULT_PLANES: usize = 192;
 
+/// More planes than this are a mistake somewhere; the limit also keeps sizes far from overflow.
+pub const MAX_PLANES: usize = 65_536;
+
 /// Below this ratio of far to near, evenly spaced depths are as good as evenly spaced inverse depths.
 const LINEAR_BELOW: f64 = 3.0;
 
@@ -101,15 +104,11 @@ pub struct Plan {
 pub fn chosen_views(scene: &Scene, only: &[String]) -> Result<Vec<usize>> {
     for name in only {
         if !scene.views.iter().any(|v| v.name == *name) {
-            const SHOWN: usize = 4;
-            let mut names: Vec<&str> = scene.views.iter().take(SHOWN).map(|v| v.name.as_str()).collect();
-            if scene.views.len() > SHOWN {
-                names.push("...");
-            }
+            let names: Vec<String> = scene.views.iter().map(|v| v.name.clone()).collect();
             return Err(Error::input(
                 format!("--view {name}"),
                 "no view of the scene has this name",
-                format!("one of its {}: {}", scene.views.len(), names.join(", ")),
+                format!("one of its {}: {}", names.len(), first_few(&names)),
             ));
         }
     }
@@ -117,11 +116,18 @@ pub fn chosen_views(scene: &Scene, only: &[String]) -> Result<Vec<usize>> {
     Ok((0..scene.views.len()).filter(|&v| wanted(&scene.views[v])).collect())
 }
 
+/// Names for a message: all of a few, else the first.
+fn first_few(names: &[String]) -> String {
+    const SHOWN: usize = 4;
+    let dots = if names.len() > SHOWN { ", ..." } else { "" };
+    format!("{}{dots}", names[..names.len().min(SHOWN)].join(", "))
+}
+
 /// Decides everything that can be decided without pixels. Fills in source views where the scene has none.
 ///
 /// # Errors
-/// A scene with less than two views, an unknown view name, a scene without any depth range, or without a pair of
-/// views that see the same place.
+/// A scene with less than two views, an unknown view name, an absurd number of planes, a scene without any depth range,
+/// or without a pair of views that see the same place.
 pub fn plan(scene: &mut Scene, options: &InferOptions) -> Result<Plan> {
     let place = scene.root.display().to_string();
     if scene.views.len() < 2 {
@@ -140,10 +146,17 @@ pub fn plan(scene: &mut Scene, options: &InferOptions) -> Result<Plan> {
 
     let mut notes = Vec::new();
     let mut views = Vec::new();
-    let (mut alone, mut rangeless) = (Vec::new(), Vec::new());
+    let (mut alone, mut rangeless, mut fewer) = (Vec::new(), Vec::new(), Vec::new());
     for view in chosen {
         let planes = options.planes.or(scene.views[view].planes).unwrap_or(DEFAULT_PLANES);
         let name = scene.views[view].name.clone();
+        if planes == 0 || planes > MAX_PLANES {
+            return Err(Error::input(
+                format!("view {name}"),
+                format!("{planes} planes"),
+                format!("1 to {MAX_PLANES}; --planes D replaces the file's number"),
+            ));
+        }
         let Some((range, range_from)) = depth_range(scene, view, planes, options) else {
             rangeless.push(name);
             continue;
@@ -158,12 +171,7 @@ pub fn plan(scene: &mut Scene, options: &InferOptions) -> Result<Plan> {
             if range.far / range.near < LINEAR_BELOW { Sampling::Linear } else { Sampling::Inverse };
         let (sources, check) = (best(options.views - 1), best(options.check_sources));
         if sources.len() < options.views - 1 {
-            notes.push(format!(
-                "view {name}: {} source view{} instead of {}, the scene names no more",
-                sources.len(),
-                if sources.len() == 1 { "" } else { "s" },
-                options.views - 1
-            ));
+            fewer.push(format!("{name} ({})", sources.len()));
         }
         let sampling = options.sampling.unwrap_or(default_sampling);
         views.push(ViewPlan { view, sources, check, range, range_from, planes, sampling });
@@ -188,11 +196,20 @@ pub fn plan(scene: &mut Scene, options: &InferOptions) -> Result<Plan> {
     if !rangeless.is_empty() {
         notes.push(format!(
             "no depth range, hence no depth map, for view {} (--range gives one)",
-            rangeless.join(", ")
+            first_few(&rangeless)
         ));
     }
     if !alone.is_empty() {
-        notes.push(format!("no source view, hence no depth map, for view {}", alone.join(", ")));
+        notes.push(format!("no source view, hence no depth map, for view {}", first_few(&alone)));
+    }
+    if !fewer.is_empty() {
+        notes.push(format!(
+            "fewer than {} source views for {} of {} views, the scene has no more that fit: {}",
+            options.views - 1,
+            fewer.len(),
+            views.len(),
+            first_few(&fewer)
+        ));
     }
     notes.extend(default_notes(scene, &views, options));
     let frames = scene.views.iter().map(|v| Frame::new(v, options.max_side)).collect();
