@@ -401,7 +401,7 @@ fn a_stopped_run_leaves_whole_files_and_goes_on_later() {
     let place = Place::new();
     // Enough planes that each map takes a noticeable time; the probability spreads over them.
     let options =
-        ["--json", "--planes", "1500", "--levels", "2", "--threads", "1", "--min-confidence", "0.001"];
+        ["--json", "--planes", "600", "--levels", "2", "--threads", "1", "--min-confidence", "0.001"];
     let mut child = command(place.arguments("out", &options))
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -529,4 +529,117 @@ fn fuse_says_which_maps_it_cannot_use() {
     fs::write(&odd, "Pf\n24 16\n-1\nshort").unwrap();
     let message = fuse().failed(3).to_owned();
     assert!(message.starts_with(odd.to_str().unwrap()), "{message}");
+}
+
+#[test]
+fn photos_of_different_sizes_and_of_one_pixel_are_worked_on() {
+    let place = Place::new();
+    // One photo cropped to odd sides (the camera stays: pixel 0 is the same), one to a single pixel.
+    for (name, width, height) in [("00000002", 75, 53), ("00000009", 1, 1)] {
+        let path = place.scene().join(format!("images/{name}.png"));
+        let photo = image::open(&path).unwrap();
+        photo.crop_imm(0, 0, width, height).save(&path).unwrap();
+    }
+    place.infer("out", &["--quiet"]).done();
+    for (name, size) in [("00000002", (19, 14)), ("00000009", (1, 1)), ("00000000", (24, 16))] {
+        let depth = pfm::read(&place.path(&format!("out/depth/{name}.pfm"))).unwrap();
+        assert_eq!((depth.width, depth.height), size);
+    }
+    // Most of the odd-sized view is still right.
+    let view = &plane_scene::scene().views[1];
+    let depth = pfm::read(&place.path("out/depth/00000002.pfm")).unwrap();
+    let right = (0..19 * 14).filter(|i| {
+        let (x, y) = (i % 19, i / 19);
+        let truth = plane_scene::depth(view, 4.0 * x as f64, 4.0 * y as f64);
+        (f64::from(depth.at(x, y)) - truth).abs() < 0.1
+    });
+    let right = right.count();
+    assert!(right > 19 * 14 / 2, "{right} of {}", 19 * 14);
+    engine(["fuse", text(&place.path("out")), "--scene", text(&place.scene())]).done();
+}
+
+#[test]
+fn the_numbers_in_the_files_are_used_unless_an_option_says_otherwise() {
+    let place = Place::new();
+    let depth_of = |out: &str| json(&place.path(out).join("manifest.json"))["views"][0]["depth"].clone();
+    let cam = |line: &str| {
+        for view in &plane_scene::scene().views {
+            let path = place.scene().join(format!("cams/{:08}_cam.txt", view.id));
+            fs::write(path, view.cam_txt(line)).unwrap();
+        }
+    };
+    place.infer("four", &["--depth-only", "--quiet", "--levels", "1"]).done();
+    assert_eq!(depth_of("four")["planes"], PLANES);
+
+    // Near and interval: the number of planes decides where the range ends.
+    cam("2.5 0.25");
+    place.infer("two", &["--depth-only", "--quiet", "--levels", "1", "--planes", "9"]).done();
+    assert_eq!(
+        (&depth_of("two")["range"]["far"], &depth_of("two")["planes"]),
+        (&Value::from(4.5), &Value::from(9))
+    );
+    place
+        .infer("max", &["--depth-only", "--quiet", "--levels", "1", "--planes", "9", "--range", "1,9"])
+        .done();
+    assert_eq!(depth_of("max")["range"]["far"], 9.0);
+    assert_eq!(depth_of("max")["sampling"], "inverse");
+    assert_eq!(depth_of("max")["range_from"], "option");
+
+    // A file whose number of planes cannot be meant.
+    cam("2.5 0.00003 100000 6");
+    let ran = place.infer("absurd", &["--depth-only"]);
+    assert_eq!(
+        ran.failed(3),
+        "view 00000000: 100000 planes; expected 1 to 65536; --planes D replaces the file's number"
+    );
+    place.infer("absurd", &["--depth-only", "--quiet", "--levels", "1", "--planes", "16"]).done();
+}
+
+#[test]
+fn one_photo_is_not_enough() {
+    let place = Place::new();
+    for name in &NAMES[1..] {
+        fs::remove_file(place.scene().join(format!("images/{name}.png"))).unwrap();
+        fs::remove_file(place.scene().join(format!("cams/{name}_cam.txt"))).unwrap();
+    }
+    fs::write(place.scene().join("pair.txt"), "1\n0\n0\n").unwrap();
+    let ran = place.infer("out", &[]);
+    assert_eq!(
+        ran.failed(3),
+        format!(
+            "{}: only one view with both a photo and a camera; expected at least two views of the same place",
+            place.scene().display()
+        )
+    );
+}
+
+/// Two signals: the second does not wait for the map in progress.
+#[cfg(unix)]
+#[test]
+fn a_second_signal_ends_the_run_at_once() {
+    let place = Place::new();
+    // One map of some seconds. The first signal must find it in progress: between two maps it would end the run by
+    // itself, so a try that came too early on a busy machine is made again with more patience.
+    let options = ["--json", "--planes", "20000", "--levels", "1", "--threads", "1"];
+    let cut_off = (1..=5).any(|patience| {
+        let mut child = command(place.arguments("out", &options))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+        assert!(lines.any(|line| line.contains(r#""event":"stage""#)));
+        let pause = |milliseconds| std::thread::sleep(std::time::Duration::from_millis(milliseconds));
+        pause(300 * patience);
+        for _ in 0..2 {
+            Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
+            pause(50);
+        }
+        assert_eq!(child.wait().unwrap().code(), Some(130));
+        // A run that ends by itself says so in an event.
+        !lines.any(|line| line.contains(r#""event":"error""#))
+    });
+    assert!(cut_off, "the second signal never ended a map in progress");
+    let left = files(&place.path("out"));
+    assert_eq!(left.keys().map(|p| p.to_str().unwrap()).collect::<Vec<_>>(), [".engine.json"]);
 }
