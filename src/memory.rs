@@ -100,11 +100,16 @@ pub struct Alternative<'a> {
     pub need: Box<dyn Fn(usize) -> u64 + 'a>,
 }
 
-/// Refuses a run that does not fit.
+/// Refuses a run that does not fit. `otherwise` is the advice where no alternative fits.
 ///
 /// # Errors
-/// [`Error::Memory`] with the largest part and, for each alternative, the best value that would fit.
-pub fn refuse_if_too_large(need: &MemoryNeed, available: u64, alternatives: &[Alternative]) -> Result<()> {
+/// [`Error::Memory`] with, for each alternative, the best value that would fit.
+pub fn refuse_if_too_large(
+    need: &MemoryNeed,
+    available: u64,
+    alternatives: &[Alternative],
+    otherwise: &str,
+) -> Result<()> {
     let peak = need.peak();
     if peak <= available {
         return Ok(());
@@ -117,7 +122,7 @@ pub fn refuse_if_too_large(need: &MemoryNeed, available: u64, alternatives: &[Al
         })
         .collect();
     let advice = if fits.is_empty() {
-        "no single option makes it fit; try a smaller --max-side together with fewer --planes".to_owned()
+        otherwise.to_owned()
     } else {
         format!("any one of these would fit: {}", fits.join(", "))
     };
@@ -143,7 +148,7 @@ mod tests {
     #[test]
     fn the_largest_stage_counts() {
         assert_eq!(need(4_000_000_000).peak(), 4_000_000_000);
-        assert!(refuse_if_too_large(&need(4_000_000_000), 4_000_000_000, &[]).is_ok());
+        assert!(refuse_if_too_large(&need(4_000_000_000), 4_000_000_000, &[], "").is_ok());
     }
 
     #[test]
@@ -161,6 +166,7 @@ mod tests {
                 alternative("--planes", 26_000_000),
                 alternative("--none", 1 << 40),
             ],
+            "nothing",
         )
         .unwrap_err()
         .to_string();

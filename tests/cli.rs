@@ -47,7 +47,7 @@ const INFER: [&str; 29] = [
     "--json",
     "--help",
 ];
-const FUSE: [&str; 18] = [
+const FUSE: [&str; 19] = [
     "--scene",
     "--out",
     "--force",
@@ -63,6 +63,7 @@ const FUSE: [&str; 18] = [
     "--min-confidence",
     "--keep-duplicates",
     "--threads",
+    "--memory",
     "--quiet",
     "--json",
     "--help",

@@ -288,6 +288,9 @@ fn neither_threads_nor_the_order_of_work_change_a_byte() {
     for name in NAMES.iter().rev() {
         place.infer("pieces", &["--view", name, "--depth-only", "--quiet"]).done();
     }
+    let part = place.infer("pieces", &["--view", NAMES[0], "--depth-only"]).done();
+    let note = "note: depth/ holds 4 more maps, left there by earlier runs; they take no part in this one";
+    assert!(part.stderr.lines().any(|line| line == note), "{}", part.stderr);
     assert_eq!(computed(&place.infer("pieces", &["--json"]).done()), []);
     assert!(results(&place.path("one")) == results(&place.path("pieces")));
 }
@@ -463,6 +466,13 @@ fn fuse_makes_the_same_cloud_from_the_maps_alone() {
     assert!(points(fuse(&["--json", "--view", "00000002", "--view", "00000003", "--view", "00000005"])) > 0);
     let empty = fuse(&["--range", "100,200"]);
     assert!(empty.failed(6).contains("range"), "{}", empty.stderr);
+
+    let refused = fuse(&["--memory", "0.01"]);
+    let message = refused.failed(5);
+    assert!(message.ends_with(
+        "and 10 MB are available; fuse fewer views at a time (--view NAME), or smaller maps (--memory GB overrides what \
+         is taken as available)"
+    ), "{message}");
 
     // Without confidence every pixel counts as certain, which is said.
     fs::remove_dir_all(maps.join("confidence")).unwrap();

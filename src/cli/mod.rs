@@ -139,6 +139,9 @@ struct FuseArgs {
     /// Threads to work with [default: one a processor]
     #[arg(long, value_name = "N", value_parser = options::threads, help_heading = "Machine")]
     threads: Option<usize>,
+    /// Memory to plan with, in GB (1e9 bytes) [default: what the system has available]
+    #[arg(long, value_name = "GB", value_parser = options::positive_number, help_heading = "Machine")]
+    memory: Option<f64>,
     #[command(flatten)]
     report: ReportArgs,
 }
@@ -196,7 +199,7 @@ fn infer(args: InferArgs, progress: Progress) -> Result<()> {
             thresholds,
         },
         fusion: args.fusion.options(thresholds),
-        memory: args.machine.memory.map(|gigabytes| (gigabytes * 1e9) as u64),
+        memory: args.machine.memory.map(bytes),
     };
     pipeline::infer(&args.scene, &network, &options, &progress)
 }
@@ -213,8 +216,13 @@ fn fuse(args: FuseArgs, progress: Progress) -> Result<()> {
         range: args.range,
         check_sources: args.consistency.check_sources,
         fusion: args.fusion.options(args.consistency.thresholds()),
+        memory: args.memory.map(bytes),
     };
     pipeline::fuse(&args.maps, &args.scene, &options, &progress)
+}
+
+fn bytes(gigabytes: f64) -> u64 {
+    (gigabytes * 1e9) as u64
 }
 
 /// The network with the weights of a file, or with those in the program.

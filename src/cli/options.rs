@@ -154,14 +154,6 @@ pub enum Device {
     Cpu,
 }
 
-impl std::fmt::Display for Device {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Cpu => f.write_str("cpu"),
-        }
-    }
-}
-
 fn device(text: &str) -> Result<Device, String> {
     match text {
         "cpu" => Ok(Device::Cpu),

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::Clock;
 use super::finish::{self, ANY_DEPTH, Colours, colours_of};
+use super::need;
 use super::plan::{Frame, chosen_views};
 use crate::camera::{Camera, DepthRange};
 use crate::error::{Error, Result};
@@ -14,6 +15,7 @@ use crate::fusion::{FusionOptions, FusionView};
 use crate::interrupt;
 use crate::manifest::{MachineSummary, Manifest, SceneSummary};
 use crate::map::Map;
+use crate::memory::{self, MemoryNeed};
 use crate::output::{self, MANIFEST, OutputFolder};
 use crate::photo::Photo;
 use crate::progress::Progress;
@@ -38,6 +40,8 @@ pub struct FuseOptions {
     pub check_sources: usize,
     /// Which pixels become points.
     pub fusion: FusionOptions,
+    /// Bytes to plan with; `None`: what is available.
+    pub memory: Option<u64>,
 }
 
 /// Fuses the maps in `maps` (depth/NAME.pfm, confidence/NAME.pfm), with the cameras and photos of a scene.
@@ -66,6 +70,7 @@ pub fn fuse(maps: &Path, scene_path: &Path, options: &FuseOptions, progress: &Pr
     let max_side = options.max_side.or_else(|| recorded_max_side(maps, &mut notes));
     let chosen = views_with_maps(&scene, maps, &names, &options.only, &mut notes)?;
     let frames: Vec<Frame> = scene.views.iter().map(|v| Frame::new(v, max_side)).collect();
+    let need = fit_into_memory(&scene, maps, &frames, &chosen, options.memory)?;
 
     let mut views = Vec::with_capacity(chosen.len());
     let mut without_confidence = 0;
@@ -126,7 +131,7 @@ pub fn fuse(maps: &Path, scene_path: &Path, options: &FuseOptions, progress: &Pr
         scene: SceneSummary::new(&scene),
         notes,
         network: None,
-        machine: MachineSummary::now(None),
+        machine: MachineSummary::now(Some(need)),
         parameters: parameters(maps, max_side, options),
         views: finish::summaries_of(&scene, &frames, &views, &chosen),
         funnel: None,
@@ -135,6 +140,27 @@ pub fn fuse(maps: &Path, scene_path: &Path, options: &FuseOptions, progress: &Pr
         outputs: Vec::new(),
     };
     finish::fuse_and_report(&views, Some(&options.fusion), manifest, clock, &out, progress)
+}
+
+/// The fusion's memory, by the maps' file sizes: four bytes a pixel.
+fn fit_into_memory(
+    scene: &Scene,
+    maps: &Path,
+    frames: &[Frame],
+    chosen: &[usize],
+    memory: Option<u64>,
+) -> Result<MemoryNeed> {
+    let mut pixels = 0;
+    for &at in chosen {
+        let path = maps.join("depth").join(format!("{}.pfm", scene.views[at].name));
+        pixels += std::fs::metadata(&path).map_err(Error::io("read the depth map", &path))?.len() / 4;
+    }
+    let photo =
+        chosen.iter().map(|&at| need::photo_bytes(&scene.views[at], &frames[at], 1)).max().unwrap_or(0);
+    let need = MemoryNeed { stages: vec![need::fusion(pixels, photo)] };
+    let otherwise = "fuse fewer views at a time (--view NAME), or smaller maps";
+    memory::refuse_if_too_large(&need, memory.unwrap_or_else(memory::available), &[], otherwise)?;
+    Ok(need)
 }
 
 /// The folder `MAPS_fused` beside the maps.

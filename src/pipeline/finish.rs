@@ -1,6 +1,7 @@
 //! The later stages: levels merged, maps written, views fused, and everything told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -119,6 +120,21 @@ pub fn write_maps(
         }
     }
     Ok((outputs, colours))
+}
+
+/// Says so where depth/ holds maps that this run does not make: other programs will take them for its results.
+pub fn maps_of_other_runs(scene: &Scene, plan: &Plan, out: &Path) -> Option<String> {
+    let own: BTreeSet<OsString> =
+        plan.views.iter().map(|v| format!("{}.pfm", scene.views[v.view].name).into()).collect();
+    let entries = std::fs::read_dir(out.join("depth")).ok()?;
+    let others = entries
+        .flatten()
+        .map(|e| e.file_name())
+        .filter(|name| Path::new(name).extension().is_some_and(|e| e == "pfm") && !own.contains(name));
+    let count = others.count();
+    (count > 0).then(|| {
+        format!("depth/ holds {count} more maps, left there by earlier runs; they take no part in this one")
+    })
 }
 
 /// Photos that [`write_maps`] holds at once: decoding is the slow part and uses one thread each, but memory is worth

@@ -119,6 +119,10 @@ pub fn infer(
 
     let merged = finish::merge_levels(&scene, &plan, &jobs, &options.merge, progress)?;
     clock.lap("merging levels");
+    if let Some(note) = finish::maps_of_other_runs(&scene, &plan, &out_path) {
+        progress.note(&note);
+        notes.push(note);
+    }
     let (outputs, colours) = finish::write_maps(&scene, &plan, &merged, options, &out_path, progress)?;
     clock.lap("maps");
 
@@ -183,7 +187,8 @@ fn fit_into_memory(
     let need_with =
         |cache: u64| need::need(&scene.views, &plan.frames, &plan.views, None, &RunSize { cache, ..run });
     let smallest = need_with(least);
-    memory::refuse_if_too_large(&smallest, available, &need::alternatives(scene, plan, run))?;
+    let otherwise = "no single option makes it fit; try a smaller --max-side together with fewer --planes";
+    memory::refuse_if_too_large(&smallest, available, &need::alternatives(scene, plan, run), otherwise)?;
     // Half of what is left over: other programs want some, too.
     let cache = (least + (available - smallest.peak()) / 2).min(most).max(least);
     Ok((need_with(cache), cache))

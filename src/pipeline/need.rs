@@ -75,17 +75,23 @@ pub fn need(
         ],
     });
     if run.fused {
-        stages.push(StageMemory {
-            stage: "fusion",
-            parts: vec![
-                Part::new("depth, confidence and colours of all views", maps_pixels * 11),
-                Part::new("agreement of all views", maps_pixels * 6),
-                Part::new("points, if every pixel became one", maps_pixels * 32),
-                Part::new("program and weights", PROGRAM_BYTES),
-            ],
-        });
+        stages.push(fusion(maps_pixels, 0));
     }
     MemoryNeed { stages }
+}
+
+/// What fusing maps of so many pixels in all holds, and a photo that is decoded beside it.
+pub fn fusion(maps_pixels: u64, photo: u64) -> StageMemory {
+    StageMemory {
+        stage: "fusion",
+        parts: vec![
+            Part::new("depth, confidence and colours of all views", maps_pixels * 11),
+            Part::new("agreement of all views", maps_pixels * 6),
+            Part::new("points, if every pixel became one", maps_pixels * 32),
+            Part::new("a photo being decoded", photo),
+            Part::new("program and weights", PROGRAM_BYTES),
+        ],
+    }
 }
 
 /// Bytes that one reference view with its sources takes for features on all levels.
@@ -133,7 +139,7 @@ fn level_pixels_max(frames: &[Frame], views: &[ViewPlan]) -> u64 {
 
 /// One photo in use with its levels, and another one on its way: as decoded (up to 16 bits a channel), as f32, and
 /// undistorted or filtered.
-fn photo_bytes(view: &View, frame: &Frame, levels: usize) -> u64 {
+pub fn photo_bytes(view: &View, frame: &Frame, levels: usize) -> u64 {
     let stored = view.size.0 as u64 * view.size.1 as u64;
     let reduced = frame.width as u64 * frame.height as u64;
     let decoding = stored * (6 + 12 + 12);
