@@ -140,30 +140,14 @@ impl Kernel for CostRun<'_> {
                 start_variance::<I::Wide>(reference, &mut scratch.difference, cost);
             }
             for (s, (features, homography)) in sweep.sources.iter().enumerate() {
-                let size = (features.shape.w, features.shape.h);
-                locate::<I::Wide>(&mut scratch.taps, homography, sweep.depths[plane], (x, y, n), size);
-                let features = features.data.as_ptr();
                 if let Aggregation::Variance = sweep.aggregation {
+                    let size = (features.shape.w, features.shape.h);
+                    locate::<I::Wide>(&mut scratch.taps, homography, sweep.depths[plane], (x, y, n), size);
+                    let features = features.data.as_ptr();
                     add_variance::<I::Wide>(features, &scratch.taps, &mut scratch.difference, cost);
                     continue;
                 }
-                if sweep.squared {
-                    difference::<I::Wide, true>(
-                        features,
-                        reference,
-                        &scratch.taps,
-                        n,
-                        &mut scratch.difference,
-                    );
-                } else {
-                    difference::<I::Wide, false>(
-                        features,
-                        reference,
-                        &scratch.taps,
-                        n,
-                        &mut scratch.difference,
-                    );
-                }
+                source_difference::<I::Wide>(sweep, s, plane, (x, y, n), scratch);
                 match &sweep.aggregation {
                     Aggregation::Voxel(gate) => {
                         if I::REGISTERS >= 32 {
@@ -186,6 +170,30 @@ impl Kernel for CostRun<'_> {
             if let Aggregation::Variance = sweep.aggregation {
                 finish_variance::<I::Wide>(sweep.sources.len() + 1, &scratch.difference, cost);
             }
+        }
+    }
+}
+
+/// f of one source for pixels (x .. x + n, y) at a plane, into the scratch's difference.
+#[inline(always)]
+unsafe fn source_difference<V: Vector>(
+    sweep: &Sweep,
+    source: usize,
+    plane: usize,
+    (x, y, n): (usize, usize, usize),
+    scratch: &mut Scratch,
+) {
+    let (features, homography) = &sweep.sources[source];
+    let size = (features.shape.w, features.shape.h);
+    // SAFETY: pixels x .. x + n of row y lie within the reference; locate's indices within the source.
+    unsafe {
+        let reference = sweep.reference.data.as_ptr().add((y * sweep.reference.shape.w + x) * CHANNELS);
+        locate::<V>(&mut scratch.taps, homography, sweep.depths[plane], (x, y, n), size);
+        let (features, taps, out) = (features.data.as_ptr(), &scratch.taps, &mut scratch.difference);
+        if sweep.squared {
+            difference::<V, true>(features, reference, taps, n, out);
+        } else {
+            difference::<V, false>(features, reference, taps, n, out);
         }
     }
 }
@@ -349,32 +357,10 @@ impl Kernel for StatisticsRun<'_> {
     unsafe fn run<I: Isa>(self) {
         let Self { sweep, source, at: (x, y), scratch, out } = self;
         let n = out.len() / 2;
-        let (features, homography) = &sweep.sources[source];
-        let size = (features.shape.w, features.shape.h);
-        for (plane, &depth) in sweep.depths.iter().enumerate() {
+        for plane in 0..sweep.depths.len() {
             // SAFETY: as in CostRun.
             unsafe {
-                let reference =
-                    sweep.reference.data.as_ptr().add((y * sweep.reference.shape.w + x) * CHANNELS);
-                locate::<I::Wide>(&mut scratch.taps, homography, depth, (x, y, n), size);
-                let features = features.data.as_ptr();
-                if sweep.squared {
-                    difference::<I::Wide, true>(
-                        features,
-                        reference,
-                        &scratch.taps,
-                        n,
-                        &mut scratch.difference,
-                    );
-                } else {
-                    difference::<I::Wide, false>(
-                        features,
-                        reference,
-                        &scratch.taps,
-                        n,
-                        &mut scratch.difference,
-                    );
-                }
+                source_difference::<I::Wide>(sweep, source, plane, (x, y, n), scratch);
                 for (p, out) in out.chunks_exact_mut(2).enumerate() {
                     let mut sum = I::Wide::splat(0.0);
                     for c in (0..CHANNELS).step_by(I::Wide::LANES) {
