@@ -119,7 +119,7 @@ pub(crate) unsafe fn gather<V: Vector>(features: *const f32, taps: &Taps, p: usi
 /// The warped volume itself: features [1, Hs, Ws, 32] -> [D, height, width, 32], one plane a depth.
 ///
 /// # Errors
-/// [`Error::Shape`] where the features are no feature map ([`expect_features`]) or the volume would be empty.
+/// [`Error::Shape`] where the features are no feature map or the volume would be empty.
 pub fn warp(
     cpu: &Cpu,
     features: &Tensor,

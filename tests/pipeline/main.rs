@@ -1,4 +1,5 @@
-//! The whole job through the binary, on a small scene with an analytic truth.
+//! The whole job through the binary, on a small scene with an analytic truth: here what one run does; in [`resume`] runs that
+//! go on from earlier ones, in [`fuse`] clouds from existing maps.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,11 +11,14 @@ use engine::formats::pfm;
 use serde_json::Value;
 use tempfile::TempDir;
 
-#[path = "support/plane_scene.rs"]
+mod fuse;
+mod resume;
+
+#[path = "../support/plane_scene.rs"]
 mod plane_scene;
-#[path = "support/program.rs"]
+#[path = "../support/program.rs"]
 mod program;
-#[path = "support/scene_files.rs"]
+#[path = "../support/scene_files.rs"]
 mod scene_files;
 
 use plane_scene::{NAMES, PLANES, RANGE};
@@ -193,92 +197,6 @@ fn without_out_results_lie_beside_the_scene() {
 }
 
 #[test]
-fn a_second_run_takes_what_is_there_and_makes_what_is_missing() {
-    let place = Place::new();
-    let first = place.infer("out", &["--json"]).done();
-    assert_eq!(computed(&first).len(), 15);
-    let out = place.path("out");
-    let before = results(&out);
-
-    assert_eq!(computed(&place.infer("out", &["--json"]).done()), []);
-    assert_eq!(results(&out), before);
-
-    fs::remove_file(out.join("levels/1/depth/00000003.pfm")).unwrap();
-    fs::remove_file(out.join("depth/00000005.pfm")).unwrap();
-    assert_eq!(computed(&place.infer("out", &["--json"]).done()), [("00000003".to_owned(), 1)]);
-    assert!(results(&out) == before, "the maps made again are not the same");
-
-    // A map that was cut short is not taken for a whole one.
-    let cut = out.join("levels/0/confidence/00000009.pfm");
-    let bytes = fs::read(&cut).unwrap();
-    fs::write(&cut, &bytes[..bytes.len() / 2]).unwrap();
-    assert_eq!(computed(&place.infer("out", &["--json"]).done()), [("00000009".to_owned(), 0)]);
-    assert!(results(&out) == before, "the maps made again are not the same");
-
-    // Fusion has its own parameters: the maps stay.
-    assert_eq!(computed(&place.infer("out", &["--json", "--min-confidence", "0.5"]).done()), []);
-    // A further level leaves the others as they are.
-    let deeper = computed(&place.infer("out", &["--json", "--levels", "4"]).done());
-    assert_eq!(deeper.len(), 5);
-    assert!(deeper.iter().all(|(_, level)| *level == 3), "{deeper:?}");
-}
-
-#[test]
-fn other_parameters_mean_other_maps() {
-    let place = Place::new();
-    place.infer("out", &["--levels", "1", "--quiet"]).done();
-    for change in [
-        ["--planes", "24"],
-        ["--views", "3"],
-        ["--range", "2.5,6"],
-        ["--sampling", "inverse"],
-        ["--max-side", "80"],
-    ] {
-        let ran = place.infer("out", &["--levels", "1", "--json", change[0], change[1]]).done();
-        assert_eq!(computed(&ran).len(), 5, "{change:?}");
-    }
-}
-
-#[test]
-fn a_changed_photo_changes_the_maps_that_it_is_part_of() {
-    let place = Place::new();
-    let options = ["--levels", "1", "--views", "2", "--json"];
-    let first = place.infer("out", &options).done();
-    assert_eq!(computed(&first).len(), 5);
-    let photo = place.scene().join("images/00000000.png");
-    let mut picture = image::open(&photo).unwrap().to_rgb8();
-    picture.put_pixel(10, 10, image::Rgb([255, 0, 0]));
-    picture.save(&photo).unwrap();
-    // Sources are the first other view in the list: 0 for all but itself, which has 2.
-    let manifest = json(&place.path("out/manifest.json"));
-    let with_it = manifest["views"].as_array().unwrap().iter().filter(|v| {
-        v["name"] == "00000000"
-            || v["depth"]["sources"].as_array().unwrap().contains(&Value::from("00000000"))
-    });
-    let with_it: Vec<&str> = with_it.map(|v| v["name"].as_str().unwrap()).collect();
-    let again = computed(&place.infer("out", &options).done());
-    let again: Vec<&str> = again.iter().map(|(view, _)| view.as_str()).collect();
-    assert_eq!(
-        {
-            let mut a = again.clone();
-            a.sort();
-            a
-        },
-        with_it
-    );
-
-    // Another date or another place of the same photos changes nothing.
-    fs::rename(place.scene(), place.path("moved")).unwrap();
-    let moved = text(&place.path("moved")).to_owned();
-    let out = text(&place.path("out")).to_owned();
-    let refused = engine(["infer", &moved, "-o", &out, "--levels", "1", "--views", "2"]);
-    assert!(refused.failed(3).contains("it holds the results of another scene"), "{}", refused.stderr);
-    let ran =
-        engine(["infer", &moved, "-o", &out, "--levels", "1", "--views", "2", "--json", "--force"]).done();
-    assert_eq!(computed(&ran), []);
-}
-
-#[test]
 fn neither_threads_nor_the_order_of_work_change_a_byte() {
     let place = Place::new();
     place.infer("one", &["--threads", "1", "--quiet"]).done();
@@ -397,150 +315,6 @@ fn an_empty_cloud_is_an_error_with_the_reason_and_the_maps_stay() {
     assert_eq!(json(&place.path("out/manifest.json"))["points"], 0);
 }
 
-/// Ctrl-C as a terminal sends it.
-#[cfg(unix)]
-#[test]
-fn a_stopped_run_leaves_whole_files_and_goes_on_later() {
-    let place = Place::new();
-    // Enough planes that each map takes a noticeable time; the probability spreads over them.
-    let options =
-        ["--json", "--planes", "600", "--levels", "2", "--threads", "1", "--min-confidence", "0.001"];
-    let mut child = command(place.arguments("out", &options))
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let is_step = |line: &String| serde_json::from_str::<Value>(line).unwrap()["event"] == "step";
-    assert!(lines.by_ref().map(Result::unwrap).any(|line| is_step(&line)));
-    let stopped = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
-    assert!(stopped.success());
-    let rest: Vec<String> = lines.map(Result::unwrap).collect();
-    let ended = child.wait_with_output().unwrap();
-    let stderr = String::from_utf8(ended.stderr).unwrap();
-    assert_eq!(ended.status.code(), Some(130), "{stderr}");
-    assert_eq!(
-        stderr.lines().last().unwrap(),
-        "error: stopped by the user; run the same command again to go on with the views that are left"
-    );
-    let made = 1 + rest.iter().filter(|line| is_step(line)).count();
-    assert!(made < 10, "the run was over before it was stopped");
-
-    let out = place.path("out");
-    assert!(!out.join("manifest.json").exists() && !out.join("fused.ply").exists());
-    let left = files(&out);
-    assert!(left.keys().all(|path| !path.to_str().unwrap().contains(".part")), "{:?}", left.keys());
-    for path in left.keys().filter(|p| p.extension().is_some_and(|e| e == "pfm")) {
-        pfm::read(&out.join(path)).unwrap_or_else(|e| panic!("{e}"));
-    }
-
-    let resumed = place.infer("out", &options).done();
-    assert_eq!(computed(&resumed).len(), 10 - made);
-    place.infer("straight", &options).done();
-    assert!(results(&out) == results(&place.path("straight")));
-}
-
-#[test]
-fn fuse_makes_the_same_cloud_from_the_maps_alone() {
-    let place = Place::new();
-    place.infer("out", &["--quiet"]).done();
-    let (scene, maps) = (place.scene(), place.path("out"));
-    let fuse = |more: &[&str]| {
-        let base = ["fuse", text(&maps), "--scene", text(&scene)];
-        engine(base.iter().chain(more))
-    };
-    let ran = fuse(&[]).done();
-    assert!(ran.stdout.contains("points from 5 depth maps"), "{}", ran.stdout);
-    let fused = place.path("out_fused");
-    assert!(fs::read(fused.join("fused.ply")).unwrap() == fs::read(maps.join("fused.ply")).unwrap());
-    let manifest = json(&fused.join("manifest.json"));
-    assert_eq!((&manifest["command"], &manifest["network"]), (&Value::from("fuse"), &Value::Null));
-    assert_eq!(manifest["views"][0]["map_k"][0][0], 110.0 / 4.0);
-
-    // Looser and stricter thresholds, duplicates, and a range that cuts everything off.
-    let points = |ran: Ran| ran.done().events().pop().unwrap()["points"].as_u64().unwrap();
-    let all = points(fuse(&["--json"]));
-    assert!(points(fuse(&["--json", "--min-views", "1"])) > all);
-    assert!(points(fuse(&["--json", "--min-views", "4"])) < all);
-    assert!(points(fuse(&["--json", "--keep-duplicates"])) > all);
-    assert!(points(fuse(&["--json", "--view", "00000002", "--view", "00000003", "--view", "00000005"])) > 0);
-    let empty = fuse(&["--range", "100,200"]);
-    assert!(empty.failed(6).contains("range"), "{}", empty.stderr);
-
-    let refused = fuse(&["--memory", "0.01"]);
-    let message = refused.failed(5);
-    assert!(message.ends_with(
-        "and 10 MB are available; fuse fewer views at a time (--view NAME), or smaller maps (--memory GB overrides what \
-         is taken as available)"
-    ), "{message}");
-
-    // Without confidence every pixel counts as certain, which is said.
-    fs::remove_dir_all(maps.join("confidence")).unwrap();
-    let ran = fuse(&[]).done();
-    assert!(
-        ran.stderr.contains("note: 5 of 5 views have no confidence map: 1 everywhere\n"),
-        "{}",
-        ran.stderr
-    );
-}
-
-#[test]
-fn fuse_knows_how_far_the_photos_were_reduced() {
-    let place = Place::new();
-    place.infer("out", &["--quiet", "--max-side", "72", "--levels", "1", "--min-views", "1"]).done();
-    let out = place.path("out");
-    let ran = engine(["fuse", text(&out), "--scene", text(&place.scene()), "--min-views", "1"]).done();
-    assert!(
-        ran.stderr.contains("note: photos are reduced to 72 px as the maps' manifest says\n"),
-        "{}",
-        ran.stderr
-    );
-    assert!(fs::read(place.path("out_fused/fused.ply")).unwrap() == fs::read(out.join("fused.ply")).unwrap());
-}
-
-#[test]
-fn fuse_says_which_maps_it_cannot_use() {
-    let place = Place::new();
-    place.infer("out", &["--quiet", "--levels", "1"]).done();
-    let (scene, maps) = (place.scene(), place.path("out"));
-    let fuse = || engine(["fuse", text(&maps), "--scene", text(&scene)]);
-    let missing = engine(["fuse", text(&scene), "--scene", text(&scene)]);
-    let depth = scene.join("depth");
-    assert_eq!(
-        missing.failed(4),
-        format!(
-            "{}: cannot read the folder of depth maps: No such file or directory (os error 2)",
-            depth.display()
-        )
-    );
-
-    fs::rename(maps.join("depth/00000009.pfm"), maps.join("depth/someone.pfm")).unwrap();
-    let ran = fuse().done();
-    assert!(
-        ran.stderr.contains("note: maps of no view of the scene are left out: someone\n"),
-        "{}",
-        ran.stderr
-    );
-    assert!(ran.stderr.contains("note: fusing 4 of 5 views"), "{}", ran.stderr);
-
-    let small = maps.join("confidence/00000000.pfm");
-    pfm::write(&small, &engine::map::Map::filled(12, 16, 1.0)).unwrap();
-    assert_eq!(
-        fuse().failed(3),
-        format!("{}: a map of 12 x 16; expected the size of its depth map, 24 x 16", small.display())
-    );
-    let odd = maps.join("depth/00000000.pfm");
-    pfm::write(&odd, &engine::map::Map::filled(20, 20, 4.0)).unwrap();
-    let message = fuse().failed(3).to_owned();
-    assert!(
-        message.starts_with(&format!("{}: a map of 20 x 20 for a photo of 96 x 64; ", odd.display())),
-        "{message}"
-    );
-    fs::write(&odd, "Pf\n24 16\n-1\nshort").unwrap();
-    let message = fuse().failed(3).to_owned();
-    assert!(message.starts_with(odd.to_str().unwrap()), "{message}");
-}
-
 #[test]
 fn photos_of_different_sizes_and_of_one_pixel_are_worked_on() {
     let place = Place::new();
@@ -621,35 +395,4 @@ fn one_photo_is_not_enough() {
             place.scene().display()
         )
     );
-}
-
-/// Two signals: the second does not wait for the map in progress.
-#[cfg(unix)]
-#[test]
-fn a_second_signal_ends_the_run_at_once() {
-    let place = Place::new();
-    // One map of some seconds. The first signal must find it in progress: between two maps it would end the run by
-    // itself, so a try that came too early on a busy machine is made again with more patience.
-    let options = ["--json", "--planes", "20000", "--levels", "1", "--threads", "1"];
-    let cut_off = (1..=5).any(|patience| {
-        let mut child = command(place.arguments("out", &options))
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
-        assert!(lines.any(|line| line.contains(r#""event":"stage""#)));
-        let pause = |milliseconds| std::thread::sleep(std::time::Duration::from_millis(milliseconds));
-        pause(300 * patience);
-        for _ in 0..2 {
-            Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
-            pause(50);
-        }
-        assert_eq!(child.wait().unwrap().code(), Some(130));
-        // A run that ends by itself says so in an event.
-        !lines.any(|line| line.contains(r#""event":"error""#))
-    });
-    assert!(cut_off, "the second signal never ended a map in progress");
-    let left = files(&place.path("out"));
-    assert_eq!(left.keys().map(|p| p.to_str().unwrap()).collect::<Vec<_>>(), [".engine.json"]);
 }
