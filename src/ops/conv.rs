@@ -35,6 +35,9 @@ pub struct Conv {
     pub stride: [usize; 3],
     /// Whether ReLU follows.
     pub relu: bool,
+    /// Zeros before the first plane, row and column: half the kernel but for the parts of a strided convolution's
+    /// transpose ([`super::conv_backward`]).
+    pad: [usize; 3],
     weights: Buffer,
     bias: Buffer,
     /// Output channels rounded up to whole groups of 8.
@@ -69,7 +72,13 @@ impl Conv {
         }
         let mut padded_bias = Buffer::zeros(padded);
         padded_bias[..output].copy_from_slice(bias);
-        Self { input, output, kernel, stride, relu, weights: packed, bias: padded_bias, padded }
+        let pad = kernel.map(|k| k / 2);
+        Self { input, output, kernel, stride, relu, pad, weights: packed, bias: padded_bias, padded }
+    }
+
+    /// The same with other zeros before the first plane, row and column.
+    pub(crate) fn with_pad(self, pad: [usize; 3]) -> Self {
+        Self { pad, ..self }
     }
 
     /// Two convolutions of the same input as one: the output channels of `a`, then those of `b`.
@@ -115,7 +124,17 @@ impl Conv {
     /// a residual and the output channels are no multiple of 8 (it is added a vector at a time).
     pub fn forward(&self, cpu: &Cpu, x: &Tensor, residual: Option<&Tensor>) -> Result<Tensor> {
         x.expect_channels("convolution", self.input)?;
-        let shape = self.output_shape(x.shape);
+        self.forward_to(cpu, x, residual, self.output_shape(x.shape))
+    }
+
+    /// As [`Conv::forward`] for an output of any extent: what lies outside the input is zero.
+    pub(crate) fn forward_to(
+        &self,
+        cpu: &Cpu,
+        x: &Tensor,
+        residual: Option<&Tensor>,
+        shape: Shape,
+    ) -> Result<Tensor> {
         if let Some(residual) = residual {
             residual.expect_shape("convolution", "residual", shape)?;
             if self.output != self.padded {
@@ -172,9 +191,11 @@ impl Conv {
         let mut rows = [Tap::NONE; MAX_ROWS];
         let mut count = 0;
         for i in 0..kd {
-            let Some(z) = (at.0 * sd + i).checked_sub(kd / 2).filter(|&z| z < x.shape.d) else { continue };
+            let Some(z) = (at.0 * sd + i).checked_sub(self.pad[0]).filter(|&z| z < x.shape.d) else {
+                continue;
+            };
             for j in 0..kh {
-                let Some(r) = (at.1 * sh + j).checked_sub(kh / 2).filter(|&r| r < x.shape.h) else {
+                let Some(r) = (at.1 * sh + j).checked_sub(self.pad[1]).filter(|&r| r < x.shape.h) else {
                     continue;
                 };
                 let x_row = &x.data[(z * x.shape.h + r) * width * ci..][..width * ci];
@@ -184,7 +205,7 @@ impl Conv {
         }
         let rows = &rows[..count];
         let out_width = y.len() / self.output;
-        let pad = kw / 2;
+        let pad = self.pad[2];
         // Output pixels [first, last) see no padding.
         let first = pad.div_ceil(sw);
         let last = if width + pad >= kw { ((width + pad - kw) / sw + 1).max(first) } else { first };
@@ -216,12 +237,14 @@ impl Conv {
                     let high = (width as isize - origin).clamp(low as isize, span as isize) as usize;
                     patch[..low * ci].fill(0.0);
                     patch[high * ci..].fill(0.0);
-                    // SAFETY: pixels origin + low .. origin + high lie within the row.
-                    let source = unsafe {
-                        let pointer = row.x.offset((origin + low as isize) * ci as isize);
-                        std::slice::from_raw_parts(pointer, (high - low) * ci)
-                    };
-                    patch[low * ci..high * ci].copy_from_slice(source);
+                    if low < high {
+                        // SAFETY: pixels origin + low .. origin + high lie within the row.
+                        let source = unsafe {
+                            let pointer = row.x.offset((origin + low as isize) * ci as isize);
+                            std::slice::from_raw_parts(pointer, (high - low) * ci)
+                        };
+                        patch[low * ci..high * ci].copy_from_slice(source);
+                    }
                     *tap = Tap { x: patch.as_ptr(), w: row.w };
                 }
                 strip(&staged[..count], start, n);

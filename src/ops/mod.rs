@@ -9,9 +9,11 @@
 #![allow(clippy::needless_range_loop)]
 
 pub mod conv;
+pub mod conv_backward;
 pub mod depth;
 pub mod depthwise;
 pub mod head;
+pub mod norm;
 pub mod pointwise;
 pub mod reduce;
 pub mod resample;

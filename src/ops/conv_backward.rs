@@ -1,0 +1,350 @@
+//! Gradients of the dense convolution in its input, its weights and its bias.
+//!
+//! Input: a convolution's transpose. With stride s the input positions fall into s^3 classes by their remainders; the
+//! positions of one class see the same taps, at consecutive outputs, so each class is a small convolution of dy
+//! with stride 1 (for 3x3x3 and stride 2: eight of 1 to 8 taps, 27 in all, no multiplication by zero).
+//!
+//! Weights: `dw[tap, ci, co] = sum over positions of x[s o + tap - pad, ci] dy[o, co]`. For one kernel row the taps are
+//! contiguous in x (KW * CI values), so a block of Q of them times NV vectors of output channels stays in registers
+//! while a row of positions goes by. Partial sums over a fixed number of parts, added in order: the same bits on any
+//! number of threads.
+
+use rayon::prelude::*;
+
+use super::conv::Conv;
+use crate::error::{Error, Result};
+use crate::simd::{Isa, Kernel, Level, Vector, dispatch};
+use crate::tensor::{Buffer, Cpu, Shape, Tensor};
+
+/// Parts of the output rows whose weight gradients are summed apart.
+const PARTS: usize = 16;
+
+/// A convolution as training sees it: its geometry, without weights. Padding is half the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConvGeometry {
+    /// Input and output channels.
+    pub channels: (usize, usize),
+    /// Kernel size over depth, rows and columns; odd.
+    pub kernel: [usize; 3],
+    /// Stride over depth, rows and columns.
+    pub stride: [usize; 3],
+}
+
+impl ConvGeometry {
+    /// Number of weights: CO CI KD KH KW.
+    pub fn weights(&self) -> usize {
+        self.channels.0 * self.channels.1 * self.kernel.iter().product::<usize>()
+    }
+
+    /// The output's shape for an input's.
+    pub fn output_shape(&self, x: Shape) -> Shape {
+        let [sd, sh, sw] = self.stride;
+        Shape { d: x.d.div_ceil(sd), h: x.h.div_ceil(sh), w: x.w.div_ceil(sw), c: self.channels.1 }
+    }
+
+    fn check(&self, x: Shape, dy: &Tensor, weights: &[f32]) -> Result<()> {
+        dy.expect_shape("convolution gradient", "output gradient", self.output_shape(x))?;
+        if x.c == self.channels.0 && !x.is_empty() && weights.len() == self.weights() {
+            return Ok(());
+        }
+        let problem = format!("input {x} and {} weights for {self:?}", weights.len());
+        Err(Error::Shape { op: "convolution gradient", problem })
+    }
+
+    /// The gradient in the input of shape `x`, from weights in PyTorch's order [CO, CI, KD, KH, KW].
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where the shapes do not fit together.
+    pub fn backward_input(&self, cpu: &Cpu, weights: &[f32], x: Shape, dy: &Tensor) -> Result<Tensor> {
+        self.check(x, dy, weights)?;
+        if self.stride == [1; 3] {
+            return self.class(weights, [0; 3]).map_or_else(
+                || unreachable!("every position of a convolution of stride 1 sees a tap"),
+                |conv| conv.forward_to(cpu, dy, None, x),
+            );
+        }
+        let mut dx = cpu.tensor(x);
+        for rd in 0..self.stride[0] {
+            for rh in 0..self.stride[1] {
+                for rw in 0..self.stride[2] {
+                    self.backward_class(cpu, weights, [rd, rh, rw], dy, &mut dx)?;
+                }
+            }
+        }
+        Ok(dx)
+    }
+
+    /// The positions of dx with these remainders.
+    fn backward_class(
+        &self,
+        cpu: &Cpu,
+        weights: &[f32],
+        remainder: [usize; 3],
+        dy: &Tensor,
+        dx: &mut Tensor,
+    ) -> Result<()> {
+        let (s, x) = (self.stride, dx.shape);
+        let count = |axis: usize, n: usize| (n + s[axis] - 1 - remainder[axis]) / s[axis];
+        let part = Shape { d: count(0, x.d), h: count(1, x.h), w: count(2, x.w), c: x.c };
+        if part.is_empty() {
+            return Ok(());
+        }
+        let values = match self.class(weights, remainder) {
+            Some(conv) => Some(conv.forward_to(cpu, dy, None, part)?),
+            None => None,
+        };
+        let row_len = x.w * x.c;
+        dx.data.par_chunks_mut(row_len).enumerate().for_each(|(row, out)| {
+            let (z, y) = (row / x.h, row % x.h);
+            if z % s[0] != remainder[0] || y % s[1] != remainder[1] {
+                return;
+            }
+            let from = ((z / s[0]) * part.h + y / s[1]) * part.w * x.c;
+            for (i, pixel) in out.chunks_exact_mut(x.c).skip(remainder[2]).step_by(s[2]).enumerate() {
+                match &values {
+                    Some(values) => pixel.copy_from_slice(&values.data[from + i * x.c..][..x.c]),
+                    None => pixel.fill(0.0),
+                }
+            }
+        });
+        if let Some(values) = values {
+            cpu.recycle(values);
+        }
+        Ok(())
+    }
+
+    /// The convolution of dy that gives the input positions with these remainders; `None` where no tap reaches them.
+    fn class(&self, weights: &[f32], remainder: [usize; 3]) -> Option<Conv> {
+        let (ci, co) = self.channels;
+        // Input s j + r is read by output j + (r + pad - k) / s through tap k; outputs in increasing order.
+        let axis = |a: usize| -> Vec<(usize, isize)> {
+            let at = |k: usize| (remainder[a] + self.kernel[a] / 2) as isize - k as isize;
+            let s = self.stride[a] as isize;
+            let taps = (0..self.kernel[a]).rev().filter(|&k| at(k) % s == 0);
+            taps.map(|k| (k, at(k) / s)).collect()
+        };
+        let taps = [axis(0), axis(1), axis(2)];
+        if taps.iter().any(Vec::is_empty) {
+            return None;
+        }
+        let kernel = [taps[0].len(), taps[1].len(), taps[2].len()];
+        let pad = [0, 1, 2].map(|a| (-taps[a][0].1).max(0) as usize);
+        // A class whose first output lies after j (none for odd kernels with half padding) would need a negative pad.
+        debug_assert!(taps.iter().all(|t| t[0].1 <= 0));
+        let [kd, kh, kw] = self.kernel;
+        let mut flipped = Vec::with_capacity(ci * co * kernel.iter().product::<usize>());
+        for i in 0..ci {
+            for o in 0..co {
+                let own = &weights[(o * ci + i) * kd * kh * kw..][..kd * kh * kw];
+                for &(d, _) in &taps[0] {
+                    for &(h, _) in &taps[1] {
+                        flipped.extend(taps[2].iter().map(|&(w, _)| own[(d * kh + h) * kw + w]));
+                    }
+                }
+            }
+        }
+        Some(Conv::new((co, ci), kernel, [1; 3], &flipped, &vec![0.0; ci], false).with_pad(pad))
+    }
+
+    /// The gradients in the weights, in PyTorch's order [CO, CI, KD, KH, KW], and in a bias [CO].
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where the shapes do not fit together.
+    pub fn backward_weights(&self, cpu: &Cpu, x: &Tensor, dy: &Tensor) -> Result<(Vec<f32>, Vec<f32>)> {
+        let (ci, co) = self.channels;
+        x.expect_channels("convolution gradient", ci)?;
+        dy.expect_shape("convolution gradient", "output gradient", self.output_shape(x.shape))?;
+        let padded = co.next_multiple_of(8);
+        let taps: usize = self.kernel.iter().product();
+        let rows = dy.shape.d * dy.shape.h;
+        let parts = PARTS.min(rows);
+        let sums: Vec<(Buffer, Vec<f64>)> = (0..parts)
+            .into_par_iter()
+            .map(|part| {
+                let mut work = RowWork::new(self, x, dy, padded);
+                let mut bias = vec![0.0; co];
+                for row in rows * part / parts..rows * (part + 1) / parts {
+                    work.add(cpu.level, row);
+                    for pixel in dy.data[row * dy.shape.w * co..][..dy.shape.w * co].chunks_exact(co) {
+                        for (b, &g) in bias.iter_mut().zip(pixel) {
+                            *b += f64::from(g);
+                        }
+                    }
+                }
+                (work.sums, bias)
+            })
+            .collect();
+        let mut dw = vec![0.0; self.weights()];
+        for o in 0..co {
+            for i in 0..ci {
+                for t in 0..taps {
+                    let total: f64 = sums.iter().map(|(s, _)| f64::from(s[(t * ci + i) * padded + o])).sum();
+                    dw[(o * ci + i) * taps + t] = total as f32;
+                }
+            }
+        }
+        let db = (0..co).map(|o| sums.iter().map(|(_, b)| b[o]).sum::<f64>() as f32).collect();
+        Ok((dw, db))
+    }
+}
+
+/// One part's running sums and staging memory.
+struct RowWork<'a> {
+    geometry: &'a ConvGeometry,
+    x: &'a Tensor,
+    dy: &'a Tensor,
+    padded: usize,
+    /// [KD, KH, KW, CI, CO padded].
+    sums: Buffer,
+    /// A row of x with the columns' padding, [W + 2 pad, CI].
+    staged: Buffer,
+    /// A row of dy with padded channels, where they need it.
+    widened: Buffer,
+}
+
+impl<'a> RowWork<'a> {
+    fn new(geometry: &'a ConvGeometry, x: &'a Tensor, dy: &'a Tensor, padded: usize) -> Self {
+        let [kd, kh, kw] = geometry.kernel;
+        let ci = geometry.channels.0;
+        let columns = (dy.shape.w - 1) * geometry.stride[2] + kw;
+        Self {
+            geometry,
+            x,
+            dy,
+            padded,
+            sums: Buffer::zeros(kd * kh * kw * ci * padded),
+            staged: Buffer::zeros(columns.max(x.shape.w + kw / 2) * ci),
+            widened: Buffer::zeros(if padded == geometry.channels.1 { 0 } else { dy.shape.w * padded }),
+        }
+    }
+
+    /// Adds the products of one row of dy.
+    fn add(&mut self, level: Level, row: usize) {
+        let ([kd, kh, kw], [sd, sh, sw]) = (self.geometry.kernel, self.geometry.stride);
+        let (ci, co) = self.geometry.channels;
+        let (x, width) = (self.x.shape, self.dy.shape.w);
+        let mut dy = &self.dy.data[row * width * co..][..width * co];
+        if !self.widened.is_empty() {
+            for (wide, own) in self.widened.chunks_exact_mut(self.padded).zip(dy.chunks_exact(co)) {
+                wide[..co].copy_from_slice(own);
+            }
+            dy = &self.widened;
+        }
+        let (z, y) = (row / self.dy.shape.h, row % self.dy.shape.h);
+        for i in 0..kd {
+            let Some(plane) = (z * sd + i).checked_sub(kd / 2).filter(|&p| p < x.d) else { continue };
+            for j in 0..kh {
+                let Some(line) = (y * sh + j).checked_sub(kh / 2).filter(|&l| l < x.h) else { continue };
+                let own = &self.x.data[(plane * x.h + line) * x.w * ci..][..x.w * ci];
+                // The borders of the staged row stay zero.
+                self.staged[kw / 2 * ci..][..own.len()].copy_from_slice(own);
+                let n = kw * ci;
+                let sums = &mut self.sums[(i * kh + j) * n * self.padded..][..n * self.padded];
+                let products = Products { x: &self.staged, pixel: sw * ci, n, dy, padded: self.padded, sums };
+                // SAFETY: the level is available; the staged row holds (width - 1) * stride + KW pixels.
+                unsafe { dispatch(level, products) }
+            }
+        }
+    }
+}
+
+/// sums [n, padded] += the sum over pixels p of x[p * pixel ..][..n] (outer product) dy[p * padded ..][..padded].
+struct Products<'a> {
+    x: &'a [f32],
+    pixel: usize,
+    n: usize,
+    dy: &'a [f32],
+    padded: usize,
+    sums: &'a mut [f32],
+}
+
+impl Kernel for Products<'_> {
+    type Output = ();
+    #[inline(always)]
+    unsafe fn run<I: Isa>(mut self) {
+        let width = self.dy.len() / self.padded;
+        assert!(self.x.len() >= (width - 1) * self.pixel + self.n && self.sums.len() == self.n * self.padded);
+        let mut c = 0;
+        // SAFETY: blocks partition the n taps and the padded channels; lengths are checked above.
+        unsafe {
+            while c < self.padded {
+                let left = self.padded - c;
+                if I::REGISTERS >= 32 && left >= 32 {
+                    self.column::<I::Wide, 2, 12>(c);
+                    c += 32;
+                } else if I::REGISTERS >= 32 && left >= 16 {
+                    self.column::<I::Wide, 1, 24>(c);
+                    c += 16;
+                } else if I::REGISTERS >= 32 {
+                    self.column::<I::Eight, 1, 24>(c);
+                    c += 8;
+                } else if I::REGISTERS >= 16 {
+                    self.column::<I::Eight, 1, 12>(c);
+                    c += 8;
+                } else {
+                    self.column::<I::Eight, 1, 4>(c);
+                    c += 8;
+                }
+            }
+        }
+    }
+}
+
+impl Products<'_> {
+    /// NV vectors of output channels from `c` on, all taps in blocks of Q, then 4, then 1.
+    #[inline(always)]
+    unsafe fn column<V: Vector, const NV: usize, const Q: usize>(&mut self, c: usize) {
+        let mut q = 0;
+        // SAFETY: q + block <= n.
+        unsafe {
+            while q + Q <= self.n {
+                self.block::<V, NV, Q>(q, c);
+                q += Q;
+            }
+            while q + 4 <= self.n {
+                self.block::<V, NV, 4>(q, c);
+                q += 4;
+            }
+            while q < self.n {
+                self.block::<V, NV, 1>(q, c);
+                q += 1;
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn block<V: Vector, const NV: usize, const Q: usize>(&mut self, q: usize, c: usize) {
+        let width = self.dy.len() / self.padded;
+        // SAFETY: the caller keeps q + Q <= n and c + NV * LANES <= padded; `run` checked the lengths.
+        unsafe {
+            let sums = self.sums.as_mut_ptr().add(q * self.padded + c);
+            let mut acc = [[V::splat(0.0); NV]; Q];
+            for t in 0..Q {
+                for v in 0..NV {
+                    acc[t][v] = V::load(sums.add(t * self.padded + v * V::LANES));
+                }
+            }
+            let mut x = self.x.as_ptr().add(q);
+            let mut dy = self.dy.as_ptr().add(c);
+            for _ in 0..width {
+                let mut g = [V::splat(0.0); NV];
+                for v in 0..NV {
+                    g[v] = V::load(dy.add(v * V::LANES));
+                }
+                for t in 0..Q {
+                    let b = V::splat(*x.add(t));
+                    for v in 0..NV {
+                        acc[t][v] = b.mul_add(g[v], acc[t][v]);
+                    }
+                }
+                x = x.wrapping_add(self.pixel);
+                dy = dy.add(self.padded);
+            }
+            for t in 0..Q {
+                for v in 0..NV {
+                    acc[t][v].store(sums.add(t * self.padded + v * V::LANES));
+                }
+            }
+        }
+    }
+}
