@@ -349,8 +349,9 @@ pub fn explain(funnels: &[Funnel], options: &FusionOptions) -> Option<String> {
         )
     } else if all.confident == 0 || share(all.confident, all.in_range) < share(all.kept, all.confident) {
         format!(
-            "only {} of the pixels have a confidence above {least}: too little texture or overlap, or a range too wide \
-             for its planes; try --min-confidence {}, a tighter --range or more --views",
+            "only {} of the pixels have a confidence above {least}: too little texture or overlap, source views that \
+             look from too far around, or a range too wide for its planes; try --views 3 if it was more, a tighter \
+             --range, or --min-confidence {}",
             percent(all.confident, all.in_range),
             if least > 0.5 { 0.5 } else { least / 2.0 }
         )
