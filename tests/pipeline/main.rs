@@ -12,6 +12,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 mod fuse;
+mod layouts;
 mod resume;
 
 #[path = "../support/plane_scene.rs"]
