@@ -1,9 +1,10 @@
-//! Element-by-element steps: image normalisation, sigmoid gates, additions.
+//! Element-by-element steps: image normalisation, sigmoid gates, additions; and their gradients.
 //!
 //! All of them run on small tensors (a sixteenth of the volume and less) or once an image; the compiler's vectors do.
 
 use rayon::prelude::*;
 
+use super::reduce::channel_sums;
 use crate::error::{Error, Result};
 use crate::photo::Photo;
 use crate::tensor::{Cpu, Shape, Tensor};
@@ -107,6 +108,139 @@ pub fn concat(cpu: &Cpu, a: &Tensor, b: &Tensor) -> Result<Tensor> {
             }
         });
     Ok(y)
+}
+
+/// sigmoid(x) and its derivative, which 1 - sigmoid(x) would lose the digits of where x is large.
+fn sigmoid_and_slope(x: f32) -> (f32, f32) {
+    let e = (-x.abs()).exp();
+    let of_magnitude = 1.0 / (1.0 + e);
+    (if x >= 0.0 { of_magnitude } else { e * of_magnitude }, e * of_magnitude * of_magnitude)
+}
+
+/// The gradients in both inputs of [`gate`], from the gradient `dy` in its result.
+///
+/// # Errors
+/// [`Error::Shape`] where the shapes differ.
+pub fn gate_backward(cpu: &Cpu, x: &Tensor, gate: &Tensor, dy: &Tensor) -> Result<(Tensor, Tensor)> {
+    gate.expect_shape("sigmoid gate gradient", "gate", x.shape)?;
+    dy.expect_shape("sigmoid gate gradient", "output gradient", x.shape)?;
+    let (mut dx, mut dgate) = (cpu.tensor(x.shape), cpu.tensor(x.shape));
+    let outputs = dx.data.par_chunks_mut(CHUNK).zip(dgate.data.par_chunks_mut(CHUNK));
+    let inputs = x.data.par_chunks(CHUNK).zip(gate.data.par_chunks(CHUNK)).zip(dy.data.par_chunks(CHUNK));
+    outputs.zip(inputs).for_each(|((dx, dgate), ((x, gate), dy))| {
+        for ((dx, dgate), ((x, &gate), dy)) in dx.iter_mut().zip(dgate).zip(x.iter().zip(gate).zip(dy)) {
+            let (value, slope) = sigmoid_and_slope(gate);
+            *dx = dy * value;
+            *dgate = dy * x * slope;
+        }
+    });
+    Ok((dx, dgate))
+}
+
+/// The gradients in both inputs of [`gate_planes`], from the gradient `dy` in its result.
+///
+/// # Errors
+/// [`Error::Shape`] where the gate is not one vector a plane or dy is not of x's shape.
+pub fn gate_planes_backward(cpu: &Cpu, x: &Tensor, gate: &Tensor, dy: &Tensor) -> Result<(Tensor, Tensor)> {
+    gate.expect_shape("plane gate gradient", "gate", Shape { h: 1, w: 1, ..x.shape })?;
+    dy.expect_shape("plane gate gradient", "output gradient", x.shape)?;
+    let (mut dx, mut dgate) = (cpu.tensor(x.shape), cpu.tensor(gate.shape));
+    let c = x.shape.c;
+    let len = x.shape.h * x.shape.w * c;
+    let outputs = dx.data.par_chunks_mut(len).zip(dgate.data.par_chunks_mut(c));
+    let inputs = x.data.par_chunks(len).zip(gate.data.par_chunks(c)).zip(dy.data.par_chunks(len));
+    outputs.zip(inputs).for_each(|((dx, dgate), ((x, gate), dy))| {
+        let (factors, slopes): (Vec<f32>, Vec<f32>) = gate
+            .iter()
+            .map(|&g| {
+                let (value, slope) = sigmoid_and_slope(g);
+                (1.0 + value, slope)
+            })
+            .unzip();
+        let mut sums = vec![0.0f64; c];
+        let positions = dx.chunks_exact_mut(c).zip(x.chunks_exact(c)).zip(dy.chunks_exact(c));
+        for ((dx, x), dy) in positions {
+            for i in 0..c {
+                dx[i] = dy[i] * factors[i];
+                sums[i] += f64::from(dy[i] * x[i]);
+            }
+        }
+        for ((dgate, sum), slope) in dgate.iter_mut().zip(sums).zip(slopes) {
+            *dgate = (sum * f64::from(slope)) as f32;
+        }
+    });
+    Ok((dx, dgate))
+}
+
+/// The gradient [1, 1, 1, C] in the vector of [`add_vector`], from the gradient `dy` in its result. (That in x is dy
+/// itself.)
+pub fn add_vector_backward(cpu: &Cpu, dy: &Tensor) -> Tensor {
+    let c = dy.shape.c;
+    let mut dvector = cpu.tensor(Shape { d: 1, h: 1, w: 1, c });
+    for (dvector, sum) in dvector.data.iter_mut().zip(channel_sums(&dy.data, c)) {
+        *dvector = sum as f32;
+    }
+    dvector
+}
+
+/// The gradients in both inputs of [`concat`], the first of which had `channels`, from the gradient `dy` in its result.
+///
+/// # Errors
+/// [`Error::Shape`] where the second would have no channel.
+pub fn concat_backward(cpu: &Cpu, dy: &Tensor, channels: usize) -> Result<(Tensor, Tensor)> {
+    let c = dy.shape.c;
+    if channels == 0 || channels >= c {
+        let problem = format!("{} after channel {channels}; both parts need one", dy.shape);
+        return Err(Error::Shape { op: "concat gradient", problem });
+    }
+    let rest = c - channels;
+    let (mut da, mut db) =
+        (cpu.tensor(dy.shape.with_channels(channels)), cpu.tensor(dy.shape.with_channels(rest)));
+    let n = 1024;
+    let outputs = da.data.par_chunks_mut(n * channels).zip(db.data.par_chunks_mut(n * rest));
+    outputs.zip(dy.data.par_chunks(n * c)).for_each(|((da, db), dy)| {
+        let parts = da.chunks_exact_mut(channels).zip(db.chunks_exact_mut(rest));
+        for ((da, db), dy) in parts.zip(dy.chunks_exact(c)) {
+            da.copy_from_slice(&dy[..channels]);
+            db.copy_from_slice(&dy[channels..]);
+        }
+    });
+    Ok((da, db))
+}
+
+/// The gradient in the x of y = relu(x), from y itself: dy where y > 0, else 0 (at the kink, too, as in PyTorch).
+///
+/// # Errors
+/// [`Error::Shape`] where the shapes differ.
+pub fn relu_backward(cpu: &Cpu, y: &Tensor, dy: &Tensor) -> Result<Tensor> {
+    from_output("relu gradient", cpu, y, dy, |y, dy| if y > 0.0 { dy } else { 0.0 })
+}
+
+/// The gradient in the x of y = sigmoid(x), from y itself.
+///
+/// # Errors
+/// [`Error::Shape`] where the shapes differ.
+pub fn sigmoid_backward(cpu: &Cpu, y: &Tensor, dy: &Tensor) -> Result<Tensor> {
+    from_output("sigmoid gradient", cpu, y, dy, |y, dy| dy * y * (1.0 - y))
+}
+
+#[inline(always)]
+fn from_output(
+    op: &'static str,
+    cpu: &Cpu,
+    y: &Tensor,
+    dy: &Tensor,
+    slope: impl Fn(f32, f32) -> f32 + Sync,
+) -> Result<Tensor> {
+    dy.expect_shape(op, "output gradient", y.shape)?;
+    let mut dx = cpu.tensor(y.shape);
+    let inputs = y.data.par_chunks(CHUNK).zip(dy.data.par_chunks(CHUNK));
+    dx.data.par_chunks_mut(CHUNK).zip(inputs).for_each(|(dx, (y, dy))| {
+        for (dx, (&y, &dy)) in dx.iter_mut().zip(y.iter().zip(dy)) {
+            *dx = slope(y, dy);
+        }
+    });
+    Ok(dx)
 }
 
 /// An [`Error::Shape`] unless both sides of the image are multiples of 4 and at least 4.

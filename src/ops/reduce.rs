@@ -2,20 +2,18 @@
 
 use rayon::prelude::*;
 
-use crate::tensor::{Shape, Tensor};
+use crate::error::Result;
+use crate::tensor::{Cpu, Shape, Tensor};
+
+/// Positions that are added up in one go: a number of its own, so that sums do not depend on the threads.
+const RUN: usize = 4096;
 
 /// The mean over rows and columns: [D, H, W, C] -> [D, 1, 1, C] (Table I(b)'s mean, one vector a plane).
 pub fn plane_mean(x: &Tensor) -> Tensor {
     let Shape { h, w, c, .. } = x.shape;
     let mut y = Tensor::zeros(Shape { h: 1, w: 1, ..x.shape });
     y.data.par_chunks_mut(c).zip(x.data.par_chunks(h * w * c)).for_each(|(y, plane)| {
-        let mut sums = vec![0.0f64; c];
-        for x in plane.chunks_exact(c) {
-            for (s, &x) in sums.iter_mut().zip(x) {
-                *s += f64::from(x);
-            }
-        }
-        for (y, s) in y.iter_mut().zip(sums) {
+        for (y, s) in y.iter_mut().zip(sums(plane, c)) {
             *y = (s / (h * w) as f64) as f32;
         }
     });
@@ -32,4 +30,52 @@ pub fn volume_mean(x: &Tensor) -> Tensor {
         *y = (sum / x.shape.d as f64) as f32;
     }
     y
+}
+
+/// The sum of each of `c` channels over all positions of `values`, bit-equal for any number of threads.
+pub(crate) fn channel_sums(values: &[f32], c: usize) -> Vec<f64> {
+    let runs: Vec<Vec<f64>> = values.par_chunks(RUN * c).map(|run| sums(run, c)).collect();
+    (0..c).map(|channel| runs.iter().map(|run| run[channel]).sum()).collect()
+}
+
+fn sums(values: &[f32], c: usize) -> Vec<f64> {
+    let mut sums = vec![0.0f64; c];
+    for x in values.chunks_exact(c) {
+        for (s, &x) in sums.iter_mut().zip(x) {
+            *s += f64::from(x);
+        }
+    }
+    sums
+}
+
+/// The gradient in the x of [`plane_mean`], of shape `x`, from the gradient `dy` [D, 1, 1, C] in the means.
+///
+/// # Errors
+/// [`Error::Shape`](crate::Error::Shape) where dy is not one vector a plane.
+pub fn plane_mean_backward(cpu: &Cpu, dy: &Tensor, x: Shape) -> Result<Tensor> {
+    dy.expect_shape("plane mean gradient", "output gradient", Shape { h: 1, w: 1, ..x })?;
+    let mut dx = cpu.tensor(x);
+    let rows = dx.data.par_chunks_mut((x.w * x.c).max(1)).enumerate();
+    rows.for_each(|(row, dx)| spread(&dy.data[row / x.h * x.c..][..x.c], x.h * x.w, dx));
+    Ok(dx)
+}
+
+/// The gradient in the x of [`volume_mean`], of shape `x`, from the gradient `dy` [1, 1, 1, C] in the mean.
+///
+/// # Errors
+/// [`Error::Shape`](crate::Error::Shape) where dy is not one vector.
+pub fn volume_mean_backward(cpu: &Cpu, dy: &Tensor, x: Shape) -> Result<Tensor> {
+    dy.expect_shape("volume mean gradient", "output gradient", Shape { d: 1, h: 1, w: 1, c: x.c })?;
+    let mut dx = cpu.tensor(x);
+    dx.data.par_chunks_mut((x.w * x.c).max(1)).for_each(|dx| spread(&dy.data, x.positions(), dx));
+    Ok(dx)
+}
+
+/// Each of the `positions` that a mean was taken over gets its share.
+fn spread(dy: &[f32], positions: usize, dx: &mut [f32]) {
+    for dx in dx.chunks_exact_mut(dy.len()) {
+        for (dx, &dy) in dx.iter_mut().zip(dy) {
+            *dx = (f64::from(dy) / positions as f64) as f32;
+        }
+    }
 }

@@ -3,6 +3,8 @@
 //! The reference's `upsample`: output index o reads between floor(o / factor) and the next sample, so coarse sample i
 //! lies exactly on fine sample i * factor (pixel centres are integers). Fused with what always follows it: the addition of a
 //! skip connection, and ReLU where asked.
+//!
+//! Backward, each coarse row gathers the fine rows that read it, first over planes and rows, then along itself.
 
 use rayon::prelude::*;
 
@@ -58,6 +60,106 @@ fn into(level: Level, x: &Tensor, factor: usize, y: &mut Tensor, add: bool) -> R
         },
     );
     Ok(())
+}
+
+/// The gradient in the x of [`upsample`], of shape `x`, from the gradient `dy` in its result. (That of
+/// [`upsample_add`]'s skip is dy itself.)
+///
+/// # Errors
+/// [`Error::Shape`] where the channels differ or x or dy is empty.
+pub fn upsample_backward(cpu: &Cpu, dy: &Tensor, factor: usize, x: Shape) -> Result<Tensor> {
+    dy.expect_channels("upsample gradient", x.c)?;
+    if x.is_empty() || dy.shape.is_empty() {
+        return Err(Error::Shape { op: "upsample gradient", problem: format!("{} to {x}", dy.shape) });
+    }
+    let mut dx = cpu.tensor(x);
+    let size = dy.shape;
+    let len = size.w * size.c;
+    let columns: Vec<Vec<_>> = (0..x.w).map(|i| readers(i, factor, x.w, size.w).collect()).collect();
+    dx.data.par_chunks_mut(x.w * x.c).enumerate().for_each_init(
+        || Buffer::zeros(len),
+        |sums, (row, dx)| {
+            let mut rows = Vec::new();
+            for (plane, wz) in readers(row / x.h, factor, x.d, size.d) {
+                for (row, wr) in readers(row % x.h, factor, x.h, size.h) {
+                    rows.push((&dy.data[(plane * size.h + row) * len..][..len], wz * wr));
+                }
+            }
+            // SAFETY: the level is available; rows and `sums` have the same length, and columns lie within it.
+            unsafe {
+                dispatch(cpu.level, Gather { rows: &rows, sums, columns: &columns, channels: x.c, dx })
+            };
+        },
+    );
+    Ok(dx)
+}
+
+/// The outputs out of `size` that read sample `i`, each with the sample's weight in it: [`linear_tap`] the other way
+/// round.
+fn readers(i: usize, factor: usize, samples: usize, size: usize) -> impl Iterator<Item = (usize, f32)> {
+    let first = if i == 0 { 0 } else { (i - 1) * factor + 1 };
+    let end = if i + 1 == samples { size } else { size.min((i + 1) * factor) };
+    (first..end).map(move |o| {
+        let (low, high, w) = linear_tap(o, factor, samples);
+        (
+            o,
+            if low == high {
+                1.0
+            } else if low == i {
+                1.0 - w
+            } else {
+                w
+            },
+        )
+    })
+}
+
+/// sums [W, C] = the weighted sum of any number of rows [W, C]; dx [W', C] = that of the sums' columns.
+struct Gather<'a> {
+    rows: &'a [(&'a [f32], f32)],
+    sums: &'a mut [f32],
+    columns: &'a [Vec<(usize, f32)>],
+    channels: usize,
+    dx: &'a mut [f32],
+}
+
+impl Kernel for Gather<'_> {
+    type Output = ();
+    #[inline(always)]
+    unsafe fn run<I: Isa>(self) {
+        let Self { rows, sums, columns, channels: c, dx } = self;
+        let n = sums.len();
+        let whole = n - n % I::Wide::LANES;
+        for i in (0..whole).step_by(I::Wide::LANES) {
+            // SAFETY: i + LANES <= n, the length of every row.
+            unsafe {
+                let mut sum = I::Wide::splat(0.0);
+                for &(row, w) in rows {
+                    sum = I::Wide::load(row.as_ptr().add(i)).mul_add(I::Wide::splat(w), sum);
+                }
+                sum.store(sums.as_mut_ptr().add(i));
+            }
+        }
+        for i in whole..n {
+            sums[i] = rows.iter().map(|(row, w)| row[i] * w).sum();
+        }
+        let whole = c - c % 8;
+        for (column, dx) in columns.iter().zip(dx.chunks_exact_mut(c)) {
+            for i in (0..whole).step_by(8) {
+                // SAFETY: i + 8 <= C; the column's readers o lie within the sums.
+                unsafe {
+                    let mut sum = I::Eight::splat(0.0);
+                    for &(o, w) in column {
+                        sum = I::Eight::load(sums.as_ptr().add(o * c + i)).mul_add(I::Eight::splat(w), sum);
+                    }
+                    sum.store(dx.as_mut_ptr().add(i));
+                }
+            }
+            for i in whole..c {
+                dx[i] = column.iter().map(|&(o, w)| sums[o * c + i] * w).sum();
+            }
+        }
+    }
 }
 
 /// The four rows of x around output plane `z` and row `r`, with their weights.

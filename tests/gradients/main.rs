@@ -3,8 +3,13 @@
 //! Linear operations answer to their adjoint: `<A x, y> = <x, A' y>` for any x and y, summed up in f64. The others answer to
 //! central differences of a plain f64 forward: differences of f32 values would be wrong in the third digit.
 
+#[allow(dead_code)]
+#[path = "../support/reference.rs"]
+mod reference;
+
 mod conv;
 mod norm;
+mod small;
 
 use engine::simd::Level;
 use engine::tensor::{Cpu, Shape, Tensor};
