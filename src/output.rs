@@ -2,11 +2,13 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::formats::output::write_whole;
+use crate::formats::input;
+use crate::formats::output::{TEMPORARY, write_whole};
 use crate::interrupt;
 
 /// Name of the file that says what a finished run did.
@@ -70,6 +72,7 @@ impl OutputFolder {
     /// A folder that cannot be created or written into.
     pub fn claim(&self) -> Result<()> {
         std::fs::create_dir_all(&self.path).map_err(Error::io("create the output folder", &self.path))?;
+        remove_leftovers(&self.path, 3);
         let mark = Mark {
             program: "engine".into(),
             version: env!("CARGO_PKG_VERSION").into(),
@@ -84,8 +87,28 @@ impl OutputFolder {
     }
 }
 
+/// Takes away the temporary files of a run that was killed in the middle of writing. Files that were written to within
+/// the last minute are left: they may belong to another run that is at work.
+fn remove_leftovers(folder: &Path, depth: usize) {
+    const AT_WORK: Duration = Duration::from_secs(60);
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let Ok(kind) = entry.file_type() else { continue };
+        if kind.is_dir() && depth > 0 {
+            remove_leftovers(&entry.path(), depth - 1);
+        }
+        let name = entry.file_name();
+        let is_temporary =
+            name.to_str().is_some_and(|n| n.starts_with(TEMPORARY.0) && n.ends_with(TEMPORARY.1));
+        let age = entry.metadata().and_then(|m| m.modified()).ok().and_then(|t| t.elapsed().ok());
+        if kind.is_file() && is_temporary && age.is_some_and(|age| age > AT_WORK) {
+            // What cannot be removed does no harm.
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}
+
 fn read_mark(path: &Path) -> Option<Mark> {
-    let mark: Mark = serde_json::from_slice(&std::fs::read(path.join(MARK)).ok()?).ok()?;
+    let mark: Mark = serde_json::from_slice(&input::read(&path.join(MARK), "read the mark").ok()?).ok()?;
     (mark.program == "engine").then_some(mark)
 }
 
@@ -154,6 +177,26 @@ mod tests {
         let dotted = default_folder(&scene.join(".")).unwrap();
         assert_eq!(dotted.file_name().unwrap(), "bust_engine");
         assert!(default_folder(&root.path().join("none")).is_err());
+    }
+
+    #[test]
+    fn what_a_killed_run_was_writing_is_taken_away_but_not_what_is_being_written() {
+        let root = tempfile::tempdir().unwrap();
+        let (scene, out) = (root.path().join("scene"), root.path().join("out"));
+        std::fs::create_dir(&scene).unwrap();
+        let folder = OutputFolder::new(&out, &scene, false).unwrap();
+        folder.claim().unwrap();
+        let maps = out.join("levels/0/depth");
+        std::fs::create_dir_all(&maps).unwrap();
+        for name in [".engine-old.part", ".engine-new.part", "old.pfm"] {
+            let file = std::fs::File::create(maps.join(name)).unwrap();
+            if name.contains("old") {
+                file.set_modified(std::time::SystemTime::now() - Duration::from_secs(3600)).unwrap();
+            }
+        }
+        folder.claim().unwrap();
+        let left = [".engine-old.part", ".engine-new.part", "old.pfm"].map(|name| maps.join(name).exists());
+        assert_eq!(left, [false, true, true]);
     }
 
     #[test]

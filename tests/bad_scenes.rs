@@ -411,6 +411,16 @@ fn broken_photos() {
             |root| truncate(root, PHOTO, 200),
             "SCENE/images/00000007.png: it cannot be decoded (unexpected end of file); expected a complete JPEG, PNG, TIFF or WebP photo with 8 or 16 bits a channel",
         ),
+        #[cfg(unix)]
+        (
+            "a pair list that is a device",
+            mvsnet,
+            |root| {
+                fs::remove_file(root.join("pair.txt")).unwrap();
+                std::os::unix::fs::symlink("/dev/null", root.join("pair.txt")).unwrap();
+            },
+            "SCENE/pair.txt: a pipe, socket or device; expected a regular file",
+        ),
         (
             "truncated JPEG",
             mvsnet,
@@ -439,6 +449,17 @@ fn broken_photos() {
                 patch(root, "images/00000007.jpg", frame + 5, &[0xff, 0xfe, 0xff, 0xfe]);
             },
             "SCENE/images/00000007.jpg: 1030 bytes that claim to be 65534 x 65534 pixels; expected a complete JPEG, PNG, TIFF or WebP photo with 8 or 16 bits a channel",
+        ),
+        (
+            "a JPEG that claims more than its bits can tell",
+            mvsnet,
+            |root| {
+                let path = as_jpeg(root);
+                let bytes = fs::read(&path).unwrap();
+                let frame = bytes.windows(2).position(|w| w == [0xff, 0xc0]).unwrap();
+                patch(root, "images/00000007.jpg", frame + 5, &[0x04, 0x00, 0x04, 0x00]);
+            },
+            "SCENE/images/00000007.jpg: 1030 bytes that claim to be 1024 x 1024 pixels; expected a complete JPEG, PNG, TIFF or WebP photo with 8 or 16 bits a channel",
         ),
         (
             "a PNG of floats",

@@ -10,6 +10,7 @@ use glam::DVec3;
 use super::colmap_model::{
     CameraEntry, CameraModel, FrameEntry, ImageEntry, PointEntry, Pose, RigEntry, Sensor,
 };
+use super::input;
 use crate::{Error, Result};
 
 /// `cameras.bin`.
@@ -100,20 +101,19 @@ struct Source {
     size: u64,
     /// Bytes not yet read.
     left: u64,
-    /// What is being read, which one (from 1) and of how many.
+    /// What is being read, which one (from 1; 0 while their number is read) and of how many.
     entry: (&'static str, u64, u64),
 }
 
 impl Source {
     fn open(path: &Path) -> Result<Self> {
-        let file = File::open(path).map_err(Error::io("open the COLMAP file", path))?;
-        let size = file.metadata().map_err(Error::io("open the COLMAP file", path))?.len();
+        let (file, size) = input::open(path, "open the COLMAP file")?;
         if size == 0 {
             let place = path.display().to_string();
             return Err(Error::input(place, "the file is empty", "a complete COLMAP binary file"));
         }
         let file = BufReader::with_capacity(1 << 18, file);
-        Ok(Self { path: path.to_owned(), file, size, left: size, entry: ("list", 1, 1) })
+        Ok(Self { path: path.to_owned(), file, size, left: size, entry: ("image", 0, 0) })
     }
 
     /// The whole file: a count and that many entries of at least `least` bytes each.
@@ -123,6 +123,7 @@ impl Source {
         least: u64,
         mut entry: impl FnMut(&mut Self) -> Result<T>,
     ) -> Result<Vec<T>> {
+        self.entry = (what, 0, 0);
         let count = self.count(what, least)?;
         let mut entries = Vec::with_capacity(count as usize);
         for i in 0..count {
@@ -154,9 +155,14 @@ impl Source {
     fn take(&mut self, length: u64) -> Result<()> {
         if length > self.left {
             let (what, number, count) = self.entry;
+            let within = if number == 0 {
+                format!("before the number of {what}s is complete")
+            } else {
+                format!("within {what} {number} of {count}")
+            };
             return Err(Error::input(
                 self.path.display().to_string(),
-                format!("the file breaks off after {} bytes, within {what} {number} of {count}", self.size),
+                format!("the file breaks off after {} bytes, {within}", self.size),
                 "a complete COLMAP binary file",
             ));
         }

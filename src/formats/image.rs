@@ -1,13 +1,13 @@
 //! Photos: JPEG, PNG, TIFF and WebP; grey or colour, with or without alpha; 8 or 16 bits a channel.
 
-use std::fs::File;
 use std::io::{BufReader, Cursor};
 use std::path::Path;
 
 use image::metadata::Orientation;
-use image::{DynamicImage, ImageDecoder, ImageReader};
+use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader};
 use rayon::prelude::*;
 
+use super::input;
 use crate::{Error, Result};
 
 /// File extensions (lower case) of the photos that are looked for in a folder.
@@ -42,17 +42,17 @@ pub fn has_photo_extension(path: &Path) -> bool {
 
 /// Reads a photo's header.
 pub fn header(path: &Path) -> Result<Header> {
-    let file = File::open(path).map_err(Error::io("open the photo", path))?;
-    let length = file.metadata().map_err(Error::io("open the photo", path))?.len();
+    let (file, length) = input::open(path, "open the photo")?;
     if length == 0 {
         return Err(Error::input(path.display().to_string(), "the file is empty", EXPECTED));
     }
-    let mut decoder = ImageReader::new(BufReader::new(file))
+    let reader = ImageReader::new(BufReader::new(file))
         .with_guessed_format()
-        .map_err(Error::io("read the photo", path))?
-        .into_decoder()
-        .map_err(|e| undecodable(path, e))?;
+        .map_err(Error::io("read the photo", path))?;
+    let format = reader.format();
+    let mut decoder = reader.into_decoder().map_err(|e| undecodable(path, e))?;
     let (width, height) = decoder.dimensions();
+    refuse_a_lying_size(path, &decoder, format, length)?;
     if width == 0 || height == 0 {
         return Err(Error::input(path.display().to_string(), format!("{width} x {height} pixels"), EXPECTED));
     }
@@ -63,7 +63,7 @@ pub fn header(path: &Path) -> Result<Header> {
 
 /// Reads and decodes a photo.
 pub fn read(path: &Path) -> Result<Pixels> {
-    let bytes = std::fs::read(path).map_err(Error::io("read the photo", path))?;
+    let bytes = input::read(path, "read the photo")?;
     let refuse = |found: String| Error::input(path.display().to_string(), found, EXPECTED);
     if bytes.is_empty() {
         return Err(refuse("the file is empty".into()));
@@ -75,17 +75,13 @@ pub fn read(path: &Path) -> Result<Pixels> {
             bytes.len()
         )));
     }
-    let decoder = ImageReader::new(Cursor::new(&bytes))
+    let reader = ImageReader::new(Cursor::new(&bytes))
         .with_guessed_format()
-        .map_err(Error::io("read the photo", path))?
-        .into_decoder()
-        .map_err(|e| undecodable(path, e))?;
+        .map_err(Error::io("read the photo", path))?;
+    let format = reader.format();
+    let decoder = reader.into_decoder().map_err(|e| undecodable(path, e))?;
     let (width, height) = decoder.dimensions();
-    // No format packs pixels more than about 1000 to 1 (deflate: 1032), but for single-coloured images; so a small
-    // file that claims more than half a gigabyte lies.
-    if decoder.total_bytes() > (bytes.len() as u64).saturating_mul(1100).max(512 << 20) {
-        return Err(refuse(format!("{} bytes that claim to be {width} x {height} pixels", bytes.len())));
-    }
+    refuse_a_lying_size(path, &decoder, format, bytes.len() as u64)?;
     let image = DynamicImage::from_decoder(decoder).map_err(|e| undecodable(path, e))?;
     let rgb = match &image {
         DynamicImage::ImageLuma8(i) => from_8_bits(i, 1),
@@ -99,6 +95,28 @@ pub fn read(path: &Path) -> Result<Pixels> {
         other => return Err(refuse(format!("pixels of type {:?}", other.color()))),
     };
     Ok(Pixels { size: (width as usize, height as usize), rgb })
+}
+
+/// Refuses a photo that claims more pixels than its file can hold, before any memory is taken for them.
+fn refuse_a_lying_size(
+    path: &Path,
+    decoder: &impl ImageDecoder,
+    format: Option<ImageFormat>,
+    length: u64,
+) -> Result<()> {
+    let (width, height) = decoder.dimensions();
+    let pixels = u64::from(width) * u64::from(height);
+    // A JPEG spends at least one bit on each block of 8 x 8 pixels. The other formats pack pixels at most about 1000
+    // to 1 (deflate: 1032), but for single-coloured images; so a small file that claims half a gigabyte lies.
+    let lies = match format {
+        Some(ImageFormat::Jpeg) => pixels > length.saturating_mul(512),
+        _ => decoder.total_bytes() > length.saturating_mul(1100).max(512 << 20),
+    };
+    if lies {
+        let found = format!("{length} bytes that claim to be {width} x {height} pixels");
+        return Err(Error::input(path.display().to_string(), found, EXPECTED));
+    }
+    Ok(())
 }
 
 fn from_8_bits(samples: &[u8], channels: usize) -> Vec<f32> {

@@ -14,6 +14,7 @@ mod colmap_binary;
 mod colmap_model;
 mod colmap_text;
 pub mod image;
+pub mod input;
 pub mod mvsnet;
 pub mod output;
 pub mod pfm;
@@ -81,8 +82,16 @@ fn files_in(folder: &Path, action: &'static str) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(Error::io(action, folder))? {
         let path = entry.map_err(Error::io(action, folder))?.path();
-        if path.is_file() && !is_hidden(&path) {
-            files.push(path);
+        if is_hidden(&path) {
+            continue;
+        }
+        match path.metadata() {
+            Ok(data) if data.is_file() => files.push(path),
+            // Names that can be listed but not looked at (a folder without the right to enter it).
+            Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => {
+                return Err(Error::io(action, &path)(e));
+            }
+            _ => {}
         }
     }
     files.sort();
@@ -95,11 +104,13 @@ fn is_hidden(path: &Path) -> bool {
 
 /// A text file; one that is not UTF-8 is refused in the words of an input error.
 fn read_text(file: &Path, action: &'static str) -> Result<String> {
-    let bytes = std::fs::read(file).map_err(Error::io(action, file))?;
-    String::from_utf8(bytes).map_err(|e| {
+    let bytes = input::read(file, action)?;
+    let text = String::from_utf8(bytes).map_err(|e| {
         let at = e.utf8_error().valid_up_to();
         Error::input(file.display().to_string(), format!("byte {at} is not text (UTF-8)"), "a text file")
-    })
+    })?;
+    // Some editors put a byte order mark before the first word.
+    Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
 }
 
 /// The headers of photos in their order; notes once if EXIF asks to rotate some.

@@ -7,6 +7,9 @@ use std::path::Path;
 
 use crate::{Error, Result};
 
+/// How the names of temporary files begin and end.
+pub const TEMPORARY: (&str, &str) = (".engine-", ".part");
+
 /// Writes the file at `path` with `fill`; an existing file is replaced only when `fill` has succeeded.
 ///
 /// `action` completes "cannot ..." in the error: `write the depth map`.
@@ -30,7 +33,7 @@ pub fn write_whole(
         opened.inspect_err(|e| reason = e.raw_os_error())
     };
     let mut builder = tempfile::Builder::new();
-    let made = builder.prefix(".engine-").suffix(".part").make_in(folder, open);
+    let made = builder.prefix(TEMPORARY.0).suffix(TEMPORARY.1).make_in(folder, open);
     let mut file =
         made.map_err(|e| Error::io(action, path)(reason.map_or(e, io::Error::from_raw_os_error)))?;
     let mut writer = BufWriter::with_capacity(1 << 18, file.as_file_mut());

@@ -3,10 +3,10 @@
 //!
 //! Values are passed on as they are: zero, negative, NaN and infinite depths mean "no depth" to every consumer.
 
-use std::fs::File;
 use std::io::{BufReader, Read, Write};
 use std::path::Path;
 
+use crate::formats::input;
 use crate::formats::output::write_whole;
 use crate::map::Map;
 use crate::{Error, Result};
@@ -60,8 +60,7 @@ struct Header {
 }
 
 fn read_values(path: &Path, channels: usize) -> Result<(Header, Vec<f32>)> {
-    let file = File::open(path).map_err(Error::io("open the map", path))?;
-    let size = file.metadata().map_err(Error::io("open the map", path))?.len();
+    let (file, size) = input::open(path, "open the map")?;
     let mut reader = BufReader::new(file);
     let mut start = Vec::with_capacity(LONGEST_HEADER);
     let by_ref = Read::by_ref(&mut reader);

@@ -10,7 +10,7 @@ use super::need;
 use super::plan::{Frame, chosen_views};
 use crate::camera::{Camera, DepthRange};
 use crate::error::{Error, Result};
-use crate::formats::pfm;
+use crate::formats::{input, pfm};
 use crate::fusion::{FusionOptions, FusionView};
 use crate::interrupt;
 use crate::manifest::{MachineSummary, Manifest, SceneSummary};
@@ -189,7 +189,8 @@ fn names_of_maps(maps: &Path) -> Result<Vec<String>> {
 
 /// The `--max-side` of the run that made the maps, where its manifest lies beside them.
 fn recorded_max_side(maps: &Path, notes: &mut Vec<String>) -> Option<usize> {
-    let manifest: Value = serde_json::from_slice(&std::fs::read(maps.join(MANIFEST)).ok()?).ok()?;
+    let manifest: Value =
+        serde_json::from_slice(&input::read(&maps.join(MANIFEST), "read the manifest").ok()?).ok()?;
     if manifest["program"] != "engine" {
         return None;
     }

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::plan::{Frame, ViewPlan};
 use crate::error::{Error, Result};
-use crate::formats::pfm;
+use crate::formats::{input, pfm};
 use crate::map::Map;
 use crate::output;
 use crate::scene::View;
@@ -48,7 +48,8 @@ impl LevelFiles {
 
     /// The seconds that it took to make the maps, if they are there, whole, and made by `made_by`.
     pub fn finished(&self, made_by: &Value) -> Option<f64> {
-        let sidecar: Sidecar = serde_json::from_slice(&std::fs::read(&self.sidecar).ok()?).ok()?;
+        let sidecar: Sidecar =
+            serde_json::from_slice(&input::read(&self.sidecar, "read the sidecar").ok()?).ok()?;
         let whole = |path: &Path, hash: &str| file_hash(path).is_ok_and(|h| h == hash);
         // The wanted parameters go through text once, as the stored ones did, so that equal numbers compare equal.
         let wanted: Value = serde_json::from_str(&made_by.to_string()).ok()?;
@@ -103,7 +104,7 @@ impl LevelFiles {
 /// # Errors
 /// A file that cannot be read.
 pub fn file_hash(path: &Path) -> Result<String> {
-    let mut file = std::fs::File::open(path).map_err(Error::io("open the file", path))?;
+    let (mut file, _) = input::open(path, "open the file")?;
     let mut hasher = Sha256::new();
     let mut piece = vec![0; 1 << 16];
     loop {
