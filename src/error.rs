@@ -20,7 +20,7 @@ pub enum Error {
         expected: String,
     },
     /// The operating system refused to read or write.
-    #[error("{}: cannot {action}: {source}", path.display())]
+    #[error("{}: cannot {action}: {source}{}", path.display(), what_helps(source))]
     Io {
         /// Verb and object: `open the image`, `write the depth map`.
         action: &'static str,
@@ -59,7 +59,7 @@ pub enum Error {
 impl Error {
     /// An [`Error::Input`].
     pub fn input(place: impl Into<String>, found: impl Into<String>, expected: impl Into<String>) -> Self {
-        Self::Input { place: place.into(), found: found.into(), expected: expected.into() }
+        Self::Input { place: place.into(), found: shortened(found.into()), expected: expected.into() }
     }
 
     /// An [`Error::Io`] on `path`, for `map_err`.
@@ -78,5 +78,52 @@ impl Error {
             Self::Nothing(_) => 6,
             Self::Interrupted => 130,
         }
+    }
+}
+
+/// For messages: `1 photo`, `3 photos`.
+pub fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+/// Garbage in a file can be one word of megabytes; its beginning tells enough.
+fn shortened(mut found: String) -> String {
+    const LONGEST: usize = 300;
+    if let Some((at, _)) = found.char_indices().nth(LONGEST) {
+        found.truncate(at);
+        found.push_str(" ...");
+    }
+    found
+}
+
+/// What to do about the system's reason, where that is not obvious.
+fn what_helps(source: &std::io::Error) -> &'static str {
+    match source.kind() {
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+            "; make room there and run the same command again, or choose another folder with -o"
+        }
+        _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_is_not_many() {
+        assert_eq!((counted(1, "photo"), counted(0, "photo")), ("1 photo".into(), "0 photos".into()));
+    }
+
+    #[test]
+    fn long_garbage_is_cut_and_a_full_disk_says_what_to_do() {
+        let message = Error::input("a", "\u{e4}".repeat(1000), "b").to_string();
+        assert_eq!(message, format!("a: {} ...; expected b", "\u{e4}".repeat(300)));
+        let full = Error::io("write the map", Path::new("a.pfm"))(std::io::ErrorKind::StorageFull.into());
+        assert!(
+            full.to_string().ends_with(
+                "make room there and run the same command again, or choose another folder with -o"
+            )
+        );
     }
 }

@@ -324,6 +324,9 @@ pub fn explain(funnels: &[Funnel], options: &FusionOptions) -> Option<String> {
     let share = |part: usize, whole: usize| part as f64 / whole.max(1) as f64;
     let at_one = all.agreed.first().copied().unwrap_or(0);
     let least = options.min_confidence;
+    // No view can ask for more than its sources.
+    let asked = options.thresholds.min_views.min(all.agreed.len());
+    let fewer = asked.saturating_sub(1).max(1);
     Some(if all.pixels == 0 {
         "there were no depth maps to fuse".into()
     } else if funnels.iter().all(|f| f.agreed.is_empty()) {
@@ -368,7 +371,7 @@ pub fn explain(funnels: &[Funnel], options: &FusionOptions) -> Option<String> {
             percent(at_one, all.confident),
             percent(all.kept, all.confident),
             options.thresholds.min_views,
-            options.thresholds.min_views.saturating_sub(1).max(1),
+            fewer,
             2.0 * options.thresholds.max_depth_error_rel
         )
     })

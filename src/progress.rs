@@ -36,14 +36,21 @@ pub struct Progress {
     style: Style,
 }
 
-/// A line on standard output. A reader that went away (`engine ... | head`) is no reason to stop the work.
+/// A text, perhaps of several lines, on standard output. A reader that went away (`engine ... | head`) is no reason to
+/// stop the work.
 pub fn print_line(text: &str) {
     let _ = writeln!(std::io::stdout().lock(), "{text}");
 }
 
 /// A line on standard error.
 pub fn print_error_line(text: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "{text}");
+    let _ = writeln!(std::io::stderr().lock(), "{}", one_line(text));
+}
+
+/// The text with control characters written as escapes: file names may hold line breaks and terminal commands.
+pub fn one_line(text: &str) -> String {
+    let escaped = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    text.chars().map(escaped).collect()
 }
 
 impl Progress {
@@ -144,7 +151,7 @@ impl Stage {
             Style::Bars => {
                 if let Some(bar) = &self.bar {
                     bar.set_position(self.done_cost);
-                    bar.set_message(format!("{done}/{steps}{time}  {what}"));
+                    bar.set_message(one_line(&format!("{done}/{steps}{time}  {what}")));
                 }
             }
             Style::Lines => print_error_line(&format!("{name} {done}/{steps}: {what}{time}")),
@@ -199,6 +206,11 @@ pub fn duration(seconds: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_cannot_break_a_line_or_command_the_terminal() {
+        assert_eq!(one_line("a\nb\u{1b}[31mc \u{fc}"), "a\\nb\\u{1b}[31mc \u{fc}");
+    }
 
     #[test]
     fn durations_read_well() {

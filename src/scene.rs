@@ -8,6 +8,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::camera::{Camera, DepthRange};
+use crate::error::counted;
 use crate::lens::Lens;
 
 /// How [`Scene::open`] reads what a layout leaves open.
@@ -138,7 +139,14 @@ impl Scene {
     /// [`triangulation_score`]; without any points, the same sum over the points that a 3 x 3 grid of the view's
     /// pixels has at the middle of its depth range, as far as the other view sees them, times the cosine between the
     /// two viewing directions.
+    ///
+    /// Source views at the very place of their view, listed or selected, are left out then, with a note.
     pub fn select_sources(&mut self) {
+        self.select_missing_sources();
+        self.leave_out_sources_without_baseline();
+    }
+
+    fn select_missing_sources(&mut self) {
         let missing: Vec<usize> =
             (0..self.views.len()).filter(|&v| self.views[v].sources.is_empty()).collect();
         if missing.is_empty() {
@@ -170,15 +178,59 @@ impl Scene {
             missing.len(),
             self.views.len()
         ));
-        for view in missing {
-            if self.views[view].sources.is_empty() {
-                let why = if self.points.is_empty() {
-                    "no other view looks at the same place"
-                } else {
-                    "no other view shares a sparse point with it"
-                };
-                self.notes.push(format!("view {}: no source view, {why}", self.views[view].name));
+        let why = if self.points.is_empty() {
+            "no other view looks at the same place"
+        } else {
+            "no other view shares a sparse point with it"
+        };
+        let alone: Vec<usize> = missing.into_iter().filter(|&v| self.views[v].sources.is_empty()).collect();
+        match alone[..] {
+            [] => {}
+            [view] => self.notes.push(format!("view {}: no source view, {why}", self.views[view].name)),
+            [first, ..] => self.notes.push(format!(
+                "{} views have no source view, {why} (first: {})",
+                alone.len(),
+                self.views[first].name
+            )),
+        }
+    }
+
+    /// The largest distance between two camera centres that counts as none: a millionth of the scene's extent, and at
+    /// least the rounding of coordinates far from the origin.
+    fn least_baseline(&self) -> f64 {
+        let centres = || self.views.iter().map(|v| v.camera.centre());
+        let Some(first) = centres().next() else { return 0.0 };
+        let extent = centres().map(|c| c.distance(first)).fold(0.0, f64::max);
+        let far_out = centres().map(|c| c.length()).fold(0.0, f64::max);
+        (1e-6 * extent).max(1e-12 * far_out)
+    }
+
+    /// Whether all cameras stand at the same place.
+    pub fn is_without_baseline(&self) -> bool {
+        let least = self.least_baseline();
+        let mut centres = self.views.iter().map(|v| v.camera.centre());
+        centres.next().is_none_or(|first| centres.all(|c| c.distance(first) <= least))
+    }
+
+    /// Views from one place cannot be triangulated, and would confirm any depth of each other.
+    fn leave_out_sources_without_baseline(&mut self) {
+        let least = self.least_baseline();
+        let centres: Vec<DVec3> = self.views.iter().map(|v| v.camera.centre()).collect();
+        let (mut left_out, mut first) = (0, None);
+        for (view, &centre) in self.views.iter_mut().zip(&centres) {
+            let before = view.sources.len();
+            view.sources.retain(|s| !centres.get(s.view).is_some_and(|c| c.distance(centre) <= least));
+            let here = before - view.sources.len();
+            left_out += here;
+            if here > 0 {
+                first.get_or_insert_with(|| view.name.clone());
             }
+        }
+        if let Some(first) = first {
+            self.notes.push(format!(
+                "{} at the very place of the view itself left out, since there is no depth without a baseline (first: of view {first})",
+                counted(left_out, "source view")
+            ));
         }
     }
 

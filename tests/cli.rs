@@ -249,6 +249,26 @@ fn views_that_see_nothing_in_common_are_no_scene() {
 }
 
 #[test]
+fn cameras_that_stand_at_one_place_are_no_scene() {
+    let root = tempfile::tempdir().unwrap();
+    let mut scene = plane_scene::scene();
+    for view in &mut scene.views {
+        view.t = view.r * glam::DVec3::new(1.0, 2.0, 3.0);
+    }
+    scene.write_mvsnet(root.path(), "2 6");
+    let ran = engine(["infer", text(root.path()), "-o", text(&root.path().join("out"))]);
+    assert_eq!(
+        ran.failed(3),
+        format!(
+            "{}: 5 cameras that all stand at the same place; expected photos taken from different places, since there is \
+             no depth without a baseline; check the cameras' translations",
+            text(root.path())
+        )
+    );
+    assert!(!root.path().join("out").exists());
+}
+
+#[test]
 fn without_any_depth_range_the_option_is_asked_for() {
     let root = tempfile::tempdir().unwrap();
     plane_scene::write(root.path());

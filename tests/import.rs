@@ -236,9 +236,9 @@ fn photos_are_matched_to_cameras_by_number_or_by_order() {
     fs::write(gaps.path().join("images/._00000003.png"), "left by a Mac").unwrap();
     let scene = open(gaps.path());
     assert_eq!(scene.views.len(), 3);
-    assert!(has_note(&scene, "1 photos have no camera"), "{:?}", scene.notes);
-    assert!(has_note(&scene, "1 cameras have no photo and were left out (first: view 20)"));
-    assert!(has_note(&scene, "pair.txt: 3 source views without a photo were ignored"));
+    assert!(has_note(&scene, "1 photo without a camera left out (first: 21.png)"), "{:?}", scene.notes);
+    assert!(has_note(&scene, "1 camera without a photo left out (first: view 20)"));
+    assert!(has_note(&scene, "pair.txt: source views without a photo were ignored: 3"));
 }
 
 #[test]
@@ -258,6 +258,10 @@ fn pair_txt_ranks_the_sources_and_its_absence_is_made_up_for() {
         (vec![0, 2, 3], &notes),
         "nothing is missing, nothing changes"
     );
+
+    let list = folder.path().join("pair.txt");
+    fs::write(&list, format!("\u{feff}{}", fs::read_to_string(&list).unwrap())).unwrap();
+    assert_eq!(sources(&open(folder.path()), 1), [0, 2, 3], "a byte order mark is no word");
 
     fs::remove_file(folder.path().join("pair.txt")).unwrap();
     let mut scene = open(folder.path());
@@ -292,6 +296,31 @@ fn a_view_that_looks_elsewhere_gets_no_source() {
             scene.notes
         );
     }
+}
+
+#[test]
+fn views_from_one_place_are_no_sources_of_each_other() {
+    let mut truth = TestScene::new();
+    // Views 0 and 3 stand at the same place and look different ways.
+    let centre = -(truth.views[0].r.transpose() * truth.views[0].t);
+    truth.views[3].t = -(truth.views[3].r * centre);
+    let folder = TempDir::new().unwrap();
+    truth.write_mvsnet(folder.path(), "2 6");
+    let mut scene = open(folder.path());
+    let of = |scene: &Scene, v: usize| scene.views[v].sources.iter().map(|s| s.view).collect::<Vec<_>>();
+    assert!(of(&scene, 0).contains(&3) && of(&scene, 3).contains(&0));
+    scene.select_sources();
+    assert!(!of(&scene, 0).contains(&3) && !of(&scene, 3).contains(&0) && of(&scene, 1).contains(&3));
+    assert!(!scene.is_without_baseline());
+    assert!(
+        has_note(
+            &scene,
+            "2 source views at the very place of the view itself left out, since there is no depth without a baseline \
+             (first: of view 00000003)"
+        ),
+        "{:?}",
+        scene.notes
+    );
 }
 
 /// Against the formula of the protocol page, section E.1, in plain loops with `atan2` for the angle.
@@ -376,7 +405,7 @@ fn missing_and_unregistered_photos_are_left_out_and_counted() {
         &scene,
         "1 of 4 registered images have no photo in images and were left out (first: 00000008.png)"
     ));
-    assert!(has_note(&scene, "2 photos in images are not registered in the model and were left out"));
+    assert!(has_note(&scene, "2 photos in images that the model has not registered left out"));
     // Tracks are in terms of the views that are left.
     assert_eq!(scene.points[1].views, [0, 1, 2]);
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::colmap_model::{CameraEntry, Encoding, Model};
 use super::{colmap_binary, colmap_text, image};
 use crate::camera::Camera;
+use crate::error::counted;
 use crate::lens::Lens;
 use crate::photo::check_size;
 use crate::scene::{Layout, Scene, ScenePoint, View};
@@ -98,7 +99,8 @@ pub fn open(root: &Path) -> Result<Scene> {
     if unregistered > 0 {
         let place = relative(root, &workspace.photos);
         notes.push(format!(
-            "{unregistered} photos in {place} are not registered in the model and were left out"
+            "{} in {place} that the model has not registered left out",
+            counted(unregistered, "photo")
         ));
     }
     if photos.len() < 2 {

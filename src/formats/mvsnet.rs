@@ -8,6 +8,7 @@ use std::str::FromStr;
 use glam::{DMat3, DVec3};
 
 use crate::camera::{Camera, DepthRange};
+use crate::error::counted;
 use crate::formats::image;
 use crate::scene::{DepthNumbers, Layout, OpenOptions, Scene, SourceView, Sweep, View};
 use crate::{Error, Result};
@@ -149,10 +150,10 @@ fn match_photos(
         photos.extend(cameras.keys().copied().zip(files));
         return Ok(photos);
     }
-    let mut without_camera = 0;
+    let mut without_camera = Vec::new();
     for file in files {
         let Some(id) = stem_number(&file).filter(|id| cameras.contains_key(id)) else {
-            without_camera += 1;
+            without_camera.push(file);
             continue;
         };
         if let Some(other) = photos.get(&id) {
@@ -161,13 +162,14 @@ fn match_photos(
             photos.insert(id, file);
         }
     }
-    if without_camera > 0 {
-        notes.push(format!("{without_camera} photos have no camera and were left out"));
+    if let Some(first) = without_camera.first() {
+        let count = counted(without_camera.len(), "photo");
+        notes.push(format!("{count} without a camera left out (first: {})", file_name(first)));
     }
     let without_photo: Vec<u32> = cameras.keys().copied().filter(|id| !photos.contains_key(id)).collect();
     if let Some(first) = without_photo.first() {
-        let count = without_photo.len();
-        notes.push(format!("{count} cameras have no photo and were left out (first: view {first})"));
+        let count = counted(without_photo.len(), "camera");
+        notes.push(format!("{count} without a photo left out (first: view {first})"));
     }
     Ok(photos)
 }
@@ -431,10 +433,10 @@ fn read_pairs(
         ));
     }
     if itself > 0 {
-        notes.push(format!("pair.txt: {itself} views that are named as their own source were ignored"));
+        notes.push(format!("pair.txt: views that are named as their own source were ignored: {itself}"));
     }
     if without_photo > 0 {
-        notes.push(format!("pair.txt: {without_photo} source views without a photo were ignored"));
+        notes.push(format!("pair.txt: source views without a photo were ignored: {without_photo}"));
     }
     Ok(())
 }

@@ -12,7 +12,7 @@ use super::depth::{self, LevelJobs};
 use super::plan::{Frame, Plan, ViewPlan};
 use super::{Clock, InferOptions, write_map};
 use crate::camera::DepthRange;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, counted};
 use crate::formats::{pfm, ply};
 use crate::fusion::{self, Funnel, FusionOptions, FusionView};
 use crate::interrupt;
@@ -22,7 +22,7 @@ use crate::normals;
 use crate::output::{self, MANIFEST};
 use crate::photo::Photo;
 use crate::preview;
-use crate::progress::{Progress, duration};
+use crate::progress::{Progress, duration, one_line};
 use crate::pyramid::{self, LevelMaps, MergeOptions};
 use crate::scene::Scene;
 
@@ -64,6 +64,7 @@ pub fn merge_levels(
     for level in (0..levels).rev() {
         interrupt::check()?;
         let mut fine = read(level)?;
+        let is_coarsest = coarse.is_none();
         if let Some(coarse) = &coarse {
             let counts = pyramid::merge_level(coarse, &mut fine, &sources, options)?;
             for (of_view, count) in replaced.iter_mut().zip(counts) {
@@ -74,7 +75,10 @@ pub fn merge_levels(
         let pixels: usize = fine.iter().map(|m| m.depth.data.len()).sum();
         let share = 100.0 * total as f64 / pixels.max(1) as f64;
         stage.step(
-            &format!("level {level}: {share:.1} % of {pixels} pixels from the coarser level"),
+            &match is_coarsest {
+                true => format!("level {level}: {pixels} pixels, no coarser level"),
+                false => format!("level {level}: {share:.1} % of {pixels} pixels from the coarser level"),
+            },
             1,
             json!({ "level": level, "pixels": pixels, "replaced": total }),
         );
@@ -344,15 +348,14 @@ fn summary_text(
     out: &Path,
 ) -> String {
     let maps = manifest.views.len();
-    let plural = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
     let peak = manifest
         .machine
         .memory_peak
         .map_or(String::new(), |b| format!(", peak memory {}", memory::readable(b)));
     let mut lines = Vec::new();
     let made = match options {
-        Some(_) => format!("{} from {}", plural(manifest.points, "point"), plural(maps, "depth map")),
-        None => plural(maps, "depth map"),
+        Some(_) => format!("{} from {}", counted(manifest.points, "point"), counted(maps, "depth map")),
+        None => counted(maps, "depth map"),
     };
     lines.push(format!("{made} in {}{peak}", duration(seconds)));
     if let (Some(funnel), Some(options)) = (&manifest.funnel, options) {
@@ -365,7 +368,7 @@ fn summary_text(
             .collect(),
         _ => Vec::new(),
     };
-    lines.push(format!("written to {}: {}", out.display(), folders.join(" ")));
+    lines.push(format!("written to {}: {}", one_line(&out.display().to_string()), folders.join(" ")));
     lines.extend(advice.map(|a| format!("hint: {a}")));
     lines.join("\n")
 }
@@ -382,18 +385,24 @@ fn funnel_text(funnel: &Funnel, options: &FusionOptions) -> String {
         .map(|(i, &n)| format!("by {}: {}", i + 1, share(n)))
         .collect();
     let fewer = if fewer.is_empty() { String::new() } else { format!(" ({})", fewer.join(", ")) };
+    // More kept than agreed: some views have fewer sources, and all of theirs were enough.
+    let or_all = match funnel.agreed.get(least.saturating_sub(1)) {
+        Some(&agreed) if agreed == funnel.kept => "",
+        _ => ", or by all where a view has fewer",
+    };
     let repeated = if options.keep_duplicates {
         String::new()
     } else {
-        format!(", of which {} repeat an earlier point", share(funnel.duplicates))
+        format!("{} repeat an earlier point, ", share(funnel.duplicates))
     };
     format!(
-        "of {} pixels {} lie in range, {} have a confidence above {}, {} are confirmed by {least} source views{fewer}{repeated}",
+        "of {} pixels {} lie in range, {} have a confidence above {}, {} are confirmed by {least} source views{or_all}{fewer}; {repeated}{} became points",
         funnel.pixels,
         share(funnel.in_range),
         share(funnel.confident),
         options.min_confidence,
         share(funnel.kept),
+        share(funnel.fused),
     )
 }
 

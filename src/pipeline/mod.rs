@@ -103,6 +103,9 @@ pub fn infer(
     let mut notes = scene.notes.clone();
     notes.extend(plan.notes.iter().cloned());
     notes.extend(subset_note(&scene, &plan.views));
+    if !options.depth_only {
+        notes.extend(unconfirmed_note(&plan.views));
+    }
     notes.iter().for_each(|note| progress.note(note));
 
     let mut jobs = depth::find_finished(&scene, &plan, options.levels, network.weights_hash(), &out_path)?;
@@ -171,6 +174,16 @@ fn subset_note(scene: &Scene, views: &[ViewPlan]) -> Option<String> {
     })
 }
 
+/// Says before the work that no point can come of it.
+fn unconfirmed_note(views: &[ViewPlan]) -> Option<String> {
+    let confirmed = views.iter().any(|view| views.iter().any(|other| view.check.contains(&other.view)));
+    (!confirmed).then(|| {
+        "no view has a source view among these that could confirm its depths, so there will be no point cloud: add \
+         source views with --view, or give --depth-only"
+            .to_owned()
+    })
+}
+
 /// The run's memory, and how much of it features may take.
 fn fit_into_memory(
     scene: &Scene,
@@ -187,8 +200,17 @@ fn fit_into_memory(
     let need_with =
         |cache: u64| need::need(&scene.views, &plan.frames, &plan.views, None, &RunSize { cache, ..run });
     let smallest = need_with(least);
-    let otherwise = "no single option makes it fit; try a smaller --max-side together with fewer --planes";
-    memory::refuse_if_too_large(&smallest, available, &need::alternatives(scene, plan, run), otherwise)?;
+    let tiny = need::smallest(scene, plan, run);
+    let otherwise = if tiny <= available {
+        "no single option makes it fit; try a smaller --max-side together with fewer --planes".to_owned()
+    } else {
+        format!(
+            "no option makes it fit: reading photos of this size takes {} in any case; smaller copies of them, fewer \
+             views (--view) or a machine with more memory would help",
+            memory::readable(tiny)
+        )
+    };
+    memory::refuse_if_too_large(&smallest, available, &need::alternatives(scene, plan, run), &otherwise)?;
     // Half of what is left over: other programs want some, too.
     let cache = (least + (available - smallest.peak()) / 2).min(most).max(least);
     Ok((need_with(cache), cache))

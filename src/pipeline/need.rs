@@ -102,6 +102,8 @@ pub fn features_of_one_view(frames: &[Frame], view: &ViewPlan, levels: usize) ->
 
 /// The options that could make a run smaller, with what it would need then.
 pub fn alternatives<'a>(scene: &'a Scene, plan: &'a Plan, run: RunSize<'a>) -> Vec<Alternative<'a>> {
+    // With another option, the maps of an earlier run would be of no use.
+    let run = RunSize { depth_left: true, ..run };
     // With other sizes the cache shrinks to the least.
     let least = move |frames: &[Frame]| {
         plan.views.iter().map(|v| features_of_one_view(frames, v, run.levels)).max().unwrap_or(0)
@@ -121,6 +123,15 @@ pub fn alternatives<'a>(scene: &'a Scene, plan: &'a Plan, run: RunSize<'a>) -> V
         Alternative { option: "--max-side", values: below(side, 32), need: Box::new(with_side) },
         Alternative { option: "--planes", values: below(planes, 8), need: Box::new(with_planes) },
     ]
+}
+
+/// What the run would need with the smallest `--max-side` and `--planes` that [`alternatives`] proposes: the photos must
+/// be decoded at their stored size all the same.
+pub fn smallest(scene: &Scene, plan: &Plan, run: RunSize) -> u64 {
+    let frames: Vec<Frame> = scene.views.iter().map(|v| Frame::new(v, Some(64))).collect();
+    let cache = plan.views.iter().map(|v| features_of_one_view(&frames, v, run.levels)).max().unwrap_or(0);
+    let run = RunSize { cache, depth_left: true, ..run };
+    need(&scene.views, &frames, &plan.views, Some(16), &run).peak()
 }
 
 /// The multiples of `step` under `value`, largest first, as long as a result would still be of use.

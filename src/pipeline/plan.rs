@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::InferOptions;
 use crate::camera::{Camera, DepthRange, Sampling};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, counted};
 use crate::photo;
 use crate::scene::{Scene, View};
 
@@ -186,6 +186,13 @@ pub fn plan(scene: &mut Scene, options: &InferOptions) -> Result<Plan> {
             "the nearest and farthest depth to search: --range near,far",
         ));
     }
+    if views.is_empty() && scene.is_without_baseline() {
+        return Err(Error::input(
+            place,
+            format!("{} cameras that all stand at the same place", scene.views.len()),
+            "photos taken from different places, since there is no depth without a baseline; check the cameras' translations",
+        ));
+    }
     if views.is_empty() {
         return Err(Error::Nothing(format!(
             "{place}: no view overlaps another, so nothing can be matched (view {} has no source view); check the cameras, or \
@@ -259,7 +266,10 @@ fn default_notes(scene: &Scene, views: &[ViewPlan], options: &InferOptions) -> V
             n if n == views.len() => {
                 format!("planes evenly spaced in 1 / depth: far / near is {LINEAR_BELOW} or more")
             }
-            n => format!("planes evenly spaced in 1 / depth for {n} views with far / near of {LINEAR_BELOW} or more, in depth for the rest"),
+            n => format!(
+                "planes evenly spaced in 1 / depth for {} with far / near of {LINEAR_BELOW} or more, in depth for the rest",
+                counted(n, "view")
+            ),
         });
     }
     notes

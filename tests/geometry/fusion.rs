@@ -264,6 +264,11 @@ fn the_reason_for_a_thin_cloud_is_told() {
         assert!(!text.contains('\n'), "{text}");
     }
     assert!(fusion::explain(&[], &options).is_some());
+    // Nobody has more sources to ask than these four.
+    let funnel = Funnel { agreed: vec![600, 300, 40, 0], kept: 40, ..none_kept() };
+    let thresholds = Thresholds { min_views: 99, ..options.thresholds };
+    let text = fusion::explain(&[funnel], &FusionOptions { thresholds, ..options }).unwrap();
+    assert!(text.contains("try --min-views 3 or"), "{text}");
 }
 
 #[test]

@@ -215,6 +215,29 @@ fn neither_threads_nor_the_order_of_work_change_a_byte() {
 }
 
 #[test]
+fn one_view_alone_is_told_at_once_that_it_makes_no_cloud() {
+    let place = Place::new();
+    let ran = place.infer("out", &["--view", "00000002"]);
+    ran.failed(6);
+    let note = "note: no view has a source view among these that could confirm its depths, so there will be no point cloud: \
+                add source views with --view, or give --depth-only";
+    assert!(ran.stderr.lines().any(|l| l == note), "{}", ran.stderr);
+    let ran = place.infer("out", &["--view", "00000002", "--depth-only"]).done();
+    assert!(!ran.stderr.contains("no point cloud"), "{}", ran.stderr);
+}
+
+#[test]
+fn memory_that_no_option_can_help_is_said_so() {
+    let place = Place::new();
+    let ran = place.infer("out", &["--memory", "0.001"]);
+    let message = ran.failed(5);
+    assert!(
+        message.contains("1 MB are available; no option makes it fit: reading photos of this size takes "),
+        "{message}"
+    );
+}
+
+#[test]
 fn a_subset_of_views_is_worked_on_and_said_so() {
     let place = Place::new();
     let ran = place.infer("out", &["--view", "00000002", "--view", "00000003", "--normals"]).done();
@@ -231,6 +254,7 @@ fn a_subset_of_views_is_worked_on_and_said_so() {
     }
     let note = "note: 2 of 5 views get a depth map; levels and points are checked against these only";
     assert!(ran.stderr.lines().any(|l| l == note), "{}", ran.stderr);
+    assert!(ran.stdout.contains(" by 3 source views, or by all where a view has fewer"), "{}", ran.stdout);
     let manifest = json(&place.path("out/manifest.json"));
     assert_eq!(manifest["views"][0]["checked_against"], serde_json::json!(["00000003"]));
     // The network still saw all the others.
