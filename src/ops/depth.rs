@@ -10,9 +10,9 @@ use crate::simd::{Isa, Kernel, Vector, exp};
 
 /// The values whose expectation is taken, relative to their middle.
 pub struct Expectation {
-    sampling: Sampling,
-    middle: f64,
-    offsets: Vec<f32>,
+    pub(super) sampling: Sampling,
+    pub(super) middle: f64,
+    pub(super) offsets: Vec<f32>,
 }
 
 impl Expectation {
@@ -33,8 +33,9 @@ impl Expectation {
         self.offsets.len()
     }
 
+    /// Scene units, for an expectation relative to the middle.
     #[inline(always)]
-    fn depth(&self, offset: f32) -> f32 {
+    pub(super) fn depth(&self, offset: f32) -> f32 {
         let value = self.middle + f64::from(offset);
         match self.sampling {
             Sampling::Linear => value as f32,

@@ -11,6 +11,7 @@
 pub mod conv;
 pub mod conv_backward;
 pub mod depth;
+pub mod depth_backward;
 pub mod depthwise;
 pub mod head;
 pub mod norm;
@@ -18,4 +19,5 @@ pub mod pointwise;
 pub mod reduce;
 pub mod resample;
 pub mod sweep;
+pub mod sweep_backward;
 pub mod warp;

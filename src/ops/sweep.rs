@@ -71,7 +71,7 @@ impl Sweep<'_> {
 
     /// # Errors
     /// [`Error::Shape`] naming what does not fit.
-    fn check(&self) -> Result<()> {
+    pub(super) fn check(&self) -> Result<()> {
         let shape_error = |problem: String| Err(Error::Shape { op: "plane sweep", problem });
         if self.sources.is_empty() || self.depths.is_empty() {
             return shape_error(format!(
@@ -150,11 +150,8 @@ impl Kernel for CostRun<'_> {
                 source_difference::<I::Wide>(sweep, s, plane, (x, y, n), scratch);
                 match &sweep.aggregation {
                     Aggregation::Voxel(gate) => {
-                        if I::REGISTERS >= 32 {
-                            voxel_weights::<I, 16>(gate, &scratch.difference, n, &mut scratch.weight);
-                        } else {
-                            voxel_weights::<I, 8>(gate, &scratch.difference, n, &mut scratch.weight);
-                        }
+                        let none = std::ptr::null_mut();
+                        voxel_weights::<I, false>(gate, &scratch.difference, n, &mut scratch.weight, none);
                     }
                     Aggregation::Pixel(weights) => {
                         for (w, v) in scratch.weight.iter_mut().zip(&weights[s].data[pixel..pixel + n]) {
@@ -199,8 +196,11 @@ unsafe fn source_difference<V: Vector>(
 }
 
 /// f = warped - reference, squared or signed, for n pixels.
+///
+/// # Safety
+/// `reference` and `out` hold n <= RUN pixels; `taps` must lie within `features`; the processor must have V.
 #[inline(always)]
-unsafe fn difference<V: Vector, const SQUARED: bool>(
+pub(super) unsafe fn difference<V: Vector, const SQUARED: bool>(
     features: *const f32,
     reference: *const f32,
     taps: &Taps,
@@ -219,10 +219,38 @@ unsafe fn difference<V: Vector, const SQUARED: bool>(
     }
 }
 
-/// 1 + w of n pixels, T at a time (T a multiple of 8): a 32 x 8 product with the 8 outputs as lanes, then 8 dot
+/// 1 + w of n pixels; with KEEP also the gate's 8 hidden values of each (after the ReLU) into `hidden`, [RUN, 8].
+///
+/// # Safety
+/// `f` holds RUN pixels, `hidden` (with KEEP) takes as many; n <= RUN; the processor must have I.
+#[inline(always)]
+pub(super) unsafe fn voxel_weights<I: Isa, const KEEP: bool>(
+    gate: &VoxelGate,
+    f: &[f32],
+    n: usize,
+    out: &mut [f32; RUN],
+    hidden: *mut f32,
+) {
+    // SAFETY: as promised by the caller.
+    unsafe {
+        if I::REGISTERS >= 32 {
+            voxel_weight_tiles::<I, 16, KEEP>(gate, f, n, out, hidden);
+        } else {
+            voxel_weight_tiles::<I, 8, KEEP>(gate, f, n, out, hidden);
+        }
+    }
+}
+
+/// [`voxel_weights`], T pixels at a time (T a multiple of 8): a 32 x 8 product with the 8 outputs as lanes, then 8 dot
 /// products at once by a transposing sum.
 #[inline(always)]
-unsafe fn voxel_weights<I: Isa, const T: usize>(gate: &VoxelGate, f: &[f32], n: usize, out: &mut [f32; RUN]) {
+unsafe fn voxel_weight_tiles<I: Isa, const T: usize, const KEEP: bool>(
+    gate: &VoxelGate,
+    f: &[f32],
+    n: usize,
+    out: &mut [f32; RUN],
+    hidden: *mut f32,
+) {
     for start in (0..n).step_by(T) {
         // SAFETY: start + T <= RUN, a multiple of 16; the gate's buffers hold 32 * 8, 8 and 8 values.
         unsafe {
@@ -238,7 +266,11 @@ unsafe fn voxel_weights<I: Isa, const T: usize>(gate: &VoxelGate, f: &[f32], n: 
             for group in 0..T / 8 {
                 let mut products = [weight; 8];
                 for (i, product) in products.iter_mut().enumerate() {
-                    *product = acc[group * 8 + i].max(I::Eight::splat(0.0)).mul(weight);
+                    let h = acc[group * 8 + i].max(I::Eight::splat(0.0));
+                    if KEEP {
+                        h.store(hidden.add((start + group * 8 + i) * 8));
+                    }
+                    *product = h.mul(weight);
                 }
                 let w = I::sums(products).add(I::Eight::splat(gate.weight_bias)).max(I::Eight::splat(0.0));
                 w.add(I::Eight::splat(1.0)).store(out.as_mut_ptr().add(start + group * 8));

@@ -10,6 +10,7 @@ mod reference;
 mod conv;
 mod norm;
 mod small;
+mod volume;
 
 use engine::simd::Level;
 use engine::tensor::{Cpu, Shape, Tensor};
