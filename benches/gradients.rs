@@ -7,9 +7,15 @@
 
 use std::time::Instant;
 
+use engine::camera::{DepthRange, Hypotheses, PlaneSweep, Sampling};
+use engine::map::Map;
 use engine::net::BsMvsNet;
 use engine::ops::conv_backward::ConvGeometry;
+use engine::ops::depth::Expectation;
+use engine::ops::depth_backward::DepthLoss;
 use engine::ops::norm;
+use engine::ops::sweep::{self, Aggregation, Sweep, VoxelGate};
+use engine::ops::sweep_backward::{SweepGradient, cost_volume_backward, pixel_statistics_backward};
 use engine::tensor::{Cpu, Shape, Tensor};
 
 fn best(mut work: impl FnMut() -> Option<Tensor>, cpu: &Cpu) -> f64 {
@@ -104,4 +110,60 @@ fn main() {
         backward * 1e3,
         5.0 * gigabytes / backward
     );
+    drop(x);
+    cpu.trim();
+    sweeps(&cpu, (height / 4, width / 4), planes);
+}
+
+/// The plane sweep of two source views shifted and turned by little, forward and backward, every aggregation.
+fn sweeps(cpu: &Cpu, (height, width): (usize, usize), planes: usize) {
+    let map = filled(Shape::plane(height, width, 32));
+    let turned =
+        |s: f32| PlaneSweep { a: [[1.0, 0.02, s], [-0.02, 1.0, -s], [0.0, 1e-4, 1.0]], b: [9.0 * s, s, 0.0] };
+    let sources = [(&map, turned(1.0)), (&map, turned(-1.0))];
+    let depths: Vec<f32> = (0..planes).map(|i| 1.0 + i as f32 / planes as f32).collect();
+    let gate = VoxelGate {
+        reduce: filled(Shape::plane(1, 1, 256)).data,
+        reduce_bias: filled(Shape::plane(1, 1, 8)).data,
+        weight: filled(Shape::plane(1, 1, 8)).data,
+        weight_bias: 0.5,
+    };
+    let weights = [filled(Shape::plane(height, width, 1)), filled(Shape::plane(height, width, 1))];
+    let reference = &map;
+    let made =
+        |aggregation| Sweep { reference, sources: &sources, depths: &depths, aggregation, squared: true };
+    let dy = filled(Shape { d: planes, h: height, w: width, c: 32 });
+    for (name, aggregation) in [
+        ("voxel", Aggregation::Voxel(&gate)),
+        ("pixel", Aggregation::Pixel(&weights)),
+        ("mean", Aggregation::Mean),
+        ("variance", Aggregation::Variance),
+    ] {
+        let sweep = made(aggregation);
+        let forward = best(|| sweep::cost_volume(cpu, &sweep).ok(), cpu);
+        let recycled = |g: SweepGradient| {
+            g.sources.into_iter().chain(g.weights).for_each(|t| cpu.recycle(t));
+            g.reference
+        };
+        let backward = best(|| cost_volume_backward(cpu, &sweep, &dy).ok().map(recycled), cpu);
+        report(&format!("plane sweep, {name}"), dy.shape, forward, backward);
+    }
+    let sweep = made(Aggregation::Mean);
+    let two = filled(Shape::plane(height, width, 2));
+    let forward = best(|| sweep::pixel_statistics(cpu, &sweep, 0).ok(), cpu);
+    let backward =
+        || pixel_statistics_backward(cpu, &sweep, 0, &two).ok().map(|(r, s)| (cpu.recycle(s), r).1);
+    report("pixel statistics, one source", dy.shape, forward, best(backward, cpu));
+    cpu.trim();
+    let hypotheses = Hypotheses::new(DepthRange { near: 1.0, far: 2.0 }, planes, Sampling::Linear);
+    let expectation = Expectation::new(&hypotheses);
+    let (logits, truth) = (filled(dy.shape.with_channels(1)), Map::filled(width, height, 1.4));
+    let loss = DepthLoss { l1: 1.0, cross_entropy: 1.0 };
+    let both = best(|| loss.apply(cpu, &expectation, &logits, &truth).ok().map(|x| x.gradient), cpu);
+    println!("depth loss with its gradient on {}: {:.2} ms", logits.shape, both * 1e3);
+}
+
+fn report(what: &str, shape: Shape, forward: f64, backward: f64) {
+    let (ratio, forward, backward) = (backward / forward, forward * 1e3, backward * 1e3);
+    println!("{what} on {shape}: forward {forward:.2} ms, backward {backward:.2} ms ({ratio:.2} times)");
 }
