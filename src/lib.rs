@@ -34,5 +34,6 @@ pub mod memory;
 pub mod output;
 pub mod pipeline;
 pub mod progress;
+pub mod synth;
 
 pub use error::{Error, Result};

@@ -3,6 +3,7 @@
 
 mod info;
 mod options;
+mod synth;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -40,6 +41,7 @@ enum Command {
     Infer(Box<InferArgs>),
     Fuse(Box<FuseArgs>),
     Info(InfoArgs),
+    Synth(Box<synth::SynthArgs>),
 }
 
 /// Photos and cameras to depth maps and a point cloud: the whole job.
@@ -156,6 +158,10 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Fuse(args) => {
             let progress = args.report.progress();
             (fuse(*args, progress), progress)
+        }
+        Command::Synth(args) => {
+            let progress = args.report.progress();
+            (synth::run(*args, &progress), progress)
         }
         Command::Info(args) => {
             let progress = Progress::new(if args.json { Style::Json } else { Style::Lines });

@@ -1,0 +1,121 @@
+//! `engine synth`: scenes with exact depth, made from nothing but a seed, photos and meshes.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use engine::progress::Progress;
+use engine::synth::rig::Rig;
+use engine::synth::write::{self, PhotoFormat, WriteOptions};
+use engine::synth::{Generator, GeneratorOptions, LARGEST_SIDE, SMALLEST_SIDE};
+use engine::{Result, interrupt};
+
+use super::options::{self, ReportArgs};
+
+/// Synthetic scenes with exact depth, for training and for trying things.
+///
+/// Writes OUT/scene_00000, OUT/scene_00001, ... in the MVSNet layout: images/, cams/, pair.txt, depths/*.pfm (true depth of
+/// every fourth pixel, 0 where there is none) and truth.ply (the surfaces that are seen). The same options and seed give
+/// the same bytes on any number of threads; a run that was stopped goes on when the same command is given again.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  engine synth made --scenes 10 --views 5 --size 640x512 --textures photos
+  engine synth scan --views 49 --size 1600x1200 --rig arc --mesh bunny.ply --textures photos
+  engine infer scan/scene_00000")]
+pub struct SynthArgs {
+    /// Folder for the scenes; made where missing
+    out: PathBuf,
+
+    /// Number of scenes
+    #[arg(long, value_name = "N", default_value = "1", value_parser = options::positive_integer, help_heading = "Scenes")]
+    scenes: usize,
+    /// Views of each scene [default: 49 on the arc, else 5]
+    #[arg(long, value_name = "V", value_parser = options::positive_integer, help_heading = "Scenes")]
+    views: Option<usize>,
+    /// Width and height of the photos in pixels
+    #[arg(long, value_name = "WxH", default_value = "640x512", value_parser = size, help_heading = "Scenes")]
+    size: (usize, usize),
+    /// Where the cameras stand. arc: 49 places on a cap 650 mm away with depths of 450 to 950 mm, as in the DTU set;
+    /// circle: walking around; cluster: around a reference view; mixed: one of these by chance
+    #[arg(long, value_name = "RIG", default_value = "arc", help_heading = "Scenes")]
+    rig: Rig,
+    /// Another seed gives other scenes
+    #[arg(long, value_name = "S", default_value = "0", help_heading = "Scenes")]
+    seed: u64,
+    /// Folder with photos for the surfaces, beside computed patterns [default: patterns only]
+    #[arg(long, value_name = "DIR", help_heading = "Scenes")]
+    textures: Option<PathBuf>,
+    /// Triangle meshes (.obj, .ply) to place in the scenes
+    #[arg(long, value_name = "FILE", num_args = 1.., help_heading = "Scenes")]
+    mesh: Vec<PathBuf>,
+    /// Share of surfaces with little texture or nearly none (0 to 1)
+    #[arg(long, value_name = "0..1", default_value = "0.25", value_parser = options::fraction, help_heading = "Scenes")]
+    low_texture: f64,
+    /// How much exposure, colour, noise and blur differ between the photos of a scene (0 to 1)
+    #[arg(long, value_name = "0..1", default_value = "1", value_parser = options::fraction, help_heading = "Scenes")]
+    variation: f64,
+
+    /// Number of planes that the camera files state
+    #[arg(long, value_name = "D", default_value = "192", value_parser = planes, help_heading = "Output")]
+    planes: usize,
+    /// How photos are stored: without loss, or as JPEG of quality 95
+    #[arg(long, value_name = "FORMAT", default_value = "png", help_heading = "Output")]
+    photos: PhotoFormat,
+    /// Also write the depth of every pixel: depths_full/*.pfm
+    #[arg(long, help_heading = "Output")]
+    full_depth: bool,
+    /// Also write texture/*.pfm (deviation of the grey values 0..1 around the pixel), slant/*.pfm (degrees between
+    /// normal and view) and visible/*.pfm (number of other views that see the point)
+    #[arg(long, help_heading = "Output")]
+    extras: bool,
+    /// Write into OUT even if it holds other files or scenes made with other options
+    #[arg(long, help_heading = "Output")]
+    force: bool,
+
+    /// Threads to work with [default: one a processor]
+    #[arg(long, value_name = "N", value_parser = options::positive_integer, help_heading = "Machine")]
+    threads: Option<usize>,
+    #[command(flatten)]
+    pub report: ReportArgs,
+}
+
+/// `640x512`.
+fn size(text: &str) -> Result<(usize, usize), String> {
+    let side =
+        |t: &str| t.trim().parse::<usize>().ok().filter(|n| (SMALLEST_SIDE..=LARGEST_SIDE).contains(n));
+    let sides = text.split_once(['x', 'X']).and_then(|(w, h)| Some((side(w)?, side(h)?)));
+    sides.ok_or_else(|| {
+        format!("expected WIDTHxHEIGHT, each {SMALLEST_SIDE} to {LARGEST_SIDE} pixels, such as 640x512")
+    })
+}
+
+/// As many planes as the readers of camera files accept.
+fn planes(text: &str) -> Result<usize, String> {
+    match text.parse::<usize>() {
+        Ok(number) if (2..=65_536).contains(&number) => Ok(number),
+        _ => Err("expected a whole number from 2 to 65536".into()),
+    }
+}
+
+/// Writes the scenes.
+pub fn run(args: SynthArgs, progress: &Progress) -> Result<()> {
+    interrupt::install()?;
+    super::use_threads(args.threads)?;
+    let generator = Generator::new(GeneratorOptions {
+        seed: args.seed,
+        views: args.views.unwrap_or(if args.rig == Rig::Arc { 49 } else { 5 }),
+        size: args.size,
+        rig: args.rig,
+        textures: args.textures,
+        meshes: args.mesh,
+        low_texture: args.low_texture,
+        variation: args.variation,
+    })?;
+    let options = WriteOptions {
+        photos: args.photos,
+        planes: args.planes,
+        full_depth: args.full_depth,
+        extras: args.extras,
+    };
+    write::write_scenes(&generator, &args.out, args.scenes as u64, &options, args.force, progress)
+}

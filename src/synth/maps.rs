@@ -1,0 +1,135 @@
+//! Exact maps of a view by ray casting: depth, and what tells hard pixels from easy ones.
+
+use glam::DVec3;
+use rayon::prelude::*;
+
+use super::scene::SyntheticScene;
+use super::world::{PixelRays, Surface, World};
+use crate::camera::{Camera, DepthRange};
+use crate::map::Map;
+use crate::photo::Photo;
+
+/// Exact depth at the pixels (`step` x, `step` y); 0 where no surface lies between near and far.
+pub fn depth(world: &World, camera: &Camera, size: (usize, usize), range: DepthRange, step: usize) -> Map {
+    of_pixels(world, camera, size, range, step, |surface, _| surface.depth as f32)
+}
+
+/// What makes a pixel hard to match, each at the same pixels as the depth map.
+#[derive(Clone, Debug)]
+pub struct Extras {
+    /// Contrast of the photo around the pixel, see [`texture_strength`].
+    pub texture: Map,
+    /// Angle between the surface's normal and the direction to the camera, in degrees: 0 is seen head on. 0 where there is no
+    /// depth.
+    pub slant: Map,
+    /// Number of other views that see the surface point there: within their photo and range, nothing in between.
+    pub visible: Map,
+}
+
+impl SyntheticScene {
+    /// The extras of a view at every `step`-th pixel; `photo` is the view's.
+    pub fn extras(&self, view: usize, photo: &Photo, step: usize) -> Extras {
+        Extras {
+            texture: texture_strength(photo, step),
+            slant: self.slant(view, step),
+            visible: self.visible(view, step),
+        }
+    }
+
+    /// See [`Extras::slant`].
+    pub fn slant(&self, view: usize, step: usize) -> Map {
+        of_pixels(
+            &self.world,
+            &self.cameras[view],
+            self.size,
+            self.ranges[view],
+            step,
+            |surface, direction| {
+                (-direction.normalize().dot(surface.normal)).clamp(0.0, 1.0).acos().to_degrees() as f32
+            },
+        )
+    }
+
+    /// See [`Extras::visible`].
+    pub fn visible(&self, view: usize, step: usize) -> Map {
+        of_pixels(&self.world, &self.cameras[view], self.size, self.ranges[view], step, |surface, _| {
+            (0..self.cameras.len()).filter(|&v| v != view && self.sees(v, surface.position)).count() as f32
+        })
+    }
+
+    /// World normals at every `step`-th pixel, towards the camera; zero where there is no depth.
+    pub fn normals(&self, view: usize, step: usize) -> Vec<[f32; 3]> {
+        values(&self.world, &self.cameras[view], self.size, self.ranges[view], step, |s, _| {
+            s.normal.as_vec3().to_array()
+        })
+    }
+}
+
+/// Standard deviation of the photo's grey values 0..1 in the window of 9 x 9 pixels around every `step`-th pixel (cut at the
+/// borders).
+pub fn texture_strength(photo: &Photo, step: usize) -> Map {
+    const REACH: usize = 4;
+    let grey = |x: usize, y: usize| {
+        let at = 3 * (y * photo.width + x);
+        let [r, g, b] = [0, 1, 2].map(|k| f64::from(photo.rgb[at + k]));
+        0.299 * r + 0.587 * g + 0.114 * b
+    };
+    let (width, height) = (photo.width.div_ceil(step), photo.height.div_ceil(step));
+    let mut map = Map::filled(width, height, 0.0);
+    map.data.par_chunks_mut(width.max(1)).enumerate().for_each(|(j, row)| {
+        let y = j * step;
+        for (i, out) in row.iter_mut().enumerate() {
+            let x = i * step;
+            let (mut count, mut sum, mut squares) = (0.0, 0.0, 0.0);
+            for b in y.saturating_sub(REACH)..(y + REACH + 1).min(photo.height) {
+                for a in x.saturating_sub(REACH)..(x + REACH + 1).min(photo.width) {
+                    let value = grey(a, b);
+                    count += 1.0;
+                    sum += value;
+                    squares += value * value;
+                }
+            }
+            let mean = sum / count;
+            *out = (squares / count - mean * mean).max(0.0).sqrt() as f32;
+        }
+    });
+    map
+}
+
+fn of_pixels(
+    world: &World,
+    camera: &Camera,
+    size: (usize, usize),
+    range: DepthRange,
+    step: usize,
+    value: impl Fn(&Surface, DVec3) -> f32 + Sync,
+) -> Map {
+    let data = values(world, camera, size, range, step, value);
+    Map { width: size.0.div_ceil(step), height: size.1.div_ceil(step), data }
+}
+
+/// A value of the first surface at every `step`-th pixel, row by row; the default where its depth is not in range. A
+/// surface before `near` hides what is behind it.
+fn values<T: Copy + Default + Send>(
+    world: &World,
+    camera: &Camera,
+    size: (usize, usize),
+    range: DepthRange,
+    step: usize,
+    value: impl Fn(&Surface, DVec3) -> T + Sync,
+) -> Vec<T> {
+    let (width, height) = (size.0.div_ceil(step), size.1.div_ceil(step));
+    let rays = PixelRays::new(camera);
+    let mut out = vec![T::default(); width * height];
+    out.par_chunks_mut(width.max(1)).enumerate().for_each(|(y, row)| {
+        for (x, out) in row.iter_mut().enumerate() {
+            let ray = rays.through((x * step) as f64, (y * step) as f64);
+            if let Some(surface) =
+                world.first(&ray, 0.0, f64::INFINITY).filter(|s| (range.near..=range.far).contains(&s.depth))
+            {
+                *out = value(&surface, ray.direction);
+            }
+        }
+    });
+    out
+}

@@ -1,0 +1,278 @@
+//! Objects in the world, the light on them, and what rays meet.
+
+use std::sync::Arc;
+
+use glam::{DMat3, DVec2, DVec3, Vec3};
+
+use super::bounds::{Bounds, Ray, Tree};
+use super::material::{Material, Patch};
+use super::shapes::{Hit, Shape};
+use super::texture::{Coding, Texture};
+use crate::camera::Camera;
+
+/// A shape at a place, with a material.
+#[derive(Clone, Debug)]
+pub struct Object {
+    /// The surface in its own coordinates.
+    pub shape: Shape,
+    /// Turns its own axes to the world's.
+    pub rotation: DMat3,
+    /// Where its origin lies in the world.
+    pub origin: DVec3,
+    /// World units a unit of its own.
+    pub scale: f64,
+    /// What it looks like.
+    pub material: Material,
+}
+
+impl Object {
+    /// The ray in the object's coordinates, with the same t.
+    #[inline]
+    fn own(&self, ray: &Ray) -> Ray {
+        let back = self.rotation.transpose();
+        let inverse = 1.0 / self.scale;
+        Ray::new(back * (ray.origin - self.origin) * inverse, back * ray.direction * inverse)
+    }
+
+    /// The box around it in the world.
+    pub fn bounds(&self) -> Bounds {
+        let own = self.shape.bounds();
+        let middle = self.rotation * own.middle() * self.scale + self.origin;
+        let r = self.rotation;
+        let absolute = DMat3::from_cols(r.x_axis.abs(), r.y_axis.abs(), r.z_axis.abs());
+        let half = absolute * (own.high - own.low) * (0.5 * self.scale);
+        Bounds { low: middle - half, high: middle + half }
+    }
+}
+
+/// What is seen where no surface is; it has no depth.
+#[derive(Clone, Debug)]
+pub enum Backdrop {
+    /// One colour.
+    Plain(Vec3),
+    /// A picture all around, infinitely far away: `repeats` times around.
+    Around {
+        /// The picture.
+        texture: Arc<Texture>,
+        /// How often it fits around.
+        repeats: f64,
+        /// Gain.
+        gain: Vec3,
+    },
+}
+
+/// Where light comes from.
+#[derive(Clone, Copy, Debug)]
+pub struct Lights {
+    /// Unit vector to the lamp whose light casts shadows.
+    pub to_sun: DVec3,
+    /// Its light.
+    pub sun: Vec3,
+    /// Unit vector to a wide lamp without shadows.
+    pub to_fill: DVec3,
+    /// Its light.
+    pub fill: Vec3,
+    /// Light from everywhere; somewhat stronger from `up`.
+    pub ambient: Vec3,
+    /// Unit vector.
+    pub up: DVec3,
+}
+
+/// A point of a surface that a ray meets.
+#[derive(Clone, Copy, Debug)]
+pub struct Surface {
+    /// Index of the object.
+    pub object: usize,
+    /// The ray's t: for a pixel's ray the depth.
+    pub depth: f64,
+    /// In the world.
+    pub position: DVec3,
+    /// Unit normal in the world, on the ray's side.
+    pub normal: DVec3,
+    /// The same, smooth over faces.
+    pub smooth: DVec3,
+    /// Position in the object's axes, in world units.
+    own_position: DVec3,
+    /// Normal in the object's axes.
+    own_normal: DVec3,
+}
+
+/// All of a scene but its cameras.
+#[derive(Clone, Debug)]
+pub struct World {
+    objects: Vec<Object>,
+    tree: Tree,
+    /// Behind everything.
+    pub backdrop: Backdrop,
+    /// The light.
+    pub lights: Lights,
+    /// A length against which gaps between surfaces are small, in world units.
+    unit: f64,
+}
+
+impl World {
+    /// A world of objects that are about `unit` large.
+    pub fn new(objects: Vec<Object>, backdrop: Backdrop, lights: Lights, unit: f64) -> Self {
+        let boxes: Vec<Bounds> = objects.iter().map(Object::bounds).collect();
+        Self { tree: Tree::new(&boxes), objects, backdrop, lights, unit }
+    }
+
+    /// The objects.
+    pub fn objects(&self) -> &[Object] {
+        &self.objects
+    }
+
+    /// The first surface along the ray with `from < t < to`.
+    pub fn first(&self, ray: &Ray, from: f64, to: f64) -> Option<Surface> {
+        let mut best: Option<(usize, Hit)> = None;
+        self.tree.walk(ray, from, to, |item, end| {
+            let object = &self.objects[item];
+            match object.shape.hit(&object.own(ray), from, end) {
+                Some(hit) => {
+                    best = Some((item, hit));
+                    hit.t
+                }
+                None => end,
+            }
+        });
+        let (index, hit) = best?;
+        let object = &self.objects[index];
+        let position = ray.at(hit.t);
+        let facing = |own: DVec3| {
+            let n = (object.rotation * own).normalize_or_zero();
+            if n.dot(ray.direction) > 0.0 { -n } else { n }
+        };
+        let normal = facing(hit.normal);
+        let smooth = (object.rotation * hit.smooth).normalize_or_zero();
+        Some(Surface {
+            object: index,
+            depth: hit.t,
+            position,
+            normal,
+            smooth: if smooth.dot(normal) < 0.0 { -smooth } else { smooth },
+            own_position: object.rotation.transpose() * (position - object.origin),
+            own_normal: hit.normal,
+        })
+    }
+
+    /// Whether any surface lies along the ray with `from < t < to`.
+    pub fn blocked(&self, ray: &Ray, from: f64, to: f64) -> bool {
+        let mut found = false;
+        self.tree.walk(ray, from, to, |item, end| {
+            let object = &self.objects[item];
+            found = found || object.shape.hit(&object.own(ray), from, end).is_some();
+            if found { from } else { end }
+        });
+        found
+    }
+
+    /// Whether the lamp shines on the surface.
+    pub fn lit(&self, surface: &Surface) -> bool {
+        if surface.normal.dot(self.lights.to_sun) <= 0.0 {
+            return false;
+        }
+        let lift = 1e-6 * (self.unit + surface.depth);
+        let ray = Ray::new(surface.position + surface.normal * lift, self.lights.to_sun);
+        !self.blocked(&ray, 0.0, f64::INFINITY)
+    }
+
+    /// The light that the surface sends back along a ray of `direction`, whose neighbours to the right and below have
+    /// directions that differ by `across`.
+    pub fn shade(&self, surface: &Surface, lit: bool, direction: DVec3, across: [DVec3; 2]) -> Vec3 {
+        let object = &self.objects[surface.object];
+        let n = surface.normal;
+        // Where the neighbour's ray meets the tangent plane; grazing views are cut at 1 : 50.
+        let facing = n.dot(direction).abs().max(0.02 * direction.length());
+        let steps = across.map(|a| {
+            let along = a + direction * (n.dot(a) / facing);
+            object.rotation.transpose() * (along * surface.depth)
+        });
+        let patch = Patch { position: surface.own_position, normal: surface.own_normal, steps };
+        let colour = object.material.colour(&patch);
+        let Lights { to_sun, sun, to_fill, fill, ambient, up } = self.lights;
+        let smooth = surface.smooth;
+        let cosine = |to: DVec3| smooth.dot(to).max(0.0) as f32;
+        let mut light = ambient * (0.8 + 0.2 * smooth.dot(up) as f32) + fill * cosine(to_fill);
+        let mut mirrored = Vec3::ZERO;
+        let highlight = |to: DVec3| {
+            let middle = (to - direction.normalize()).normalize_or_zero();
+            object.material.shine
+                * 4.0
+                * (smooth.dot(middle).max(0.0) as f32).powf(object.material.narrowness)
+        };
+        if lit {
+            light += sun * cosine(to_sun);
+            if object.material.shine > 0.0 {
+                mirrored += sun * highlight(to_sun);
+            }
+        }
+        if object.material.shine > 0.0 {
+            mirrored += fill * highlight(to_fill);
+        }
+        colour * light + mirrored
+    }
+
+    /// The light from behind everything in a direction, over an angle of `pixel`.
+    pub fn behind(&self, direction: DVec3, pixel: f64) -> Vec3 {
+        match &self.backdrop {
+            Backdrop::Plain(colour) => *colour,
+            Backdrop::Around { texture, repeats, gain } => {
+                let d = direction.normalize();
+                let turn = 1.0 / std::f64::consts::TAU;
+                let at = DVec2::new(d.y.atan2(d.x), -d.z.clamp(-1.0, 1.0).asin()) * turn * *repeats;
+                let size = pixel * turn * repeats;
+                let sample = texture.sample(at, DVec2::X * size, DVec2::Y * size);
+                // A pattern's two values are no colours.
+                let colour = if texture.coding() == Coding::Light {
+                    sample
+                } else {
+                    Vec3::splat(0.5 * (sample.x + sample.y))
+                };
+                *gain * colour
+            }
+        }
+    }
+}
+
+/// The rays of a camera's pixels, with depth 1.
+#[derive(Clone, Copy, Debug)]
+pub struct PixelRays {
+    centre: DVec3,
+    /// Pixel (u, v, 1) to the world direction of depth 1.
+    matrix: DMat3,
+}
+
+impl PixelRays {
+    /// The rays of this camera.
+    pub fn new(camera: &Camera) -> Self {
+        Self { centre: camera.centre(), matrix: camera.r.transpose() * camera.k.inverse() }
+    }
+
+    /// The ray through a pixel position; its t is the depth.
+    #[inline]
+    pub fn through(&self, u: f64, v: f64) -> Ray {
+        Ray::new(self.centre, self.matrix * DVec3::new(u, v, 1.0))
+    }
+
+    /// How the direction changes from pixel to pixel, to the right and below.
+    pub fn across(&self) -> [DVec3; 2] {
+        [self.matrix.x_axis, self.matrix.y_axis]
+    }
+}
+
+/// A point seen by a camera lies within this share of the depth that its ray finds: far above the rounding of f64 on
+/// surfaces seen at an angle, far below what makes a difference to any depth map (1e-6 of 1 m is a micrometre).
+const SAME_DEPTH: f64 = 1e-6;
+
+/// Whether a camera with photos of `size` sees a point of a surface: inside the photo's outermost pixel centres, in front of
+/// it, and with nothing in between.
+pub fn sees(world: &World, camera: &Camera, size: (usize, usize), point: DVec3) -> bool {
+    let Some((pixel, _)) = camera.pixel(point) else { return false };
+    let last = DVec2::new(size.0 as f64 - 1.0, size.1 as f64 - 1.0);
+    if !(pixel.cmpge(DVec2::ZERO).all() && pixel.cmple(last).all()) {
+        return false;
+    }
+    let centre = camera.centre();
+    // Straight at the point, so that t = 1 there whatever the pixel's rounding.
+    !world.blocked(&Ray::new(centre, point - centre), 0.0, 1.0 - SAME_DEPTH)
+}
