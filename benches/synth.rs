@@ -41,7 +41,10 @@ fn main() {
         }
         let rate = count as f64 / began.elapsed().as_secs_f64();
         let megapixels = rate * (views * size.0 * size.1) as f64 / 1e6;
-        println!("{views} x {} x {}: {rate:8.2} samples/s {megapixels:6.2} Mpixel/s ({count} samples)", size.0, size.1);
+        println!(
+            "{views} x {} x {}: {rate:8.2} samples/s {megapixels:6.2} Mpixel/s ({count} samples)",
+            size.0, size.1
+        );
         results.push(serde_json::json!({
             "views": views, "width": size.0, "height": size.1, "samples_per_second": rate, "megapixels_per_second": megapixels,
         }));

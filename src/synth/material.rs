@@ -158,6 +158,23 @@ impl Material {
         }
     }
 
+    /// One plain colour without shine.
+    pub fn plain(colour: Vec3) -> Self {
+        let texture = Arc::new(Texture::from_pattern(1, &[[0.5, 0.5]]));
+        let layer = Layer { texture, scale: 1.0, turn: DVec2::X, offset: DVec2::ZERO };
+        Self {
+            base: layer.clone(),
+            colours: Colours::Ramp { low: colour, high: colour, tint: colour, tinted: 0.0 },
+            mean: colour,
+            contrast: 0.0,
+            detail: layer,
+            detail_strength: 0.0,
+            shine: 0.0,
+            narrowness: 1.0,
+            from_above: true,
+        }
+    }
+
     /// The share of red, green and blue light that the patch throws back.
     pub fn colour(&self, patch: &Patch) -> Vec3 {
         let axis = if self.from_above { 2 } else { patch.normal.abs().max_position() };
