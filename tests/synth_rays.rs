@@ -242,3 +242,51 @@ fn the_tree_gives_every_item_that_a_plain_loop_finds() {
     }
     Tree::new(&[]).walk(&Ray::new(DVec3::ZERO, DVec3::X), 0.0, 1.0, |_, _| panic!("there is nothing"));
 }
+
+/// Damaged meshes are refused or read, but nothing panics, hangs or asks for more memory than the file could need.
+#[test]
+fn damaged_mesh_files_never_panic() {
+    let folder = tempfile::tempdir().unwrap();
+    let obj = "# a\nmtllib a.mtl\no thing\nv 0 0 0\nv 1 0 0 1.0\nv 0 1 0\nv 0 0 1\nvt 0 0\nvn 0 0 1\nusemtl m\ns 1\n\
+        f 1/1/1 2/1/1 3/1/1\nf -1 -2 -3\nf 1//1 2//1 3//1 4//1\n";
+    let ascii = "ply\nformat ascii 1.0\ncomment c\nelement vertex 3\nproperty float x\nproperty float y\nproperty float z\n\
+        element face 1\nproperty list uchar int vertex_indices\nend_header\n0 0 0\n1 0 0\n0 1 0\n3 0 1 2\n";
+    let mut binary =
+        ascii.split("0 0 0").next().unwrap().replace("ascii", "binary_little_endian").into_bytes();
+    for value in [0f32, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0, 0.0] {
+        binary.extend(value.to_le_bytes());
+    }
+    binary.push(3);
+    [0i32, 1, 2].iter().for_each(|i| binary.extend(i.to_le_bytes()));
+    let mut random = Random::new(&[77]);
+    for (name, whole) in [("a.obj", obj.as_bytes()), ("a.ply", ascii.as_bytes()), ("b.ply", &binary)] {
+        let file = folder.path().join(name);
+        std::fs::write(&file, whole).unwrap();
+        Mesh::read(&file).unwrap();
+        for _ in 0..1500 {
+            let mut bytes = whole.to_vec();
+            match random.below(3) {
+                0 => bytes.truncate(random.below(whole.len())),
+                1 => {
+                    let at = random.below(bytes.len());
+                    bytes.remove(at);
+                }
+                _ => {
+                    for _ in 0..random.between(1, 3) {
+                        let at = random.below(whole.len());
+                        bytes[at] = if random.chance(0.5) {
+                            b"0123456789-/ .\n"[random.below(15)]
+                        } else {
+                            random.bits() as u8
+                        };
+                    }
+                }
+            }
+            std::fs::write(&file, &bytes).unwrap();
+            if let Err(error) = Mesh::read(&file) {
+                let message = error.to_string();
+                assert!(!message.contains('\n') && message.contains(name), "{message}");
+            }
+        }
+    }
+}

@@ -1,0 +1,517 @@
+//! Synthetic scenes: exact depth that agrees between views, antialiased photos, the same bytes on any number of threads, and
+//! folders that the engine itself reconstructs.
+
+use std::fs;
+use std::path::Path;
+
+use engine::camera::Camera;
+use engine::consistency::{DepthView, Thresholds, agreement};
+use engine::formats::{image, pfm};
+use engine::map::Map;
+use engine::scene::{OpenOptions, Scene};
+use engine::synth::maps::texture_strength;
+use engine::synth::material::Material;
+use engine::synth::render::{Look, photo};
+use engine::synth::rig::Rig;
+use engine::synth::shapes::Shape;
+use engine::synth::texture::light;
+use engine::synth::world::{Backdrop, Lights, Object, PixelRays, World, sees};
+use engine::synth::{Generator, GeneratorOptions, Sample};
+use glam::{DMat3, DVec3, Vec3};
+
+#[path = "support/program.rs"]
+mod program;
+
+use program::{engine, files, json, text};
+
+fn options(rig: Rig, views: usize, size: (usize, usize), seed: u64) -> GeneratorOptions {
+    GeneratorOptions { rig, views, size, seed, ..GeneratorOptions::default() }
+}
+
+fn generator(rig: Rig, views: usize, size: (usize, usize), seed: u64) -> Generator {
+    Generator::new(options(rig, views, size, seed)).unwrap()
+}
+
+/// A camera at the origin that looks along z.
+fn camera(focal: f64, size: (usize, usize)) -> Camera {
+    let middle = |length: usize| 0.5 * (length as f64 - 1.0);
+    let k = DMat3::from_cols(
+        DVec3::new(focal, 0.0, 0.0),
+        DVec3::new(0.0, focal, 0.0),
+        DVec3::new(middle(size.0), middle(size.1), 1.0),
+    );
+    Camera { k, r: DMat3::IDENTITY, t: DVec3::ZERO }
+}
+
+/// Plain white-grey objects in even light on black.
+fn plain_world(objects: Vec<(Shape, DMat3, DVec3)>) -> World {
+    let material = Material::plain(Vec3::splat(0.5));
+    let object = |(shape, rotation, origin)| Object {
+        shape,
+        rotation,
+        origin,
+        scale: 1.0,
+        material: material.clone(),
+    };
+    let dark = Vec3::ZERO;
+    let (to_sun, up) = (-DVec3::Z, DVec3::X);
+    // Nothing that the camera sees faces along x, so the light is 0.8 * 0.5 * 0.5 = 0.2 everywhere.
+    let lights = Lights { to_sun, sun: dark, to_fill: to_sun, fill: dark, ambient: Vec3::splat(0.5), up };
+    World::new(objects.into_iter().map(object).collect(), Backdrop::Plain(dark), lights, 1.0)
+}
+
+const PLAIN_LIGHT: f64 = 0.2;
+const PLAIN_LOOK: Look = Look { gain: Vec3::ONE, gamma: 1.0, noise: 0.0, blur: 0.0, vignette: 0.0, seed: 0 };
+
+/// Red light of every pixel, back from the photo's values.
+fn lights_of(world: &World, camera: &Camera, size: (usize, usize)) -> Vec<f64> {
+    let photo = photo(world, camera, size, &PLAIN_LOOK);
+    photo.rgb.chunks_exact(3).map(|p| f64::from(light(p[0]))).collect()
+}
+
+#[test]
+fn depth_is_z_at_the_pixels_of_the_map() {
+    let size = (41, 30);
+    let camera = camera(50.0, size);
+    // A plane through (0, 0, 5) with normal (0.6, 0, -0.8): its depth at ray (a, b, 1) is -4 / (0.6 a - 0.8).
+    let normal = DVec3::new(0.6, 0.0, -0.8);
+    let rotation = DMat3::from_cols(DVec3::Y, normal.cross(DVec3::Y), normal);
+    let world = plain_world(vec![(Shape::Plane { half: [50.0, 50.0] }, rotation, DVec3::Z * 5.0)]);
+    let range = engine::camera::DepthRange { near: 1.0, far: 6.0 };
+    for step in [1, 4] {
+        let map = engine::synth::maps::depth(&world, &camera, size, range, step);
+        assert_eq!((map.width, map.height), (41usize.div_ceil(step), 30usize.div_ceil(step)));
+        let mut outside = 0;
+        for y in 0..map.height {
+            for x in 0..map.width {
+                let a = ((x * step) as f64 - 20.0) / 50.0;
+                let z = -4.0 / (0.6 * a - 0.8);
+                let expected = if z <= range.far { z as f32 } else { 0.0 };
+                outside += usize::from(expected == 0.0);
+                // The map's own rounding: one part in 2^24 at 4..8 is 5e-7.
+                assert!((map.at(x, y) - expected).abs() < 1e-6, "{x} {y}");
+            }
+        }
+        assert!(outside > 0);
+    }
+}
+
+#[test]
+fn edges_and_thin_rods_get_the_share_of_the_pixel_that_they_cover() {
+    let size = (40, 32);
+    let camera = camera(40.0, size);
+    // At depth 4 a pixel is 0.1 wide. A tilted square of side 1.5 (2.25 = 225 pixels): its photo's light sums up to
+    // its area, though hardly any pixel at its rim is covered whole.
+    let turn = DMat3::from_rotation_z(0.3);
+    let square = plain_world(vec![(Shape::Plane { half: [0.75, 0.75] }, turn, DVec3::new(0.03, 0.01, 4.0))]);
+    let lights = lights_of(&square, &camera, size);
+    let sum: f64 = lights.iter().sum::<f64>() / PLAIN_LIGHT;
+    // 16 rays on each of some 60 rim pixels, each off by about 1 / 16: half a pixel all in all; bytes and the tone
+    // curve's shoulder (0.04 %) add less than 1 %.
+    assert!((sum - 225.0).abs() < 0.012 * 225.0, "{sum}");
+    let partly = lights.iter().filter(|&&l| l > 0.1 * PLAIN_LIGHT && l < 0.9 * PLAIN_LIGHT).count();
+    assert!(partly > 40, "{partly}");
+
+    // An upright rod 0.4 pixels wide between two columns of pixel centres, where no centre's ray meets it.
+    let upright = DMat3::from_rotation_x(std::f64::consts::FRAC_PI_2);
+    let shape = Shape::Cylinder { radius: 0.02, half_length: 3.0 };
+    let rod = plain_world(vec![(shape, upright, DVec3::new(0.1, 0.0, 4.0))]);
+    let map = engine::synth::maps::depth(
+        &rod,
+        &camera,
+        size,
+        engine::camera::DepthRange { near: 1.0, far: 9.0 },
+        1,
+    );
+    assert!(map.data.iter().all(|&z| z == 0.0));
+    let lights = lights_of(&rod, &camera, size);
+    for y in 2..size.1 - 2 {
+        let row: f64 = lights[y * size.0..(y + 1) * size.0].iter().sum::<f64>() / PLAIN_LIGHT;
+        // Four rays a pixel along the row: two of eight columns hit, in all 0.5 for a width of 0.4.
+        assert!((0.25..=0.55).contains(&row), "{y}: {row}");
+    }
+}
+
+#[test]
+fn a_view_sees_what_nothing_hides() {
+    let size = (40, 32);
+    let camera = camera(40.0, size);
+    let plane = |z: f64, half: f64| (Shape::Plane { half: [half, half] }, DMat3::IDENTITY, DVec3::Z * z);
+    let world = plain_world(vec![plane(8.0, 10.0), plane(4.0, 0.5)]);
+    assert!(sees(&world, &camera, size, DVec3::new(0.2, 0.1, 4.0)));
+    assert!(!sees(&world, &camera, size, DVec3::new(0.4, 0.2, 8.0)), "behind the small plane");
+    assert!(sees(&world, &camera, size, DVec3::new(2.0, 0.2, 8.0)));
+    assert!(!sees(&world, &camera, size, DVec3::new(5.0, 0.2, 8.0)), "outside the photo");
+    assert!(!sees(&world, &camera, size, DVec3::new(0.0, 0.0, -8.0)), "behind the camera");
+}
+
+/// On the whole depth maps of random scenes: pixels whose surface another view sees must agree with its depth map, those
+/// that it does not see must not.
+#[test]
+fn depth_maps_agree_wherever_two_views_see_the_same_point() {
+    for (rig, seed) in [(Rig::Arc, 1), (Rig::Circle, 2), (Rig::Cluster, 3), (Rig::Mixed, 4)] {
+        let generator = generator(rig, 4, (320, 240), seed);
+        let (mut visible, mut agreed, mut hidden, mut wrong) = (0, 0, 0, 0);
+        for index in 0..3 {
+            let scene = generator.scene(index);
+            let maps: Vec<Map> = (0..4).map(|v| scene.depth(v, 1)).collect();
+            let confidence = Map::filled(320, 240, 1.0);
+            let views: Vec<DepthView> = maps
+                .iter()
+                .zip(&scene.cameras)
+                .map(|(depth, &camera)| DepthView { camera, depth, confidence: &confidence })
+                .collect();
+            let rays = PixelRays::new(&scene.cameras[0]);
+            for other in 1..4 {
+                let found = agreement(&views[0], &[&views[other]], &Thresholds::default());
+                for (i, &depth) in maps[0].data.iter().enumerate().filter(|(_, z)| **z > 0.0) {
+                    let point = rays.through((i % 320) as f64, (i / 320) as f64).at(f64::from(depth));
+                    // The map's depth is rounded to f32, which lifts the point off its surface by 6e-8 of its depth:
+                    // less than what counts as the same place.
+                    if scene.sees(other, point) {
+                        visible += 1;
+                        agreed += usize::from(found.count[i] > 0);
+                    } else {
+                        hidden += 1;
+                        wrong += usize::from(found.count[i] > 0);
+                    }
+                }
+            }
+        }
+        // What fails: pixels whose four neighbours in the other map straddle a depth edge (rods and heaps have many).
+        assert!(visible > 50_000, "{rig:?} {visible}");
+        assert!(agreed as f64 > 0.95 * visible as f64, "{rig:?}: {agreed} of {visible} agree");
+        // Hidden pixels agree only next to where they come into view, where surfaces touch.
+        assert!(
+            (wrong as f64) < 0.01 * (visible + hidden) as f64,
+            "{rig:?}: {wrong} of {hidden} hidden ones"
+        );
+    }
+}
+
+#[test]
+fn extras_tell_slant_visibility_and_texture() {
+    let generator = generator(Rig::Cluster, 3, (120, 90), 8);
+    let scene = generator.scene(0);
+    let (depth, slant, visible) = (scene.depth(0, 4), scene.slant(0, 4), scene.visible(0, 4));
+    let normals = scene.normals(0, 4);
+    let rays = PixelRays::new(&scene.cameras[0]);
+    let mut seen = [0; 3];
+    for i in 0..depth.data.len() {
+        let (x, y) = (i % depth.width, i / depth.width);
+        if depth.data[i] == 0.0 {
+            assert_eq!((slant.data[i], visible.data[i], normals[i]), (0.0, 0.0, [0.0; 3]));
+            continue;
+        }
+        let ray = rays.through(4.0 * x as f64, 4.0 * y as f64);
+        let cosine = -ray.direction.normalize().dot(DVec3::from_array(normals[i].map(f64::from)));
+        assert!((f64::from(slant.data[i]).to_radians().cos() - cosine).abs() < 1e-5);
+        assert!((0.0..=90.0).contains(&slant.data[i]));
+        seen[visible.data[i] as usize] += 1;
+    }
+    assert!(seen[2] > seen[0], "{seen:?}");
+
+    // A photo that is flat on the left and a checkerboard of 0.25 and 0.75 on the right: deviation 0.25.
+    let rgb = (0..40 * 20).flat_map(|i| {
+        let (x, y) = (i % 40, i / 40);
+        [if x < 20 { 0.5 } else { 0.25 + 0.5 * ((x + y) % 2) as f32 }; 3]
+    });
+    let photo = engine::photo::Photo { width: 40, height: 20, rgb: rgb.collect() };
+    let strength = texture_strength(&photo, 4);
+    assert_eq!((strength.width, strength.height), (10, 5));
+    assert!(strength.at(2, 2) < 1e-4);
+    // 81 pixels cannot be half and half: the deviation is 0.25 * sqrt(1 - 1 / 81^2).
+    assert!((strength.at(7, 2) - 0.25).abs() < 1e-4);
+}
+
+fn bytes(sample: &Sample) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut add = |values: &[f32]| bytes.extend(values.iter().flat_map(|v| v.to_le_bytes()));
+    sample.photos.iter().for_each(|p| add(&p.rgb));
+    sample.depth.iter().for_each(|d| add(&d.data));
+    let rest = format!("{:?} {:?} {:?}", sample.cameras, sample.range, sample.sources);
+    bytes.extend(rest.bytes());
+    bytes
+}
+
+#[test]
+fn a_sample_is_a_function_of_seed_and_index_alone() {
+    let make = |threads: usize, order: &[u64], seed: u64| -> Vec<Vec<u8>> {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| {
+            let generator = generator(Rig::Mixed, 3, (98, 75), seed);
+            order.iter().map(|&i| bytes(&generator.sample(i, true))).collect()
+        })
+    };
+    let forward = make(1, &[0, 1, 2, 70_000], 5);
+    let backward = make(3, &[70_000, 2, 1, 0], 5);
+    assert!(forward.iter().eq(backward.iter().rev()));
+    for (i, a) in forward.iter().enumerate() {
+        assert!(forward[i + 1..].iter().all(|b| a != b));
+    }
+    assert_ne!(make(2, &[0], 6)[0], forward[0]);
+}
+
+#[test]
+fn samples_have_what_training_needs() {
+    for (rig, size) in [(Rig::Arc, (160, 128)), (Rig::Circle, (97, 61)), (Rig::Cluster, (160, 128))] {
+        let generator = generator(rig, 3, size, 9);
+        let mut covered = 0.0;
+        for index in 0..6 {
+            let sample = generator.sample(index, false);
+            assert_eq!((sample.photos.len(), sample.cameras.len(), sample.depth.len()), (3, 3, 1));
+            let mut sources: Vec<usize> = sample.sources.iter().map(|s| s.view).collect();
+            assert!(sample.sources.is_sorted_by(|a, b| a.score >= b.score));
+            sources.sort_unstable();
+            assert_eq!(sources, [1, 2]);
+            let depth = &sample.depth[0];
+            assert_eq!((depth.width, depth.height), (size.0.div_ceil(4), size.1.div_ceil(4)));
+            let range = sample.range;
+            assert!(depth.data.iter().all(|&z| z == 0.0 || (range.near..=range.far).contains(&f64::from(z))));
+            if rig == Rig::Arc {
+                assert_eq!((range.near, range.far), (450.0, 950.0));
+            }
+            covered += depth.data.iter().filter(|&&z| z > 0.0).count() as f64 / depth.data.len() as f64;
+            for photo in &sample.photos {
+                assert_eq!((photo.width, photo.height), size);
+                assert!(photo.rgb.iter().all(|v| (0.0..=1.0).contains(v)));
+                let mean = photo.rgb.iter().sum::<f32>() / photo.rgb.len() as f32;
+                assert!((0.02..0.95).contains(&mean), "{rig:?} {index}: {mean}");
+            }
+        }
+        assert!(covered / 6.0 > 0.4, "{rig:?}: {covered}");
+    }
+}
+
+#[test]
+fn the_program_writes_scenes_that_read_back_exactly_and_goes_on_where_it_stopped() {
+    let root = tempfile::tempdir().unwrap();
+    let out = root.path().join("made");
+    let arguments = [
+        "synth",
+        text(&out),
+        "--scenes",
+        "2",
+        "--views",
+        "4",
+        "--size",
+        "66x50",
+        "--rig",
+        "cluster",
+        "--seed",
+        "3",
+        "--extras",
+        "--full-depth",
+        "--planes",
+        "24",
+    ];
+    let said = engine(arguments).done();
+    assert!(
+        said.stdout.contains("2 scenes of 4 views at 66 x 50") && said.stdout.contains("scenes/s"),
+        "{}",
+        said.stdout
+    );
+
+    let folder = out.join("scene_00001");
+    let scene = Scene::open(&folder, &OpenOptions::default()).unwrap();
+    let made = generator(Rig::Cluster, 4, (66, 50), 3).scene(1);
+    assert_eq!(scene.views.len(), 4);
+    for (v, (view, expected)) in scene.views.iter().zip(made.views()).enumerate() {
+        // To the bit: digits on paper read back as the same number.
+        assert_eq!((view.camera, view.size, view.planes), (expected.camera, (66, 50), Some(24)));
+        assert_eq!(view.range, expected.range);
+        let order = |v: &engine::scene::View| v.sources.iter().map(|s| s.view).collect::<Vec<_>>();
+        assert_eq!(order(view), order(&expected));
+        assert!(!view.sources.is_empty());
+        assert_eq!(image::read(&view.image).unwrap().rgb, made.photo(v).rgb);
+        let map = |part: &str| pfm::read(&folder.join(part).join(format!("{}.pfm", view.name))).unwrap();
+        let depth = map("depths");
+        assert_eq!(depth, made.depth(v, 4));
+        assert_eq!((depth.width, depth.height), (17, 13));
+        let full = map("depths_full");
+        assert!((0..17 * 13).all(|i| full.at(i % 17 * 4, i / 17 * 4) == depth.data[i]));
+        assert_eq!(map("visible"), made.visible(v, 4));
+        assert_eq!(map("slant"), made.slant(v, 4));
+        assert!(map("texture").data.iter().any(|&t| t > 0.0));
+    }
+    assert_eq!(json(&folder.join("scene.json"))["views"], 4);
+
+    // Other threads, the same bytes; and a run that was stopped in scene 1 goes on there.
+    let before = files(&out);
+    fs::remove_file(folder.join("scene.json")).unwrap();
+    fs::remove_file(folder.join("pair.txt")).unwrap();
+    let said = engine(arguments.iter().chain(&["--threads", "3"])).done();
+    assert!(said.stdout.contains("1 scenes") && said.stdout.contains("1 were there"), "{}", said.stdout);
+    assert_eq!(files(&out), before);
+
+    let mut others = arguments;
+    others[11] = "4";
+    let said = engine(others);
+    let message = said.failed(3);
+    assert!(message.contains("made with other options (seed)") && message.contains("--force"), "{message}");
+    assert_eq!(files(&out), before);
+}
+
+/// The points of a cloud that this program wrote: 32 bytes each.
+fn positions(ply: &Path) -> Vec<DVec3> {
+    let bytes = fs::read(ply).unwrap();
+    let end = b"end_header\n";
+    let start = bytes.windows(end.len()).position(|w| w == end).unwrap() + end.len();
+    let number = |b: &[u8], k: usize| f64::from(f32::from_le_bytes(b[4 * k..4 * k + 4].try_into().unwrap()));
+    bytes[start..].chunks_exact(32).map(|b| DVec3::new(number(b, 0), number(b, 1), number(b, 2))).collect()
+}
+
+#[test]
+fn infer_reconstructs_a_written_scene() {
+    let root = tempfile::tempdir().unwrap();
+    let out = root.path().join("made");
+    let clear = ["--low-texture", "0", "--variation", "0.2"];
+    let arguments = [
+        "synth",
+        text(&out),
+        "--views",
+        "5",
+        "--size",
+        "192x144",
+        "--rig",
+        "cluster",
+        "--seed",
+        "2",
+        "--planes",
+        "48",
+    ];
+    engine(arguments.iter().chain(&clear)).done();
+    let scene = out.join("scene_00000");
+    let cloud = root.path().join("cloud");
+    engine([
+        "infer",
+        text(&scene),
+        "-o",
+        text(&cloud),
+        "--levels",
+        "1",
+        "--min-confidence",
+        "0.5",
+        "--min-views",
+        "2",
+    ])
+    .done();
+    let (found, truth) = (positions(&cloud.join("fused.ply")), positions(&scene.join("truth.ply")));
+    assert!(found.len() > 100 && truth.len() > 500, "{} {}", found.len(), truth.len());
+    let opened = Scene::open(&scene, &OpenOptions::default()).unwrap();
+    let range = opened.views[0].range.unwrap();
+    let mut errors: Vec<f64> = found
+        .iter()
+        .map(|p| {
+            truth.iter().map(|t| t.distance(*p)).fold(f64::INFINITY, f64::min) / (range.far - range.near)
+        })
+        .collect();
+    errors.sort_by(f64::total_cmp);
+    // One plane's interval is 2.1 % of the range, and truth has a point every 4 pixels.
+    let median = errors[errors.len() / 2];
+    assert!(median < 0.03, "{median}");
+}
+
+#[test]
+fn bad_input_gets_one_clear_line() {
+    let root = tempfile::tempdir().unwrap();
+    let path = |name: &str| root.path().join(name);
+    let write = |name: &str, content: &[u8]| {
+        fs::write(path(name), content).unwrap();
+        path(name)
+    };
+    let out = path("out");
+    let refused = |arguments: &[&str], code: i32, parts: &[&str]| {
+        let said = engine(["synth", text(&out), "--views", "2", "--size", "32x32"].iter().chain(arguments));
+        let message = said.failed(code).to_owned();
+        assert!(parts.iter().all(|p| message.contains(p)), "{message}");
+        assert!(!out.exists(), "nothing was begun");
+    };
+    let empty = path("empty");
+    fs::create_dir(&empty).unwrap();
+    refused(&["--textures", text(&path("none"))], 4, &["none", "cannot list the textures"]);
+    refused(&["--textures", text(&empty)], 3, &["empty", "no photos"]);
+    let photos = path("photos");
+    fs::create_dir(&photos).unwrap();
+    fs::write(photos.join("a.jpg"), b"no photo").unwrap();
+    refused(&["--textures", text(&photos)], 3, &["a.jpg", "cannot be decoded"]);
+
+    refused(&["--mesh", text(&path("none.obj"))], 4, &["none.obj", "cannot open the mesh"]);
+    let meshes: [(&str, &[u8], &str); 10] = [
+        ("a.stl", b"solid", "neither .obj nor .ply"),
+        ("a.obj", b"", "no faces"),
+        ("b.obj", b"v 0 0 0\nv 1 0 0\nv 0 1 x\nf 1 2 3\n", "line 3"),
+        ("c.obj", b"v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 9\n", "out of bounds"),
+        ("d.obj", b"v 0 0 0\nv 1 0 nan\nv 0 1 0\nf 1 2 3\n", "not finite"),
+        ("a.ply", b"plx\n", "Line 1"),
+        ("b.ply", b"ply\nformat ascii 1.0\nelement vertex 3\nproperty float x\nproperty float y\nproperty float z\nend_header\n0 0 0\n1 0 0\n", "end"),
+        ("c.ply", b"ply\nformat binary_little_endian 1.0\nelement vertex 4000000000000\nproperty float x\nend_header\n", "4000000000000 x vertex stated in a file of"),
+        ("d.ply", b"ply\nformat ascii 1.0\nelement vertex 3\nproperty float x\nproperty float y\nproperty float z\nend_header\n0 0 0\n1 0 0\n0 1 0\n", "no faces"),
+        ("e.ply", b"ply\nformat ascii 1.0\nelement vertex 1\nproperty float x\nelement face 1\nproperty list uchar int vertex_indices\nend_header\n0\n3 0 0 0\n", "without x, y and z"),
+    ];
+    for (name, content, part) in meshes {
+        let file = write(name, content);
+        refused(&["--mesh", text(&file)], 3, &[name, part]);
+    }
+
+    // A folder of something else, and places where no folder can be made.
+    fs::write(empty.join("letter.txt"), "dear").unwrap();
+    let said = engine(["synth", text(&empty), "--views", "2", "--size", "32x32"]);
+    assert!(said.failed(3).contains("not empty and was not made by engine synth"));
+    let file = write("file", b"");
+    let said = engine(["synth", text(&file), "--views", "2", "--size", "32x32"]);
+    assert!(said.failed(4).contains("file: cannot use this as the output folder"));
+    let said = engine(["synth", text(&file.join("below")), "--views", "2", "--size", "32x32"]);
+    said.failed(4);
+
+    for (arguments, part) in [
+        (["--views", "0"], "expected a whole number, 1 or more"),
+        (["--size", "8x800"], "each 16 to 16384 pixels"),
+        (["--size", "640"], "expected WIDTHxHEIGHT"),
+        (["--planes", "1"], "from 2 to 65536"),
+        (["--rig", "tripod"], "[possible values: arc, circle, cluster, mixed]"),
+        (["--low-texture", "2"], "expected a number from 0 to 1"),
+    ] {
+        let said = engine(["synth", text(&out)].iter().chain(&arguments));
+        assert!(said.code == Some(2) && said.stderr.contains(part), "{}", said.stderr);
+    }
+    let wrong = GeneratorOptions { views: 0, ..GeneratorOptions::default() };
+    assert!(Generator::new(wrong).unwrap_err().to_string().contains("at least one view"));
+}
+
+#[test]
+fn photos_and_meshes_are_used() {
+    let root = tempfile::tempdir().unwrap();
+    let photos = root.path().join("photos");
+    fs::create_dir(&photos).unwrap();
+    // One photo that is red all over: with photos given, most surfaces are laid out with it.
+    let rgb = engine::photo::Photo { width: 64, height: 48, rgb: [1.0, 0.0, 0.0].repeat(64 * 48) };
+    let bytes: Vec<u8> = rgb.rgb.iter().map(|v| (v * 255.0) as u8).collect();
+    ::image::save_buffer(photos.join("red.png"), &bytes, 64, 48, ::image::ColorType::Rgb8).unwrap();
+    let obj = root.path().join("tetrahedron.obj");
+    fs::write(&obj, "v 0 0 0\nv 1 0 0\nv 0 1 0\nv 0 0 1\nf 1 3 2\nf 1 2 4\nf 1 4 3\nf 2 3 4\n").unwrap();
+    let ply = root.path().join("square.ply");
+    let header = "ply\nformat ascii 1.0\nelement vertex 4\nproperty double x\nproperty double y\nproperty double z\n\
+        element face 1\nproperty list uchar uint vertex_index\nend_header\n";
+    fs::write(&ply, format!("{header}0 0 0\n1 0 0\n1 1 0\n0 1 0\n4 0 1 2 3\n")).unwrap();
+    let given = GeneratorOptions {
+        textures: Some(photos),
+        meshes: vec![obj, ply],
+        low_texture: 0.0,
+        ..options(Rig::Cluster, 2, (64, 48), 1)
+    };
+    let generator = Generator::new(given).unwrap();
+    let (mut triangles, mut red) = (std::collections::BTreeSet::new(), 0);
+    for index in 0..12 {
+        let scene = generator.scene(index);
+        for object in scene.world.objects() {
+            if let Shape::Mesh(mesh) = &object.shape {
+                triangles.insert(mesh.triangles());
+            }
+        }
+        let photo = scene.photo(0);
+        red += photo.rgb.chunks_exact(3).filter(|p| p[0] > 0.15 && p[0] > 1.5 * p[1].max(p[2])).count();
+    }
+    assert!(triangles.contains(&4) && triangles.contains(&2), "{triangles:?}");
+    assert!(red > 64 * 48, "{red}");
+}
