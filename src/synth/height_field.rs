@@ -5,7 +5,7 @@ use glam::DVec3;
 use super::bounds::{Bounds, Ray};
 use super::shapes::{Hit, triangle};
 
-/// Heights over |x| <= half[0], |y| <= half[1], seen from both sides.
+/// Heights over `|x| <= half[0]`, `|y| <= half[1]`, seen from both sides.
 #[derive(Clone, Debug)]
 pub struct HeightField {
     columns: usize,
