@@ -17,12 +17,21 @@ pub struct MemoryPlan {
 }
 
 impl MemoryPlan {
-    /// The peak with `maps` feature maps held: features and regularizer do not run at the same time, but buffers of
-    /// one are not always reused by the other, so both count.
+    /// The peak with `maps` feature maps held. Features and regularizer do not run at the same time: the larger one
+    /// counts, and of the other what the allocator may keep for itself.
     pub fn peak(&self, maps: usize) -> u64 {
-        self.feature_layers + self.feature_map * maps as u64 + self.regularizer + self.scratch
+        let (large, small) = if self.feature_layers > self.regularizer {
+            (self.feature_layers, self.regularizer)
+        } else {
+            (self.regularizer, self.feature_layers)
+        };
+        large + small.min(KEPT_BY_THE_ALLOCATOR) + self.feature_map * maps as u64 + self.scratch
     }
 }
+
+/// Allocators give buffers of more than 32 MiB back to the system at once (glibc's largest threshold) and keep smaller
+/// ones; of those, two at a time are in use.
+pub const KEPT_BY_THE_ALLOCATOR: u64 = 64 << 20;
 
 impl BsMvsNet {
     /// For photos of `width` x `height` (rounded up to multiples of 4) and `planes` hypotheses.

@@ -13,7 +13,7 @@ use std::path::Path;
 
 use self::features::FeatureNet;
 use self::gate::Gate;
-pub use self::memory::MemoryPlan;
+pub use self::memory::{KEPT_BY_THE_ALLOCATOR, MemoryPlan};
 use self::regularizer::BiSeNet3d;
 use self::weights::Checkpoint;
 use crate::camera::{Hypotheses, PlaneSweep};

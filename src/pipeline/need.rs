@@ -1,7 +1,7 @@
 //! What a run will hold in memory, computed before it starts.
 
 use crate::memory::{Alternative, MemoryNeed, Part, StageMemory};
-use crate::net::BsMvsNet;
+use crate::net::{BsMvsNet, KEPT_BY_THE_ALLOCATOR};
 use crate::scene::{Scene, View};
 
 use super::depth::feature_bytes;
@@ -71,6 +71,7 @@ pub fn need(
             Part::new("agreement of the views", level_pixels_max(frames, views) * 8 * threads as u64),
             Part::new("colours of the photos", maps_pixels * 3),
             Part::new("photos that are decoded at once", one_photo * photos_at_once() as u64),
+            Part::new("what the allocator keeps of photos before", one_photo.min(KEPT_BY_THE_ALLOCATOR)),
             Part::new("program and weights", PROGRAM_BYTES),
         ],
     });
