@@ -146,7 +146,7 @@ impl ConvGeometry {
         Some(Conv::new((co, ci), kernel, [1; 3], &flipped, &vec![0.0; ci], false).with_pad(pad))
     }
 
-    /// The gradients in the weights, in PyTorch's order [CO, CI, KD, KH, KW], and in a bias [CO].
+    /// The gradients in the weights, in PyTorch's order [CO, CI, KD, KH, KW], and in a bias (CO values).
     ///
     /// # Errors
     /// [`Error::Shape`] where the shapes do not fit together.
@@ -248,7 +248,8 @@ impl<'a> RowWork<'a> {
     }
 }
 
-/// sums [n, padded] += the sum over pixels p of x[p * pixel ..][..n] (outer product) dy[p * padded ..][..padded].
+/// sums [n, padded] += the sum over pixels p of the outer product of the n values of x from `p * pixel` on and the
+/// `padded` values of dy from `p * padded` on.
 struct Products<'a> {
     x: &'a [f32],
     pixel: usize,

@@ -183,7 +183,7 @@ pub fn add_vector_backward(cpu: &Cpu, dy: &Tensor) -> Tensor {
     dvector
 }
 
-/// The gradients in both inputs of [`concat`], the first of which had `channels`, from the gradient `dy` in its result.
+/// The gradients in both inputs of [`concat()`], the first of which had `channels`, from the gradient `dy` in its result.
 ///
 /// # Errors
 /// [`Error::Shape`] where the second would have no channel.

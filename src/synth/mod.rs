@@ -5,7 +5,7 @@
 //! number of threads, with the same bytes, so that a training run that goes on sees what it would have seen.
 //!
 //! [`rig`] places cameras, [`compose`] puts a [`world`] of [`shapes`] with [`material`]s before them, [`scene`] keeps the
-//! ones that are seen well, [`render`] takes photos, [`maps`] casts exact depth and what goes with it, and [`write`] makes
+//! ones that are seen well, [`render`] takes photos, [`maps`] casts exact depth and what goes with it, and [`mod@write`] makes
 //! folders in the MVSNet layout.
 
 pub mod bounds;

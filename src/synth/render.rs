@@ -3,7 +3,7 @@
 //!
 //! Textures are averaged over a pixel's footprint by their levels ([`super::texture`]), so one ray is enough inside a surface.
 //! Pixels beside which the object, the normal, the plane or the shadow changes, and those that a thin rod crosses, get
-//! [`SUB`] x [`SUB`] rays.
+//! `SUB` x `SUB` rays.
 
 use glam::{DVec3, Vec3};
 use rayon::prelude::*;
