@@ -16,6 +16,7 @@ pub mod scene;
 pub mod formats;
 
 pub mod simd;
+pub mod tape;
 pub mod tensor;
 
 pub mod ops;
@@ -35,5 +36,6 @@ pub mod output;
 pub mod pipeline;
 pub mod progress;
 pub mod synth;
+pub mod train;
 
 pub use error::{Error, Result};
