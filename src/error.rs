@@ -51,6 +51,9 @@ pub enum Error {
     /// The work was done, but gave nothing: no pixel survived, no view could be used.
     #[error("{0}")]
     Nothing(String),
+    /// A value that is not finite where training needs finite ones: which, and where it appeared first.
+    #[error("not finite: {0}")]
+    NotFinite(String),
     /// The user stopped the run.
     #[error("stopped by the user; run the same command again to go on with the views that are left")]
     Interrupted,
@@ -76,6 +79,7 @@ impl Error {
             Self::Io { .. } => 4,
             Self::Memory(_) => 5,
             Self::Nothing(_) => 6,
+            Self::NotFinite(_) => 7,
             Self::Interrupted => 130,
         }
     }

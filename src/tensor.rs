@@ -2,6 +2,8 @@
 
 use std::sync::Mutex;
 
+use rayon::prelude::*;
+
 use crate::error::{Error, Result};
 use crate::simd::Level;
 
@@ -212,6 +214,17 @@ impl Default for Cpu {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// sum += more; both have the same length.
+pub(crate) fn add(sum: &mut Tensor, more: &Tensor) {
+    const CHUNK: usize = 1 << 14;
+    debug_assert_eq!(sum.shape, more.shape);
+    sum.data.par_chunks_mut(CHUNK).zip(more.data.par_chunks(CHUNK)).for_each(|(sum, more)| {
+        for (s, m) in sum.iter_mut().zip(more) {
+            *s += m;
+        }
+    });
 }
 
 /// A pointer into a tensor that parallel tasks write disjoint parts of.

@@ -6,7 +6,9 @@
 mod features;
 mod gate;
 mod memory;
+pub mod parameters;
 mod regularizer;
+pub mod training;
 pub mod weights;
 
 use std::path::Path;

@@ -12,8 +12,10 @@
 use rayon::prelude::*;
 
 use super::conv::Conv;
+use super::pointwise::relu_backward;
 use crate::error::{Error, Result};
 use crate::simd::{Isa, Kernel, Level, Vector, dispatch};
+use crate::tape::{Op, Saved, Saves};
 use crate::tensor::{Buffer, Cpu, Shape, Tensor};
 
 /// Parts of the output rows whose weight gradients are summed apart.
@@ -347,5 +349,56 @@ impl Products<'_> {
                 }
             }
         }
+    }
+}
+
+/// The convolution as an op: inputs x, weights (CO CI KD KH KW values) and, if there is one, a bias (CO values).
+pub struct ConvOp {
+    /// Channels, kernel, stride.
+    pub geometry: ConvGeometry,
+    /// Whether there is a bias.
+    pub bias: bool,
+    /// Whether ReLU follows.
+    pub relu: bool,
+}
+
+impl Op for ConvOp {
+    fn name(&self) -> &'static str {
+        "convolution"
+    }
+
+    fn saves(&self) -> Saves {
+        Saves { inputs: &[0, 1], output: self.relu }
+    }
+
+    fn forward(&mut self, cpu: &Cpu, inputs: &[&Tensor]) -> Result<Tensor> {
+        let ConvGeometry { channels, kernel, stride } = self.geometry;
+        let (weights, zeros) = (&inputs[1].data, vec![0.0; channels.1]);
+        let bias = if self.bias { &inputs[2].data[..] } else { &zeros };
+        if weights.len() != self.geometry.weights() || bias.len() != channels.1 {
+            let problem =
+                format!("{} weights and {} biases for {:?}", weights.len(), bias.len(), self.geometry);
+            return Err(Error::Shape { op: "convolution", problem });
+        }
+        Conv::new(channels, kernel, stride, weights, bias, self.relu).forward(cpu, inputs[0], None)
+    }
+
+    fn backward(&self, cpu: &Cpu, saved: &Saved, dy: Tensor, wanted: &[bool]) -> Result<Vec<Option<Tensor>>> {
+        let (x, weights) = (saved.input(0)?, saved.input(1)?);
+        let dy = if self.relu {
+            let through = relu_backward(cpu, saved.output()?, &dy)?;
+            cpu.recycle(dy);
+            through
+        } else {
+            dy
+        };
+        let dx = wanted[0].then(|| self.geometry.backward_input(cpu, &weights.data, x.shape, &dy));
+        let (dw, db) = self.geometry.backward_weights(cpu, x, &dy)?;
+        cpu.recycle(dy);
+        let mut parts = vec![dx.transpose()?, Some(Tensor::from_slice(saved.shape(1), &dw)?)];
+        if self.bias {
+            parts.push(Some(Tensor::from_slice(saved.shape(2), &db)?));
+        }
+        Ok(parts)
     }
 }

@@ -10,9 +10,14 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use super::reduce::channel_sums;
 use crate::error::{Error, Result};
 use crate::simd::{Isa, Kernel, Vector, dispatch};
+use crate::tape::{Op, Saved, Saves};
 use crate::tensor::{Buffer, Cpu, Shape, Tensor};
+
+/// Positions of a task where channels are added up.
+const SHARE: usize = 4096;
 
 /// Runs of output rows that the weights' gradient is summed up in.
 const PARTS: usize = 64;
@@ -330,5 +335,92 @@ unsafe fn add_column<I: Isa, const FROM: usize, const TO: usize>(
                 tile[j][k] = I::Eight::load(rows[j].add((o * s + k - 1) * c)).mul_add(g, tile[j][k]);
             }
         }
+    }
+}
+
+/// The depthwise convolution as an op: inputs x and weights (27 C values in PyTorch's order).
+pub struct DepthwiseOp {
+    /// Stride over depth, rows and columns alike.
+    pub stride: usize,
+}
+
+impl Op for DepthwiseOp {
+    fn name(&self) -> &'static str {
+        "depthwise convolution"
+    }
+
+    fn saves(&self) -> Saves {
+        Saves::inputs(&[0, 1])
+    }
+
+    fn forward(&mut self, cpu: &Cpu, inputs: &[&Tensor]) -> Result<Tensor> {
+        from_tensor(inputs[0].shape.c, self.stride, inputs[1])?.forward(cpu, inputs[0])
+    }
+
+    fn backward(&self, cpu: &Cpu, saved: &Saved, dy: Tensor, wanted: &[bool]) -> Result<Vec<Option<Tensor>>> {
+        let (x, weights) = (saved.input(0)?, saved.input(1)?);
+        let op = from_tensor(x.shape.c, self.stride, weights)?;
+        let dx = wanted[0].then(|| op.backward_input(cpu, x.shape, &dy)).transpose()?;
+        let dw = Tensor::from_slice(weights.shape, &op.backward_weights(cpu, x, &dy)?)?;
+        cpu.recycle(dy);
+        Ok(vec![dx, Some(dw)])
+    }
+}
+
+fn from_tensor(channels: usize, stride: usize, weights: &Tensor) -> Result<Depthwise> {
+    if weights.data.len() == 27 * channels && channels.is_multiple_of(8) {
+        return Ok(Depthwise::new(channels, stride, &weights.data));
+    }
+    let problem = format!("{} weights for {channels} channels, a multiple of 8", weights.data.len());
+    Err(Error::Shape { op: "depthwise convolution", problem })
+}
+
+/// A 3x3x3 convolution to one channel as an op: inputs x, weights (27 C values in PyTorch's order) and a bias (one value).
+///
+/// With one output channel the input's channels are the lanes: a depthwise convolution whose channels are added up. A dense one
+/// would fill seven of eight lanes with zeros.
+pub struct ToOneChannelOp;
+
+impl Op for ToOneChannelOp {
+    fn name(&self) -> &'static str {
+        "convolution to one channel"
+    }
+
+    fn saves(&self) -> Saves {
+        Saves::inputs(&[0, 1])
+    }
+
+    fn forward(&mut self, cpu: &Cpu, inputs: &[&Tensor]) -> Result<Tensor> {
+        let c = inputs[0].shape.c;
+        let products = from_tensor(c, 1, inputs[1])?.forward(cpu, inputs[0])?;
+        inputs[2].expect_channels("convolution to one channel", 1)?;
+        let bias = inputs[2].data[0];
+        let mut y = cpu.tensor(products.shape.with_channels(1));
+        y.data.par_chunks_mut(SHARE).zip(products.data.par_chunks(SHARE * c)).for_each(|(y, products)| {
+            for (y, products) in y.iter_mut().zip(products.chunks_exact(c)) {
+                *y = bias + products.iter().sum::<f32>();
+            }
+        });
+        cpu.recycle(products);
+        Ok(y)
+    }
+
+    fn backward(&self, cpu: &Cpu, saved: &Saved, dy: Tensor, wanted: &[bool]) -> Result<Vec<Option<Tensor>>> {
+        let (x, weights) = (saved.input(0)?, saved.input(1)?);
+        let c = x.shape.c;
+        let op = from_tensor(c, 1, weights)?;
+        dy.expect_shape("convolution to one channel", "output gradient", x.shape.with_channels(1))?;
+        let mut spread = cpu.tensor(x.shape);
+        spread.data.par_chunks_mut(SHARE * c).zip(dy.data.par_chunks(SHARE)).for_each(|(spread, dy)| {
+            for (spread, &dy) in spread.chunks_exact_mut(c).zip(dy) {
+                spread.fill(dy);
+            }
+        });
+        let dx = wanted[0].then(|| op.backward_input(cpu, x.shape, &spread)).transpose()?;
+        let dw = Tensor::from_slice(weights.shape, &op.backward_weights(cpu, x, &spread)?)?;
+        cpu.recycle(spread);
+        let db = Tensor::from_slice(saved.shape(2), &[channel_sums(&dy.data, 1)[0] as f32])?;
+        cpu.recycle(dy);
+        Ok(vec![dx, Some(dw), Some(db)])
     }
 }

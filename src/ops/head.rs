@@ -168,7 +168,7 @@ impl Workspace {
                         row.fill(0.0);
                         continue;
                     };
-                    let rows = blend_rows(half, 2, plane, y);
+                    let rows = blend_rows(half, (2, 2), plane, y);
                     let skip = &skip.data[(plane * shape.h + y) * shape.w * CHANNELS..][..shape.w * CHANNELS];
                     let row = &mut row[CHANNELS..][..shape.w * CHANNELS];
                     // SAFETY: the level is available; rows, blend, skip and row have the lengths the kernels need.
@@ -207,7 +207,7 @@ impl Workspace {
         self.max.fill(f32::NEG_INFINITY);
         for plane in 0..self.shape.d {
             for r in 0..to - from {
-                let rows = blend_rows(logits, 8, plane, from + r);
+                let rows = blend_rows(logits, (8, 8), plane, from + r);
                 let out = &mut self.logits[(plane * self.rows + r) * self.stride..][..self.shape.w];
                 let (skip, relu) = (Skip::None, false);
                 // SAFETY: the level is available; the lengths are as the kernels need them.

@@ -10,6 +10,7 @@
 
 pub mod conv;
 pub mod conv_backward;
+pub mod cost_volume;
 pub mod depth;
 pub mod depth_backward;
 pub mod depthwise;

@@ -7,9 +7,13 @@
 //! mean that would cancel; f32 within a block of positions, f64 across blocks. Blocks are fixed, so results do not
 //! depend on the number of threads. Every pass is bound by memory: two forward, two backward.
 
+use std::cell::OnceCell;
+use std::rc::Rc;
+
 use rayon::prelude::*;
 
 use crate::error::{Error, Result};
+use crate::tape::{Op, Saved, Saves};
 use crate::tensor::{Buffer, Cpu, Tensor};
 
 /// The reference's epsilon.
@@ -182,4 +186,42 @@ pub fn backward(
         });
     let dbeta = totals.iter().map(|&(g, _)| g as f32).collect();
     Ok((dx, dgamma.iter().map(|&g| g as f32).collect(), dbeta))
+}
+
+/// Batch norm as an op: inputs x, gamma and beta.
+pub struct BatchNormOp {
+    /// Whether ReLU follows.
+    pub relu: bool,
+    /// Takes what the forward pass found of the batch: the running statistics of whoever looks want it, too.
+    pub statistics: Rc<OnceCell<BatchStatistics>>,
+}
+
+impl Op for BatchNormOp {
+    fn name(&self) -> &'static str {
+        "batch norm"
+    }
+
+    fn saves(&self) -> Saves {
+        Saves::inputs(&[0, 1, 2])
+    }
+
+    fn forward(&mut self, cpu: &Cpu, inputs: &[&Tensor]) -> Result<Tensor> {
+        let (y, statistics) = forward(cpu, inputs[0], &inputs[1].data, &inputs[2].data, self.relu)?;
+        // A cell that is full already belongs to an op that ran twice; the first batch stands.
+        let _ = self.statistics.set(statistics);
+        Ok(y)
+    }
+
+    fn backward(&self, cpu: &Cpu, saved: &Saved, dy: Tensor, _: &[bool]) -> Result<Vec<Option<Tensor>>> {
+        let statistics = self.statistics.get().ok_or_else(|| Error::Shape {
+            op: "batch norm",
+            problem: "backward before forward".into(),
+        })?;
+        let (x, gamma, beta) = (saved.input(0)?, saved.input(1)?, saved.input(2)?);
+        let (dx, dgamma, dbeta) =
+            backward(cpu, x, (&gamma.data, &beta.data), statistics, self.relu, &dy)?;
+        cpu.recycle(dy);
+        let vector = |shape, values: &[f32]| Tensor::from_slice(shape, values).map(Some);
+        Ok(vec![Some(dx), vector(saved.shape(1), &dgamma)?, vector(saved.shape(2), &dbeta)?])
+    }
 }

@@ -7,6 +7,7 @@ use rayon::prelude::*;
 use super::reduce::channel_sums;
 use crate::error::{Error, Result};
 use crate::photo::Photo;
+use crate::tape::{Op, Saved, Saves};
 use crate::tensor::{Cpu, Shape, Tensor};
 
 /// Channel means that the network was trained with (ImageNet's), on 0..1 values.
@@ -251,4 +252,129 @@ pub fn expect_multiples_of_4(photo: &Photo) -> Result<()> {
     }
     let problem = format!("image {w} x {h} with {} values; sides must be multiples of 4", photo.rgb.len());
     Err(Error::Shape { op: "features", problem })
+}
+
+/// A copy in the device's memory.
+fn copied(cpu: &Cpu, x: &Tensor) -> Tensor {
+    let mut y = cpu.tensor(x.shape);
+    y.data.par_chunks_mut(CHUNK).zip(x.data.par_chunks(CHUNK)).for_each(|(y, x)| y.copy_from_slice(x));
+    y
+}
+
+/// [`gate`] and [`gate_planes`] as ops: inputs x and gate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GateOp {
+    /// x sigmoid(gate).
+    Refine,
+    /// x + x sigmoid(gate), one vector a plane.
+    Planes,
+}
+
+impl Op for GateOp {
+    fn name(&self) -> &'static str {
+        "sigmoid gate"
+    }
+
+    fn saves(&self) -> Saves {
+        Saves::inputs(&[0, 1])
+    }
+
+    fn forward(&mut self, cpu: &Cpu, inputs: &[&Tensor]) -> Result<Tensor> {
+        let mut y = copied(cpu, inputs[0]);
+        match self {
+            Self::Refine => gate(&mut y, inputs[1])?,
+            Self::Planes => gate_planes(&mut y, inputs[1])?,
+        }
+        Ok(y)
+    }
+
+    fn backward(&self, cpu: &Cpu, saved: &Saved, dy: Tensor, _: &[bool]) -> Result<Vec<Option<Tensor>>> {
+        let (x, gate) = (saved.input(0)?, saved.input(1)?);
+        let (dx, dgate) = match self {
+            Self::Refine => gate_backward(cpu, x, gate, &dy)?,
+            Self::Planes => gate_planes_backward(cpu, x, gate, &dy)?,
+        };
+        cpu.recycle(dy);
+        Ok(vec![Some(dx), Some(dgate)])
+    }
+}
+
+/// [`add_vector`] as an op: inputs x and vector.
+pub struct AddVectorOp;
+
+impl Op for AddVectorOp {
+    fn name(&self) -> &'static str {
+        "add vector"
+    }
+
+    fn saves(&self) -> Saves {
+        Saves::NOTHING
+    }
+
+    fn forward(&mut self, cpu: &Cpu, inputs: &[&Tensor]) -> Result<Tensor> {
+        let mut y = copied(cpu, inputs[0]);
+        add_vector(&mut y, inputs[1])?;
+        Ok(y)
+    }
+
+    fn backward(&self, cpu: &Cpu, _: &Saved, dy: Tensor, _: &[bool]) -> Result<Vec<Option<Tensor>>> {
+        let dvector = add_vector_backward(cpu, &dy);
+        Ok(vec![Some(dy), Some(dvector)])
+    }
+}
+
+/// [`concat()`] as an op: inputs a and b.
+pub struct ConcatOp;
+
+impl Op for ConcatOp {
+    fn name(&self) -> &'static str {
+        "concat"
+    }
+
+    fn saves(&self) -> Saves {
+        Saves::NOTHING
+    }
+
+    fn forward(&mut self, cpu: &Cpu, inputs: &[&Tensor]) -> Result<Tensor> {
+        concat(cpu, inputs[0], inputs[1])
+    }
+
+    fn backward(&self, cpu: &Cpu, saved: &Saved, dy: Tensor, _: &[bool]) -> Result<Vec<Option<Tensor>>> {
+        let (da, db) = concat_backward(cpu, &dy, saved.shape(0).c)?;
+        cpu.recycle(dy);
+        Ok(vec![Some(da), Some(db)])
+    }
+}
+
+/// relu(a + b) as an op: inputs a and b of one shape.
+pub struct AddReluOp;
+
+impl Op for AddReluOp {
+    fn name(&self) -> &'static str {
+        "add and relu"
+    }
+
+    fn saves(&self) -> Saves {
+        Saves { inputs: &[], output: true }
+    }
+
+    fn forward(&mut self, cpu: &Cpu, inputs: &[&Tensor]) -> Result<Tensor> {
+        let (a, b) = (inputs[0], inputs[1]);
+        b.expect_shape("add and relu", "second input", a.shape)?;
+        let mut y = cpu.tensor(a.shape);
+        let inputs = a.data.par_chunks(CHUNK).zip(b.data.par_chunks(CHUNK));
+        y.data.par_chunks_mut(CHUNK).zip(inputs).for_each(|(y, (a, b))| {
+            for (y, (a, b)) in y.iter_mut().zip(a.iter().zip(b)) {
+                *y = (a + b).max(0.0);
+            }
+        });
+        Ok(y)
+    }
+
+    fn backward(&self, cpu: &Cpu, saved: &Saved, dy: Tensor, _: &[bool]) -> Result<Vec<Option<Tensor>>> {
+        let through = relu_backward(cpu, saved.output()?, &dy)?;
+        cpu.recycle(dy);
+        let same = copied(cpu, &through);
+        Ok(vec![Some(through), Some(same)])
+    }
 }

@@ -3,6 +3,7 @@
 use rayon::prelude::*;
 
 use crate::error::Result;
+use crate::tape::{Op, Saved, Saves};
 use crate::tensor::{Cpu, Shape, Tensor};
 
 /// Positions that are added up in one go: a number of its own, so that sums do not depend on the threads.
@@ -77,5 +78,39 @@ fn spread(dy: &[f32], positions: usize, dx: &mut [f32]) {
         for (dx, &dy) in dx.iter_mut().zip(dy) {
             *dx = (f64::from(dy) / positions as f64) as f32;
         }
+    }
+}
+
+/// A mean as an op: input x.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MeanOp {
+    /// [`plane_mean`].
+    Planes,
+    /// [`volume_mean`].
+    Volume,
+}
+
+impl Op for MeanOp {
+    fn name(&self) -> &'static str {
+        "mean"
+    }
+
+    fn saves(&self) -> Saves {
+        Saves::NOTHING
+    }
+
+    fn forward(&mut self, _: &Cpu, inputs: &[&Tensor]) -> Result<Tensor> {
+        Ok(match self {
+            Self::Planes => plane_mean(inputs[0]),
+            Self::Volume => volume_mean(inputs[0]),
+        })
+    }
+
+    fn backward(&self, cpu: &Cpu, saved: &Saved, dy: Tensor, _: &[bool]) -> Result<Vec<Option<Tensor>>> {
+        let dx = match self {
+            Self::Planes => plane_mean_backward(cpu, &dy, saved.shape(0)),
+            Self::Volume => volume_mean_backward(cpu, &dy, saved.shape(0)),
+        };
+        Ok(vec![Some(dx?)])
     }
 }

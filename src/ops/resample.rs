@@ -8,8 +8,10 @@
 
 use rayon::prelude::*;
 
+use super::pointwise::relu_backward;
 use crate::error::{Error, Result};
 use crate::simd::{Isa, Kernel, Level, Vector, dispatch};
+use crate::tape::{Op, Saved, Saves};
 use crate::tensor::{Buffer, Cpu, Shape, Tensor};
 
 /// Where output index `o` reads: the two samples and the weight of the second.
@@ -27,7 +29,7 @@ pub fn linear_tap(o: usize, factor: usize, samples: usize) -> (usize, usize, f32
 /// [`Error::Shape`] where the channels differ or x is empty.
 pub fn upsample_add(cpu: &Cpu, x: &Tensor, factor: usize, mut skip: Tensor) -> Result<Tensor> {
     x.expect_channels("upsample", skip.shape.c)?;
-    into(cpu.level, x, factor, &mut skip, true)?;
+    into(cpu.level, x, factor, &mut skip, After { skip: None, in_place: true, relu: false })?;
     Ok(skip)
 }
 
@@ -37,25 +39,45 @@ pub fn upsample_add(cpu: &Cpu, x: &Tensor, factor: usize, mut skip: Tensor) -> R
 /// [`Error::Shape`] where x is empty.
 pub fn upsample(cpu: &Cpu, x: &Tensor, factor: usize, size: Shape) -> Result<Tensor> {
     let mut y = cpu.tensor(size.with_channels(x.shape.c));
-    into(cpu.level, x, factor, &mut y, false)?;
+    into(cpu.level, x, factor, &mut y, After { skip: None, in_place: false, relu: false })?;
     Ok(y)
 }
 
-fn into(level: Level, x: &Tensor, factor: usize, y: &mut Tensor, add: bool) -> Result<()> {
+/// What follows the interpolation.
+struct After<'a> {
+    /// Added to it: another tensor of the output's shape,
+    skip: Option<&'a Tensor>,
+    /// or what the output held before.
+    in_place: bool,
+    relu: bool,
+}
+
+/// Where a volume keeps its depth, the planes are as good as a batch of images: each is upsampled by itself. (A volume of one
+/// plane is the same either way.)
+fn depth_factor(samples: usize, size: usize, factor: usize) -> usize {
+    if samples == size { 1 } else { factor }
+}
+
+fn into(level: Level, x: &Tensor, factor: usize, y: &mut Tensor, after: After) -> Result<()> {
     if x.shape.is_empty() || y.shape.is_empty() {
         return Err(Error::Shape { op: "upsample", problem: format!("{} to {}", x.shape, y.shape) });
     }
     let shape = y.shape;
+    let factors = (depth_factor(x.shape.d, shape.d, factor), factor);
     let len = x.shape.w * x.shape.c;
     y.data.par_chunks_mut(shape.w * shape.c).enumerate().for_each_init(
         || Buffer::zeros(len),
         |blend, (row, y)| {
-            let rows = blend_rows(x, factor, row / shape.h, row % shape.h);
+            let rows = blend_rows(x, factors, row / shape.h, row % shape.h);
             // SAFETY: the level is available; the four rows, `blend` and y have the lengths that the kernels need.
             unsafe {
                 dispatch(level, Blend { rows, out: blend });
-                let skip = if add { Skip::InPlace } else { Skip::None };
-                dispatch(level, Expand { x: blend, channels: shape.c, factor, skip, relu: false, y });
+                let skip = match after.skip {
+                    Some(skip) => Skip::Row(&skip.data[row * y.len()..][..y.len()]),
+                    None if after.in_place => Skip::InPlace,
+                    None => Skip::None,
+                };
+                dispatch(level, Expand { x: blend, channels: shape.c, factor, skip, relu: after.relu, y });
             }
         },
     );
@@ -80,7 +102,7 @@ pub fn upsample_backward(cpu: &Cpu, dy: &Tensor, factor: usize, x: Shape) -> Res
         || Buffer::zeros(len),
         |sums, (row, dx)| {
             let mut rows = Vec::new();
-            for (plane, wz) in readers(row / x.h, factor, x.d, size.d) {
+            for (plane, wz) in readers(row / x.h, depth_factor(x.d, size.d, factor), x.d, size.d) {
                 for (row, wr) in readers(row % x.h, factor, x.h, size.h) {
                     rows.push((&dy.data[(plane * size.h + row) * len..][..len], wz * wr));
                 }
@@ -162,10 +184,10 @@ impl Kernel for Gather<'_> {
     }
 }
 
-/// The four rows of x around output plane `z` and row `r`, with their weights.
-pub(crate) fn blend_rows(x: &Tensor, factor: usize, z: usize, r: usize) -> [(&[f32], f32); 4] {
-    let (z0, z1, wz) = linear_tap(z, factor, x.shape.d);
-    let (r0, r1, wr) = linear_tap(r, factor, x.shape.h);
+/// The four rows of x around output plane `z` and row `r`, with their weights; `factors` over planes and rows.
+pub(crate) fn blend_rows(x: &Tensor, factors: (usize, usize), z: usize, r: usize) -> [(&[f32], f32); 4] {
+    let (z0, z1, wz) = linear_tap(z, factors.0, x.shape.d);
+    let (r0, r1, wr) = linear_tap(r, factors.1, x.shape.h);
     let len = x.shape.w * x.shape.c;
     let row = |z: usize, r: usize| &x.data[(z * x.shape.h + r) * len..][..len];
     [
@@ -266,5 +288,53 @@ impl Kernel for Expand<'_> {
                 }
             }
         }
+    }
+}
+
+/// Upsampling as an op: inputs x and, with `skip`, what is added to it; `size` is the result's extent.
+pub struct UpsampleOp {
+    /// Output index / factor is read.
+    pub factor: usize,
+    /// The result's extent, with x's channels.
+    pub size: Shape,
+    /// Whether there is a second input.
+    pub skip: bool,
+    /// Whether ReLU follows.
+    pub relu: bool,
+}
+
+impl Op for UpsampleOp {
+    fn name(&self) -> &'static str {
+        "upsample"
+    }
+
+    fn saves(&self) -> Saves {
+        Saves { inputs: &[], output: self.relu }
+    }
+
+    fn forward(&mut self, cpu: &Cpu, inputs: &[&Tensor]) -> Result<Tensor> {
+        let mut y = cpu.tensor(self.size.with_channels(inputs[0].shape.c));
+        if self.skip {
+            inputs[1].expect_shape("upsample", "skip", y.shape)?;
+        }
+        let after = After { skip: self.skip.then(|| inputs[1]), in_place: false, relu: self.relu };
+        into(cpu.level, inputs[0], self.factor, &mut y, after)?;
+        Ok(y)
+    }
+
+    fn backward(&self, cpu: &Cpu, saved: &Saved, dy: Tensor, wanted: &[bool]) -> Result<Vec<Option<Tensor>>> {
+        let dy = if self.relu {
+            let through = relu_backward(cpu, saved.output()?, &dy)?;
+            cpu.recycle(dy);
+            through
+        } else {
+            dy
+        };
+        let dx = wanted[0].then(|| upsample_backward(cpu, &dy, self.factor, saved.shape(0))).transpose()?;
+        if self.skip {
+            return Ok(vec![dx, Some(dy)]);
+        }
+        cpu.recycle(dy);
+        Ok(vec![dx])
     }
 }

@@ -4,3 +4,6 @@
 //! [tape](crate::tape), the loss's gradient flows back, and an optimizer moves the weights.
 
 pub mod sample;
+pub mod optimizer;
+pub mod schedule;
+pub mod step;

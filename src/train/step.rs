@@ -1,0 +1,72 @@
+//! One step's gradients: a sample through the network, its loss, and back.
+
+use std::collections::BTreeMap;
+
+use super::optimizer::NamedGradients;
+use super::sample::TrainingSample;
+use crate::camera::Hypotheses;
+use crate::error::{Error, Result};
+use crate::net::parameters::Parameters;
+use crate::net::training::TrainingPass;
+use crate::ops::depth::Expectation;
+use crate::ops::depth_backward::DepthLoss;
+use crate::ops::norm::BatchStatistics;
+use crate::tape::{OpTime, Tape};
+use crate::tensor::Cpu;
+
+/// What a sample teaches.
+pub struct Lesson {
+    /// The weighted loss.
+    pub loss: f64,
+    /// Mean |depth - truth| in hypothesis intervals.
+    pub l1: f64,
+    /// Mean cross-entropy, in nats.
+    pub cross_entropy: f64,
+    /// Pixels with a truth.
+    pub valid: usize,
+    /// Of every trained tensor; zeros where nothing flowed.
+    pub gradients: NamedGradients,
+    /// What the norms found.
+    pub statistics: Vec<(String, BatchStatistics)>,
+    /// Where the time went.
+    pub times: BTreeMap<&'static str, OpTime>,
+}
+
+/// Loss and gradients of a sample. With `watch`, every value on the way is looked at, and the first one that is not finite
+/// ends the step with its name.
+///
+/// # Errors
+/// [`Error::Shape`] where the sample's parts do not fit together; [`Error::NotFinite`].
+pub fn lesson(
+    cpu: &Cpu,
+    parameters: &Parameters,
+    sample: &TrainingSample,
+    hypotheses: &Hypotheses,
+    loss: DepthLoss,
+    watch: bool,
+) -> Result<Lesson> {
+    let tape = if watch { Tape::watching(cpu) } else { Tape::new(cpu) };
+    let pass = TrainingPass::new(&tape, parameters);
+    let logits = pass.logits(&sample.photos, &sample.cameras, hypotheses)?;
+    let statistics = pass.statistics();
+    let found = loss.apply(cpu, &Expectation::new(hypotheses), logits.tensor(), &sample.depth)?;
+    if watch && !found.loss.is_finite() {
+        return Err(Error::NotFinite(format!("the loss is {}", found.loss)));
+    }
+    let vars = pass.parameters().clone();
+    drop(pass);
+    let gradients = tape.backward(logits, found.gradient)?;
+    let own = |(name, var): (&&str, &crate::tape::Var)| {
+        let values = gradients.of(var).map_or_else(|| vec![0.0; var.shape().len()], |g| g.data.to_vec());
+        ((*name).to_owned(), values)
+    };
+    Ok(Lesson {
+        loss: found.loss,
+        l1: found.l1,
+        cross_entropy: found.cross_entropy,
+        valid: found.valid,
+        gradients: vars.iter().map(own).collect(),
+        statistics,
+        times: gradients.times.clone(),
+    })
+}
