@@ -7,3 +7,4 @@ pub mod sample;
 pub mod optimizer;
 pub mod schedule;
 pub mod step;
+pub mod state;

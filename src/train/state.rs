@@ -1,0 +1,173 @@
+//! Where a training run stands: everything that its next step depends on, in one file that is whole or not there.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::Path;
+
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
+
+use super::optimizer::Adam;
+use crate::error::{Error, Result};
+use crate::formats::input;
+use crate::formats::output::write_whole;
+use crate::interrupt;
+use crate::net::parameters::{Parameters, to_safetensors};
+use crate::net::weights::Checkpoint;
+
+/// Everything that the next step depends on, beside the options.
+#[derive(Clone)]
+pub struct State {
+    /// Steps that were done.
+    pub step: u64,
+    /// The weights that are trained.
+    pub parameters: Parameters,
+    /// Their moving average, which is what validation and inference use; the weights themselves where none is kept.
+    pub average: Option<Parameters>,
+    /// The optimizer's moments.
+    pub adam: Adam,
+    /// The best validation so far: its score (smaller is better) and step.
+    pub best: Option<(f64, u64)>,
+}
+
+/// How the names of the parts begin in the file.
+const AVERAGE: &str = "average.";
+const MOMENTS: [&str; 2] = ["adam.mean.", "adam.square."];
+
+impl State {
+    /// A run that has not begun.
+    pub fn new(parameters: Parameters, average: bool) -> Self {
+        let average = average.then(|| parameters.clone());
+        Self { step: 0, parameters, average, adam: Adam::default(), best: None }
+    }
+
+    /// The weights that are of use: the average where there is one.
+    pub fn weights(&self) -> &Parameters {
+        self.average.as_ref().unwrap_or(&self.parameters)
+    }
+
+    /// Writes the file: the trained weights under the network's names, the average and Adam's moments beside them.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where the file cannot be written.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        let mut views: Vec<(String, TensorView)> = Vec::new();
+        for p in &self.parameters.list {
+            views.push((p.name.clone(), view(p.shape.clone(), &p.values.data)?));
+        }
+        for p in self.average.iter().flat_map(|a| &a.list) {
+            views.push((format!("{AVERAGE}{}", p.name), view(p.shape.clone(), &p.values.data)?));
+        }
+        for (name, moments) in &self.adam.moments {
+            for (prefix, values) in MOMENTS.iter().zip(moments) {
+                views.push((format!("{prefix}{name}"), view(vec![values.len()], values)?));
+            }
+        }
+        let mut metadata = BTreeMap::from([("step".to_owned(), self.step.to_string())]);
+        metadata.insert("adam_steps".into(), self.adam.steps.to_string());
+        if let Some((score, step)) = self.best {
+            metadata.insert("best_score_bits".into(), format!("{:016x}", score.to_bits()));
+            metadata.insert("best_step".into(), step.to_string());
+        }
+        let text = self.parameters.config.to_string();
+        let keys = ["aggregation", "difference", "decoder"].into_iter().map(str::to_owned);
+        metadata.extend(keys.zip(text.split(" / ").map(str::to_owned)));
+        let bytes = to_safetensors(views, metadata)?;
+        let _guard = interrupt::writing();
+        write_whole(path, "write the training state", |file| file.write_all(&bytes))
+    }
+
+    /// Reads the file.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where it cannot be read, [`Error::Weights`] where it is no state of a training run.
+    pub fn read(path: &Path) -> Result<Self> {
+        let file = path.display().to_string();
+        let fail = |problem: String| Error::Weights { file: file.clone(), problem };
+        let bytes = input::read(path, "read the training state")?;
+        let whole = "expected the state of a training run; give --fresh to begin anew";
+        let bad = |e: safetensors::SafeTensorError| fail(format!("no safetensors file ({e}); {whole}"));
+        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(bad)?;
+        let tensors = SafeTensors::deserialize(&bytes).map_err(bad)?;
+        let metadata = header.metadata().clone().unwrap_or_default();
+        let number = |key: &str| -> Result<u64> {
+            let found = metadata.get(key).and_then(|v| v.parse().ok());
+            found.ok_or_else(|| fail(format!("metadata `{key}` is missing or no number; {whole}")))
+        };
+        let mut parts: BTreeMap<&str, Vec<(String, TensorView)>> = BTreeMap::new();
+        for (name, view) in tensors.iter() {
+            let prefix = [AVERAGE, MOMENTS[0], MOMENTS[1]].into_iter().find(|p| name.starts_with(p));
+            let prefix = prefix.unwrap_or_default();
+            parts.entry(prefix).or_default().push((name[prefix.len()..].to_owned(), view));
+        }
+        let parameters = |prefix: &str| -> Result<Option<Parameters>> {
+            let Some(views) = parts.get(prefix) else { return Ok(None) };
+            let views = views.iter().map(|(n, v)| (n.clone(), v.clone())).collect();
+            let ordered = metadata.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
+            let alone = to_safetensors(views, ordered)?;
+            Parameters::from_checkpoint(&Checkpoint::parse(file.clone(), &alone)?).map(Some)
+        };
+        let mut moments: BTreeMap<String, [Vec<f32>; 2]> = BTreeMap::new();
+        for (i, prefix) in MOMENTS.iter().enumerate() {
+            for (name, view) in parts.get(prefix).into_iter().flatten() {
+                let values = view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+                moments.entry(name.clone()).or_default()[i] = values.collect();
+            }
+        }
+        let bits = |text: &String| u64::from_str_radix(text, 16).ok().map(f64::from_bits);
+        let best = metadata.get("best_score_bits").and_then(bits).zip(number("best_step").ok());
+        Ok(Self {
+            step: number("step")?,
+            parameters: parameters("")?.ok_or_else(|| fail(format!("it holds no weights; {whole}")))?,
+            average: parameters(AVERAGE)?,
+            adam: Adam { steps: number("adam_steps")?, moments },
+            best,
+        })
+    }
+}
+
+fn view(shape: Vec<usize>, values: &[f32]) -> Result<TensorView<'_>> {
+    TensorView::new(Dtype::F32, shape, bytemuck::cast_slice(values))
+        .map_err(|e| Error::input("training state", e.to_string(), "values that safetensors can hold"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::{Aggregation, Config, Decoder, Difference};
+
+    #[test]
+    fn a_state_comes_back_as_it_was_written() {
+        let config = Config {
+            aggregation: Aggregation::Pixel,
+            difference: Difference::Signed,
+            decoder: Decoder::Trilinear,
+        };
+        let mut state = State::new(Parameters::random(config, 3).unwrap(), true);
+        state.step = 17;
+        state.best = Some((0.1 + 0.2, 12));
+        state.adam.steps = 17;
+        for p in state.parameters.list.iter_mut().filter(|p| !p.is_statistic()) {
+            p.values.data[0] = 0.25;
+            let len = p.values.data.len();
+            state.adam.moments.insert(p.name.clone(), [vec![1.5; len], vec![2.5; len]]);
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state.safetensors");
+        state.write(&path).unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        let back = State::read(&path).unwrap();
+        assert_eq!((back.step, back.best, &back.adam), (17, state.best, &state.adam));
+        for (a, b) in [(&state.parameters, &back.parameters), (state.weights(), back.weights())] {
+            assert_eq!(a.config, b.config);
+            for (a, b) in a.list.iter().zip(&b.list) {
+                assert!(a.name == b.name && a.shape == b.shape && a.values.data[..] == b.values.data[..]);
+            }
+        }
+        back.write(&path).unwrap();
+        assert!(bytes == std::fs::read(&path).unwrap(), "the same state is the same file");
+        std::fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
+        let error = State::read(&path).err().unwrap().to_string();
+        assert!(error.contains("no safetensors file") && error.contains("--fresh"), "{error}");
+    }
+}
