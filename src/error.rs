@@ -54,6 +54,24 @@ pub enum Error {
     /// A value that is not finite where training needs finite ones: which, and where it appeared first.
     #[error("not finite: {0}")]
     NotFinite(String),
+    /// A training sample could not be made.
+    #[error("training sample {index}: {problem}")]
+    Sample {
+        /// Its index in the row of all samples.
+        index: u64,
+        /// Why: the error of the file that it comes from.
+        problem: Box<Error>,
+    },
+    /// Something that cannot be the user's fault: a mistake in the engine.
+    #[error(
+        "{place}: {problem}; this is a mistake in the engine, please report it with the command that you ran"
+    )]
+    Bug {
+        /// Which part of the engine.
+        place: &'static str,
+        /// What it said.
+        problem: String,
+    },
     /// The user stopped the run.
     #[error("stopped by the user; run the same command again to go on with the views that are left")]
     Interrupted,
@@ -74,7 +92,8 @@ impl Error {
     /// The process's exit code; 2 is left to the argument parser.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Shape { .. } => 1,
+            Self::Shape { .. } | Self::Bug { .. } => 1,
+            Self::Sample { problem, .. } => problem.exit_code(),
             Self::Input { .. } | Self::Weights { .. } => 3,
             Self::Io { .. } => 4,
             Self::Memory(_) => 5,

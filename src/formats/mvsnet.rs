@@ -1,5 +1,6 @@
 //! Scenes in the MVSNet layout: `images/`, one `NUMBER_cam.txt` a view in `cams/` or `cams_1/`, and `pair.txt` with the
-//! source views (protocol page E.1, E.2).
+//! source views (protocol page E.1, E.2). BlendedMVS calls the photos' folder `blended_images/` and keeps `pair.txt` beside
+//! the cameras.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -18,6 +19,12 @@ pub fn camera_folder(root: &Path) -> Option<PathBuf> {
     ["cams", "cams_1"].into_iter().map(|name| root.join(name)).find(|folder| folder.is_dir())
 }
 
+/// The folder with the photos of the scene at `root`.
+fn photo_folder(root: &Path) -> PathBuf {
+    let [usual, blended] = ["images", "blended_images"].map(|name| root.join(name));
+    if !usual.is_dir() && blended.is_dir() { blended } else { usual }
+}
+
 /// Reads the scene at `root`.
 ///
 /// # Errors
@@ -29,7 +36,7 @@ pub fn open(root: &Path, options: &OpenOptions) -> Result<Scene> {
         notes.push("there are cams/ and cams_1/: the cameras are those of cams/".into());
     }
     let cameras = camera_files(&folder)?;
-    let photos = match_photos(&root.join("images"), &cameras, &mut notes)?;
+    let photos = match_photos(&photo_folder(root), &cameras, &mut notes)?;
     if photos.len() < 2 {
         return Err(super::too_few_views(root, photos.len()));
     }
@@ -40,8 +47,8 @@ pub fn open(root: &Path, options: &OpenOptions) -> Result<Scene> {
     let mut readings = BTreeMap::new();
     let mut outside = Vec::new();
     for (((id, photo), name), header) in photos.into_iter().zip(names).zip(headers) {
-        let (camera, depths) = read_cam(&cameras[&id])?;
-        let Depths { range, sweep, planes, reading } = depths.read(&cameras[&id], options.depth_numbers)?;
+        let CameraFile { camera, range, sweep, planes, reading } =
+            read_camera(&cameras[&id], options.depth_numbers)?;
         *readings.entry(reading).or_insert(0) += 1;
         let (principal, (width, height)) = (camera.k.z_axis, header.size);
         if !(-0.5..width as f64 - 0.5).contains(&principal.x)
@@ -73,9 +80,13 @@ pub fn open(root: &Path, options: &OpenOptions) -> Result<Scene> {
         ));
     }
 
-    let pairs = root.join("pair.txt");
-    if pairs.exists() {
-        read_pairs(&pairs, &cameras, &mut views, &mut notes)?;
+    let pairs = [root, &folder].map(|at| at.join("pair.txt")).into_iter().find(|file| file.exists());
+    if let Some(pairs) = pairs {
+        let index = views.iter().enumerate().map(|(i, view)| (view.id, i)).collect();
+        let sources = read_pairs(&pairs, &cameras, &index, &mut notes)?;
+        for (view, sources) in views.iter_mut().zip(sources) {
+            view.sources = sources;
+        }
     } else {
         notes.push("there is no pair.txt: source views are selected".into());
     }
@@ -93,7 +104,10 @@ fn file_name(path: &Path) -> String {
 }
 
 /// `NUMBER_cam.txt` files by number.
-fn camera_files(folder: &Path) -> Result<BTreeMap<u32, PathBuf>> {
+///
+/// # Errors
+/// A folder without any, or with two of the same number.
+pub fn camera_files(folder: &Path) -> Result<BTreeMap<u32, PathBuf>> {
     let mut cameras = BTreeMap::new();
     for file in super::files_in(folder, "list the cameras")? {
         let Some(id) = file_name(&file).strip_suffix("_cam.txt").and_then(number) else { continue };
@@ -187,13 +201,37 @@ struct DepthTokens {
     numbers: Vec<f64>,
 }
 
-/// What they mean.
+/// What a cam.txt says.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct CameraFile {
+    /// Intrinsics as they stand there, and the pose.
+    pub camera: Camera,
+    /// Depths to search, where the file says so.
+    pub range: Option<DepthRange>,
+    /// Nearest depth and interval, where the file gives these instead of a range.
+    pub sweep: Option<Sweep>,
+    /// Number of hypotheses, where the file says so.
+    pub planes: Option<usize>,
+    /// How the depth numbers were read, one phrase for notes.
+    pub reading: &'static str,
+}
+
+/// What the depth numbers mean.
 struct Depths {
     range: Option<DepthRange>,
     sweep: Option<Sweep>,
     planes: Option<usize>,
-    /// One phrase for the notes.
     reading: &'static str,
+}
+
+/// Reads a cam.txt; `two` says how two depth numbers are meant.
+///
+/// # Errors
+/// A file that cannot be read or does not hold a camera; the message names the line.
+pub fn read_camera(file: &Path, two: DepthNumbers) -> Result<CameraFile> {
+    let (camera, depths) = read_cam(file)?;
+    let Depths { range, sweep, planes, reading } = depths.read(file, two)?;
+    Ok(CameraFile { camera, range, sweep, planes, reading })
 }
 
 /// Reads a cam.txt by its words, so that line breaks do not matter: `extrinsic` and 16 numbers (world to camera),
@@ -343,14 +381,20 @@ impl DepthTokens {
     }
 }
 
-/// Reads pair.txt into the views' sources: the number of views, then for each its number, and on one line the number of
-/// its source views and (number, score) pairs, best first.
-fn read_pairs(
+/// Reads a pair.txt: the number of views, then for each its number, and on one line the number of its source views and
+/// (number, score) pairs, best first.
+///
+/// `index` has the place of each view by its number; `cameras` may know more views, which are left out. The answer has the
+/// source views of every place, none for a view that is not listed.
+///
+/// # Errors
+/// A file that cannot be read or is no such list, or names a view without a camera; the message names the line.
+pub fn read_pairs(
     file: &Path,
     cameras: &BTreeMap<u32, PathBuf>,
-    views: &mut [View],
+    index: &BTreeMap<u32, usize>,
     notes: &mut Vec<String>,
-) -> Result<()> {
+) -> Result<Vec<Vec<SourceView>>> {
     let text = super::read_text(file, "read the pair list")?;
     let mut lines = text
         .lines()
@@ -368,7 +412,6 @@ fn read_pairs(
         }
     }
     // A view of the scene by its number: its index, or None where its photo is missing.
-    let index: BTreeMap<u32, usize> = views.iter().enumerate().map(|(i, view)| (view.id, i)).collect();
     let known = |line: usize, role: &str, id: u32| match index.get(&id) {
         Some(&i) => Ok(Some(i)),
         None if cameras.contains_key(&id) => Ok(None),
@@ -385,6 +428,7 @@ fn read_pairs(
     let Some(count) = whole::<usize>(&words) else {
         return Err(refuse(line, format!("`{}`", words.join(" ")), "the number of views"));
     };
+    let mut of_views = vec![Vec::new(); index.values().max().map_or(0, |last| last + 1)];
     let (mut itself, mut without_photo) = (0, 0);
     for entry in 0..count {
         let missing =
@@ -422,7 +466,7 @@ fn read_pairs(
             }
         }
         if let Some(view) = view {
-            views[view].sources = sources;
+            of_views[view] = sources;
         }
     }
     if let Some((line, words)) = lines.next() {
@@ -438,5 +482,5 @@ fn read_pairs(
     if without_photo > 0 {
         notes.push(format!("pair.txt: source views without a photo were ignored: {without_photo}"));
     }
-    Ok(())
+    Ok(of_views)
 }

@@ -162,12 +162,7 @@ impl Generator {
         let views = scene.cameras.len();
         let photos = (0..views).into_par_iter().map(|v| scene.photo(v)).collect();
         let depth = (0..if all_depths { views } else { 1 }).map(|v| scene.depth(v, 4)).collect();
-        let mut sources = scene.views().swap_remove(0).sources;
-        for view in 1..views {
-            if sources.iter().all(|s| s.view != view) {
-                sources.push(SourceView { view, score: 0.0 });
-            }
-        }
+        let sources = scene.sources(0);
         Sample { photos, depth, range: scene.ranges[0], cameras: scene.cameras, sources }
     }
 }

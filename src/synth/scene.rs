@@ -12,7 +12,7 @@ use super::world::{PixelRays, World, sees};
 use crate::camera::{Camera, DepthRange};
 use crate::map::Map;
 use crate::photo::Photo;
-use crate::scene::{Layout, Scene, ScenePoint, View};
+use crate::scene::{Layout, Scene, ScenePoint, SourceView, View};
 
 /// A world with the cameras that look at it.
 #[derive(Clone, Debug)]
@@ -156,6 +156,17 @@ impl SyntheticScene {
         let mut scene = self.with_points();
         scene.select_sources();
         scene.views
+    }
+
+    /// The other views as sources of `view`, best first; views that share nothing with it come last with a score of 0.
+    pub fn sources(&self, view: usize) -> Vec<SourceView> {
+        let mut sources = self.views().swap_remove(view).sources;
+        for other in (0..self.cameras.len()).filter(|&other| other != view) {
+            if sources.iter().all(|s| s.view != other) {
+                sources.push(SourceView { view: other, score: 0.0 });
+            }
+        }
+        sources
     }
 
     /// Whether a view sees a point of a surface within its photo and range.

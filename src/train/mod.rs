@@ -3,8 +3,16 @@
 //! One step's way: a [`sample::Dataset`] gives photos, cameras and true depth of a reference view; the network runs on the
 //! [tape](crate::tape), the loss's gradient flows back, and an optimizer moves the weights.
 
+pub mod augment;
+mod colour;
+pub mod dtu;
+pub mod frame;
+pub mod mix;
+pub mod prefetch;
 pub mod sample;
 pub mod optimizer;
 pub mod schedule;
 pub mod step;
 pub mod state;
+pub mod scenes;
+pub mod synthetic;

@@ -1,9 +1,10 @@
 //! What one step of training looks at, and where it comes from.
 
 use crate::camera::{Camera, DepthRange};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::map::Map;
 use crate::photo::Photo;
+use crate::synth::random::Random;
 
 /// A reference view with its source views and the truth.
 #[derive(Clone, Debug)]
@@ -39,4 +40,29 @@ pub trait Dataset: Send + Sync {
     fn is_empty(&self) -> bool {
         self.len() == Some(0)
     }
+}
+
+/// Which source views a sample takes: places in a list that has the best ones first, in increasing order.
+///
+/// The `count` best ones; with probability `worse` one of the two best and any others, so that a network learns what to do
+/// with views that see little of the same surface.
+pub fn choose_sources(available: usize, count: usize, worse: f64, random: &mut Random) -> Vec<usize> {
+    if count >= available || count == 0 || !random.chance(worse) {
+        return (0..available.min(count)).collect();
+    }
+    let mut rest: Vec<usize> = (0..available).collect();
+    let mut chosen = vec![rest.remove(random.below(2.min(available)))];
+    while chosen.len() < count {
+        chosen.push(rest.swap_remove(random.below(rest.len())));
+    }
+    chosen.sort_unstable();
+    chosen
+}
+
+/// Fails unless the value of an option is a probability or a share.
+pub(super) fn expect_share(name: &str, value: f64) -> Result<()> {
+    if (0.0..=1.0).contains(&value) {
+        return Ok(());
+    }
+    Err(Error::input(name, value.to_string(), "a number from 0 to 1"))
 }

@@ -1,0 +1,204 @@
+//! Rendered scenes as training samples: an endless row of them, or a pool that is rendered once and then kept in memory.
+//!
+//! Rendering a scene can take longer than a training step on it. A pool of the first `n` scenes makes every epoch after the
+//! first nearly free; photos are kept with 8 bits, which is all that the renderer gives.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use rayon::prelude::*;
+
+use super::sample::{Dataset, TrainingSample, choose_sources, expect_share};
+use crate::camera::{Camera, DepthRange};
+use crate::map::Map;
+use crate::photo::Photo;
+use crate::synth::random::Random;
+use crate::synth::{Generator, GeneratorOptions};
+use crate::{Error, Result};
+
+/// What rendered samples are made of.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SyntheticOptions {
+    /// The scenes; at least two views, sides of multiples of 4.
+    pub generator: GeneratorOptions,
+    /// How many different scenes, which are then kept in memory; `None`: endless, and nothing is kept.
+    pub scenes: Option<u64>,
+    /// Bytes that kept scenes may take. Those that do not fit are rendered each time.
+    pub memory: u64,
+    /// Probability of a sample whose source views are not the best ones; matters where samples have fewer views than scenes.
+    pub worse_sources: f64,
+}
+
+impl Default for SyntheticOptions {
+    /// The generator's defaults, endless, 1 GiB where scenes are kept, a quarter of the samples with worse source views.
+    fn default() -> Self {
+        Self { generator: GeneratorOptions::default(), scenes: None, memory: 1 << 30, worse_sources: 0.25 }
+    }
+}
+
+/// A [`Dataset`] of rendered scenes.
+#[derive(Debug)]
+pub struct Synthetic {
+    generator: Generator,
+    options: SyntheticOptions,
+    pool: RwLock<Pool>,
+}
+
+/// The scenes in memory.
+#[derive(Debug, Default)]
+struct Pool {
+    scenes: HashMap<u64, Arc<Kept>>,
+    bytes: u64,
+}
+
+/// A rendered scene with all its views.
+#[derive(Debug)]
+struct Kept {
+    /// Red, green, blue of every pixel of every view.
+    photos: Vec<Vec<u8>>,
+    cameras: Vec<Camera>,
+    /// Views, best source of view 0 first.
+    ranked: Vec<usize>,
+    depth: Map,
+    range: DepthRange,
+}
+
+impl Kept {
+    fn bytes(&self) -> u64 {
+        let photos: usize = self.photos.iter().map(|p| p.capacity()).sum();
+        let rest = size_of_val(&self.cameras[..]) + size_of_val(&self.ranked[..]) + size_of::<Self>();
+        (photos + size_of_val(&self.depth.data[..]) + rest) as u64
+    }
+}
+
+impl Synthetic {
+    /// Reads the textures and meshes.
+    ///
+    /// # Errors
+    /// Options out of their range; whatever [`Generator::new`] says.
+    pub fn new(options: SyntheticOptions) -> Result<Self> {
+        let GeneratorOptions { views, size, .. } = options.generator;
+        if views < 2 {
+            return Err(Error::input("views", views.to_string(), "at least two views a scene to train on"));
+        }
+        if size.0 % 4 != 0 || size.1 % 4 != 0 {
+            return Err(Error::input(
+                "size",
+                format!("{} x {} pixels", size.0, size.1),
+                format!("sides of multiples of 4, for example {} x {}", size.0 / 4 * 4, size.1 / 4 * 4),
+            ));
+        }
+        if options.scenes == Some(0) {
+            return Err(Error::input("scenes", "0", "at least one scene, or none stated for an endless row"));
+        }
+        expect_share("worse sources", options.worse_sources)?;
+        let generator = Generator::new(options.generator.clone())?;
+        Ok(Self { generator, options, pool: RwLock::default() })
+    }
+
+    /// What makes the scenes.
+    pub fn generator(&self) -> &Generator {
+        &self.generator
+    }
+
+    /// Bytes of the scenes that are in memory now.
+    pub fn held_bytes(&self) -> u64 {
+        self.pool.read().unwrap_or_else(PoisonError::into_inner).bytes
+    }
+
+    /// Bytes of one kept scene.
+    fn bytes_of_scene(&self) -> u64 {
+        let GeneratorOptions { views, size, .. } = self.options.generator;
+        let pixels = size.0 * size.1;
+        let of_view = 3 * pixels + size_of::<Camera>();
+        (views * of_view + (views - 1) * size_of::<usize>() + pixels / 4 + size_of::<Kept>()) as u64
+    }
+
+    /// A scene with all its views, from memory where it is there.
+    fn kept(&self, number: u64) -> Arc<Kept> {
+        if let Some(kept) = self.pool.read().unwrap_or_else(PoisonError::into_inner).scenes.get(&number) {
+            return Arc::clone(kept);
+        }
+        // No lock is held while rendering: two threads may render the same scene, but none ever waits.
+        let sample = self.generator.sample(number, false);
+        let bytes = |photo: &Photo| photo.rgb.iter().map(|v| (v * 255.0).round() as u8).collect();
+        let kept = Arc::new(Kept {
+            photos: sample.photos.iter().map(bytes).collect(),
+            cameras: sample.cameras,
+            ranked: sample.sources.iter().map(|s| s.view).collect(),
+            depth: sample.depth.into_iter().next().unwrap_or_else(|| Map::filled(0, 0, 0.0)),
+            range: sample.range,
+        });
+        let mut pool = self.pool.write().unwrap_or_else(PoisonError::into_inner);
+        if pool.bytes + kept.bytes() <= self.options.memory && !pool.scenes.contains_key(&number) {
+            pool.bytes += kept.bytes();
+            pool.scenes.insert(number, Arc::clone(&kept));
+        }
+        kept
+    }
+
+    /// The views of a sample as places in `ranked`.
+    fn chosen(&self, index: u64, views: usize, ranked: &[usize]) -> Vec<usize> {
+        const CHOICE: u64 = 0x736f_7572_6365;
+        let mut random = Random::new(&[self.options.generator.seed, index, CHOICE]);
+        let sources = choose_sources(ranked.len(), views.max(2) - 1, self.options.worse_sources, &mut random);
+        std::iter::once(0).chain(sources.into_iter().map(|place| ranked[place])).collect()
+    }
+}
+
+impl Dataset for Synthetic {
+    fn describe(&self) -> String {
+        let GeneratorOptions { seed, views, size, rig, .. } = &self.options.generator;
+        let rig = format!("{rig:?}").to_lowercase();
+        let what = format!("{views} views of {} x {}, {rig} rig, seed {seed}", size.0, size.1);
+        let Some(scenes) = self.options.scenes else {
+            return format!("rendered scenes, endless: {what}");
+        };
+        let megabytes = |bytes: u64| format!("{:.1} MB", bytes as f64 / 1e6);
+        let fitting = self.options.memory / self.bytes_of_scene();
+        let memory = if fitting >= scenes {
+            format!("kept in {} of memory", megabytes(scenes * self.bytes_of_scene()))
+        } else {
+            format!(
+                "{fitting} of them kept in the {} of memory that are allowed, the others rendered each time ({} would hold all)",
+                megabytes(self.options.memory),
+                megabytes(scenes * self.bytes_of_scene())
+            )
+        };
+        format!("{scenes} rendered scenes: {what}; {memory}, {} held now", megabytes(self.held_bytes()))
+    }
+
+    fn len(&self) -> Option<u64> {
+        self.options.scenes
+    }
+
+    fn sample(&self, index: u64, views: usize) -> Result<TrainingSample> {
+        let Some(scenes) = self.options.scenes else {
+            let scene = self.generator.scene(index);
+            let ranked: Vec<usize> = scene.sources(0).iter().map(|s| s.view).collect();
+            let chosen = self.chosen(index, views, &ranked);
+            return Ok(TrainingSample {
+                name: format!("synth {index}"),
+                photos: chosen.par_iter().map(|&view| scene.photo(view)).collect(),
+                cameras: chosen.iter().map(|&view| scene.cameras[view]).collect(),
+                depth: scene.depth(0, 4),
+                range: scene.ranges[0],
+            });
+        };
+        let number = index % scenes;
+        let kept = self.kept(number);
+        let chosen = self.chosen(index, views, &kept.ranked);
+        let (width, height) = self.options.generator.size;
+        let photo = |&view: &usize| {
+            let rgb = kept.photos[view].iter().map(|&v| f32::from(v) / 255.0).collect();
+            Photo { width, height, rgb }
+        };
+        Ok(TrainingSample {
+            name: format!("synth {number}"),
+            photos: chosen.iter().map(photo).collect(),
+            cameras: chosen.iter().map(|&view| kept.cameras[view]).collect(),
+            depth: kept.depth.clone(),
+            range: kept.range,
+        })
+    }
+}
