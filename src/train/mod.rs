@@ -3,4 +3,6 @@
 //! One step's way: a [`sample::Dataset`] gives photos, cameras and true depth of a reference view; the network runs on the
 //! [tape](crate::tape), the loss's gradient flows back, and an optimizer moves the weights.
 
+pub mod metrics;
 pub mod sample;
+pub mod split_metrics;
