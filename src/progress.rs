@@ -99,17 +99,31 @@ impl Progress {
     /// that is left).
     pub fn stage(&self, name: &'static str, steps: usize, cost: u64) -> Stage {
         self.event("stage", json!({ "stage": name, "steps": steps }));
-        let bar = (self.style == Style::Bars && steps > 0).then(|| {
-            let bar = ProgressBar::new(cost.max(1));
+        let bar = (steps > 0).then(|| self.bar(name, cost, format!("0/{steps}"))).flatten();
+        let now = Instant::now();
+        Stage { progress: *self, name, steps, cost, done: 0, done_cost: 0, worked_cost: 0, began: now, bar }
+    }
+
+    /// Begins long work of `steps` alike steps, `done` of which earlier runs have done. Unlike a stage's, its steps are so
+    /// many that lines and events are told only now and then, by [`Live::report`].
+    pub fn live(&self, name: &'static str, steps: u64, done: u64) -> Live {
+        let bar = self.bar(name, steps, format!("{done}/{steps}"));
+        if let Some(bar) = &bar {
+            bar.set_position(done);
+        }
+        Live { progress: *self, name, steps, before: done, done, began: Instant::now(), bar }
+    }
+
+    fn bar(&self, name: &'static str, length: u64, message: String) -> Option<ProgressBar> {
+        (self.style == Style::Bars).then(|| {
+            let bar = ProgressBar::new(length.max(1));
             let style = ProgressStyle::with_template("{prefix:>9} [{bar:30}] {msg}");
             bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "));
             bar.set_prefix(name);
-            bar.set_message(format!("0/{steps}"));
+            bar.set_message(message);
             bar.enable_steady_tick(Duration::from_millis(500));
             bar
-        });
-        let now = Instant::now();
-        Stage { progress: *self, name, steps, cost, done: 0, done_cost: 0, worked_cost: 0, began: now, bar }
+        })
     }
 }
 
@@ -192,6 +206,72 @@ impl Drop for Stage {
     }
 }
 
+/// Long work in progress; ends when dropped.
+pub struct Live {
+    progress: Progress,
+    name: &'static str,
+    steps: u64,
+    /// Steps that earlier runs have done.
+    before: u64,
+    done: u64,
+    began: Instant,
+    bar: Option<ProgressBar>,
+}
+
+impl Live {
+    /// `done` steps are done, earlier runs' included. `text` tells the state beside a bar and is asked for only there.
+    pub fn update(&mut self, done: u64, text: impl FnOnce() -> String) {
+        self.done = done;
+        if let Some(bar) = &self.bar {
+            bar.set_position(done);
+            bar.set_message(one_line(&format!("{done}/{}{}  {}", self.steps, self.time(), text())));
+        }
+    }
+
+    /// Tells the state where there is no bar: a line, or an event of this name.
+    pub fn report(&self, text: &str, event: &str, fields: Value) {
+        match self.progress.style {
+            Style::Lines => {
+                let Self { name, done, steps, .. } = self;
+                print_error_line(&format!("{name} {done}/{steps}: {text}{}", self.time()));
+            }
+            Style::Json => self.progress.event(event, fields),
+            Style::Bars | Style::Quiet => {}
+        }
+    }
+
+    /// Tells something that happens seldom: a line in every style for people, above the bar, or an event of this name.
+    pub fn announce(&self, text: &str, event: &str, fields: Value) {
+        match (&self.bar, self.progress.style) {
+            (Some(bar), _) => bar.suspend(|| print_error_line(text)),
+            (None, Style::Bars | Style::Lines) => print_error_line(text),
+            (None, Style::Json) => self.progress.event(event, fields),
+            (None, Style::Quiet) => {}
+        }
+    }
+
+    /// Seconds that the rest will take at this run's pace so far; `None` before its first step and after the last.
+    pub fn left(&self) -> Option<f64> {
+        let (worked, rest) = (self.done.saturating_sub(self.before), self.steps.saturating_sub(self.done));
+        (worked > 0 && rest > 0).then(|| self.began.elapsed().as_secs_f64() * rest as f64 / worked as f64)
+    }
+
+    fn time(&self) -> String {
+        let left = self.left().filter(|&s| s >= 1.0);
+        left.map_or(String::new(), |s| format!(", about {} left", duration(s)))
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+            let taken = duration(self.began.elapsed().as_secs_f64());
+            print_error_line(&format!("{:>9} {}/{} in {taken}", self.name, self.done, self.steps));
+        }
+    }
+}
+
 /// `0.42 s`, `12.3 s`, `4 min 05 s`, `2 h 07 min`.
 pub fn duration(seconds: f64) -> String {
     let whole = seconds.round() as u64;
@@ -231,5 +311,14 @@ mod tests {
         // 100 done in 10 s, 100 left.
         let left = stage.left().unwrap();
         assert!((10.0..11.0).contains(&left), "{left}");
+
+        let mut live = Progress::new(Style::Quiet).live("train", 400, 200);
+        live.began -= Duration::from_secs(10);
+        assert_eq!(live.left(), None);
+        live.update(300, String::new);
+        let left = live.left().unwrap();
+        assert!((10.0..11.0).contains(&left), "{left}");
+        live.update(400, String::new);
+        assert_eq!(live.left(), None);
     }
 }

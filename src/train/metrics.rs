@@ -271,7 +271,10 @@ impl DepthMetrics {
             within_0_5_percent: share(self.within_relative[1]),
             within_1_percent: share(self.within_relative[2]),
             confident_share: share(self.confident),
-            confident_mean_error_intervals: self.confident_errors.intervals.mean(self.confident_errors.pixels),
+            confident_mean_error_intervals: self
+                .confident_errors
+                .intervals
+                .mean(self.confident_errors.pixels),
             calibration_error: (self.pixels > 0)
                 .then(|| calibration.iter().map(gap).sum::<f64>() / self.pixels as f64),
             calibration,

@@ -59,7 +59,9 @@ impl SplitMetrics {
         let more = [("texture", texture), ("slant", slant), ("visibility", visible)];
         check(&[maps, more].concat(), interval)?;
         for (i, &truth) in truth.data.iter().enumerate() {
-            let Some(pixel) = Pixel::new(depth.data[i], confidence.data[i], truth, interval) else { continue };
+            let Some(pixel) = Pixel::new(depth.data[i], confidence.data[i], truth, interval) else {
+                continue;
+            };
             self.all.count(&pixel);
             self.texture[group(texture.data[i], &TEXTURE_LIMITS)].count(&pixel);
             self.slant[group(slant.data[i], &SLANT_LIMITS)].count(&pixel);
@@ -191,11 +193,8 @@ impl SplitSummary {
         let all = self.rows.first().map_or(0, |row| row.metrics.pixels);
         for SplitRow { split, group, metrics } in &self.rows {
             let share = (all > 0).then(|| metrics.pixels as f64 / all as f64);
-            let mut row = vec![
-                format!("{split}: {group}"),
-                metrics.pixels.to_string(),
-                cell(share, Format::Percent),
-            ];
+            let mut row =
+                vec![format!("{split}: {group}"), metrics.pixels.to_string(), cell(share, Format::Percent)];
             row.extend(COLUMNS.iter().map(|(_, value, format)| cell(value(metrics), *format)));
             cells.push(row);
         }
@@ -249,7 +248,10 @@ impl MetricsSummary {
             plain(self.confident_mean_error_intervals),
         );
         if self.pixels_without_depth > 0 {
-            line.push_str(&format!(", {} of {} pixels without a depth", self.pixels_without_depth, self.pixels));
+            line.push_str(&format!(
+                ", {} of {} pixels without a depth",
+                self.pixels_without_depth, self.pixels
+            ));
         }
         line
     }

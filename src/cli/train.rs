@@ -1,0 +1,413 @@
+//! `engine train`: from random weights, or given ones, to a checkpoint.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::{Args, ValueEnum};
+use engine::camera::Sampling;
+use engine::net::{Aggregation, Config, Decoder, Difference};
+use engine::ops::depth_backward::DepthLoss;
+use engine::progress::Progress;
+use engine::synth::GeneratorOptions;
+use engine::synth::rig::Rig;
+use engine::train::augment::{AugmentOptions, Augmented};
+use engine::train::dtu::{Dtu, DtuOptions, Split};
+use engine::train::mix::Mix;
+use engine::train::optimizer::AdamOptions;
+use engine::train::prefetch::PrefetchOptions;
+use engine::train::run::{self, SamplingChoice, TrainData, TrainOptions};
+use engine::train::sample::Dataset;
+use engine::train::scenes::{Scenes, ScenesOptions};
+use engine::train::schedule::{RateOptions, Schedule};
+use engine::train::synthetic::{Synthetic, SyntheticOptions};
+use engine::train::validation::ValidationSet;
+use engine::{Error, Result, interrupt};
+use serde_json::json;
+
+use super::options::{self, ReportArgs};
+use super::synth;
+
+/// Trains the network.
+///
+/// RUN is the run's folder: weights.safetensors (the last ones; `engine infer --weights` takes them), best.safetensors (those with
+/// the best validation), state.safetensors, log.jsonl, TensorBoard's files and panels/*.png. A run that was stopped (Ctrl-C,
+/// kill, power) goes on when the same command is given again, and ends with the same weights, bit for bit.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  engine train run --textures photos                          on scenes made on the fly
+  engine train run --data dtu:/data/mvs_training/dtu --preset paper
+  engine train run --data dtu:/data/dtu@3 --data synth@1 --data scenes:made@1 --size 320x256
+  engine train tuned --init run/best.safetensors --data scenes:mine --rate 0.0002 --steps 2000")]
+pub struct TrainArgs {
+    /// The run's folder; made where missing
+    run: PathBuf,
+    /// Begin anew even if RUN holds a run already
+    #[arg(long)]
+    fresh: bool,
+
+    /// What to learn from, mixed by weight: `synth` (scenes made on the fly), `dtu:DIR` (the DTU training set in MVSNet's layout),
+    /// `scenes:DIR` (a scene in MVSNet's layout with depths/, or a folder of such), each with `@WEIGHT` after it if it is
+    /// not 1 [default: synth]
+    #[arg(long, value_name = "KIND[:DIR][@WEIGHT]", value_parser = data, help_heading = "Data")]
+    data: Vec<DataSpec>,
+    /// Width and height that samples are cut to; scenes made on the fly have this size
+    #[arg(long, value_name = "WxH", value_parser = crop, help_heading = "Data")]
+    size: Option<(usize, usize)>,
+    /// Photos of scenes:DIR are reduced to at most this many pixels on their longer side
+    #[arg(long, value_name = "PIXELS", value_parser = options::positive_integer, help_heading = "Data")]
+    max_side: Option<usize>,
+    /// Folder with photos for the surfaces of scenes made on the fly [default: patterns only]
+    #[arg(long, value_name = "DIR", help_heading = "Data")]
+    textures: Option<PathBuf>,
+    /// Triangle meshes (.obj, .ply) to place in scenes made on the fly
+    #[arg(long, value_name = "FILE", num_args = 1.., help_heading = "Data")]
+    mesh: Vec<PathBuf>,
+    /// Share of surfaces with little texture or nearly none in scenes made on the fly (0 to 1)
+    #[arg(long, value_name = "0..1", default_value = "0.25", value_parser = options::fraction, help_heading = "Data")]
+    low_texture: f64,
+    /// Where the cameras of scenes made on the fly stand
+    #[arg(long, value_name = "RIG", default_value = "mixed", help_heading = "Data")]
+    rig: Rig,
+    /// Samples per scene made on the fly: the first when it is made, the others later, with other reference views and other
+    /// colours; for machines that train faster than they render
+    #[arg(long, value_name = "N", default_value = "8", value_parser = options::positive_integer, help_heading = "Data")]
+    reuse: usize,
+    /// Memory in which scenes wait for their reuse, in GB
+    #[arg(long, value_name = "GB", default_value = "2", value_parser = options::positive_number, help_heading = "Data")]
+    scene_memory: f64,
+    /// Take samples as they are: no crops, flips, changed colours or ranges
+    #[arg(long, help_heading = "Data")]
+    no_augment: bool,
+    /// Views of a sample, the reference counted: a number, or the least and the most
+    #[arg(long, value_name = "N[-M]", value_parser = span, help_heading = "Data")]
+    views: Option<(usize, usize)>,
+    /// Numbers of hypotheses; each step takes one of them
+    #[arg(long, value_name = "D,D,...", value_delimiter = ',', value_parser = options::planes, help_heading = "Data")]
+    planes: Vec<usize>,
+    /// Spacing of the hypotheses: evenly in depth, in 1 / depth, or one of both by chance
+    #[arg(long, value_name = "SPACING", help_heading = "Data")]
+    sampling: Option<SamplingChoice>,
+
+    /// Defaults for everything: `engine`, for the data at hand, or `paper`: L1, rate 0.001, times 0.9 after each of 12 epochs, batch
+    /// 1, 4 views, 192 planes evenly in depth, whole photos as they are
+    #[arg(long, value_name = "NAME", default_value = "engine", help_heading = "Training")]
+    preset: Preset,
+    /// Steps of the run [default: epochs times the steps of an epoch]
+    #[arg(long, value_name = "N", value_parser = options::positive_integer, help_heading = "Training")]
+    steps: Option<usize>,
+    /// Epochs of the run
+    #[arg(long, value_name = "N", value_parser = options::positive_integer, help_heading = "Training")]
+    epochs: Option<usize>,
+    /// Steps of an epoch [default: the samples of the data over the batch; 1000 where data is endless]
+    #[arg(long, value_name = "N", value_parser = options::positive_integer, help_heading = "Training")]
+    epoch_steps: Option<usize>,
+    /// Samples of a step, whose gradients are averaged
+    #[arg(long, value_name = "N", default_value = "1", value_parser = options::positive_integer, help_heading = "Training")]
+    batch: usize,
+    /// Learning rate at the start
+    #[arg(long, value_name = "RATE", value_parser = options::positive_number, help_heading = "Training")]
+    rate: Option<f64>,
+    /// How the rate goes on
+    #[arg(long, value_name = "SCHEDULE", help_heading = "Training")]
+    schedule: Option<Schedule>,
+    /// Steps over which the rate rises from nearly nothing
+    #[arg(long, value_name = "N", help_heading = "Training")]
+    warmup: Option<u64>,
+    /// Largest norm of a gradient; longer ones are scaled down (0: never)
+    #[arg(long, value_name = "NORM", value_parser = not_negative, help_heading = "Training")]
+    clip: Option<f64>,
+    /// Weight of the L1 loss (intervals)
+    #[arg(long, value_name = "W", value_parser = not_negative, help_heading = "Training")]
+    l1: Option<f64>,
+    /// Weight of the cross-entropy on the true bin
+    #[arg(long, value_name = "W", value_parser = not_negative, help_heading = "Training")]
+    cross_entropy: Option<f64>,
+    /// Decoupled weight decay
+    #[arg(long, value_name = "D", default_value = "0", value_parser = not_negative, help_heading = "Training")]
+    weight_decay: f64,
+    /// Decay of the moving average of the weights, which is what is validated and written (0: none is kept)
+    #[arg(long, value_name = "0..1", value_parser = options::fraction, help_heading = "Training")]
+    ema: Option<f64>,
+    /// Of first weights, scenes and choices
+    #[arg(long, value_name = "S", default_value = "0", help_heading = "Training")]
+    seed: u64,
+
+    /// First weights, a safetensors file [default: random]
+    #[arg(long, value_name = "FILE", help_heading = "Network")]
+    init: Option<PathBuf>,
+    /// How source views are weighed
+    #[arg(long, value_name = "KIND", default_value = "voxel", help_heading = "Network")]
+    aggregation: Aggregation,
+    /// What a difference is
+    #[arg(long, value_name = "KIND", default_value = "squared", help_heading = "Network")]
+    difference: Difference,
+    /// How the regularizer gets back to full resolution
+    #[arg(long, value_name = "KIND", default_value = "skip", help_heading = "Network")]
+    decoder: Decoder,
+
+    /// Steps between validations (0: only at the end)
+    #[arg(long, value_name = "N", default_value = "500", help_heading = "Validation")]
+    validate_every: u64,
+    /// Views of each validation set
+    #[arg(long, value_name = "N", default_value = "32", value_parser = options::positive_integer, help_heading = "Validation")]
+    validation_views: usize,
+    /// Hypotheses in validation [default: the most of --planes]
+    #[arg(long, value_name = "D", value_parser = options::planes, help_heading = "Validation")]
+    validation_planes: Option<usize>,
+    /// Validation views that are shown as pictures
+    #[arg(long, value_name = "N", default_value = "4", help_heading = "Validation")]
+    shown: usize,
+    /// Steps between checkpoints
+    #[arg(long, value_name = "N", default_value = "500", help_heading = "Validation")]
+    checkpoint_every: u64,
+    /// Steps between lines of the log
+    #[arg(long, value_name = "N", default_value = "50", value_parser = options::positive_integer, help_heading = "Validation")]
+    log_every: usize,
+
+    /// Threads to work with [default: one a processor]
+    #[arg(long, value_name = "N", value_parser = options::threads, help_heading = "Machine")]
+    threads: Option<usize>,
+    /// Threads that load or render samples
+    #[arg(long, value_name = "N", default_value = "1", value_parser = options::threads, help_heading = "Machine")]
+    loaders: usize,
+    /// Samples that are made ahead
+    #[arg(long, value_name = "N", default_value = "16", value_parser = options::positive_integer, help_heading = "Machine")]
+    queue: usize,
+    #[command(flatten)]
+    pub report: ReportArgs,
+}
+
+/// Sets of defaults.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Preset {
+    /// For the data at hand.
+    Engine,
+    /// The paper's.
+    Paper,
+}
+
+/// What `--data` names.
+#[derive(Clone, Debug, PartialEq)]
+enum DataKind {
+    Synth,
+    Dtu(PathBuf),
+    Scenes(PathBuf),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct DataSpec {
+    kind: DataKind,
+    weight: f64,
+    typed: String,
+}
+
+/// `synth`, `dtu:DIR@3`.
+fn data(text: &str) -> Result<DataSpec, String> {
+    // A folder's name may hold an @; what follows the last one counts only if it is a number.
+    let weighted = text.rsplit_once('@').and_then(|(what, w)| Some((what, w.parse::<f64>().ok()?)));
+    let (what, weight) = weighted.unwrap_or((text, 1.0));
+    if !(weight > 0.0 && weight.is_finite()) {
+        return Err(format!("a weight of {weight}; expected a number above 0"));
+    }
+    let kind = match what.split_once(':') {
+        None if what == "synth" => DataKind::Synth,
+        Some(("dtu", folder)) if !folder.is_empty() => DataKind::Dtu(folder.into()),
+        Some(("scenes", folder)) if !folder.is_empty() => DataKind::Scenes(folder.into()),
+        _ => return Err("expected synth, dtu:DIR or scenes:DIR, and perhaps @WEIGHT after it".into()),
+    };
+    Ok(DataSpec { kind, weight, typed: text.to_owned() })
+}
+
+/// `320x256`, multiples of 4.
+fn crop(text: &str) -> Result<(usize, usize), String> {
+    let size = synth::size(text)?;
+    match size.0 % 4 + size.1 % 4 {
+        0 if size.0 >= 32 && size.1 >= 32 => Ok(size),
+        _ => Err("expected sides of at least 32 that are multiples of 4, such as 320x256".into()),
+    }
+}
+
+/// `4`, `3-5`.
+fn span(text: &str) -> Result<(usize, usize), String> {
+    let number = |t: &str| t.trim().parse::<usize>().ok().filter(|&n| n >= 2);
+    let (least, most) = text.split_once('-').unwrap_or((text, text));
+    let found = number(least).zip(number(most)).filter(|(least, most)| least <= most);
+    found.ok_or_else(|| "expected a number of at least 2, or the least and the most, such as 3-5".into())
+}
+
+fn not_negative(text: &str) -> Result<f64, String> {
+    let found = text.parse::<f64>().ok().filter(|v| *v >= 0.0 && v.is_finite());
+    found.ok_or_else(|| "expected a number of 0 or more".into())
+}
+
+/// Trains.
+pub fn run(mut args: TrainArgs, progress: &Progress) -> Result<()> {
+    interrupt::install()?;
+    super::use_threads(args.threads)?;
+    if args.data.is_empty() {
+        args.data.push(DataSpec { kind: DataKind::Synth, weight: 1.0, typed: "synth".into() });
+    }
+    let paper = args.preset == Preset::Paper;
+    let views = args.views.unwrap_or(if paper { (4, 4) } else { (3, 5) });
+    let planes = match &args.planes[..] {
+        [] if paper => vec![192],
+        [] => vec![64, 96, 128, 192],
+        given => given.to_vec(),
+    };
+    let size = args.size.or((!paper).then_some((256, 192)));
+    let made_size = size.unwrap_or((640, 512));
+    let generator = GeneratorOptions {
+        seed: args.seed,
+        views: views.1.max(5),
+        size: made_size,
+        rig: args.rig,
+        textures: args.textures.clone(),
+        meshes: args.mesh.clone(),
+        low_texture: args.low_texture,
+        variation: 1.0,
+    };
+    let validation_planes = args.validation_planes.or(planes.iter().copied().max()).unwrap_or(192);
+    let mut notes = Vec::new();
+    let mut parts: Vec<(Arc<dyn Dataset>, f64)> = Vec::new();
+    let mut validation = Vec::new();
+    let worse = if paper { 0.0 } else { 0.25 };
+    for DataSpec { kind, weight, .. } in &args.data {
+        let dataset: Arc<dyn Dataset> = match kind {
+            DataKind::Synth => {
+                validation.push(ValidationSet::rendered(
+                    GeneratorOptions { views: views.1, ..generator.clone() },
+                    args.validation_views,
+                    validation_planes,
+                    Sampling::Linear,
+                )?);
+                Arc::new(Synthetic::new(SyntheticOptions {
+                    generator: generator.clone(),
+                    reuse: args.reuse as u64,
+                    memory: (args.scene_memory * 1e9) as u64,
+                    worse_sources: worse,
+                    ..Default::default()
+                })?)
+            }
+            DataKind::Dtu(folder) => {
+                let common = DtuOptions { worse_sources: worse, seed: args.seed, ..Default::default() };
+                let held_out = DtuOptions { split: Split::Validation, worse_sources: 0.0, ..common };
+                match Dtu::open(folder, held_out) {
+                    Ok(dtu) => validation.push(ValidationSet::of_dataset(
+                        "dtu",
+                        &dtu,
+                        args.validation_views,
+                        views.1,
+                        validation_planes,
+                        Sampling::Linear,
+                    )?),
+                    Err(reason) => notes.push(format!("no validation on DTU: {reason}")),
+                }
+                let dtu = Dtu::open(folder, common)?;
+                notes.extend_from_slice(dtu.notes());
+                Arc::new(dtu)
+            }
+            DataKind::Scenes(folder) => {
+                let options = ScenesOptions {
+                    max_side: args.max_side,
+                    worse_sources: worse,
+                    seed: args.seed,
+                    ..Default::default()
+                };
+                let scenes = Scenes::open(folder, options)?;
+                notes.extend_from_slice(scenes.notes());
+                Arc::new(scenes)
+            }
+        };
+        parts.push((dataset, *weight));
+    }
+    if validation.is_empty() {
+        notes.push("no validation set: scenes:DIR is all trained on, so no best weights are kept".into());
+    }
+    let samples: Option<u64> = parts.iter().map(|(d, _)| d.len()).sum();
+    let batch = args.batch as u64;
+    let epoch = args.epoch_steps.map_or_else(|| samples.map_or(1000, |n| n.div_ceil(batch)), |n| n as u64);
+    let epochs = args.epochs.unwrap_or(12) as u64;
+    let augment = if args.no_augment || paper {
+        AugmentOptions { crop: size, ..AugmentOptions::none() }
+    } else {
+        AugmentOptions { crop: size, ..AugmentOptions::default() }
+    };
+    let mix = Arc::new(Mix::new(parts, args.seed)?);
+    let train = Arc::new(Augmented::new(mix, augment, args.seed)?);
+    let positive = |v: f64| (v > 0.0).then_some(v);
+    let default = |typed: Option<f64>, ours: f64, papers: f64| typed.unwrap_or(if paper { papers } else { ours });
+    let options = TrainOptions {
+        config: Config { aggregation: args.aggregation, difference: args.difference, decoder: args.decoder },
+        init: args.init.clone(),
+        seed: args.seed,
+        steps: args.steps.map_or(epoch * epochs, |n| n as u64),
+        epoch,
+        batch,
+        planes,
+        views,
+        sampling: args.sampling.unwrap_or(if paper { SamplingChoice::Linear } else { SamplingChoice::Mixed }),
+        loss: DepthLoss {
+            l1: default(args.l1, 0.5, 1.0) as f32,
+            cross_entropy: default(args.cross_entropy, 0.5, 0.0) as f32,
+        },
+        rate: RateOptions {
+            rate: args.rate.unwrap_or(1e-3),
+            schedule: args.schedule.unwrap_or(if paper { Schedule::Step } else { Schedule::Cosine }),
+            warmup: args.warmup.unwrap_or(if paper { 0 } else { 100 }),
+            epoch,
+            total: 0,
+        },
+        clip: positive(default(args.clip, 10.0, 0.0)),
+        adam: AdamOptions { weight_decay: args.weight_decay, ..Default::default() },
+        average: positive(default(args.ema, 0.999, 0.0)),
+        validate_every: args.validate_every,
+        shown: args.shown,
+        checkpoint_every: args.checkpoint_every,
+        log_every: args.log_every as u64,
+        prefetch: PrefetchOptions { threads: args.loaders, capacity: args.queue },
+        fresh: args.fresh,
+    };
+    if options.loss.l1 == 0.0 && options.loss.cross_entropy == 0.0 {
+        return Err(Error::input("--l1 and --cross-entropy", "both 0", "a loss to be trained on"));
+    }
+    let described = describe(&args, &options, size);
+    run::train(&args.run, &options, TrainData { train, validation, notes }, &described, progress)
+}
+
+/// Everything that the run's results depend on, for `train.json`: a run goes on only with the same.
+fn describe(args: &TrainArgs, options: &TrainOptions, size: Option<(usize, usize)>) -> serde_json::Value {
+    let data: Vec<&str> = args.data.iter().map(|d| d.typed.as_str()).collect();
+    let lower = |v: &dyn std::fmt::Debug| format!("{v:?}").to_lowercase();
+    json!({
+        "config": options.config.to_string(),
+        "init": options.init,
+        "data": data,
+        "size": size,
+        "max_side": args.max_side,
+        "textures": args.textures,
+        "mesh": args.mesh,
+        "low_texture": args.low_texture,
+        "rig": lower(&args.rig),
+        "reuse": args.reuse,
+        "augment": !args.no_augment && args.preset == Preset::Engine,
+        "views": options.views,
+        "planes": options.planes,
+        "sampling": lower(&options.sampling),
+        "steps": options.steps,
+        "epoch_steps": options.epoch,
+        "batch": options.batch,
+        "rate": options.rate.rate,
+        "schedule": lower(&options.rate.schedule),
+        "warmup": options.rate.warmup,
+        "clip": options.clip,
+        "l1": options.loss.l1,
+        "cross_entropy": options.loss.cross_entropy,
+        "weight_decay": options.adam.weight_decay,
+        "ema": options.average,
+        "seed": options.seed,
+        "validation_views": args.validation_views,
+        "validation_planes": args.validation_planes,
+        "validate_every": args.validate_every,
+    })
+}
