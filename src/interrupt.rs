@@ -21,7 +21,7 @@ pub fn install() -> Result<()> {
             let _guard = WRITING.write().unwrap_or_else(PoisonError::into_inner);
             std::process::exit(i32::from(Error::Interrupted.exit_code()));
         }
-        eprintln!("stopping after the map in progress (press again to stop at once)");
+        eprintln!("stopping after the work in progress (press again to stop at once)");
     })
     .map_err(|e| Error::input("signal handler", e.to_string(), "a system that delivers SIGINT"))
 }

@@ -4,6 +4,7 @@
 mod info;
 mod options;
 mod synth;
+mod train;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -29,8 +30,9 @@ Examples:
   engine infer scenes/bust -o out --max-side 800 --planes 96
   engine fuse out --scene scenes/bust --min-confidence 0.5
   engine info --width 1600 --height 1200
+  engine train run --textures photos --steps 20000
 
-Exit codes: 0 done, 1 internal, 2 usage, 3 bad input, 4 files, 5 memory, 6 nothing survived, 130 stopped.")]
+Exit codes: 0 done, 1 internal, 2 usage, 3 bad input, 4 files, 5 memory, 6 nothing survived, 7 not finite, 130 stopped.")]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -42,6 +44,7 @@ enum Command {
     Fuse(Box<FuseArgs>),
     Info(InfoArgs),
     Synth(Box<synth::SynthArgs>),
+    Train(Box<train::TrainArgs>),
 }
 
 /// Photos and cameras to depth maps and a point cloud: the whole job.
@@ -162,6 +165,10 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Synth(args) => {
             let progress = args.report.progress();
             (synth::run(*args, &progress), progress)
+        }
+        Command::Train(args) => {
+            let progress = args.report.progress();
+            (train::run(*args, &progress), progress)
         }
         Command::Info(args) => {
             let progress = Progress::new(if args.json { Style::Json } else { Style::Lines });

@@ -80,7 +80,7 @@ pub struct SynthArgs {
 }
 
 /// `640x512`.
-fn size(text: &str) -> Result<(usize, usize), String> {
+pub(super) fn size(text: &str) -> Result<(usize, usize), String> {
     let side =
         |t: &str| t.trim().parse::<usize>().ok().filter(|n| (SMALLEST_SIDE..=LARGEST_SIDE).contains(n));
     let sides = text.split_once(['x', 'X']).and_then(|(w, h)| Some((side(w)?, side(h)?)));

@@ -30,7 +30,7 @@ use crate::simd::Level;
 use crate::tensor::{Cpu, Shape, Tensor};
 
 /// How differences of source views become one cost (eq. 3-5).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Aggregation {
     /// A weight per voxel (eq. 5).
     Voxel,
@@ -43,7 +43,7 @@ pub enum Aggregation {
 }
 
 /// What a difference is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Difference {
     /// (warped - reference)^2.
     Squared,
@@ -52,7 +52,7 @@ pub enum Difference {
 }
 
 /// How the regularizer gets back to full resolution.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Decoder {
     /// In three steps with skip connections.
     Skip,

@@ -1,9 +1,11 @@
 //! Rendered scenes as training samples: an endless row of them, or a pool that is rendered once and then kept in memory.
 //!
 //! Rendering a scene can take longer than a training step on it. A pool of the first `n` scenes makes every epoch after the
-//! first nearly free; photos are kept with 8 bits, which is all that the renderer gives.
+//! first nearly free. An endless row can use each scene several times: one sample of `reuse` shows a new scene, the others
+//! show scenes from before, each from a view by chance. Which scenes, follows from the index alone, so that training can begin
+//! anywhere in the row. Photos are kept with 8 bits, which is all that the renderer gives.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use rayon::prelude::*;
@@ -13,6 +15,7 @@ use crate::camera::{Camera, DepthRange};
 use crate::map::Map;
 use crate::photo::Photo;
 use crate::synth::random::Random;
+use crate::synth::scene::SyntheticScene;
 use crate::synth::{Generator, GeneratorOptions};
 use crate::{Error, Result};
 
@@ -23,6 +26,8 @@ pub struct SyntheticOptions {
     pub generator: GeneratorOptions,
     /// How many different scenes, which are then kept in memory; `None`: endless, and nothing is kept.
     pub scenes: Option<u64>,
+    /// Samples for each scene of an endless row, at least 1; with 1 nothing is kept.
+    pub reuse: u64,
     /// Bytes that kept scenes may take. Those that do not fit are rendered each time.
     pub memory: u64,
     /// Probability of a sample whose source views are not the best ones; matters where samples have fewer views than scenes.
@@ -30,9 +35,10 @@ pub struct SyntheticOptions {
 }
 
 impl Default for SyntheticOptions {
-    /// The generator's defaults, endless, 1 GiB where scenes are kept, a quarter of the samples with worse source views.
+    /// The generator's defaults, endless, every scene once, 1 GiB where scenes are kept, a quarter of the samples with worse
+    /// source views.
     fn default() -> Self {
-        Self { generator: GeneratorOptions::default(), scenes: None, memory: 1 << 30, worse_sources: 0.25 }
+        Self { generator: GeneratorOptions::default(), scenes: None, reuse: 1, memory: 1 << 30, worse_sources: 0.25 }
     }
 }
 
@@ -47,7 +53,7 @@ pub struct Synthetic {
 /// The scenes in memory.
 #[derive(Debug, Default)]
 struct Pool {
-    scenes: HashMap<u64, Arc<Kept>>,
+    scenes: BTreeMap<u64, Arc<Kept>>,
     bytes: u64,
 }
 
@@ -57,17 +63,34 @@ struct Kept {
     /// Red, green, blue of every pixel of every view.
     photos: Vec<Vec<u8>>,
     cameras: Vec<Camera>,
-    /// Views, best source of view 0 first.
+    /// What each view needs as a reference.
+    references: Vec<Reference>,
+}
+
+/// A view as a reference.
+#[derive(Debug)]
+struct Reference {
+    /// The other views, best source first.
     ranked: Vec<usize>,
     depth: Map,
     range: DepthRange,
 }
 
+impl Reference {
+    fn new(scene: &SyntheticScene, view: usize) -> Self {
+        let ranked = scene.sources(view).iter().map(|s| s.view).collect();
+        Self { ranked, depth: scene.depth(view, 4), range: scene.ranges[view] }
+    }
+}
+
 impl Kept {
     fn bytes(&self) -> u64 {
         let photos: usize = self.photos.iter().map(|p| p.capacity()).sum();
-        let rest = size_of_val(&self.cameras[..]) + size_of_val(&self.ranked[..]) + size_of::<Self>();
-        (photos + size_of_val(&self.depth.data[..]) + rest) as u64
+        let rest = size_of_val(&self.cameras[..]) + size_of::<Self>();
+        let reference = |r: &Reference| {
+            size_of_val(&r.ranked[..]) + size_of_val(&r.depth.data[..]) + size_of::<Reference>()
+        };
+        (photos + self.references.iter().map(reference).sum::<usize>() + rest) as u64
     }
 }
 
@@ -87,6 +110,9 @@ impl Synthetic {
                 format!("{} x {} pixels", size.0, size.1),
                 format!("sides of multiples of 4, for example {} x {}", size.0 / 4 * 4, size.1 / 4 * 4),
             ));
+        }
+        if options.reuse == 0 {
+            return Err(Error::input("reuse", "0", "at least one sample a scene"));
         }
         if options.scenes == Some(0) {
             return Err(Error::input("scenes", "0", "at least one scene, or none stated for an endless row"));
@@ -111,7 +137,9 @@ impl Synthetic {
         let GeneratorOptions { views, size, .. } = self.options.generator;
         let pixels = size.0 * size.1;
         let of_view = 3 * pixels + size_of::<Camera>();
-        (views * of_view + (views - 1) * size_of::<usize>() + pixels / 4 + size_of::<Kept>()) as u64
+        let references = if self.options.scenes.is_some() { 1 } else { views };
+        let of_reference = (views - 1) * size_of::<usize>() + pixels / 4 + size_of::<Reference>();
+        (views * of_view + references * of_reference + size_of::<Kept>()) as u64
     }
 
     /// A scene with all its views, from memory where it is there.
@@ -120,16 +148,23 @@ impl Synthetic {
             return Arc::clone(kept);
         }
         // No lock is held while rendering: two threads may render the same scene, but none ever waits.
-        let sample = self.generator.sample(number, false);
-        let bytes = |photo: &Photo| photo.rgb.iter().map(|v| (v * 255.0).round() as u8).collect();
+        let scene = self.generator.scene(number);
+        let views = scene.cameras.len();
+        let bytes = |view| scene.photo(view).rgb.iter().map(|v| (v * 255.0).round() as u8).collect();
+        let references = if self.options.scenes.is_some() { 1 } else { views };
         let kept = Arc::new(Kept {
-            photos: sample.photos.iter().map(bytes).collect(),
-            cameras: sample.cameras,
-            ranked: sample.sources.iter().map(|s| s.view).collect(),
-            depth: sample.depth.into_iter().next().unwrap_or_else(|| Map::filled(0, 0, 0.0)),
-            range: sample.range,
+            photos: (0..views).into_par_iter().map(bytes).collect(),
+            references: (0..references).map(|view| Reference::new(&scene, view)).collect(),
+            cameras: scene.cameras,
         });
         let mut pool = self.pool.write().unwrap_or_else(PoisonError::into_inner);
+        // In an endless row the oldest scenes make room.
+        while self.options.scenes.is_none()
+            && pool.bytes + kept.bytes() > self.options.memory
+            && let Some((_, old)) = pool.scenes.pop_first()
+        {
+            pool.bytes -= old.bytes();
+        }
         if pool.bytes + kept.bytes() <= self.options.memory && !pool.scenes.contains_key(&number) {
             pool.bytes += kept.bytes();
             pool.scenes.insert(number, Arc::clone(&kept));
@@ -137,12 +172,30 @@ impl Synthetic {
         kept
     }
 
-    /// The views of a sample as places in `ranked`.
-    fn chosen(&self, index: u64, views: usize, ranked: &[usize]) -> Vec<usize> {
+    /// The scene and the reference view of an index.
+    fn place(&self, index: u64, views: usize) -> (u64, usize) {
+        const PLACE: u64 = 0x0070_6c61_6365;
+        if let Some(scenes) = self.options.scenes {
+            return (index % scenes, 0);
+        }
+        let reuse = self.options.reuse;
+        let newest = index / reuse;
+        if index.is_multiple_of(reuse) {
+            return (newest, 0);
+        }
+        // As many scenes back as memory holds, the newest included.
+        let held = (self.options.memory / self.bytes_of_scene()).max(1);
+        let mut random = Random::new(&[self.options.generator.seed, index, PLACE]);
+        let back = random.below(held.min(newest + 1) as usize) as u64;
+        (newest - back, random.below(views))
+    }
+
+    /// The views of a sample, the reference first.
+    fn chosen(&self, index: u64, views: usize, reference: usize, ranked: &[usize]) -> Vec<usize> {
         const CHOICE: u64 = 0x736f_7572_6365;
         let mut random = Random::new(&[self.options.generator.seed, index, CHOICE]);
         let sources = choose_sources(ranked.len(), views.max(2) - 1, self.options.worse_sources, &mut random);
-        std::iter::once(0).chain(sources.into_iter().map(|place| ranked[place])).collect()
+        std::iter::once(reference).chain(sources.into_iter().map(|place| ranked[place])).collect()
     }
 }
 
@@ -152,7 +205,11 @@ impl Dataset for Synthetic {
         let rig = format!("{rig:?}").to_lowercase();
         let what = format!("{views} views of {} x {}, {rig} rig, seed {seed}", size.0, size.1);
         let Some(scenes) = self.options.scenes else {
-            return format!("rendered scenes, endless: {what}");
+            let reuse = match self.options.reuse {
+                1 => String::new(),
+                n => format!("; {n} samples a scene, of up to {} kept scenes", self.options.memory / self.bytes_of_scene()),
+            };
+            return format!("rendered scenes, endless: {what}{reuse}");
         };
         let megabytes = |bytes: u64| format!("{:.1} MB", bytes as f64 / 1e6);
         let fitting = self.options.memory / self.bytes_of_scene();
@@ -173,10 +230,11 @@ impl Dataset for Synthetic {
     }
 
     fn sample(&self, index: u64, views: usize) -> Result<TrainingSample> {
-        let Some(scenes) = self.options.scenes else {
-            let scene = self.generator.scene(index);
+        let (number, reference) = self.place(index, self.options.generator.views);
+        if self.options.scenes.is_none() && self.options.reuse == 1 {
+            let scene = self.generator.scene(number);
             let ranked: Vec<usize> = scene.sources(0).iter().map(|s| s.view).collect();
-            let chosen = self.chosen(index, views, &ranked);
+            let chosen = self.chosen(index, views, 0, &ranked);
             return Ok(TrainingSample {
                 name: format!("synth {index}"),
                 photos: chosen.par_iter().map(|&view| scene.photo(view)).collect(),
@@ -184,21 +242,21 @@ impl Dataset for Synthetic {
                 depth: scene.depth(0, 4),
                 range: scene.ranges[0],
             });
-        };
-        let number = index % scenes;
+        }
         let kept = self.kept(number);
-        let chosen = self.chosen(index, views, &kept.ranked);
+        let own = &kept.references[reference];
+        let chosen = self.chosen(index, views, reference, &own.ranked);
         let (width, height) = self.options.generator.size;
         let photo = |&view: &usize| {
             let rgb = kept.photos[view].iter().map(|&v| f32::from(v) / 255.0).collect();
             Photo { width, height, rgb }
         };
         Ok(TrainingSample {
-            name: format!("synth {number}"),
+            name: format!("synth {number}, view {reference}"),
             photos: chosen.iter().map(photo).collect(),
             cameras: chosen.iter().map(|&view| kept.cameras[view]).collect(),
-            depth: kept.depth.clone(),
-            range: kept.range,
+            depth: own.depth.clone(),
+            range: own.range,
         })
     }
 }
