@@ -61,7 +61,7 @@ pub fn generated(seed: u64) -> Box<Initializer> {
 }
 
 /// SplitMix64 keyed by the name: u in [0, 1).
-fn draws(name: &str, seed: u64) -> impl FnMut() -> f64 {
+pub fn draws(name: &str, seed: u64) -> impl FnMut() -> f64 + use<> {
     let mut state =
         name.bytes().fold(0xCBF2_9CE4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01B3))
             ^ seed;

@@ -1,0 +1,212 @@
+"""Makes tests/data/goldens/gradients.safetensors: the gradients of one training step of all 16 configurations, in float64.
+
+    python tools/make_gradient_goldens.py [--out tests/data/goldens]        needs torch, numpy, safetensors; two minutes
+
+Everything is double: weights, images, warp, batch norm, loss. What differs from it in the engine is the rounding of f32 alone.
+
+Input: that of large.safetensors (tools/make_goldens.py, `large`): four generated images of 132 x 100, 67 planes from 2 to 6.5. No batch norm
+sees fewer than 6 positions there: of two positions it keeps only the signs, and the gradient behind it cancels to noise. Batch norm
+is in train mode: its statistics are those of the batch, in the feature network over the pixels of all views together.
+Loss: 0.7 L1 + 0.3 cross-entropy, as src/ops/depth_backward.rs defines both: means over the pixels whose truth is > 0; L1 in mean intervals (far - near) /
+(D - 1); cross-entropy against the two planes around the truth, weighted linearly in the plane's value (depth, or 1 / depth where `inverse`).
+The file has the truth.
+
+Weights are generated as make_goldens.py's head says, then every bn.bias is raised by NORM_SHIFT and regularizer.logits.weight multiplied by LOGITS_GAIN
+(in float32; sharper logits leave no gradient to the L1). With norms centred at zero some of the millions of activations lie so close to the ReLU's kink that
+rounding decides on which side, and one of them can move a norm's gradient, a sum that nearly cancels, by percents: two correct programs in
+float32 would disagree. Shifted, the ReLUs still cut off a few percent, and agreement is a matter of 1e-5.
+
+Of each parameter tensor, under CONFIGURATION/PARAMETER (the names and the row-major element order of the state_dict), either
+- the whole gradient, up to FULL elements, or
+- SAMPLES of its elements, then its L2 norm, then SIGNS dot products with vectors of -1 and 1, so that any wrong element shows:
+    sample i is element floor(u n) of n, with u draw i of the name "PARAMETER/samples", seed 1;
+    element i of vector k is -1 where draw i of "PARAMETER/signs K", seed 1, is below 0.5, else 1.
+CONFIGURATION/NORM.running_mean and .running_var are the batch's mean and unbiased variance (running statistics with a momentum of 1);
+CONFIGURATION/losses are the loss, L1 and cross-entropy. `NAME_inverse` is configuration NAME with hypotheses evenly spaced in 1 / depth.
+
+The seed of a configuration's weights is that of configurations.safetensors if it will do, else the next that does: every tensor has a
+gradient (a gate may be dead), no pixel's L1 is at its kink, and PyTorch in float32 as well as NEARBY networks in float64, whose weights
+are off by NUDGE, agree with the truth to AGREE: no kink that matters is within reach of rounding.
+"""
+
+import argparse
+import json
+import sys
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import safe_open
+
+import make_goldens as goldens
+from make_goldens import FAR, NEAR, draws, ref
+
+FULL, SAMPLES, SIGNS = 512, 64, 4
+WEIGHTS = {"l1": 0.7, "cross_entropy": 0.3}
+INVERSE = ("voxel_squared_skip", "pixel_signed_trilinear")
+IMAGES_SEED = 2
+NORM_SHIFT, LOGITS_GAIN = 2.5, 0.25
+AGREE = 6e-5
+NEARBY, NUDGE = 3, 3e-7  # a few roundings of float32
+KINK = 1e-4  # of an interval; f32 moves depth by about 1e-5
+
+
+def truth_map(height: int, width: int) -> np.ndarray:
+    """Smooth, 2.4 to 6.0; 0 (no truth) in a rectangle and at one pixel in 11."""
+    y, x = np.mgrid[0:height, 0:width].astype(np.float64)
+    truth = 4.2 + 1.3 * np.sin(0.21 * x + 0.3) * np.cos(0.17 * y - 0.4) + 0.5 * np.sin(0.35 * y - 0.12 * x)
+    truth[3:8, 5:11] = 0
+    truth[(7 * x.astype(int) + 13 * y.astype(int)) % 11 == 0] = 0
+    return truth.astype(np.float32)
+
+
+def cross_entropy(logits: torch.Tensor, values: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """[D, H, W], [D], [H, W] -> [H, W]: -sum q log p, q the two planes around the target, linear in the values."""
+    ascending = values if values[0] < values[1] else -values
+    target = target if values[0] < values[1] else -target
+    low = (torch.searchsorted(ascending, target.contiguous(), right=True) - 1).clamp(0, len(values) - 2)
+    part = ((target - ascending[low]) / (ascending[low + 1] - ascending[low])).clamp(0, 1)
+    log_p = torch.log_softmax(logits, 0)
+    return -((1 - part) * log_p.gather(0, low[None])[0] + part * log_p.gather(0, low[None] + 1)[0])
+
+
+def network(config: ref.Config, seed: int) -> ref.BsMvsNet:
+    net = goldens.fill(ref.BsMvsNet(config), seed)
+    with torch.no_grad():
+        net.regularizer.logits.weight *= LOGITS_GAIN
+        for module in net.modules():
+            if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+                module.bias += NORM_SHIFT
+                module.momentum = 1.0
+    return net.train()
+
+
+def step(net: ref.BsMvsNet, scene: dict, inverse: bool) -> dict:
+    """Losses, gradients and batch statistics of one training step."""
+    dtype = next(net.parameters()).dtype
+    depths = scene["depths_inverse" if inverse else "depths"]
+    images = scene["images"].permute(0, 3, 1, 2).contiguous().to(dtype)
+    depth, _, logits = net(images, scene["k"].clone(), scene["e"].clone(), depths, inverse)
+    truth = scene["truth"].to(dtype)
+    valid = truth > 0
+    interval = float(depths.max() - depths.min()) / (len(depths) - 1)
+    l1 = ref.loss(depth, truth, interval)
+    safe = torch.where(valid, truth, torch.ones_like(truth))
+    values, target = (1 / depths, 1 / safe) if inverse else (depths, safe)
+    entropy = cross_entropy(logits, values.to(dtype), target)[valid].mean()
+    loss = WEIGHTS["l1"] * l1 + WEIGHTS["cross_entropy"] * entropy
+    loss.backward()
+    off = (depth.detach() - truth)[valid].abs() / interval
+    return {
+        "losses": torch.stack([loss, l1, entropy]).detach(),
+        "gradients": {n: p.grad.detach() for n, p in net.named_parameters()},
+        "statistics": {n: b.clone() for n, b in net.named_buffers() if "running" in n},
+        "kink": float(off.min()),
+    }
+
+
+def sign_vectors(name: str, count: int) -> list:
+    return [torch.from_numpy(np.where(draws(f"{name}/signs {k}", 1, count) < 0.5, -1.0, 1.0)) for k in range(SIGNS)]
+
+
+def excerpt(name: str, gradient: torch.Tensor) -> torch.Tensor:
+    """What the file keeps of a gradient."""
+    flat = gradient.double().flatten()
+    if len(flat) <= FULL:
+        return flat
+    at = torch.from_numpy((draws(name + "/samples", 1, SAMPLES) * len(flat)).astype(np.int64))
+    return torch.cat([flat[at], flat.norm()[None], torch.stack([flat @ s for s in sign_vectors(name, len(flat))])])
+
+
+def cancelling(name: str, gradients: dict) -> bool:
+    """Whether the gradient is zero for any input, as that of a bias that a softmax or a batch norm takes out again: nothing beside that in
+    the weight of the same layer."""
+    weight = gradients[name.removesuffix(".bias") + ".weight"] if name.endswith(".bias") else gradients[name]
+    return float(gradients[name].abs().max()) < 1e-9 * float(weight.abs().max())
+
+
+def worst(found: dict, truth: dict) -> tuple:
+    """The largest error of a float32 gradient, as tests/support/gradient_goldens.rs measures it, and its tensor."""
+    errors = []
+    for name, b in truth.items():
+        scale = truth[name.removesuffix(".bias") + ".weight"] if cancelling(name, truth) else b
+        if b.numel() <= FULL:
+            errors.append((float((found[name].double() - b).abs().max() / scale.abs().max()), name))
+            continue
+        a, b = excerpt(name, found[name]), excerpt(name, b)
+        samples = (a - b)[:SAMPLES].abs().max() / max(b[:SAMPLES].abs().max(), b[SAMPLES] / scale.numel() ** 0.5)
+        errors.append((float(max(samples, (a - b)[SAMPLES:].abs().max() / b[SAMPLES])), name))
+    return max(errors)
+
+
+def nudged(net: ref.BsMvsNet, trial: int) -> ref.BsMvsNet:
+    with torch.no_grad():
+        for name, p in net.named_parameters():
+            u = draws(f"{name}/nudge {trial}", 1, p.numel()).reshape(p.shape)
+            p *= 1 + NUDGE * torch.from_numpy(2 * u - 1)
+    return net
+
+
+def seeded(config: ref.Config, first: int, scene: dict, inverse: bool) -> tuple:
+    for seed in range(first, first + 100):
+        truth = step(network(config, seed).double(), scene, inverse)
+        gradients = truth["gradients"]
+        if any(not g.abs().max() > 0 for g in gradients.values()):
+            continue
+        nets = [network(config, seed)] + [nudged(network(config, seed).double(), t) for t in range(NEARBY)]
+        errors = [worst(step(net, scene, inverse)["gradients"], gradients) for net in nets]
+        print(
+            f"  seed {seed}: losses {[round(float(v), 3) for v in truth['losses']]}, float32 is off by {errors[0][0]:.1e} in {errors[0][1]},",
+            f"nearby networks by {max(errors[1:])[0]:.1e}; {truth['kink']:.1e} intervals from the L1's kink",
+        )
+        if max(errors)[0] <= AGREE and truth["kink"] >= KINK:
+            return seed, truth, errors[0][0]
+    raise SystemExit(f"no seed will do for {config}")
+
+
+def main():
+    here = Path(__file__).resolve().parent.parent
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--out", type=Path, default=here / "tests/data/goldens")
+    args = parser.parse_args()
+    torch.set_num_threads(1)  # one order of summation, whatever machine makes them
+    scene = goldens.large(goldens.inputs(), IMAGES_SEED)
+    height, width, planes = goldens.LARGE_HEIGHT, goldens.LARGE_WIDTH, goldens.LARGE_PLANES
+    scene["depths_inverse"] = ref.depth_hypotheses(NEAR, FAR, planes, True)
+    scene["truth"] = torch.from_numpy(truth_map(height // 4, width // 4))
+    with safe_open(str(args.out / "configurations.safetensors"), "pt") as file:
+        firsts = json.loads(file.metadata()["golden"])["seeds"]
+
+    kept, seeds, float32, zero = {"truth": scene["truth"]}, {}, {}, set()
+    for aggregation, difference, decoder in product(
+        ("voxel", "pixel", "mean", "variance"), ("squared", "signed"), ("skip", "trilinear")
+    ):
+        config = ref.Config(aggregation, difference, decoder)
+        plain = f"{aggregation}_{difference}_{decoder}"
+        for name, inverse in [(plain, False), (plain + "_inverse", True)]:
+            if inverse and plain not in INVERSE:
+                continue
+            print(name)
+            seeds[name], truth, float32[name] = seeded(config, seeds.get(plain, firsts[plain]), scene, inverse)
+            kept[name + "/losses"] = truth["losses"].float()
+            kept |= {f"{name}/{n}": excerpt(n, g).float() for n, g in truth["gradients"].items()}
+            kept |= {f"{name}/{n}": s.float() for n, s in truth["statistics"].items()}
+            zero |= {n for n in truth["gradients"] if cancelling(n, truth["gradients"])}
+    print("gradients that are zero for any input:", *sorted(zero))
+    goldens.save(
+        args.out / "gradients.safetensors",
+        kept,
+        seeds=seeds,
+        images_seed=IMAGES_SEED,
+        sizes={"views": goldens.VIEWS, "height": height, "width": width, "planes": planes, "near": NEAR, "far": FAR},
+        loss=WEIGHTS,
+        norm_shift=NORM_SHIFT,
+        logits_gain=LOGITS_GAIN,
+        zero=sorted(zero),
+        float32={n: f"{e:.1e}" for n, e in float32.items()},
+    )
+
+
+if __name__ == "__main__":
+    main()
