@@ -27,6 +27,7 @@ fn main() {
     let mut results = Vec::new();
     for (rig, views, size) in [
         (Rig::Mixed, 3, (160, 128)),
+        (Rig::Mixed, 4, (192, 160)),
         (Rig::Mixed, 3, (320, 256)),
         (Rig::Mixed, 5, (640, 512)),
         (Rig::Arc, 5, (1600, 1200)),

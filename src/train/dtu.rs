@@ -261,7 +261,7 @@ fn read_views(root: &Path, options: &DtuOptions, notes: &mut Vec<String>) -> Res
                 ));
             }
         };
-        reading = format!("{how}, depths {:.0} to {:.0}", range.near, range.far);
+        reading = format!("{how}, depths {:.2} to {:.2}", range.near, range.far);
         views.push(View { id, camera: read.camera.decimated(4.0), range, sources: Vec::new() });
     }
     let index = views.iter().enumerate().map(|(i, view)| (view.id, i)).collect();

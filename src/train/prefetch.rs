@@ -108,6 +108,7 @@ impl Prefetch {
     ///
     /// # Errors
     /// [`Error::Sample`] with the dataset's error; [`Error::Bug`] in it where the dataset panicked.
+    #[expect(clippy::should_implement_trait, reason = "the row never ends, so an Option would say nothing")]
     pub fn next(&mut self) -> Result<(u64, TrainingSample, Duration)> {
         let asked = Instant::now();
         let mut queue = self.shared.lock();

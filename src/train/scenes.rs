@@ -1,5 +1,5 @@
-//! Scenes on disk with true depth: the MVSNet layout as `engine synth` writes it (`depths/NAME.pfm`), and BlendedMVS
-//! (`rendered_depth_maps/NAME.pfm`). Depth maps have the photo's size or a quarter of it.
+//! Scenes on disk with true depth: the MVSNet layout as `engine synth` writes it (`depths/NAME.pfm`), BlendedMVS
+//! (`rendered_depth_maps/NAME.pfm`), and the example in the tree (`truth/NAME.pfm`). Depth maps have the photo's size or a quarter of it.
 
 use std::path::{Path, PathBuf};
 
@@ -15,7 +15,7 @@ use crate::synth::random::Random;
 use crate::{Error, Result};
 
 /// Where the depth maps of a scene are looked for, in this order.
-pub const DEPTH_FOLDERS: [&str; 2] = ["depths", "rendered_depth_maps"];
+pub const DEPTH_FOLDERS: [&str; 3] = ["depths", "rendered_depth_maps", "truth"];
 
 /// How scenes are read.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -77,7 +77,7 @@ impl Scenes {
             return Err(Error::input(
                 place.to_string(),
                 "no folder with true depth",
-                format!("{}/NAME.pfm for each photo NAME (or {}/)", DEPTH_FOLDERS[0], DEPTH_FOLDERS[1]),
+                format!("NAME.pfm for each photo NAME in one of {}/", DEPTH_FOLDERS.join("/, ")),
             ));
         };
         let map_of = |view: &View| maps.join(format!("{}.pfm", view.name));
