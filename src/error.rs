@@ -73,7 +73,7 @@ pub enum Error {
         problem: String,
     },
     /// The user stopped the run.
-    #[error("stopped by the user; run the same command again to go on with the views that are left")]
+    #[error("stopped by the user; run the same command again to go on with what is left")]
     Interrupted,
 }
 

@@ -14,7 +14,7 @@ The file has the truth.
 Weights are generated as make_goldens.py's head says, then every bn.bias is raised by NORM_SHIFT and regularizer.logits.weight multiplied by LOGITS_GAIN
 (in float32; sharper logits leave no gradient to the L1). With norms centred at zero some of the millions of activations lie so close to the ReLU's kink that
 rounding decides on which side, and one of them can move a norm's gradient, a sum that nearly cancels, by percents: two correct programs in
-float32 would disagree. Shifted, the ReLUs still cut off a few percent, and agreement is a matter of 1e-5.
+float32 would disagree. Shifted, the ReLUs behind norms still cut off one in two thousand, and agreement is a matter of 1e-5.
 
 Of each parameter tensor, under CONFIGURATION/PARAMETER (the names and the row-major element order of the state_dict), either
 - the whole gradient, up to FULL elements, or
@@ -25,8 +25,8 @@ CONFIGURATION/NORM.running_mean and .running_var are the batch's mean and unbias
 CONFIGURATION/losses are the loss, L1 and cross-entropy. `NAME_inverse` is configuration NAME with hypotheses evenly spaced in 1 / depth.
 
 The seed of a configuration's weights is that of configurations.safetensors if it will do, else the next that does: every tensor has a
-gradient (a gate may be dead), no pixel's L1 is at its kink, and PyTorch in float32 as well as NEARBY networks in float64, whose weights
-are off by NUDGE, agree with the truth to AGREE: no kink that matters is within reach of rounding.
+gradient (a gate may be dead), no pixel's L1 is at its kink, PyTorch in float32 agrees with the truth to AGREE, and NEARBY networks in
+float64, whose weights are off by NUDGE, to AGREE_NEARBY: no kink that matters is within reach of rounding.
 """
 
 import argparse
@@ -46,9 +46,9 @@ FULL, SAMPLES, SIGNS = 512, 64, 4
 WEIGHTS = {"l1": 0.7, "cross_entropy": 0.3}
 INVERSE = ("voxel_squared_skip", "pixel_signed_trilinear")
 IMAGES_SEED = 2
-NORM_SHIFT, LOGITS_GAIN = 2.5, 0.25
-AGREE = 6e-5
-NEARBY, NUDGE = 3, 3e-7  # a few roundings of float32
+NORM_SHIFT, LOGITS_GAIN = 3.25, 0.25
+AGREE, AGREE_NEARBY = 6e-5, 2e-4
+NEARBY, NUDGE = 4, 1e-6  # some ten roundings of float32
 KINK = 1e-4  # of an interval; f32 moves depth by about 1e-5
 
 
@@ -160,7 +160,7 @@ def seeded(config: ref.Config, first: int, scene: dict, inverse: bool) -> tuple:
             f"  seed {seed}: losses {[round(float(v), 3) for v in truth['losses']]}, float32 is off by {errors[0][0]:.1e} in {errors[0][1]},",
             f"nearby networks by {max(errors[1:])[0]:.1e}; {truth['kink']:.1e} intervals from the L1's kink",
         )
-        if max(errors)[0] <= AGREE and truth["kink"] >= KINK:
+        if errors[0][0] <= AGREE and max(errors[1:])[0] <= AGREE_NEARBY and truth["kink"] >= KINK:
             return seed, truth, errors[0][0]
     raise SystemExit(f"no seed will do for {config}")
 

@@ -1,6 +1,7 @@
 //! The command line: what was typed becomes typed options, one library call does the work, and an error becomes one
 //! line and an exit code.
 
+mod eval;
 mod info;
 mod options;
 mod synth;
@@ -42,6 +43,7 @@ pub struct Cli {
 enum Command {
     Infer(Box<InferArgs>),
     Fuse(Box<FuseArgs>),
+    Eval(eval::EvalArgs),
     Info(InfoArgs),
     Synth(Box<synth::SynthArgs>),
     Train(Box<train::TrainArgs>),
@@ -169,6 +171,11 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Train(args) => {
             let progress = args.report.progress();
             (train::run(*args, &progress), progress)
+        }
+        Command::Eval(args) => {
+            let eval::What::Synth(args) = args.what;
+            let progress = args.report.progress();
+            (eval::synth(&args, &progress), progress)
         }
         Command::Info(args) => {
             let progress = Progress::new(if args.json { Style::Json } else { Style::Lines });

@@ -89,6 +89,15 @@ pub(super) fn size(text: &str) -> Result<(usize, usize), String> {
     })
 }
 
+/// `320x256`, multiples of 4, as training and the measures on rendered scenes need it.
+pub(super) fn size_of_4(text: &str) -> Result<(usize, usize), String> {
+    let size = size(text)?;
+    match size.0 % 4 + size.1 % 4 {
+        0 if size.0 >= 32 && size.1 >= 32 => Ok(size),
+        _ => Err("expected sides of at least 32 that are multiples of 4, such as 320x256".into()),
+    }
+}
+
 /// As many planes as the readers of camera files accept.
 fn planes(text: &str) -> Result<usize, String> {
     match text.parse::<usize>() {

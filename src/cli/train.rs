@@ -52,7 +52,7 @@ pub struct TrainArgs {
     #[arg(long, value_name = "KIND[:DIR][@WEIGHT]", value_parser = data, help_heading = "Data")]
     data: Vec<DataSpec>,
     /// Width and height that samples are cut to; scenes made on the fly have this size
-    #[arg(long, value_name = "WxH", value_parser = crop, help_heading = "Data")]
+    #[arg(long, value_name = "WxH", value_parser = synth::size_of_4, help_heading = "Data")]
     size: Option<(usize, usize)>,
     /// Photos of scenes:DIR are reduced to at most this many pixels on their longer side
     #[arg(long, value_name = "PIXELS", value_parser = options::positive_integer, help_heading = "Data")]
@@ -217,15 +217,6 @@ fn data(text: &str) -> Result<DataSpec, String> {
         _ => return Err("expected synth, dtu:DIR or scenes:DIR, and perhaps @WEIGHT after it".into()),
     };
     Ok(DataSpec { kind, weight, typed: text.to_owned() })
-}
-
-/// `320x256`, multiples of 4.
-fn crop(text: &str) -> Result<(usize, usize), String> {
-    let size = synth::size(text)?;
-    match size.0 % 4 + size.1 % 4 {
-        0 if size.0 >= 32 && size.1 >= 32 => Ok(size),
-        _ => Err("expected sides of at least 32 that are multiples of 4, such as 320x256".into()),
-    }
 }
 
 /// `4`, `3-5`.

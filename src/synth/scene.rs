@@ -160,13 +160,20 @@ impl SyntheticScene {
 
     /// The other views as sources of `view`, best first; views that share nothing with it come last with a score of 0.
     pub fn sources(&self, view: usize) -> Vec<SourceView> {
-        let mut sources = self.views().swap_remove(view).sources;
-        for other in (0..self.cameras.len()).filter(|&other| other != view) {
-            if sources.iter().all(|s| s.view != other) {
-                sources.push(SourceView { view: other, score: 0.0 });
+        self.all_sources().swap_remove(view)
+    }
+
+    /// [`Self::sources`] of every view.
+    pub fn all_sources(&self) -> Vec<Vec<SourceView>> {
+        let mut all: Vec<_> = self.views().into_iter().map(|view| view.sources).collect();
+        for (view, sources) in all.iter_mut().enumerate() {
+            for other in (0..self.cameras.len()).filter(|&other| other != view) {
+                if sources.iter().all(|s| s.view != other) {
+                    sources.push(SourceView { view: other, score: 0.0 });
+                }
             }
         }
-        sources
+        all
     }
 
     /// Whether a view sees a point of a surface within its photo and range.

@@ -14,12 +14,13 @@ use serde_json::{Value, json};
 
 use super::journal::{Journal, StepReport};
 use super::optimizer::{AdamOptions, NamedGradients, average, norm};
+use super::panels::panel;
 use super::prefetch::{Prefetch, PrefetchOptions};
 use super::sample::{Dataset, TrainingSample};
 use super::schedule::{RateOptions, rate};
 use super::state::State;
 use super::step::{Lesson, lesson};
-use super::validation::ValidationSet;
+use super::validation::{ValidationSet, interval};
 use crate::camera::{Hypotheses, Sampling};
 use crate::error::{Error, Result};
 use crate::formats::input;
@@ -129,7 +130,7 @@ pub fn train(
     let TrainData { train, validation, notes } = data;
     let state = begin(out, options, described)?;
     let resumed = (state.step > 0).then_some(state.step);
-    let journal = Journal::open(out, resumed, options.steps, options.log_every, *progress)?;
+    let mut journal = Journal::open(out, resumed, options.steps, options.log_every, *progress)?;
     if let Some(step) = resumed {
         progress.note(&format!("going on after step {step} of {}", options.steps));
     } else {
@@ -337,6 +338,13 @@ impl Run<'_> {
             let found = set.measure(&network, self.options.views.1, self.options.shown)?;
             self.journal.validation(step, &set.name, &found.metrics)?;
             scores.extend(found.metrics.mean_error_intervals);
+            for (i, (view, (depth, confidence))) in set.views.iter().zip(&found.shown).enumerate() {
+                let sample = &view.sample;
+                let interval = interval(&set.hypotheses(view));
+                let (png, size) =
+                    panel(&sample.photos[0], &sample.depth, depth, confidence, sample.range, interval)?;
+                self.journal.panel(step, &format!("{}_{i}", set.name), &png, size)?;
+            }
             if let Some(split) = &found.split {
                 write_json(&self.out.join(format!("{}.json", set.name)), "write the validation", split)?;
             }

@@ -14,6 +14,7 @@ use super::sample::{Dataset, TrainingSample, choose_sources, expect_share};
 use crate::camera::{Camera, DepthRange};
 use crate::map::Map;
 use crate::photo::Photo;
+use crate::scene::SourceView;
 use crate::synth::random::Random;
 use crate::synth::scene::SyntheticScene;
 use crate::synth::{Generator, GeneratorOptions};
@@ -77,8 +78,8 @@ struct Reference {
 }
 
 impl Reference {
-    fn new(scene: &SyntheticScene, view: usize) -> Self {
-        let ranked = scene.sources(view).iter().map(|s| s.view).collect();
+    fn new(scene: &SyntheticScene, view: usize, sources: &[SourceView]) -> Self {
+        let ranked = sources.iter().map(|s| s.view).collect();
         Self { ranked, depth: scene.depth(view, 4), range: scene.ranges[view] }
     }
 }
@@ -152,9 +153,10 @@ impl Synthetic {
         let views = scene.cameras.len();
         let bytes = |view| scene.photo(view).rgb.iter().map(|v| (v * 255.0).round() as u8).collect();
         let references = if self.options.scenes.is_some() { 1 } else { views };
+        let sources = scene.all_sources();
         let kept = Arc::new(Kept {
             photos: (0..views).into_par_iter().map(bytes).collect(),
-            references: (0..references).map(|view| Reference::new(&scene, view)).collect(),
+            references: (0..references).map(|view| Reference::new(&scene, view, &sources[view])).collect(),
             cameras: scene.cameras,
         });
         let mut pool = self.pool.write().unwrap_or_else(PoisonError::into_inner);

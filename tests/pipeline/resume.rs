@@ -112,7 +112,7 @@ fn a_stopped_run_leaves_whole_files_and_goes_on_later() {
     assert_eq!(ended.status.code(), Some(130), "{stderr}");
     assert_eq!(
         stderr.lines().last().unwrap(),
-        "error: stopped by the user; run the same command again to go on with the views that are left"
+        "error: stopped by the user; run the same command again to go on with what is left"
     );
     let made = 1 + rest.iter().filter(|line| is_step(line)).count();
     assert!(made < 10, "the run was over before it was stopped");

@@ -1,0 +1,142 @@
+//! `engine eval`: how good a network is, in numbers.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use engine::camera::Sampling;
+use engine::net::BsMvsNet;
+use engine::output::write_json;
+use engine::progress::{Progress, duration};
+use engine::synth::GeneratorOptions;
+use engine::synth::rig::Rig;
+use engine::train::panels::panel;
+use engine::train::validation::{ValidationSet, interval};
+use engine::{Error, Result, interrupt};
+use serde_json::json;
+
+use super::options::{self, ReportArgs};
+use super::synth;
+
+/// How good weights are.
+#[derive(Args, Debug)]
+pub struct EvalArgs {
+    #[command(subcommand)]
+    pub what: What,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum What {
+    Synth(SynthArgs),
+}
+
+/// Depth maps of rendered scenes against their exact depth.
+///
+/// The scenes are fixed by a seed that no training run uses, so that numbers of different weights can be compared. Prints the
+/// errors of all pixels and of groups: by texture (deviation of the grey values around the pixel), slant (angle between
+/// normal and view) and by how many of the other views see the point. Units are those of the scenes: millimetres on the arc.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  engine eval synth
+  engine eval synth --weights run/best.safetensors --weights other.safetensors --pictures out")]
+pub struct SynthArgs {
+    /// Weights to measure; may be given several times [default: the ones in the program]
+    #[arg(long, value_name = "FILE")]
+    weights: Vec<PathBuf>,
+    /// Number of scenes, one reference view each
+    #[arg(long, value_name = "N", default_value = "48", value_parser = options::positive_integer)]
+    scenes: usize,
+    /// Views that the network looks at, the reference counted
+    #[arg(long, value_name = "N", default_value = "4", value_parser = options::two_or_more)]
+    views: usize,
+    /// Depths that are tried
+    #[arg(long, value_name = "D", default_value = "128", value_parser = options::planes)]
+    planes: usize,
+    /// Spacing of the depths
+    #[arg(long, value_name = "SPACING", default_value = "linear")]
+    sampling: Sampling,
+    /// Width and height of the photos, multiples of 4
+    #[arg(long, value_name = "WxH", default_value = "320x256", value_parser = synth::size_of_4)]
+    size: (usize, usize),
+    /// Where the cameras stand
+    #[arg(long, value_name = "RIG", default_value = "mixed")]
+    rig: Rig,
+    /// Folder with photos for the surfaces [default: patterns only, which every machine has]
+    #[arg(long, value_name = "DIR")]
+    textures: Option<PathBuf>,
+    /// Write photo, truth, depth, error and confidence of the first views side by side, as PNG, into this folder
+    #[arg(long, value_name = "DIR")]
+    pictures: Option<PathBuf>,
+    /// Write all numbers into this file, as JSON
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Print the tables in Markdown
+    #[arg(long)]
+    markdown: bool,
+    /// Threads to work with [default: one a processor]
+    #[arg(long, value_name = "N", value_parser = options::threads)]
+    threads: Option<usize>,
+    #[command(flatten)]
+    pub report: ReportArgs,
+}
+
+/// Pictures that are made of each set of weights.
+const PICTURES: usize = 8;
+
+/// Measures.
+pub fn synth(args: &SynthArgs, progress: &Progress) -> Result<()> {
+    interrupt::install()?;
+    super::use_threads(args.threads)?;
+    let mut networks: Vec<BsMvsNet> =
+        args.weights.iter().map(|file| BsMvsNet::from_file(file)).collect::<Result<_>>()?;
+    if networks.is_empty() {
+        networks.push(BsMvsNet::built_in()?);
+    }
+    let began = std::time::Instant::now();
+    let options = GeneratorOptions {
+        views: args.views,
+        size: args.size,
+        rig: args.rig,
+        textures: args.textures.clone(),
+        ..Default::default()
+    };
+    let set = ValidationSet::rendered(options, args.scenes, args.planes, args.sampling)?;
+    progress.note(&format!(
+        "{} scenes of {} views of {} x {}, {} planes, made in {}",
+        args.scenes,
+        args.views,
+        args.size.0,
+        args.size.1,
+        args.planes,
+        duration(began.elapsed().as_secs_f64())
+    ));
+    let mut all = Vec::new();
+    for network in &networks {
+        interrupt::check()?;
+        let shown = if args.pictures.is_some() { PICTURES } else { 0 };
+        let found = set.measure(network, args.views, shown)?;
+        let name = network.weights_name();
+        let split = found.split.ok_or_else(|| Error::Nothing("no scene was made".into()))?;
+        let table = if args.markdown { split.markdown() } else { split.text() };
+        let fields = json!({ "weights": name, "sha256": network.weights_hash(), "rows": split.rows });
+        progress.summary(&format!("{name}\n{table}"), fields.clone());
+        all.push(fields);
+        if let Some(folder) = &args.pictures {
+            std::fs::create_dir_all(folder).map_err(Error::io("create the folder", folder))?;
+            let stem = std::path::Path::new(name).file_stem().map_or("weights".into(), |s| s.to_string_lossy());
+            for (i, (view, (depth, confidence))) in set.views.iter().zip(&found.shown).enumerate() {
+                let sample = &view.sample;
+                let interval = interval(&set.hypotheses(view));
+                let (png, _) = panel(&sample.photos[0], &sample.depth, depth, confidence, sample.range, interval)?;
+                let file = folder.join(format!("{stem}_{i}.png"));
+                engine::formats::output::write_whole(&file, "write the picture", |out| {
+                    std::io::Write::write_all(out, &png)
+                })?;
+            }
+        }
+    }
+    if let Some(file) = &args.out {
+        write_json(file, "write the numbers", &json!({ "scenes": args.scenes, "weights": all }))?;
+    }
+    Ok(())
+}

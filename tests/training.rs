@@ -1,0 +1,251 @@
+//! `engine train` as a user runs it: stopping and going on, the same bits, learning, weights that others load, and what goes wrong.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+#[path = "support/program.rs"]
+mod program;
+
+use program::{Ran, command, engine, json, text};
+
+/// A folder for runs.
+struct Place(tempfile::TempDir);
+
+impl Place {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+}
+
+/// A run of a few small steps on rendered scenes.
+const SMALL: [&str; 20] = [
+    "--size", "64x64", "--planes", "12,16", "--views", "2-3", "--steps", "9", "--validation-views", "2",
+    "--validate-every", "4", "--checkpoint-every", "3", "--log-every", "2", "--reuse", "3", "--seed", "7",
+];
+
+fn train(run: &Path, more: &[&str]) -> Ran {
+    engine([&["train", text(run)], &SMALL[..], more].concat())
+}
+
+/// What a run leaves that must not depend on how often it was stopped: weights, state and log, the log without the clock.
+fn results(run: &Path) -> (Vec<Vec<u8>>, Vec<Value>) {
+    let files = ["weights.safetensors", "best.safetensors", "state.safetensors"];
+    let bytes = files.iter().map(|name| std::fs::read(run.join(name)).unwrap()).collect();
+    let log = engine::train::journal::read(run).unwrap();
+    // Sums in the middle of an interval are there for a run that goes on; a straight run has them, too.
+    (bytes, log)
+}
+
+#[test]
+fn the_same_seed_gives_the_same_bits_on_any_number_of_threads() {
+    let place = Place::new();
+    train(&place.path("one"), &["--threads", "1", "--loaders", "1"]).done();
+    train(&place.path("three"), &["--threads", "3", "--loaders", "2", "--queue", "3"]).done();
+    let (one, three) = (results(&place.path("one")), results(&place.path("three")));
+    assert!(one == three, "{:#?}\n{:#?}", one.1, three.1);
+    let mut other = SMALL.to_vec();
+    other[19] = "8";
+    engine([&["train", text(&place.path("other"))], &other[..]].concat()).done();
+    assert!(one.0 != results(&place.path("other")).0, "another seed is another run");
+}
+
+/// Waits for a line of standard output that holds `what`.
+fn wait_for(lines: &mut impl Iterator<Item = String>, what: &str) {
+    assert!(lines.any(|line| line.contains(what)), "the run ended before it said {what}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_run_that_was_stopped_or_killed_ends_as_one_that_was_not() {
+    let place = Place::new();
+    train(&place.path("straight"), &[]).done();
+    for signal in ["INT", "KILL"] {
+        let run = place.path(signal);
+        let arguments = [&["train", text(&run)], &SMALL[..], &["--json"]].concat();
+        let mut child =
+            command(&arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+        // After the validation at step 4 there is a checkpoint of step 3, and some steps are lost.
+        wait_for(&mut lines, r#""event":"validation""#);
+        Command::new("kill").args([&format!("-{signal}"), &child.id().to_string()]).status().unwrap();
+        let ended = child.wait_with_output().unwrap();
+        let stderr = String::from_utf8(ended.stderr).unwrap();
+        if signal == "INT" {
+            assert_eq!(ended.status.code(), Some(130), "{stderr}");
+            let last = stderr.lines().last().unwrap();
+            assert_eq!(
+                last,
+                "error: stopped by the user; run the same command again to go on with what is left"
+            );
+        } else {
+            assert_eq!(ended.status.code(), None, "{stderr}");
+        }
+        let resumed = train(&run, &[]).done();
+        assert!(resumed.stderr.contains("going on after step "), "{}", resumed.stderr);
+        let (straight, resumed) = (results(&place.path("straight")), results(&run));
+        assert!(straight.0 == resumed.0, "{signal}: other weights or state");
+        let lines = |log: &[Value]| -> Vec<Value> {
+            log.iter().filter(|line| line["event"] != "interval" && line["event"] != "note").cloned().collect()
+        };
+        assert_eq!(lines(&straight.1), lines(&resumed.1), "{signal}");
+    }
+}
+
+#[test]
+fn a_finished_run_says_so_and_other_options_need_another_folder() {
+    let place = Place::new();
+    let run = place.path("run");
+    let first = train(&run, &[]).done();
+    assert!(first.stdout.contains("9 steps done"), "{}", first.stdout);
+    let before = results(&run);
+    train(&run, &[]).done();
+    assert!(before.0 == results(&run).0, "nothing was left to do");
+    let refused = train(&run, &["--rate", "0.5"]);
+    let message = refused.failed(3);
+    assert!(message.contains("the run began with rate = 0.001, and now it is 0.5"), "{message}");
+    assert!(message.contains("--fresh"), "{message}");
+    let options = json(&run.join("train.json"));
+    assert_eq!(options["options"]["planes"], serde_json::json!([12, 16]));
+
+    let foreign = place.path("foreign");
+    std::fs::create_dir(&foreign).unwrap();
+    std::fs::write(foreign.join("letter.txt"), "dear").unwrap();
+    let refused = train(&foreign, &[]);
+    assert!(refused.failed(3).contains("holds no training run"), "{}", refused.stderr);
+    assert_eq!(std::fs::read_dir(&foreign).unwrap().count(), 1, "nothing was written");
+
+    std::fs::write(run.join("state.safetensors"), "rubbish").unwrap();
+    let refused = train(&run, &[]);
+    assert!(refused.failed(3).contains("expected the state of a training run"), "{}", refused.stderr);
+    train(&run, &["--fresh"]).done();
+    assert!(before.0 == results(&run).0, "begun anew, the same");
+}
+
+/// One view of one scene, again and again: the network must learn it by heart.
+#[test]
+fn the_loss_of_one_sample_falls_and_its_weights_are_of_use() {
+    let place = Place::new();
+    let made = place.path("made");
+    let views = ["--views", "3", "--size", "96x96", "--rig", "cluster", "--low-texture", "0", "--planes", "24"];
+    engine([&["synth", text(&made)], &views[..]].concat()).done();
+    // The sources stay as they are, but only one view has a truth.
+    for name in ["00000001", "00000002"] {
+        std::fs::remove_file(made.join(format!("scene_00000/depths/{name}.pfm"))).unwrap();
+    }
+    let run = place.path("run");
+    let data = format!("scenes:{}", text(&made));
+    let options = [
+        "--data", &data, "--size", "96x96", "--planes", "24", "--views", "3", "--steps", "150", "--no-augment", "--rate",
+        "0.003", "--schedule", "constant", "--sampling", "linear", "--log-every", "10", "--ema", "0.9",
+    ];
+    engine([&["train", text(&run)], &options[..]].concat()).done();
+    let log = engine::train::journal::read(&run).unwrap();
+    let l1: Vec<f64> = log.iter().filter(|l| l["event"] == "train").map(|l| l["l1"].as_f64().unwrap()).collect();
+    assert_eq!(l1.len(), 15);
+    let (first, last) = (l1[0], l1[14]);
+    assert!(last < 0.4 * first && last < 1.5, "mean |error| went from {first} to {last} intervals");
+
+    let weights = run.join("weights.safetensors");
+    let scene = made.join("scene_00000");
+    let out = place.path("out");
+    let infer = ["infer", text(&scene), "-o", text(&out), "--weights", text(&weights), "--views", "3", "--levels", "1"];
+    let ran = engine([&infer[..], &["--planes", "24", "--depth-only", "--quiet"]].concat()).done();
+    assert_eq!(ran.stderr, "");
+    let depth = engine::formats::pfm::read(&out.join("depth/00000000.pfm")).unwrap();
+    let truth = engine::formats::pfm::read(&scene.join("depths/00000000.pfm")).unwrap();
+    let mut errors: Vec<f32> = depth.data.iter().zip(&truth.data).filter(|p| *p.1 > 0.0).map(|(a, b)| (a - b).abs() / b).collect();
+    errors.sort_by(f32::total_cmp);
+    let median = errors[errors.len() / 2];
+    assert!(median < 0.02, "median relative error {median} with weights that know the scene by heart");
+}
+
+#[test]
+fn a_value_that_is_not_finite_is_named_and_good_weights_stay() {
+    let place = Place::new();
+    let run = place.path("run");
+    let options = ["--rate", "1e20", "--clip", "0", "--warmup", "0", "--ema", "0"];
+    let ran = train(&run, &options);
+    let message = ran.failed(7);
+    assert!(message.starts_with("not finite: step ") && message.contains(" on synth "), "{message}");
+    assert!(message.contains(" holds ") && message.contains(" at ") && message.contains("--rate"), "{message}");
+    let weights = std::fs::read(run.join("weights.safetensors")).unwrap();
+    let file = safetensors::SafeTensors::deserialize(&weights).unwrap();
+    for (name, view) in file.iter().filter(|(_, v)| v.dtype() == safetensors::Dtype::F32) {
+        let finite = |b: &[u8]| f32::from_le_bytes(b.try_into().unwrap()).is_finite();
+        assert!(view.data().chunks_exact(4).all(finite), "{name}");
+    }
+}
+
+#[test]
+fn bad_options_and_data_get_one_line() {
+    let place = Place::new();
+    let run = place.path("run");
+    for (options, expected) in [
+        (vec!["--data", "dtu:"], "expected synth, dtu:DIR or scenes:DIR"),
+        (vec!["--data", "synth@0"], "expected a number above 0"),
+        (vec!["--size", "66x64"], "multiples of 4"),
+        (vec!["--views", "5-3"], "the least and the most"),
+        (vec!["--planes", "0"], "--planes"),
+    ] {
+        let ran = engine([&["train", text(&run)], &options[..]].concat());
+        assert_eq!(ran.code, Some(2), "{}", ran.stderr);
+        assert!(ran.stderr.contains(expected), "{}", ran.stderr);
+    }
+    let ran = engine(["train", text(&run), "--l1", "0", "--cross-entropy", "0"]);
+    assert!(ran.failed(3).contains("a loss to be trained on"));
+    let nowhere = format!("dtu:{}", text(&place.path("nowhere")));
+    let ran = engine(["train", text(&run), "--data", &nowhere]);
+    assert!(ran.code == Some(3) || ran.code == Some(4), "{}", ran.stderr);
+    assert!(ran.stderr.contains("nowhere"), "{}", ran.stderr);
+    let other = place.path("pixel");
+    train(&other, &["--aggregation", "pixel", "--steps", "1"]).done();
+    let ran = train(&run, &["--init", text(&other.join("weights.safetensors"))]);
+    let message = ran.failed(3);
+    assert!(message.contains("weights of the configuration pixel / squared / skip"), "{message}");
+    assert!(!run.join("state.safetensors").exists());
+}
+
+#[test]
+fn weights_of_every_configuration_can_be_measured() {
+    let place = Place::new();
+    let mut weights = Vec::new();
+    for options in [
+        ["pixel", "signed", "trilinear"],
+        ["mean", "squared", "skip"],
+        ["variance", "squared", "trilinear"],
+        ["voxel", "signed", "skip"],
+    ] {
+        let run = place.path(&options.join("_"));
+        let [aggregation, difference, decoder] = options;
+        let configuration = ["--aggregation", aggregation, "--difference", difference, "--decoder", decoder];
+        let mut few = SMALL.to_vec();
+        few[7] = "3";
+        engine([&["train", text(&run)], &few[..], &configuration].concat()).done();
+        let file = run.join("best.safetensors");
+        let bytes = std::fs::read(&file).unwrap();
+        let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
+        let metadata = header.metadata().clone().unwrap();
+        assert_eq!((&metadata["aggregation"], &metadata["decoder"]), (&aggregation.to_owned(), &decoder.to_owned()));
+        assert_eq!(metadata["step"], "3");
+        weights.push(file);
+    }
+    let numbers = place.path("numbers.json");
+    let pictures = place.path("pictures");
+    let mut arguments = vec!["eval", "synth", "--scenes", "3", "--size", "96x64", "--planes", "16", "--views", "3"];
+    arguments.extend(["--out", text(&numbers), "--pictures", text(&pictures)]);
+    weights.iter().for_each(|w| arguments.extend(["--weights", text(w)]));
+    let ran = engine(&arguments).done();
+    assert_eq!(ran.stdout.matches("seen by: 3 or more").count(), 4, "{}", ran.stdout);
+    let found = json(&numbers);
+    assert_eq!(found["weights"].as_array().unwrap().len(), 4);
+    let rows = found["weights"][0]["rows"].as_array().unwrap();
+    assert!(rows[0]["metrics"]["pixels"].as_u64().unwrap() > 500);
+    assert!(std::fs::read_dir(&pictures).unwrap().count() >= 3);
+}
