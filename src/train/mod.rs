@@ -6,5 +6,6 @@
 pub mod events;
 pub mod journal;
 pub mod metrics;
+pub mod panels;
 pub mod sample;
 pub mod split_metrics;
