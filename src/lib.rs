@@ -23,6 +23,7 @@ pub mod ops;
 
 pub mod net;
 
+pub mod canvas;
 pub mod consistency;
 pub mod fusion;
 pub mod normals;

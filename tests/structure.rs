@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Each module with the modules of the crate that its files may import (itself is always allowed).
-const ALLOWED: [(&str, &[&str]); 27] = [
+const ALLOWED: [(&str, &[&str]); 28] = [
     // Foundations.
     ("error", &[]),
     ("simd", &[]),
@@ -26,7 +26,8 @@ const ALLOWED: [(&str, &[&str]); 27] = [
     ("normals", &["camera", "consistency", "map"]),
     ("pyramid", &["camera", "consistency", "map", "error"]),
     ("fusion", &["camera", "consistency", "normals", "map", "formats"]),
-    ("preview", &["camera", "consistency", "formats", "map", "photo", "error"]),
+    ("canvas", &["photo"]),
+    ("preview", &["camera", "canvas", "consistency", "formats", "map", "photo", "error"]),
     // The program.
     ("memory", &["error"]),
     ("progress", &["error"]),
@@ -60,6 +61,7 @@ const ALLOWED: [(&str, &[&str]); 27] = [
         "train",
         &[
             "camera",
+            "canvas",
             "error",
             "formats",
             "interrupt",

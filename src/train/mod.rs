@@ -12,6 +12,7 @@ pub mod journal;
 pub mod metrics;
 pub mod mix;
 pub mod optimizer;
+pub mod panels;
 pub mod prefetch;
 pub mod run;
 pub mod sample;

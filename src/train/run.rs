@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use super::journal::{Journal, StepReport};
+use super::journal::{Journal, LOG, StepReport};
 use super::optimizer::{AdamOptions, NamedGradients, average, norm};
 use super::panels::panel;
 use super::prefetch::{Prefetch, PrefetchOptions};
@@ -129,9 +129,10 @@ pub fn train(
 ) -> Result<()> {
     let TrainData { train, validation, notes } = data;
     let state = begin(out, options, described)?;
-    let resumed = (state.step > 0).then_some(state.step);
-    let mut journal = Journal::open(out, resumed, options.steps, options.log_every, *progress)?;
-    if let Some(step) = resumed {
+    // A run that was killed before its first checkpoint has a log, too.
+    let resumed = out.join(LOG).exists().then_some(state.step);
+    let journal = Journal::open(out, resumed, options.steps, options.log_every, *progress)?;
+    if let Some(step) = resumed.filter(|&step| step > 0) {
         progress.note(&format!("going on after step {step} of {}", options.steps));
     } else {
         journal.note(&format!("training data: {}", train.describe()))?;
@@ -191,7 +192,7 @@ fn begin(out: &Path, options: &TrainOptions, described: &Value) -> Result<State>
                 "an empty or new folder, or --fresh to write into this one",
             ));
         }
-        for old in [STATE, WEIGHTS, BEST, super::journal::LOG] {
+        for old in [STATE, WEIGHTS, BEST, LOG] {
             let file = out.join(old);
             if file.exists() {
                 std::fs::remove_file(&file).map_err(Error::io("remove the file of an earlier run", &file))?;

@@ -61,7 +61,7 @@ fn varint(bytes: &mut &[u8]) -> u64 {
     value
 }
 
-fn fields(mut bytes: &[u8]) -> Vec<(u64, Content<'_>)> {
+fn fields(mut bytes: &[u8]) -> Fields<'_> {
     let mut fields = Vec::new();
     while !bytes.is_empty() {
         let key = varint(&mut bytes);
@@ -102,8 +102,11 @@ fn bytes<'a>(content: Option<&Content<'a>>) -> &'a [u8] {
     }
 }
 
+/// Field numbers with contents.
+type Fields<'a> = Vec<(u64, Content<'a>)>;
+
 /// Step, tag and value of the events with a summary.
-fn values(file: &[u8]) -> Vec<(u64, String, Vec<(u64, Content<'_>)>)> {
+fn values(file: &[u8]) -> Vec<(u64, String, Fields<'_>)> {
     let mut values = Vec::new();
     for record in records(file) {
         let event = fields(record);

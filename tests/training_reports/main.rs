@@ -3,6 +3,7 @@
 mod events;
 mod journal;
 mod metrics;
+mod panels;
 mod split;
 
 use engine::map::Map;
@@ -11,6 +12,7 @@ use engine::map::Map;
 pub struct Numbers(u64);
 
 impl Numbers {
+    /// Every seed has its own.
     pub fn new(seed: u64) -> Self {
         Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
@@ -27,6 +29,7 @@ pub fn row(values: &[f32]) -> Map {
     Map { width: values.len(), height: 1, data: values.to_vec() }
 }
 
+/// Holds a number to what it should be, to a part `tolerance` of it.
 pub fn close(found: Option<f64>, expected: f64, tolerance: f64, what: &str) {
     let found = found.unwrap_or_else(|| panic!("{what}: nothing, expected {expected}"));
     assert!((found - expected).abs() <= tolerance * expected.abs(), "{what}: {found}, expected {expected}");

@@ -32,8 +32,8 @@ fn groups_hold_the_pixels_that_a_plain_loop_puts_there() {
     let Extras { texture, slant, visible } = &extras;
     let expected = [
         ("pixels with a truth", only(&|_| true)),
-        ("under 0.01", only(&|i| f64::from(texture.data[i]) < 0.01)),
-        ("0.01 to 0.04", only(&|i| (0.01..0.04).contains(&f64::from(texture.data[i])))),
+        ("under 0.02", only(&|i| f64::from(texture.data[i]) < 0.02)),
+        ("0.02 to 0.04", only(&|i| (0.02..0.04).contains(&f64::from(texture.data[i])))),
         ("0.04 and more", only(&|i| f64::from(texture.data[i]) >= 0.04)),
         ("0 to 30 degrees", only(&|i| slant.data[i] < 30.0)),
         ("30 to 60 degrees", only(&|i| (30.0..60.0).contains(&slant.data[i]))),
