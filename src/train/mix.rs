@@ -1,7 +1,7 @@
 //! Several datasets as one, in given proportions.
 //!
 //! Nothing is drawn and nothing stored: which dataset an index falls on, and how many indices before it did, follow from the
-//! index alone. So training can begin anywhere in the row. Each part's share is exact after every block of [`BLOCK`] indices
+//! index alone. So training can begin anywhere in the row. Each part's share is exact after every block of 64 indices
 //! (to the nearest one); within a block the order is shuffled.
 
 use std::sync::Arc;

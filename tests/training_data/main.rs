@@ -2,11 +2,12 @@
 //! in [`folders`] DTU and scenes on disk, in [`variety`] augmentation, in [`order`] mixes and what is made ahead of time.
 
 use std::path::Path;
+use std::sync::{Arc, LazyLock};
 
 use engine::camera::Camera;
+use engine::synth::GeneratorOptions;
 use engine::synth::random::Random;
 use engine::synth::rig::Rig;
-use engine::synth::{Generator, GeneratorOptions};
 use engine::train::sample::{Dataset, TrainingSample, choose_sources};
 use engine::train::synthetic::{Synthetic, SyntheticOptions};
 use glam::{DMat3, DVec3};
@@ -109,11 +110,15 @@ fn rendered(views: usize, scenes: Option<u64>) -> SyntheticOptions {
     SyntheticOptions { generator, scenes, worse_sources: 0.0, ..SyntheticOptions::default() }
 }
 
+/// Patterns take a second to compute, so tests share a dataset where they can.
+static ENDLESS: LazyLock<Arc<Synthetic>> =
+    LazyLock::new(|| Arc::new(Synthetic::new(rendered(3, None)).unwrap()));
+
 #[test]
 fn rendered_samples_take_the_best_source_views_of_the_generators_scene() {
     let dataset = Synthetic::new(rendered(4, None)).unwrap();
     assert_eq!((dataset.len(), dataset.is_empty()), (None, false));
-    let generator = Generator::new(rendered(4, None).generator).unwrap();
+    let generator = dataset.generator();
     for index in [0, 7] {
         let whole = generator.sample(index, false);
         let order: Vec<usize> = std::iter::once(0).chain(whole.sources.iter().map(|s| s.view)).collect();
@@ -134,7 +139,7 @@ fn rendered_samples_take_the_best_source_views_of_the_generators_scene() {
 
 #[test]
 fn a_pool_keeps_what_fits_and_gives_the_same_samples() {
-    let endless = Synthetic::new(rendered(3, None)).unwrap();
+    let endless = &ENDLESS;
     let pool = Synthetic::new(rendered(3, Some(2))).unwrap();
     assert_eq!(pool.len(), Some(2));
     for index in [0, 1, 2, 5] {

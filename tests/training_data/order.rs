@@ -10,10 +10,9 @@ use engine::map::Map;
 use engine::train::mix::{Mix, Permutation};
 use engine::train::prefetch::{Prefetch, PrefetchOptions};
 use engine::train::sample::{Dataset, TrainingSample};
-use engine::train::synthetic::Synthetic;
 use engine::{Error, Result};
 
-use super::{assert_same, error_of, rendered};
+use super::{ENDLESS, assert_same, error_of};
 
 /// Tells what it was asked for, after some time; says or does what it is told to at certain indices.
 #[derive(Default)]
@@ -160,7 +159,7 @@ fn samples_made_ahead_come_in_order_whatever_the_threads() {
         }
     }
     // Real ones, with parallel work inside.
-    let dataset: Arc<dyn Dataset> = Arc::new(Synthetic::new(rendered(3, None)).unwrap());
+    let dataset: Arc<dyn Dataset> = ENDLESS.clone();
     let options = PrefetchOptions { threads: 3, capacity: 3 };
     let mut prefetch = Prefetch::new(Arc::clone(&dataset), options, 2, |_| 3).unwrap();
     for index in 2..6 {
