@@ -58,11 +58,8 @@ fn main() {
         range: made.range,
     };
     let hypotheses = Hypotheses::new(sample.range, planes, Sampling::Linear);
-    let config = Config {
-        aggregation: Aggregation::Voxel,
-        difference: Difference::Squared,
-        decoder: Decoder::Skip,
-    };
+    let config =
+        Config { aggregation: Aggregation::Voxel, difference: Difference::Squared, decoder: Decoder::Skip };
     let mut parameters = Parameters::random(config, 1).expect("a configuration");
     let peer = peer.map(|python| run_peer(&python, &sample, &hypotheses, &parameters, threads, repetitions));
     let (cpu, mut adam) = (Cpu::new(), Adam::default());
@@ -125,7 +122,10 @@ fn main() {
         );
         // Rounding moves the loss of random weights by 1e-6; kinks within reach of rounding move the gradient by less than 1 %.
         assert!((number("loss") - loss).abs() < 1e-4 * loss, "engine and peer disagree about the loss");
-        assert!((number("gradient_norm") - length).abs() < 1e-2 * length, "engine and peer disagree about the gradient");
+        assert!(
+            (number("gradient_norm") - length).abs() < 1e-2 * length,
+            "engine and peer disagree about the gradient"
+        );
         json["peer"] = peer;
     }
     println!("{json}");
@@ -156,13 +156,19 @@ fn run_peer(
         ("k".to_owned(), view(Dtype::F64, &[views, 3, 3], &k)),
         ("e".to_owned(), view(Dtype::F64, &[views, 4, 4], &e)),
         ("depths".to_owned(), view(Dtype::F64, &[hypotheses.depths.len()], &hypotheses.depths)),
-        ("truth".to_owned(), view(Dtype::F32, &[sample.depth.height, sample.depth.width], &sample.depth.data)),
+        (
+            "truth".to_owned(),
+            view(Dtype::F32, &[sample.depth.height, sample.depth.width], &sample.depth.data),
+        ),
     ];
     for p in &parameters.list {
         tensors.push((format!("weights/{}", p.name), view(Dtype::F32, &p.shape, &p.values.data[..])));
     }
-    let counters: Vec<String> =
-        parameters.list.iter().filter_map(|p| p.name.strip_suffix("running_var").map(str::to_owned)).collect();
+    let counters: Vec<String> = parameters
+        .list
+        .iter()
+        .filter_map(|p| p.name.strip_suffix("running_var").map(str::to_owned))
+        .collect();
     for norm in counters {
         tensors.push((format!("weights/{norm}num_batches_tracked"), view(Dtype::I64, &[], &[0i64])));
     }

@@ -175,13 +175,7 @@ pub struct Tape<'a> {
 impl<'a> Tape<'a> {
     /// An empty tape on a device.
     pub fn new(cpu: &'a Cpu) -> Self {
-        Self {
-            cpu,
-            nodes: RefCell::default(),
-            slots: Cell::new(0),
-            watch: false,
-            times: RefCell::default(),
-        }
+        Self { cpu, nodes: RefCell::default(), slots: Cell::new(0), watch: false, times: RefCell::default() }
     }
 
     /// Looks at every value and gradient, and fails with the name of the first op that makes one which is not finite. Slow: for
@@ -261,8 +255,7 @@ impl<'a> Tape<'a> {
         for node in self.nodes.into_inner().into_iter().rev() {
             let Some(gradient) = gradients[node.output_slot].take() else { continue };
             let wanted: Vec<bool> = node.input_slots.iter().map(Option::is_some).collect();
-            let saved =
-                Saved { shapes: &node.shapes, inputs: &node.inputs, output: node.output.as_deref() };
+            let saved = Saved { shapes: &node.shapes, inputs: &node.inputs, output: node.output.as_deref() };
             let began = Instant::now();
             let parts = node.op.backward(self.cpu, &saved, gradient, &wanted)?;
             for ((slot, part), shape) in node.input_slots.iter().zip(parts).zip(&node.shapes) {
@@ -339,7 +332,13 @@ mod tests {
             y.data.iter_mut().zip(inputs[1].data.iter()).for_each(|(y, b)| *y *= b);
             Ok(y)
         }
-        fn backward(&self, _: &Cpu, saved: &Saved, gradient: Tensor, _: &[bool]) -> Result<Vec<Option<Tensor>>> {
+        fn backward(
+            &self,
+            _: &Cpu,
+            saved: &Saved,
+            gradient: Tensor,
+            _: &[bool],
+        ) -> Result<Vec<Option<Tensor>>> {
             let times = |other: &Tensor| {
                 let mut g = gradient.clone();
                 g.data.iter_mut().zip(other.data.iter()).for_each(|(g, o)| *g *= o);

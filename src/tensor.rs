@@ -204,6 +204,12 @@ impl Cpu {
         self.free.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(tensor.data);
     }
 
+    /// Bytes of the buffers that wait for reuse.
+    pub fn free_bytes(&self) -> usize {
+        let free = self.free.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        free.iter().map(|b| b.capacity() * size_of::<f32>()).sum()
+    }
+
     /// Frees all buffers that wait for reuse.
     pub fn trim(&self) {
         self.free.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clear();

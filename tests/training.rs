@@ -26,8 +26,26 @@ impl Place {
 
 /// A run of a few small steps on rendered scenes.
 const SMALL: [&str; 20] = [
-    "--size", "64x64", "--planes", "12,16", "--views", "2-3", "--steps", "9", "--validation-views", "2",
-    "--validate-every", "4", "--checkpoint-every", "3", "--log-every", "2", "--reuse", "3", "--seed", "7",
+    "--size",
+    "64x64",
+    "--planes",
+    "34,40",
+    "--views",
+    "2-3",
+    "--steps",
+    "9",
+    "--validation-views",
+    "2",
+    "--validate-every",
+    "4",
+    "--checkpoint-every",
+    "3",
+    "--log-every",
+    "2",
+    "--reuse",
+    "3",
+    "--seed",
+    "7",
 ];
 
 fn train(run: &Path, more: &[&str]) -> Ran {
@@ -69,8 +87,7 @@ fn a_run_that_was_stopped_or_killed_ends_as_one_that_was_not() {
     for signal in ["INT", "KILL"] {
         let run = place.path(signal);
         let arguments = [&["train", text(&run)], &SMALL[..], &["--json"]].concat();
-        let mut child =
-            command(&arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = command(&arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
         // After the validation at step 4 there is a checkpoint of step 3, and some steps are lost.
         wait_for(&mut lines, r#""event":"validation""#);
@@ -92,7 +109,10 @@ fn a_run_that_was_stopped_or_killed_ends_as_one_that_was_not() {
         let (straight, resumed) = (results(&place.path("straight")), results(&run));
         assert!(straight.0 == resumed.0, "{signal}: other weights or state");
         let lines = |log: &[Value]| -> Vec<Value> {
-            log.iter().filter(|line| line["event"] != "interval" && line["event"] != "note").cloned().collect()
+            log.iter()
+                .filter(|line| line["event"] != "interval" && line["event"] != "note")
+                .cloned()
+                .collect()
         };
         assert_eq!(lines(&straight.1), lines(&resumed.1), "{signal}");
     }
@@ -112,7 +132,7 @@ fn a_finished_run_says_so_and_other_options_need_another_folder() {
     assert!(message.contains("the run began with rate = 0.001, and now it is 0.5"), "{message}");
     assert!(message.contains("--fresh"), "{message}");
     let options = json(&run.join("train.json"));
-    assert_eq!(options["options"]["planes"], serde_json::json!([12, 16]));
+    assert_eq!(options["options"]["planes"], serde_json::json!([34, 40]));
 
     let foreign = place.path("foreign");
     std::fs::create_dir(&foreign).unwrap();
@@ -133,7 +153,8 @@ fn a_finished_run_says_so_and_other_options_need_another_folder() {
 fn the_loss_of_one_sample_falls_and_its_weights_are_of_use() {
     let place = Place::new();
     let made = place.path("made");
-    let views = ["--views", "3", "--size", "96x96", "--rig", "cluster", "--low-texture", "0", "--planes", "24"];
+    let views =
+        ["--views", "3", "--size", "136x136", "--rig", "cluster", "--low-texture", "0", "--planes", "40"];
     engine([&["synth", text(&made)], &views[..]].concat()).done();
     // The sources stay as they are, but only one view has a truth.
     for name in ["00000001", "00000002"] {
@@ -142,25 +163,57 @@ fn the_loss_of_one_sample_falls_and_its_weights_are_of_use() {
     let run = place.path("run");
     let data = format!("scenes:{}", text(&made));
     let options = [
-        "--data", &data, "--size", "96x96", "--planes", "24", "--views", "3", "--steps", "150", "--no-augment", "--rate",
-        "0.003", "--schedule", "constant", "--sampling", "linear", "--log-every", "10", "--ema", "0.9",
+        "--data",
+        &data,
+        "--size",
+        "136x136",
+        "--planes",
+        "40",
+        "--views",
+        "3",
+        "--steps",
+        "120",
+        "--no-augment",
+        "--rate",
+        "0.003",
+        "--schedule",
+        "constant",
+        "--sampling",
+        "linear",
+        "--log-every",
+        "10",
+        "--ema",
+        "0.9",
     ];
     engine([&["train", text(&run)], &options[..]].concat()).done();
     let log = engine::train::journal::read(&run).unwrap();
-    let l1: Vec<f64> = log.iter().filter(|l| l["event"] == "train").map(|l| l["l1"].as_f64().unwrap()).collect();
-    assert_eq!(l1.len(), 15);
-    let (first, last) = (l1[0], l1[14]);
+    let l1: Vec<f64> =
+        log.iter().filter(|l| l["event"] == "train").map(|l| l["l1"].as_f64().unwrap()).collect();
+    assert_eq!(l1.len(), 12);
+    let (first, last) = (l1[0], l1[11]);
     assert!(last < 0.4 * first && last < 1.5, "mean |error| went from {first} to {last} intervals");
 
     let weights = run.join("weights.safetensors");
     let scene = made.join("scene_00000");
     let out = place.path("out");
-    let infer = ["infer", text(&scene), "-o", text(&out), "--weights", text(&weights), "--views", "3", "--levels", "1"];
-    let ran = engine([&infer[..], &["--planes", "24", "--depth-only", "--quiet"]].concat()).done();
+    let infer = [
+        "infer",
+        text(&scene),
+        "-o",
+        text(&out),
+        "--weights",
+        text(&weights),
+        "--views",
+        "3",
+        "--levels",
+        "1",
+    ];
+    let ran = engine([&infer[..], &["--planes", "40", "--depth-only", "--quiet"]].concat()).done();
     assert_eq!(ran.stderr, "");
     let depth = engine::formats::pfm::read(&out.join("depth/00000000.pfm")).unwrap();
     let truth = engine::formats::pfm::read(&scene.join("depths/00000000.pfm")).unwrap();
-    let mut errors: Vec<f32> = depth.data.iter().zip(&truth.data).filter(|p| *p.1 > 0.0).map(|(a, b)| (a - b).abs() / b).collect();
+    let mut errors: Vec<f32> =
+        depth.data.iter().zip(&truth.data).filter(|p| *p.1 > 0.0).map(|(a, b)| (a - b).abs() / b).collect();
     errors.sort_by(f32::total_cmp);
     let median = errors[errors.len() / 2];
     assert!(median < 0.02, "median relative error {median} with weights that know the scene by heart");
@@ -174,7 +227,10 @@ fn a_value_that_is_not_finite_is_named_and_good_weights_stay() {
     let ran = train(&run, &options);
     let message = ran.failed(7);
     assert!(message.starts_with("not finite: step ") && message.contains(" on synth "), "{message}");
-    assert!(message.contains(" holds ") && message.contains(" at ") && message.contains("--rate"), "{message}");
+    assert!(
+        message.contains(" holds ") && message.contains(" at ") && message.contains("--rate"),
+        "{message}"
+    );
     let weights = std::fs::read(run.join("weights.safetensors")).unwrap();
     let file = safetensors::SafeTensors::deserialize(&weights).unwrap();
     for (name, view) in file.iter().filter(|(_, v)| v.dtype() == safetensors::Dtype::F32) {
@@ -200,12 +256,22 @@ fn bad_options_and_data_get_one_line() {
     }
     let ran = engine(["train", text(&run), "--l1", "0", "--cross-entropy", "0"]);
     assert!(ran.failed(3).contains("a loss to be trained on"));
+    let small =
+        ["--data", "synth", "--size", "64x64", "--planes", "16", "--steps", "1", "--validation-views", "1"];
+    let ran = engine([&["train", text(&place.path("small"))], &small[..]].concat());
+    let message = ran.failed(3);
+    assert!(
+        message.contains("photos of 64 x 64 with 16 planes") && message.contains("at least 33 planes"),
+        "{message}"
+    );
     let nowhere = format!("dtu:{}", text(&place.path("nowhere")));
     let ran = engine(["train", text(&run), "--data", &nowhere]);
     assert!(ran.code == Some(3) || ran.code == Some(4), "{}", ran.stderr);
     assert!(ran.stderr.contains("nowhere"), "{}", ran.stderr);
     let other = place.path("pixel");
-    train(&other, &["--aggregation", "pixel", "--steps", "1"]).done();
+    let mut few = SMALL.to_vec();
+    few[7] = "1";
+    engine([&["train", text(&other)], &few[..], &["--aggregation", "pixel"]].concat()).done();
     let ran = train(&run, &["--init", text(&other.join("weights.safetensors"))]);
     let message = ran.failed(3);
     assert!(message.contains("weights of the configuration pixel / squared / skip"), "{message}");
@@ -232,13 +298,17 @@ fn weights_of_every_configuration_can_be_measured() {
         let bytes = std::fs::read(&file).unwrap();
         let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
         let metadata = header.metadata().clone().unwrap();
-        assert_eq!((&metadata["aggregation"], &metadata["decoder"]), (&aggregation.to_owned(), &decoder.to_owned()));
+        assert_eq!(
+            (&metadata["aggregation"], &metadata["decoder"]),
+            (&aggregation.to_owned(), &decoder.to_owned())
+        );
         assert_eq!(metadata["step"], "3");
         weights.push(file);
     }
     let numbers = place.path("numbers.json");
     let pictures = place.path("pictures");
-    let mut arguments = vec!["eval", "synth", "--scenes", "3", "--size", "96x64", "--planes", "16", "--views", "3"];
+    let mut arguments =
+        vec!["eval", "synth", "--scenes", "3", "--size", "96x64", "--planes", "16", "--views", "3"];
     arguments.extend(["--out", text(&numbers), "--pictures", text(&pictures)]);
     weights.iter().for_each(|w| arguments.extend(["--weights", text(w)]));
     let ran = engine(&arguments).done();

@@ -45,9 +45,11 @@ fn check(cpu: &Cpu, config: &str) -> f64 {
     let parameters = Parameters::from_checkpoint(&truth::checkpoint(config)).unwrap();
     let found = learn(cpu, config, &parameters);
     let [loss, l1, cross_entropy] = truth::losses(config);
-    for (what, a, b) in
-        [("loss", found.loss, loss), ("L1", found.l1, l1), ("cross-entropy", found.cross_entropy, cross_entropy)]
-    {
+    for (what, a, b) in [
+        ("loss", found.loss, loss),
+        ("L1", found.l1, l1),
+        ("cross-entropy", found.cross_entropy, cross_entropy),
+    ] {
         assert!((a - b).abs() <= 1e-4 * b.abs(), "{config}: {what} {a}, expected {b}");
     }
     let names = truth::parameters(config);
@@ -65,7 +67,10 @@ fn check(cpu: &Cpu, config: &str) -> f64 {
         for (what, expected) in [("running_mean", mean), ("running_var", variance)] {
             let values = &followed.get(&format!("{norm}.{what}")).unwrap().values.data;
             for (a, b) in values.iter().zip(expected) {
-                assert!((f64::from(*a) - b).abs() <= 1e-4 + 1e-3 * b.abs(), "{config}: {norm}.{what} {a}, not {b}");
+                assert!(
+                    (f64::from(*a) - b).abs() <= 1e-4 + 1e-3 * b.abs(),
+                    "{config}: {norm}.{what} {a}, not {b}"
+                );
             }
         }
     }
@@ -123,8 +128,7 @@ fn adam_follows_its_definition() {
     let mut parameters = Parameters::random(config, 5).unwrap();
     let options = AdamOptions { weight_decay: 0.1, ..AdamOptions::default() };
     let name = "regularizer.logits.weight";
-    let start: Vec<f64> =
-        parameters.get(name).unwrap().values.data.iter().map(|&v| f64::from(v)).collect();
+    let start: Vec<f64> = parameters.get(name).unwrap().values.data.iter().map(|&v| f64::from(v)).collect();
     let (mut adam, mut w) = (Adam::default(), start.clone());
     let (mut m, mut v) = (vec![0.0; w.len()], vec![0.0; w.len()]);
     for step in 1..=4 {
@@ -138,7 +142,8 @@ fn adam_follows_its_definition() {
             let g = 0.5 * f64::from(gradient(i));
             m[i] = 0.9 * m[i] + 0.1 * g;
             v[i] = 0.999 * v[i] + 0.001 * g * g;
-            let (mean, square) = (m[i] / (1.0 - 0.9f64.powi(step as i32)), v[i] / (1.0 - 0.999f64.powi(step as i32)));
+            let (mean, square) =
+                (m[i] / (1.0 - 0.9f64.powi(step as i32)), v[i] / (1.0 - 0.999f64.powi(step as i32)));
             w[i] = w[i] * (1.0 - 1e-2 * 0.1) - 1e-2 * mean / (square.sqrt() + 1e-8);
         }
     }

@@ -123,11 +123,13 @@ pub fn synth(args: &SynthArgs, progress: &Progress) -> Result<()> {
         all.push(fields);
         if let Some(folder) = &args.pictures {
             std::fs::create_dir_all(folder).map_err(Error::io("create the folder", folder))?;
-            let stem = std::path::Path::new(name).file_stem().map_or("weights".into(), |s| s.to_string_lossy());
+            let stem =
+                std::path::Path::new(name).file_stem().map_or("weights".into(), |s| s.to_string_lossy());
             for (i, (view, (depth, confidence))) in set.views.iter().zip(&found.shown).enumerate() {
                 let sample = &view.sample;
                 let interval = interval(&set.hypotheses(view));
-                let (png, _) = panel(&sample.photos[0], &sample.depth, depth, confidence, sample.range, interval)?;
+                let (png, _) =
+                    panel(&sample.photos[0], &sample.depth, depth, confidence, sample.range, interval)?;
                 let file = folder.join(format!("{stem}_{i}.png"));
                 engine::formats::output::write_whole(&file, "write the picture", |out| {
                     std::io::Write::write_all(out, &png)

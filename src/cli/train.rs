@@ -327,7 +327,8 @@ pub fn run(mut args: TrainArgs, progress: &Progress) -> Result<()> {
     let mix = Arc::new(Mix::new(parts, args.seed)?);
     let train = Arc::new(Augmented::new(mix, augment, args.seed)?);
     let positive = |v: f64| (v > 0.0).then_some(v);
-    let default = |typed: Option<f64>, ours: f64, papers: f64| typed.unwrap_or(if paper { papers } else { ours });
+    let default =
+        |typed: Option<f64>, ours: f64, papers: f64| typed.unwrap_or(if paper { papers } else { ours });
     let options = TrainOptions {
         config: Config { aggregation: args.aggregation, difference: args.difference, decoder: args.decoder },
         init: args.init.clone(),

@@ -15,9 +15,7 @@ use crate::ops::conv_backward::{ConvGeometry, ConvOp};
 use crate::ops::cost_volume::{CostVolumeOp, PixelStatisticsOp, Views, Weighting};
 use crate::ops::depthwise::{DepthwiseOp, ToOneChannelOp};
 use crate::ops::norm::{BatchNormOp, BatchStatistics};
-use crate::ops::pointwise::{
-    AddReluOp, AddVectorOp, ConcatOp, GateOp, expect_multiples_of_4, normalize,
-};
+use crate::ops::pointwise::{AddReluOp, AddVectorOp, ConcatOp, GateOp, expect_multiples_of_4, normalize};
 use crate::ops::reduce::MeanOp;
 use crate::ops::resample::UpsampleOp;
 use crate::photo::Photo;
@@ -115,12 +113,7 @@ impl<'t, 'a> TrainingPass<'t, 'a> {
     ///
     /// # Errors
     /// [`Error::Shape`] where photos, cameras and hypotheses do not fit together.
-    pub fn logits(
-        &self,
-        photos: &[Photo],
-        cameras: &[Camera],
-        hypotheses: &Hypotheses,
-    ) -> Result<Var<'a>> {
+    pub fn logits(&self, photos: &[Photo], cameras: &[Camera], hypotheses: &Hypotheses) -> Result<Var<'a>> {
         let features = self.features(photos)?;
         if cameras.len() != photos.len() || photos.len() < 2 {
             let problem = format!("{} photos with {} cameras; at least two", photos.len(), cameras.len());
@@ -187,8 +180,10 @@ impl<'t, 'a> TrainingPass<'t, 'a> {
             Aggregation::Variance => apply(Weighting::Variance, &[]),
             Aggregation::Voxel => {
                 let names = ["reduce.weight", "reduce.bias", "weight.weight", "weight.bias"];
-                let gate =
-                    names.map(|n| self.parameter(&format!("gate.{n}"))).into_iter().collect::<Result<Vec<_>>>()?;
+                let gate = names
+                    .map(|n| self.parameter(&format!("gate.{n}")))
+                    .into_iter()
+                    .collect::<Result<Vec<_>>>()?;
                 apply(Weighting::Voxel, &gate)
             }
             Aggregation::Pixel => {

@@ -30,7 +30,8 @@ pub struct Views {
 fn split(cpu: &Cpu, features: &Tensor, views: &Views) -> Result<Vec<Tensor>> {
     let Shape { d, h, w, c } = features.shape;
     if d != views.sweeps.len() + 1 {
-        let problem = format!("feature maps {} for a reference and {} sources", features.shape, views.sweeps.len());
+        let problem =
+            format!("feature maps {} for a reference and {} sources", features.shape, views.sweeps.len());
         return Err(Error::Shape { op: "plane sweep", problem });
     }
     let map = |values: &[f32]| {
@@ -218,7 +219,8 @@ impl Op for PixelStatisticsOp {
         let maps = split(cpu, inputs[0], &self.views)?;
         let statistics = (0..self.views.sweeps.len())
             .map(|source| {
-                self.views.sweep(&maps, Aggregation::Mean, |sweep| sweep::pixel_statistics(cpu, sweep, source))
+                self.views
+                    .sweep(&maps, Aggregation::Mean, |sweep| sweep::pixel_statistics(cpu, sweep, source))
             })
             .collect::<Result<Vec<_>>>()?;
         maps.into_iter().for_each(|map| cpu.recycle(map));

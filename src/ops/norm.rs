@@ -213,13 +213,12 @@ impl Op for BatchNormOp {
     }
 
     fn backward(&self, cpu: &Cpu, saved: &Saved, dy: Tensor, _: &[bool]) -> Result<Vec<Option<Tensor>>> {
-        let statistics = self.statistics.get().ok_or_else(|| Error::Shape {
-            op: "batch norm",
-            problem: "backward before forward".into(),
-        })?;
+        let statistics = self
+            .statistics
+            .get()
+            .ok_or_else(|| Error::Shape { op: "batch norm", problem: "backward before forward".into() })?;
         let (x, gamma, beta) = (saved.input(0)?, saved.input(1)?, saved.input(2)?);
-        let (dx, dgamma, dbeta) =
-            backward(cpu, x, (&gamma.data, &beta.data), statistics, self.relu, &dy)?;
+        let (dx, dgamma, dbeta) = backward(cpu, x, (&gamma.data, &beta.data), statistics, self.relu, &dy)?;
         cpu.recycle(dy);
         let vector = |shape, values: &[f32]| Tensor::from_slice(shape, values).map(Some);
         Ok(vec![Some(dx), vector(saved.shape(1), &dgamma)?, vector(saved.shape(2), &dbeta)?])

@@ -140,7 +140,8 @@ pub fn train(
             journal.note(note)?;
         }
     }
-    let mut run = Run { out, options, described, state, journal, validation, cpu: Cpu::new() };
+    let cpu = Cpu::new();
+    let mut run = Run { out, options, described, state, journal, validation, cpu, pool: (0, true) };
     let (seed, views, batch) = (options.seed, options.views, options.batch);
     let start = run.state.step * batch;
     let views_of = move |index: u64| choices(seed, index / batch).between(views.0, views.1);
@@ -176,7 +177,11 @@ fn begin(out: &Path, options: &TrainOptions, described: &Value) -> Result<State>
     if !options.fresh && options_file.exists() {
         let text = input::read(&options_file, "read the options of the run")?;
         let found: Value = serde_json::from_slice(&text).map_err(|e| {
-            Error::input(options_file.display().to_string(), e.to_string(), "JSON; give --fresh to begin anew")
+            Error::input(
+                options_file.display().to_string(),
+                e.to_string(),
+                "JSON; give --fresh to begin anew",
+            )
         })?;
         expect_same(&options_file, &found["options"], described)?;
         if state_file.exists() {
@@ -198,7 +203,8 @@ fn begin(out: &Path, options: &TrainOptions, described: &Value) -> Result<State>
                 std::fs::remove_file(&file).map_err(Error::io("remove the file of an earlier run", &file))?;
             }
         }
-        let program = json!({ "program": "engine", "version": env!("CARGO_PKG_VERSION"), "options": described });
+        let program =
+            json!({ "program": "engine", "version": env!("CARGO_PKG_VERSION"), "options": described });
         write_json(&options_file, "write the options of the run", &program)?;
     }
     let parameters = match &options.init {
@@ -228,7 +234,11 @@ fn expect_same(file: &Path, found: &Value, wanted: &Value) -> Result<()> {
     let text = |v: Option<&Value>| v.map_or("nothing".into(), Value::to_string);
     Err(Error::input(
         file.display().to_string(),
-        format!("the run began with {key} = {}, and now it is {}", text(found.get(key)), text(wanted.get(key))),
+        format!(
+            "the run began with {key} = {}, and now it is {}",
+            text(found.get(key)),
+            text(wanted.get(key))
+        ),
         "the same options to go on, another folder, or --fresh to begin anew",
     ))
 }
@@ -242,6 +252,8 @@ struct Run<'a> {
     journal: Journal,
     validation: Vec<ValidationSet>,
     cpu: Cpu,
+    /// Bytes of buffers that the largest step so far needs, and whether the pool was empty before the step in progress.
+    pool: (usize, bool),
 }
 
 impl Run<'_> {
@@ -308,6 +320,7 @@ impl Run<'_> {
     /// before it is kept.
     fn learn(&mut self, sample: &TrainingSample, hypotheses: &Hypotheses, watch: bool) -> Result<Lesson> {
         let found = lesson(&self.cpu, &self.state.parameters, sample, hypotheses, self.options.loss, watch)?;
+        self.bound_pool();
         if found.loss.is_finite() && norm(&found.gradients).is_finite() {
             return Ok(found);
         }
@@ -325,6 +338,20 @@ impl Run<'_> {
             sample.name,
             self.out.join(WEIGHTS).display()
         )))
+    }
+
+    /// Steps of different sizes leave buffers of different sizes behind. What a step needs is known where it began with an
+    /// empty pool; the pool is emptied when it holds half as much again as the largest step needs.
+    fn bound_pool(&mut self) {
+        let free = self.cpu.free_bytes();
+        let (largest, was_empty) = &mut self.pool;
+        if std::mem::take(was_empty) {
+            *largest = free.max(*largest);
+        }
+        if free > *largest + *largest / 2 {
+            self.cpu.trim();
+            *was_empty = true;
+        }
     }
 
     /// Measures the sets, keeps the best weights, makes pictures.
@@ -381,7 +408,10 @@ impl Run<'_> {
 
     fn finish(self, progress: &Progress) -> Result<()> {
         let best = self.state.best.map_or(String::new(), |(score, step)| {
-            format!("; best: step {step}, mean error {score:.3} intervals ({})", self.out.join(BEST).display())
+            format!(
+                "; best: step {step}, mean error {score:.3} intervals ({})",
+                self.out.join(BEST).display()
+            )
         });
         let fields = json!({
             "steps": self.state.step,

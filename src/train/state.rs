@@ -110,7 +110,8 @@ impl State {
         let mut moments: BTreeMap<String, [Vec<f32>; 2]> = BTreeMap::new();
         for (i, prefix) in MOMENTS.iter().enumerate() {
             for (name, view) in parts.get(prefix).into_iter().flatten() {
-                let values = view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+                let values =
+                    view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
                 moments.entry(name.clone()).or_default()[i] = values.collect();
             }
         }

@@ -32,11 +32,29 @@ pub struct Lesson {
     pub times: BTreeMap<&'static str, OpTime>,
 }
 
+/// A batch norm over one position would take its input away: at the coarsest level of the regularizer, a thirty-second of the
+/// volume, there must be two.
+fn expect_statistics(sample: &TrainingSample, planes: usize) -> Result<()> {
+    let (width, height) = sample.photos.first().map_or((0, 0), |p| (p.width, p.height));
+    let positions = [width / 4, height / 4, planes].map(|n| n.div_ceil(32)).iter().product::<usize>();
+    if positions > 1 && planes > 8 {
+        return Ok(());
+    }
+    Err(Error::input(
+        format!("training on {}", sample.name),
+        format!(
+            "photos of {width} x {height} with {planes} planes, of which the network's coarsest level sees one voxel"
+        ),
+        "at least 33 planes (--planes), or 9 planes and a side of more than 128 pixels (--size): batch norm needs two",
+    ))
+}
+
 /// Loss and gradients of a sample. With `watch`, every value on the way is looked at, and the first one that is not finite
 /// ends the step with its name.
 ///
 /// # Errors
-/// [`Error::Shape`] where the sample's parts do not fit together; [`Error::NotFinite`].
+/// [`Error::Input`] where the sample is too small for the norms' statistics; [`Error::Shape`] where its parts do not fit
+/// together; [`Error::NotFinite`].
 pub fn lesson(
     cpu: &Cpu,
     parameters: &Parameters,
@@ -45,6 +63,7 @@ pub fn lesson(
     loss: DepthLoss,
     watch: bool,
 ) -> Result<Lesson> {
+    expect_statistics(sample, hypotheses.depths.len())?;
     let tape = if watch { Tape::watching(cpu) } else { Tape::new(cpu) };
     let pass = TrainingPass::new(&tape, parameters);
     let logits = pass.logits(&sample.photos, &sample.cameras, hypotheses)?;

@@ -39,7 +39,13 @@ impl Default for SyntheticOptions {
     /// The generator's defaults, endless, every scene once, 1 GiB where scenes are kept, a quarter of the samples with worse
     /// source views.
     fn default() -> Self {
-        Self { generator: GeneratorOptions::default(), scenes: None, reuse: 1, memory: 1 << 30, worse_sources: 0.25 }
+        Self {
+            generator: GeneratorOptions::default(),
+            scenes: None,
+            reuse: 1,
+            memory: 1 << 30,
+            worse_sources: 0.25,
+        }
     }
 }
 
@@ -209,7 +215,10 @@ impl Dataset for Synthetic {
         let Some(scenes) = self.options.scenes else {
             let reuse = match self.options.reuse {
                 1 => String::new(),
-                n => format!("; {n} samples a scene, of up to {} kept scenes", self.options.memory / self.bytes_of_scene()),
+                n => format!(
+                    "; {n} samples a scene, of up to {} kept scenes",
+                    self.options.memory / self.bytes_of_scene()
+                ),
             };
             return format!("rendered scenes, endless: {what}{reuse}");
         };

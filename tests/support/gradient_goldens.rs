@@ -101,7 +101,8 @@ pub fn parameters(config: &str) -> Vec<String> {
 /// Mean and unbiased variance of the batch by the name of the norm, such as `features.merge8.bn`.
 pub fn statistics(config: &str) -> BTreeMap<String, (Vec<f64>, Vec<f64>)> {
     let prefix = format!("{config}/");
-    let names = golden().tensors.keys().filter_map(|n| n.strip_prefix(&prefix)?.strip_suffix(".running_mean"));
+    let names =
+        golden().tensors.keys().filter_map(|n| n.strip_prefix(&prefix)?.strip_suffix(".running_mean"));
     names
         .map(|norm| {
             let values = |part: &str| golden().values(&format!("{prefix}{norm}.{part}")).to_vec();
