@@ -212,11 +212,14 @@ fn the_loss_of_one_sample_falls_and_its_weights_are_of_use() {
     assert_eq!(ran.stderr, "");
     let depth = engine::formats::pfm::read(&out.join("depth/00000000.pfm")).unwrap();
     let truth = engine::formats::pfm::read(&scene.join("depths/00000000.pfm")).unwrap();
-    let mut errors: Vec<f32> =
-        depth.data.iter().zip(&truth.data).filter(|p| *p.1 > 0.0).map(|(a, b)| (a - b).abs() / b).collect();
-    errors.sort_by(f32::total_cmp);
-    let median = errors[errors.len() / 2];
-    assert!(median < 0.02, "median relative error {median} with weights that know the scene by heart");
+    let opened = engine::scene::Scene::open(&scene, &Default::default()).unwrap();
+    let range = opened.views[0].range.unwrap();
+    let interval = (range.far - range.near) / 39.0;
+    let pairs = depth.data.iter().zip(&truth.data).filter(|(_, truth)| **truth > 0.0);
+    let errors: Vec<f64> = pairs.map(|(a, b)| f64::from((a - b).abs()) / interval).collect();
+    let mean = errors.iter().sum::<f64>() / errors.len() as f64;
+    // The running statistics of the norms follow those of the batch, which is always the same one, only so far.
+    assert!(mean < 2.0, "mean error of {mean} intervals with weights that know the scene by heart");
 }
 
 #[test]
