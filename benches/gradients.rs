@@ -3,7 +3,7 @@
 //!     cargo bench --bench gradients -- [--width 320] [--height 256] [--planes 96] [--threads N]
 //!
 //! GFLOP/s of the forward pass, of the gradient in the input and of the gradient in the weights; each counts the same
-//! multiply-adds. Best of seven; the first pass, which touches fresh memory, is not counted.
+//! multiply-adds. Then what memory bounds, in GB/s. Best of seven; the first pass, which touches fresh memory, is not counted.
 
 use std::time::Instant;
 
@@ -13,9 +13,10 @@ use engine::net::BsMvsNet;
 use engine::ops::conv_backward::ConvGeometry;
 use engine::ops::depth::Expectation;
 use engine::ops::depth_backward::DepthLoss;
-use engine::ops::norm;
+use engine::ops::depthwise::Depthwise;
 use engine::ops::sweep::{self, Aggregation, Sweep, VoxelGate};
 use engine::ops::sweep_backward::{SweepGradient, cost_volume_backward, pixel_statistics_backward};
+use engine::ops::{norm, pointwise, reduce, resample};
 use engine::tensor::{Cpu, Shape, Tensor};
 
 fn best(mut work: impl FnMut() -> Option<Tensor>, cpu: &Cpu) -> f64 {
@@ -95,24 +96,76 @@ fn main() {
         totals[2] * 1e3,
         totals[3] * 1e3
     );
-    let x = filled(Shape { d: planes / 2, h: height / 8, w: width / 8, c: 16 });
-    let (gamma, beta) = (vec![1.0; 16], vec![0.0; 16]);
-    let (_, statistics) = norm::forward(&cpu, &x, &gamma, &beta, true).expect("norm");
-    let forward = best(|| norm::forward(&cpu, &x, &gamma, &beta, true).ok().map(|r| r.0), &cpu);
-    let backward =
-        best(|| norm::backward(&cpu, &x, (&gamma, &beta), &statistics, true, &x).ok().map(|r| r.0), &cpu);
-    let gigabytes = x.bytes() as f64 / 1e9;
-    println!(
-        "batch norm on {}: forward {:.2} ms ({:.1} GB/s), backward {:.2} ms ({:.1} GB/s)",
-        x.shape,
-        forward * 1e3,
-        3.0 * gigabytes / forward,
-        backward * 1e3,
-        5.0 * gigabytes / backward
-    );
-    drop(x);
-    cpu.trim();
+    memory_bound(&cpu, (height, width), planes);
     sweeps(&cpu, (height / 4, width / 4), planes);
+}
+
+/// What memory bounds: GB/s counts each tensor that a pass must read or write once (batch norm reads x twice each way).
+fn memory_bound(cpu: &Cpu, (height, width): (usize, usize), planes: usize) {
+    let half = Shape { d: planes / 2, h: height / 8, w: width / 8, c: 16 };
+    for shape in
+        [half.with_channels(8), half, half.halved().with_channels(32), half.halved().with_channels(64)]
+    {
+        let (x, dy) = (filled(shape), filled(shape));
+        let (gamma, beta) = (vec![1.0; shape.c], vec![0.0; shape.c]);
+        let (_, statistics) = norm::forward(cpu, &x, &gamma, &beta, true).expect("norm");
+        let forward = best(|| norm::forward(cpu, &x, &gamma, &beta, true).ok().map(|r| r.0), cpu);
+        let backward = || norm::backward(cpu, &x, (&gamma, &beta), &statistics, true, &dy).ok().map(|r| r.0);
+        rate("batch norm", shape, 3.0, forward);
+        rate("batch norm gradient", shape, 5.0, best(backward, cpu));
+    }
+    let both = |pair: Option<(Tensor, Tensor)>| pair.map(|(a, b)| (cpu.recycle(a), b).1);
+    let (x, y, dy) = (filled(half), filled(half), filled(half));
+    let gate = filled(Shape { h: 1, w: 1, ..half });
+    let vector = filled(Shape { d: 1, h: 1, w: 1, ..half });
+    let mut added = filled(half);
+    let add = best(
+        || {
+            pointwise::add_vector(&mut added, &vector).ok();
+            None
+        },
+        cpu,
+    );
+    rate("add vector", half, 2.0, add);
+    rate("add vector gradient", half, 1.0, best(|| Some(pointwise::add_vector_backward(cpu, &dy)), cpu));
+    rate("relu gradient", half, 3.0, best(|| pointwise::relu_backward(cpu, &y, &dy).ok(), cpu));
+    rate("sigmoid gradient", half, 3.0, best(|| pointwise::sigmoid_backward(cpu, &y, &dy).ok(), cpu));
+    rate("gate gradient", half, 5.0, best(|| both(pointwise::gate_backward(cpu, &x, &y, &dy).ok()), cpu));
+    let planes = best(|| both(pointwise::gate_planes_backward(cpu, &x, &gate, &dy).ok()), cpu);
+    rate("plane gate gradient", half, 3.0, planes);
+    rate("concat gradient", half, 2.0, best(|| both(pointwise::concat_backward(cpu, &dy, 8).ok()), cpu));
+    rate("plane mean", half, 1.0, best(|| Some(reduce::plane_mean(&x)), cpu));
+    rate("plane mean gradient", half, 1.0, best(|| reduce::plane_mean_backward(cpu, &gate, half).ok(), cpu));
+    rate(
+        "volume mean gradient",
+        half,
+        1.0,
+        best(|| reduce::volume_mean_backward(cpu, &vector, half).ok(), cpu),
+    );
+    let upsampled = best(|| resample::upsample_backward(cpu, &dy, 2, half.halved()).ok(), cpu);
+    rate("upsampling gradient", half, 1.125, upsampled);
+    for stride in [1, 2] {
+        let depthwise = Depthwise::new(16, stride, &filled(Shape::plane(1, 1, 27 * 16)).data);
+        let dy = filled(depthwise.output_shape(half));
+        let tensors = 1.0 + dy.data.len() as f64 / half.len() as f64;
+        let forward = best(|| depthwise.forward(cpu, &x).ok(), cpu);
+        rate(&format!("depthwise, stride {stride}"), half, tensors, forward);
+        let input = best(|| depthwise.backward_input(cpu, half, &dy).ok(), cpu);
+        rate("... gradient in the input", half, tensors, input);
+        let weights = best(|| depthwise.backward_weights(cpu, &x, &dy).map(|_| None).unwrap_or(None), cpu);
+        rate("... gradient in the weights", half, tensors, weights);
+    }
+    cpu.trim();
+}
+
+fn rate(what: &str, shape: Shape, tensors: f64, seconds: f64) {
+    let gigabytes = tensors * (4 * shape.len()) as f64 / 1e9;
+    println!(
+        "{what:<28} {:>34} {:>9.3} ms {:>6.1} GB/s",
+        shape.to_string(),
+        seconds * 1e3,
+        gigabytes / seconds
+    );
 }
 
 /// The plane sweep of two source views shifted and turned by little, forward and backward, every aggregation.
@@ -160,7 +213,7 @@ fn sweeps(cpu: &Cpu, (height, width): (usize, usize), planes: usize) {
     let (logits, truth) = (filled(dy.shape.with_channels(1)), Map::filled(width, height, 1.4));
     let loss = DepthLoss { l1: 1.0, cross_entropy: 1.0 };
     let both = best(|| loss.apply(cpu, &expectation, &logits, &truth).ok().map(|x| x.gradient), cpu);
-    println!("depth loss with its gradient on {}: {:.2} ms", logits.shape, both * 1e3);
+    rate("depth loss with its gradient", logits.shape, 2.0, both);
 }
 
 fn report(what: &str, shape: Shape, forward: f64, backward: f64) {

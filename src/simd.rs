@@ -152,6 +152,44 @@ pub unsafe fn dispatch<K: Kernel>(level: Level, kernel: K) -> K::Output {
     }
 }
 
+/// Arithmetic on the channels of many positions, some neighbouring ones at a time.
+pub(crate) trait Channelwise {
+    /// G vectors of channels from `at` on, at all positions. U is how many positions a sum had better take apart from
+    /// each other, so that it does not wait for its own additions.
+    ///
+    /// # Safety
+    /// As for [`Kernel::run`]; there must be G * LANES channels from `at` on.
+    unsafe fn channels<V: Vector, const G: usize, const U: usize>(&mut self, at: usize);
+}
+
+/// Walks C channels: up to 32 at once, so that whole cache lines are used; those beyond a multiple of 8 one by one.
+///
+/// # Safety
+/// As for [`Channelwise::channels`] with all C channels.
+#[inline(always)]
+pub(crate) unsafe fn each_channel<I: Isa, W: Channelwise>(work: &mut W, c: usize) {
+    let mut at = 0;
+    // SAFETY: at + the channels of each call <= C.
+    unsafe {
+        while at + 32 <= c {
+            work.channels::<I::Eight, 4, 1>(at);
+            at += 32;
+        }
+        if at + 16 <= c {
+            work.channels::<I::Eight, 2, 2>(at);
+            at += 16;
+        }
+        if at + 8 <= c {
+            work.channels::<I::Eight, 1, 4>(at);
+            at += 8;
+        }
+        while at < c {
+            work.channels::<[f32; 1], 1, 4>(at);
+            at += 1;
+        }
+    }
+}
+
 /// Plain arrays, for the compiler to vectorise.
 pub struct Portable;
 
@@ -173,28 +211,29 @@ impl Isa for Portable {
 macro_rules! lanewise {
     ($a:ident, $b:ident, $f:expr) => {{
         let mut out = $a;
-        for i in 0..8 {
+        for i in 0..out.len() {
             out[i] = $f($a[i], $b[i]);
         }
         out
     }};
 }
 
-impl Vector for [f32; 8] {
-    const LANES: usize = 8;
+/// N is a power of two. One lane is what channels beyond the last whole vector get.
+impl<const N: usize> Vector for [f32; N] {
+    const LANES: usize = N;
     #[inline(always)]
     unsafe fn splat(x: f32) -> Self {
-        [x; 8]
+        [x; N]
     }
     #[inline(always)]
     unsafe fn load(p: *const f32) -> Self {
-        // SAFETY: the caller vouches for 8 readable elements; f32 arrays have no padding.
-        unsafe { p.cast::<[f32; 8]>().read_unaligned() }
+        // SAFETY: the caller vouches for N readable elements; f32 arrays have no padding.
+        unsafe { p.cast::<[f32; N]>().read_unaligned() }
     }
     #[inline(always)]
     unsafe fn store(self, p: *mut f32) {
-        // SAFETY: the caller vouches for 8 writable elements.
-        unsafe { p.cast::<[f32; 8]>().write_unaligned(self) }
+        // SAFETY: the caller vouches for N writable elements.
+        unsafe { p.cast::<[f32; N]>().write_unaligned(self) }
     }
     #[inline(always)]
     unsafe fn add(self, b: Self) -> Self {
@@ -223,7 +262,7 @@ impl Vector for [f32; 8] {
     #[inline(always)]
     unsafe fn mul_add(self, b: Self, c: Self) -> Self {
         let mut out = c;
-        for i in 0..8 {
+        for i in 0..N {
             out[i] += self[i] * b[i];
         }
         out
@@ -239,7 +278,7 @@ impl Vector for [f32; 8] {
     #[inline(always)]
     unsafe fn select_gt(self, b: Self, yes: Self, no: Self) -> Self {
         let mut out = no;
-        for i in 0..8 {
+        for i in 0..N {
             out[i] = if self[i] > b[i] { yes[i] } else { no[i] };
         }
         out
@@ -255,13 +294,20 @@ impl Vector for [f32; 8] {
     #[inline(always)]
     unsafe fn store_i32(self, p: *mut i32) {
         for (i, x) in self.into_iter().enumerate() {
-            // SAFETY: the caller vouches for 8 writable elements.
+            // SAFETY: the caller vouches for N writable elements.
             unsafe { p.add(i).write(x as i32) }
         }
     }
     #[inline(always)]
     unsafe fn sum(self) -> f32 {
-        ((self[0] + self[4]) + (self[1] + self[5])) + ((self[2] + self[6]) + (self[3] + self[7]))
+        let (mut sums, mut n) = (self, N);
+        while n > 1 {
+            n /= 2;
+            for i in 0..n {
+                sums[i] += sums[i + n];
+            }
+        }
+        sums[0]
     }
 }
 

@@ -14,7 +14,7 @@ use rayon::prelude::*;
 
 use crate::error::{Error, Result};
 use crate::simd::{Isa, Kernel, Level, Vector, dispatch};
-use crate::tensor::{Buffer, Cpu, Shape, Tensor};
+use crate::tensor::{Buffer, Cpu, Shape, Shared, Tensor};
 
 /// Output pixels at each end of a row that are computed from the staged patch.
 const EDGE: usize = 4;
@@ -63,10 +63,14 @@ impl Conv {
         assert!(kernel[0] * kernel[1] <= MAX_ROWS && output <= 8 * MAX_GROUPS, "convolution too large");
         let padded = output.next_multiple_of(8);
         let mut packed = Buffer::zeros(taps * input * padded);
-        for o in 0..output {
+        // Sixteen outputs at a time fill whole cache lines of what is written.
+        for block in (0..output).step_by(16) {
             for i in 0..input {
-                for t in 0..taps {
-                    packed[(t * input + i) * padded + o] = weights[(o * input + i) * taps + t];
+                for o in block..output.min(block + 16) {
+                    let own = &weights[(o * input + i) * taps..][..taps];
+                    for (t, &w) in own.iter().enumerate() {
+                        packed[(t * input + i) * padded + o] = w;
+                    }
                 }
             }
         }
@@ -76,9 +80,18 @@ impl Conv {
         Self { input, output, kernel, stride, relu, pad, weights: packed, bias: padded_bias, padded }
     }
 
-    /// The same with other zeros before the first plane, row and column.
-    pub(crate) fn with_pad(self, pad: [usize; 3]) -> Self {
-        Self { pad, ..self }
+    /// Part of a convolution's transpose, without bias and of stride 1: weights [KD, KH, KW, CI, CO rounded up to groups of
+    /// 8], and the zeros before the first plane, row and column.
+    pub(crate) fn transposed(
+        (input, output): (usize, usize),
+        kernel: [usize; 3],
+        pad: [usize; 3],
+        weights: Buffer,
+    ) -> Self {
+        let padded = output.next_multiple_of(8);
+        assert_eq!(weights.len(), kernel.iter().product::<usize>() * input * padded, "convolution weights");
+        let bias = Buffer::zeros(padded);
+        Self { input, output, kernel, stride: [1; 3], relu: false, pad, weights, bias, padded }
     }
 
     /// Two convolutions of the same input as one: the output channels of `a`, then those of `b`.
@@ -135,6 +148,24 @@ impl Conv {
         residual: Option<&Tensor>,
         shape: Shape,
     ) -> Result<Tensor> {
+        let mut y = cpu.tensor(shape);
+        self.forward_into(cpu, x, residual, &mut y, ([0; 3], [1; 3]))?;
+        Ok(y)
+    }
+
+    /// As [`Conv::forward_to`], to every step-th position of `y` from the first one on, along each axis.
+    pub(crate) fn forward_into(
+        &self,
+        cpu: &Cpu,
+        x: &Tensor,
+        residual: Option<&Tensor>,
+        y: &mut Tensor,
+        (first, step): ([usize; 3], [usize; 3]),
+    ) -> Result<()> {
+        let whole = y.shape;
+        let count = |axis: usize, n: usize| (n - first[axis].min(n)).div_ceil(step[axis]);
+        let shape = Shape { d: count(0, whole.d), h: count(1, whole.h), w: count(2, whole.w), c: whole.c };
+        y.expect_channels("convolution", self.output)?;
         if let Some(residual) = residual {
             residual.expect_shape("convolution", "residual", shape)?;
             if self.output != self.padded {
@@ -145,7 +176,9 @@ impl Conv {
         if x.shape.is_empty() {
             return Err(Error::Shape { op: "convolution", problem: format!("empty input {}", x.shape) });
         }
-        let mut y = cpu.tensor(shape);
+        if shape.is_empty() {
+            return Ok(());
+        }
         let row_len = shape.w * shape.c;
         // Rows of a few microseconds are handed out together.
         let row_flops = self.flops(x.shape) / (shape.d * shape.h) as u64;
@@ -153,14 +186,22 @@ impl Conv {
         let patch =
             self.kernel[0] * self.kernel[1] * ((EDGE - 1) * self.stride[2] + self.kernel[2]) * self.input;
         let tail = if self.output == self.padded { 0 } else { shape.w * self.padded };
-        y.data.par_chunks_mut(row_len).with_min_len(rows_a_task).enumerate().for_each_init(
+        let out = Shared(y.data.as_mut_ptr());
+        (0..shape.d * shape.h).into_par_iter().with_min_len(rows_a_task).for_each_init(
             || (Buffer::zeros(patch), Buffer::zeros(tail)),
-            |(patch, tail), (row, y_row)| {
+            |(patch, tail), row| {
+                // All of it, which may be shared, rather than the pointer in it, which may not.
+                let out: Shared = out;
                 let residual = residual.map(|r| &r.data[row * row_len..][..row_len]);
-                self.row(cpu.level, x, (row / shape.h, row % shape.h), y_row, residual, patch, tail);
+                let at = (row / shape.h, row % shape.h);
+                let line = (first[0] + at.0 * step[0]) * whole.h + first[1] + at.1 * step[1];
+                // SAFETY: the row's positions lie within y, and no other row has them.
+                let to = unsafe { out.0.add((line * whole.w + first[2]) * whole.c) };
+                let to = RowOut { to, width: shape.w, stride: step[2] * whole.c };
+                self.row(cpu.level, x, at, to, residual, patch, tail);
             },
         );
-        Ok(y)
+        Ok(())
     }
 
     /// As [`Conv::forward`] without residual, for an input that is not needed any more.
@@ -180,7 +221,7 @@ impl Conv {
         level: Level,
         x: &Tensor,
         at: (usize, usize),
-        y: &mut [f32],
+        y: RowOut,
         residual: Option<&[f32]>,
         patch: &mut [f32],
         tail: &mut [f32],
@@ -204,7 +245,7 @@ impl Conv {
             }
         }
         let rows = &rows[..count];
-        let out_width = y.len() / self.output;
+        let out_width = y.width;
         let pad = self.pad[2];
         // Output pixels [first, last) see no padding.
         let first = pad.div_ceil(sw);
@@ -212,15 +253,16 @@ impl Conv {
         let left = first.next_multiple_of(EDGE).min(out_width);
         let right = out_width.saturating_sub(last).next_multiple_of(EDGE);
         let right_start = out_width.saturating_sub(right).max(left);
-        let y_ptr = if tail.is_empty() { y.as_mut_ptr() } else { tail.as_mut_ptr() };
+        let (y_ptr, out_stride) =
+            if tail.is_empty() { (y.to, y.stride) } else { (tail.as_mut_ptr(), self.padded) };
         let strip = |rows: &[Tap], from: usize, count: usize| {
             let mut outs = [std::ptr::null_mut(); MAX_GROUPS];
             for (g, out) in outs.iter_mut().enumerate().take(self.padded / 8) {
                 // SAFETY: within the row of `padded` channels a pixel.
-                *out = unsafe { y_ptr.add(from * self.padded + 8 * g) };
+                *out = unsafe { y_ptr.add(from * out_stride + 8 * g) };
             }
             let residual = residual.map_or(std::ptr::null(), |r| r[from * self.output..].as_ptr());
-            let strip = Strip { conv: self, rows, count, outs: &outs, out_stride: self.padded, residual };
+            let strip = Strip { conv: self, rows, count, outs: &outs, out_stride, residual };
             // SAFETY: `level` is available; each row holds (count - 1) * stride + KW pixels from its pointer on,
             // by the choice of first and last or because it was staged; outs hold `count` pixels.
             unsafe { dispatch(level, strip) }
@@ -259,11 +301,20 @@ impl Conv {
             strip(&inner[..count], left, right_start - left);
         }
         if !tail.is_empty() {
-            for (out, padded) in y.chunks_exact_mut(self.output).zip(tail.chunks_exact(self.padded)) {
+            for (i, padded) in tail.chunks_exact(self.padded).enumerate() {
+                // SAFETY: pixel i lies within the row of the output.
+                let out = unsafe { std::slice::from_raw_parts_mut(y.to.add(i * y.stride), self.output) };
                 out.copy_from_slice(&padded[..self.output]);
             }
         }
     }
+}
+
+/// Where a row of the output goes: `width` pixels, `stride` values apart, that nobody else writes.
+struct RowOut {
+    to: *mut f32,
+    width: usize,
+    stride: usize,
 }
 
 /// One kernel row: the input at its first tap of the first output pixel, and its weights.

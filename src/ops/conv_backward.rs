@@ -2,12 +2,15 @@
 //!
 //! Input: a convolution's transpose. With stride s the input positions fall into s^3 classes by their remainders; the
 //! positions of one class see the same taps, at consecutive outputs, so each class is a small convolution of dy
-//! with stride 1 (for 3x3x3 and stride 2: eight of 1 to 8 taps, 27 in all, no multiplication by zero).
+//! with stride 1 (for 3x3x3 and stride 2: eight of 1 to 8 taps, 27 in all, no multiplication by zero) that writes to every
+//! s-th position.
 //!
 //! Weights: `dw[tap, ci, co] = sum over positions of x[s o + tap - pad, ci] dy[o, co]`. For one kernel row the taps are
 //! contiguous in x (KW * CI values), so a block of Q of them times NV vectors of output channels stays in registers
-//! while a row of positions goes by. Partial sums over a fixed number of parts, added in order: the same bits on any
-//! number of threads.
+//! while a row of positions goes by. Partial sums over a number of parts that depends on the shapes alone, added in order:
+//! the same bits on any number of threads.
+
+use std::ops::Range;
 
 use rayon::prelude::*;
 
@@ -20,6 +23,8 @@ use crate::tensor::{Buffer, Cpu, Shape, Tensor};
 
 /// Parts of the output rows whose weight gradients are summed apart.
 const PARTS: usize = 16;
+/// Positions that are worth a part of its own.
+const PART: usize = 128;
 
 /// A convolution as training sees it: its geometry, without weights. Padding is half the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,60 +64,22 @@ impl ConvGeometry {
     /// [`Error::Shape`] where the shapes do not fit together.
     pub fn backward_input(&self, cpu: &Cpu, weights: &[f32], x: Shape, dy: &Tensor) -> Result<Tensor> {
         self.check(x, dy, weights)?;
-        if self.stride == [1; 3] {
-            return self.class(weights, [0; 3]).map_or_else(
-                || unreachable!("every position of a convolution of stride 1 sees a tap"),
-                |conv| conv.forward_to(cpu, dy, None, x),
-            );
-        }
         let mut dx = cpu.tensor(x);
+        if (0..3).any(|axis| self.kernel[axis] < self.stride[axis]) {
+            // Some positions are read by no tap.
+            dx.data.par_chunks_mut(x.w * x.c).for_each(|row| row.fill(0.0));
+        }
         for rd in 0..self.stride[0] {
             for rh in 0..self.stride[1] {
                 for rw in 0..self.stride[2] {
-                    self.backward_class(cpu, weights, [rd, rh, rw], dy, &mut dx)?;
+                    let remainder = [rd, rh, rw];
+                    if let Some(conv) = self.class(weights, remainder) {
+                        conv.forward_into(cpu, dy, None, &mut dx, (remainder, self.stride))?;
+                    }
                 }
             }
         }
         Ok(dx)
-    }
-
-    /// The positions of dx with these remainders.
-    fn backward_class(
-        &self,
-        cpu: &Cpu,
-        weights: &[f32],
-        remainder: [usize; 3],
-        dy: &Tensor,
-        dx: &mut Tensor,
-    ) -> Result<()> {
-        let (s, x) = (self.stride, dx.shape);
-        let count = |axis: usize, n: usize| (n + s[axis] - 1 - remainder[axis]) / s[axis];
-        let part = Shape { d: count(0, x.d), h: count(1, x.h), w: count(2, x.w), c: x.c };
-        if part.is_empty() {
-            return Ok(());
-        }
-        let values = match self.class(weights, remainder) {
-            Some(conv) => Some(conv.forward_to(cpu, dy, None, part)?),
-            None => None,
-        };
-        let row_len = x.w * x.c;
-        dx.data.par_chunks_mut(row_len).enumerate().for_each(|(row, out)| {
-            let (z, y) = (row / x.h, row % x.h);
-            if z % s[0] != remainder[0] || y % s[1] != remainder[1] {
-                return;
-            }
-            let from = ((z / s[0]) * part.h + y / s[1]) * part.w * x.c;
-            for (i, pixel) in out.chunks_exact_mut(x.c).skip(remainder[2]).step_by(s[2]).enumerate() {
-                match &values {
-                    Some(values) => pixel.copy_from_slice(&values.data[from + i * x.c..][..x.c]),
-                    None => pixel.fill(0.0),
-                }
-            }
-        });
-        if let Some(values) = values {
-            cpu.recycle(values);
-        }
-        Ok(())
     }
 
     /// The convolution of dy that gives the input positions with these remainders; `None` where no tap reaches them.
@@ -134,18 +101,21 @@ impl ConvGeometry {
         // A class whose first output lies after j (none for odd kernels with half padding) would need a negative pad.
         debug_assert!(taps.iter().all(|t| t[0].1 <= 0));
         let [kd, kh, kw] = self.kernel;
-        let mut flipped = Vec::with_capacity(ci * co * kernel.iter().product::<usize>());
-        for i in 0..ci {
-            for o in 0..co {
-                let own = &weights[(o * ci + i) * kd * kh * kw..][..kd * kh * kw];
-                for &(d, _) in &taps[0] {
-                    for &(h, _) in &taps[1] {
-                        flipped.extend(taps[2].iter().map(|&(w, _)| own[(d * kh + h) * kw + w]));
+        let padded = ci.next_multiple_of(8);
+        let mut packed = Buffer::zeros(kernel.iter().product::<usize>() * co * padded);
+        // One output's weights at a time, which fit the cache whatever their order.
+        for (o, own) in weights.chunks_exact(ci * kd * kh * kw).enumerate() {
+            let mut rows = packed.chunks_exact_mut(padded).skip(o).step_by(co);
+            for &(d, _) in &taps[0] {
+                for &(h, _) in &taps[1] {
+                    for &(w, _) in &taps[2] {
+                        let from = own[(d * kh + h) * kw + w..].iter().step_by(kd * kh * kw);
+                        rows.next().into_iter().flatten().zip(from).for_each(|(to, &w)| *to = w);
                     }
                 }
             }
         }
-        Some(Conv::new((co, ci), kernel, [1; 3], &flipped, &vec![0.0; ci], false).with_pad(pad))
+        Some(Conv::transposed((co, ci), kernel, pad, packed))
     }
 
     /// The gradients in the weights, in PyTorch's order [CO, CI, KD, KH, KW], and in a bias (CO values).
@@ -157,37 +127,58 @@ impl ConvGeometry {
         x.expect_channels("convolution gradient", ci)?;
         dy.expect_shape("convolution gradient", "output gradient", self.output_shape(x.shape))?;
         let padded = co.next_multiple_of(8);
-        let taps: usize = self.kernel.iter().product();
-        let rows = dy.shape.d * dy.shape.h;
-        let parts = PARTS.min(rows);
-        let sums: Vec<(Buffer, Vec<f64>)> = (0..parts)
+        let [kd, kh, kw] = self.kernel;
+        let (rows, lines) = (dy.shape.d * dy.shape.h, kd * kh);
+        // Where positions are few, a part for each of 16 would mostly add up weights: there the kernel's rows are shared out.
+        let parts = (dy.shape.positions() / PART).clamp(1, PARTS).min(rows);
+        let shared = if parts < PARTS { lines } else { 1 };
+        let (sums, biases): (Vec<Buffer>, Vec<Vec<f64>>) = (0..parts * shared)
             .into_par_iter()
-            .map(|part| {
-                let mut work = RowWork::new(self, x, dy, padded);
+            .map(|task| {
+                let (part, share) = (task / shared, task % shared);
+                let mut work =
+                    RowWork::new(self, x, dy, share * lines / shared..(share + 1) * lines / shared);
                 let mut bias = vec![0.0; co];
                 for row in rows * part / parts..rows * (part + 1) / parts {
                     work.add(cpu.level, row);
-                    for pixel in dy.data[row * dy.shape.w * co..][..dy.shape.w * co].chunks_exact(co) {
-                        for (b, &g) in bias.iter_mut().zip(pixel) {
-                            *b += f64::from(g);
-                        }
+                    if share == 0 {
+                        add_pixels(&dy.data[row * dy.shape.w * co..][..dy.shape.w * co], &mut bias);
                     }
                 }
                 (work.sums, bias)
             })
-            .collect();
+            .unzip();
+        // In order of the parts, sixteen outputs at a time: whole cache lines of the sums.
+        let taps = lines * kw;
         let mut dw = vec![0.0; self.weights()];
-        for o in 0..co {
-            for i in 0..ci {
-                for t in 0..taps {
-                    let total: f64 = sums.iter().map(|(s, _)| f64::from(s[(t * ci + i) * padded + o])).sum();
+        dw.par_chunks_mut(16 * ci * taps).enumerate().for_each(|(block, dw)| {
+            let count = dw.len() / (ci * taps);
+            for row in 0..taps * ci {
+                let (t, i) = (row / ci, row % ci);
+                let share = t / kw * shared / lines;
+                let at = (row - share * lines / shared * kw * ci) * padded + 16 * block;
+                let mut totals = [0.0f64; 16];
+                for part in 0..parts {
+                    let sums = &sums[part * shared + share][at..][..count];
+                    totals.iter_mut().zip(sums).for_each(|(total, &sum)| *total += f64::from(sum));
+                }
+                for (o, &total) in totals[..count].iter().enumerate() {
                     dw[(o * ci + i) * taps + t] = total as f32;
                 }
             }
-        }
-        let db = (0..co).map(|o| sums.iter().map(|(_, b)| b[o]).sum::<f64>() as f32).collect();
-        Ok((dw, db))
+        });
+        let bias = |o: usize| biases.iter().map(|b| b[o]).sum::<f64>() as f32;
+        Ok((dw, (0..co).map(bias).collect()))
     }
+}
+
+/// Adds up a row of pixels, in f32 within it.
+fn add_pixels(row: &[f32], totals: &mut [f64]) {
+    let mut sums = vec![0.0f32; totals.len()];
+    for pixel in row.chunks_exact(sums.len()) {
+        sums.iter_mut().zip(pixel).for_each(|(sum, &v)| *sum += v);
+    }
+    totals.iter_mut().zip(sums).for_each(|(total, sum)| *total += f64::from(sum));
 }
 
 /// One part's running sums and staging memory.
@@ -196,7 +187,9 @@ struct RowWork<'a> {
     x: &'a Tensor,
     dy: &'a Tensor,
     padded: usize,
-    /// [KD, KH, KW, CI, CO padded].
+    /// Rows of the kernel, counted through its planes.
+    lines: Range<usize>,
+    /// [lines, KW, CI, CO padded].
     sums: Buffer,
     /// A row of x with the columns' padding, [W + 2 pad, CI].
     staged: Buffer,
@@ -205,18 +198,20 @@ struct RowWork<'a> {
 }
 
 impl<'a> RowWork<'a> {
-    fn new(geometry: &'a ConvGeometry, x: &'a Tensor, dy: &'a Tensor, padded: usize) -> Self {
-        let [kd, kh, kw] = geometry.kernel;
-        let ci = geometry.channels.0;
+    fn new(geometry: &'a ConvGeometry, x: &'a Tensor, dy: &'a Tensor, lines: Range<usize>) -> Self {
+        let kw = geometry.kernel[2];
+        let (ci, co) = geometry.channels;
+        let padded = co.next_multiple_of(8);
         let columns = (dy.shape.w - 1) * geometry.stride[2] + kw;
         Self {
             geometry,
             x,
             dy,
             padded,
-            sums: Buffer::zeros(kd * kh * kw * ci * padded),
+            sums: Buffer::zeros(lines.len() * kw * ci * padded),
+            lines,
             staged: Buffer::zeros(columns.max(x.shape.w + kw / 2) * ci),
-            widened: Buffer::zeros(if padded == geometry.channels.1 { 0 } else { dy.shape.w * padded }),
+            widened: Buffer::zeros(if padded == co { 0 } else { dy.shape.w * padded }),
         }
     }
 
@@ -233,19 +228,18 @@ impl<'a> RowWork<'a> {
             dy = &self.widened;
         }
         let (z, y) = (row / self.dy.shape.h, row % self.dy.shape.h);
-        for i in 0..kd {
-            let Some(plane) = (z * sd + i).checked_sub(kd / 2).filter(|&p| p < x.d) else { continue };
-            for j in 0..kh {
-                let Some(line) = (y * sh + j).checked_sub(kh / 2).filter(|&l| l < x.h) else { continue };
-                let own = &self.x.data[(plane * x.h + line) * x.w * ci..][..x.w * ci];
-                // The borders of the staged row stay zero.
-                self.staged[kw / 2 * ci..][..own.len()].copy_from_slice(own);
-                let n = kw * ci;
-                let sums = &mut self.sums[(i * kh + j) * n * self.padded..][..n * self.padded];
-                let products = Products { x: &self.staged, pixel: sw * ci, n, dy, padded: self.padded, sums };
-                // SAFETY: the level is available; the staged row holds (width - 1) * stride + KW pixels.
-                unsafe { dispatch(level, products) }
-            }
+        for (at, line) in self.lines.clone().enumerate() {
+            let plane = (z * sd + line / kh).checked_sub(kd / 2).filter(|&plane| plane < x.d);
+            let row = (y * sh + line % kh).checked_sub(kh / 2).filter(|&row| row < x.h);
+            let (Some(plane), Some(row)) = (plane, row) else { continue };
+            let own = &self.x.data[(plane * x.h + row) * x.w * ci..][..x.w * ci];
+            // The borders of the staged row stay zero.
+            self.staged[kw / 2 * ci..][..own.len()].copy_from_slice(own);
+            let n = kw * ci;
+            let sums = &mut self.sums[at * n * self.padded..][..n * self.padded];
+            let products = Products { x: &self.staged, pixel: sw * ci, n, dy, padded: self.padded, sums };
+            // SAFETY: the level is available; the staged row holds (width - 1) * stride + KW pixels.
+            unsafe { dispatch(level, products) }
         }
     }
 }

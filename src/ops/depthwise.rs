@@ -118,8 +118,11 @@ impl Depthwise {
                 sums
             })
             .collect();
-        let total = |tap: usize, channel: usize| sums.iter().map(|part| part[tap * c + channel]).sum::<f64>();
-        Ok((0..27 * c).map(|i| total(i % 27, i / 27) as f32).collect())
+        let mut totals = vec![0.0; 27 * c];
+        for part in &sums {
+            totals.iter_mut().zip(part).for_each(|(total, sum)| *total += sum);
+        }
+        Ok((0..27 * c).map(|i| totals[i % 27 * c + i / 27] as f32).collect())
     }
 
     fn expect_gradient(&self, x: Shape, dy: &Tensor) -> Result<()> {

@@ -13,8 +13,9 @@ use std::rc::Rc;
 use rayon::prelude::*;
 
 use crate::error::{Error, Result};
+use crate::simd::{Channelwise, Isa, Kernel, Vector, dispatch, each_channel};
 use crate::tape::{Op, Saved, Saves};
-use crate::tensor::{Buffer, Cpu, Tensor};
+use crate::tensor::{Cpu, Tensor};
 
 /// The reference's epsilon.
 pub const EPSILON: f64 = 1e-5;
@@ -58,46 +59,244 @@ struct Affine {
     shift: Vec<f32>,
 }
 
-impl Affine {
-    #[inline(always)]
-    fn apply(&self, i: usize, x: f32) -> f32 {
-        (x - self.center[i]) * self.scale[i] + self.shift[i]
+/// What a pass does with each value x and, in the backward ones, the gradient dy at it.
+mod pass {
+    /// Sums of `d` and `d^2`, d = x - center.
+    pub const STATISTICS: u8 = 0;
+    /// y = relu?(scale d + shift).
+    pub const FORWARD: u8 = 1;
+    /// Sums of `g` and `g d`, with g = dy, or 0 where the ReLU let nothing through; or dx from them.
+    pub const BACKWARD: u8 = 2;
+    /// As BACKWARD without a ReLU.
+    pub const BACKWARD_LINEAR: u8 = 3;
+}
+
+/// G vectors of neighbouring channels of one position.
+#[inline(always)]
+unsafe fn load<V: Vector, const G: usize>(from: *const f32) -> [V; G] {
+    // SAFETY: the caller vouches for the instruction set and G * LANES values.
+    unsafe {
+        let mut v = [V::splat(0.0); G];
+        for (g, v) in v.iter_mut().enumerate() {
+            *v = V::load(from.add(g * V::LANES));
+        }
+        v
     }
 }
 
-/// The sums over the positions of `f(x, dy)` for two functions of each channel, in f64 across blocks.
-fn sums(
-    x: &Tensor,
-    dy: Option<&Tensor>,
-    f: impl Fn(usize, f32, f32) -> (f32, f32) + Sync,
-) -> Vec<(f64, f64)> {
-    let c = x.shape.c;
-    let blocks: Vec<Vec<(f32, f32)>> = x
-        .data
-        .par_chunks(BLOCK * c)
-        .enumerate()
-        .map(|(block, x)| {
-            let mut sums = vec![(0.0, 0.0); c];
-            let dy = dy.map(|dy| &dy.data[block * BLOCK * c..][..x.len()]);
-            for (p, x) in x.chunks_exact(c).enumerate() {
-                let dy = dy.map_or(x, |dy| &dy[p * c..][..c]);
-                for i in 0..c {
-                    let (a, b) = f(i, x[i], dy[i]);
-                    sums[i].0 += a;
-                    sums[i].1 += b;
+/// What a channel's values go through, a vector of channels at a time.
+#[derive(Clone, Copy)]
+struct Channels<V, const G: usize> {
+    center: [V; G],
+    scale: [V; G],
+    shift: [V; G],
+}
+
+impl<V: Vector, const G: usize> Channels<V, G> {
+    #[inline(always)]
+    unsafe fn load(affine: &Affine, at: usize) -> Self {
+        // SAFETY: the caller vouches for the instruction set and G * LANES channels from `at` on.
+        unsafe {
+            Self {
+                center: load(affine.center.as_ptr().add(at)),
+                scale: load(affine.scale.as_ptr().add(at)),
+                shift: load(affine.shift.as_ptr().add(at)),
+            }
+        }
+    }
+
+    /// x - center, and what reaches the norm of the gradient dy at x.
+    #[inline(always)]
+    unsafe fn centered<const PASS: u8>(&self, g: usize, x: V, dy: *const f32) -> (V, V) {
+        // SAFETY: the caller vouches for the instruction set and, in the passes that read dy, LANES values of it.
+        unsafe {
+            let d = x.sub(self.center[g]);
+            let gradient = match PASS {
+                pass::STATISTICS => d,
+                // The same expression as forward's, so that the same positions are cut off.
+                pass::BACKWARD => {
+                    let zero = V::splat(0.0);
+                    self.output(g, d).select_gt(zero, V::load(dy), zero)
+                }
+                _ => V::load(dy),
+            };
+            (d, gradient)
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn output(&self, g: usize, d: V) -> V {
+        // SAFETY: as above.
+        unsafe { d.mul_add(self.scale[g], self.shift[g]) }
+    }
+}
+
+/// The two sums of a block of positions, `[first; C]` then `[second; C]`. `dy` is x itself where the pass has none.
+struct Sums<'a, const PASS: u8> {
+    x: &'a [f32],
+    dy: &'a [f32],
+    affine: &'a Affine,
+    sums: &'a mut [f32],
+}
+
+impl<const PASS: u8> Channelwise for Sums<'_, PASS> {
+    #[inline(always)]
+    unsafe fn channels<V: Vector, const G: usize, const U: usize>(&mut self, at: usize) {
+        let c = self.sums.len() / 2;
+        let positions = self.x.len() / c;
+        // SAFETY: the caller vouches for G * LANES channels from `at` on; `run` compared the lengths.
+        unsafe {
+            let channels = Channels::<V, G>::load(self.affine, at);
+            let mut sums = [[[V::splat(0.0); 2]; G]; U];
+            let whole = positions / U * U;
+            for position in (0..whole).step_by(U) {
+                for u in 0..U {
+                    self.add(&channels, (position + u) * c + at, &mut sums[u]);
                 }
             }
-            sums
-        })
-        .collect();
+            for position in whole..positions {
+                self.add(&channels, position * c + at, &mut sums[0]);
+            }
+            for g in 0..G {
+                for which in 0..2 {
+                    let mut total = sums[0][g][which];
+                    for apart in &sums[1..] {
+                        total = total.add(apart[g][which]);
+                    }
+                    total.store(self.sums.as_mut_ptr().add(which * c + at + g * V::LANES));
+                }
+            }
+        }
+    }
+}
+
+impl<const PASS: u8> Sums<'_, PASS> {
+    /// The values from index `from` on.
+    #[inline(always)]
+    unsafe fn add<V: Vector, const G: usize>(
+        &self,
+        channels: &Channels<V, G>,
+        from: usize,
+        sums: &mut [[V; 2]; G],
+    ) {
+        for (g, sums) in sums.iter_mut().enumerate() {
+            let at = from + g * V::LANES;
+            // SAFETY: the caller vouches for G * LANES values.
+            unsafe {
+                let x = V::load(self.x.as_ptr().add(at));
+                let (d, gradient) = channels.centered::<PASS>(g, x, self.dy.as_ptr().add(at));
+                sums[0] = sums[0].add(gradient);
+                sums[1] = gradient.mul_add(d, sums[1]);
+            }
+        }
+    }
+}
+
+impl<const PASS: u8> Kernel for Sums<'_, PASS> {
+    type Output = ();
+    #[inline(always)]
+    unsafe fn run<I: Isa>(mut self) {
+        let c = self.sums.len() / 2;
+        assert!(
+            self.dy.len() == self.x.len() && self.affine.center.len() == c && self.affine.scale.len() == c
+        );
+        assert!(self.affine.shift.len() == c && self.x.len().is_multiple_of(c));
+        // SAFETY: all values have C channels.
+        unsafe { each_channel::<I, _>(&mut self, c) }
+    }
+}
+
+/// What a block of positions becomes: y, or dx = scale g + slope d + level. `dy` is x itself where the pass has none.
+struct Apply<'a, const PASS: u8> {
+    x: &'a [f32],
+    dy: &'a [f32],
+    affine: &'a Affine,
+    slope: &'a [f32],
+    level: &'a [f32],
+    /// What y is at least.
+    low: f32,
+    to: &'a mut [f32],
+}
+
+impl<const PASS: u8> Channelwise for Apply<'_, PASS> {
+    #[inline(always)]
+    unsafe fn channels<V: Vector, const G: usize, const U: usize>(&mut self, at: usize) {
+        let c = self.slope.len();
+        // SAFETY: the caller vouches for G * LANES channels from `at` on; `run` compared the lengths.
+        unsafe {
+            let channels = Channels::<V, G>::load(self.affine, at);
+            let slope: [V; G] = load(self.slope.as_ptr().add(at));
+            let level: [V; G] = load(self.level.as_ptr().add(at));
+            let low = V::splat(self.low);
+            for position in 0..self.x.len() / c {
+                let from = position * c + at;
+                let (x, dy) = (self.x.as_ptr().add(from), self.dy.as_ptr().add(from));
+                for g in 0..G {
+                    let i = g * V::LANES;
+                    let x = V::load(x.add(i));
+                    let value = if PASS == pass::FORWARD {
+                        channels.output(g, x.sub(channels.center[g])).max(low)
+                    } else {
+                        let (d, gradient) = channels.centered::<PASS>(g, x, dy.add(i));
+                        gradient.mul_add(channels.scale[g], d.mul_add(slope[g], level[g]))
+                    };
+                    value.store(self.to.as_mut_ptr().add(from + i));
+                }
+            }
+        }
+    }
+}
+
+impl<const PASS: u8> Kernel for Apply<'_, PASS> {
+    type Output = ();
+    #[inline(always)]
+    unsafe fn run<I: Isa>(mut self) {
+        let c = self.slope.len();
+        let Affine { center, scale, shift } = self.affine;
+        assert!([center, scale, shift].iter().all(|p| p.len() == c) && self.level.len() == c);
+        assert!(self.dy.len() == self.x.len() && self.to.len() == self.x.len());
+        assert!(self.x.len().is_multiple_of(c));
+        // SAFETY: all values have C channels.
+        unsafe { each_channel::<I, _>(&mut self, c) }
+    }
+}
+
+/// Each channel's two sums over all positions, in f64 across blocks.
+fn sums<const PASS: u8>(cpu: &Cpu, x: &Tensor, dy: &Tensor, affine: &Affine) -> Vec<(f64, f64)> {
+    let c = x.shape.c;
+    let mut blocks = vec![0.0f32; x.shape.positions().div_ceil(BLOCK) * 2 * c];
+    let inputs = x.data.par_chunks(BLOCK * c).zip(dy.data.par_chunks(BLOCK * c));
+    blocks.par_chunks_mut(2 * c).zip(inputs).for_each(|(sums, (x, dy))| {
+        // SAFETY: the device's level is available; the kernel checks the lengths.
+        unsafe { dispatch(cpu.level, Sums::<PASS> { x, dy, affine, sums }) }
+    });
     let mut totals = vec![(0.0, 0.0); c];
-    for block in blocks {
-        for (total, sum) in totals.iter_mut().zip(block) {
-            total.0 += f64::from(sum.0);
-            total.1 += f64::from(sum.1);
+    for block in blocks.chunks_exact(2 * c) {
+        for (i, total) in totals.iter_mut().enumerate() {
+            total.0 += f64::from(block[i]);
+            total.1 += f64::from(block[c + i]);
         }
     }
     totals
+}
+
+/// A tensor of what the pass makes of x and dy.
+fn apply<const PASS: u8>(
+    cpu: &Cpu,
+    (x, dy): (&Tensor, &Tensor),
+    affine: &Affine,
+    [slope, level]: [&[f32]; 2],
+    low: f32,
+) -> Tensor {
+    let len = BLOCK * x.shape.c;
+    let mut to = cpu.tensor(x.shape);
+    let inputs = x.data.par_chunks(len).zip(dy.data.par_chunks(len));
+    to.data.par_chunks_mut(len).zip(inputs).for_each(|(to, (x, dy))| {
+        let kernel = Apply::<PASS> { x, dy, affine, slope, level, low, to };
+        // SAFETY: the device's level is available; the kernel checks the lengths.
+        unsafe { dispatch(cpu.level, kernel) }
+    });
+    to
 }
 
 fn check(x: &Tensor, parameters: [&[f32]; 2]) -> Result<()> {
@@ -122,25 +321,16 @@ pub fn forward(
 ) -> Result<(Tensor, BatchStatistics)> {
     check(x, [gamma, beta])?;
     let c = x.shape.c;
-    let shift = Buffer::from_slice(&x.data[..c]);
     let n = x.shape.positions() as f64;
-    let totals = sums(x, None, |i, x, _| {
-        let d = x - shift[i];
-        (d, d * d)
-    });
-    let mean = totals.iter().zip(shift.iter()).map(|((s, _), &v)| f64::from(v) + s / n).collect();
+    let ones = vec![1.0; c];
+    let first = Affine { center: x.data[..c].to_vec(), scale: ones.clone(), shift: ones };
+    let totals = sums::<{ pass::STATISTICS }>(cpu, x, x, &first);
+    let mean = totals.iter().zip(&first.center).map(|((s, _), &v)| f64::from(v) + s / n).collect();
     let variance = totals.iter().map(|(s, s2)| ((s2 - s * s / n) / n).max(0.0)).collect();
     let statistics = BatchStatistics { mean, variance, positions: x.shape.positions() };
     let affine = statistics.affine(gamma, beta);
     let low = if relu { 0.0 } else { f32::NEG_INFINITY };
-    let mut y = cpu.tensor(x.shape);
-    y.data.par_chunks_mut(BLOCK * c).zip(x.data.par_chunks(BLOCK * c)).for_each(|(y, x)| {
-        for (y, x) in y.chunks_exact_mut(c).zip(x.chunks_exact(c)) {
-            for i in 0..c {
-                y[i] = affine.apply(i, x[i]).max(low);
-            }
-        }
-    });
+    let y = apply::<{ pass::FORWARD }>(cpu, (x, x), &affine, [&first.shift; 2], low);
     Ok((y, statistics))
 }
 
@@ -158,32 +348,25 @@ pub fn backward(
 ) -> Result<(Tensor, Vec<f32>, Vec<f32>)> {
     check(x, [gamma, beta])?;
     dy.expect_shape("batch norm", "output gradient", x.shape)?;
-    let c = x.shape.c;
     let n = x.shape.positions() as f64;
     let affine = statistics.affine(gamma, beta);
+    let totals = if relu {
+        sums::<{ pass::BACKWARD }>(cpu, x, dy, &affine)
+    } else {
+        sums::<{ pass::BACKWARD_LINEAR }>(cpu, x, dy, &affine)
+    };
     let inverse: Vec<f64> = statistics.variance.iter().map(|v| 1.0 / (v + EPSILON).sqrt()).collect();
-    // The same expression as forward's, so that the same positions are cut off.
-    let through = |i: usize, x: f32, g: f32| if relu && affine.apply(i, x) <= 0.0 { 0.0 } else { g };
-    let totals = sums(x, Some(dy), |i, x, g| {
-        let g = through(i, x, g);
-        (g, g * (x - affine.center[i]))
-    });
     let dgamma: Vec<f64> = totals.iter().zip(&inverse).map(|((_, gx), s)| gx * s).collect();
-    // dx = scale (dy - mean(dy) - xhat mean(dy xhat)), with xhat = (x - mean) inverse.
-    let level: Vec<f32> = totals.iter().map(|(g, _)| (g / n) as f32).collect();
-    let slope: Vec<f32> = dgamma.iter().zip(&inverse).map(|(g, s)| (g / n * s) as f32).collect();
-    let mut dx = cpu.tensor(x.shape);
-    dx.data
-        .par_chunks_mut(BLOCK * c)
-        .zip(x.data.par_chunks(BLOCK * c).zip(dy.data.par_chunks(BLOCK * c)))
-        .for_each(|(dx, (x, dy))| {
-            for (dx, (x, dy)) in dx.chunks_exact_mut(c).zip(x.chunks_exact(c).zip(dy.chunks_exact(c))) {
-                for i in 0..c {
-                    let slope = (x[i] - affine.center[i]) * slope[i];
-                    dx[i] = affine.scale[i] * (through(i, x[i], dy[i]) - level[i] - slope);
-                }
-            }
-        });
+    // dx = scale (g - mean(g) - xhat mean(g xhat)), with xhat = (x - mean) inverse.
+    let scale = affine.scale.iter().map(|&s| f64::from(s));
+    let slope: Vec<f32> =
+        scale.clone().zip(dgamma.iter().zip(&inverse)).map(|(a, (g, s))| (-a * g / n * s) as f32).collect();
+    let level: Vec<f32> = scale.zip(&totals).map(|(a, (g, _))| (-a * g / n) as f32).collect();
+    let dx = if relu {
+        apply::<{ pass::BACKWARD }>(cpu, (x, dy), &affine, [&slope, &level], 0.0)
+    } else {
+        apply::<{ pass::BACKWARD_LINEAR }>(cpu, (x, dy), &affine, [&slope, &level], 0.0)
+    };
     let dbeta = totals.iter().map(|&(g, _)| g as f32).collect();
     Ok((dx, dgamma.iter().map(|&g| g as f32).collect(), dbeta))
 }

@@ -56,8 +56,9 @@ fn sums(values: &[f32], c: usize) -> Vec<f64> {
 pub fn plane_mean_backward(cpu: &Cpu, dy: &Tensor, x: Shape) -> Result<Tensor> {
     dy.expect_shape("plane mean gradient", "output gradient", Shape { h: 1, w: 1, ..x })?;
     let mut dx = cpu.tensor(x);
+    let shares = shares(dy, x.h * x.w);
     let rows = dx.data.par_chunks_mut((x.w * x.c).max(1)).enumerate();
-    rows.for_each(|(row, dx)| spread(&dy.data[row / x.h * x.c..][..x.c], x.h * x.w, dx));
+    rows.for_each(|(row, dx)| spread(&shares[row / x.h * x.c..][..x.c], dx));
     Ok(dx)
 }
 
@@ -68,17 +69,18 @@ pub fn plane_mean_backward(cpu: &Cpu, dy: &Tensor, x: Shape) -> Result<Tensor> {
 pub fn volume_mean_backward(cpu: &Cpu, dy: &Tensor, x: Shape) -> Result<Tensor> {
     dy.expect_shape("volume mean gradient", "output gradient", Shape { d: 1, h: 1, w: 1, c: x.c })?;
     let mut dx = cpu.tensor(x);
-    dx.data.par_chunks_mut((x.w * x.c).max(1)).for_each(|dx| spread(&dy.data, x.positions(), dx));
+    let shares = shares(dy, x.positions());
+    dx.data.par_chunks_mut((x.w * x.c).max(1)).for_each(|dx| spread(&shares, dx));
     Ok(dx)
 }
 
-/// Each of the `positions` that a mean was taken over gets its share.
-fn spread(dy: &[f32], positions: usize, dx: &mut [f32]) {
-    for dx in dx.chunks_exact_mut(dy.len()) {
-        for (dx, &dy) in dx.iter_mut().zip(dy) {
-            *dx = (f64::from(dy) / positions as f64) as f32;
-        }
-    }
+/// What each of the `positions` that a mean was taken over gets.
+fn shares(dy: &Tensor, positions: usize) -> Vec<f32> {
+    dy.data.iter().map(|&dy| (f64::from(dy) / positions as f64) as f32).collect()
+}
+
+fn spread(shares: &[f32], dx: &mut [f32]) {
+    dx.chunks_exact_mut(shares.len()).for_each(|dx| dx.copy_from_slice(shares));
 }
 
 /// A mean as an op: input x.

@@ -88,6 +88,9 @@ fn gradients_are_adjoint() {
                 check(&cpu, geometry, x);
             }
         }
+        // So many positions that the weights' gradient is summed up in all its parts.
+        check(&cpu, d3(3, 1, (8, 16)), shape(4, 20, 33));
+        check(&cpu, d2(5, 2, (3, 24)), shape(1, 91, 97));
     }
 }
 

@@ -33,6 +33,7 @@ fn forward_and_gradients_match_f64() {
         (Shape { d: 1, h: 1, w: 2, c: 8 }, false),
         (Shape { d: 2, h: 3, w: 5, c: 16 }, true),
         (Shape { d: 1, h: 7, w: 1, c: 3 }, true),
+        (Shape { d: 1, h: 3, w: 5, c: 59 }, true), // every width of vectors, and channels beyond
         (Shape { d: 3, h: 41, w: 29, c: 8 }, true), // several blocks
         (Shape { d: 3, h: 41, w: 29, c: 8 }, false),
     ] {
