@@ -9,11 +9,13 @@ use engine::consistency::{DepthView, Thresholds, agreement};
 use engine::formats::{image, pfm};
 use engine::map::Map;
 use engine::scene::{OpenOptions, Scene};
+use engine::synth::bounds::Ray;
 use engine::synth::maps::texture_strength;
 use engine::synth::material::Material;
 use engine::synth::render::{Look, photo};
 use engine::synth::rig::Rig;
 use engine::synth::shapes::Shape;
+use engine::synth::sight::Sight;
 use engine::synth::texture::light;
 use engine::synth::world::{Backdrop, Lights, Object, PixelRays, World, sees};
 use engine::synth::{Generator, GeneratorOptions, Sample};
@@ -143,6 +145,40 @@ fn a_view_sees_what_nothing_hides() {
     assert!(sees(&world, &camera, size, DVec3::new(2.0, 0.2, 8.0)));
     assert!(!sees(&world, &camera, size, DVec3::new(5.0, 0.2, 8.0)), "outside the photo");
     assert!(!sees(&world, &camera, size, DVec3::new(0.0, 0.0, -8.0)), "behind the camera");
+}
+
+/// A camera's and the lamp's shortcuts against rays that are tested with all objects.
+#[test]
+fn sights_and_shadows_find_what_every_ray_finds() {
+    for (rig, seed) in [(Rig::Arc, 21), (Rig::Circle, 22), (Rig::Cluster, 23)] {
+        let size = (90, 70);
+        let generator = generator(rig, 2, size, seed);
+        let (mut met, mut dark) = (0, 0);
+        for index in 0..12 {
+            let scene = generator.scene(index);
+            let world = &scene.world;
+            let sight = Sight::new(world, &scene.cameras[1], size);
+            let rays = PixelRays::new(&scene.cameras[1]);
+            for i in 0..size.0 * size.1 {
+                // Also between the pixels' middles, up to the photo's rim.
+                let (u, v) = ((i % size.0) as f64 + 0.375, (i / size.0) as f64 - 0.375);
+                let found = sight.first(u, v, 0.0, f64::INFINITY);
+                let plain = world.first(&rays.through(u, v), 0.0, f64::INFINITY);
+                assert_eq!(found.map(|s| s.object), plain.map(|s| s.object), "{rig:?} {index} {u} {v}");
+                let Some((found, plain)) = found.zip(plain) else { continue };
+                // Coordinates of about 1 depth with some ten roundings of 1e-16; grazing rays lose digits.
+                assert!((found.depth - plain.depth).abs() < 1e-9 * plain.depth, "{rig:?} {index} {u} {v}");
+                met += 1;
+                let to_sun = world.lights().to_sun;
+                let point = found.position + found.normal * 1e-6 * (world.unit() + found.depth);
+                let lit = found.normal.dot(to_sun) > 0.0
+                    && !world.blocked(&Ray::new(point, to_sun), 0.0, f64::INFINITY);
+                assert_eq!(world.lit(&found), lit, "{rig:?} {index} {u} {v}");
+                dark += usize::from(!lit);
+            }
+        }
+        assert!(met > 30_000 && dark > 1000, "{rig:?}: {met} {dark}");
+    }
 }
 
 /// On the whole depth maps of random scenes: pixels whose surface another view sees must agree with its depth map, those

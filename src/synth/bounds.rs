@@ -22,6 +22,12 @@ impl Ray {
         Self { origin, direction, inverse: direction.recip() }
     }
 
+    /// The ray in the same direction from elsewhere.
+    #[inline]
+    pub fn from(&self, origin: DVec3) -> Self {
+        Self { origin, ..*self }
+    }
+
     /// The point at `t`.
     #[inline]
     pub fn at(&self, t: f64) -> DVec3 {

@@ -4,7 +4,8 @@ use glam::DVec3;
 use rayon::prelude::*;
 
 use super::scene::SyntheticScene;
-use super::world::{PixelRays, Surface, World};
+use super::sight::Sight;
+use super::world::{Surface, World};
 use crate::camera::{Camera, DepthRange};
 use crate::map::Map;
 use crate::photo::Photo;
@@ -119,15 +120,15 @@ fn values<T: Copy + Default + Send>(
     value: impl Fn(&Surface, DVec3) -> T + Sync,
 ) -> Vec<T> {
     let (width, height) = (size.0.div_ceil(step), size.1.div_ceil(step));
-    let rays = PixelRays::new(camera);
+    let sight = Sight::new(world, camera, size);
     let mut out = vec![T::default(); width * height];
     out.par_chunks_mut(width.max(1)).enumerate().for_each(|(y, row)| {
         for (x, out) in row.iter_mut().enumerate() {
-            let ray = rays.through((x * step) as f64, (y * step) as f64);
+            let (u, v) = ((x * step) as f64, (y * step) as f64);
             if let Some(surface) =
-                world.first(&ray, 0.0, f64::INFINITY).filter(|s| (range.near..=range.far).contains(&s.depth))
+                sight.first(u, v, 0.0, f64::INFINITY).filter(|s| (range.near..=range.far).contains(&s.depth))
             {
-                *out = value(&surface, ray.direction);
+                *out = value(&surface, sight.rays().through(u, v).direction);
             }
         }
     });

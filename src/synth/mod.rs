@@ -5,7 +5,7 @@
 //! number of threads, with the same bytes, so that a training run that goes on sees what it would have seen.
 //!
 //! [`rig`] places cameras, [`compose`] puts a [`world`] of [`shapes`] with [`material`]s before them, [`scene`] keeps the
-//! ones that are seen well, [`render`] takes photos, [`maps`] casts exact depth and what goes with it, and [`mod@write`] makes
+//! ones that are seen well, [`sight`] finds what cameras see of it, [`render`] takes photos, [`maps`] casts exact depth and what goes with it, and [`mod@write`] makes
 //! folders in the MVSNet layout.
 
 pub mod bounds;
@@ -20,6 +20,7 @@ pub mod render;
 pub mod rig;
 pub mod scene;
 pub mod shapes;
+pub mod sight;
 pub mod texture;
 pub mod world;
 pub mod write;

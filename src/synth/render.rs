@@ -3,16 +3,16 @@
 //!
 //! Textures are averaged over a pixel's footprint by their levels ([`super::texture`]), so one ray is enough inside a surface.
 //! Pixels beside which the object, the normal, the plane or the shadow changes, and those that a thin rod crosses, get
-//! `SUB` x `SUB` rays.
+//! `SUB` x `SUB` rays for what covers them; the colour of each piece of surface among these is looked up once.
 
 use glam::{DVec3, Vec3};
 use rayon::prelude::*;
 
-use super::bounds::Ray;
 use super::random::Random;
 use super::shapes::Shape;
+use super::sight::Sight;
 use super::texture::photo_value;
-use super::world::{PixelRays, World};
+use super::world::{Surface, World};
 use crate::camera::Camera;
 use crate::photo::Photo;
 
@@ -60,7 +60,7 @@ impl Look {
     }
 }
 
-/// What one ray found, for the comparison with its neighbours.
+/// What the ray through a pixel's middle found, for the comparison with its neighbours.
 #[derive(Clone, Copy)]
 struct Seen {
     light: Vec3,
@@ -68,7 +68,7 @@ struct Seen {
     object: u32,
     lit: bool,
     normal: Vec3,
-    /// The point relative to the camera's centre over the depth scale: f32 is exact enough for comparisons.
+    /// The point relative to the camera's centre: f32 is exact enough for comparisons.
     position: Vec3,
     depth: f32,
 }
@@ -79,6 +79,7 @@ pub fn photo(world: &World, camera: &Camera, size: (usize, usize), look: &Look) 
     let light = blurred(light, size, look.blur);
     let mut rgb = vec![0f32; 3 * size.0 * size.1];
     let middle = (0.5 * (size.0 as f32 - 1.0), 0.5 * (size.1 as f32 - 1.0));
+    let tones = Tones::new(look.gamma);
     let corner = (middle.0 * middle.0 + middle.1 * middle.1).max(1.0);
     rgb.par_chunks_mut(3 * size.0).zip(light.par_chunks(size.0)).enumerate().for_each(|(y, (row, light))| {
         let mut random = Random::new(&[look.seed, y as u64]);
@@ -86,9 +87,7 @@ pub fn photo(world: &World, camera: &Camera, size: (usize, usize), look: &Look) 
             let (dx, dy) = (x as f32 - middle.0, y as f32 - middle.1);
             let gain = look.gain * (1.0 - look.vignette * (dx * dx + dy * dy) / corner);
             for (out, light) in out.iter_mut().zip((*light * gain).to_array()) {
-                // A soft shoulder instead of hard clipping: at one half and below next to nothing changes.
-                let light = light / (1.0 + (light * light * light * light)).powf(0.25);
-                let value = photo_value(light).powf(look.gamma);
+                let value = tones.at(light);
                 let noise = look.noise * (0.5 + value) * random.normal() as f32;
                 *out = ((value + noise).clamp(0.0, 1.0) * 255.0).round() / 255.0;
             }
@@ -97,50 +96,73 @@ pub fn photo(world: &World, camera: &Camera, size: (usize, usize), look: &Look) 
     Photo { width: size.0, height: size.1, rgb }
 }
 
+/// The values that light gets in a photo: a table over the fourth root of light, which spreads the dark tones.
+struct Tones(Vec<f32>);
+
+/// Steps of the table up to light 1: interpolation between them is off by less than a tenth of a byte's step.
+const TONES: usize = 512;
+/// Fourth root of the most light in the table, 16: the shoulder is flat there.
+const TONES_END: usize = 2;
+
+impl Tones {
+    fn new(gamma: f32) -> Self {
+        let value = |i: usize| {
+            let root = i as f32 / TONES as f32;
+            let light = root.powi(4);
+            // A soft shoulder instead of hard clipping: at one half and below next to nothing changes.
+            let light = light / (1.0 + light.powi(4)).sqrt().sqrt();
+            photo_value(light).powf(gamma)
+        };
+        Self((0..=TONES * TONES_END).map(value).collect())
+    }
+
+    #[inline]
+    fn at(&self, light: f32) -> f32 {
+        let place = light.max(0.0).sqrt().sqrt() * TONES as f32;
+        let low = (place as usize).min(TONES * TONES_END - 1);
+        let share = (place - low as f32).min(1.0);
+        self.0[low] + (self.0[low + 1] - self.0[low]) * share
+    }
+}
+
 /// The light that every pixel gets, averaged over its area.
 fn light(world: &World, camera: &Camera, size: (usize, usize)) -> Vec<Vec3> {
     let (width, height) = size;
-    let rays = PixelRays::new(camera);
-    let across = rays.across();
-    let pixel = across[0].length();
+    let sight = Sight::new(world, camera, size);
+    let across = sight.rays().across();
     let mut seen: Vec<Seen> = Vec::new();
     (0..width * height)
         .into_par_iter()
         .with_min_len(width.max(64))
-        .map(|i| cast(world, &rays.through((i % width) as f64, (i / width) as f64), across, pixel))
+        .map(|i| middle(world, &sight, across, (i % width) as f64, (i / width) as f64))
         .collect_into_vec(&mut seen);
     let thin = thin_rods(world, camera, size);
-    let sub = across.map(|a| a / SUB as f64);
     let mut light = vec![Vec3::ZERO; width * height];
     light.par_chunks_mut(width).enumerate().for_each(|(y, row)| {
         for (x, out) in row.iter_mut().enumerate() {
             let own = &seen[y * width + x];
             let (left, right) = (x.saturating_sub(1), (x + 1).min(width - 1));
             let (above, below) = (y.saturating_sub(1), (y + 1).min(height - 1));
-            let smooth =
-                [above, y, below].iter().all(|&b| (left..=right).all(|a| goes_on(own, &seen[b * width + a])));
+            let around = [above, y, below].map(|b| &seen[b * width + left..=b * width + right]);
+            let smooth = around.iter().all(|row| row.iter().all(|other| goes_on(own, other)));
             *out = if smooth && !thin[y * width + x] {
                 own.light
             } else {
-                let mut sum = Vec3::ZERO;
-                for k in 0..SUB * SUB {
-                    let shift = |k: usize| (k as f64 + 0.5) / SUB as f64 - 0.5;
-                    let ray = rays.through(x as f64 + shift(k % SUB), y as f64 + shift(k / SUB));
-                    sum += cast(world, &ray, sub, pixel / SUB as f64).light;
-                }
-                sum / (SUB * SUB) as f32
+                whole(world, &sight, across, (x as f64, y as f64), &around)
             };
         }
     });
     light
 }
 
-fn cast(world: &World, ray: &Ray, across: [DVec3; 2], pixel: f64) -> Seen {
-    match world.first(ray, 0.0, f64::INFINITY) {
+/// What a pixel's middle shows.
+fn middle(world: &World, sight: &Sight, across: [DVec3; 2], u: f64, v: f64) -> Seen {
+    let ray = sight.rays().through(u, v);
+    match sight.first(u, v, 0.0, f64::INFINITY) {
         Some(surface) => {
             let lit = world.lit(&surface);
             Seen {
-                light: world.shade(&surface, lit, ray.direction, across),
+                light: world.shade(&surface, f32::from(u8::from(lit)), ray.direction, across),
                 object: surface.object as u32,
                 lit,
                 normal: surface.normal.as_vec3(),
@@ -149,7 +171,7 @@ fn cast(world: &World, ray: &Ray, across: [DVec3; 2], pixel: f64) -> Seen {
             }
         }
         None => Seen {
-            light: world.behind(ray.direction, pixel),
+            light: world.behind(ray.direction, across[0].length()),
             object: u32::MAX,
             lit: false,
             normal: Vec3::ZERO,
@@ -157,6 +179,77 @@ fn cast(world: &World, ray: &Ray, across: [DVec3; 2], pixel: f64) -> Seen {
             depth: 0.0,
         },
     }
+}
+
+/// Rays of one pixel that meet the same smooth piece of surface.
+#[derive(Clone, Copy)]
+struct Piece {
+    surface: Surface,
+    direction: DVec3,
+    rays: u8,
+    lit: u8,
+    /// Whether the lamp shines on all of it, where the neighbours agree about that.
+    known: Option<bool>,
+}
+
+/// A pixel where something ends: many rays tell what covers it and what of that lies in the light; every piece gets its colour
+/// once.
+fn whole(
+    world: &World,
+    sight: &Sight,
+    across: [DVec3; 2],
+    (u, v): (f64, f64),
+    around: &[&[Seen]; 3],
+) -> Vec3 {
+    let mut pieces: [Option<Piece>; SUB * SUB] = [None; SUB * SUB];
+    let mut open = 0;
+    for k in 0..SUB * SUB {
+        let shift = |k: usize| (k as f64 + 0.5) / SUB as f64 - 0.5;
+        let (u, v) = (u + shift(k % SUB), v + shift(k / SUB));
+        let Some(surface) = sight.first(u, v, 0.0, f64::INFINITY) else {
+            open += 1;
+            continue;
+        };
+        let same =
+            |piece: &&mut Option<Piece>| piece.as_ref().is_none_or(|p| is_same_piece(&p.surface, &surface));
+        let Some(slot) = pieces.iter_mut().find(same) else { continue };
+        let piece = slot.get_or_insert_with(|| Piece {
+            direction: sight.rays().through(u, v).direction,
+            rays: 0,
+            lit: 0,
+            known: common_light(surface.object as u32, around),
+            surface,
+        });
+        piece.rays += 1;
+        piece.lit += u8::from(piece.known.unwrap_or_else(|| world.lit(&surface)));
+    }
+    let mut sum = Vec3::ZERO;
+    for piece in pieces.iter().map_while(Option::as_ref) {
+        let rays = f32::from(piece.rays);
+        // The footprint is as large as the piece.
+        let part = f64::from(piece.rays).sqrt() / SUB as f64;
+        let share = f32::from(piece.lit) / rays;
+        sum += rays * world.shade(&piece.surface, share, piece.direction, across.map(|a| a * part));
+    }
+    if open > 0 {
+        let part = f64::from(open).sqrt() / SUB as f64;
+        sum += open as f32 * world.behind(sight.rays().through(u, v).direction, across[0].length() * part);
+    }
+    sum / (SUB * SUB) as f32
+}
+
+/// What all neighbours that show the object say about its light; `None` where they differ or none shows it.
+fn common_light(object: u32, around: &[&[Seen]; 3]) -> Option<bool> {
+    let mut lights = around.iter().flat_map(|row| row.iter()).filter(|s| s.object == object).map(|s| s.lit);
+    let first = lights.next()?;
+    lights.all(|lit| lit == first).then_some(first)
+}
+
+/// The same for two rays of one pixel as [`goes_on`] for neighbouring pixels.
+fn is_same_piece(a: &Surface, b: &Surface) -> bool {
+    a.object == b.object
+        && a.normal.dot(b.normal) > 0.9
+        && a.normal.dot(b.position - a.position).abs() < 0.005 * a.depth
 }
 
 /// Whether two neighbouring rays meet the same smooth piece of surface in the same light.

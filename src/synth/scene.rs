@@ -8,7 +8,8 @@ use super::maps;
 use super::random::Random;
 use super::render::{self, Look};
 use super::rig::{Rig, Rigged};
-use super::world::{PixelRays, World, sees};
+use super::sight::Sight;
+use super::world::{World, sees};
 use crate::camera::{Camera, DepthRange};
 use crate::map::Map;
 use crate::photo::Photo;
@@ -129,13 +130,11 @@ impl SyntheticScene {
         };
         let step = self.size.0.max(self.size.1).div_ceil(ACROSS);
         let of_view = |v: usize| {
-            let (rays, range) = (PixelRays::new(&self.cameras[v]), self.ranges[v]);
+            let (sight, range) = (Sight::new(&self.world, &self.cameras[v], self.size), self.ranges[v]);
             let places = (step / 2..self.size.1)
                 .step_by(step)
                 .flat_map(|y| (step / 2..self.size.0).step_by(step).map(move |x| (x, y)));
-            let hits = places.filter_map(|(x, y)| {
-                self.world.first(&rays.through(x as f64, y as f64), range.near, range.far)
-            });
+            let hits = places.filter_map(|(x, y)| sight.first(x as f64, y as f64, range.near, range.far));
             let points = hits.map(|hit| ScenePoint {
                 position: hit.position,
                 error: 0.0,
@@ -200,19 +199,25 @@ fn judge(world: &World, rigged: &Rigged, size: (usize, usize)) -> Verdict {
         fixed.unwrap_or(DepthRange { near: 0.3 * rigged.distance, far: 3.0 * rigged.distance });
     let (mut worst, mut shared, mut light, mut depths) = (1f64, 0.0, 0f32, Vec::new());
     for (view, camera) in rigged.cameras.iter().enumerate() {
-        let rays = PixelRays::new(camera);
+        let sight = Sight::new(world, camera, size);
+        let rays = sight.rays();
         let (mut covered, mut blocked, mut common, mut lowest, mut highest) = (0, 0, 0, f64::INFINITY, 0f64);
         for i in 0..columns * rows {
             let place =
                 |i: usize, count: usize, length: usize| (i as f64 + 0.5) / count as f64 * length as f64 - 0.5;
             let (u, v) = (place(i % columns, columns, size.0), place(i / columns, rows, size.1));
             let ray = rays.through(u, v);
-            let Some(hit) = world.first(&ray, 1e-3 * rigged.distance, f64::INFINITY) else {
+            let Some(hit) = sight.first(u, v, 1e-3 * rigged.distance, f64::INFINITY) else {
                 continue;
             };
             if view == 0 {
                 light += world
-                    .shade(&hit, world.lit(&hit), ray.direction, rays.across().map(|a| a * step))
+                    .shade(
+                        &hit,
+                        f32::from(u8::from(world.lit(&hit))),
+                        ray.direction,
+                        rays.across().map(|a| a * step),
+                    )
                     .element_sum()
                     / 3.0;
             }

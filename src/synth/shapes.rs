@@ -91,6 +91,11 @@ impl Shape {
         }
     }
 
+    /// Whether a straight line that leaves it never meets it again.
+    pub fn is_convex(&self) -> bool {
+        !matches!(self, Self::HeightField(_) | Self::Mesh(_))
+    }
+
     /// The box around it.
     pub fn bounds(&self) -> Bounds {
         let around = |half: DVec3| Bounds { low: -half, high: half };

@@ -1,12 +1,13 @@
 //! Objects in the world, the light on them, and what rays meet.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use glam::{DMat3, DVec2, DVec3, Vec3};
 
 use super::bounds::{Bounds, Ray, Tree};
 use super::material::{Material, Patch};
 use super::shapes::{Hit, Shape};
+use super::sight::Shadows;
 use super::texture::{Coding, Texture};
 use crate::camera::Camera;
 
@@ -91,6 +92,8 @@ pub struct Surface {
     pub normal: DVec3,
     /// The same, smooth over faces.
     pub smooth: DVec3,
+    /// Whether the shape's own normal there points away from the ray: from inside where the shape is solid.
+    from_inside: bool,
     /// Position in the object's axes, in world units.
     own_position: DVec3,
     /// Normal in the object's axes.
@@ -103,23 +106,35 @@ pub struct World {
     objects: Vec<Object>,
     tree: Tree,
     /// Behind everything.
-    pub backdrop: Backdrop,
+    backdrop: Backdrop,
     /// The light.
-    pub lights: Lights,
+    lights: Lights,
     /// A length against which gaps between surfaces are small, in world units.
     unit: f64,
+    /// Worked out with the first shadow that is asked for.
+    shadows: OnceLock<Shadows>,
 }
 
 impl World {
     /// A world of objects that are about `unit` large.
     pub fn new(objects: Vec<Object>, backdrop: Backdrop, lights: Lights, unit: f64) -> Self {
         let boxes: Vec<Bounds> = objects.iter().map(Object::bounds).collect();
-        Self { tree: Tree::new(&boxes), objects, backdrop, lights, unit }
+        Self { tree: Tree::new(&boxes), objects, backdrop, lights, unit, shadows: OnceLock::new() }
     }
 
     /// The objects.
     pub fn objects(&self) -> &[Object] {
         &self.objects
+    }
+
+    /// The light.
+    pub fn lights(&self) -> &Lights {
+        &self.lights
+    }
+
+    /// A length against which gaps between surfaces are small, in world units.
+    pub fn unit(&self) -> f64 {
+        self.unit
     }
 
     /// The first surface along the ray with `from < t < to`.
@@ -136,23 +151,33 @@ impl World {
             }
         });
         let (index, hit) = best?;
+        Some(self.surface(ray, index, &hit))
+    }
+
+    /// The surface of an object where a ray meets it.
+    #[inline]
+    pub fn surface(&self, ray: &Ray, index: usize, hit: &Hit) -> Surface {
         let object = &self.objects[index];
         let position = ray.at(hit.t);
-        let facing = |own: DVec3| {
-            let n = (object.rotation * own).normalize_or_zero();
-            if n.dot(ray.direction) > 0.0 { -n } else { n }
+        let outward = (object.rotation * hit.normal).normalize_or_zero();
+        let from_inside = outward.dot(ray.direction) > 0.0;
+        let normal = if from_inside { -outward } else { outward };
+        let smooth = if hit.smooth == hit.normal {
+            normal
+        } else {
+            let smooth = (object.rotation * hit.smooth).normalize_or_zero();
+            if smooth.dot(normal) < 0.0 { -smooth } else { smooth }
         };
-        let normal = facing(hit.normal);
-        let smooth = (object.rotation * hit.smooth).normalize_or_zero();
-        Some(Surface {
+        Surface {
             object: index,
             depth: hit.t,
             position,
             normal,
-            smooth: if smooth.dot(normal) < 0.0 { -smooth } else { smooth },
+            smooth,
+            from_inside,
             own_position: object.rotation.transpose() * (position - object.origin),
             own_normal: hit.normal,
-        })
+        }
     }
 
     /// Whether any surface lies along the ray with `from < t < to`.
@@ -172,13 +197,17 @@ impl World {
             return false;
         }
         let lift = 1e-6 * (self.unit + surface.depth);
-        let ray = Ray::new(surface.position + surface.normal * lift, self.lights.to_sun);
-        !self.blocked(&ray, 0.0, f64::INFINITY)
+        let shape = &self.objects[surface.object].shape;
+        // What faces the lamp on the outside of something convex cannot be in that thing's own shadow.
+        let clear = shape.is_convex() && (!surface.from_inside || matches!(shape, Shape::Plane { .. }));
+        let shadows = self.shadows.get_or_init(|| Shadows::new(&self.objects, self.lights.to_sun));
+        let point = surface.position + surface.normal * lift;
+        !shadows.covers(&self.objects, point, clear.then_some(surface.object))
     }
 
-    /// The light that the surface sends back along a ray of `direction`, whose neighbours to the right and below have
+    /// The light that the surface, a share `lit` of which the lamp shines on, sends back along a ray of `direction`, whose neighbours to the right and below have
     /// directions that differ by `across`.
-    pub fn shade(&self, surface: &Surface, lit: bool, direction: DVec3, across: [DVec3; 2]) -> Vec3 {
+    pub fn shade(&self, surface: &Surface, lit: f32, direction: DVec3, across: [DVec3; 2]) -> Vec3 {
         let object = &self.objects[surface.object];
         let n = surface.normal;
         // Where the neighbour's ray meets the tangent plane; grazing views are cut at 1 : 50.
@@ -200,13 +229,14 @@ impl World {
                 * 4.0
                 * (smooth.dot(middle).max(0.0) as f32).powf(object.material.narrowness)
         };
-        if lit {
-            light += sun * cosine(to_sun);
-            if object.material.shine > 0.0 {
-                mirrored += sun * highlight(to_sun);
+        let shiny = object.material.shine > 0.0;
+        if lit > 0.0 {
+            light += sun * (lit * cosine(to_sun));
+            if shiny {
+                mirrored += sun * (lit * highlight(to_sun));
             }
         }
-        if object.material.shine > 0.0 {
+        if shiny {
             mirrored += fill * highlight(to_fill);
         }
         colour * light + mirrored
@@ -252,6 +282,16 @@ impl PixelRays {
     #[inline]
     pub fn through(&self, u: f64, v: f64) -> Ray {
         Ray::new(self.centre, self.matrix * DVec3::new(u, v, 1.0))
+    }
+
+    /// Where they start.
+    pub fn centre(&self) -> DVec3 {
+        self.centre
+    }
+
+    /// Pixel (u, v, 1) to the world direction of depth 1.
+    pub fn matrix(&self) -> DMat3 {
+        self.matrix
     }
 
     /// How the direction changes from pixel to pixel, to the right and below.
