@@ -45,6 +45,13 @@ pub const BEST: &str = "best.safetensors";
 /// The options.
 pub const OPTIONS: &str = "train.json";
 
+/// The commit that the program was built from, where whoever built it said so (`ENGINE_COMMIT=$(git rev-parse HEAD) cargo
+/// build`). Asking git in a build script would compile everything again after each commit.
+const COMMIT: &str = match option_env!("ENGINE_COMMIT") {
+    Some(commit) => commit,
+    None => "unknown",
+};
+
 /// Momentum of the norms' running statistics (PyTorch's).
 const MOMENTUM: f64 = 0.1;
 
@@ -399,6 +406,8 @@ impl Run<'_> {
         let metadata = BTreeMap::from([
             ("step".to_owned(), self.state.step.to_string()),
             ("program".to_owned(), format!("engine {}", env!("CARGO_PKG_VERSION"))),
+            ("commit".to_owned(), COMMIT.to_owned()),
+            ("data".to_owned(), self.described["data"].to_string()),
             ("options".to_owned(), self.described.to_string()),
         ]);
         let bytes = self.state.weights().to_safetensors(self.state.step, &metadata)?;
