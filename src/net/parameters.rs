@@ -39,9 +39,12 @@ pub struct Parameters {
     pub list: Vec<Parameter>,
 }
 
+/// A tensor's name and shape.
+type NamedShape = (String, Vec<usize>);
+
 /// Names and shapes of a configuration's tensors.
-fn tensors(config: Config) -> Result<Vec<(String, Vec<usize>)>> {
-    let seen: Rc<RefCell<Vec<(String, Vec<usize>)>>> = Rc::default();
+fn tensors(config: Config) -> Result<Vec<NamedShape>> {
+    let seen: Rc<RefCell<Vec<NamedShape>>> = Rc::default();
     let note = seen.clone();
     let zeros = move |name: &str, shape: &[usize]| {
         note.borrow_mut().push((name.to_owned(), shape.to_vec()));
