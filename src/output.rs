@@ -89,7 +89,7 @@ impl OutputFolder {
 
 /// Takes away the temporary files of a run that was killed in the middle of writing. Files that were written to within
 /// the last minute are left: they may belong to another run that is at work.
-fn remove_leftovers(folder: &Path, depth: usize) {
+pub fn remove_leftovers(folder: &Path, depth: usize) {
     const AT_WORK: Duration = Duration::from_secs(60);
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let Ok(kind) = entry.file_type() else { continue };

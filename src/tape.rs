@@ -258,6 +258,11 @@ impl<'a> Tape<'a> {
             let saved = Saved { shapes: &node.shapes, inputs: &node.inputs, output: node.output.as_deref() };
             let began = Instant::now();
             let parts = node.op.backward(self.cpu, &saved, gradient, &wanted)?;
+            if parts.len() != node.input_slots.len() {
+                let problem =
+                    format!("{} gradients of {} inputs at {}", parts.len(), wanted.len(), node.label);
+                return Err(Error::Shape { op: node.op.name(), problem });
+            }
             for ((slot, part), shape) in node.input_slots.iter().zip(parts).zip(&node.shapes) {
                 let (Some(slot), Some(part)) = (*slot, part) else { continue };
                 part.expect_shape("tape", "gradient of an input", *shape)?;

@@ -225,21 +225,141 @@ fn the_loss_of_one_sample_falls_and_its_weights_are_of_use() {
 #[test]
 fn a_value_that_is_not_finite_is_named_and_good_weights_stay() {
     let place = Place::new();
-    let run = place.path("run");
-    let options = ["--rate", "1e20", "--clip", "0", "--warmup", "0", "--ema", "0"];
+    let (good, run) = (place.path("good"), place.path("run"));
+    train(&good, &[]).done();
+    let weights = good.join("weights.safetensors");
+    // One step at this rate, a checkpoint after it would be worth nothing; the first one is that of step 3.
+    let options = ["--init", text(&weights), "--rate", "1e20", "--clip", "0", "--warmup", "0", "--ema", "0"];
     let ran = train(&run, &options);
     let message = ran.failed(7);
-    assert!(message.starts_with("not finite: step ") && message.contains(" on synth "), "{message}");
-    assert!(
-        message.contains(" holds ") && message.contains(" at ") && message.contains("--rate"),
-        "{message}"
-    );
-    let weights = std::fs::read(run.join("weights.safetensors")).unwrap();
-    let file = safetensors::SafeTensors::deserialize(&weights).unwrap();
+    assert!(message.starts_with("not finite: step 2 on synth "), "{message}");
+    assert!(message.contains(" holds ") && message.contains(" at "), "{message}");
+    assert!(message.contains("no checkpoint was written yet: begin anew with a lower --rate"), "{message}");
+    assert!(!run.join("weights.safetensors").exists() && !run.join("state.safetensors").exists());
+
+    // After a checkpoint that one stays, and the message says how to go on from it.
+    let run = place.path("later");
+    let mut options = options.to_vec();
+    options.extend(["--checkpoint-every", "1"]);
+    let mut arguments = SMALL.to_vec();
+    let at = arguments.iter().position(|&a| a == "--checkpoint-every").unwrap();
+    arguments.drain(at..at + 2);
+    let ran = engine([&["train", text(&run)], &arguments[..], &options[..]].concat());
+    let message = ran.failed(7);
+    let kept = run.join("weights.safetensors");
+    assert!(message.contains(&format!("{} holds the last checkpoint", text(&kept))), "{message}");
+    assert!(message.contains("in another folder with --init"), "{message}");
+    let bytes = std::fs::read(kept).unwrap();
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
     for (name, view) in file.iter().filter(|(_, v)| v.dtype() == safetensors::Dtype::F32) {
         let finite = |b: &[u8]| f32::from_le_bytes(b.try_into().unwrap()).is_finite();
         assert!(view.data().chunks_exact(4).all(finite), "{name}");
     }
+}
+
+/// A run of several samples a step on a mix of datasets, without a moving average, stopped in the middle.
+#[cfg(unix)]
+#[test]
+fn a_mix_in_batches_goes_on_as_if_nothing_had_happened() {
+    let place = Place::new();
+    let made = place.path("made");
+    engine(["synth", text(&made), "--scenes", "2", "--views", "3", "--size", "96x80", "--rig", "cluster"])
+        .done();
+    let data = format!("scenes:{}@2", text(&made));
+    let held_out = format!("scenes:{}", text(&made));
+    let options = [
+        "--data",
+        &data,
+        "--data",
+        "synth",
+        "--size",
+        "64x64",
+        "--planes",
+        "34",
+        "--views",
+        "2-3",
+        "--steps",
+        "6",
+        "--batch",
+        "2",
+        "--ema",
+        "0",
+        "--validation-views",
+        "2",
+        "--validate-every",
+        "0",
+        "--checkpoint-every",
+        "2",
+        "--reuse",
+        "2",
+        "--validation",
+        &held_out,
+    ];
+    let run = |name: &str| engine([&["train", text(&place.path(name))], &options[..]].concat());
+    run("straight").done();
+    let stopped = place.path("stopped");
+    let arguments = [&["train", text(&stopped)], &options[..], &["--json", "--log-every", "1"]].concat();
+    let mut child = command(&arguments).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    wait_for(&mut lines, r#""step":3,"#);
+    Command::new("kill").args(["-KILL", &child.id().to_string()]).status().unwrap();
+    child.wait().unwrap();
+    run("stopped").done();
+    let weights = |name: &str| std::fs::read(place.path(name).join("weights.safetensors")).unwrap();
+    assert!(weights("straight") == weights("stopped"));
+    let log = engine::train::journal::read(&place.path("straight")).unwrap();
+    let validated: Vec<&str> =
+        log.iter().filter(|l| l["event"] == "validation").map(|l| l["name"].as_str().unwrap()).collect();
+    assert_eq!(validated, ["synth", "scenes"]);
+    let samples = log.iter().rfind(|l| l["event"] == "train").unwrap()["samples"].as_u64();
+    assert_eq!(samples, Some(12));
+}
+
+/// Beginning anew from the weights of the very folder that is begun anew.
+#[test]
+fn nothing_of_an_earlier_run_is_removed_before_the_new_one_can_begin() {
+    let place = Place::new();
+    let run = place.path("run");
+    train(&run, &[]).done();
+    let before = results(&run).0;
+    let ran = train(&run, &["--fresh", "--init", text(&place.path("nowhere.safetensors"))]);
+    assert!(ran.failed(4).contains("nowhere.safetensors"));
+    assert!(before == results(&run).0, "all is as it was");
+    let weights = run.join("weights.safetensors");
+    let events = |run: &Path| {
+        let names = std::fs::read_dir(run).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
+        names.filter(|n| n.starts_with("events.out.tfevents.")).count()
+    };
+    train(&run, &["--fresh", "--init", text(&weights)]).done();
+    assert!(before != results(&run).0, "it went on learning");
+    assert_eq!(events(&run), 1, "the curves of the run before are gone");
+
+    // A run that never came to a checkpoint is no obstacle to other options.
+    let other = place.path("other");
+    let mut few = SMALL.to_vec();
+    few.extend(["--init", "nowhere.safetensors"]);
+    engine([&["train", text(&other)], &few[..]].concat()).failed(4);
+    train(&other, &[]).done();
+}
+
+/// Maps in other units than the camera files teach nothing: that must be said at once.
+#[test]
+fn a_truth_outside_the_range_is_an_error() {
+    let place = Place::new();
+    let made = place.path("made");
+    engine(["synth", text(&made), "--views", "3", "--size", "64x64", "--rig", "cluster"]).done();
+    let depths = made.join("scene_00000/depths");
+    for entry in std::fs::read_dir(&depths).unwrap() {
+        let file = entry.unwrap().path();
+        let mut map = engine::formats::pfm::read(&file).unwrap();
+        map.data.iter_mut().for_each(|d| *d *= 1000.0);
+        engine::formats::pfm::write(&file, &map).unwrap();
+    }
+    let data = format!("scenes:{}", text(&made));
+    let ran = train(&place.path("run"), &["--data", &data]);
+    let message = ran.failed(3);
+    assert!(message.starts_with("training sample 0: ") && message.contains("depths/0000000"), "{message}");
+    assert!(message.contains("the view's range: map and camera file must have one unit"), "{message}");
 }
 
 #[test]
@@ -275,6 +395,8 @@ fn bad_options_and_data_get_one_line() {
     let mut few = SMALL.to_vec();
     few[7] = "1";
     engine([&["train", text(&other)], &few[..], &["--aggregation", "pixel"]].concat()).done();
+    let ran = engine(["train", text(&run), "--steps", "5", "--epochs", "1"]);
+    assert_eq!(ran.code, Some(2), "{}", ran.stderr);
     let ran = train(&run, &["--init", text(&other.join("weights.safetensors"))]);
     let message = ran.failed(3);
     assert!(message.contains("weights of the configuration pixel / squared / skip"), "{message}");

@@ -3,7 +3,7 @@
 #
 #     tools/ablate.sh OUT [STEPS]        STEPS is 1000 by default; ENGINE names the program, TEXTURES a folder of photos
 #
-# The rows differ in one thing each from voxel / squared / skip, the default. OUT/table.md has one row a network.
+# The rows differ in one thing each from voxel / squared / skip, the default. OUT/table.md has one row a network. Needs python3.
 set -euo pipefail
 
 out=${1:?where to?}
@@ -22,11 +22,15 @@ for config in voxel/squared/skip pixel/squared/skip mean/squared/skip variance/s
     weights+=(--weights "$run/weights.safetensors")
 done
 "$engine" eval synth "${weights[@]}" --scenes 48 --size 320x256 --planes 96 --views 4 --out "$out/numbers.json" > "$out/tables.txt"
-{
-    echo '| network | mean error, intervals | < 1 interval, % | < 3, % | median, % of the depth | confident, % | their mean, intervals |'
-    echo '| --- | ---: | ---: | ---: | ---: | ---: | ---: |'
-    grep -A1 '^group\|safetensors$' "$out/tables.txt" | awk '
-        /safetensors$/ { n = split($0, part, "/"); name = part[n - 1]; gsub("_", " / ", name) }
-        /^all:/ { print "| " name " | " $6 " | " $11 " | " $12 " | " $13 " | " $14 " | " $15 " |" }'
-} > "$out/table.md"
+python3 - "$out/numbers.json" > "$out/table.md" <<'END'
+import json, sys
+columns = [("mean_error_intervals", 1, "mean error, intervals"), ("within_1_interval", 100, "< 1 interval, %"), ("within_3_intervals", 100, "< 3, %"),
+           ("median_error_rel", 100, "median, % of the depth"), ("confident_share", 100, "confident, %"), ("confident_mean_error_intervals", 1, "their mean, intervals")]
+print("| network |", " | ".join(c[2] for c in columns), "|")
+print("| --- |", " | ".join("---:" for _ in columns), "|")
+for weights in json.load(open(sys.argv[1]))["weights"]:
+    all_pixels = weights["rows"][0]["metrics"]
+    cells = ["-" if all_pixels[name] is None else f"{all_pixels[name] * factor:.3g}" for name, factor, _ in columns]
+    print("|", weights["weights"].split("/")[-2].replace("_", " / "), "|", " | ".join(cells), "|")
+END
 cat "$out/table.md"

@@ -9,8 +9,7 @@ use engine::output::write_json;
 use engine::progress::{Progress, duration};
 use engine::synth::GeneratorOptions;
 use engine::synth::rig::Rig;
-use engine::train::panels::panel;
-use engine::train::validation::{ValidationSet, interval};
+use engine::train::validation::{EVALUATION_SEED, ValidationSet};
 use engine::{Error, Result, interrupt};
 use serde_json::json;
 
@@ -64,7 +63,8 @@ pub struct SynthArgs {
     /// Folder with photos for the surfaces [default: patterns only, which every machine has]
     #[arg(long, value_name = "DIR")]
     textures: Option<PathBuf>,
-    /// Write photo, truth, depth, error and confidence of the first views side by side, as PNG, into this folder
+    /// Write photo, truth, depth, error and confidence of the first views side by side into this folder:
+    /// weightsN_viewI.png, weights and views counted from 0
     #[arg(long, value_name = "DIR")]
     pictures: Option<PathBuf>,
     /// Write all numbers into this file, as JSON
@@ -94,6 +94,7 @@ pub fn synth(args: &SynthArgs, progress: &Progress) -> Result<()> {
     }
     let began = std::time::Instant::now();
     let options = GeneratorOptions {
+        seed: EVALUATION_SEED,
         views: args.views,
         size: args.size,
         rig: args.rig,
@@ -111,7 +112,7 @@ pub fn synth(args: &SynthArgs, progress: &Progress) -> Result<()> {
         duration(began.elapsed().as_secs_f64())
     ));
     let mut all = Vec::new();
-    for network in &networks {
+    for (number, network) in networks.iter().enumerate() {
         interrupt::check()?;
         let shown = if args.pictures.is_some() { PICTURES } else { 0 };
         let found = set.measure(network, args.views, shown)?;
@@ -123,14 +124,9 @@ pub fn synth(args: &SynthArgs, progress: &Progress) -> Result<()> {
         all.push(fields);
         if let Some(folder) = &args.pictures {
             std::fs::create_dir_all(folder).map_err(Error::io("create the folder", folder))?;
-            let stem =
-                std::path::Path::new(name).file_stem().map_or("weights".into(), |s| s.to_string_lossy());
-            for (i, (view, (depth, confidence))) in set.views.iter().zip(&found.shown).enumerate() {
-                let sample = &view.sample;
-                let interval = interval(&set.hypotheses(view));
-                let (png, _) =
-                    panel(&sample.photos[0], &sample.depth, depth, confidence, sample.range, interval)?;
-                let file = folder.join(format!("{stem}_{i}.png"));
+            for (i, maps) in found.shown.iter().enumerate() {
+                let (png, _) = set.picture(i, maps)?;
+                let file = folder.join(format!("weights{number}_view{i}.png"));
                 engine::formats::output::write_whole(&file, "write the picture", |out| {
                     std::io::Write::write_all(out, &png)
                 })?;

@@ -19,8 +19,9 @@ use engine::train::run::{self, SamplingChoice, TrainData, TrainOptions};
 use engine::train::sample::Dataset;
 use engine::train::scenes::{Scenes, ScenesOptions};
 use engine::train::schedule::{RateOptions, Schedule};
+use engine::train::step::expect_statistics;
 use engine::train::synthetic::{Synthetic, SyntheticOptions};
-use engine::train::validation::ValidationSet;
+use engine::train::validation::{VALIDATION_SEED, ValidationSet};
 use engine::{Error, Result, interrupt};
 use serde_json::json;
 
@@ -51,7 +52,8 @@ pub struct TrainArgs {
     /// not 1 [default: synth]
     #[arg(long, value_name = "KIND[:DIR][@WEIGHT]", value_parser = data, help_heading = "Data")]
     data: Vec<DataSpec>,
-    /// Width and height that samples are cut to; scenes made on the fly have this size
+    /// Width and height that samples are cut to; scenes made on the fly have this size [default: 256x192; with the paper's
+    /// preset whole photos, and scenes made on the fly of 640x512]
     #[arg(long, value_name = "WxH", value_parser = synth::size_of_4, help_heading = "Data")]
     size: Option<(usize, usize)>,
     /// Photos of scenes:DIR are reduced to at most this many pixels on their longer side
@@ -76,28 +78,29 @@ pub struct TrainArgs {
     /// Memory in which scenes wait for their reuse, in GB
     #[arg(long, value_name = "GB", default_value = "2", value_parser = options::positive_number, help_heading = "Data")]
     scene_memory: f64,
-    /// Take samples as they are: no crops, flips, changed colours or ranges
+    /// Take samples as they are: whole photos (unless --size is given), no flips, no changed colours or ranges, the best source views
     #[arg(long, help_heading = "Data")]
     no_augment: bool,
-    /// Views of a sample, the reference counted: a number, or the least and the most
+    /// Views of a sample, the reference counted: a number, or the least and the most [default: 3-5; the paper's: 4]
     #[arg(long, value_name = "N[-M]", value_parser = span, help_heading = "Data")]
     views: Option<(usize, usize)>,
-    /// Numbers of hypotheses; each step takes one of them
+    /// Numbers of hypotheses; each step takes one of them [default: 64,96,128,192; the paper's: 192]
     #[arg(long, value_name = "D,D,...", value_delimiter = ',', value_parser = options::planes, help_heading = "Data")]
     planes: Vec<usize>,
-    /// Spacing of the hypotheses: evenly in depth, in 1 / depth, or one of both by chance
+    /// Spacing of the hypotheses: evenly in depth, in 1 / depth, or one of both by chance [default: mixed; the paper's: linear]
     #[arg(long, value_name = "SPACING", help_heading = "Data")]
     sampling: Option<SamplingChoice>,
 
-    /// Defaults for everything: `engine`, for the data at hand, or `paper`: L1, rate 0.001, times 0.9 after each of 12 epochs, batch
-    /// 1, 4 views, 192 planes evenly in depth, whole photos as they are
+    /// Defaults for everything that is not given: `engine`, or the `paper`'s loss, optimizer, schedule and sizes: L1, rate 0.001 times
+    /// 0.9 after each of 12 epochs, batch 1, 4 views, 192 planes evenly in depth, whole photos as they are. (Its network is
+    /// --difference signed --decoder trilinear.)
     #[arg(long, value_name = "NAME", default_value = "engine", help_heading = "Training")]
     preset: Preset,
     /// Steps of the run [default: epochs times the steps of an epoch]
     #[arg(long, value_name = "N", value_parser = options::positive_integer, help_heading = "Training")]
     steps: Option<usize>,
-    /// Epochs of the run
-    #[arg(long, value_name = "N", value_parser = options::positive_integer, help_heading = "Training")]
+    /// Epochs of the run [default: 12]
+    #[arg(long, value_name = "N", conflicts_with = "steps", value_parser = options::positive_integer, help_heading = "Training")]
     epochs: Option<usize>,
     /// Steps of an epoch [default: the samples of the data over the batch; 1000 where data is endless]
     #[arg(long, value_name = "N", value_parser = options::positive_integer, help_heading = "Training")]
@@ -105,28 +108,29 @@ pub struct TrainArgs {
     /// Samples of a step, whose gradients are averaged
     #[arg(long, value_name = "N", default_value = "1", value_parser = options::positive_integer, help_heading = "Training")]
     batch: usize,
-    /// Learning rate at the start
+    /// Learning rate at the start [default: 0.001]
     #[arg(long, value_name = "RATE", value_parser = options::positive_number, help_heading = "Training")]
     rate: Option<f64>,
-    /// How the rate goes on
+    /// How the rate goes on [default: cosine; the paper's: step]
     #[arg(long, value_name = "SCHEDULE", help_heading = "Training")]
     schedule: Option<Schedule>,
-    /// Steps over which the rate rises from nearly nothing
+    /// Steps over which the rate rises from nearly nothing [default: 100; the paper's: 0]
     #[arg(long, value_name = "N", help_heading = "Training")]
     warmup: Option<u64>,
-    /// Largest norm of a gradient; longer ones are scaled down (0: never)
+    /// Largest norm of a gradient; longer ones are scaled down (0: never) [default: 10; the paper's: 0]
     #[arg(long, value_name = "NORM", value_parser = not_negative, help_heading = "Training")]
     clip: Option<f64>,
-    /// Weight of the L1 loss (intervals)
+    /// Weight of the L1 loss, in intervals [default: 0.5; the paper's: 1]
     #[arg(long, value_name = "W", value_parser = not_negative, help_heading = "Training")]
     l1: Option<f64>,
-    /// Weight of the cross-entropy on the true bin
+    /// Weight of the cross-entropy on the true bin [default: 0.5; the paper's: 0]
     #[arg(long, value_name = "W", value_parser = not_negative, help_heading = "Training")]
     cross_entropy: Option<f64>,
-    /// Decoupled weight decay
+    /// Decoupled weight decay, of all weights but norms and biases
     #[arg(long, value_name = "D", default_value = "0", value_parser = not_negative, help_heading = "Training")]
     weight_decay: f64,
-    /// Decay of the moving average of the weights, which is what is validated and written (0: none is kept)
+    /// Decay of the moving average of the weights, which is what is validated and written (0: none is kept) [default: 0.999;
+    /// the paper's: 0]
     #[arg(long, value_name = "0..1", value_parser = options::fraction, help_heading = "Training")]
     ema: Option<f64>,
     /// Of first weights, scenes and choices
@@ -146,6 +150,10 @@ pub struct TrainArgs {
     #[arg(long, value_name = "KIND", default_value = "skip", help_heading = "Network")]
     decoder: Decoder,
 
+    /// A set that is only measured, never learned from: dtu:DIR (its validation scans) or scenes:DIR. Scenes made on the fly and DTU
+    /// bring sets of their own
+    #[arg(long, value_name = "KIND:DIR", value_parser = data, help_heading = "Validation")]
+    validation: Vec<DataSpec>,
     /// Steps between validations (0: only at the end)
     #[arg(long, value_name = "N", default_value = "500", help_heading = "Validation")]
     validate_every: u64,
@@ -158,7 +166,7 @@ pub struct TrainArgs {
     /// Validation views that are shown as pictures
     #[arg(long, value_name = "N", default_value = "4", help_heading = "Validation")]
     shown: usize,
-    /// Steps between checkpoints
+    /// Steps between checkpoints (0: only at the end)
     #[arg(long, value_name = "N", default_value = "500", help_heading = "Validation")]
     checkpoint_every: u64,
     /// Steps between lines of the log
@@ -240,115 +248,46 @@ pub fn run(mut args: TrainArgs, progress: &Progress) -> Result<()> {
         args.data.push(DataSpec { kind: DataKind::Synth, weight: 1.0, typed: "synth".into() });
     }
     let paper = args.preset == Preset::Paper;
-    let views = args.views.unwrap_or(if paper { (4, 4) } else { (3, 5) });
-    let planes = match &args.planes[..] {
-        [] if paper => vec![192],
-        [] => vec![64, 96, 128, 192],
-        given => given.to_vec(),
+    let setup = Setup::new(&args);
+    let made = args.data.iter().any(|d| d.kind == DataKind::Synth);
+    if let Some(size) = setup.size.or(made.then_some(MADE_SIZE)) {
+        for &planes in &setup.planes {
+            expect_statistics("samples of --size with --planes", size, planes)?;
+        }
+    }
+    let default =
+        |typed: Option<f64>, ours: f64, papers: f64| typed.unwrap_or(if paper { papers } else { ours });
+    let positive = |v: f64| (v > 0.0).then_some(v);
+    let loss = DepthLoss {
+        l1: default(args.l1, 0.5, 1.0) as f32,
+        cross_entropy: default(args.cross_entropy, 0.5, 0.0) as f32,
     };
-    let size = args.size.or((!paper).then_some((256, 192)));
-    let made_size = size.unwrap_or((640, 512));
-    let generator = GeneratorOptions {
-        seed: args.seed,
-        views: views.1.max(5),
-        size: made_size,
-        rig: args.rig,
-        textures: args.textures.clone(),
-        meshes: args.mesh.clone(),
-        low_texture: args.low_texture,
-        variation: 1.0,
-    };
-    let validation_planes = args.validation_planes.or(planes.iter().copied().max()).unwrap_or(192);
+    if loss.l1 == 0.0 && loss.cross_entropy == 0.0 {
+        return Err(Error::input("--l1 and --cross-entropy", "both 0", "a loss to be trained on"));
+    }
     let mut notes = Vec::new();
-    let mut parts: Vec<(Arc<dyn Dataset>, f64)> = Vec::new();
-    let mut validation = Vec::new();
-    let worse = if paper { 0.0 } else { 0.25 };
-    for DataSpec { kind, weight, .. } in &args.data {
-        let dataset: Arc<dyn Dataset> = match kind {
-            DataKind::Synth => {
-                validation.push(ValidationSet::rendered(
-                    GeneratorOptions { views: views.1, ..generator.clone() },
-                    args.validation_views,
-                    validation_planes,
-                    Sampling::Linear,
-                )?);
-                Arc::new(Synthetic::new(SyntheticOptions {
-                    generator: generator.clone(),
-                    reuse: args.reuse as u64,
-                    memory: (args.scene_memory * 1e9) as u64,
-                    worse_sources: worse,
-                    ..Default::default()
-                })?)
-            }
-            DataKind::Dtu(folder) => {
-                let common = DtuOptions { worse_sources: worse, seed: args.seed, ..Default::default() };
-                let held_out = DtuOptions { split: Split::Validation, worse_sources: 0.0, ..common };
-                match Dtu::open(folder, held_out) {
-                    Ok(dtu) => validation.push(ValidationSet::of_dataset(
-                        "dtu",
-                        &dtu,
-                        args.validation_views,
-                        views.1,
-                        validation_planes,
-                        Sampling::Linear,
-                    )?),
-                    Err(reason) => notes.push(format!("no validation on DTU: {reason}")),
-                }
-                let dtu = Dtu::open(folder, common)?;
-                notes.extend_from_slice(dtu.notes());
-                Arc::new(dtu)
-            }
-            DataKind::Scenes(folder) => {
-                let options = ScenesOptions {
-                    max_side: args.max_side,
-                    worse_sources: worse,
-                    seed: args.seed,
-                    ..Default::default()
-                };
-                let scenes = Scenes::open(folder, options)?;
-                notes.extend_from_slice(scenes.notes());
-                Arc::new(scenes)
-            }
-        };
-        parts.push((dataset, *weight));
-    }
-    if validation.is_empty() {
-        notes.push("no validation set: scenes:DIR is all trained on, so no best weights are kept".into());
-    }
+    let parts = setup.training(&args, &mut notes)?;
     let samples: Option<u64> = parts.iter().map(|(d, _)| d.len()).sum();
     let batch = args.batch as u64;
     let epoch = args.epoch_steps.map_or_else(|| samples.map_or(1000, |n| n.div_ceil(batch)), |n| n as u64);
-    let epochs = args.epochs.unwrap_or(12) as u64;
-    let augment = if args.no_augment || paper {
-        AugmentOptions { crop: size, ..AugmentOptions::none() }
-    } else {
-        AugmentOptions { crop: size, ..AugmentOptions::default() }
-    };
-    let mix = Arc::new(Mix::new(parts, args.seed)?);
-    let train = Arc::new(Augmented::new(mix, augment, args.seed)?);
-    let positive = |v: f64| (v > 0.0).then_some(v);
-    let default =
-        |typed: Option<f64>, ours: f64, papers: f64| typed.unwrap_or(if paper { papers } else { ours });
+    let steps = args.steps.map_or(epoch * args.epochs.unwrap_or(12) as u64, |n| n as u64);
     let options = TrainOptions {
         config: Config { aggregation: args.aggregation, difference: args.difference, decoder: args.decoder },
         init: args.init.clone(),
         seed: args.seed,
-        steps: args.steps.map_or(epoch * epochs, |n| n as u64),
+        steps,
         epoch,
         batch,
-        planes,
-        views,
+        planes: setup.planes.clone(),
+        views: setup.views,
         sampling: args.sampling.unwrap_or(if paper { SamplingChoice::Linear } else { SamplingChoice::Mixed }),
-        loss: DepthLoss {
-            l1: default(args.l1, 0.5, 1.0) as f32,
-            cross_entropy: default(args.cross_entropy, 0.5, 0.0) as f32,
-        },
+        loss,
         rate: RateOptions {
             rate: args.rate.unwrap_or(1e-3),
             schedule: args.schedule.unwrap_or(if paper { Schedule::Step } else { Schedule::Cosine }),
             warmup: args.warmup.unwrap_or(if paper { 0 } else { 100 }),
             epoch,
-            total: 0,
+            total: steps,
         },
         clip: positive(default(args.clip, 10.0, 0.0)),
         adam: AdamOptions { weight_decay: args.weight_decay, ..Default::default() },
@@ -360,29 +299,161 @@ pub fn run(mut args: TrainArgs, progress: &Progress) -> Result<()> {
         prefetch: PrefetchOptions { threads: args.loaders, capacity: args.queue },
         fresh: args.fresh,
     };
-    if options.loss.l1 == 0.0 && options.loss.cross_entropy == 0.0 {
-        return Err(Error::input("--l1 and --cross-entropy", "both 0", "a loss to be trained on"));
+    let described = describe(&args, &options, &setup);
+    let prepare = || {
+        let validation = setup.validation(&args, &mut notes)?;
+        let mix = Arc::new(Mix::new(parts, args.seed)?);
+        let augment = AugmentOptions { crop: setup.size, ..setup.augment };
+        let train = Arc::new(Augmented::new(mix, augment, args.seed)?);
+        Ok(TrainData { train, validation, notes })
+    };
+    run::train(&args.run, &options, &described, prepare, progress)
+}
+
+/// The size of scenes made on the fly where samples are not cut.
+const MADE_SIZE: (usize, usize) = (640, 512);
+
+/// What data is opened with.
+struct Setup {
+    views: (usize, usize),
+    planes: Vec<usize>,
+    size: Option<(usize, usize)>,
+    worse_sources: f64,
+    augment: AugmentOptions,
+}
+
+impl Setup {
+    fn new(args: &TrainArgs) -> Self {
+        let paper = args.preset == Preset::Paper;
+        let as_is = paper || args.no_augment;
+        Self {
+            views: args.views.unwrap_or(if paper { (4, 4) } else { (3, 5) }),
+            planes: match &args.planes[..] {
+                [] if paper => vec![192],
+                [] => vec![64, 96, 128, 192],
+                given => given.to_vec(),
+            },
+            size: args.size.or((!as_is).then_some((256, 192))),
+            worse_sources: if as_is { 0.0 } else { 0.25 },
+            augment: if as_is { AugmentOptions::none() } else { AugmentOptions::default() },
+        }
     }
-    let described = describe(&args, &options, size);
-    run::train(&args.run, &options, TrainData { train, validation, notes }, &described, progress)
+
+    fn generator(&self, args: &TrainArgs, seed: u64, views: usize) -> GeneratorOptions {
+        GeneratorOptions {
+            seed,
+            views,
+            size: self.size.unwrap_or(MADE_SIZE),
+            rig: args.rig,
+            textures: args.textures.clone(),
+            meshes: args.mesh.clone(),
+            low_texture: args.low_texture,
+            variation: 1.0,
+        }
+    }
+
+    fn dtu(&self, args: &TrainArgs, split: Split, worse_sources: f64) -> DtuOptions {
+        DtuOptions { split, worse_sources, seed: args.seed, ..Default::default() }
+    }
+
+    fn scenes(&self, args: &TrainArgs, worse_sources: f64) -> ScenesOptions {
+        ScenesOptions { max_side: args.max_side, worse_sources, seed: args.seed, ..Default::default() }
+    }
+
+    /// The datasets with their weights.
+    fn training(&self, args: &TrainArgs, notes: &mut Vec<String>) -> Result<Vec<(Arc<dyn Dataset>, f64)>> {
+        let open = |spec: &DataSpec| -> Result<(Arc<dyn Dataset>, f64)> {
+            let dataset: Arc<dyn Dataset> = match &spec.kind {
+                DataKind::Synth => {
+                    let synthetic = Synthetic::new(SyntheticOptions {
+                        generator: self.generator(args, args.seed, self.views.1.max(5)),
+                        reuse: args.reuse as u64,
+                        memory: (args.scene_memory * 1e9) as u64,
+                        worse_sources: self.worse_sources,
+                        ..Default::default()
+                    })?;
+                    notes.extend_from_slice(synthetic.generator().notes());
+                    Arc::new(synthetic)
+                }
+                DataKind::Dtu(folder) => {
+                    let dtu = Dtu::open(folder, self.dtu(args, Split::Train, self.worse_sources))?;
+                    notes.extend_from_slice(dtu.notes());
+                    Arc::new(dtu)
+                }
+                DataKind::Scenes(folder) => {
+                    let scenes = Scenes::open(folder, self.scenes(args, self.worse_sources))?;
+                    notes.extend_from_slice(scenes.notes());
+                    Arc::new(scenes)
+                }
+            };
+            Ok((dataset, spec.weight))
+        };
+        args.data.iter().map(open).collect()
+    }
+
+    /// The sets that are only measured: those that the training data brings, and those asked for.
+    fn validation(&self, args: &TrainArgs, notes: &mut Vec<String>) -> Result<Vec<ValidationSet>> {
+        let planes = args.validation_planes.or(self.planes.iter().copied().max()).unwrap_or(192);
+        let mut sets: Vec<ValidationSet> = Vec::new();
+        let own = args.data.iter().filter(|d| !matches!(d.kind, DataKind::Scenes(_))).map(|d| (d, true));
+        for (spec, brought) in own.chain(args.validation.iter().map(|d| (d, false))) {
+            let of_dataset = |name: &str, dataset: &dyn Dataset| {
+                let (count, views) = (args.validation_views, self.views.1);
+                ValidationSet::of_dataset(name, dataset, count, views, planes, Sampling::Linear)
+            };
+            let mut set = match &spec.kind {
+                DataKind::Synth => {
+                    let generator = self.generator(args, VALIDATION_SEED, self.views.1);
+                    ValidationSet::rendered(generator, args.validation_views, planes, Sampling::Linear)?
+                }
+                DataKind::Dtu(folder) => match Dtu::open(folder, self.dtu(args, Split::Validation, 0.0)) {
+                    Ok(dtu) => of_dataset("dtu", &dtu)?,
+                    // Whoever has only some training scans can train on them all the same.
+                    Err(reason) if brought => {
+                        notes.push(format!("no validation on DTU: {reason}"));
+                        continue;
+                    }
+                    Err(reason) => return Err(reason),
+                },
+                DataKind::Scenes(folder) => {
+                    of_dataset("scenes", &Scenes::open(folder, self.scenes(args, 0.0))?)?
+                }
+            };
+            let same = sets.iter().filter(|s| s.name.split(' ').next() == Some(&set.name)).count();
+            if same > 0 {
+                set.name = format!("{} {}", set.name, same + 1);
+            }
+            sets.push(set);
+        }
+        if sets.is_empty() {
+            notes.push(
+                "no validation: scenes:DIR is all trained on, so no weights are known to be the best; \
+                 --validation scenes:DIR names others"
+                    .into(),
+            );
+        }
+        Ok(sets)
+    }
 }
 
 /// Everything that the run's results depend on, for `train.json`: a run goes on only with the same.
-fn describe(args: &TrainArgs, options: &TrainOptions, size: Option<(usize, usize)>) -> serde_json::Value {
-    let data: Vec<&str> = args.data.iter().map(|d| d.typed.as_str()).collect();
+fn describe(args: &TrainArgs, options: &TrainOptions, setup: &Setup) -> serde_json::Value {
+    let typed = |specs: &[DataSpec]| specs.iter().map(|d| d.typed.clone()).collect::<Vec<_>>();
     let lower = |v: &dyn std::fmt::Debug| format!("{v:?}").to_lowercase();
     json!({
         "config": options.config.to_string(),
         "init": options.init,
-        "data": data,
-        "size": size,
+        "data": typed(&args.data),
+        "size": setup.size,
         "max_side": args.max_side,
         "textures": args.textures,
         "mesh": args.mesh,
         "low_texture": args.low_texture,
         "rig": lower(&args.rig),
         "reuse": args.reuse,
-        "augment": !args.no_augment && args.preset == Preset::Engine,
+        "scene_memory": args.scene_memory,
+        "augment": setup.augment != AugmentOptions::none(),
+        "worse_sources": setup.worse_sources,
         "views": options.views,
         "planes": options.planes,
         "sampling": lower(&options.sampling),
@@ -398,6 +469,7 @@ fn describe(args: &TrainArgs, options: &TrainOptions, size: Option<(usize, usize
         "weight_decay": options.adam.weight_decay,
         "ema": options.average,
         "seed": options.seed,
+        "validation": typed(&args.validation),
         "validation_views": args.validation_views,
         "validation_planes": args.validation_planes,
         "validate_every": args.validate_every,

@@ -10,6 +10,17 @@ use crate::{Error, Result};
 /// How the names of temporary files begin and end.
 pub const TEMPORARY: (&str, &str) = (".engine-", ".part");
 
+/// For [`write_whole`]: the bytes, and a wait until the disk has them. A file that a later run depends on must not be renamed
+/// before: after a power cut its name could hold nothing.
+///
+/// # Errors
+/// The system's reason.
+pub fn write_through(file: &mut BufWriter<&mut File>, bytes: &[u8]) -> io::Result<()> {
+    file.write_all(bytes)?;
+    file.flush()?;
+    file.get_ref().sync_all()
+}
+
 /// Writes the file at `path` with `fill`; an existing file is replaced only when `fill` has succeeded.
 ///
 /// `action` completes "cannot ..." in the error: `write the depth map`.

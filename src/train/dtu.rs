@@ -8,7 +8,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::frame::keep_within;
+use super::frame::keep_within_of;
 use super::sample::{Dataset, TrainingSample, choose_sources, expect_share};
 use crate::camera::{Camera, DepthRange};
 use crate::error::counted;
@@ -222,6 +222,7 @@ impl Dtu {
         };
         let mut truth = pfm::read(&map)?;
         check(&map, (truth.width, truth.height))?;
+        keep_within_of(&map, &mut truth, range)?;
         let pixels = image::read(&mask)?;
         check(&mask, pixels.size)?;
         for (depth, mask) in truth.data.iter_mut().zip(pixels.rgb.chunks_exact(3)) {
@@ -230,7 +231,6 @@ impl Dtu {
                 *depth = 0.0;
             }
         }
-        keep_within(&mut truth, range);
         Ok(truth)
     }
 }

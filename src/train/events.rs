@@ -26,6 +26,8 @@ use crate::error::{Error, Result};
 static CRC: Crc<u32, Table<1>> = Crc::<u32, Table<1>>::new(&CRC_32_ISCSI);
 
 const ACTION: &str = "write the TensorBoard events";
+/// How the names of event files begin.
+pub const EVENT_FILE: &str = "events.out.tfevents.";
 
 /// Writes one event file. Others of the same folder, of earlier runs, are left as they are.
 #[derive(Debug)]
@@ -45,11 +47,8 @@ impl EventWriter {
         let tame = |c: char| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' };
         let host: String = host.chars().map(tame).collect();
         // TensorBoard knows its files by `tfevents` and reads them in the order of their names.
-        let name = format!(
-            "events.out.tfevents.{:010}.{}",
-            now() as u64,
-            if host.is_empty() { "host" } else { &host }
-        );
+        let name =
+            format!("{EVENT_FILE}{:010}.{}", now() as u64, if host.is_empty() { "host" } else { &host });
         let mut path = folder.join(&name);
         let mut file = File::create_new(&path);
         // Two runs within one second; the next second is not worth waiting for.

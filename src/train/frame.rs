@@ -4,10 +4,13 @@
 //! reference photo is cut at multiples of 4, and mirrored about the column that takes this grid to itself; source photos
 //! have no grid to keep.
 
+use std::path::Path;
+
 use glam::{DMat3, DVec3};
 
 use super::sample::TrainingSample;
 use crate::camera::{Camera, DepthRange};
+use crate::error::{Error, Result};
 use crate::map::Map;
 use crate::photo::Photo;
 
@@ -204,6 +207,29 @@ fn between(map: &Map, x: f64, y: f64) -> f32 {
         sum += weight / depth;
     }
     if highest > (1.0 + LARGEST_STEP) * lowest { 0.0 } else { (1.0 / sum) as f32 }
+}
+
+/// [`keep_within`] for the depth map of a file: fails where it has depths and none of them lies in the range, because then range
+/// and map have different units, or the range's numbers mean something else.
+///
+/// # Errors
+/// [`Error::Input`] with both ranges.
+pub fn keep_within_of(file: &Path, truth: &mut Map, range: DepthRange) -> Result<()> {
+    let depths = truth.data.iter().copied().filter(|&d| is_depth(d));
+    let (low, high) = depths.fold((f32::INFINITY, 0f32), |(low, high), d| (low.min(d), high.max(d)));
+    keep_within(truth, range);
+    if high == 0.0 || truth.data.iter().any(|&d| d > 0.0) {
+        return Ok(());
+    }
+    Err(Error::input(
+        file.display().to_string(),
+        format!("depths from {low} to {high}"),
+        format!(
+            "some between {} and {}, the view's range: map and camera file must have one unit, and the camera file's depth \
+             numbers must mean what they were read as",
+            range.near, range.far
+        ),
+    ))
 }
 
 /// Takes the truth from pixels whose depth is none or lies outside the range.

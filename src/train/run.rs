@@ -5,33 +5,32 @@
 //! the data with choices drawn from (seed, k), so a run that was stopped and goes on computes the same as one that was not.
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use super::journal::{Journal, LOG, StepReport};
+use super::events::EVENT_FILE;
+use super::journal::{Journal, LOG, PANELS, StepReport};
 use super::optimizer::{AdamOptions, NamedGradients, average, norm};
-use super::panels::panel;
 use super::prefetch::{Prefetch, PrefetchOptions};
 use super::sample::{Dataset, TrainingSample};
 use super::schedule::{RateOptions, rate};
 use super::state::State;
 use super::step::{Lesson, lesson};
-use super::validation::{ValidationSet, interval};
+use super::validation::ValidationSet;
 use crate::camera::{Hypotheses, Sampling};
 use crate::error::{Error, Result};
 use crate::formats::input;
-use crate::formats::output::write_whole;
+use crate::formats::output::{TEMPORARY, write_through, write_whole};
 use crate::interrupt;
 use crate::net::Config;
 use crate::net::parameters::Parameters;
 use crate::net::training::follow;
 use crate::net::weights::Checkpoint;
 use crate::ops::depth_backward::DepthLoss;
-use crate::output::write_json;
+use crate::output::{remove_leftovers, write_json};
 use crate::progress::Progress;
 use crate::synth::random::Random;
 use crate::tensor::Cpu;
@@ -89,7 +88,7 @@ pub struct TrainOptions {
     pub sampling: SamplingChoice,
     /// The loss.
     pub loss: DepthLoss,
-    /// Learning rate and its schedule; `epoch` and `total` are taken from above.
+    /// Learning rate and its schedule.
     pub rate: RateOptions,
     /// The largest norm of a step's gradient; longer ones are scaled down.
     pub clip: Option<f64>,
@@ -121,8 +120,8 @@ pub struct TrainData {
     pub notes: Vec<String>,
 }
 
-/// Trains in the folder `out`, or goes on there. `described` are the options as they were typed, which a run that goes on must
-/// share.
+/// Trains in the folder `out`, or goes on there. `described` are the options that the result depends on, which a run that goes on
+/// must share; `prepare` opens the data, once it is clear that there is something to do.
 ///
 /// # Errors
 /// Data or weights that cannot be read, a folder that holds another run, a value that is not finite
@@ -130,25 +129,30 @@ pub struct TrainData {
 pub fn train(
     out: &Path,
     options: &TrainOptions,
-    data: TrainData,
     described: &Value,
+    prepare: impl FnOnce() -> Result<TrainData>,
     progress: &Progress,
 ) -> Result<()> {
-    let TrainData { train, validation, notes } = data;
     let state = begin(out, options, described)?;
+    if state.step >= options.steps && out.join(WEIGHTS).exists() {
+        finish(out, &state, progress);
+        return Ok(());
+    }
+    let TrainData { train, validation, notes } = prepare()?;
     // A run that was killed before its first checkpoint has a log, too.
     let resumed = out.join(LOG).exists().then_some(state.step);
     let journal = Journal::open(out, resumed, options.steps, options.log_every, *progress)?;
     if let Some(step) = resumed.filter(|&step| step > 0) {
         progress.note(&format!("going on after step {step} of {}", options.steps));
-    } else {
+    } else if resumed.is_none() {
         journal.note(&format!("training data: {}", train.describe()))?;
         for note in &notes {
             journal.note(note)?;
         }
     }
     let cpu = Cpu::new();
-    let mut run = Run { out, options, described, state, journal, validation, cpu, pool: (0, true) };
+    let mut run =
+        Run { out, options, described, state, journal, validation, cpu, pool: (0, true), untaught: false };
     let (seed, views, batch) = (options.seed, options.views, options.batch);
     let start = run.state.step * batch;
     let views_of = move |index: u64| choices(seed, index / batch).between(views.0, views.1);
@@ -156,9 +160,18 @@ pub fn train(
     while run.state.step < options.steps {
         if let Err(stopped) = interrupt::check() {
             run.checkpoint()?;
+            if options.fresh {
+                progress.note("to go on, leave --fresh away: with it the same command begins anew");
+            }
             return Err(stopped);
         }
-        run.step(&mut prefetch)?;
+        if let Err(error) = run.step(&mut prefetch) {
+            // Nothing has moved in a step whose sample could not be made.
+            if let Error::Sample { .. } = error {
+                run.checkpoint()?;
+            }
+            return Err(error);
+        }
         let (step, last) = (run.state.step, run.state.step == options.steps);
         let due = |every: u64| every > 0 && step.is_multiple_of(every);
         if last || due(options.validate_every) {
@@ -169,7 +182,8 @@ pub fn train(
         }
     }
     drop(prefetch);
-    run.finish(progress)
+    finish(out, &run.state, progress);
+    Ok(())
 }
 
 /// The choices of a step, drawn in this order: views, planes, sampling.
@@ -178,10 +192,10 @@ fn choices(seed: u64, step: u64) -> Random {
     Random::new(&[seed, step, CHOICES])
 }
 
-/// The state to go on from, or a new one.
+/// The state to go on from, or a new one. Nothing is removed or written before it is there.
 fn begin(out: &Path, options: &TrainOptions, described: &Value) -> Result<State> {
     let (state_file, options_file) = (out.join(STATE), out.join(OPTIONS));
-    if !options.fresh && options_file.exists() {
+    if !options.fresh && state_file.exists() && options_file.exists() {
         let text = input::read(&options_file, "read the options of the run")?;
         let found: Value = serde_json::from_slice(&text).map_err(|e| {
             Error::input(
@@ -191,28 +205,8 @@ fn begin(out: &Path, options: &TrainOptions, described: &Value) -> Result<State>
             )
         })?;
         expect_same(&options_file, &found["options"], described)?;
-        if state_file.exists() {
-            return State::read(&state_file);
-        }
-    } else {
-        std::fs::create_dir_all(out).map_err(Error::io("create the run's folder", out))?;
-        let foreign = std::fs::read_dir(out).map_err(Error::io("use this as the run's folder", out))?;
-        if !options.fresh && foreign.count() > 0 {
-            return Err(Error::input(
-                format!("run folder {}", out.display()),
-                "it is not empty and holds no training run",
-                "an empty or new folder, or --fresh to write into this one",
-            ));
-        }
-        for old in [STATE, WEIGHTS, BEST, LOG] {
-            let file = out.join(old);
-            if file.exists() {
-                std::fs::remove_file(&file).map_err(Error::io("remove the file of an earlier run", &file))?;
-            }
-        }
-        let program =
-            json!({ "program": "engine", "version": env!("CARGO_PKG_VERSION"), "options": described });
-        write_json(&options_file, "write the options of the run", &program)?;
+        remove_leftovers(out, 1);
+        return State::read(&state_file);
     }
     let parameters = match &options.init {
         Some(file) => {
@@ -228,6 +222,35 @@ fn begin(out: &Path, options: &TrainOptions, described: &Value) -> Result<State>
         }
         None => Parameters::random(options.config, options.seed)?,
     };
+    std::fs::create_dir_all(out).map_err(Error::io("create the run's folder", out))?;
+    let own = |name: &str| {
+        [STATE, WEIGHTS, BEST, OPTIONS, LOG].contains(&name)
+            || name.starts_with(EVENT_FILE)
+            || (name.starts_with(TEMPORARY.0) && name.ends_with(TEMPORARY.1))
+    };
+    let mut old = Vec::new();
+    for entry in std::fs::read_dir(out).map_err(Error::io("use this as the run's folder", out))? {
+        let entry = entry.map_err(Error::io("use this as the run's folder", out))?;
+        if entry.file_name().to_str().is_some_and(own) {
+            old.push(entry.path());
+        } else if !options.fresh && !options_file.exists() {
+            return Err(Error::input(
+                format!("run folder {}", out.display()),
+                "it is not empty and holds no training run",
+                "an empty or new folder, or --fresh to write into this one",
+            ));
+        }
+    }
+    for file in old {
+        std::fs::remove_file(&file).map_err(Error::io("remove the file of an earlier run", &file))?;
+    }
+    let panels = out.join(PANELS);
+    if panels.exists() {
+        std::fs::remove_dir_all(&panels)
+            .map_err(Error::io("remove the pictures of an earlier run", &panels))?;
+    }
+    let program = json!({ "program": "engine", "version": env!("CARGO_PKG_VERSION"), "options": described });
+    write_json(&options_file, "write the options of the run", &program)?;
     Ok(State::new(parameters, options.average.is_some()))
 }
 
@@ -261,6 +284,8 @@ struct Run<'a> {
     cpu: Cpu,
     /// Bytes of buffers that the largest step so far needs, and whether the pool was empty before the step in progress.
     pool: (usize, bool),
+    /// Whether a step was met whose samples have no truth.
+    untaught: bool,
 }
 
 impl Run<'_> {
@@ -281,26 +306,37 @@ impl Run<'_> {
             SamplingChoice::Mixed => Sampling::Linear,
         };
         let mut total: Option<Lesson> = None;
+        let mut taught = 0u64;
+        let mut norms = Vec::new();
         for _ in 0..batch {
             let (_, sample, wait) = prefetch.next()?;
             waited += wait.as_secs_f64();
             let hypotheses = Hypotheses::new(sample.range, planes, sampling);
-            let found = self.learn(&sample, &hypotheses, false)?;
-            follow(&mut self.state.parameters, &found.statistics, MOMENTUM);
+            let mut found = self.learn(&sample, &hypotheses)?;
+            taught += u64::from(found.valid > 0);
+            norms.push(std::mem::take(&mut found.statistics));
             match &mut total {
                 None => total = Some(found),
                 Some(total) => add(total, found),
             }
         }
         let Some(mut found) = total else { return Ok(()) };
-        let share = 1.0 / batch as f64;
+        // Samples without a truth teach nothing, and must not count as learned by heart.
+        let share = 1.0 / taught.max(1) as f64;
+        for statistics in &norms {
+            follow(&mut self.state.parameters, statistics, MOMENTUM);
+        }
         let length = norm(&found.gradients) * share;
         let scale = share * clip.filter(|&most| length > most).map_or(1.0, |most| most / length);
-        let rate_now = rate(
-            RateOptions { epoch: self.options.epoch, total: self.options.steps, ..self.options.rate },
-            step,
-        );
-        self.state.adam.step(adam, rate_now, scale, &mut self.state.parameters, &found.gradients)?;
+        let rate_now = rate(self.options.rate, step);
+        if taught > 0 {
+            self.state.adam.step(adam, rate_now, scale, &mut self.state.parameters, &found.gradients)?;
+        } else if !std::mem::replace(&mut self.untaught, true) {
+            self.journal.note(&format!(
+                "no sample of step {} has a truth within its range, so it changes no weight; other steps like it are not told",
+                step + 1
+            ))?;
+        }
         if let (Some(decay), Some(mean)) = (self.options.average, &mut self.state.average) {
             average(mean, &self.state.parameters, decay, step);
         }
@@ -323,27 +359,34 @@ impl Run<'_> {
         })
     }
 
-    /// A sample's gradients. Where they are not finite, the step is done again under watch, to say where that began; the state
-    /// before it is kept.
-    fn learn(&mut self, sample: &TrainingSample, hypotheses: &Hypotheses, watch: bool) -> Result<Lesson> {
-        let found = lesson(&self.cpu, &self.state.parameters, sample, hypotheses, self.options.loss, watch)?;
-        self.bound_pool();
+    /// A sample's gradients. Where they are not finite, the step is done again under watch, to say where that began. The last
+    /// checkpoint stays: the weights that have just failed are not worth more.
+    fn learn(&mut self, sample: &TrainingSample, hypotheses: &Hypotheses) -> Result<Lesson> {
+        let run =
+            |watch| lesson(&self.cpu, &self.state.parameters, sample, hypotheses, self.options.loss, watch);
+        let found = run(false)?;
         if found.loss.is_finite() && norm(&found.gradients).is_finite() {
+            self.bound_pool();
             return Ok(found);
         }
-        let watched = lesson(&self.cpu, &self.state.parameters, sample, hypotheses, self.options.loss, true);
-        self.checkpoint()?;
-        let reason = match watched {
+        let reason = match run(true) {
             Err(Error::NotFinite(reason)) => reason,
             Err(other) => return Err(other),
             Ok(_) => format!("the loss or a gradient (loss {})", found.loss),
         };
+        let weights = self.out.join(WEIGHTS);
+        let kept = if weights.exists() {
+            format!(
+                "{} holds the last checkpoint: go on from it in another folder with --init, with",
+                weights.display()
+            )
+        } else {
+            "no checkpoint was written yet: begin anew with".to_owned()
+        };
         Err(Error::NotFinite(format!(
-            "step {} on {}: {reason}; the weights before it are kept in {}: go on from them with a lower --rate or with \
-             --clip",
+            "step {} on {}: {reason}; {kept} a lower --rate or a --clip",
             self.state.step + 1,
-            sample.name,
-            self.out.join(WEIGHTS).display()
+            sample.name
         )))
     }
 
@@ -373,11 +416,8 @@ impl Run<'_> {
             let found = set.measure(&network, self.options.views.1, self.options.shown)?;
             self.journal.validation(step, &set.name, &found.metrics)?;
             scores.extend(found.metrics.mean_error_intervals);
-            for (i, (view, (depth, confidence))) in set.views.iter().zip(&found.shown).enumerate() {
-                let sample = &view.sample;
-                let interval = interval(&set.hypotheses(view));
-                let (png, size) =
-                    panel(&sample.photos[0], &sample.depth, depth, confidence, sample.range, interval)?;
+            for (i, maps) in found.shown.iter().enumerate() {
+                let (png, size) = set.picture(i, maps)?;
                 self.journal.panel(step, &format!("{}_{i}", set.name), &png, size)?;
             }
             if let Some(split) = &found.split {
@@ -398,8 +438,9 @@ impl Run<'_> {
     /// The state and the weights after it, whole or not at all.
     fn checkpoint(&mut self) -> Result<()> {
         self.journal.checkpoint()?;
-        self.state.write(&self.out.join(STATE))?;
-        self.write_weights(WEIGHTS)
+        // The state last: a run that is killed between the two does the steps again and writes the same weights.
+        self.write_weights(WEIGHTS)?;
+        self.state.write(&self.out.join(STATE))
     }
 
     fn write_weights(&self, name: &str) -> Result<()> {
@@ -412,27 +453,23 @@ impl Run<'_> {
         ]);
         let bytes = self.state.weights().to_safetensors(self.state.step, &metadata)?;
         let _guard = interrupt::writing();
-        write_whole(&self.out.join(name), "write the weights", |file| file.write_all(&bytes))
+        write_whole(&self.out.join(name), "write the weights", |file| write_through(file, &bytes))
     }
+}
 
-    fn finish(self, progress: &Progress) -> Result<()> {
-        let best = self.state.best.map_or(String::new(), |(score, step)| {
-            format!(
-                "; best: step {step}, mean error {score:.3} intervals ({})",
-                self.out.join(BEST).display()
-            )
-        });
-        let fields = json!({
-            "steps": self.state.step,
-            "weights": self.out.join(WEIGHTS),
-            "best_step": self.state.best.map(|b| b.1),
-            "best_mean_error_intervals": self.state.best.map(|b| b.0),
-        });
-        let text =
-            format!("{} steps done, weights in {}{best}", self.state.step, self.out.join(WEIGHTS).display());
-        progress.summary(&text, fields);
-        Ok(())
-    }
+/// What a run that is done says.
+fn finish(out: &Path, state: &State, progress: &Progress) {
+    let (weights, best_file) = (out.join(WEIGHTS), out.join(BEST));
+    let best = state.best.map_or(String::new(), |(score, step)| {
+        format!("; best: step {step}, mean error {score:.3} intervals ({})", best_file.display())
+    });
+    let fields = json!({
+        "steps": state.step,
+        "weights": weights,
+        "best_step": state.best.map(|b| b.1),
+        "best_mean_error_intervals": state.best.map(|b| b.0),
+    });
+    progress.summary(&format!("{} steps done, weights in {}{best}", state.step, weights.display()), fields);
 }
 
 /// The sums of two lessons.

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::frame::{Window, is_depth, keep_within, truth_of_reduced};
+use super::frame::{Window, is_depth, keep_within_of, truth_of_reduced};
 use super::sample::{Dataset, TrainingSample, choose_sources, expect_share};
 use crate::camera::DepthRange;
 use crate::error::counted;
@@ -230,7 +230,7 @@ impl Dataset for Scenes {
                 "depths above 0",
             ));
         };
-        keep_within(&mut depth, range);
+        keep_within_of(map, &mut depth, range)?;
         let folder = scene.root.file_name().unwrap_or(scene.root.as_os_str()).to_string_lossy();
         Ok(TrainingSample { name: format!("{folder}/{}", view.name), photos, cameras, depth, range })
     }

@@ -1,7 +1,6 @@
 //! Where a training run stands: everything that its next step depends on, in one file that is whole or not there.
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::Path;
 
 use safetensors::tensor::TensorView;
@@ -10,7 +9,7 @@ use safetensors::{Dtype, SafeTensors};
 use super::optimizer::Adam;
 use crate::error::{Error, Result};
 use crate::formats::input;
-use crate::formats::output::write_whole;
+use crate::formats::output::{write_through, write_whole};
 use crate::interrupt;
 use crate::net::parameters::{Parameters, to_safetensors};
 use crate::net::weights::Checkpoint;
@@ -74,7 +73,7 @@ impl State {
         metadata.extend(keys.zip(text.split(" / ").map(str::to_owned)));
         let bytes = to_safetensors(views, metadata)?;
         let _guard = interrupt::writing();
-        write_whole(path, "write the training state", |file| file.write_all(&bytes))
+        write_whole(path, "write the training state", |file| write_through(file, &bytes))
     }
 
     /// Reads the file.

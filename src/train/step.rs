@@ -34,14 +34,16 @@ pub struct Lesson {
 
 /// A batch norm over one position would take its input away: at the coarsest level of the regularizer, a thirty-second of the
 /// volume, there must be two.
-fn expect_statistics(sample: &TrainingSample, planes: usize) -> Result<()> {
-    let (width, height) = sample.photos.first().map_or((0, 0), |p| (p.width, p.height));
+///
+/// # Errors
+/// [`Error::Input`] where there are fewer; `what` is trained on.
+pub fn expect_statistics(what: &str, (width, height): (usize, usize), planes: usize) -> Result<()> {
     let positions = [width / 4, height / 4, planes].map(|n| n.div_ceil(32)).iter().product::<usize>();
     if positions > 1 && planes > 8 {
         return Ok(());
     }
     Err(Error::input(
-        format!("training on {}", sample.name),
+        format!("training on {what}"),
         format!(
             "photos of {width} x {height} with {planes} planes, of which the network's coarsest level sees one voxel"
         ),
@@ -63,7 +65,8 @@ pub fn lesson(
     loss: DepthLoss,
     watch: bool,
 ) -> Result<Lesson> {
-    expect_statistics(sample, hypotheses.depths.len())?;
+    let size = sample.photos.first().map_or((0, 0), |p| (p.width, p.height));
+    expect_statistics(&sample.name, size, hypotheses.depths.len())?;
     let tape = if watch { Tape::watching(cpu) } else { Tape::new(cpu) };
     let pass = TrainingPass::new(&tape, parameters);
     let logits = pass.logits(&sample.photos, &sample.cameras, hypotheses)?;

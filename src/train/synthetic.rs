@@ -25,7 +25,7 @@ use crate::{Error, Result};
 pub struct SyntheticOptions {
     /// The scenes; at least two views, sides of multiples of 4.
     pub generator: GeneratorOptions,
-    /// How many different scenes, which are then kept in memory; `None`: endless, and nothing is kept.
+    /// How many different scenes, which are then kept in memory; `None`: endless, and kept as far as they are reused.
     pub scenes: Option<u64>,
     /// Samples for each scene of an endless row, at least 1; with 1 nothing is kept.
     pub reuse: u64,
@@ -263,7 +263,10 @@ impl Dataset for Synthetic {
             Photo { width, height, rgb }
         };
         Ok(TrainingSample {
-            name: format!("synth {number}, view {reference}"),
+            name: match self.options.scenes {
+                Some(_) => format!("synth {number}"),
+                None => format!("synth {number}, view {reference}"),
+            },
             photos: chosen.iter().map(photo).collect(),
             cameras: chosen.iter().map(|&view| kept.cameras[view]).collect(),
             depth: own.depth.clone(),

@@ -3,6 +3,7 @@
 use rayon::prelude::*;
 
 use super::metrics::{DepthMetrics, MetricsSummary};
+use super::panels::panel;
 use super::sample::{Dataset, TrainingSample};
 use super::split_metrics::{SplitMetrics, SplitSummary};
 use crate::camera::{Hypotheses, PlaneSweep, Sampling};
@@ -15,6 +16,9 @@ use crate::synth::{Generator, GeneratorOptions};
 /// The seed of the validation scenes: fixed, so that numbers can be compared from one run to the next, and no training run's
 /// (those begin at 0 and are chosen by people).
 pub const VALIDATION_SEED: u64 = 0x7661_6c69_6461_7465;
+
+/// The seed of the scenes that finished weights are measured on: others than those by which a run chooses its best weights.
+pub const EVALUATION_SEED: u64 = 0x0065_7661_6c75_6174;
 
 /// A view with its truth.
 pub struct ValidationView {
@@ -47,8 +51,7 @@ pub struct Measured {
 }
 
 impl ValidationSet {
-    /// The first `count` scenes of these options with the validation seed, the first view of each; as many views as the scenes
-    /// have.
+    /// The first `count` scenes of these options, the first view of each; as many views as the scenes have.
     ///
     /// # Errors
     /// As [`Generator::new`].
@@ -58,7 +61,7 @@ impl ValidationSet {
         planes: usize,
         sampling: Sampling,
     ) -> Result<Self> {
-        let generator = Generator::new(GeneratorOptions { seed: VALIDATION_SEED, ..options })?;
+        let generator = Generator::new(options)?;
         let view = |index: usize| {
             let scene = generator.scene(index as u64);
             let mut order = vec![0];
@@ -103,6 +106,16 @@ impl ValidationSet {
     /// The hypotheses for one of its views.
     pub fn hypotheses(&self, view: &ValidationView) -> Hypotheses {
         Hypotheses::new(view.sample.range, self.planes, self.sampling)
+    }
+
+    /// Photo, truth, depth, error and confidence of view `i` side by side, as PNG, and the picture's size.
+    ///
+    /// # Errors
+    /// Maps that do not fit the view.
+    pub fn picture(&self, i: usize, (depth, confidence): &(Map, Map)) -> Result<(Vec<u8>, (usize, usize))> {
+        let view = &self.views[i];
+        let TrainingSample { photos, depth: truth, range, .. } = &view.sample;
+        panel(&photos[0], truth, depth, confidence, *range, interval(&self.hypotheses(view)))
     }
 
     /// Runs the network on every view, with at most `views` views each; keeps the maps of the first `shown`.
@@ -152,7 +165,7 @@ pub fn estimate(
 }
 
 /// The mean distance between hypotheses, in scene units.
-pub fn interval(hypotheses: &Hypotheses) -> f64 {
+fn interval(hypotheses: &Hypotheses) -> f64 {
     let depths = &hypotheses.depths;
     match (depths.first(), depths.last()) {
         (Some(first), Some(last)) if depths.len() > 1 => (last - first).abs() / (depths.len() - 1) as f64,

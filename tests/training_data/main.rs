@@ -161,6 +161,50 @@ fn a_pool_keeps_what_fits_and_gives_the_same_samples() {
     assert!(small.describe().contains("1 of them kept in the 0.0 MB of memory that are allowed"));
 }
 
+/// One of `reuse` samples shows a new scene; the others show scenes from before, from any of their views, and all of it follows
+/// from the index.
+#[test]
+fn scenes_that_are_reused_show_themselves_from_other_views() {
+    const REUSE: u64 = 3;
+    let generator = GeneratorOptions { variation: 0.0, low_texture: 0.0, ..rendered(3, None).generator };
+    let options = SyntheticOptions { reuse: REUSE, generator, ..rendered(3, None) };
+    let dataset = Synthetic::new(options.clone()).unwrap();
+    let samples: Vec<TrainingSample> = (0..18).map(|i| dataset.sample(i, 3).unwrap()).collect();
+    let mut references = std::collections::BTreeSet::new();
+    for (i, sample) in samples.iter().enumerate() {
+        let (scene, view) = sample.name.strip_prefix("synth ").unwrap().split_once(", view ").unwrap();
+        let (scene, view): (u64, usize) = (scene.parse().unwrap(), view.parse().unwrap());
+        let newest = i as u64 / REUSE;
+        assert!(scene <= newest && view < 3, "{}", sample.name);
+        if (i as u64).is_multiple_of(REUSE) {
+            assert_eq!((scene, view), (newest, 0));
+        }
+        references.insert(view);
+    }
+    assert_eq!(references.len(), 3, "every view was a reference");
+    // As below: single scenes may disagree, the middle one must not.
+    let share = |sample: &TrainingSample| {
+        let mut shifted = sample.cameras.clone();
+        shifted[0].k.z_axis += DVec3::new(2.0, 2.0, 0.0);
+        disagreement(sample, &sample.cameras) / disagreement(sample, &shifted)
+    };
+    let others = samples.iter().filter(|s| !s.name.ends_with("view 0"));
+    let mut shares: Vec<f64> = others.map(share).collect();
+    shares.sort_by(f64::total_cmp);
+    assert!(shares[shares.len() / 2] < 0.7, "{shares:?}");
+    // With room for one scene the others are rendered again, and so they are by a run that begins in the middle.
+    let bytes = dataset.held_bytes() / 6;
+    let small = Synthetic::new(SyntheticOptions { memory: bytes + bytes / 2, ..options.clone() }).unwrap();
+    for i in [17, 4, 11] {
+        small.sample(i, 3).unwrap();
+        assert!(small.held_bytes() < 2 * bytes, "{} bytes held, a scene has {bytes}", small.held_bytes());
+    }
+    let later = Synthetic::new(options).unwrap();
+    for i in [16, 7] {
+        assert_same(&later.sample(i, 3).unwrap(), &samples[i as usize]);
+    }
+}
+
 #[test]
 fn rendered_samples_are_one_geometry() {
     let options = SyntheticOptions {
