@@ -2,6 +2,7 @@
 //! line and an exit code.
 
 mod eval;
+mod eval_clouds;
 mod info;
 mod options;
 mod synth;
@@ -172,11 +173,20 @@ pub fn run(cli: Cli) -> ExitCode {
             let progress = args.report.progress();
             (train::run(*args, &progress), progress)
         }
-        Command::Eval(args) => {
-            let eval::What::Synth(args) = args.what;
-            let progress = args.report.progress();
-            (eval::synth(&args, &progress), progress)
-        }
+        Command::Eval(args) => match args.what {
+            eval::What::Synth(args) => {
+                let progress = args.report.progress();
+                (eval::synth(&args, &progress), progress)
+            }
+            eval::What::Dtu(args) => {
+                let progress = args.report.progress();
+                (eval_clouds::dtu(&args, &progress), progress)
+            }
+            eval::What::Cloud(args) => {
+                let progress = args.report.progress();
+                (eval_clouds::cloud(&args, &progress), progress)
+            }
+        },
         Command::Info(args) => {
             let progress = Progress::new(if args.json { Style::Json } else { Style::Lines });
             (info::run(&args), progress)
