@@ -390,7 +390,7 @@ fn clouds_are_compared_as_by_plain_loops() {
     // Without thresholds: shares of the reference's diagonal.
     let found = compare(a, vec![[0.0; 3], [3.0, 4.0, 12.0]], &CloudSettings::default()).unwrap();
     let thresholds: Vec<f64> = found.scores.iter().map(|s| s.threshold).collect();
-    assert_eq!(thresholds, [0.013, 0.026, 0.065]);
+    assert_eq!(thresholds, [0.001, 0.002, 0.005].map(|share| share * 13.0));
     let nothing = compare(Vec::new(), vec![[0.0; 3]], &CloudSettings::default()).unwrap_err();
     assert_eq!(
         nothing.to_string(),

@@ -29,7 +29,7 @@ const ALLOWED: [(&str, &[&str]); 29] = [
     ("canvas", &["photo"]),
     ("preview", &["camera", "canvas", "consistency", "formats", "map", "photo", "error"]),
     // From a cloud to its distances from another: no camera, no map.
-    ("evaluation", &["formats", "synth", "error"]),
+    ("evaluation", &["canvas", "formats", "synth", "error"]),
     // The program.
     ("memory", &["error"]),
     ("progress", &["error"]),

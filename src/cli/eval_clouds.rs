@@ -8,7 +8,9 @@ use engine::error::counted;
 use engine::evaluation::cloud::{CloudSettings, Comparison, THRESHOLD_SHARES, compare};
 use engine::evaluation::dtu::{DtuSettings, MeanNumbers, Scan, ScanNumbers, evaluate};
 use engine::evaluation::dtu_files::{ReferenceFiles, find_prediction, write_error_cloud};
+use engine::evaluation::plot::plot;
 use engine::evaluation::{Statistics, shown, table};
+use engine::formats::output::write_whole;
 use engine::formats::ply_points;
 use engine::output::{make_folder_of, write_json};
 use engine::progress::{Progress, duration};
@@ -85,6 +87,9 @@ pub struct CloudArgs {
     /// Reduce both clouds to one point a voxel of this edge first, the mean of its points [default: all points]
     #[arg(long, value_name = "EDGE", value_parser = options::positive_number)]
     voxel: Option<f64>,
+    /// Draw the distances and the precision and recall at every threshold into this file, as PNG
+    #[arg(long, value_name = "FILE")]
+    plot: Option<PathBuf>,
     /// Write all numbers into this file, as JSON
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -246,6 +251,11 @@ pub fn cloud(args: &CloudArgs, progress: &Progress) -> Result<()> {
         "settings": { "max_distance": args.max_distance, "voxel": args.voxel },
     });
     progress.summary(&cloud_table(&found), fields.clone());
+    if let Some(file) = &args.plot {
+        make_folder_of(file)?;
+        let _guard = interrupt::writing();
+        write_whole(file, "write the plot", |out| plot(&found).write_png(out))?;
+    }
     write_numbers(args.out.as_deref(), &fields)
 }
 

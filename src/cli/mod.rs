@@ -33,6 +33,7 @@ Examples:
   engine fuse out --scene scenes/bust --min-confidence 0.5
   engine info --width 1600 --height 1200
   engine train run --textures photos --steps 20000
+  engine eval cloud out/fused.ply truth.ply
 
 Exit codes: 0 done, 1 internal, 2 usage, 3 bad input, 4 files, 5 memory, 6 nothing survived, 7 not finite, 130 stopped.")]
 pub struct Cli {

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use super::dtu::{ErrorCloud, ObservabilityMask, Reference};
+use crate::error::counted;
 use crate::formats::mat::{Array, MatFile};
 use crate::formats::{ply, ply_points};
 use crate::{Error, Result};
@@ -43,8 +44,15 @@ impl ReferenceFiles {
     pub fn read(&self) -> Result<Reference> {
         let mask = read_mask(&self.mask)?;
         let plane = read_plane(&self.plane)?;
-        let points = ply_points::read(&self.points)?.points;
-        Ok(Reference { points, mask, plane })
+        let cloud = ply_points::read(&self.points)?;
+        if cloud.not_finite > 0 {
+            return Err(Error::input(
+                self.points.display().to_string(),
+                counted(cloud.not_finite, "point") + " without finite coordinates",
+                "none in the reference; the file is damaged, get it again",
+            ));
+        }
+        Ok(Reference { points: cloud.points, mask, plane })
     }
 }
 

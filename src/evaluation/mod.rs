@@ -1,7 +1,7 @@
 //! How good a point cloud is: its distances to a reference and back.
 //!
 //! [`dtu`] is the protocol of the DTU data set to the constant (protocol page, section D) and [`dtu_files`] finds its files;
-//! [`cloud`] measures any cloud against any other. Below them [`thinning`] takes crowded points out and [`nearest`] finds
+//! [`cloud`] measures any cloud against any other and [`plot`] draws what it found. Below them [`thinning`] takes crowded points out and [`nearest`] finds
 //! nearest points. Clouds are `[f32; 3]` in memory, as their files hold them; all arithmetic is f64, and no result depends on the
 //! number of threads.
 
@@ -12,6 +12,7 @@ pub mod cloud;
 pub mod dtu;
 pub mod dtu_files;
 pub mod nearest;
+pub mod plot;
 pub mod thinning;
 
 /// What a set of distances says. Of an empty set mean, median and variance are not a number, which JSON writes as `null`.

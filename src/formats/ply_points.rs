@@ -151,11 +151,12 @@ pub fn read(path: &Path) -> Result<Cloud> {
     let needed = elements[..=at]
         .iter()
         .try_fold(0u64, |sum, element| sum.checked_add(element.count.checked_mul(element.least(encoding))?));
+    let left = size.saturating_sub(header);
     let slack = u64::from(encoding == Encoding::Text);
-    if vertices.count > u64::from(u32::MAX) || needed.is_none_or(|n| n > size - header + slack) {
+    if vertices.count > u64::from(u32::MAX) || needed.is_none_or(|n| n > left + slack) {
         return Err(Error::input(
             place,
-            format!("{} bytes after the header, which states {} vertices", size - header, vertices.count),
+            format!("{left} bytes after the header, which states {} vertices", vertices.count),
             "a whole file of at most 4294967295 vertices; it is truncated, or its header lies",
         ));
     }
