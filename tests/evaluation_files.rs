@@ -22,7 +22,7 @@ fn data(name: &str) -> PathBuf {
 
 #[test]
 fn what_scipy_writes_is_read() {
-    let mut file = MatFile::read(&data("compressed.mat")).unwrap();
+    let file = MatFile::read(&data("compressed.mat")).unwrap();
     let mask = file.array("ObsMask").unwrap();
     assert_eq!((mask.dimensions.as_slice(), mask.is_logical), (&[5, 4, 3][..], false));
     let expected: Vec<u8> = (0..60).map(|i| ((i % 5 + 2 * (i / 5 % 4) + 3 * (i / 20)) % 2) as u8).collect();
@@ -33,7 +33,7 @@ fn what_scipy_writes_is_read() {
     assert_eq!(file.array("Res").unwrap().values.to_numbers(), [0.25]);
     let flag = file.array("flag").unwrap();
     assert!(flag.is_logical);
-    assert_eq!(flag.values.into_flags(), [1, 0]);
+    assert_eq!(flag.values.to_flags(), [1, 0]);
     for (name, what) in [
         ("text", "a text"),
         ("cell", "a cell array"),
@@ -49,8 +49,8 @@ fn what_scipy_writes_is_read() {
         );
     }
 
-    let mut file = MatFile::read(&data("plain.mat")).unwrap();
-    let mut numbers = |name: &str| file.array(name).unwrap().values.to_numbers();
+    let file = MatFile::read(&data("plain.mat")).unwrap();
+    let numbers = |name: &str| file.array(name).unwrap().values.to_numbers();
     assert_eq!(numbers("P"), [1.0, -2.5, 3e-9, 4e8]);
     assert_eq!(numbers("i16"), [-3.0, 7.0]);
     assert_eq!(numbers("i64"), [-5.0]);
@@ -80,7 +80,7 @@ fn mat_files_of_both_byte_orders_are_alike() {
                 },
             ];
             fs::write(&path, mat(&arrays, little, compressed)).unwrap();
-            let mut file = MatFile::read(&path).unwrap();
+            let file = MatFile::read(&path).unwrap();
             for name in ["first", "float"] {
                 assert_eq!(file.array(name).unwrap().values, Values::Numbers(values.to_vec()), "{name}");
             }
@@ -143,7 +143,7 @@ fn broken_mat_files_are_told_in_one_line() {
                 let mut bytes = whole.clone();
                 bytes[at] = value;
                 fs::write(&path, &bytes).unwrap();
-                let _ = MatFile::read(&path).map(|mut f| f.array("P").map(|a| a.values.len()));
+                let _ = MatFile::read(&path).map(|f| f.array("P").map(|a| a.values.len()));
             }
             fs::write(&path, &whole[..at]).unwrap();
             let _ = MatFile::read(&path);

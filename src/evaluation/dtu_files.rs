@@ -58,8 +58,8 @@ impl ReferenceFiles {
 
 /// `ObsMask`, `BB` and `Res` of an observability mask.
 fn read_mask(path: &Path) -> Result<ObservabilityMask> {
-    let mut file = MatFile::read(path)?;
-    let numbers = |array: Array| (shape(&array), array.values.to_numbers());
+    let file = MatFile::read(path)?;
+    let numbers = |array: &Array| (shape(array), array.values.to_numbers());
     let bad = |name: &str, found: String, expected: &str| {
         Err(Error::input(format!("{}: '{name}'", path.display()), found, expected))
     };
@@ -75,15 +75,16 @@ fn read_mask(path: &Path) -> Result<ObservabilityMask> {
     };
     let mask = file.array("ObsMask")?;
     let [x, y, z] = mask.dimensions[..] else {
-        return bad("ObsMask", shape(&mask), "three dimensions: voxels along x, y and z");
+        return bad("ObsMask", shape(mask), "three dimensions: voxels along x, y and z");
     };
     let [min, max] = [0, 1].map(|row| [bounds[row], bounds[row + 2], bounds[row + 4]]);
-    Ok(ObservabilityMask { min, max, resolution, size: [x, y, z], seen: mask.values.into_flags() })
+    Ok(ObservabilityMask { min, max, resolution, size: [x, y, z], seen: mask.values.to_flags() })
 }
 
 /// `P` of a ground plane.
 fn read_plane(path: &Path) -> Result<[f64; 4]> {
-    let array = MatFile::read(path)?.array("P")?;
+    let file = MatFile::read(path)?;
+    let array = file.array("P")?;
     let numbers = array.values.to_numbers();
     match numbers.first_chunk::<4>() {
         Some(plane) if numbers.len() == 4 && plane.iter().all(|v| v.is_finite()) => Ok(*plane),
@@ -91,7 +92,7 @@ fn read_plane(path: &Path) -> Result<[f64; 4]> {
             let place = format!("{}: 'P'", path.display());
             Err(Error::input(
                 place,
-                shape(&array),
+                shape(array),
                 "4 x 1 finite numbers a, b, c, d with a x + b y + c z + d > 0 above",
             ))
         }

@@ -67,10 +67,10 @@ impl Values {
         }
     }
 
-    /// Which of them are not zero, as 1 and 0.
-    pub fn into_flags(self) -> Vec<u8> {
+    /// Which of them are not zero: 0 where not, else any other number.
+    pub fn to_flags(&self) -> Vec<u8> {
         match self {
-            Self::Bytes(values) => values,
+            Self::Bytes(values) => values.clone(),
             Self::Numbers(values) => values.iter().map(|&v| u8::from(v != 0.0)).collect(),
         }
     }
@@ -122,9 +122,9 @@ impl MatFile {
     ///
     /// # Errors
     /// [`Error::Input`] where there is none, with what there is instead.
-    pub fn array(&mut self, name: &str) -> Result<Array> {
-        if let Some(at) = self.arrays.iter().position(|array| array.name == name) {
-            return Ok(self.arrays.swap_remove(at));
+    pub fn array(&self, name: &str) -> Result<&Array> {
+        if let Some(array) = self.arrays.iter().find(|array| array.name == name) {
+            return Ok(array);
         }
         let found = match self.others.iter().find(|(other, _)| other == name) {
             Some((_, what)) => format!("'{name}' is {what}"),
