@@ -39,8 +39,8 @@ impl ObservabilityMask {
     pub fn sees(&self, point: [f32; 3]) -> bool {
         let mut index = 0;
         let mut stride = 1;
-        for axis in 0..3 {
-            let voxel = ((f64::from(point[axis]) - self.min[axis]) / self.resolution + 1.0).round();
+        for (axis, &coordinate) in point.iter().enumerate() {
+            let voxel = ((f64::from(coordinate) - self.min[axis]) / self.resolution + 1.0).round();
             if !(voxel >= 1.0 && voxel <= self.size[axis] as f64) {
                 return false;
             }
