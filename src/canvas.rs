@@ -87,8 +87,12 @@ impl Row {
 
     /// Draws a remark under a panel's scale.
     pub fn remark(&self, canvas: &mut Canvas, panel: usize, text: &str) {
-        let top = self.below + BAR + TICK + 6 + LINE;
-        canvas.text(self.left(panel), top, text, PALE_INK);
+        canvas.text(self.left(panel), self.remark_top(), text, PALE_INK);
+    }
+
+    /// Where remarks begin.
+    pub fn remark_top(&self) -> usize {
+        self.below + BAR + TICK + 6 + LINE
     }
 
     /// Draws a scale under a panel.

@@ -30,6 +30,7 @@ pub mod normals;
 pub mod preview;
 pub mod pyramid;
 
+pub mod evaluation;
 pub mod interrupt;
 pub mod manifest;
 pub mod memory;

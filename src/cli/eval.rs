@@ -1,4 +1,4 @@
-//! `engine eval`: how good a network is, in numbers.
+//! `engine eval`: how good networks and point clouds are, in numbers. Here: networks; `eval_clouds` has the clouds.
 
 use std::path::PathBuf;
 
@@ -13,10 +13,11 @@ use engine::train::validation::{EVALUATION_SEED, ValidationSet};
 use engine::{Error, Result, interrupt};
 use serde_json::json;
 
+use super::eval_clouds::{CloudArgs, DtuArgs};
 use super::options::{self, ReportArgs};
 use super::synth;
 
-/// How good weights are.
+/// How good weights and point clouds are.
 #[derive(Args, Debug)]
 pub struct EvalArgs {
     #[command(subcommand)]
@@ -26,6 +27,8 @@ pub struct EvalArgs {
 #[derive(Subcommand, Debug)]
 pub enum What {
     Synth(SynthArgs),
+    Dtu(DtuArgs),
+    Cloud(CloudArgs),
 }
 
 /// Depth maps of rendered scenes against their exact depth.

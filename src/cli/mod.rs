@@ -2,6 +2,7 @@
 //! line and an exit code.
 
 mod eval;
+mod eval_clouds;
 mod info;
 mod options;
 mod synth;
@@ -32,6 +33,7 @@ Examples:
   engine fuse out --scene scenes/bust --min-confidence 0.5
   engine info --width 1600 --height 1200
   engine train run --textures photos --steps 20000
+  engine eval cloud out/fused.ply truth.ply
 
 Exit codes: 0 done, 1 internal, 2 usage, 3 bad input, 4 files, 5 memory, 6 nothing survived, 7 not finite, 130 stopped.")]
 pub struct Cli {
@@ -172,11 +174,20 @@ pub fn run(cli: Cli) -> ExitCode {
             let progress = args.report.progress();
             (train::run(*args, &progress), progress)
         }
-        Command::Eval(args) => {
-            let eval::What::Synth(args) = args.what;
-            let progress = args.report.progress();
-            (eval::synth(&args, &progress), progress)
-        }
+        Command::Eval(args) => match args.what {
+            eval::What::Synth(args) => {
+                let progress = args.report.progress();
+                (eval::synth(&args, &progress), progress)
+            }
+            eval::What::Dtu(args) => {
+                let progress = args.report.progress();
+                (eval_clouds::dtu(&args, &progress), progress)
+            }
+            eval::What::Cloud(args) => {
+                let progress = args.report.progress();
+                (eval_clouds::cloud(&args, &progress), progress)
+            }
+        },
         Command::Info(args) => {
             let progress = Progress::new(if args.json { Style::Json } else { Style::Lines });
             (info::run(&args), progress)

@@ -15,10 +15,12 @@ mod colmap_model;
 mod colmap_text;
 pub mod image;
 pub mod input;
+pub mod mat;
 pub mod mvsnet;
 pub mod output;
 pub mod pfm;
 pub mod ply;
+pub mod ply_points;
 
 impl Scene {
     /// Opens a scene in whichever layout the folder holds: MVSNet (`images/`, `cams/` or `cams_1/`, `pair.txt`

@@ -1,4 +1,4 @@
-//! PLY point clouds: binary, little endian, 32 bytes a point.
+//! PLY point clouds: binary, little endian; 32 bytes a point with everything that fusion knows, 15 with colours only.
 
 use std::io::Write;
 use std::path::Path;
@@ -43,28 +43,62 @@ const PROPERTIES: [(&str, &str); 11] = [
 /// [`crate::Error::Io`]; nothing is left behind then.
 pub fn write(path: &Path, points: &[Point], comments: &[String]) -> Result<()> {
     write_whole(path, "write the point cloud", |out| {
-        write!(out, "ply\nformat binary_little_endian 1.0\n")?;
-        for comment in comments {
-            let line: String = comment
-                .chars()
-                .map(|c| match c {
-                    ' '..='~' => c,
-                    '\n' | '\r' | '\t' => ' ',
-                    _ => '?',
-                })
-                .collect();
-            writeln!(out, "comment {line}")?;
-        }
-        writeln!(out, "element vertex {}", points.len())?;
-        for (kind, name) in PROPERTIES {
-            writeln!(out, "property {kind} {name}")?;
-        }
-        writeln!(out, "end_header")?;
+        write_header(out, points.len(), &PROPERTIES, comments)?;
         for point in points {
             out.write_all(&bytes_of(point))?;
         }
         Ok(())
     })
+}
+
+/// Writes positions with the colour of each index, 15 bytes a point; `comments` as in [`write`].
+///
+/// # Errors
+/// [`crate::Error::Io`]; nothing is left behind then.
+pub fn write_coloured(
+    path: &Path,
+    points: &[[f32; 3]],
+    colour: impl Fn(usize) -> [u8; 3],
+    comments: &[String],
+) -> Result<()> {
+    let [x, y, z, _, _, _, red, green, blue, ..] = PROPERTIES;
+    write_whole(path, "write the point cloud", |out| {
+        write_header(out, points.len(), &[x, y, z, red, green, blue], comments)?;
+        for (index, point) in points.iter().enumerate() {
+            let mut bytes = [0; 15];
+            for (four, value) in bytes.chunks_exact_mut(4).zip(point) {
+                four.copy_from_slice(&value.to_le_bytes());
+            }
+            bytes[12..].copy_from_slice(&colour(index));
+            out.write_all(&bytes)?;
+        }
+        Ok(())
+    })
+}
+
+fn write_header(
+    out: &mut impl Write,
+    count: usize,
+    properties: &[(&str, &str)],
+    comments: &[String],
+) -> std::io::Result<()> {
+    write!(out, "ply\nformat binary_little_endian 1.0\n")?;
+    for comment in comments {
+        let line: String = comment
+            .chars()
+            .map(|c| match c {
+                ' '..='~' => c,
+                '\n' | '\r' | '\t' => ' ',
+                _ => '?',
+            })
+            .collect();
+        writeln!(out, "comment {line}")?;
+    }
+    writeln!(out, "element vertex {count}")?;
+    for (kind, name) in properties {
+        writeln!(out, "property {kind} {name}")?;
+    }
+    writeln!(out, "end_header")
 }
 
 fn bytes_of(point: &Point) -> [u8; 32] {
