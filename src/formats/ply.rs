@@ -51,7 +51,7 @@ pub fn write(path: &Path, points: &[Point], comments: &[String]) -> Result<()> {
     })
 }
 
-/// Writes positions with the colour of each index, 15 bytes a point; `comments` as in [`write`].
+/// Writes positions with the colour of each index, 15 bytes a point; `comments` as in [`write()`].
 ///
 /// # Errors
 /// [`crate::Error::Io`]; nothing is left behind then.
