@@ -11,6 +11,7 @@ mod regularizer;
 pub mod training;
 pub mod weights;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use self::features::FeatureNet;
@@ -75,6 +76,15 @@ impl std::fmt::Display for Config {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let text = format!("{:?} / {:?} / {:?}", self.aggregation, self.difference, self.decoder);
         f.write_str(&text.to_lowercase())
+    }
+}
+
+impl Config {
+    /// As the metadata of a checkpoint name it.
+    pub fn metadata(self) -> BTreeMap<String, String> {
+        let text = self.to_string();
+        let keys = ["aggregation", "difference", "decoder"].into_iter().map(str::to_owned);
+        keys.zip(text.split(" / ").map(str::to_owned)).collect()
     }
 }
 

@@ -132,18 +132,23 @@ impl Parameters {
         let counter = steps.to_le_bytes();
         let mut views: Vec<(String, TensorView)> = Vec::new();
         for Parameter { name, shape, values } in &self.list {
-            let bytes = bytemuck::cast_slice(&values.data);
-            views.push((name.clone(), view(Dtype::F32, shape.clone(), bytes)?));
+            views.push((name.clone(), float_view(shape.clone(), &values.data)?));
             if let Some(norm) = name.strip_suffix("running_var") {
                 views.push((format!("{norm}num_batches_tracked"), view(Dtype::I64, Vec::new(), &counter)?));
             }
         }
-        let text = self.config.to_string();
-        let keys = ["aggregation", "difference", "decoder"].into_iter().map(str::to_owned);
-        let mut all: BTreeMap<String, String> = keys.zip(text.split(" / ").map(str::to_owned)).collect();
+        let mut all = self.config.metadata();
         all.extend(metadata.clone());
         to_safetensors(views, all)
     }
+}
+
+/// Values as a tensor of a safetensors file.
+///
+/// # Errors
+/// Where the shape holds another number of values.
+pub fn float_view(shape: Vec<usize>, values: &[f32]) -> Result<TensorView<'_>> {
+    view(Dtype::F32, shape, bytemuck::cast_slice(values))
 }
 
 fn view(dtype: Dtype, shape: Vec<usize>, bytes: &[u8]) -> Result<TensorView<'_>> {

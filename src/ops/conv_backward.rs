@@ -15,7 +15,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::conv::Conv;
-use super::pointwise::relu_backward;
+use super::pointwise::through_relu;
 use crate::error::{Error, Result};
 use crate::simd::{Isa, Kernel, Level, Vector, dispatch};
 use crate::tape::{Op, Saved, Saves};
@@ -379,13 +379,7 @@ impl Op for ConvOp {
 
     fn backward(&self, cpu: &Cpu, saved: &Saved, dy: Tensor, wanted: &[bool]) -> Result<Vec<Option<Tensor>>> {
         let (x, weights) = (saved.input(0)?, saved.input(1)?);
-        let dy = if self.relu {
-            let through = relu_backward(cpu, saved.output()?, &dy)?;
-            cpu.recycle(dy);
-            through
-        } else {
-            dy
-        };
+        let dy = if self.relu { through_relu(cpu, saved, dy)? } else { dy };
         let dx = wanted[0].then(|| self.geometry.backward_input(cpu, &weights.data, x.shape, &dy));
         let (dw, db) = self.geometry.backward_weights(cpu, x, &dy)?;
         cpu.recycle(dy);

@@ -5,12 +5,12 @@
 //! saved is the feature maps and the gate's few parameters.
 
 use super::sweep::{self, Aggregation, Sweep, VoxelGate};
-use super::sweep_backward::{cost_volume_backward, pixel_statistics_backward};
+use super::sweep_backward::{cost_volume_backward, pixel_statistics_backward, transposed};
 use super::warp::CHANNELS;
 use crate::camera::PlaneSweep;
 use crate::error::{Error, Result};
 use crate::tape::{Op, Saved, Saves};
-use crate::tensor::{Buffer, Cpu, Shape, Tensor};
+use crate::tensor::{Cpu, Shape, Tensor};
 
 /// Hidden channels of the voxel gate.
 const HIDDEN: usize = 8;
@@ -112,15 +112,6 @@ impl Weights {
     }
 }
 
-/// [rows, columns] -> [columns, rows]: PyTorch has the gate's output channels first, the sweep its input channels.
-fn transposed(values: &[f32], rows: usize, columns: usize) -> Buffer {
-    let mut all = Buffer::zeros(values.len());
-    for (i, &v) in values.iter().enumerate() {
-        all[i % columns * rows + i / columns] = v;
-    }
-    all
-}
-
 impl CostVolumeOp {
     fn weights(&self, inputs: &[&Tensor]) -> Result<Weights> {
         Ok(match self.weighting {
@@ -133,6 +124,7 @@ impl CostVolumeOp {
                     let problem = format!("gate parameters of {found:?} values, expected {lengths:?}");
                     return Err(Error::Shape { op: "plane sweep", problem });
                 }
+                // PyTorch has the gate's output channels first, the sweep its input channels.
                 Weights::Voxel(VoxelGate {
                     reduce: transposed(&inputs[0].data, HIDDEN, CHANNELS),
                     reduce_bias: inputs[1].data.clone(),

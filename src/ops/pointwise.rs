@@ -346,6 +346,13 @@ impl Op for ConcatOp {
     }
 }
 
+/// The gradient before the ReLU that an op ends with, from that in its saved output.
+pub(super) fn through_relu(cpu: &Cpu, saved: &Saved, dy: Tensor) -> Result<Tensor> {
+    let through = relu_backward(cpu, saved.output()?, &dy)?;
+    cpu.recycle(dy);
+    Ok(through)
+}
+
 /// relu(a + b) as an op: inputs a and b of one shape.
 pub struct AddReluOp;
 
@@ -372,8 +379,7 @@ impl Op for AddReluOp {
     }
 
     fn backward(&self, cpu: &Cpu, saved: &Saved, dy: Tensor, _: &[bool]) -> Result<Vec<Option<Tensor>>> {
-        let through = relu_backward(cpu, saved.output()?, &dy)?;
-        cpu.recycle(dy);
+        let through = through_relu(cpu, saved, dy)?;
         let same = copied(cpu, &through);
         Ok(vec![Some(through), Some(same)])
     }

@@ -8,7 +8,7 @@
 
 use rayon::prelude::*;
 
-use super::pointwise::relu_backward;
+use super::pointwise::through_relu;
 use crate::error::{Error, Result};
 use crate::simd::{Isa, Kernel, Level, Vector, dispatch};
 use crate::tape::{Op, Saved, Saves};
@@ -323,13 +323,7 @@ impl Op for UpsampleOp {
     }
 
     fn backward(&self, cpu: &Cpu, saved: &Saved, dy: Tensor, wanted: &[bool]) -> Result<Vec<Option<Tensor>>> {
-        let dy = if self.relu {
-            let through = relu_backward(cpu, saved.output()?, &dy)?;
-            cpu.recycle(dy);
-            through
-        } else {
-            dy
-        };
+        let dy = if self.relu { through_relu(cpu, saved, dy)? } else { dy };
         let dx = wanted[0].then(|| upsample_backward(cpu, &dy, self.factor, saved.shape(0))).transpose()?;
         if self.skip {
             return Ok(vec![dx, Some(dy)]);

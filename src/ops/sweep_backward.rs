@@ -148,7 +148,7 @@ impl GateSums {
 }
 
 /// [rows, columns] -> [columns, rows].
-fn transposed(x: &[f32], rows: usize, columns: usize) -> Buffer {
+pub(super) fn transposed(x: &[f32], rows: usize, columns: usize) -> Buffer {
     let mut y = Buffer::zeros(rows * columns);
     for (i, &x) in x.iter().enumerate() {
         y[i % columns * rows + i / columns] = x;

@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
-use safetensors::{Dtype, SafeTensors};
 
 use super::optimizer::Adam;
 use crate::error::{Error, Result};
 use crate::formats::input;
 use crate::formats::output::{write_through, write_whole};
 use crate::interrupt;
-use crate::net::parameters::{Parameters, to_safetensors};
+use crate::net::parameters::{Parameters, float_view, to_safetensors};
 use crate::net::weights::Checkpoint;
 
 /// Everything that the next step depends on, beside the options.
@@ -52,14 +52,14 @@ impl State {
     pub fn write(&self, path: &Path) -> Result<()> {
         let mut views: Vec<(String, TensorView)> = Vec::new();
         for p in &self.parameters.list {
-            views.push((p.name.clone(), view(p.shape.clone(), &p.values.data)?));
+            views.push((p.name.clone(), float_view(p.shape.clone(), &p.values.data)?));
         }
         for p in self.average.iter().flat_map(|a| &a.list) {
-            views.push((format!("{AVERAGE}{}", p.name), view(p.shape.clone(), &p.values.data)?));
+            views.push((format!("{AVERAGE}{}", p.name), float_view(p.shape.clone(), &p.values.data)?));
         }
         for (name, moments) in &self.adam.moments {
             for (prefix, values) in MOMENTS.iter().zip(moments) {
-                views.push((format!("{prefix}{name}"), view(vec![values.len()], values)?));
+                views.push((format!("{prefix}{name}"), float_view(vec![values.len()], values)?));
             }
         }
         let mut metadata = BTreeMap::from([("step".to_owned(), self.step.to_string())]);
@@ -68,9 +68,7 @@ impl State {
             metadata.insert("best_score_bits".into(), format!("{:016x}", score.to_bits()));
             metadata.insert("best_step".into(), step.to_string());
         }
-        let text = self.parameters.config.to_string();
-        let keys = ["aggregation", "difference", "decoder"].into_iter().map(str::to_owned);
-        metadata.extend(keys.zip(text.split(" / ").map(str::to_owned)));
+        metadata.extend(self.parameters.config.metadata());
         let bytes = to_safetensors(views, metadata)?;
         let _guard = interrupt::writing();
         write_whole(path, "write the training state", |file| write_through(file, &bytes))
@@ -124,11 +122,6 @@ impl State {
             best,
         })
     }
-}
-
-fn view(shape: Vec<usize>, values: &[f32]) -> Result<TensorView<'_>> {
-    TensorView::new(Dtype::F32, shape, bytemuck::cast_slice(values))
-        .map_err(|e| Error::input("training state", e.to_string(), "values that safetensors can hold"))
 }
 
 #[cfg(test)]
