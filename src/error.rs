@@ -54,6 +54,9 @@ pub enum Error {
     /// A value that is not finite where training needs finite ones: which, and where it appeared first.
     #[error("not finite: {0}")]
     NotFinite(String),
+    /// A GPU, its driver or a library on it refused: what was asked of it, and why it could not.
+    #[error("device: {0}")]
+    Device(String),
     /// A training sample could not be made.
     #[error("training sample {index}: {problem}")]
     Sample {
@@ -99,6 +102,7 @@ impl Error {
             Self::Memory(_) => 5,
             Self::Nothing(_) => 6,
             Self::NotFinite(_) => 7,
+            Self::Device(_) => 8,
             Self::Interrupted => 130,
         }
     }

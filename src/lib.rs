@@ -23,6 +23,8 @@ pub mod ops;
 
 pub mod net;
 
+pub mod cuda;
+
 pub mod canvas;
 pub mod consistency;
 pub mod fusion;

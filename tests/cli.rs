@@ -407,7 +407,7 @@ fn folders_that_take_no_files_are_told_in_one_line() {
 fn every_error_has_its_exit_code_in_the_help() {
     let help = engine(["--help"]).done().stdout.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(help.contains(
-        "0 done, 1 internal, 2 usage, 3 bad input, 4 files, 5 memory, 6 nothing survived, 7 not finite, 130 stopped"
+        "0 done, 1 internal, 2 usage, 3 bad input, 4 files, 5 memory, 6 nothing survived, 7 not finite, 8 device, 130 stopped"
     ));
     assert_eq!(engine(NOTHING).code, Some(2));
 }

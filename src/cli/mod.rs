@@ -35,7 +35,7 @@ Examples:
   engine train run --textures photos --steps 20000
   engine eval cloud out/fused.ply truth.ply
 
-Exit codes: 0 done, 1 internal, 2 usage, 3 bad input, 4 files, 5 memory, 6 nothing survived, 7 not finite, 130 stopped.")]
+Exit codes: 0 done, 1 internal, 2 usage, 3 bad input, 4 files, 5 memory, 6 nothing survived, 7 not finite, 8 device, 130 stopped.")]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,

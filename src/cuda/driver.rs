@@ -1,0 +1,178 @@
+//! What the engine asks of a device: memory, copies, launches, order. Below it lies CUDA's driver or, in the tests, an emulator that runs the
+//! same kernels on the processor.
+
+use std::ffi::c_void;
+
+use crate::error::Result;
+
+/// An address in device memory.
+pub type Pointer = u64;
+
+/// A queue of work; work in one stream runs in order, work in different streams at the same time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Stream(pub usize);
+
+impl Stream {
+    /// The one that is always there.
+    pub const FIRST: Self = Self(0);
+}
+
+/// One kernel over a grid of blocks of threads.
+pub struct Launch<'a> {
+    /// Its name in the kernel files.
+    pub kernel: &'a str,
+    /// Blocks along x, y, z.
+    pub grid: [u32; 3],
+    /// Threads of a block along x, y, z.
+    pub block: [u32; 3],
+    /// Dynamic shared memory of a block, in bytes.
+    pub shared: u32,
+    /// Where each parameter lies.
+    pub parameters: &'a mut [*mut c_void],
+    /// Bytes of each parameter, for drivers that can compare them with what the kernel takes.
+    pub sizes: &'a [usize],
+}
+
+/// Host memory that the device copies from and to by itself, while the processor does something else.
+pub trait HostMemory: Send {
+    /// Its bytes.
+    fn bytes(&self) -> &[u8];
+    /// Its bytes.
+    fn bytes_mut(&mut self) -> &mut [u8];
+}
+
+/// Work that was recorded once and is started again as a whole.
+pub trait Recording: Send {
+    /// Starts it in a stream.
+    ///
+    /// # Errors
+    /// The device's.
+    fn replay(&self, stream: Stream) -> Result<()>;
+}
+
+/// A point in a stream's work.
+pub trait Event: Send {
+    /// Milliseconds from `earlier` to this one, once both have passed.
+    ///
+    /// # Errors
+    /// The device's.
+    fn milliseconds_since(&self, earlier: &dyn Event) -> Result<f32>;
+    /// For implementations.
+    fn as_any(&self) -> &dyn std::any::Any;
+}
+
+/// A device.
+///
+/// All calls but [`Driver::synchronize`], the allocations and [`Driver::download`] return before the work is done.
+pub trait Driver: Send + Sync {
+    /// Its name, for people.
+    fn name(&self) -> String;
+
+    /// Free and total memory in bytes.
+    ///
+    /// # Errors
+    /// The device's.
+    fn memory(&self) -> Result<(u64, u64)>;
+
+    /// Memory whose contents are unspecified; its address is a multiple of 256.
+    ///
+    /// # Errors
+    /// [`crate::Error::Device`] where there is not enough.
+    fn allocate(&self, bytes: u64) -> Result<Pointer>;
+
+    /// Gives memory back, once the work that was queued before is done.
+    fn release(&self, pointer: Pointer);
+
+    /// Page-locked host memory.
+    ///
+    /// # Errors
+    /// The system's.
+    fn host_memory(&self, bytes: usize) -> Result<Box<dyn HostMemory>>;
+
+    /// Another stream.
+    ///
+    /// # Errors
+    /// The device's.
+    fn stream(&self) -> Result<Stream>;
+
+    /// Copies to the device. The bytes may be changed once the call returns.
+    ///
+    /// # Errors
+    /// The device's.
+    fn upload(&self, to: Pointer, bytes: &[u8], stream: Stream) -> Result<()>;
+
+    /// Copies page-locked memory to the device; it must stay as it is until the stream has come past this.
+    ///
+    /// # Errors
+    /// The device's.
+    fn upload_pinned(&self, to: Pointer, from: &dyn HostMemory, bytes: usize, stream: Stream) -> Result<()>;
+
+    /// Copies from the device and waits until that is done.
+    ///
+    /// # Errors
+    /// The device's.
+    fn download(&self, from: Pointer, bytes: &mut [u8], stream: Stream) -> Result<()>;
+
+    /// Copies within the device.
+    ///
+    /// # Errors
+    /// The device's.
+    fn copy(&self, to: Pointer, from: Pointer, bytes: u64, stream: Stream) -> Result<()>;
+
+    /// Sets bytes.
+    ///
+    /// # Errors
+    /// The device's.
+    fn fill(&self, to: Pointer, byte: u8, bytes: u64, stream: Stream) -> Result<()>;
+
+    /// Starts a kernel.
+    ///
+    /// # Errors
+    /// Where it does not exist or the device refuses it.
+    fn launch(&self, stream: Stream, launch: &mut Launch) -> Result<()>;
+
+    /// A convolution by cuDNN.
+    ///
+    /// # Errors
+    /// Where there is no cuDNN, or it refuses.
+    fn convolve(
+        &self,
+        stream: Stream,
+        call: &super::convolution::Call,
+        at: &super::convolution::Pointers,
+    ) -> Result<()>;
+
+    /// Records what `work` queues in a stream instead of running it; `None` where the device cannot, and then nothing was queued.
+    ///
+    /// # Errors
+    /// The work's or the device's.
+    fn record(
+        &self,
+        stream: Stream,
+        work: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<Option<Box<dyn Recording>>>;
+
+    /// Marks this point of a stream's work.
+    ///
+    /// # Errors
+    /// The device's.
+    fn event(&self, stream: Stream) -> Result<Box<dyn Event>>;
+
+    /// Lets `stream` wait for a point of another stream's work.
+    ///
+    /// # Errors
+    /// The device's.
+    fn wait(&self, stream: Stream, event: &dyn Event) -> Result<()>;
+
+    /// Waits until a stream's work is done.
+    ///
+    /// # Errors
+    /// What went wrong in that work.
+    fn synchronize(&self, stream: Stream) -> Result<()>;
+
+    /// Opens a named range in the timeline that nsys shows.
+    fn range_begin(&self, name: &str);
+
+    /// Closes the last range.
+    fn range_end(&self);
+}

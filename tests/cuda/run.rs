@@ -1,0 +1,41 @@
+//! Runs a graph of one op and returns what it made.
+
+use std::sync::Arc;
+
+use engine::cuda::driver::{Driver, Stream};
+use engine::cuda::graph::{Element, Graph, Value, stored};
+use engine::cuda::program::{Layout, Program};
+
+use crate::emulator::{Build, device};
+
+/// The values of `kept` after two runs of the graph with these inputs, on the build with the detector and every value in an allocation of its
+/// own. The second run must give the same bits: nothing may be left over from the first, and nothing may depend on an order. `None` where there
+/// is no emulator.
+pub fn run(graph: impl Fn(&mut Graph) -> (Vec<(Value, Vec<f32>)>, Vec<Value>)) -> Option<Vec<Vec<f32>>> {
+    let device: Arc<dyn Driver> = device(Build::Checked)?;
+    let mut built = Graph::new();
+    let (inputs, kept) = graph(&mut built);
+    kept.iter().for_each(|&value| built.keep(value));
+    let mut program = Program::new(&device, Stream::FIRST, built, Layout::Apart).unwrap();
+    let mut results: Vec<Vec<Vec<f32>>> = Vec::new();
+    for _ in 0..2 {
+        for (value, values) in &inputs {
+            let element = program.graph().element(*value);
+            program.upload(*value, &stored(element, values)).unwrap();
+        }
+        program.run().unwrap_or_else(|error| panic!("{error}"));
+        program.synchronize().unwrap();
+        results.push(kept.iter().map(|&value| program.download_f32(value).unwrap()).collect());
+    }
+    let bits = |all: &Vec<Vec<f32>>| all.iter().flatten().map(|v| v.to_bits()).collect::<Vec<_>>();
+    assert_eq!(bits(&results[0]), bits(&results[1]), "two runs differ");
+    results.pop()
+}
+
+/// What a value becomes when it is stored: rounded to f16, or as it is.
+pub fn rounded(element: Element, values: &[f32]) -> Vec<f32> {
+    match element {
+        Element::F16 => values.iter().map(|&v| half::f16::from_f32(v).to_f32()).collect(),
+        _ => values.to_vec(),
+    }
+}
