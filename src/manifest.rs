@@ -75,13 +75,15 @@ pub struct NetworkSummary {
     pub weights_sha256: String,
     /// Aggregation, difference and decoder.
     pub config: String,
+    /// How activations were stored: `f32` or `f16`.
+    pub precision: &'static str,
 }
 
 /// What it ran on.
 #[derive(Clone, Debug, Serialize)]
 pub struct MachineSummary {
-    /// `cpu`.
-    pub device: &'static str,
+    /// `cpu`, or the GPU's name.
+    pub device: String,
     /// Threads that worked.
     pub threads: usize,
     /// The instruction set of the network's arithmetic.
@@ -96,7 +98,7 @@ impl MachineSummary {
     /// Of this process so far.
     pub fn now(memory_planned: Option<MemoryNeed>) -> Self {
         Self {
-            device: "cpu",
+            device: "cpu".into(),
             threads: rayon::current_num_threads(),
             simd: crate::net::simd_level(),
             memory_planned,

@@ -93,6 +93,7 @@ const ALLOWED: [(&str, &[&str]); 30] = [
         &[
             "camera",
             "consistency",
+            "cuda",
             "error",
             "evaluation",
             "formats",

@@ -13,7 +13,10 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use engine::camera::{DepthRange, Sampling};
+use engine::cuda::inference::{self, DeviceNetwork};
+use engine::cuda::program::Layout;
 use engine::net::BsMvsNet;
+use engine::net::weights::Checkpoint;
 use engine::pipeline::{self, FuseOptions, InferOptions};
 use engine::progress::{Progress, Style, print_error_line};
 use engine::pyramid::MergeOptions;
@@ -206,8 +209,7 @@ pub fn run(cli: Cli) -> ExitCode {
 fn infer(args: InferArgs, progress: Progress) -> Result<()> {
     interrupt::install()?;
     use_threads(args.machine.threads)?;
-    let options::Device::Cpu = args.machine.device;
-    let network = network(args.weights.as_deref())?;
+    let device = args.machine.device.open(&progress)?;
     let thresholds = args.consistency.thresholds();
     let options = InferOptions {
         out: args.output.out,
@@ -232,7 +234,19 @@ fn infer(args: InferArgs, progress: Progress) -> Result<()> {
         fusion: args.fusion.options(thresholds),
         memory: args.machine.memory.map(bytes),
     };
-    pipeline::infer(&args.scene, &network, &options, &progress)
+    match device {
+        None => pipeline::infer(&args.scene, &network(args.weights.as_deref())?, &options, &progress),
+        Some(driver) => {
+            let checkpoint = checkpoint(args.weights.as_deref())?;
+            let on_device = inference::Options {
+                element: args.machine.precision.element(),
+                vram: args.machine.vram.map(bytes),
+                layout: Layout::Shared,
+            };
+            let network = DeviceNetwork::new(driver, &checkpoint, on_device)?;
+            pipeline::infer(&args.scene, &network, &options, &progress)
+        }
+    }
 }
 
 fn fuse(args: FuseArgs, progress: Progress) -> Result<()> {
@@ -259,6 +273,11 @@ fn bytes(gigabytes: f64) -> u64 {
 /// The network with the weights of a file, or with those in the program.
 fn network(weights: Option<&std::path::Path>) -> Result<BsMvsNet> {
     weights.map_or_else(BsMvsNet::built_in, BsMvsNet::from_file)
+}
+
+/// The checkpoint of a file, or the one in the program.
+fn checkpoint(weights: Option<&std::path::Path>) -> Result<Checkpoint> {
+    weights.map_or_else(Checkpoint::built_in, Checkpoint::read)
 }
 
 fn use_threads(threads: Option<usize>) -> Result<()> {

@@ -1,10 +1,15 @@
 //! Options that several commands share, and the parsers of their values.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::Args;
+use engine::Error;
 use engine::camera::DepthRange;
 use engine::consistency::Thresholds;
+use engine::cuda;
+use engine::cuda::driver::Driver;
+use engine::cuda::graph::Element;
 use engine::fusion::FusionOptions;
 use engine::pipeline::plan::MAX_PLANES;
 use engine::progress::{Progress, Style};
@@ -98,9 +103,18 @@ impl FusionArgs {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Machine")]
 pub struct MachineArgs {
-    /// What the network runs on: cpu
-    #[arg(long, value_name = "DEVICE", default_value = "cpu", value_parser = device)]
+    /// What the network runs on: auto, cpu, cuda (the first NVIDIA GPU) or cuda:N. auto takes a GPU where the program was built with
+    /// the feature `cuda` and there is one, and says so where there is none
+    #[arg(long, value_name = "DEVICE", default_value = "auto", value_parser = device)]
     pub device: Device,
+
+    /// How the network's activations are stored on a GPU; the processor always computes in f32
+    #[arg(long, value_name = "F16|F32", default_value = "f16")]
+    pub precision: Precision,
+
+    /// Memory of the GPU to plan with, in GB (1e9 bytes) [default: what is free]
+    #[arg(long, value_name = "GB", value_parser = positive_number)]
+    pub vram: Option<f64>,
 
     /// Threads to work with [default: one a processor]
     #[arg(long, value_name = "N", value_parser = threads)]
@@ -150,15 +164,59 @@ pub struct OutputArgs {
 /// What the network runs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Device {
+    /// A GPU where there is one, else the processors.
+    Auto,
     /// This machine's processors.
     Cpu,
+    /// An NVIDIA GPU by its index.
+    Cuda(usize),
+}
+
+/// How activations are stored on a GPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Precision {
+    /// Half precision, sums in single.
+    F16,
+    /// Single precision.
+    F32,
+}
+
+impl Precision {
+    pub fn element(self) -> Element {
+        match self {
+            Self::F16 => Element::F16,
+            Self::F32 => Element::F32,
+        }
+    }
+}
+
+impl Device {
+    /// The GPU that is meant, or `None` for the processors.
+    pub fn open(self, progress: &Progress) -> Result<Option<Arc<dyn Driver>>, Error> {
+        match self {
+            Self::Cpu => Ok(None),
+            Self::Cuda(index) => cuda::open(index).map(Some),
+            Self::Auto if !cuda::BUILT_IN => Ok(None),
+            Self::Auto => match cuda::open(0) {
+                Ok(driver) => Ok(Some(driver)),
+                Err(error) => {
+                    progress.note(&format!("running on the processor: {error}"));
+                    Ok(None)
+                }
+            },
+        }
+    }
 }
 
 fn device(text: &str) -> Result<Device, String> {
-    match text {
-        "cpu" => Ok(Device::Cpu),
-        cuda if cuda.starts_with("cuda") => Err("this build has no CUDA; use cpu".into()),
-        _ => Err("expected cpu".into()),
+    match (text, text.split_once(':')) {
+        ("auto", _) => Ok(Device::Auto),
+        ("cpu", _) => Ok(Device::Cpu),
+        ("cuda", _) => Ok(Device::Cuda(0)),
+        (_, Some(("cuda", index))) => {
+            index.parse().map(Device::Cuda).map_err(|_| "expected a GPU's index after cuda:".into())
+        }
+        _ => Err("expected auto, cpu, cuda or cuda:N".into()),
     }
 }
 
@@ -262,6 +320,9 @@ mod tests {
         assert!(two_or_more("1").is_err());
         assert!(levels("9").is_err() && levels("0").is_err() && levels("8") == Ok(8));
         assert_eq!(device("cpu"), Ok(Device::Cpu));
-        assert_eq!(device("cuda:0").unwrap_err(), "this build has no CUDA; use cpu");
+        assert_eq!(device("auto"), Ok(Device::Auto));
+        assert_eq!((device("cuda"), device("cuda:3")), (Ok(Device::Cuda(0)), Ok(Device::Cuda(3))));
+        assert_eq!(device("cuda:x").unwrap_err(), "expected a GPU's index after cuda:");
+        assert_eq!(device("gpu").unwrap_err(), "expected auto, cpu, cuda or cuda:N");
     }
 }

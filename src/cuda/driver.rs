@@ -131,6 +131,12 @@ pub trait Driver: Send + Sync {
     /// Where it does not exist or the device refuses it.
     fn launch(&self, stream: Stream, launch: &mut Launch) -> Result<()>;
 
+    /// Bytes of workspace that cuDNN wants for a convolution.
+    ///
+    /// # Errors
+    /// Where there is no cuDNN, or it cannot do this one.
+    fn convolution_workspace(&self, call: &super::convolution::Call) -> Result<u64>;
+
     /// A convolution by cuDNN.
     ///
     /// # Errors

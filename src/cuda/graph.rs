@@ -182,8 +182,8 @@ pub enum Work {
     },
     /// Sets all bytes of the first argument's value.
     Fill(u8),
-    /// Copies the first argument's value into the second's.
-    Copy,
+    /// Copies this many bytes from the first argument to the second.
+    Copy(u64),
     /// A convolution by cuDNN; the arguments are x, w, bias, residual, y, workspace.
     Convolution(super::convolution::Call),
 }
@@ -351,6 +351,18 @@ impl Graph {
     pub fn fill(&mut self, value: Value, byte: u8) {
         let args = vec![write(value)];
         self.steps.push(Step { op: "fill", label: String::new(), work: Work::Fill(byte), args, flops: 0 });
+    }
+
+    /// Copies `bytes` from an offset of one value to an offset of another.
+    pub fn copy(&mut self, label: &str, (from, at): (Value, u64), (to, offset): (Value, u64), bytes: u64) {
+        let args = vec![Arg::Read(from, at), Arg::Write(to, offset)];
+        self.steps.push(Step {
+            op: "copy",
+            label: label.to_owned(),
+            work: Work::Copy(bytes),
+            args,
+            flops: 0,
+        });
     }
 
     /// Wants a gradient of this value.

@@ -5,8 +5,45 @@
 //! always, and the tests run it on an emulated device, so that one without a GPU sees every kernel work.
 
 pub mod convolution;
+#[cfg(feature = "cuda")]
+mod cudnn;
+#[cfg(feature = "cuda")]
+pub mod device;
 pub mod driver;
 pub mod graph;
+//pub mod inference;
+//pub mod layers;
+//pub mod network;
 pub mod ops;
 pub mod plan;
 pub mod program;
+
+use std::sync::Arc;
+
+#[cfg(not(feature = "cuda"))]
+use crate::error::Error;
+use crate::error::Result;
+
+/// The GPU of this index.
+///
+/// # Errors
+/// [`crate::Error::Device`] where there is none, its driver is missing or too old, or the program was built without the feature `cuda`.
+#[cfg(feature = "cuda")]
+pub fn open(index: usize) -> Result<Arc<dyn driver::Driver>> {
+    Ok(Arc::new(device::Gpu::open(index)?))
+}
+
+/// Without the feature `cuda` there is no GPU to open.
+///
+/// # Errors
+/// [`crate::Error::Device`], always.
+#[cfg(not(feature = "cuda"))]
+pub fn open(_: usize) -> Result<Arc<dyn driver::Driver>> {
+    Err(Error::Device(
+        "this build has no CUDA; build it with `cargo build --release --features cuda`, or use --device cpu"
+            .into(),
+    ))
+}
+
+/// Whether this program was built with the feature `cuda`.
+pub const BUILT_IN: bool = cfg!(feature = "cuda");

@@ -21,19 +21,28 @@ pub enum Layout {
 }
 
 /// Memory that goes back to its device.
-struct Owned {
+pub struct Owned {
     driver: Arc<dyn Driver>,
     pointer: Pointer,
 }
 
 impl Owned {
-    fn new(driver: &Arc<dyn Driver>, bytes: u64, what: impl FnOnce() -> String) -> Result<Self> {
+    /// Allocates; `what` is for the message where there is not enough.
+    ///
+    /// # Errors
+    /// [`Error::Memory`] with what is free.
+    pub fn new(driver: &Arc<dyn Driver>, bytes: u64, what: impl FnOnce() -> String) -> Result<Self> {
         let pointer = driver.allocate(bytes.max(1)).map_err(|error| {
             let free =
                 driver.memory().map_or_else(|_| "unknown".into(), |(free, _)| crate::memory::readable(free));
             Error::Memory(format!("{}: {error}; {free} are free on {}", what(), driver.name()))
         })?;
         Ok(Self { driver: driver.clone(), pointer })
+    }
+
+    /// Its address.
+    pub fn pointer(&self) -> Pointer {
+        self.pointer
     }
 }
 
@@ -324,10 +333,9 @@ impl Program {
                 let bytes = step.args[0].value().map_or(0, |v| self.graph.info(v).bytes());
                 self.driver.fill(self.address(&step.args[0]), *byte, bytes, self.stream)
             }
-            Work::Copy => {
-                let bytes = step.args[0].value().map_or(0, |v| self.graph.info(v).bytes());
+            Work::Copy(bytes) => {
                 let (from, to) = (self.address(&step.args[0]), self.address(&step.args[1]));
-                self.driver.copy(to, from, bytes, self.stream)
+                self.driver.copy(to, from, *bytes, self.stream)
             }
             Work::Convolution(call) => {
                 let [x, w, bias, residual, y, workspace] =

@@ -3,6 +3,7 @@
 //! Follows the PyTorch definition (`tools/reference/bs_mvsnet.py`) layer by layer; names of layers and tensors are its
 //! names. This is the inference path: batch norm folded, ReLU fused, nothing kept that is not read again.
 
+pub mod backend;
 mod features;
 mod gate;
 mod memory;
@@ -92,7 +93,7 @@ impl Config {
 pub type Probe<'a> = dyn FnMut(&str, &Tensor) + 'a;
 
 /// The default weights, part of the binary.
-const BUILT_IN: &[u8] = include_bytes!("../../weights/bs_mvsnet.safetensors");
+pub(crate) const BUILT_IN: &[u8] = include_bytes!("../../weights/bs_mvsnet.safetensors");
 
 /// The instruction set that the network will use here: `avx512`, `avx2` or `portable`.
 pub fn simd_level() -> &'static str {
@@ -116,7 +117,7 @@ impl BsMvsNet {
     /// # Errors
     /// Never for a binary that passed its tests.
     pub fn built_in() -> Result<Self> {
-        Self::new(Checkpoint::parse("built-in".into(), BUILT_IN)?)
+        Self::new(Checkpoint::built_in()?)
     }
 
     /// With the weights in a file.

@@ -102,15 +102,20 @@ impl Parameters {
         Ok(Self { config, list })
     }
 
+    /// As a checkpoint, whose tensors may be taken any number of times.
+    pub fn checkpoint(&self, name: &str) -> Checkpoint {
+        let values: BTreeMap<String, Vec<f32>> =
+            self.list.iter().map(|p| (p.name.clone(), p.values.data.to_vec())).collect();
+        let give = move |name: &str, _: &[usize]| values.get(name).cloned().unwrap_or_default();
+        Checkpoint::from_function(name.into(), self.config, Box::new(give))
+    }
+
     /// The network for inference with these values.
     ///
     /// # Errors
     /// Where a value is not finite; the message names the tensor.
     pub fn network(&self, name: &str) -> Result<BsMvsNet> {
-        let values: BTreeMap<String, Vec<f32>> =
-            self.list.iter().map(|p| (p.name.clone(), p.values.data.to_vec())).collect();
-        let give = move |name: &str, _: &[usize]| values.get(name).cloned().unwrap_or_default();
-        BsMvsNet::new(Checkpoint::from_function(name.into(), self.config, Box::new(give)))
+        BsMvsNet::new(self.checkpoint(name))
     }
 
     /// A tensor by its name.

@@ -47,6 +47,14 @@ enum Source {
 pub type Initializer = dyn Fn(&str, &[usize]) -> Vec<f32>;
 
 impl Checkpoint {
+    /// The weights that come with the binary.
+    ///
+    /// # Errors
+    /// Never for a binary that passed its tests.
+    pub fn built_in() -> Result<Self> {
+        Self::parse("built-in".into(), super::BUILT_IN)
+    }
+
     /// Reads a file.
     ///
     /// # Errors
@@ -160,13 +168,20 @@ impl Checkpoint {
 
     /// The reference's ConvBnReLU: `{name}.conv.weight` with the batch norm `{name}.bn` folded into it, in f64.
     pub fn conv_bn(&self, name: &str, channels: (usize, usize), kernel: Kernel, relu: bool) -> Result<Conv> {
-        let mut weights = self.take(&format!("{name}.conv.weight"), &kernel.shape(channels))?;
-        let norm = |what: &str| self.take(&format!("{name}.bn.{what}"), &[channels.1]);
+        let (weights, bias) = self.folded(name, channels.1, &kernel.shape(channels))?;
+        Ok(Conv::new(channels, kernel.size(), kernel.stride(), &weights, &bias, relu))
+    }
+
+    /// Weights of `shape` (PyTorch's order) and biases of `outputs` channels that do what `{name}.conv` and the batch norm
+    /// `{name}.bn` after it do.
+    pub fn folded(&self, name: &str, outputs: usize, shape: &[usize]) -> Result<(Vec<f32>, Vec<f32>)> {
+        let mut weights = self.take(&format!("{name}.conv.weight"), shape)?;
+        let norm = |what: &str| self.take(&format!("{name}.bn.{what}"), &[outputs]);
         let (gamma, beta) = (norm("weight")?, norm("bias")?);
         let (mean, variance) = (norm("running_mean")?, norm("running_var")?);
-        let per_output = weights.len() / channels.1;
-        let mut bias = vec![0.0; channels.1];
-        for o in 0..channels.1 {
+        let per_output = weights.len() / outputs;
+        let mut bias = vec![0.0; outputs];
+        for o in 0..outputs {
             if variance[o] < 0.0 {
                 let problem = format!("tensor `{name}.bn.running_var` holds {} at element {o}", variance[o]);
                 return Err(self.fail(problem + "; a variance is not negative"));
@@ -182,7 +197,7 @@ impl Checkpoint {
                 format!("batch norm `{name}.bn` scales `{name}.conv.weight` beyond what f32 can hold");
             return Err(self.fail(problem));
         }
-        Ok(Conv::new(channels, kernel.size(), kernel.stride(), &weights, &bias, relu))
+        Ok((weights, bias))
     }
 
     /// `{name}.weight` as a depthwise 3x3x3 convolution.
@@ -234,15 +249,18 @@ impl Kernel {
         Self { dims: 3, side, stride }
     }
 
-    fn size(self) -> [usize; 3] {
+    /// Over depth, rows and columns.
+    pub fn size(self) -> [usize; 3] {
         [if self.dims == 3 { self.side } else { 1 }, self.side, self.side]
     }
 
-    fn stride(self) -> [usize; 3] {
+    /// Over depth, rows and columns.
+    pub fn stride(self) -> [usize; 3] {
         [if self.dims == 3 { self.stride } else { 1 }, self.stride, self.stride]
     }
 
-    fn shape(self, (input, output): (usize, usize)) -> Vec<usize> {
+    /// Of the weights, PyTorch's order.
+    pub fn shape(self, (input, output): (usize, usize)) -> Vec<usize> {
         [output, input].into_iter().chain([self.side].repeat(self.dims)).collect()
     }
 }

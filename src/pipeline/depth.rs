@@ -15,11 +15,10 @@ use super::sidecar::{self, LevelFiles};
 use crate::camera::{Hypotheses, PlaneSweep};
 use crate::error::{Error, Result};
 use crate::interrupt;
-use crate::net::BsMvsNet;
+use crate::net::backend::{DepthJob, DepthNetwork};
 use crate::photo::Photo;
 use crate::progress::Progress;
 use crate::scene::Scene;
-use crate::tensor::Tensor;
 
 /// Channels of the feature maps.
 const FEATURE_CHANNELS: u64 = 32;
@@ -62,11 +61,11 @@ pub struct PhotoSeconds {
 ///
 /// # Errors
 /// Photos that cannot be read, [`Error::Interrupted`].
-pub fn find_finished(
+pub fn find_finished<N: DepthNetwork>(
     scene: &Scene,
     plan: &Plan,
     levels: usize,
-    weights_sha256: &str,
+    network: &N,
     out: &Path,
 ) -> Result<LevelJobs> {
     let used: BTreeSet<usize> =
@@ -79,7 +78,7 @@ pub fn find_finished(
     }
     let job = |view: &ViewPlan, level: usize| {
         let files = LevelFiles::new(out, level, &scene.views[view.view].name);
-        let made_by = sidecar::made_by(level, view, &photos, weights_sha256);
+        let made_by = sidecar::made_by(level, view, &photos, network.weights_hash(), network.precision());
         let seconds = files.finished(&made_by);
         LevelJob { level, files, made_by, seconds, reused: seconds.is_some() }
     };
@@ -155,10 +154,10 @@ fn decode(scene: &Scene, view: usize, max_side: Option<usize>, levels: usize) ->
 ///
 /// # Errors
 /// Photos that cannot be decoded, files that cannot be written, [`Error::Interrupted`].
-pub fn run(
+pub fn run<N: DepthNetwork>(
     scene: &Scene,
     plan: &Plan,
-    network: &BsMvsNet,
+    network: &N,
     max_side: Option<usize>,
     cache: u64,
     jobs: &mut LevelJobs,
@@ -185,7 +184,7 @@ pub fn run(
     let loads: Vec<usize> = steps.iter().flat_map(|s| s.load.iter().copied()).collect();
     let deepest = levels_of_photo.values().flatten().max().map_or(0, |&level| level + 1);
     let mut left = DepthStage::default();
-    let mut features: BTreeMap<usize, BTreeMap<usize, Tensor>> = BTreeMap::new();
+    let mut features: BTreeMap<usize, BTreeMap<usize, N::Features>> = BTreeMap::new();
 
     std::thread::scope(|scope| {
         // A rendezvous: the next photo is decoded while the network works, but never more than one ahead.
@@ -213,20 +212,30 @@ pub fn run(
             let Some(at) = plan.views.iter().position(|v| v.view == job.view) else { continue };
             let view = &plan.views[at];
             let name = &scene.views[view.view].name;
-            for job in jobs.0[at].iter_mut().filter(|job| job.seconds.is_none()) {
+            let missing = || jobs.0[at].iter().filter(|job| job.seconds.is_none()).map(|job| job.level);
+            // A device may work on all levels of a view at once; the processor does what is begun when it is finished.
+            let begun = Instant::now();
+            let mut pending = Vec::new();
+            for level in missing() {
+                let job = depth_job(plan, view, level, &features)?;
+                pending.push((level, network.begin(level, job)?));
+            }
+            let mut began = begun;
+            for (level, pending) in pending {
                 interrupt::check()?;
-                let began = Instant::now();
-                let maps = estimate(plan, view, job.level, network, &features)?;
+                let maps = network.finish(pending)?;
                 let seconds = began.elapsed().as_secs_f64();
+                let job = &mut jobs.0[at][level];
                 job.files.write(&maps.depth, &maps.confidence, job.made_by.clone(), seconds)?;
                 job.seconds = Some(seconds);
                 let (width, height) = (maps.depth.width, maps.depth.height);
                 stage.step(
-                    &format!("{name} level {} ({width} x {height}), {}", job.level, crate::progress::duration(seconds)),
-                    cost(view, job.level),
-                    json!({ "view": name, "level": job.level, "width": width, "height": height, "seconds": seconds,
+                    &format!("{name} level {level} ({width} x {height}), {}", crate::progress::duration(seconds)),
+                    cost(view, level),
+                    json!({ "view": name, "level": level, "width": width, "height": height, "seconds": seconds,
                             "reused": false }),
                 );
+                began = Instant::now();
             }
         }
         Ok(())
@@ -257,13 +266,13 @@ fn next_decoded(receiver: &Receiver<Result<Decoded>>) -> Result<Decoded> {
     receiver.recv().unwrap_or(Err(Error::Interrupted))
 }
 
-fn estimate(
+/// A depth map's inputs, from the features at hand.
+fn depth_job<'a, F>(
     plan: &Plan,
     view: &ViewPlan,
     level: usize,
-    network: &BsMvsNet,
-    features: &BTreeMap<usize, BTreeMap<usize, Tensor>>,
-) -> Result<crate::net::Estimate> {
+    features: &'a BTreeMap<usize, BTreeMap<usize, F>>,
+) -> Result<DepthJob<'a, F>> {
     let of = |photo: usize| {
         features.get(&photo).and_then(|levels| levels.get(&level)).ok_or_else(|| Error::Shape {
             op: "depth",
@@ -274,5 +283,5 @@ fn estimate(
     let sweep = |source: usize| PlaneSweep::new(&reference_camera, &plan.frames[source].map_camera(level));
     let sources = view.sources.iter().map(|&s| Ok((of(s)?, sweep(s)))).collect::<Result<Vec<_>>>()?;
     let hypotheses = Hypotheses::new(view.range, view.planes, view.sampling);
-    network.depth(of(view.view)?, &sources, &hypotheses)
+    Ok(DepthJob { reference: of(view.view)?, sources, hypotheses })
 }

@@ -26,7 +26,7 @@ use crate::interrupt;
 use crate::manifest::{DepthSummary, LevelSummary, MachineSummary, Manifest, NetworkSummary, SceneSummary};
 use crate::map::Map;
 use crate::memory;
-use crate::net::BsMvsNet;
+use crate::net::backend::{DepthNetwork, JobSize};
 use crate::output::{self, OutputFolder};
 use crate::progress::Progress;
 use crate::pyramid::MergeOptions;
@@ -81,9 +81,9 @@ pub struct InferOptions {
 /// # Errors
 /// Inputs that cannot be used, a run that would not fit in memory, files that cannot be written,
 /// [`crate::Error::Interrupted`], and [`crate::Error::Nothing`] where no point survived (all maps are written then).
-pub fn infer(
+pub fn infer<N: DepthNetwork>(
     scene_path: &Path,
-    network: &BsMvsNet,
+    network: &N,
     options: &InferOptions,
     progress: &Progress,
 ) -> Result<()> {
@@ -108,8 +108,8 @@ pub fn infer(
     }
     notes.iter().for_each(|note| progress.note(note));
 
-    let mut jobs = depth::find_finished(&scene, &plan, options.levels, network.weights_hash(), &out_path)?;
-    let (need, cache) = fit_into_memory(&scene, &plan, network, options, &jobs)?;
+    let mut jobs = depth::find_finished(&scene, &plan, options.levels, network, &out_path)?;
+    let (need, cache) = fit_into_memory(&scene, &plan, network, options, &jobs, progress)?;
     out.claim()?;
     clock.lap("preparation");
 
@@ -150,8 +150,9 @@ pub fn infer(
             weights: network.weights_name().to_owned(),
             weights_sha256: network.weights_hash().to_owned(),
             config: network.config().to_string(),
+            precision: network.precision(),
         }),
-        machine: MachineSummary::now(Some(need)),
+        machine: MachineSummary { device: network.device(), ..MachineSummary::now(Some(need)) },
         parameters: parameters(options),
         views: summaries,
         funnel: None,
@@ -185,18 +186,33 @@ fn unconfirmed_note(views: &[ViewPlan]) -> Option<String> {
 }
 
 /// The run's memory, and how much of it features may take.
-fn fit_into_memory(
+fn fit_into_memory<N: DepthNetwork>(
     scene: &Scene,
     plan: &Plan,
-    network: &BsMvsNet,
+    network: &N,
     options: &InferOptions,
     jobs: &depth::LevelJobs,
+    progress: &Progress,
 ) -> Result<(memory::MemoryNeed, u64)> {
     let available = options.memory.unwrap_or_else(memory::available);
     let (least, most) = jobs.cache_bounds(plan);
+    let host = |width, height, planes| {
+        network.memory_plan(width, height, planes, rayon::current_num_threads()).peak(0)
+    };
+    if !jobs.all_finished()
+        && let Some(device) = network.device_plan(&job_sizes(plan, options.levels))?
+    {
+        progress.note(&device.text);
+        return fit_beside_a_device(scene, plan, &host, options, jobs, device.room);
+    }
     let depth_left = !jobs.all_finished();
-    let run =
-        RunSize { network, levels: options.levels, depth_left, fused: !options.depth_only, cache: least };
+    let run = RunSize {
+        network: &host,
+        levels: options.levels,
+        depth_left,
+        fused: !options.depth_only,
+        cache: least,
+    };
     let need_with =
         |cache: u64| need::need(&scene.views, &plan.frames, &plan.views, None, &RunSize { cache, ..run });
     let smallest = need_with(least);
@@ -214,6 +230,48 @@ fn fit_into_memory(
     // Half of what is left over: other programs want some, too.
     let cache = (least + (available - smallest.peak()) / 2).min(most).max(least);
     Ok((need_with(cache), cache))
+}
+
+/// The same where features live in a device's memory, which has room for `room` bytes of them.
+fn fit_beside_a_device(
+    scene: &Scene,
+    plan: &Plan,
+    host: &dyn Fn(usize, usize, usize) -> u64,
+    options: &InferOptions,
+    jobs: &depth::LevelJobs,
+    room: u64,
+) -> Result<(memory::MemoryNeed, u64)> {
+    let available = options.memory.unwrap_or_else(memory::available);
+    let (least, most) = jobs.cache_bounds(plan);
+    if least > room {
+        return Err(crate::Error::Memory(format!(
+            "the features of one view and its sources take {}, and the device has room for {}; try a smaller --max-side, fewer --views or more --vram",
+            memory::readable(least),
+            memory::readable(room)
+        )));
+    }
+    let run = RunSize {
+        network: host,
+        levels: options.levels,
+        depth_left: true,
+        fused: !options.depth_only,
+        cache: 0,
+    };
+    let need = need::need(&scene.views, &plan.frames, &plan.views, None, &run);
+    let otherwise = "smaller photos, fewer views (--view) or a machine with more memory would help";
+    memory::refuse_if_too_large(&need, available, &need::alternatives(scene, plan, run), otherwise)?;
+    Ok((need, room.min(most)))
+}
+
+/// The sizes of all depth maps that a run may have to make.
+fn job_sizes(plan: &Plan, levels: usize) -> Vec<JobSize> {
+    let size = |view: &ViewPlan, level: usize| {
+        // Features of all the views that meet lie side by side: the largest counts.
+        let all = view.sources.iter().chain([&view.view]).map(|&v| plan.frames[v].map_size(level));
+        let (width, height) = all.fold((0, 0), |(w, h), (x, y)| (w.max(x), h.max(y)));
+        JobSize { width: 4 * width, height: 4 * height, planes: view.planes, views: view.sources.len() + 1 }
+    };
+    plan.views.iter().flat_map(|view| (0..levels).map(move |level| size(view, level))).collect()
 }
 
 fn depth_summary(

@@ -1,7 +1,7 @@
 //! What a run will hold in memory, computed before it starts.
 
 use crate::memory::{Alternative, MemoryNeed, Part, StageMemory};
-use crate::net::{BsMvsNet, KEPT_BY_THE_ALLOCATOR};
+use crate::net::KEPT_BY_THE_ALLOCATOR;
 use crate::scene::{Scene, View};
 
 use super::depth::feature_bytes;
@@ -14,8 +14,8 @@ const PROGRAM_BYTES: u64 = 48 << 20;
 /// A run's size apart from the scene's photos.
 #[derive(Clone, Copy)]
 pub struct RunSize<'a> {
-    /// The network that runs.
-    pub network: &'a BsMvsNet,
+    /// Bytes of host memory that the network takes for photos of a width and height and a number of planes.
+    pub network: &'a dyn Fn(usize, usize, usize) -> u64,
     /// Levels of the pyramid.
     pub levels: usize,
     /// Whether depth maps are still to be made (an earlier run may have made them all).
@@ -43,9 +43,7 @@ pub fn need(
             .iter()
             .map(|v| {
                 let frame = &frames[v.view];
-                let plan =
-                    run.network.memory_plan(frame.width, frame.height, planes.unwrap_or(v.planes), threads);
-                plan.peak(0)
+                (run.network)(frame.width, frame.height, planes.unwrap_or(v.planes))
             })
             .max()
             .unwrap_or(0);

@@ -130,8 +130,14 @@ pub fn photo_identity(view: &View, frame: &Frame, image_sha256: &str) -> Value {
 }
 
 /// Everything that one view's maps at one level depend on. `photos` has the identities of all views.
-pub fn made_by(level: usize, plan: &ViewPlan, photos: &[Value], weights_sha256: &str) -> Value {
-    json!({
+pub fn made_by(
+    level: usize,
+    plan: &ViewPlan,
+    photos: &[Value],
+    weights_sha256: &str,
+    precision: &str,
+) -> Value {
+    let mut made_by = json!({
         "engine": env!("CARGO_PKG_VERSION"),
         "weights_sha256": weights_sha256,
         "level": level,
@@ -140,7 +146,12 @@ pub fn made_by(level: usize, plan: &ViewPlan, photos: &[Value], weights_sha256: 
         "sampling": plan.sampling,
         "reference": photos[plan.view],
         "sources": plan.sources.iter().map(|&s| &photos[s]).collect::<Vec<_>>(),
-    })
+    });
+    // Full precision goes without saying: maps of earlier versions stay usable.
+    if precision != "f32" {
+        made_by["precision"] = precision.into();
+    }
+    made_by
 }
 
 /// A matrix as JSON, row by row.

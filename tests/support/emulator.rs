@@ -383,6 +383,10 @@ impl Driver for Emulator {
         Ok(())
     }
 
+    fn convolution_workspace(&self, call: &Call) -> Result<u64> {
+        Err(Error::Device(format!("the emulated device has no cuDNN for {call:?}")))
+    }
+
     fn convolve(&self, _: Stream, call: &Call, _: &Pointers) -> Result<()> {
         Err(Error::Device(format!("the emulated device has no cuDNN for {call:?}")))
     }

@@ -1,0 +1,312 @@
+//! Convolutions by cuDNN: descriptors made once for each geometry, one fixed algorithm for each product.
+//!
+//! The algorithms are the implicit GEMM with precomputed indices forward and the deterministic "algorithm 1" of both gradients: which one runs
+//! does not depend on a timing, so that the same input gives the same bits on each run.
+
+use std::collections::HashMap;
+use std::ffi::{c_int, c_void};
+
+use cudarc::cudnn::result::{self, CudnnError};
+use cudarc::cudnn::sys::{
+    self, cudnnActivationMode_t as Activation, cudnnConvolutionBwdDataAlgo_t as DataAlgorithm,
+    cudnnConvolutionBwdFilterAlgo_t as FilterAlgorithm, cudnnConvolutionFwdAlgo_t as ForwardAlgorithm,
+    cudnnConvolutionMode_t as Mode, cudnnDataType_t as DataType, cudnnMathType_t as Math,
+    cudnnNanPropagation_t as Nan, cudnnTensorFormat_t as Format,
+};
+
+use super::convolution::{Call, Pointers, Product};
+use super::device::library_folders;
+use super::graph::Element;
+use crate::error::{Error, Result};
+use crate::tensor::Shape;
+
+const FORWARD: ForwardAlgorithm = ForwardAlgorithm::CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_PRECOMP_GEMM;
+const DATA: DataAlgorithm = DataAlgorithm::CUDNN_CONVOLUTION_BWD_DATA_ALGO_1;
+const FILTER: FilterAlgorithm = FilterAlgorithm::CUDNN_CONVOLUTION_BWD_FILTER_ALGO_1;
+
+/// What a geometry is known by.
+type Key = (Product, [usize; 8], [usize; 6], Element, bool, bool);
+
+struct Descriptors {
+    x: sys::cudnnTensorDescriptor_t,
+    y: sys::cudnnTensorDescriptor_t,
+    bias: sys::cudnnTensorDescriptor_t,
+    w: sys::cudnnFilterDescriptor_t,
+    convolution: sys::cudnnConvolutionDescriptor_t,
+    activation: sys::cudnnActivationDescriptor_t,
+}
+
+/// The library with its descriptors.
+pub(super) struct Cudnn {
+    handle: sys::cudnnHandle_t,
+    known: HashMap<Key, Descriptors>,
+}
+// SAFETY: handles that are used behind a mutex.
+unsafe impl Send for Cudnn {}
+
+fn failed(what: &'static str) -> impl FnOnce(CudnnError) -> Error {
+    move |error| Error::Device(format!("cuDNN, {what}: {error:?}"))
+}
+
+/// Loads the library from `ENGINE_CUDA_LIBS` (the folders `nvidia/cudnn/lib` and `nvidia/cu13/lib` of a Python installation, say) if it is not
+/// where the system looks. A library that is loaded is found by its name afterwards.
+fn load() -> Result<()> {
+    // SAFETY: tries to load the library, whose initialisers have no requirements.
+    if unsafe { sys::is_culib_present() } {
+        return Ok(());
+    }
+    let names = ["libcublasLt.so.13", "libcublas.so.13", "libcudnn.so.9"];
+    for name in names {
+        for path in library_folders().into_iter().map(|folder| folder.join(name)).filter(|path| path.exists())
+        {
+            use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
+            // SAFETY: as above; NVIDIA's libraries.
+            if let Ok(library) = unsafe { Library::open(Some(&path), RTLD_NOW | RTLD_GLOBAL) } {
+                // It stays loaded to the end of the program.
+                std::mem::forget(library);
+            }
+        }
+    }
+    // SAFETY: as above.
+    if unsafe { sys::is_culib_present() } {
+        return Ok(());
+    }
+    Err(Error::Device(
+        "cuDNN 9 (libcudnn.so.9) was not found; install it, or name its folder in ENGINE_CUDA_LIBS, or leave out --convolutions cudnn".into(),
+    ))
+}
+
+fn data_type(element: Element) -> Result<DataType> {
+    match element {
+        Element::F32 => Ok(DataType::CUDNN_DATA_FLOAT),
+        Element::F16 => Ok(DataType::CUDNN_DATA_HALF),
+        other => Err(Error::Bug { place: "cudnn", problem: format!("a convolution of {other:?}") }),
+    }
+}
+
+fn ints<const N: usize>(values: [usize; N]) -> [c_int; N] {
+    values.map(|v| c_int::try_from(v).unwrap_or(c_int::MAX))
+}
+
+/// [D, H, W, C] as cuDNN's N, C, D, H, W. A 2D convolution (no extent along D) takes planes as N.
+fn tensor(shape: Shape, planes: bool, element: Element) -> Result<sys::cudnnTensorDescriptor_t> {
+    let descriptor = result::create_tensor_descriptor().map_err(failed("making a descriptor"))?;
+    let (n, d) = if planes { (shape.d, 1) } else { (1, shape.d) };
+    let Shape { h, w, c, .. } = shape;
+    let sizes = ints([n, c, d, h, w]);
+    let strides = ints([d * h * w * c, 1, h * w * c, w * c, c]);
+    // SAFETY: both arrays have the five entries that are announced.
+    unsafe {
+        result::set_tensornd_descriptor(descriptor, data_type(element)?, 5, sizes.as_ptr(), strides.as_ptr())
+    }
+    .map_err(failed("describing a tensor"))?;
+    Ok(descriptor)
+}
+
+impl Descriptors {
+    fn new(call: &Call) -> Result<Self> {
+        let planes = call.kernel[0] == 1 && call.stride[0] == 1;
+        let w = result::create_filter_descriptor().map_err(failed("making a descriptor"))?;
+        let [kd, kh, kw] = call.kernel;
+        let sizes = ints([call.output.c, call.input.c, kd, kh, kw]);
+        // SAFETY: five entries; the format NHWC means [CO, kd, kh, kw, CI].
+        unsafe {
+            result::set_filternd_descriptor(
+                w,
+                data_type(call.element)?,
+                Format::CUDNN_TENSOR_NHWC,
+                5,
+                sizes.as_ptr(),
+            )
+        }
+        .map_err(failed("describing weights"))?;
+        let convolution = result::create_convolution_descriptor().map_err(failed("making a descriptor"))?;
+        let (padding, stride, dilation) = (ints(call.kernel.map(|k| k / 2)), ints(call.stride), [1; 3]);
+        // SAFETY: three entries each.
+        unsafe {
+            result::set_convolutionnd_descriptor(
+                convolution,
+                3,
+                padding.as_ptr(),
+                stride.as_ptr(),
+                dilation.as_ptr(),
+                Mode::CUDNN_CROSS_CORRELATION,
+                DataType::CUDNN_DATA_FLOAT,
+            )
+        }
+        .map_err(failed("describing a convolution"))?;
+        let math = match (call.element, call.tf32) {
+            (Element::F16, _) => Math::CUDNN_TENSOR_OP_MATH,
+            (_, true) => Math::CUDNN_DEFAULT_MATH,
+            (_, false) => Math::CUDNN_FMA_MATH,
+        };
+        // SAFETY: the descriptor was just made.
+        unsafe { result::set_convolution_math_type(convolution, math) }
+            .map_err(failed("choosing the arithmetic"))?;
+        let activation = result::create_activation_descriptor().map_err(failed("making a descriptor"))?;
+        let mode =
+            if call.relu { Activation::CUDNN_ACTIVATION_RELU } else { Activation::CUDNN_ACTIVATION_IDENTITY };
+        // SAFETY: as above.
+        unsafe { result::set_activation_descriptor(activation, mode, Nan::CUDNN_PROPAGATE_NAN, 0.0) }
+            .map_err(failed("describing a ReLU"))?;
+        let bias = Shape { d: 1, h: 1, w: 1, c: call.output.c };
+        Ok(Self {
+            x: tensor(call.input, planes, call.element)?,
+            y: tensor(call.output, planes, call.element)?,
+            bias: tensor(bias, planes, Element::F32)?,
+            w,
+            convolution,
+            activation,
+        })
+    }
+}
+
+impl Drop for Descriptors {
+    fn drop(&mut self) {
+        // SAFETY: each was made once and is destroyed once. A failure leaves memory behind; there is nobody to tell.
+        unsafe {
+            for tensor in [self.x, self.y, self.bias] {
+                let _ = result::destroy_tensor_descriptor(tensor);
+            }
+            let _ = result::destroy_filter_descriptor(self.w);
+            let _ = result::destroy_convolution_descriptor(self.convolution);
+            let _ = sys::cudnnDestroyActivationDescriptor(self.activation);
+        }
+    }
+}
+
+impl Cudnn {
+    pub(super) fn open() -> Result<Self> {
+        load()?;
+        let handle = result::create_handle().map_err(failed("starting"))?;
+        Ok(Self { handle, known: HashMap::new() })
+    }
+
+    fn descriptors(&mut self, call: &Call) -> Result<&Descriptors> {
+        let (x, y, [kd, kh, kw], [sd, sh, sw]) = (call.input, call.output, call.kernel, call.stride);
+        let extents = [x.d, x.h, x.w, x.c, y.d, y.h, y.w, y.c];
+        let key = (call.product, extents, [kd, kh, kw, sd, sh, sw], call.element, call.tf32, call.relu);
+        match self.known.entry(key) {
+            std::collections::hash_map::Entry::Occupied(entry) => Ok(entry.into_mut()),
+            std::collections::hash_map::Entry::Vacant(entry) => Ok(entry.insert(Descriptors::new(call)?)),
+        }
+    }
+
+    pub(super) fn workspace(&mut self, call: &Call) -> Result<u64> {
+        let handle = self.handle;
+        let d = self.descriptors(call)?;
+        // SAFETY: the descriptors live in `known`.
+        let bytes = unsafe {
+            match call.product {
+                Product::Forward => result::get_convolution_forward_workspace_size(
+                    handle,
+                    d.x,
+                    d.w,
+                    d.convolution,
+                    d.y,
+                    FORWARD,
+                ),
+                Product::Data => result::get_convolution_backward_data_workspace_size(
+                    handle,
+                    d.w,
+                    d.y,
+                    d.convolution,
+                    d.x,
+                    DATA,
+                ),
+                Product::Filter => result::get_convolution_backward_filter_workspace_size(
+                    handle,
+                    d.x,
+                    d.y,
+                    d.convolution,
+                    d.w,
+                    FILTER,
+                ),
+            }
+        };
+        bytes.map(|b| b as u64).map_err(failed("asking for the workspace"))
+    }
+
+    pub(super) fn convolve(
+        &mut self,
+        stream: cudarc::driver::sys::CUstream,
+        call: &Call,
+        at: &Pointers,
+    ) -> Result<()> {
+        let handle = self.handle;
+        // SAFETY: the stream lives; cuDNN's own type of it is the same handle.
+        unsafe { result::set_stream(handle, stream.cast()) }.map_err(failed("choosing a stream"))?;
+        let d = self.descriptors(call)?;
+        let (one, zero, add) = (1.0f32, 0.0f32, if at.residual == 0 { 0.0f32 } else { 1.0 });
+        let float = |f: &f32| std::ptr::from_ref(f).cast::<c_void>();
+        let (x, w, y) = (at.x as *mut c_void, at.w as *mut c_void, at.y as *mut c_void);
+        let (workspace, size) = (at.workspace as *mut c_void, call.workspace as usize);
+        // SAFETY: the plan holds tensors of the described sizes at these addresses, and `workspace` bytes of workspace.
+        let done = unsafe {
+            match call.product {
+                Product::Forward => {
+                    let residual = if at.residual == 0 { y } else { at.residual as *mut c_void };
+                    result::convolution_bias_activation_forward(
+                        handle,
+                        float(&one),
+                        d.x,
+                        x,
+                        d.w,
+                        w,
+                        d.convolution,
+                        FORWARD,
+                        workspace,
+                        size,
+                        float(&add),
+                        d.y,
+                        residual,
+                        d.bias,
+                        at.bias as *mut c_void,
+                        d.activation,
+                        d.y,
+                        y,
+                    )
+                }
+                Product::Data => result::convolution_backward_data(
+                    handle,
+                    float(&one),
+                    d.w,
+                    w,
+                    d.y,
+                    y,
+                    d.convolution,
+                    DATA,
+                    workspace,
+                    size,
+                    float(&zero),
+                    d.x,
+                    x,
+                ),
+                Product::Filter => result::convolution_backward_filter(
+                    handle,
+                    float(&one),
+                    d.x,
+                    x,
+                    d.y,
+                    y,
+                    d.convolution,
+                    FILTER,
+                    workspace,
+                    size,
+                    float(&zero),
+                    d.w,
+                    w,
+                ),
+            }
+        };
+        done.map_err(failed("convolving"))
+    }
+}
+
+impl Drop for Cudnn {
+    fn drop(&mut self) {
+        self.known.clear();
+        // SAFETY: made by `open`, destroyed once. A failure leaves memory behind; there is nobody to tell.
+        let _ = unsafe { result::destroy_handle(self.handle) };
+    }
+}

@@ -1,0 +1,442 @@
+//! The network on a device, for the pipeline: photos in, depth and confidence out.
+//!
+//! A program is made for each size of work and replayed for each view of it. Feature maps stay on the device and are copied into a program's inputs
+//! before it runs; the levels of one view run in streams of their own. Memory is planned before the first photo is decoded: the programs of all sizes
+//! that the run will meet, and what is left is room for feature maps.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use super::driver::{Driver, Event, Pointer, Stream};
+use super::graph::{Element, Graph, Value};
+use super::layers::{Layers, Weights};
+use super::network::{self, Slabs, SweepInputs};
+use super::ops::head::Depths;
+use super::ops::{image, sweep};
+use super::plan::plan;
+use super::program::{Layout, Owned, Program};
+use crate::camera::{Hypotheses, Sampling};
+use crate::error::{Error, Result};
+use crate::map::Map;
+use crate::memory::readable;
+use crate::net::backend::{DepthJob, DepthNetwork, DevicePlan, JobSize};
+use crate::net::parameters::Parameters;
+use crate::net::weights::Checkpoint;
+use crate::net::{Config, Estimate, MemoryPlan};
+use crate::ops::depth::Expectation;
+use crate::ops::pointwise::expect_multiples_of_4;
+use crate::photo::Photo;
+use crate::tensor::Shape;
+
+/// Planes of a slab of the cost volume, from what costs nothing to what saves most: a shared plane of 32 is made twice.
+const SLABS: [usize; 4] = [32, 16, 8, 4];
+
+/// Of the device's free memory, what a run plans with: the driver and libraries take some as they go.
+const USABLE: f64 = 0.92;
+
+/// How the network runs on a device.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// How activations are stored: F16, or F32 for the processor's accuracy.
+    pub element: Element,
+    /// Device memory to plan with, in bytes; `None`: what is free.
+    pub vram: Option<u64>,
+    /// How values are laid out; anything but the default is for tests.
+    pub layout: Layout,
+}
+
+/// A feature map in device memory: [1, H/4, W/4, 32].
+pub struct FeatureMap {
+    memory: Owned,
+    shape: Shape,
+}
+
+impl FeatureMap {
+    /// Its extent.
+    pub fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    /// Its address.
+    pub fn pointer(&self) -> Pointer {
+        self.memory.pointer()
+    }
+}
+
+struct FeatureProgram {
+    program: Program,
+    photo: Value,
+    features: Value,
+}
+
+struct DepthProgram {
+    program: Program,
+    inputs: SweepInputs,
+    offsets: Value,
+    middle: Value,
+    depth: Value,
+    confidence: Value,
+}
+
+/// What a depth program is made for: volume and source maps, planes and views, sampling, and the slot, since two programs of one size may run at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+struct DepthKey {
+    reference: (usize, usize),
+    stack: (usize, usize),
+    planes: usize,
+    views: usize,
+    inverse: bool,
+    slot: usize,
+}
+
+#[derive(Default)]
+struct State {
+    features: HashMap<(usize, usize), FeatureProgram>,
+    depth: HashMap<DepthKey, DepthProgram>,
+    streams: Vec<Stream>,
+    /// The last feature map is there.
+    features_done: Option<Box<dyn Event>>,
+}
+
+/// The network with its weights and the device that it runs on.
+pub struct DeviceNetwork {
+    driver: Arc<dyn Driver>,
+    parameters: Parameters,
+    name: String,
+    hash: String,
+    options: Options,
+    slabs: Mutex<Slabs>,
+    state: Mutex<State>,
+}
+
+/// A depth map that is being made.
+pub struct Running {
+    key: DepthKey,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+impl DeviceNetwork {
+    /// With a checkpoint's tensors.
+    ///
+    /// # Errors
+    /// Where the checkpoint is not one of this network.
+    pub fn new(driver: Arc<dyn Driver>, checkpoint: &Checkpoint, options: Options) -> Result<Self> {
+        // The processor's network looks at every tensor; so do folded norms here, later, but a run should fail before it begins.
+        let parameters = Parameters::from_checkpoint(checkpoint)?;
+        parameters.network(&checkpoint.name)?;
+        Ok(Self {
+            driver,
+            parameters,
+            name: checkpoint.name.clone(),
+            hash: checkpoint.hash.clone(),
+            options,
+            slabs: Mutex::new(Slabs { planes: SLABS[0] }),
+            state: Mutex::default(),
+        })
+    }
+
+    /// The device.
+    pub fn driver(&self) -> &Arc<dyn Driver> {
+        &self.driver
+    }
+
+    /// Chooses the slabs of the cost volume, for programs that are made from now on.
+    pub fn set_slabs(&self, slabs: Slabs) {
+        *locked(&self.slabs) = slabs;
+    }
+
+    fn feature_graph(&self, (width, height): (usize, usize)) -> Result<(Graph, Value, Value)> {
+        let mut graph = Graph::new();
+        let photo = graph.input("photo", Shape::plane(height, width, 3), Element::F32);
+        let image = image::normalize(&mut graph, "features", photo, self.options.element)?;
+        let checkpoint = self.parameters.checkpoint(&self.name);
+        let mut layers = Layers::new(&mut graph, Weights::Folded(&checkpoint), self.options.element);
+        let features = network::features(&mut layers, image)?;
+        graph.keep(features);
+        Ok((graph, photo, features))
+    }
+
+    fn depth_graph(&self, key: &DepthKey, slabs: Slabs) -> Result<(Graph, DepthValues)> {
+        let mut graph = Graph::new();
+        let element = self.options.element;
+        let map = |(width, height): (usize, usize), views: usize| Shape {
+            d: views,
+            ..Shape::plane(height, width, 32)
+        };
+        let sources = key.views - 1;
+        let inputs = SweepInputs {
+            reference: graph.input("reference features", map(key.reference, 1), element),
+            stack: graph.input("source features", map(key.stack, sources), element),
+            sources: graph.input("sources", Shape { d: sources, ..Shape::plane(1, 1, 16) }, Element::F32),
+            depths: graph.input("depths", Shape::plane(1, 1, key.planes), Element::F32),
+        };
+        let depths = Depths {
+            offsets: graph.input("depth offsets", Shape::plane(1, 1, key.planes), Element::F32),
+            middle: graph.input("middle depth", Shape::plane(1, 1, 1), Element::F64),
+            inverse: key.inverse,
+        };
+        let checkpoint = self.parameters.checkpoint(&self.name);
+        let mut layers = Layers::new(&mut graph, Weights::Folded(&checkpoint), element);
+        let estimate = network::depth(&mut layers, self.parameters.config, &inputs, &depths, slabs, false)?;
+        graph.keep(estimate.depth);
+        graph.keep(estimate.confidence);
+        let (offsets, middle) = (depths.offsets, depths.middle);
+        Ok((
+            graph,
+            DepthValues { inputs, offsets, middle, depth: estimate.depth, confidence: estimate.confidence },
+        ))
+    }
+
+    fn feature_map(&self, shape: Shape) -> Result<FeatureMap> {
+        let bytes = shape.len() as u64 * self.options.element.bytes();
+        let memory = Owned::new(&self.driver, bytes, || format!("a feature map {shape}"))?;
+        Ok(FeatureMap { memory, shape })
+    }
+
+    /// The key of a job of this size, with all maps as large as the largest.
+    fn key(size: &JobSize, slot: usize) -> DepthKey {
+        let map = (size.width.div_ceil(4), size.height.div_ceil(4));
+        DepthKey { reference: map, stack: map, planes: size.planes, views: size.views, inverse: false, slot }
+    }
+
+    fn program_bytes(&self, keys: &[DepthKey], slabs: Slabs) -> Result<u64> {
+        let mut total = 0;
+        for key in keys {
+            let plan = plan(&self.depth_graph(key, slabs)?.0)?;
+            total += plan.arena + plan.lasting;
+        }
+        Ok(total)
+    }
+}
+
+struct DepthValues {
+    inputs: SweepInputs,
+    offsets: Value,
+    middle: Value,
+    depth: Value,
+    confidence: Value,
+}
+
+impl State {
+    fn stream(&mut self, driver: &Arc<dyn Driver>, slot: usize) -> Result<Stream> {
+        while self.streams.len() <= slot {
+            let stream = driver.stream()?;
+            self.streams.push(stream);
+        }
+        Ok(self.streams[slot])
+    }
+}
+
+impl DepthNetwork for DeviceNetwork {
+    type Features = FeatureMap;
+    type Pending<'a> = Running;
+
+    fn config(&self) -> Config {
+        self.parameters.config
+    }
+
+    fn weights_name(&self) -> &str {
+        &self.name
+    }
+
+    fn weights_hash(&self) -> &str {
+        &self.hash
+    }
+
+    fn device(&self) -> String {
+        self.driver.name()
+    }
+
+    fn precision(&self) -> &'static str {
+        self.options.element.suffix()
+    }
+
+    fn memory_plan(&self, width: usize, height: usize, _: usize, _: usize) -> MemoryPlan {
+        // A photo on its way to the device, and two maps on their way back; weights in a few layouts.
+        let pixels = (width * height) as u64;
+        MemoryPlan { feature_layers: 12 * pixels, feature_map: 0, regularizer: pixels, scratch: 32 << 20 }
+    }
+
+    fn device_plan(&self, sizes: &[JobSize]) -> Result<Option<DevicePlan>> {
+        let (free, total) = self.driver.memory()?;
+        let budget = self.options.vram.unwrap_or((free as f64 * USABLE) as u64);
+        if budget > free {
+            return Err(Error::Memory(format!(
+                "--vram asks for {}, and {} of {} are free on {}",
+                readable(budget),
+                readable(free),
+                readable(total),
+                self.driver.name()
+            )));
+        }
+        let mut keys: Vec<DepthKey> = Vec::new();
+        let mut photos: BTreeMap<(usize, usize), u64> = BTreeMap::new();
+        let mut slots: HashMap<(usize, usize), usize> = HashMap::new();
+        for size in sizes {
+            let known = slots.len();
+            let slot = *slots.entry((size.width, size.height)).or_insert(known);
+            let key = Self::key(size, slot);
+            if !keys.contains(&key) {
+                keys.push(key);
+            }
+            photos.entry((size.width, size.height)).or_insert(0);
+        }
+        for (size, bytes) in &mut photos {
+            let plan = plan(&self.feature_graph(*size)?.0)?;
+            *bytes = plan.arena + plan.lasting;
+        }
+        let for_features: u64 = photos.values().sum();
+        // Room for the features of one view and its sources on all levels, if slabs can be made small enough for that.
+        let map_bytes =
+            |s: &JobSize| (s.width / 4 * (s.height / 4) * 32) as u64 * self.options.element.bytes();
+        let wished = sizes.iter().map(|s| map_bytes(s) * s.views as u64).max().unwrap_or(0) * 3 / 2;
+        let mut chosen = None;
+        for planes in SLABS {
+            let slabs = Slabs { planes };
+            let bytes = self.program_bytes(&keys, slabs)?;
+            chosen = Some((slabs, bytes));
+            if bytes + for_features + wished <= budget {
+                break;
+            }
+        }
+        let (slabs, bytes) = chosen.unwrap_or((Slabs::WHOLE, 0));
+        if bytes + for_features > budget {
+            return Err(Error::Memory(format!(
+                "the network needs {} on {}, and {} may be used; try a smaller --max-side, fewer --planes or --levels, or more --vram",
+                readable(bytes + for_features),
+                self.driver.name(),
+                readable(budget)
+            )));
+        }
+        self.set_slabs(slabs);
+        let left = budget - bytes - for_features;
+        // Counted as f32 on the host's side, whatever they are here.
+        let room = left * 4 / self.options.element.bytes();
+        let text = format!(
+            "{}: {} of {} planned: depth maps {} (cost volume in slabs of {} planes), feature layers {}, feature maps up to {}; {} arithmetic",
+            self.driver.name(),
+            readable(budget - left),
+            readable(budget),
+            readable(bytes),
+            slabs.planes,
+            readable(for_features),
+            readable(left),
+            self.precision()
+        );
+        Ok(Some(DevicePlan { room, text }))
+    }
+
+    fn features(&self, photo: &Photo) -> Result<FeatureMap> {
+        expect_multiples_of_4(photo)?;
+        let size = (photo.width, photo.height);
+        let mut state = locked(&self.state);
+        if !state.features.contains_key(&size) {
+            let (graph, photo, features) = self.feature_graph(size)?;
+            let program = Program::new(&self.driver, Stream::FIRST, graph, self.options.layout)?;
+            state.features.insert(size, FeatureProgram { program, photo, features });
+        }
+        let map = self.feature_map(Shape::plane(photo.height / 4, photo.width / 4, 32))?;
+        if let Some(made) = state.features.get_mut(&size) {
+            made.program.upload(made.photo, bytemuck::cast_slice(&photo.rgb))?;
+            made.program.run()?;
+            let bytes = map.shape.len() as u64 * self.options.element.bytes();
+            self.driver.copy(map.pointer(), made.program.pointer(made.features), bytes, Stream::FIRST)?;
+        }
+        state.features_done = Some(self.driver.event(Stream::FIRST)?);
+        Ok(map)
+    }
+
+    fn begin<'a>(&'a self, slot: usize, job: DepthJob<'a, FeatureMap>) -> Result<Running> {
+        let DepthJob { reference, sources, hypotheses } = job;
+        if sources.is_empty() || hypotheses.depths.is_empty() {
+            let problem = format!(
+                "{} sources, {} depths; at least one of each",
+                sources.len(),
+                hypotheses.depths.len()
+            );
+            return Err(Error::Shape { op: "plane sweep", problem });
+        }
+        let size = |map: &FeatureMap| (map.shape.w, map.shape.h);
+        let stack =
+            sources.iter().map(|(map, _)| size(map)).fold((0, 0), |(w, h), (x, y)| (w.max(x), h.max(y)));
+        let key = DepthKey {
+            reference: size(reference),
+            stack,
+            planes: hypotheses.depths.len(),
+            views: sources.len() + 1,
+            inverse: hypotheses.sampling == Sampling::Inverse,
+            slot,
+        };
+        let mut state = locked(&self.state);
+        let stream = state.stream(&self.driver, slot)?;
+        if !state.depth.contains_key(&key) {
+            let (graph, values) = self.depth_graph(&key, *locked(&self.slabs))?;
+            let program = Program::new(&self.driver, stream, graph, self.options.layout)?;
+            let DepthValues { inputs, offsets, middle, depth, confidence } = values;
+            state.depth.insert(key, DepthProgram { program, inputs, offsets, middle, depth, confidence });
+        }
+        if let Some(event) = &state.features_done {
+            self.driver.wait(stream, &**event)?;
+        }
+        let Some(made) = state.depth.get_mut(&key) else {
+            return Err(Error::Bug { place: "device network", problem: "a program is gone".into() });
+        };
+        self.put(made, stream, reference, &sources, &hypotheses)?;
+        made.program.run()?;
+        Ok(Running { key })
+    }
+
+    fn finish<'a>(&'a self, running: Running) -> Result<Estimate> {
+        let state = locked(&self.state);
+        let Some(made) = state.depth.get(&running.key) else {
+            return Err(Error::Bug { place: "device network", problem: "a program is gone".into() });
+        };
+        let (width, height) = running.key.reference;
+        let map =
+            |value: Value| Ok::<_, Error>(Map { width, height, data: made.program.download_f32(value)? });
+        Ok(Estimate { depth: map(made.depth)?, confidence: map(made.confidence)?, logits: None })
+    }
+}
+
+impl DeviceNetwork {
+    /// A view's inputs into a program's memory.
+    fn put(
+        &self,
+        made: &DepthProgram,
+        stream: Stream,
+        reference: &FeatureMap,
+        sources: &[(&FeatureMap, crate::camera::PlaneSweep)],
+        hypotheses: &Hypotheses,
+    ) -> Result<()> {
+        let program = &made.program;
+        let bytes = |shape: Shape| shape.len() as u64 * self.options.element.bytes();
+        let to = program.pointer(made.inputs.reference);
+        self.driver.copy(to, reference.pointer(), bytes(reference.shape), stream)?;
+        let stack = program.graph().shape(made.inputs.stack);
+        let one = Shape { d: 1, ..stack };
+        let mut rows = Vec::new();
+        for (i, (map, sweep)) in sources.iter().enumerate() {
+            let to = program.pointer(made.inputs.stack) + i as u64 * bytes(one);
+            if map.shape == one {
+                self.driver.copy(to, map.pointer(), bytes(one), stream)?;
+            } else {
+                // A smaller map lies in the upper left corner, row by row.
+                for y in 0..map.shape.h as u64 {
+                    let from = map.pointer() + y * bytes(Shape { h: 1, ..map.shape });
+                    let row = to + y * bytes(Shape { h: 1, ..one });
+                    self.driver.copy(row, from, bytes(Shape { h: 1, ..map.shape }), stream)?;
+                }
+            }
+            rows.extend(sweep::source_row(sweep, map.shape.h, map.shape.w));
+        }
+        let depths: Vec<f32> = hypotheses.depths.iter().map(|&d| d as f32).collect();
+        let expectation = Expectation::new(hypotheses);
+        program.upload(made.inputs.sources, bytemuck::cast_slice(&rows))?;
+        program.upload(made.inputs.depths, bytemuck::cast_slice(&depths))?;
+        program.upload(made.offsets, bytemuck::cast_slice(expectation.offsets()))?;
+        program.upload(made.middle, &expectation.middle().to_le_bytes())
+    }
+}

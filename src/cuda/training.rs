@@ -1,0 +1,295 @@
+//! A training step's gradients on a device.
+//!
+//! Forward and backward are one graph for each size of sample, whose programs share the parameters' memory. The weights move on the host
+//! (`train::optimizer`): a step's gradients are four megabytes, and everything that makes runs repeatable and resumable stays in one place.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use super::driver::{Driver, Stream};
+use super::graph::{Element, Graph, Value};
+use super::layers::{Layers, Weights};
+use super::network::{self, SweepInputs};
+use super::ops::head::Depths;
+use super::ops::{image, loss, sweep, views};
+use super::program::{Layout, Owned, Program};
+use crate::camera::{Camera, Hypotheses, PlaneSweep, Sampling};
+use crate::error::{Error, Result};
+use crate::map::Map;
+use crate::net::parameters::Parameters;
+use crate::ops::depth::Expectation;
+use crate::ops::depth_backward::DepthLoss;
+use crate::ops::norm::BatchStatistics;
+use crate::ops::pointwise::expect_multiples_of_4;
+use crate::photo::Photo;
+use crate::tensor::Shape;
+
+/// Programs that are kept: samples of a run come in a few sizes.
+const PROGRAMS: usize = 8;
+
+/// What a program is made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Key {
+    width: usize,
+    height: usize,
+    views: usize,
+    planes: usize,
+    inverse: bool,
+    /// Bits of the two weights of the loss.
+    loss: (u32, u32),
+}
+
+struct StepProgram {
+    program: Program,
+    photos: Value,
+    sources: Value,
+    depths: Value,
+    offsets: Value,
+    middle: Value,
+    interval: Value,
+    truth: Value,
+    losses: Value,
+    valid: Value,
+    norms: Vec<(String, Value, Value, usize)>,
+    /// When it was last used.
+    used: u64,
+}
+
+/// What a sample teaches.
+pub struct Taught {
+    /// The weighted loss, L1 in intervals, cross-entropy in nats.
+    pub losses: [f64; 3],
+    /// Pixels with a truth.
+    pub valid: usize,
+    /// Of every trained tensor, by name.
+    pub gradients: BTreeMap<String, Vec<f32>>,
+    /// What the norms found.
+    pub statistics: Vec<(String, BatchStatistics)>,
+}
+
+/// A sample as the device needs it.
+pub struct Lesson<'a> {
+    /// The reference's photo first; of one size.
+    pub photos: &'a [Photo],
+    /// Of the photos, at their size.
+    pub cameras: &'a [Camera],
+    /// True depth at a quarter of the photos' resolution, 0 where unknown.
+    pub truth: &'a Map,
+    /// The depths to try.
+    pub hypotheses: &'a Hypotheses,
+    /// The loss.
+    pub loss: DepthLoss,
+}
+
+/// Parameters on a device, and the programs that make their gradients.
+pub struct Teacher {
+    driver: Arc<dyn Driver>,
+    layout: Layout,
+    /// Where each trained tensor begins in the flat memory of all, and its length.
+    places: Vec<(String, u64, usize)>,
+    values: Owned,
+    gradients: Owned,
+    total: usize,
+    programs: HashMap<Key, StepProgram>,
+    uses: u64,
+}
+
+impl Teacher {
+    /// Room for a configuration's parameters.
+    ///
+    /// # Errors
+    /// The device's.
+    pub fn new(driver: Arc<dyn Driver>, parameters: &Parameters, layout: Layout) -> Result<Self> {
+        let mut places = Vec::new();
+        let mut total = 0;
+        for parameter in parameters.list.iter().filter(|p| !p.is_statistic()) {
+            let len = parameter.values.data.len();
+            places.push((parameter.name.clone(), 4 * total as u64, len));
+            // Addresses of vector accesses are multiples of 256 bytes.
+            total += len.next_multiple_of(64);
+        }
+        let room = |what: &str| Owned::new(&driver, 4 * total as u64, || what.to_owned());
+        let (values, gradients) = (room("the parameters")?, room("the parameters' gradients")?);
+        driver.fill(values.pointer(), 0, 4 * total as u64, Stream::FIRST)?;
+        driver.fill(gradients.pointer(), 0, 4 * total as u64, Stream::FIRST)?;
+        Ok(Self { driver, layout, places, values, gradients, total, programs: HashMap::new(), uses: 0 })
+    }
+
+    /// Loss and gradients of a sample with these parameters.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where the sample's parts do not fit together; the device's.
+    pub fn teach(&mut self, parameters: &Parameters, lesson: &Lesson) -> Result<Taught> {
+        let key = self.key(lesson)?;
+        let mut flat = vec![0f32; self.total];
+        for (name, at, len) in &self.places {
+            let found = parameters.get(name).filter(|p| p.values.data.len() == *len);
+            let Some(parameter) = found else {
+                return Err(Error::Bug { place: "device training", problem: format!("`{name}` has changed its size") });
+            };
+            flat[*at as usize / 4..][..*len].copy_from_slice(&parameter.values.data);
+        }
+        self.driver.upload(self.values.pointer(), bytemuck::cast_slice(&flat), Stream::FIRST)?;
+        self.uses += 1;
+        if !self.programs.contains_key(&key) {
+            let oldest = self.programs.iter().min_by_key(|(_, p)| p.used).map(|(k, _)| *k);
+            if let Some(oldest) = oldest.filter(|_| self.programs.len() >= PROGRAMS) {
+                self.programs.remove(&oldest);
+            }
+            let made = self.program(&key, parameters)?;
+            self.programs.insert(key, made);
+        }
+        let Some(made) = self.programs.get_mut(&key) else {
+            return Err(Error::Bug { place: "device training", problem: "a program is gone".into() });
+        };
+        made.used = self.uses;
+        put(made, lesson)?;
+        made.program.run()?;
+        let losses: Vec<u8> = {
+            let mut bytes = vec![0; 24];
+            made.program.download(made.losses, &mut bytes)?;
+            bytes
+        };
+        let loss = |i: usize| f64::from_le_bytes(std::array::from_fn(|b| losses[8 * i + b]));
+        let valid = made.program.download_f32(made.valid)?[0] as usize;
+        let mut statistics = Vec::new();
+        for (norm, mean, variance, positions) in &made.norms {
+            let wide = |value: &Value| -> Result<Vec<f64>> {
+                Ok(made.program.download_f32(*value)?.into_iter().map(f64::from).collect())
+            };
+            let found = BatchStatistics { mean: wide(mean)?, variance: wide(variance)?, positions: *positions };
+            statistics.push((norm.clone(), found));
+        }
+        self.driver.download(self.gradients.pointer(), bytemuck::cast_slice_mut(&mut flat), Stream::FIRST)?;
+        let own = |(name, at, len): &(String, u64, usize)| {
+            (name.clone(), flat[*at as usize / 4..][..*len].to_vec())
+        };
+        let gradients = self.places.iter().map(own).collect();
+        Ok(Taught { losses: [loss(0), loss(1), loss(2)], valid, gradients, statistics })
+    }
+
+    fn key(&self, lesson: &Lesson) -> Result<Key> {
+        let problem = |problem: String| Err(Error::Shape { op: "training step", problem });
+        let Some(first) = lesson.photos.first() else { return problem("no photos".into()) };
+        for photo in lesson.photos {
+            expect_multiples_of_4(photo)?;
+            if (photo.width, photo.height) != (first.width, first.height) {
+                return problem(format!(
+                    "photos of {} x {} and {} x {}",
+                    first.width, first.height, photo.width, photo.height
+                ));
+            }
+        }
+        let (width, height) = (first.width / 4, first.height / 4);
+        if (lesson.truth.width, lesson.truth.height) != (width, height) {
+            return problem(format!(
+                "truth {} x {} for {width} x {height} pixels",
+                lesson.truth.width, lesson.truth.height
+            ));
+        }
+        if lesson.cameras.len() != lesson.photos.len() || lesson.photos.len() < 2 {
+            return problem(format!("{} photos with {} cameras; at least two", lesson.photos.len(), lesson.cameras.len()));
+        }
+        Ok(Key {
+            width: first.width,
+            height: first.height,
+            views: lesson.photos.len(),
+            planes: lesson.hypotheses.depths.len(),
+            inverse: lesson.hypotheses.sampling == Sampling::Inverse,
+            loss: (lesson.loss.l1.to_bits(), lesson.loss.cross_entropy.to_bits()),
+        })
+    }
+
+    fn program(&self, key: &Key, parameters: &Parameters) -> Result<StepProgram> {
+        let mut graph = Graph::new();
+        let photo = Shape { d: key.views, ..Shape::plane(key.height, key.width, 3) };
+        let list = |n: usize| Shape::plane(1, 1, n);
+        let photos = graph.input("photos", photo, Element::F32);
+        let sources = graph.input("sources", Shape { d: key.views - 1, ..list(16) }, Element::F32);
+        let depths = graph.input("depths", list(key.planes), Element::F32);
+        let expectation = Depths {
+            offsets: graph.input("depth offsets", list(key.planes), Element::F32),
+            middle: graph.input("middle depth", list(1), Element::F64),
+            inverse: key.inverse,
+        };
+        let interval = graph.input("interval", list(1), Element::F32);
+        let truth = graph.input("true depth", Shape::plane(key.height / 4, key.width / 4, 1), Element::F32);
+        let mut values = BTreeMap::new();
+        for (name, at, len) in &self.places {
+            let value = graph.external(name.clone(), list(*len), Element::F32, self.values.pointer() + at);
+            graph.want_gradient(value);
+            values.insert(name.clone(), value);
+        }
+        let image = image::normalize(&mut graph, "features", photos, Element::F32)?;
+        let mut layers = Layers::new(&mut graph, Weights::Trained(&values), Element::F32);
+        let features = network::features(&mut layers, image)?;
+        let (reference, stack) = views::split(layers.graph, "views", features)?;
+        let inputs = SweepInputs { reference, stack, sources, depths };
+        let logits = network::training_logits(&mut layers, parameters.config, &inputs)?;
+        let statistics = std::mem::take(&mut layers.statistics);
+        let weights = (f32::from_bits(key.loss.0), f32::from_bits(key.loss.1));
+        let found = loss::depth_loss(&mut graph, "loss", logits, truth, &expectation, interval, weights)?;
+        let gradients = graph.backward(logits, found.gradient)?;
+        let flat = graph.external("gradients", list(self.total), Element::F32, self.gradients.pointer());
+        for (name, at, len) in &self.places {
+            // Where nothing flows into a tensor, the zeros that are there stay.
+            if let Some(&gradient) = gradients.get(&values[name]) {
+                graph.copy(name, (gradient, 0), (flat, *at), 4 * *len as u64);
+            }
+        }
+        graph.keep(found.losses);
+        graph.keep(found.valid);
+        let mut norms = Vec::new();
+        for norm in statistics {
+            graph.keep(norm.mean);
+            graph.keep(norm.variance);
+            norms.push((norm.norm, norm.mean, norm.variance, norm.positions));
+        }
+        let (offsets, middle) = (expectation.offsets, expectation.middle);
+        let (losses, valid) = (found.losses, found.valid);
+        let program = Program::new(&self.driver, Stream::FIRST, graph, self.layout)?;
+        Ok(StepProgram {
+            program,
+            photos,
+            sources,
+            depths,
+            offsets,
+            middle,
+            interval,
+            truth,
+            losses,
+            valid,
+            norms,
+            used: 0,
+        })
+    }
+}
+
+/// A sample into a program's inputs.
+fn put(made: &StepProgram, lesson: &Lesson) -> Result<()> {
+    let program = &made.program;
+    let all: Vec<f32> = lesson.photos.iter().flat_map(|p| p.rgb.iter().copied()).collect();
+    program.upload(made.photos, bytemuck::cast_slice(&all))?;
+    let reference = lesson.cameras[0].decimated(0.25);
+    let (height, width) = (lesson.truth.height, lesson.truth.width);
+    let row = |camera: &Camera| {
+        sweep::source_row(&PlaneSweep::new(&reference, &camera.decimated(0.25)), height, width)
+    };
+    let rows: Vec<f32> = lesson.cameras[1..].iter().flat_map(row).collect();
+    program.upload(made.sources, bytemuck::cast_slice(&rows))?;
+    let depths: Vec<f32> = lesson.hypotheses.depths.iter().map(|&d| d as f32).collect();
+    program.upload(made.depths, bytemuck::cast_slice(&depths))?;
+    let expectation = Expectation::new(lesson.hypotheses);
+    program.upload(made.offsets, bytemuck::cast_slice(expectation.offsets()))?;
+    program.upload(made.middle, &expectation.middle().to_le_bytes())?;
+    let interval = mean_interval(lesson.hypotheses);
+    program.upload(made.interval, &interval.to_le_bytes())?;
+    program.upload(made.truth, bytemuck::cast_slice(&lesson.truth.data))
+}
+
+/// (far - near) / (D - 1), in scene units: what the loss is measured in.
+fn mean_interval(hypotheses: &Hypotheses) -> f32 {
+    let (first, last) = (hypotheses.depths.first(), hypotheses.depths.last());
+    let span = last.copied().unwrap_or(0.0) - first.copied().unwrap_or(0.0);
+    (span.abs() / (hypotheses.depths.len().max(2) - 1) as f64) as f32
+}

@@ -1,0 +1,176 @@
+//! Every kernel compiles without a warning and assembles for Turing, Ampere and Hopper, spills nothing, and stays within the registers and shared
+//! memory that `kernels/BUDGET.txt` allows it.
+//!
+//! Needs nvcc (tools/get_nvcc.sh installs it; no GPU is needed); without it the test says that it was skipped, and fails under
+//! ENGINE_REQUIRE_NVCC. `ENGINE_UPDATE_BUDGET=1 cargo test --test kernel_budget` writes the table anew.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const ARCHITECTURES: [&str; 3] = ["sm_75", "sm_80", "sm_90"];
+
+/// What ptxas says of one kernel on one architecture.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Usage {
+    registers: u32,
+    shared: u32,
+    spills: u32,
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn nvcc() -> Option<PathBuf> {
+    let mut places: Vec<PathBuf> = std::env::var_os("NVCC").map(PathBuf::from).into_iter().collect();
+    places.push(root().join(".cuda/nvidia/cu13/bin/nvcc"));
+    let homes = ["CUDA_HOME", "CUDA_PATH"].into_iter().filter_map(std::env::var_os);
+    places.extend(homes.map(|home| Path::new(&home).join("bin/nvcc")));
+    places.push("nvcc".into());
+    places.into_iter().find(|nvcc| Command::new(nvcc).arg("--version").output().is_ok_and(|o| o.status.success()))
+}
+
+fn sources() -> Vec<PathBuf> {
+    let listing = std::fs::read_dir(root().join("kernels")).unwrap();
+    let mut sources: Vec<PathBuf> = listing.map(|e| e.unwrap().path()).collect();
+    sources.retain(|path| path.extension().is_some_and(|e| e == "cu"));
+    sources.sort();
+    sources
+}
+
+/// The number before a word: `40` of "Used 40 registers".
+fn before(line: &str, word: &str) -> u32 {
+    let Some(at) = line.find(word) else { return 0 };
+    line[..at].trim_end().rsplit(|c: char| !c.is_ascii_digit()).next().and_then(|n| n.parse().ok()).unwrap_or(0)
+}
+
+/// ptxas's report: "Compiling entry function 'name'", then a line with spills, then one with registers.
+fn parse(report: &str) -> BTreeMap<String, Usage> {
+    let mut found = BTreeMap::new();
+    let mut kernel = String::new();
+    let mut usage = Usage::default();
+    for line in report.lines() {
+        if let Some((_, rest)) = line.split_once("Compiling entry function '") {
+            kernel = rest.split('\'').next().unwrap_or("").to_owned();
+            usage = Usage::default();
+        } else if line.contains("spill stores") {
+            usage.spills = before(line, " bytes spill stores") + before(line, " bytes spill loads");
+        } else if line.contains("registers") {
+            usage.registers = before(line, " registers");
+            usage.shared = before(line, " bytes smem");
+            found.insert(kernel.clone(), usage);
+        }
+    }
+    found
+}
+
+fn compile(nvcc: &Path, source: &Path, architecture: &str) -> Result<BTreeMap<String, Usage>, String> {
+    let out = Path::new(env!("CARGO_TARGET_TMPDIR"))
+        .join(format!("{}.{architecture}.cubin", source.file_stem().unwrap().display()));
+    let mut command = Command::new(nvcc);
+    command.args(["-std=c++17", "-O3", "-Werror", "all-warnings", "-Xptxas=-v", "-cubin"]);
+    command.arg(format!("-arch={architecture}")).arg("-I").arg(root().join("kernels"));
+    let output = command.arg(source).arg("-o").arg(&out).output().unwrap();
+    let report = String::from_utf8_lossy(&output.stderr).into_owned();
+    if !output.status.success() {
+        return Err(format!("{} for {architecture}:\n{report}", source.display()));
+    }
+    Ok(parse(&report))
+}
+
+#[test]
+fn kernels_assemble_and_stay_within_their_budget() {
+    let Some(nvcc) = nvcc() else {
+        assert!(
+            std::env::var_os("ENGINE_REQUIRE_NVCC").is_none(),
+            "no nvcc, and ENGINE_REQUIRE_NVCC is set; tools/get_nvcc.sh installs it"
+        );
+        eprintln!("skipped: no nvcc (tools/get_nvcc.sh installs it)");
+        return;
+    };
+    let sources = sources();
+    let work: Vec<(&PathBuf, &str)> =
+        sources.iter().flat_map(|source| ARCHITECTURES.iter().map(move |a| (source, *a))).collect();
+    let next = std::sync::atomic::AtomicUsize::new(0);
+    let results = std::sync::Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                loop {
+                    let i = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                    let Some((source, architecture)) = work.get(i) else { break };
+                    let found = compile(&nvcc, source, architecture);
+                    results.lock().unwrap().push((i, *architecture, found));
+                }
+            });
+        }
+    });
+    let mut failures = String::new();
+    let mut table: BTreeMap<String, BTreeMap<&str, Usage>> = BTreeMap::new();
+    for (_, architecture, found) in results.into_inner().unwrap() {
+        match found {
+            Err(problem) => writeln!(failures, "{problem}").unwrap(),
+            Ok(kernels) => {
+                for (kernel, usage) in kernels {
+                    if usage.spills > 0 {
+                        writeln!(failures, "{kernel} spills {} bytes on {architecture}", usage.spills).unwrap();
+                    }
+                    table.entry(kernel).or_default().insert(architecture, usage);
+                }
+            }
+        }
+    }
+    assert!(failures.is_empty(), "{failures}");
+    let mut text = String::from(
+        "# Registers a thread on sm_75, sm_80 and sm_90, and static shared memory in bytes: no kernel may use more, none spills.\n\
+         # Written by ENGINE_UPDATE_BUDGET=1 cargo test --test kernel_budget, with nvcc 13.0.88.\n",
+    );
+    for (kernel, usage) in &table {
+        let registers: Vec<String> = ARCHITECTURES.iter().map(|a| usage[a].registers.to_string()).collect();
+        let shared = usage.values().map(|u| u.shared).max().unwrap_or(0);
+        writeln!(text, "{kernel} {} {shared}", registers.join(" ")).unwrap();
+    }
+    let path = root().join("kernels/BUDGET.txt");
+    if std::env::var_os("ENGINE_UPDATE_BUDGET").is_some() {
+        std::fs::write(&path, &text).unwrap();
+        return;
+    }
+    let budget = std::fs::read_to_string(&path).unwrap();
+    let allowed: BTreeMap<&str, Vec<u32>> = budget
+        .lines()
+        .filter(|l| !l.starts_with('#'))
+        .filter_map(|l| {
+            let mut words = l.split_whitespace();
+            Some((words.next()?, words.map(|w| w.parse().unwrap()).collect()))
+        })
+        .collect();
+    for (kernel, usage) in &table {
+        let Some(limits) = allowed.get(kernel.as_str()) else {
+            writeln!(failures, "{kernel} is not in kernels/BUDGET.txt").unwrap();
+            continue;
+        };
+        for (architecture, limit) in ARCHITECTURES.iter().zip(limits) {
+            let used = usage[architecture];
+            if used.registers > *limit || used.shared > limits[3] {
+                writeln!(failures, "{kernel} on {architecture}: {used:?}, allowed {limit} registers, {} bytes", limits[3])
+                    .unwrap();
+            }
+        }
+    }
+    for kernel in allowed.keys().filter(|k| !table.contains_key(**k)) {
+        writeln!(failures, "{kernel} is in kernels/BUDGET.txt, but in no kernel file").unwrap();
+    }
+    assert!(failures.is_empty(), "{failures}");
+}
+
+#[test]
+fn a_report_is_read() {
+    let report = "ptxas info    : Compiling entry function 'add_f32' for 'sm_90'\n\
+                  ptxas info    : Function properties for add_f32\n\
+                  \u{20}   0 bytes stack frame, 8 bytes spill stores, 4 bytes spill loads\n\
+                  ptxas info    : Used 40 registers, used 1 barriers, 512 bytes smem, 400 bytes cmem[0]\n";
+    let usage = Usage { registers: 40, shared: 512, spills: 12 };
+    assert_eq!(parse(report), BTreeMap::from([("add_f32".to_owned(), usage)]));
+}
