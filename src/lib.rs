@@ -18,6 +18,7 @@ pub mod formats;
 pub mod simd;
 pub mod tape;
 pub mod tensor;
+pub mod trace;
 
 pub mod ops;
 

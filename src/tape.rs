@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 use crate::tensor::{Cpu, Shape, Tensor};
+use crate::trace::span_of;
 
 /// A differentiable operation on tensors.
 pub trait Op {
@@ -210,7 +211,9 @@ impl<'a> Tape<'a> {
     pub fn apply(&self, mut op: impl Op + 'a, label: &str, inputs: &[&Var<'a>]) -> Result<Var<'a>> {
         let tensors: Vec<&Tensor> = inputs.iter().map(|v| v.tensor()).collect();
         let began = Instant::now();
+        let noted = span_of(op.name(), || label.to_owned());
         let tensor = op.forward(self.cpu, &tensors)?;
+        drop(noted);
         {
             let mut times = self.times.borrow_mut();
             let time = times.entry(op.name()).or_default();
@@ -257,7 +260,9 @@ impl<'a> Tape<'a> {
             let wanted: Vec<bool> = node.input_slots.iter().map(Option::is_some).collect();
             let saved = Saved { shapes: &node.shapes, inputs: &node.inputs, output: node.output.as_deref() };
             let began = Instant::now();
+            let noted = span_of(node.op.name(), || format!("{}, backward", node.label));
             let parts = node.op.backward(self.cpu, &saved, gradient, &wanted)?;
+            drop(noted);
             if parts.len() != node.input_slots.len() {
                 let problem =
                     format!("{} gradients of {} inputs at {}", parts.len(), wanted.len(), node.label);

@@ -29,7 +29,9 @@ fn nvcc() -> Option<PathBuf> {
     let homes = ["CUDA_HOME", "CUDA_PATH"].into_iter().filter_map(std::env::var_os);
     places.extend(homes.map(|home| Path::new(&home).join("bin/nvcc")));
     places.push("nvcc".into());
-    places.into_iter().find(|nvcc| Command::new(nvcc).arg("--version").output().is_ok_and(|o| o.status.success()))
+    places
+        .into_iter()
+        .find(|nvcc| Command::new(nvcc).arg("--version").output().is_ok_and(|o| o.status.success()))
 }
 
 fn sources() -> Vec<PathBuf> {
@@ -43,7 +45,12 @@ fn sources() -> Vec<PathBuf> {
 /// The number before a word: `40` of "Used 40 registers".
 fn before(line: &str, word: &str) -> u32 {
     let Some(at) = line.find(word) else { return 0 };
-    line[..at].trim_end().rsplit(|c: char| !c.is_ascii_digit()).next().and_then(|n| n.parse().ok()).unwrap_or(0)
+    line[..at]
+        .trim_end()
+        .rsplit(|c: char| !c.is_ascii_digit())
+        .next()
+        .and_then(|n| n.parse().ok())
+        .unwrap_or(0)
 }
 
 /// ptxas's report: "Compiling entry function 'name'", then a line with spills, then one with registers.
@@ -115,7 +122,8 @@ fn kernels_assemble_and_stay_within_their_budget() {
             Ok(kernels) => {
                 for (kernel, usage) in kernels {
                     if usage.spills > 0 {
-                        writeln!(failures, "{kernel} spills {} bytes on {architecture}", usage.spills).unwrap();
+                        writeln!(failures, "{kernel} spills {} bytes on {architecture}", usage.spills)
+                            .unwrap();
                     }
                     table.entry(kernel).or_default().insert(architecture, usage);
                 }
@@ -154,8 +162,12 @@ fn kernels_assemble_and_stay_within_their_budget() {
         for (architecture, limit) in ARCHITECTURES.iter().zip(limits) {
             let used = usage[architecture];
             if used.registers > *limit || used.shared > limits[3] {
-                writeln!(failures, "{kernel} on {architecture}: {used:?}, allowed {limit} registers, {} bytes", limits[3])
-                    .unwrap();
+                writeln!(
+                    failures,
+                    "{kernel} on {architecture}: {used:?}, allowed {limit} registers, {} bytes",
+                    limits[3]
+                )
+                .unwrap();
             }
         }
     }

@@ -4,22 +4,23 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Each module with the modules of the crate that its files may import (itself is always allowed).
-const ALLOWED: [(&str, &[&str]); 30] = [
+const ALLOWED: [(&str, &[&str]); 31] = [
     // Foundations.
     ("error", &[]),
     ("simd", &[]),
     ("map", &[]),
     ("camera", &[]),
     ("interrupt", &["error"]),
+    ("trace", &[]),
     ("tensor", &["error", "simd"]),
-    ("tape", &["error", "tensor"]),
+    ("tape", &["error", "tensor", "trace"]),
     // Input: scenes and photos know no tensor.
     ("lens", &[]),
     ("scene", &["camera", "lens", "error"]),
     ("photo", &["camera", "lens", "scene", "formats", "error"]),
     ("formats", &["camera", "lens", "scene", "photo", "map", "error"]),
     // Arithmetic: ops know no file, the network knows no scene.
-    ("ops", &["camera", "map", "photo", "simd", "tape", "tensor", "error"]),
+    ("ops", &["camera", "map", "photo", "simd", "tape", "tensor", "trace", "error"]),
     ("net", &["camera", "photo", "ops", "simd", "tape", "tensor", "error"]),
     // The same on an NVIDIA GPU; without the feature `cuda` there is no device to open, but the graphs are built and tested.
     (
@@ -61,6 +62,7 @@ const ALLOWED: [(&str, &[&str]); 30] = [
             "pyramid",
             "scene",
             "tensor",
+            "trace",
             "simd",
         ],
     ),
@@ -108,6 +110,7 @@ const ALLOWED: [(&str, &[&str]); 30] = [
             "scene",
             "simd",
             "synth",
+            "trace",
             "train",
         ],
     ),

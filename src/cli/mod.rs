@@ -196,7 +196,9 @@ pub fn run(cli: Cli) -> ExitCode {
             (info::run(&args), progress)
         }
     };
-    match result {
+    // A run that failed has a profile, too; its own error counts more.
+    let profiled = options::write_profile();
+    match result.and(profiled) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             progress.event("error", json!({ "message": error.to_string(), "exit_code": error.exit_code() }));

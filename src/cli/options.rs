@@ -1,7 +1,7 @@
 //! Options that several commands share, and the parsers of their values.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use clap::Args;
 use engine::Error;
@@ -10,10 +10,12 @@ use engine::consistency::Thresholds;
 use engine::cuda;
 use engine::cuda::driver::Driver;
 use engine::cuda::graph::Element;
+use engine::formats::output::write_whole;
 use engine::fusion::FusionOptions;
 use engine::pipeline::plan::MAX_PLANES;
 use engine::progress::{Progress, Style};
 use engine::scene::{DepthNumbers, Layout, OpenOptions};
+use engine::trace;
 
 /// How the scene's files are read.
 #[derive(Args, Debug)]
@@ -125,6 +127,15 @@ pub struct MachineArgs {
     pub memory: Option<f64>,
 }
 
+/// Where the profile goes.
+static PROFILE: OnceLock<PathBuf> = OnceLock::new();
+
+/// Writes the profile, if one was wanted.
+pub fn write_profile() -> Result<(), Error> {
+    let Some(path) = PROFILE.get() else { return Ok(()) };
+    write_whole(path, "write the profile", |file| Ok(serde_json::to_writer(file, &trace::chrome())?))
+}
+
 /// How the run reports.
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Reports")]
@@ -136,10 +147,19 @@ pub struct ReportArgs {
     /// Print events as JSON, one object a line, on standard output instead of text
     #[arg(long)]
     pub json: bool,
+
+    /// Write where the time went, by thread, to this file: a Chrome trace, which ui.perfetto.dev shows
+    #[arg(long, value_name = "FILE")]
+    pub profile: Option<PathBuf>,
 }
 
 impl ReportArgs {
+    /// How the run reports; begins the recording of a profile where one is wanted.
     pub fn progress(&self) -> Progress {
+        if let Some(path) = &self.profile {
+            let _ = PROFILE.set(path.clone());
+            trace::record();
+        }
         Progress::new(match (self.json, self.quiet) {
             (true, _) => Style::Json,
             (_, true) => Style::Quiet,

@@ -15,6 +15,7 @@ use rayon::prelude::*;
 use crate::error::{Error, Result};
 use crate::simd::{Isa, Kernel, Level, Vector, dispatch};
 use crate::tensor::{Buffer, Cpu, Shape, Shared, Tensor};
+use crate::trace::span_of;
 
 /// Output pixels at each end of a row that are computed from the staged patch.
 const EDGE: usize = 4;
@@ -162,6 +163,12 @@ impl Conv {
         y: &mut Tensor,
         (first, step): ([usize; 3], [usize; 3]),
     ) -> Result<()> {
+        let _span = span_of("conv", || {
+            format!(
+                "{} -> {}, kernel {:?}, stride {:?}, of {}",
+                self.input, self.output, self.kernel, self.stride, x.shape
+            )
+        });
         let whole = y.shape;
         let count = |axis: usize, n: usize| (n - first[axis].min(n)).div_ceil(step[axis]);
         let shape = Shape { d: count(0, whole.d), h: count(1, whole.h), w: count(2, whole.w), c: whole.c };

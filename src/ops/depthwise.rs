@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::simd::{Isa, Kernel, Vector, dispatch};
 use crate::tape::{Op, Saved, Saves};
 use crate::tensor::{Buffer, Cpu, Shape, Tensor};
+use crate::trace::span_of;
 
 /// Positions of a task where channels are added up.
 const SHARE: usize = 4096;
@@ -64,6 +65,7 @@ impl Depthwise {
     /// # Errors
     /// [`Error::Shape`] where x has other channels or is empty.
     pub fn forward(&self, cpu: &Cpu, x: &Tensor) -> Result<Tensor> {
+        let _span = span_of("depthwise", || x.shape.to_string());
         x.expect_channels("depthwise convolution", self.channels)?;
         if x.shape.is_empty() {
             return Err(Error::Shape {

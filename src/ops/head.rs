@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::map::Map;
 use crate::simd::{Isa, Kernel, Level, Vector, dispatch};
 use crate::tensor::{Buffer, Cpu, Shape, Tensor};
+use crate::trace::span;
 
 /// Channels of the decoder at full resolution.
 const CHANNELS: usize = 8;
@@ -70,6 +71,7 @@ pub fn regress(
     expectation: &Expectation,
     keep_logits: bool,
 ) -> Result<Estimate> {
+    let _span = span("depth head");
     let shape = match decoder {
         Decoder::Skip(half, skip, _) => {
             skip.expect_channels("depth head", CHANNELS)?;

@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::simd::{Isa, Kernel, Level, Vector, dispatch};
 use crate::tape::{Op, Saved, Saves};
 use crate::tensor::{Buffer, Cpu, Shape, Tensor};
+use crate::trace::span_of;
 
 /// Where output index `o` reads: the two samples and the weight of the second.
 #[inline(always)]
@@ -28,6 +29,7 @@ pub fn linear_tap(o: usize, factor: usize, samples: usize) -> (usize, usize, f32
 /// # Errors
 /// [`Error::Shape`] where the channels differ or x is empty.
 pub fn upsample_add(cpu: &Cpu, x: &Tensor, factor: usize, mut skip: Tensor) -> Result<Tensor> {
+    let _span = span_of("upsample", || x.shape.to_string());
     x.expect_channels("upsample", skip.shape.c)?;
     into(cpu.level, x, factor, &mut skip, After { skip: None, in_place: true, relu: false })?;
     Ok(skip)
@@ -38,6 +40,7 @@ pub fn upsample_add(cpu: &Cpu, x: &Tensor, factor: usize, mut skip: Tensor) -> R
 /// # Errors
 /// [`Error::Shape`] where x is empty.
 pub fn upsample(cpu: &Cpu, x: &Tensor, factor: usize, size: Shape) -> Result<Tensor> {
+    let _span = span_of("upsample", || x.shape.to_string());
     let mut y = cpu.tensor(size.with_channels(x.shape.c));
     into(cpu.level, x, factor, &mut y, After { skip: None, in_place: false, relu: false })?;
     Ok(y)

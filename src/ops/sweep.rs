@@ -17,6 +17,7 @@ use crate::camera::PlaneSweep;
 use crate::error::{Error, Result};
 use crate::simd::{Isa, Kernel, Level, Vector, dispatch};
 use crate::tensor::{Buffer, Cpu, Shape, Shared, Tensor};
+use crate::trace::span_of;
 
 /// Output rows (of the strided convolution) of a tile.
 const TILE_ROWS: usize = 8;
@@ -426,6 +427,7 @@ pub struct Fused {
 /// # Errors
 /// [`Error::Shape`] where features, weights or depths do not fit together.
 pub fn fused(cpu: &Cpu, sweep: &Sweep, strided: &Conv, skip: Option<&Conv>) -> Result<Fused> {
+    let _span = span_of("plane sweep", || sweep.shape().to_string());
     sweep.check()?;
     assert!(
         strided.kernel == [3; 3] && strided.stride == [2; 3] && (strided.input, strided.output) == (32, 32)

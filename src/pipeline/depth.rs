@@ -19,6 +19,7 @@ use crate::net::backend::{DepthJob, DepthNetwork};
 use crate::photo::Photo;
 use crate::progress::Progress;
 use crate::scene::Scene;
+use crate::trace::span_of;
 
 /// Channels of the feature maps.
 const FEATURE_CHANNELS: u64 = 32;
@@ -138,6 +139,7 @@ struct Decoded {
 
 fn decode(scene: &Scene, view: usize, max_side: Option<usize>, levels: usize) -> Result<Decoded> {
     let began = Instant::now();
+    let _span = span_of("decode", || scene.views[view].name.clone());
     let loaded = Photo::load(&scene.views[view], max_side)?;
     let mut padded = Vec::with_capacity(levels);
     let mut photo = loaded.photo;
@@ -190,19 +192,21 @@ pub fn run<N: DepthNetwork>(
         // A rendezvous: the next photo is decoded while the network works, but never more than one ahead.
         let (sender, receiver) = sync_channel(0);
         scope.spawn(move || decode_ahead(scene, &loads, max_side, deepest, &sender));
-        for Step { job, drop, load } in steps {
-            for photo in drop {
+        for Step { job, drop: dropped, load } in steps {
+            for photo in dropped {
                 features.remove(&photo);
             }
             for photo in load {
                 interrupt::check()?;
                 let decoded = next_decoded(&receiver)?;
                 let began = Instant::now();
+                let noted = span_of("features", || scene.views[photo].name.clone());
                 let wanted = levels_of_photo.get(&photo).into_iter().flatten();
                 let of_levels = wanted
                     .filter_map(|&level| Some((level, decoded.levels.get(level)?)))
                     .map(|(level, image)| Ok((level, network.features(image)?)))
                     .collect::<Result<_>>()?;
+                drop(noted);
                 features.insert(photo, of_levels);
                 let seconds = left.photo_seconds.entry(photo).or_default();
                 seconds.decoding += decoded.seconds;
@@ -223,10 +227,15 @@ pub fn run<N: DepthNetwork>(
             let mut began = begun;
             for (level, pending) in pending {
                 interrupt::check()?;
-                let maps = network.finish(pending)?;
+                let maps = {
+                    let _span = span_of("depth", || format!("{name} level {level}"));
+                    network.finish(pending)?
+                };
                 let seconds = began.elapsed().as_secs_f64();
                 let job = &mut jobs.0[at][level];
+                let noted = span_of("write maps", || format!("{name} level {level}"));
                 job.files.write(&maps.depth, &maps.confidence, job.made_by.clone(), seconds)?;
+                drop(noted);
                 job.seconds = Some(seconds);
                 let (width, height) = (maps.depth.width, maps.depth.height);
                 stage.step(

@@ -31,6 +31,7 @@ use crate::output::{self, OutputFolder};
 use crate::progress::Progress;
 use crate::pyramid::MergeOptions;
 use crate::scene::{OpenOptions, Scene};
+use crate::trace;
 
 pub use existing::{FuseOptions, fuse};
 
@@ -345,7 +346,8 @@ impl Clock {
         Self { began: now, lap: now, laps: Fields::new() }
     }
 
-    fn lap(&mut self, stage: &str) {
+    fn lap(&mut self, stage: &'static str) {
+        trace::ended(stage, self.lap);
         self.laps.insert(stage.into(), json!(self.lap.elapsed().as_secs_f64()));
         self.lap = Instant::now();
     }

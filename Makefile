@@ -1,0 +1,32 @@
+# What is done often, by name. `make help` lists it.
+PYTHON ?= python3
+export ENGINE_CUDA_ARCHS ?= compute_80,sm_90
+
+help: ## This list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
+
+check: ## What every commit must pass
+	.ci/run
+
+test: ## All tests that need neither nvcc nor a GPU
+	cargo test
+
+nvcc: ## CUDA's compiler from PyPI into .cuda
+	tools/get_nvcc.sh
+
+gpu: nvcc ## The program with the GPU in it
+	cargo build --release --features cuda
+
+kernels: nvcc ## Registers and shared memory of every kernel into kernels/BUDGET.txt
+	ENGINE_UPDATE_BUDGET=1 cargo test --release --test kernel_budget
+
+gpu-build: nvcc ## Test and bench binaries for gpu-check, into gpu/
+	tools/gpu_check.sh build
+
+gpu-check: ## Everything that needs a GPU, with the binaries of gpu-build: tests, sanitizer, Table III and its peer
+	tools/gpu_check.sh run
+
+sass: ## Machine code of one kernel file for Hopper: make sass K=sweep
+	.cuda/nvidia/cu13/bin/nvcc -std=c++17 -O3 -cubin -arch=sm_90 -I kernels kernels/$(K).cu -o target/$(K).cubin && cuobjdump -sass target/$(K).cubin
+
+.PHONY: help check test nvcc gpu kernels gpu-build gpu-check sass
