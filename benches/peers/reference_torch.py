@@ -1,4 +1,4 @@
-"""Times the reference network (tools/reference/bs_mvsnet.py) in PyTorch on the CPU, for comparison with the engine.
+"""Times the reference network (tools/reference/bs_mvsnet.py) in PyTorch on the CPU or a GPU, for comparison with the engine.
 
     python benches/peers/reference_torch.py [--inputs FILE] [--write-inputs FILE] [--output FILE] [--threads 2] ...
 
@@ -12,6 +12,7 @@ float64; results as in tests/data/goldens. K is at image scale, pixel centres ar
 """
 
 import argparse
+import contextlib
 import json
 import math
 import os
@@ -99,6 +100,9 @@ def main():
     parser.add_argument("--channels-last", action="store_true", help="convolution weights and images in channels-last order")
     parser.add_argument("--no-inference-mode", action="store_true", help="torch.no_grad instead of torch.inference_mode")
     parser.add_argument("--compile", action="store_true", help="torch.compile (needs a C++ compiler)")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--autocast", choices=["float16", "bfloat16"], help="half precision where torch.autocast finds it safe: the warp's coordinates stay in f32")
+    parser.add_argument("--tf32", action="store_true", help="allow TF32 products of f32 on a GPU")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
 
@@ -115,10 +119,16 @@ def main():
     if height % 4 or width % 4:
         parser.error(f"the network wants sides that are multiples of 4, the images are {width} x {height}")
 
+    cuda = args.device.startswith("cuda")
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = args.tf32
+    torch.backends.cudnn.benchmark = True
     state = load_file(str(args.weights))
     net = ref.BsMvsNet()
     net.load_state_dict(state)
     net.eval()
+    net.to(args.device)
+    images = images.to(args.device)
+    scene = {name: tensor.to(args.device) for name, tensor in scene.items() if name != "images"}
     if args.channels_last:
         images = images.contiguous(memory_format=torch.channels_last)
         for module in net.modules():
@@ -128,13 +138,22 @@ def main():
                 module.to(memory_format=torch.channels_last_3d)
     forward = torch.compile(net) if args.compile else net
     mode = torch.no_grad if args.no_inference_mode else torch.inference_mode
+    half = contextlib.nullcontext()
+    if args.autocast:
+        half = torch.autocast(args.device.split(":")[0], dtype=getattr(torch, args.autocast))
     start = peak_bytes()
+    if cuda:
+        torch.cuda.reset_peak_memory_stats()
 
     seconds = []
     for repetition in range(args.warm_up + args.repetitions):
-        with mode():
+        with mode(), half:
+            if cuda:
+                torch.cuda.synchronize()
             began = time.perf_counter()
             depth, confidence, logits = forward(images, scene["k"], scene["e"], scene["depths"], args.inverse)
+            if cuda:
+                torch.cuda.synchronize()
             took = time.perf_counter() - began
         if repetition >= args.warm_up:
             seconds.append(took)
@@ -143,7 +162,7 @@ def main():
     peak = peak_bytes()
     if args.output:
         results = {"depth": depth, "confidence": confidence, "logits": logits}
-        save_file({name: t.clone().contiguous() for name, t in results.items()}, str(args.output))
+        save_file({name: t.float().cpu().clone().contiguous() for name, t in results.items()}, str(args.output))
     print(json.dumps({
         "program": "reference (PyTorch)",
         "torch": torch.__version__,
@@ -157,9 +176,13 @@ def main():
         "channels_last": args.channels_last,
         "inference_mode": not args.no_inference_mode,
         "compile": args.compile,
-        "seconds_min": round(min(seconds), 3),
-        "seconds_median": round(statistics.median(seconds), 3),
-        "seconds": [round(s, 3) for s in seconds],
+        "device": torch.cuda.get_device_name() if cuda else "cpu",
+        "autocast": args.autocast,
+        "tf32": args.tf32,
+        "device_peak_bytes": torch.cuda.max_memory_allocated() if cuda else None,
+        "seconds_min": round(min(seconds), 5),
+        "seconds_median": round(statistics.median(seconds), 5),
+        "seconds": [round(s, 5) for s in seconds],
         "peak_bytes": peak,
         "start_bytes": start,
     }))

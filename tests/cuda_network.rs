@@ -1,0 +1,199 @@
+//! The device's network against its PyTorch definition: depth, confidence and logits of every configuration, and the gradients of a training step.
+//!
+//! On the emulated device the kernels run as they are, compiled for the processor; ENGINE_TEST_DEVICE=cuda takes a GPU. Tolerances in f32 are
+//! those of the processor's network (tests/network.rs, tests/training_gradients.rs): the arithmetic is the same, in another order.
+
+#[path = "support/emulator.rs"]
+mod emulator;
+#[path = "support/goldens.rs"]
+mod goldens;
+#[path = "support/gradient_goldens.rs"]
+mod gradient_goldens;
+#[path = "support/test_device.rs"]
+mod test_device;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use emulator::Build;
+use engine::camera::Hypotheses;
+use engine::cuda::driver::Driver;
+use engine::cuda::graph::Element;
+use engine::cuda::inference::{DeviceNetwork, Options};
+use engine::cuda::network::Slabs;
+use engine::cuda::program::Layout;
+use engine::cuda::training::{Lesson, Teacher};
+use engine::net::backend::{DepthJob, DepthNetwork, JobSize};
+use engine::net::parameters::Parameters;
+use engine::net::weights::Checkpoint;
+use engine::net::{BsMvsNet, Estimate};
+use engine::ops::depth_backward::DepthLoss;
+use goldens::{Golden, Inputs, config, generated, worst};
+use gradient_goldens as truth;
+use test_device::test_device;
+
+fn options(element: Element) -> Options {
+    Options { element, vram: None, layout: Layout::Shared }
+}
+
+fn network(device: &Arc<dyn Driver>, name: &str, seed: u64, element: Element) -> DeviceNetwork {
+    let checkpoint = Checkpoint::from_function("generated".into(), config(name), generated(seed));
+    DeviceNetwork::new(device.clone(), &checkpoint, options(element)).unwrap()
+}
+
+fn estimate(network: &DeviceNetwork, inputs: &Inputs, hypotheses: &Hypotheses) -> Estimate {
+    let maps: Vec<_> = inputs.photos.iter().map(|photo| network.features(photo).unwrap()).collect();
+    let sources = maps[1..].iter().zip(inputs.sweeps()).collect();
+    let job = DepthJob { reference: &maps[0], sources, hypotheses: hypotheses.clone() };
+    let running = network.begin(0, job).unwrap();
+    network.finish(running).unwrap()
+}
+
+fn interval(hypotheses: &Hypotheses) -> f64 {
+    hypotheses.depths.windows(2).map(|d| d[1] - d[0]).fold(f64::INFINITY, f64::min)
+}
+
+/// Depth and confidence of both samplings against a golden, within the processor's tolerance.
+fn check(network: &DeviceNetwork, inputs: &Inputs, golden: &Golden, prefix: &str) {
+    for (hypotheses, suffix) in [(&inputs.linear, ""), (&inputs.inverse, "_inverse")] {
+        let found = estimate(network, inputs, hypotheses);
+        let depth = golden.values(&format!("{prefix}depth{suffix}"));
+        let error = worst(&found.depth.data, depth, 1e-3 * interval(hypotheses), 0.0);
+        assert!(error <= 1.0, "{prefix}depth{suffix}: {error:.2} of 1e-3 of an interval");
+        let error =
+            worst(&found.confidence.data, golden.values(&format!("{prefix}confidence{suffix}")), 1e-3, 0.0);
+        assert!(error <= 1.0, "{prefix}confidence{suffix}: {error:.2} of 1e-3");
+    }
+}
+
+#[test]
+fn every_configuration_matches_the_reference_in_f32() {
+    let Some(device) = test_device(Build::Fast) else { return };
+    let inputs = Inputs::read();
+    let golden = Golden::read("configurations.safetensors");
+    let size = |what: &str| golden.metadata["small"][what].as_u64().unwrap() as usize;
+    let small = inputs.corner(size("width"), size("height"), size("planes"));
+    let seeds = golden.metadata["seeds"].as_object().unwrap();
+    for (name, seed) in seeds {
+        let network = network(&device, name, seed.as_u64().unwrap(), Element::F32);
+        check(&network, &inputs, &golden, &format!("{name}/"));
+        check(&network, &small, &golden, &format!("{name}/small/"));
+    }
+}
+
+#[test]
+fn slabs_of_the_cost_volume_change_no_bit() {
+    let Some(device) = test_device(Build::Fast) else { return };
+    let inputs = Inputs::read();
+    for name in ["voxel_squared_skip", "pixel_signed_trilinear"] {
+        for element in [Element::F32, Element::F16] {
+            let maps = [usize::MAX, 8, 6, 2].map(|planes| {
+                let network = network(&device, name, 3, element);
+                network.set_slabs(Slabs { planes });
+                let found = estimate(&network, &inputs, &inputs.linear);
+                found.depth.data.iter().chain(&found.confidence.data).map(|v| v.to_bits()).collect::<Vec<_>>()
+            });
+            assert!(maps.iter().all(|m| *m == maps[0]), "{name} {element:?}");
+        }
+    }
+}
+
+/// f16: 99.9 % of the pixels within 0.1 interval of f32, and none moved by more than half where the confidence is above 0.8.
+#[test]
+fn half_precision_stays_close_to_single() {
+    let Some(device) = test_device(Build::Fast) else { return };
+    let inputs = Inputs::read();
+    let single = BsMvsNet::built_in().unwrap();
+    let half = DeviceNetwork::new(device, &Checkpoint::built_in().unwrap(), options(Element::F16)).unwrap();
+    let maps: Vec<_> = inputs.photos.iter().map(|photo| single.features(photo).unwrap()).collect();
+    let sources: Vec<_> = maps[1..].iter().zip(inputs.sweeps()).collect();
+    for hypotheses in [&inputs.linear, &inputs.inverse] {
+        let expected = single.depth(&maps[0], &sources, hypotheses).unwrap();
+        let found = estimate(&half, &inputs, hypotheses);
+        let interval = interval(hypotheses);
+        let moved: Vec<f64> = found
+            .depth
+            .data
+            .iter()
+            .zip(&expected.depth.data)
+            .map(|(a, b)| f64::from((a - b).abs()) / interval)
+            .collect();
+        let far = moved.iter().filter(|&&m| m > 0.1).count();
+        assert!(
+            far as f64 <= 0.001 * moved.len() as f64,
+            "{far} of {} pixels moved by more than 0.1",
+            moved.len()
+        );
+        for (m, c) in moved.iter().zip(&expected.confidence.data) {
+            assert!(*c <= 0.8 || *m <= 0.5, "a pixel of confidence {c} moved by {m} intervals");
+        }
+    }
+}
+
+#[test]
+fn two_runs_and_two_networks_give_the_same_bits() {
+    let Some(device) = test_device(Build::Fast) else { return };
+    let inputs = Inputs::read();
+    let bits = |found: Estimate| {
+        found.depth.data.iter().chain(&found.confidence.data).map(|v| v.to_bits()).collect::<Vec<_>>()
+    };
+    let first = network(&device, "voxel_squared_skip", 5, Element::F16);
+    let runs = [(); 3].map(|()| bits(estimate(&first, &inputs, &inputs.linear)));
+    let second = network(&device, "voxel_squared_skip", 5, Element::F16);
+    assert!(runs.iter().all(|r| *r == runs[0]));
+    assert_eq!(bits(estimate(&second, &inputs, &inputs.linear)), runs[0]);
+}
+
+#[test]
+fn a_plan_that_does_not_fit_says_what_is_needed_and_what_there_is() {
+    let Some(device) = test_device(Build::Fast) else { return };
+    let checkpoint = Checkpoint::built_in().unwrap();
+    let with = |vram: u64| {
+        let options = Options { vram: Some(vram), ..options(Element::F16) };
+        DeviceNetwork::new(device.clone(), &checkpoint, options).unwrap()
+    };
+    let table3 = [JobSize { width: 1600, height: 1200, planes: 192, views: 4 }];
+    let error = with(200_000_000).device_plan(&table3).unwrap_err().to_string();
+    assert!(error.contains("may be used") && error.contains("--vram"), "{error}");
+    let plan = with(3_000_000_000).device_plan(&table3).unwrap().unwrap();
+    println!("{}", plan.text);
+    // Room for the features of the four views at least: 400 x 300 x 32 of f32 each.
+    assert!(plan.room >= 4 * 400 * 300 * 32 * 4, "{}", plan.text);
+}
+
+#[test]
+fn gradients_of_every_configuration_match_the_reference() {
+    let Some(device) = test_device(Build::Fast) else { return };
+    let (l1, cross_entropy) = truth::loss_weights();
+    let depth = truth::truth();
+    let mut all: BTreeMap<String, f64> = BTreeMap::new();
+    for config in truth::configs() {
+        let parameters = Parameters::from_checkpoint(&truth::checkpoint(&config)).unwrap();
+        let inputs = truth::inputs();
+        let hypotheses = if config.ends_with("_inverse") { &inputs.inverse } else { &inputs.linear };
+        let lesson = Lesson {
+            photos: &inputs.photos,
+            cameras: &inputs.cameras,
+            truth: &depth,
+            hypotheses,
+            loss: DepthLoss { l1, cross_entropy },
+        };
+        let mut teacher = Teacher::new(device.clone(), &parameters, Layout::Shared).unwrap();
+        let found = teacher.teach(&parameters, &lesson).unwrap();
+        for (a, b) in found.losses.iter().zip(truth::losses(&config)) {
+            assert!((a - b).abs() <= 1e-4 * b.abs(), "{config}: loss {a}, expected {b}");
+        }
+        let names = truth::parameters(&config);
+        assert_eq!(names.len(), found.gradients.len(), "{config}: as many gradients as parameters");
+        let mut largest = 0.0f64;
+        for name in names {
+            let error = truth::check(&name, &config, &found.gradients[&name]);
+            assert!(error <= 1e-3, "{config}: gradient of {name} is off by {error:.2e}");
+            largest = largest.max(error);
+        }
+        let again = teacher.teach(&parameters, &lesson).unwrap();
+        assert!(again.gradients == found.gradients, "{config}: two steps from the same weights differ");
+        all.insert(config, largest);
+    }
+    all.iter().for_each(|(config, error)| println!("{config}: {error:.1e}"));
+}
