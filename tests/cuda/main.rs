@@ -6,6 +6,7 @@ mod emulator;
 #[path = "../support/reference.rs"]
 mod reference;
 
+mod conv;
 mod detector;
 mod pointwise;
 mod run;
