@@ -71,7 +71,7 @@ __device__ __forceinline__ void finish(Channels<RUN> sum, Index pixel, int c, in
     if (co % RUN == 0 && split % RUN == 0) {
         if (residual) add_channels<RUN>(sum, residual + pixel * co + c);
 #pragma unroll
-        for (int i = 0; i < RUN; i++) sum.v[i] = relu ? fmaxf(sum.v[i], 0.0f) : sum.v[i];
+        for (int i = 0; i < RUN; i++) sum.v[i] = relu ? rectified(sum.v[i]) : sum.v[i];
         store_channels<RUN>(c >= split ? second + pixel * (co - split) + c - split : y + pixel * split + c, sum);
         return;
     }
@@ -80,7 +80,7 @@ __device__ __forceinline__ void finish(Channels<RUN> sum, Index pixel, int c, in
         if (c + i >= co) break;
         float v = sum.v[i];
         if (residual) v += load(residual + pixel * co + c + i);
-        v = relu ? fmaxf(v, 0.0f) : v;
+        v = relu ? rectified(v) : v;
         store(c + i >= split ? second + pixel * (co - split) + c + i - split : y + pixel * split + c + i, v);
     }
 }
@@ -302,9 +302,14 @@ struct Tile {
     }
 };
 
-// BLOCKS on a multiprocessor: the most that the registers allow without spills on any architecture.
+// BLOCKS on a multiprocessor: the most that the registers allow without spills; one less before sm_80, whose products take more instructions.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+#define RESIDENT(blocks) ((blocks) - 1)
+#else
+#define RESIDENT(blocks) (blocks)
+#endif
 #define TILE(name, KD, KH, KW, S, C, N, BLOCKS)                                                                                                          \
-    extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)                                          \
+    extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT(BLOCKS))                                \
         name(const __half* x, const unsigned* weights, const float* bias, const __half* residual, __half* y, __half* second, TileShape shape) {   \
         Tile<KD, KH, KW, S, C, N>::run(x, weights, bias, residual, y, second, shape);                                                             \
     }                                                                                                                                             \

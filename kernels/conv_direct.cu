@@ -153,7 +153,7 @@ __device__ __forceinline__ void direct_body(const T* x, const T* mask, const flo
                 for (int n = 0; n < 8; n++) v.v[n] += r.v[n];
             }
 #pragma unroll
-            for (int n = 0; n < 8; n++) v.v[n] = g.relu ? fmaxf(v.v[n], 0.0f) : v.v[n];
+            for (int n = 0; n < 8; n++) v.v[n] = g.relu ? rectified(v.v[n]) : v.v[n];
             store8(to_second ? second + at * (g.co - g.split) + o - g.split : y + at * g.split + o, v);
         } else {
 #pragma unroll
@@ -161,7 +161,7 @@ __device__ __forceinline__ void direct_body(const T* x, const T* mask, const flo
                 if (o + n >= g.co) break;
                 float v = sum[i][n] + (bias ? bias[o + n] : 0.0f);
                 if (residual) v += load(residual + at * g.co + o + n);
-                v = g.relu ? fmaxf(v, 0.0f) : v;
+                v = g.relu ? rectified(v) : v;
                 store(o + n >= g.split ? second + at * (g.co - g.split) + o + n - g.split : y + at * g.split + o + n, v);
             }
         }

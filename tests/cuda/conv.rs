@@ -202,11 +202,12 @@ fn volumes_in_f16() {
     }
 }
 
-/// More planes than a block walks through, so that runs meet: 33 and 2 of 32 along depth for stride 1, 33 of 65 for stride 2.
+/// More planes than there need be blocks: each walks through two, in volumes and in planes that have nothing in common.
 #[test]
 fn runs_of_planes_meet() {
-    check(volume(3, 1, (8, 8)), [35, 1, 2], RELU, Element::F16);
-    check(volume(3, 2, (16, 32)), [67, 1, 1], RELU, Element::F16);
+    check(volume(3, 1, (16, 8)), [266, 1, 2], RELU, Element::F16);
+    check(volume(3, 2, (16, 32)), [531, 1, 1], RELU, Element::F16);
+    check(plane(3, 1, (8, 8)), [266, 1, 3], RELU, Element::F16);
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod emulator;
 mod reference;
 
 mod conv;
+mod depthwise;
 mod detector;
 mod pointwise;
 mod run;

@@ -15,11 +15,14 @@ pub use super::conv_gradient::conv_trained;
 
 const OP: &str = "convolution";
 
-/// Blocks that keep an H100 busy: four for each of its 132 multiprocessors.
-const ENOUGH_BLOCKS: usize = 528;
+/// Blocks that keep an H100 busy: two for each of its 132 multiprocessors.
+const ENOUGH_BLOCKS: usize = 264;
 
 /// Output planes that a block walks through at most: past that, reading two planes more for each run costs nothing.
 const MOST_PLANES: usize = 32;
+
+/// Bytes of shared memory that let at least three blocks live on an H100's multiprocessor, and one on any since Turing.
+const LARGE_STAGES: usize = 64 << 10;
 
 /// Which kernel does a layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -234,12 +237,15 @@ fn forward(
         Algorithm::Tiles { chunk, group } => {
             let tile = TileSize::of(geometry, chunk, group);
             let across = to.w.div_ceil(16) * to.h.div_ceil(tile.rows) * to.c.div_ceil(group);
-            // Runs of planes as long as there are enough blocks; where x has no taps along depth nothing is gained by them.
-            let runs = if geometry.kernel[0] == 1 { to.d } else { ENOUGH_BLOCKS.div_ceil(across) };
+            // Runs of planes as long as there are enough blocks: two planes less are read for each run that is saved, and a plane comes in while
+            // another is worked on. Large halos of planes that have nothing in common stay alone, for more blocks at a time.
+            let alone = geometry.kernel[0] == 1 && 2 * tile.stage > LARGE_STAGES;
+            let runs = if alone { to.d } else { ENOUGH_BLOCKS.div_ceil(across) };
             let planes = to.d.div_ceil(runs).min(MOST_PLANES);
             let shape =
                 TileShape { input: sides(from), output: sides(to), planes: planes as i32, split, relu };
-            let stages = if chunk < from.c || geometry.kernel[0] > 1 { 2 } else { 1 };
+            let several = chunk < from.c || geometry.kernel[0] > 1 || planes > 1;
+            let stages = if several { 2 } else { 1 };
             let [kd, kh, kw] = geometry.kernel;
             let kernel = format!("conv_forward_{kd}{kh}{kw}s{}_c{chunk}n{group}_f16", geometry.stride[2]);
             let grid = [(across * to.d.div_ceil(planes)) as u32, 1, 1];

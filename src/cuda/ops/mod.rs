@@ -2,4 +2,5 @@
 
 pub mod conv;
 pub mod conv_gradient;
+pub mod depthwise;
 pub mod pointwise;
