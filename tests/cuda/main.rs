@@ -6,6 +6,8 @@ mod emulator;
 #[path = "../support/reference.rs"]
 mod reference;
 
+mod conv;
+mod depthwise;
 mod detector;
 mod pointwise;
 mod run;
