@@ -83,6 +83,7 @@ const ALLOWED: [(&str, &[&str]); 31] = [
         &[
             "camera",
             "canvas",
+            "cuda",
             "error",
             "formats",
             "interrupt",

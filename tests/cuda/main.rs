@@ -11,3 +11,4 @@ mod depthwise;
 mod detector;
 mod pointwise;
 mod run;
+mod small;

@@ -3,4 +3,9 @@
 pub mod conv;
 pub mod conv_gradient;
 pub mod depthwise;
+pub mod image;
+pub mod norm;
 pub mod pointwise;
+pub mod reduce;
+pub mod resample;
+pub mod views;
