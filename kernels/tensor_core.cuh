@@ -20,10 +20,20 @@ struct Accumulator {
 
 // d += a b, 16 x 16 by 16 x 8, f16 with f32 sums.
 __device__ __forceinline__ void multiply_add(Accumulator& d, const FragmentA& a, const FragmentB& b) {
+#if __CUDA_ARCH__ >= 800
     asm volatile(
         "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3},{%4,%5,%6,%7},{%8,%9},{%0,%1,%2,%3};"
         : "+f"(d.v[0]), "+f"(d.v[1]), "+f"(d.v[2]), "+f"(d.v[3])
         : "r"(a.r[0]), "r"(a.r[1]), "r"(a.r[2]), "r"(a.r[3]), "r"(b.r[0]), "r"(b.r[1]));
+#else
+    // The same fragments, half of k at a time.
+#pragma unroll
+    for (int half = 0; half < 2; half++)
+        asm volatile(
+            "mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0,%1,%2,%3},{%4,%5},{%6},{%0,%1,%2,%3};"
+            : "+f"(d.v[0]), "+f"(d.v[1]), "+f"(d.v[2]), "+f"(d.v[3])
+            : "r"(a.r[2 * half]), "r"(a.r[2 * half + 1]), "r"(b.r[half]));
+#endif
 }
 
 // 16 bytes from global to shared memory, or zeros where `there` is false; both addresses are multiples of 16.

@@ -7,5 +7,8 @@ mod emulator;
 mod reference;
 
 mod detector;
+mod head;
+mod loss;
 mod pointwise;
 mod run;
+mod sweep;
