@@ -3,9 +3,12 @@
 pub mod conv;
 pub mod conv_gradient;
 pub mod depthwise;
+pub mod head;
 pub mod image;
+pub mod loss;
 pub mod norm;
 pub mod pointwise;
 pub mod reduce;
 pub mod resample;
+pub mod sweep;
 pub mod views;
