@@ -23,6 +23,7 @@ struct TileShape {
     int d, h, w, ci;
     int out_d, out_h, out_w, co;
     int planes;  // output planes of a block
+    int first;   // the first output plane of the launch; out_d is the one after the last
     int split;   // channels that go to `y`; the others go to `second`
     int relu;
 };
@@ -233,7 +234,7 @@ struct Tile {
         const int x0 = int(block % tiles_x) * SPAN;
         block /= tiles_x;
         const int y0 = int(block % tiles_y) * ROWS;
-        const int begin = int(block / tiles_y) * g.planes, end = min(begin + g.planes, g.out_d);
+        const int begin = g.first + int(block / tiles_y) * g.planes, end = min(begin + g.planes, g.out_d);
 
         const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
         const int channel = group * N + lane % 4 * (N / 4);

@@ -1,6 +1,6 @@
 // The cost volume (eq. 3-5): cost = sum over sources of (1 + w) f / S, f = (warped - reference)^2 or signed, or the variance over all views.
 //
-// Features [V, H, W, 32] (view 0 the reference, smaller sources in the upper left corner), sources [S, 16], depths [D] -> cost [D, H, W, 32] and, for
+// Features [V, map_rows, map_stride, 32] (view 0 the reference; smaller maps in the upper left corner), sources [S, 16], depths [D] -> cost [D, H, W, 32] and, for
 // inference, its projection [D, H, W, 8]. A group of lanes takes a pixel through a run of planes, two at a time (grid: pixels, runs), so the
 // reference's features stay in registers, every voxel is written once, and neighbouring planes find their taps in the L1 cache.
 // Borders: zero outside a source and behind it. Sums in f32, sources in order; in f16 the two 32 -> 8 products take f and the cost rounded to f16,
@@ -78,7 +78,7 @@ __device__ __forceinline__ void store_out(__half* p, const float (&v)[2]) { __st
 // reduce [8, 32] and its bias, weight [8] and its bias: the voxel gate, or weights [S, H, W, 1] in `pixel`, none for w = 0.
 template <typename T, Weighting WEIGHTING>
 __device__ __forceinline__ void cost_body(const T* features, const float* sources, const float* depths, int count, int planes, int height,
-                                          int width, int run, int squared, const float* reduce, const float* reduce_bias,
+                                          int width, int map_rows, int map_stride, int run, int squared, const float* reduce, const float* reduce_bias,
                                           const float* weight, const float* weight_bias, const T* pixel_weights, const float* skip_weights,
                                           const float* skip_bias, T* cost, T* skip) {
     constexpr int LANES = Group<T>::LANES, OWN = Group<T>::OWN, OUT = Group<T>::OUT;
@@ -89,7 +89,7 @@ __device__ __forceinline__ void cost_body(const T* features, const float* source
     Index pixels = Index(height) * width;
     features += lane * OWN;
     float reference[OWN];
-    load_own(features + pixel.index * CHANNELS, reference);
+    load_own(features + (pixel.index / width * map_stride + pixel.index % width) * CHANNELS, reference);
     Products<T> gate = {}, projection = {};
     float own_weight[OUT], gate_bias = 0.0f;
     if constexpr (WEIGHTING == VOXEL) {
@@ -117,7 +117,7 @@ __device__ __forceinline__ void cost_body(const T* features, const float* source
             Position own = locate(table + min(s0 + lane / 2, count - 1) * SOURCE, pixel.x, pixel.y, depth);
             for (int i = 0; i < min(LANES / 2, count - s0); i++) {
                 int s = s0 + i;
-                const T* map = features + (s + 1) * pixels * CHANNELS;
+                const T* map = features + (s + 1) * (Index(map_rows) * map_stride) * CHANNELS;
                 int source_height = int(table[s * SOURCE + 12]), source_width = int(table[s * SOURCE + 13]);
                 float f[2][OWN];
 #pragma unroll
@@ -125,7 +125,7 @@ __device__ __forceinline__ void cost_body(const T* features, const float* source
                     Position at;
                     at.u = __shfl_sync(ALL_LANES, own.u, 2 * i + p, LANES);
                     at.v = __shfl_sync(ALL_LANES, own.v, 2 * i + p, LANES);
-                    gather(map, taps(at, source_height, source_width, width), f[p]);
+                    gather(map, taps(at, source_height, source_width, map_stride), f[p]);
                 }
                 if constexpr (WEIGHTING == VARIANCE) {
 #pragma unroll
@@ -193,24 +193,24 @@ __device__ __forceinline__ void cost_body(const T* features, const float* source
 #define COST_KERNELS(T, suffix)                                                                                                                     \
     extern "C" __global__ void __launch_bounds__(SWEEP_THREADS)                                                                                     \
         sweep_forward_voxel_##suffix(const T* features, const float* sources, const float* depths, int count, int planes, int height, int width,    \
-                                     int run, int squared, const float* reduce, const float* reduce_bias, const float* weight,                      \
+                                     int map_rows, int map_stride, int run, int squared, const float* reduce, const float* reduce_bias, const float* weight,                      \
                                      const float* weight_bias, const float* skip_weights, const float* skip_bias, T* cost, T* skip) {                \
-        cost_body<T, VOXEL>(features, sources, depths, count, planes, height, width, run, squared, reduce, reduce_bias, weight, weight_bias,        \
+        cost_body<T, VOXEL>(features, sources, depths, count, planes, height, width, map_rows, map_stride, run, squared, reduce, reduce_bias, weight, weight_bias,        \
                             nullptr, skip_weights, skip_bias, cost, skip);                                                                          \
     }                                                                                                                                               \
     BLOCK_KERNEL(sweep_forward_voxel_##suffix)                                                                                                      \
     extern "C" __global__ void __launch_bounds__(SWEEP_THREADS)                                                                                     \
         sweep_forward_weighted_##suffix(const T* features, const float* sources, const float* depths, int count, int planes, int height, int width, \
-                                        int run, int squared, const T* weights, const float* skip_weights, const float* skip_bias, T* cost,         \
+                                        int map_rows, int map_stride, int run, int squared, const T* weights, const float* skip_weights, const float* skip_bias, T* cost,         \
                                         T* skip) {                                                                                                  \
-        cost_body<T, WEIGHTED>(features, sources, depths, count, planes, height, width, run, squared, nullptr, nullptr, nullptr, nullptr, weights,  \
+        cost_body<T, WEIGHTED>(features, sources, depths, count, planes, height, width, map_rows, map_stride, run, squared, nullptr, nullptr, nullptr, nullptr, weights,  \
                                skip_weights, skip_bias, cost, skip);                                                                                \
     }                                                                                                                                               \
     BLOCK_KERNEL(sweep_forward_weighted_##suffix)                                                                                                   \
     extern "C" __global__ void __launch_bounds__(SWEEP_THREADS)                                                                                     \
         sweep_forward_variance_##suffix(const T* features, const float* sources, const float* depths, int count, int planes, int height, int width, \
-                                        int run, const float* skip_weights, const float* skip_bias, T* cost, T* skip) {                             \
-        cost_body<T, VARIANCE>(features, sources, depths, count, planes, height, width, run, 0, nullptr, nullptr, nullptr, nullptr, nullptr,        \
+                                        int map_rows, int map_stride, int run, const float* skip_weights, const float* skip_bias, T* cost, T* skip) {                             \
+        cost_body<T, VARIANCE>(features, sources, depths, count, planes, height, width, map_rows, map_stride, run, 0, nullptr, nullptr, nullptr, nullptr, nullptr,        \
                                skip_weights, skip_bias, cost, skip);                                                                                \
     }                                                                                                                                               \
     BLOCK_KERNEL(sweep_forward_variance_##suffix)
@@ -221,7 +221,7 @@ COST_KERNELS(__half, f16)
 // For the pixel gate: maximum and mean over the planes of the channel-mean |f| of source blockIdx.y, [S, H, W, 2]. Each lane locates another plane.
 template <typename T>
 __device__ __forceinline__ void statistics_body(const T* features, const float* sources, const float* depths, int planes, int height, int width,
-                                                int squared, T* y) {
+                                                int map_rows, int map_stride, int squared, T* y) {
     constexpr int LANES = Group<T>::LANES, OWN = Group<T>::OWN;
     int s = blockIdx.y;
     SHARED(float, table, SOURCE);
@@ -229,10 +229,10 @@ __device__ __forceinline__ void statistics_body(const T* features, const float* 
     Pixel pixel = pixel_of_group<T>(height, width);
     Index pixels = Index(height) * width;
     features += pixel.lane * OWN;
-    const T* map = features + (s + 1) * pixels * CHANNELS;
+    const T* map = features + (s + 1) * (Index(map_rows) * map_stride) * CHANNELS;
     int source_height = int(table[12]), source_width = int(table[13]);
     float reference[OWN];
-    load_own(features + pixel.index * CHANNELS, reference);
+    load_own(features + (pixel.index / width * map_stride + pixel.index % width) * CHANNELS, reference);
     float largest = 0.0f, total = 0.0f;
     for (int d0 = 0; d0 < planes; d0 += LANES) {
         Position own = locate(table, pixel.x, pixel.y, depths[min(d0 + pixel.lane, planes - 1)]);
@@ -241,7 +241,7 @@ __device__ __forceinline__ void statistics_body(const T* features, const float* 
             at.u = __shfl_sync(ALL_LANES, own.u, i, LANES);
             at.v = __shfl_sync(ALL_LANES, own.v, i, LANES);
             float f[OWN], sum = 0.0f;
-            gather(map, taps(at, source_height, source_width, width), f);
+            gather(map, taps(at, source_height, source_width, map_stride), f);
 #pragma unroll
             for (int c = 0; c < OWN; c++) {
                 float delta = f[c] - reference[c];
@@ -256,13 +256,14 @@ __device__ __forceinline__ void statistics_body(const T* features, const float* 
 }
 
 extern "C" __global__ void __launch_bounds__(SWEEP_THREADS)
-    statistics_forward_f32(const float* features, const float* sources, const float* depths, int planes, int height, int width, int squared, float* y) {
-    statistics_body(features, sources, depths, planes, height, width, squared, y);
+    statistics_forward_f32(const float* features, const float* sources, const float* depths, int planes, int height, int width,
+                           int map_rows, int map_stride, int squared, float* y) {
+    statistics_body(features, sources, depths, planes, height, width, map_rows, map_stride, squared, y);
 }
 BLOCK_KERNEL(statistics_forward_f32)
 extern "C" __global__ void __launch_bounds__(SWEEP_THREADS)
-    statistics_forward_f16(const __half* features, const float* sources, const float* depths, int planes, int height, int width, int squared,
-                           __half* y) {
-    statistics_body(features, sources, depths, planes, height, width, squared, y);
+    statistics_forward_f16(const __half* features, const float* sources, const float* depths, int planes, int height, int width,
+                           int map_rows, int map_stride, int squared, __half* y) {
+    statistics_body(features, sources, depths, planes, height, width, map_rows, map_stride, squared, y);
 }
 BLOCK_KERNEL(statistics_forward_f16)

@@ -228,7 +228,8 @@ impl Device {
     }
 }
 
-fn device(text: &str) -> Result<Device, String> {
+/// What [`Device`] is called.
+pub fn device(text: &str) -> Result<Device, String> {
     match (text, text.split_once(':')) {
         ("auto", _) => Ok(Device::Auto),
         ("cpu", _) => Ok(Device::Cpu),

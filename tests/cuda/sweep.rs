@@ -83,7 +83,7 @@ impl Scene {
             rows.extend(source_row(&PlaneSweep { a: homography.a, b: homography.b }, *hs, *ws));
         }
         inputs.extend([(features, all), (sources, rows), (depths, self.depths.clone())]);
-        Views { features, sources, depths, squared }
+        Views { features, sources, depths, squared, reference: None }
     }
 
     fn weighting(
