@@ -211,7 +211,7 @@ struct Tile {
             own += high * 16;
 #pragma unroll 1
             for (int kh = 0; kh < KH; kh++) {
-#pragma unroll(SETS * M * N > 128 ? 1 : KW)
+#pragma unroll(SETS * M * N >= 128 ? 1 : KW)
                 for (int kw = 0; kw < KW; kw++)
 #pragma unroll
                     for (int k = 0; k < C / 16; k++)
@@ -317,16 +317,16 @@ struct Tile {
 
 TILE(conv_forward_133s1_c8n8_f16, 1, 3, 3, 1, 8, 8, 5)
 TILE(conv_forward_133s1_c16n16_f16, 1, 3, 3, 1, 16, 16, 4)
-TILE(conv_forward_133s1_c32n32_f16, 1, 3, 3, 1, 32, 32, 2)
+TILE(conv_forward_133s1_c32n32_f16, 1, 3, 3, 1, 32, 32, 4)
 TILE(conv_forward_133s2_c16n16_f16, 1, 3, 3, 2, 16, 16, 6)
 TILE(conv_forward_133s2_c16n32_f16, 1, 3, 3, 2, 16, 32, 4)
 TILE(conv_forward_155s2_c8n16_f16, 1, 5, 5, 2, 8, 16, 4)
 TILE(conv_forward_155s2_c16n32_f16, 1, 5, 5, 2, 16, 32, 4)
 TILE(conv_forward_333s1_c8n8_f16, 3, 3, 3, 1, 8, 8, 3)
 TILE(conv_forward_333s1_c16n8_f16, 3, 3, 3, 1, 16, 8, 4)
-TILE(conv_forward_333s1_c32n16_f16, 3, 3, 3, 1, 32, 16, 2)
+TILE(conv_forward_333s1_c32n16_f16, 3, 3, 3, 1, 32, 16, 3)
 TILE(conv_forward_333s1_c32n32_f16, 3, 3, 3, 1, 32, 32, 2)
-TILE(conv_forward_333s2_c16n32_f16, 3, 3, 3, 2, 16, 32, 3)
+TILE(conv_forward_333s2_c16n32_f16, 3, 3, 3, 2, 16, 32, 4)
 
 // ---- one tap
 
