@@ -83,7 +83,7 @@ pub struct ConvLayer {
     pub geometry: ConvGeometry,
     /// In the order of the kernel that [`algorithm`] names.
     pub weights: Value,
-    /// [CO], f32.
+    /// CO values, f32.
     pub bias: Value,
     /// Whether ReLU follows.
     pub relu: bool,
@@ -91,7 +91,7 @@ pub struct ConvLayer {
     pub element: Element,
 }
 
-/// Weights [CO, CI, KD, KH, KW] (2D: [CO, CI, KH, KW]) with the norm folded in, and biases [CO], as constants of the graph.
+/// Weights [CO, CI, KD, KH, KW] (2D: [CO, CI, KH, KW]) with the norm folded in, and CO biases, as constants of the graph.
 ///
 /// # Errors
 /// [`Error::Shape`] where their numbers do not fit the geometry.
