@@ -361,6 +361,8 @@ fn gradients_of_planes() {
         (plane(3, 2, (6, 10)), [2, 5, 4], true, false),
         (plane(5, 1, (4, 4)), [1, 3, 70], false, false),
         (plane(3, 1, (4, 4)), [3, 30, 11], true, true),
+        // A row of taps that no kernel takes as a whole.
+        (ConvGeometry { channels: (4, 8), kernel: [1, 3, 7], stride: [1, 1, 2] }, [2, 3, 19], false, true),
     ];
     for (geometry, size, bias, relu) in cases {
         check_gradients(geometry, size, bias, relu);
@@ -409,7 +411,7 @@ fn what_does_not_fit_is_said() {
     assert!(error.to_string().contains("residual [D 1, H 4, W 4, C 16]"), "{error}");
     let even = ConvGeometry { channels: (8, 8), kernel: [1, 2, 2], stride: [1; 3] };
     let error = layer(&mut graph, "even", even, &[0.0; 256], &[0.0; 8], true, Element::F32).unwrap_err();
-    assert!(error.to_string().contains("expected odd kernels"), "{error}");
+    assert!(error.to_string().contains("expected odd kernels whose halo"), "{error}");
     let error = conv_trained(&mut graph, "stage", wide, x, None, geometry, true).unwrap_err();
     assert!(error.to_string().contains("weights [D 1, H 4, W 4, C 8]"), "{error}");
 }

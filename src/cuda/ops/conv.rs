@@ -181,7 +181,7 @@ pub(super) fn expect_supported(geometry: &ConvGeometry, element: Element) -> Res
         return Ok(());
     }
     let problem = format!(
-        "{geometry:?} of {}, expected odd kernels of up to 5 taps a side, strides of 1 or 2, f32 or f16",
+        "{geometry:?} of {}, expected odd kernels whose halo fits in 48 KiB, channels and strides above 0, f32 or f16",
         element.suffix()
     );
     Err(Error::Shape { op: OP, problem })
