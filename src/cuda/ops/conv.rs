@@ -83,7 +83,7 @@ pub struct ConvLayer {
     pub geometry: ConvGeometry,
     /// In the order of the kernel that [`algorithm`] names.
     pub weights: Value,
-    /// [CO], f32.
+    /// CO values, f32.
     pub bias: Value,
     /// Whether ReLU follows.
     pub relu: bool,
@@ -91,7 +91,7 @@ pub struct ConvLayer {
     pub element: Element,
 }
 
-/// Weights [CO, CI, KD, KH, KW] (2D: [CO, CI, KH, KW]) with the norm folded in, and biases [CO], as constants of the graph.
+/// Weights [CO, CI, KD, KH, KW] (2D: [CO, CI, KH, KW]) with the norm folded in, and CO biases, as constants of the graph.
 ///
 /// # Errors
 /// [`Error::Shape`] where their numbers do not fit the geometry.
@@ -238,7 +238,7 @@ pub(super) fn expect_supported(geometry: &ConvGeometry, element: Element) -> Res
         return Ok(());
     }
     let problem = format!(
-        "{geometry:?} of {}, expected odd kernels of up to 5 taps a side, strides of 1 or 2, f32 or f16",
+        "{geometry:?} of {}, expected odd kernels whose halo fits in 48 KiB, channels and strides above 0, f32 or f16",
         element.suffix()
     );
     Err(Error::Shape { op: OP, problem })
