@@ -25,7 +25,7 @@ const ALLOWED: [(&str, &[&str]); 29] = [
     ("consistency", &["camera", "map"]),
     ("normals", &["camera", "consistency", "map"]),
     ("pyramid", &["camera", "consistency", "map", "error"]),
-    ("fusion", &["camera", "consistency", "normals", "map", "formats"]),
+    ("fusion", &["camera", "consistency", "error", "normals", "map", "formats", "pyramid"]),
     ("canvas", &["photo"]),
     ("preview", &["camera", "canvas", "consistency", "formats", "map", "photo", "error"]),
     // From a cloud to its distances from another: no camera, no map.
@@ -41,6 +41,7 @@ const ALLOWED: [(&str, &[&str]); 29] = [
             "camera",
             "consistency",
             "error",
+            "evaluation",
             "formats",
             "fusion",
             "interrupt",
