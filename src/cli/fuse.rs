@@ -51,7 +51,7 @@ pub struct FuseArgs {
     #[arg(long, value_name = "NAME", help_heading = "Fusion")]
     preset: Option<String>,
     /// Print every preset with its constants and where they are from, and do nothing else
-    #[arg(long, exclusive = true, help_heading = "Fusion")]
+    #[arg(long, conflicts_with = "maps", help_heading = "Fusion")]
     list_presets: bool,
     /// Depths outside this range, in the scene's units, are left out [default: none are]
     #[arg(long, value_name = "NEAR,FAR", value_parser = options::range, help_heading = "Fusion")]

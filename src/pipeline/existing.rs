@@ -60,7 +60,8 @@ pub struct FuseOptions {
 /// survived.
 pub fn fuse(maps: &Path, scene_path: &Path, options: &FuseOptions, progress: &Progress) -> Result<()> {
     let mut clock = Clock::new();
-    let job = Job { command: "fuse", maps, scene: scene_path, suffix: "_fused", extra: &[] };
+    let job =
+        Job { command: "fuse", maps, scene: scene_path, suffix: "_fused", extra: &[], bytes_a_point: 0 };
     let mut input = read(&job, &options.maps, &[options.settings], progress)?;
     clock.lap("reading");
     input.folder.claim()?;
@@ -97,6 +98,8 @@ pub struct Job<'a> {
     pub suffix: &'static str,
     /// What the command itself holds in memory beside the fusion.
     pub extra: &'a [Part],
+    /// Bytes that the command holds beside the point itself for every point of a cloud.
+    pub bytes_a_point: u64,
 }
 
 /// Maps that were read, ready for fusion.
@@ -277,6 +280,8 @@ fn fit_into_memory(
         // Two maps of each level, all levels together less than 4/3 of the finest.
         let bytes = if levels > 0 { pixels * 8 * 4 / 3 } else { 0 };
         stage.parts.push(Part::new("depth and confidence of all levels", bytes));
+        let points = pixels * settings.fusion.method.points_a_pixel();
+        stage.parts.push(Part::new("what is kept of each point beside it", points * job.bytes_a_point));
         stage.parts.extend(job.extra.iter().copied());
         stage
     };

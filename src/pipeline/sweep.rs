@@ -94,8 +94,10 @@ impl Scored {
 /// Maps or a reference that cannot be read, files that cannot be written, and [`Error::Nothing`] where every cloud is empty.
 pub fn sweep(maps: &Path, scene: &Path, options: &SweepOptions, progress: &Progress) -> Result<()> {
     let began = Instant::now();
-    let extra = comparison_memory(options)?;
-    let job = Job { command: "sweep", maps, scene, suffix: "_sweep", extra: &extra };
+    let extra = [reference_memory(&options.reference)?];
+    // A second cloud where one is kept.
+    let bytes_a_point = COMPARED_POINT + if options.keep_best.is_some() { 32 } else { 0 };
+    let job = Job { command: "sweep", maps, scene, suffix: "_sweep", extra: &extra, bytes_a_point };
     let all: Vec<_> = options.settings.iter().map(|s| s.settings).collect();
     let mut input = existing::read(&job, &options.maps, &all, progress)?;
     let reference = read_reference(options, progress)?;
@@ -181,13 +183,14 @@ pub fn sweep(maps: &Path, scene: &Path, options: &SweepOptions, progress: &Progr
     Ok(())
 }
 
-/// What a comparison holds: for each point of the reference a position, a mark and distances twice, and as much for each
-/// point of the cloud, of which there can be as many as pixels.
-fn comparison_memory(options: &SweepOptions) -> Result<[Part; 1]> {
-    let path = &options.reference;
+/// Bytes that a comparison holds for every point of either cloud: its position, the axis of its split, its distance and the
+/// distance once more while the median is looked for.
+const COMPARED_POINT: u64 = 12 + 1 + 8 + 8;
+
+fn reference_memory(path: &Path) -> Result<Part> {
     let bytes = std::fs::metadata(path).map_err(Error::io("read the reference cloud", path))?.len();
-    // At least twelve bytes of the file are a point.
-    Ok([Part::new("the reference and its distances", bytes / 12 * (12 + 1 + 16))])
+    // Three coordinates of four bytes; lines of text are seldom shorter.
+    Ok(Part::new("the reference and its distances", bytes / 12 * COMPARED_POINT))
 }
 
 fn read_reference(options: &SweepOptions, progress: &Progress) -> Result<Reference> {
