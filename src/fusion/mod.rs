@@ -2,7 +2,7 @@
 //! docs/FUSION.md has the equations).
 //!
 //! [`settings`] has the methods with their constants, [`presets`] the published values; each method has a file, and what
-//! several share is in [`shared`]. A cloud depends on the order of the views, never on the number of threads.
+//! several share is in `shared.rs`. A cloud depends on the order of the views, never on the number of threads.
 
 mod disparity;
 mod dynamic;

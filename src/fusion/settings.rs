@@ -390,7 +390,7 @@ impl Settings {
         let has = |method: &&'static str| {
             Method::named(method).is_some_and(|m| Self::of(m).values().iter().any(|(n, _)| *n == name))
         };
-        Method::NAMES.iter().copied().filter(|m| has(&m)).collect()
+        Method::NAMES.iter().copied().filter(has).collect()
     }
 }
 
