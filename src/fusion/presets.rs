@@ -93,7 +93,7 @@ pub const PRESETS: [Preset; 15] = [
     },
     Preset {
         name: "mvsformer",
-        source: "MVSFormer++ test.py (dpcd: dist_base 4, rel_diff_base 1300, conf 0.5); maps at full size",
+        source: "MVSFormer++ options (dpcd: dist_base 4, rel_diff_base 1300, conf 0.5); maps at full size",
         settings: dynamic(0.5, 0.25, 1.0 / 1300.0),
     },
     Preset {
