@@ -15,14 +15,14 @@ const CONFIDENCE_COLOURS: Gradient = colorous::VIRIDIS;
 
 const PAPER: [u8; 3] = [255; 3];
 /// Of what is read first.
-const INK: [u8; 3] = [45, 48, 54];
+pub const INK: [u8; 3] = [45, 48, 54];
 /// Of remarks.
-const PALE_INK: [u8; 3] = [125, 130, 138];
+pub const PALE_INK: [u8; 3] = [125, 130, 138];
 
 /// Pixels around and between panels.
-const MARGIN: usize = 24;
+pub const MARGIN: usize = 24;
 /// Side of one letter: the 8 x 8 font, doubled.
-const LETTER: usize = 16;
+pub const LETTER: usize = 16;
 /// Height of a scale's bar.
 const BAR: usize = 14;
 /// Length of a scale's ticks.
@@ -166,7 +166,7 @@ pub fn scaled_photo(photo: &Photo, width: usize, height: usize) -> Vec<[u8; 3]> 
 }
 
 /// Round numbers between `low` and `high`: at most `most`, at least one, with as many decimals as they need.
-fn ticks(low: f64, high: f64, most: usize) -> Vec<(f64, String)> {
+pub fn ticks(low: f64, high: f64, most: usize) -> Vec<(f64, String)> {
     let mut exponent = ((high - low) / most.max(1) as f64).log10().floor() as i32;
     loop {
         for digit in [1.0, 2.0, 5.0] {

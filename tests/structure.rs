@@ -43,7 +43,7 @@ const ALLOWED: [(&str, &[&str]); 31] = [
     ("consistency", &["camera", "map"]),
     ("normals", &["camera", "consistency", "map"]),
     ("pyramid", &["camera", "consistency", "map", "error"]),
-    ("fusion", &["camera", "consistency", "normals", "map", "formats"]),
+    ("fusion", &["camera", "consistency", "error", "normals", "map", "formats", "pyramid"]),
     ("canvas", &["photo"]),
     ("preview", &["camera", "canvas", "consistency", "formats", "map", "photo", "error"]),
     // From a cloud to its distances from another: no camera, no map.
@@ -59,6 +59,7 @@ const ALLOWED: [(&str, &[&str]); 31] = [
             "camera",
             "consistency",
             "error",
+            "evaluation",
             "formats",
             "fusion",
             "interrupt",

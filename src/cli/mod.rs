@@ -3,6 +3,7 @@
 
 mod eval;
 mod eval_clouds;
+mod fuse;
 mod info;
 mod options;
 mod synth;
@@ -17,7 +18,7 @@ use engine::cuda::inference::{self, DeviceNetwork};
 use engine::cuda::program::Layout;
 use engine::net::BsMvsNet;
 use engine::net::weights::Checkpoint;
-use engine::pipeline::{self, FuseOptions, InferOptions};
+use engine::pipeline::{self, InferOptions};
 use engine::progress::{Progress, Style, print_error_line};
 use engine::pyramid::MergeOptions;
 use engine::{Error, Result, interrupt};
@@ -47,7 +48,7 @@ pub struct Cli {
 #[derive(Subcommand, Debug)]
 enum Command {
     Infer(Box<InferArgs>),
-    Fuse(Box<FuseArgs>),
+    Fuse(Box<fuse::FuseArgs>),
     Eval(eval::EvalArgs),
     Info(InfoArgs),
     Synth(Box<synth::SynthArgs>),
@@ -121,43 +122,6 @@ struct InferArgs {
     report: ReportArgs,
 }
 
-/// A point cloud from depth maps that exist already.
-///
-/// MAPS holds depth/NAME.pfm and, where there are any, confidence/NAME.pfm, as `engine infer` writes them; NAME is the
-/// image's file name without its extension, and a map's size against its photo's tells its scale. Results go to OUT,
-/// by default the folder MAPS_fused beside MAPS: fused.ply and manifest.json.
-#[derive(Args, Debug)]
-#[command(after_help = "\
-Example:
-  engine fuse out --scene scenes/bust -o stricter --min-confidence 0.9 --min-views 4")]
-struct FuseArgs {
-    /// The folder with depth/ and confidence/
-    maps: PathBuf,
-    /// The scene's folder, for cameras and colours
-    #[arg(long, value_name = "SCENE")]
-    scene: PathBuf,
-    #[command(flatten)]
-    output: OutputArgs,
-    #[command(flatten)]
-    scene_args: SceneArgs,
-    /// Depths outside this range, in the scene's units, are left out [default: none are]
-    #[arg(long, value_name = "NEAR,FAR", value_parser = options::range, help_heading = "Fusion")]
-    range: Option<DepthRange>,
-    #[command(flatten)]
-    consistency: ConsistencyArgs,
-    #[command(flatten)]
-    fusion: FusionArgs,
-
-    /// Threads to work with [default: one a processor]
-    #[arg(long, value_name = "N", value_parser = options::threads, help_heading = "Machine")]
-    threads: Option<usize>,
-    /// Memory to plan with, in GB (1e9 bytes) [default: what the system has available]
-    #[arg(long, value_name = "GB", value_parser = options::positive_number, help_heading = "Machine")]
-    memory: Option<f64>,
-    #[command(flatten)]
-    report: ReportArgs,
-}
-
 /// Runs the command that was typed.
 pub fn run(cli: Cli) -> ExitCode {
     let (result, progress) = match cli.command {
@@ -167,7 +131,7 @@ pub fn run(cli: Cli) -> ExitCode {
         }
         Command::Fuse(args) => {
             let progress = args.report.progress();
-            (fuse(*args, progress), progress)
+            (fuse::run(*args, &progress), progress)
         }
         Command::Synth(args) => {
             let progress = args.report.progress();
@@ -249,23 +213,6 @@ fn infer(args: InferArgs, progress: Progress) -> Result<()> {
             pipeline::infer(&args.scene, &network, &options, &progress)
         }
     }
-}
-
-fn fuse(args: FuseArgs, progress: Progress) -> Result<()> {
-    interrupt::install()?;
-    use_threads(args.threads)?;
-    let options = FuseOptions {
-        out: args.output.out,
-        force: args.output.force,
-        open: args.scene_args.open_options(),
-        max_side: args.scene_args.max_side,
-        only: args.scene_args.only,
-        range: args.range,
-        check_sources: args.consistency.check_sources,
-        fusion: args.fusion.options(args.consistency.thresholds()),
-        memory: args.memory.map(bytes),
-    };
-    pipeline::fuse(&args.maps, &args.scene, &options, &progress)
 }
 
 fn bytes(gigabytes: f64) -> u64 {

@@ -12,6 +12,7 @@ pub mod cloud;
 pub mod dtu;
 pub mod dtu_files;
 pub mod nearest;
+pub mod pareto;
 pub mod plot;
 pub mod thinning;
 
