@@ -31,6 +31,7 @@ pub mod preview;
 pub mod pyramid;
 
 pub mod evaluation;
+pub mod finished_run;
 pub mod interrupt;
 pub mod manifest;
 pub mod memory;

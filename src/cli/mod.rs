@@ -3,6 +3,7 @@
 
 mod eval;
 mod eval_clouds;
+mod eval_depth;
 mod info;
 mod options;
 mod synth;
@@ -186,6 +187,10 @@ pub fn run(cli: Cli) -> ExitCode {
             eval::What::Cloud(args) => {
                 let progress = args.report.progress();
                 (eval_clouds::cloud(&args, &progress), progress)
+            }
+            eval::What::Depth(args) => {
+                let progress = args.report.progress();
+                (eval_depth::run(&args, &progress), progress)
             }
         },
         Command::Info(args) => {
