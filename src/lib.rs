@@ -30,6 +30,7 @@ pub mod normals;
 pub mod preview;
 pub mod pyramid;
 
+pub mod doctor;
 pub mod evaluation;
 pub mod finished_run;
 pub mod interrupt;
