@@ -13,7 +13,7 @@ mod doctor_scenes;
 #[path = "support/program.rs"]
 mod program;
 
-use doctor_scenes::{Broken, SIZE, VIEWS, whole};
+use doctor_scenes::{Broken, SIZE, VIEWS, plain, whole};
 use program::{engine, text};
 
 /// What the doctor said.
@@ -154,7 +154,8 @@ fn wrong_conventions_of_poses_are_named() {
     let invert = |c: &Camera| Camera { r: c.r.transpose(), t: c.centre(), ..*c };
     let flip = |c: &Camera| Camera { r: FLIP * c.r, t: FLIP * c.t, ..*c };
     let nerf = |c: &Camera| Camera { r: c.r.transpose() * FLIP, t: c.centre(), ..*c };
-    let cases: [(&str, &dyn Fn(&Camera) -> Camera); 3] =
+    type Case<'a> = (&'a str, &'a dyn Fn(&Camera) -> Camera);
+    let cases: [Case; 3] =
         [("inverted-poses", &invert), ("flipped-axes", &flip), ("inverted-flipped-poses", &nerf)];
     for (name, change) in cases {
         let scene = each_camera(change);
@@ -351,4 +352,98 @@ fn plain_photos_say_nothing_and_that_is_said() {
     let said = mvsnet(&plain, &[]);
     said.has("note", "photos", "too-little-texture");
     assert!(!said.names(&["problem"]).contains(&"inverted-poses"));
+}
+
+/// A run of the main job on a scene, small enough for a test; what the doctor says afterwards.
+fn after_run(scene: &Path, more: &[&str], doctor: &[&str]) -> Said {
+    let first = ["infer", text(scene), "--levels", "1", "--views", "4", "--quiet"];
+    let ran = engine(first.iter().chain(more));
+    assert!(matches!(ran.code, Some(0 | 6)), "{}", ran.stderr);
+    // Without --run the default folder is found.
+    Said::of(scene, doctor)
+}
+
+#[test]
+fn after_a_run_the_funnel_is_told_and_explained() {
+    let folder = TempDir::new().unwrap();
+    let written = |name: &str, broken: &Broken| {
+        let scene = folder.path().join(name);
+        broken.write_mvsnet(&scene);
+        scene
+    };
+    let good = written("good", &whole());
+    let planes = ["--planes", "64"];
+    let said = after_run(&good, &planes, &planes);
+    assert_eq!(said.names(&["ok"]).iter().filter(|&&n| n == "funnel").count(), VIEWS);
+    assert!(said.names(&["warning", "problem"]).is_empty(), "{}", said.text());
+    // Each with the option that makes it so.
+    let cases: [(&[&str], &str); 5] = [
+        (&["--planes", "64", "--range", "700,950"], "run-range"),
+        (&["--planes", "12"], "run-too-few-planes"),
+        (&["--planes", "64", "--max-depth-error-rel", "0.0005"], "run-strict-tolerance"),
+        (&["--planes", "64", "--min-views", "5", "--max-reprojection-px", "0.1"], "run-too-few-agree"),
+        (&["--planes", "64", "--view", "00000000", "--view", "00000001"], "run-no-source"),
+    ];
+    for (options, name) in cases {
+        let scene = written(
+            name,
+            &broken(|scene| {
+                if name == "run-no-source" {
+                    scene.pairs = Some((0..VIEWS).map(|v| vec![(v + 2) % VIEWS]).collect());
+                }
+            }),
+        );
+        let said =
+            after_run(&scene, options, &["--no-photos"].as_slice()[usize::from(name == "run-range")..]);
+        assert!(said.names(&["warning", "problem"]).contains(&name), "{name}\n{}", said.text());
+    }
+
+    // What no photo shows.
+    let said = after_run(&written("plain", &plain()), &planes, &["--no-photos"]);
+    assert!(said.names(&["warning", "problem"]).contains(&"run-low-texture"), "{}", said.text());
+
+    // One photo under a wrong pose: its own map is poor, and why is known from the photos.
+    let lost = broken(|scene| scene.cameras[2].r = DMat3::from_rotation_y(0.3) * scene.cameras[2].r);
+    let scene = written("lost", &lost);
+    let said = after_run(&scene, &planes, &[]);
+    let found = said.findings.iter().find(|f| f["check"] == "run" && f["views"][0] == "00000002").unwrap();
+    assert_eq!(found["name"], "run-poses", "{found}");
+
+    // The cameras are corrected, but the results are still the old ones.
+    whole().write_mvsnet(&scene);
+    let found = Said::of(&scene, &["--no-photos"]);
+    assert_eq!(found.has("warning", "run", "run-of-other-cameras")["views"][0], "00000002");
+    let said = after_run(&written("maps", &whole()), &["--planes", "16", "--depth-only"], &["--no-photos"]);
+    said.has("note", "run", "not-fused");
+}
+
+#[test]
+fn bad_input_is_told_in_one_line() {
+    let folder = TempDir::new().unwrap();
+    let scene = folder.path().join("scene");
+    whole().write_mvsnet(&scene);
+    let empty = folder.path().join("empty");
+    std::fs::create_dir(&empty).unwrap();
+    let ran = engine(["doctor", text(&scene), "--no-photos", "--run", text(&empty)]);
+    assert_eq!(
+        ran.failed(3),
+        format!(
+            "{}: no manifest.json; expected the folder of a run's results, such as `engine infer` writes",
+            empty.display()
+        )
+    );
+    let ran = engine(["doctor", text(&empty)]);
+    let line = ran.failed(3);
+    assert!(
+        line.ends_with("1 problem; expected a scene without any; each is told above with what to do"),
+        "{line}"
+    );
+    assert!(ran.stdout.contains("problem  files: "), "{}", ran.stdout);
+    assert!(ran.stdout.contains("an empty folder; expected images/ with cams/"), "{}", ran.stdout);
+    // A photo that breaks off halfway ends the check of the photos, with its name.
+    let photo = scene.join("images/00000003.png");
+    let bytes = std::fs::read(&photo).unwrap();
+    std::fs::write(&photo, &bytes[..bytes.len() / 2]).unwrap();
+    let ran = engine(["doctor", text(&scene)]);
+    assert!(ran.failed(3).contains("00000003.png"), "{}", ran.stderr);
 }

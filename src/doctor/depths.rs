@@ -1,12 +1,13 @@
 //! The depth range against what is known of the surfaces, and what the planes can tell apart.
 
+use glam::DVec2;
 use serde_json::json;
 
 use super::{
     DoctorOptions, Finding, Grade, KnownDepths, counted_views, median, name_of, range_json, range_text, units,
 };
-use crate::camera::{Camera, DepthRange, Hypotheses, Sampling};
-use crate::pipeline::plan::{Plan, RangeFrom, ViewPlan};
+use crate::camera::{DepthRange, Hypotheses, Sampling};
+use crate::pipeline::plan::{Frame, Plan, RangeFrom, ViewPlan};
 use crate::scene::{DepthNumbers, Scene};
 
 /// Shares of known depths outside of the range: one in twenty may be outliers, one in five is missing surfaces, and with half of
@@ -185,11 +186,16 @@ fn other_reading(
     })
 }
 
-/// How far a plane and the next one are apart in a source, in pixels of its maps, on the axis of the view.
-pub(super) fn disparity(view: &Camera, source: &Camera, depths: [f64; 2]) -> Option<f64> {
-    let centre = (view.k.z_axis.x, view.k.z_axis.y);
-    let [a, b] = depths.map(|d| source.pixel(view.unproject(centre.0, centre.1, d)).map(|(p, _)| p));
-    Some(a?.distance(b?))
+/// How far the points at two depths on the axis of a view's map are apart in a source's map, in pixels; `None` where the source
+/// does not see both.
+pub(super) fn disparity(view: &Frame, source: &Frame, depths: [f64; 2]) -> Option<f64> {
+    let (own, other, size) = (view.map_camera(0), source.map_camera(0), source.map_size(0));
+    let last = DVec2::new(size.0 as f64 - 0.5, size.1 as f64 - 0.5);
+    let seen = |depth: f64| {
+        let pixel = other.pixel(own.unproject(own.k.z_axis.x, own.k.z_axis.y, depth))?.0;
+        (pixel.cmpge(DVec2::splat(-0.5)).all() && pixel.cmplt(last).all()).then_some(pixel)
+    };
+    Some(seen(depths[0])?.distance(seen(depths[1])?))
 }
 
 fn resolution(scene: &Scene, plan: &Plan, known: &KnownDepths, findings: &mut Vec<Finding>) {
@@ -204,10 +210,9 @@ fn resolution(scene: &Scene, plan: &Plan, known: &KnownDepths, findings: &mut Ve
         }
         // Where surfaces are known to be, else all of the range.
         let span = known.span(view.view).unwrap_or(view.range);
-        let camera = plan.frames[view.view].map_camera(0);
         let best = |at: usize| {
             let pair = [depths[at], depths[at + 1]];
-            let of_source = |&s: &usize| disparity(&camera, &plan.frames[s].map_camera(0), pair);
+            let of_source = |&s: &usize| disparity(&plan.frames[view.view], &plan.frames[s], pair);
             view.sources.iter().filter_map(of_source).reduce(f64::max)
         };
         let steps: Vec<(f64, f64)> = (0..depths.len().saturating_sub(1))

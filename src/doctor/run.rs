@@ -30,6 +30,9 @@ const LOW_TEXTURE: f32 = 0.02;
 const TEXTURE_SHARE: (f64, f64) = (0.5, 1.5);
 /// A view whose matches fit its camera by less than this share has a wrong camera or photo.
 const PHOTO_FITS: f64 = 0.25;
+/// Depths between two planes are seldom known to a smaller share of their distance: the validation's median error is some tenth of
+/// an interval.
+const INTERPOLATED: f64 = 0.125;
 /// Poses differ where a coordinate of the rotation does by more than this: more than rounding.
 const SAME_POSE: f64 = 1e-6;
 
@@ -182,7 +185,10 @@ fn explain(
                     json!(null),
                 ));
             }
-            if let Some(found) = wrong_photo {
+            if let Some(found) = wrong_photo.or_else(|| coarse_planes(scene, run, view, at)) {
+                return Ok(found);
+            }
+            if let Some(found) = strict_tolerance(run, view) {
                 return Ok(found);
             }
             let one = ratio(funnel.agreed[0], funnel.confident);
@@ -262,10 +268,10 @@ fn out_of_range(view: &FinishedView, at: usize, funnel: &Funnel, known: &KnownDe
 fn coarse_planes(scene: &Scene, run: &FinishedRun, view: &FinishedView, at: usize) -> Option<Reason> {
     let depth = view.depth?;
     let max_side = run.number("max_side").map(|side| side as usize);
-    let camera = |v: usize| Frame::new(&scene.views[v], max_side).map_camera(0);
-    let own = camera(at);
+    let frame = |v: usize| Frame::new(&scene.views[v], max_side);
+    let own = frame(at);
     let used = run.number("views").map_or(4, |n| n as usize - 1);
-    let sources: Vec<_> = scene.views[at].sources.iter().take(used).map(|s| camera(s.view)).collect();
+    let sources: Vec<_> = scene.views[at].sources.iter().take(used).map(|s| frame(s.view)).collect();
     let depths = depth.hypotheses().depths;
     let step =
         |pair: &[f64]| sources.iter().filter_map(|s| disparity(&own, s, [pair[0], pair[1]])).reduce(f64::max);
@@ -279,6 +285,25 @@ fn coarse_planes(scene: &Scene, run: &FinishedRun, view: &FinishedView, at: usiz
             ),
             format!("use --planes {} or a tighter --range", (depth.planes as f64 * middle).ceil()),
             json!({ "map_px": middle, "planes": depth.planes }),
+        )
+    })
+}
+
+/// A tolerance that maps of such planes cannot meet.
+fn strict_tolerance(run: &FinishedRun, view: &FinishedView) -> Option<Reason> {
+    let depths = view.depth?.hypotheses().depths;
+    let apart = super::median(depths.windows(2).map(|pair| (pair[1] - pair[0]) / pair[0]).collect())?;
+    let tolerance = run.number("max_depth_error_rel")?;
+    (INTERPOLATED * apart > tolerance).then(|| {
+        reason(
+            "run-strict-tolerance",
+            format!(
+                "its planes are {:.2} % of the depth apart (median), but sources must agree to {:.3} %",
+                100.0 * apart,
+                100.0 * tolerance
+            ),
+            "allow more with --max-depth-error-rel, or use more --planes",
+            json!({ "planes_apart_rel": apart, "max_depth_error_rel": tolerance }),
         )
     })
 }

@@ -34,13 +34,13 @@ pub struct Broken {
     pub size: (usize, usize),
 }
 
-fn made() -> Broken {
+fn made(low_texture: f64) -> Broken {
     let options = GeneratorOptions {
         seed: 5,
         views: VIEWS,
         size: SIZE,
         rig: Rig::Arc,
-        low_texture: 0.0,
+        low_texture,
         ..Default::default()
     };
     // One with much to match: 93 % of 458 triples of matches fit the true cameras.
@@ -84,7 +84,12 @@ fn made() -> Broken {
 /// The scene with nothing broken yet.
 pub fn whole() -> Broken {
     static SCENE: OnceLock<Broken> = OnceLock::new();
-    SCENE.get_or_init(made).clone()
+    SCENE.get_or_init(|| made(0.0)).clone()
+}
+
+/// The same surfaces with little texture or nearly none.
+pub fn plain() -> Broken {
+    made(1.0)
 }
 
 fn words(numbers: &[f64]) -> String {
