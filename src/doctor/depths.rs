@@ -1,7 +1,7 @@
 //! The depth range against what is known of the surfaces, and what the planes can tell apart.
 
 use glam::DVec2;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     DoctorOptions, Finding, Grade, KnownDepths, counted_views, median, name_of, range_json, range_text, units,
@@ -308,11 +308,10 @@ fn resolution(scene: &Scene, plan: &Plan, known: &KnownDepths, findings: &mut Ve
             .with(json!({ "map_px": px, "planes": view.planes })),
         );
     }
+    let each: Vec<Value> =
+        all.iter().map(|&(view, most, least)| view_json(scene, view, least, most)).collect();
     let Some(&(view, most, least)) = all.first() else { return };
-    let DepthRange { near, far } = view.range;
-    let depths = Hypotheses::new(view.range, view.planes, view.sampling).depths;
-    let gap = |at: usize| depths.get(at + 1).map_or(0.0, |next| next - depths[at]);
-    let (first, half, last) = (gap(0), gap(depths.len() / 2), gap(depths.len().saturating_sub(2)));
+    let [first, half, last] = intervals(view);
     let spacing = match view.sampling {
         Sampling::Linear => "in depth",
         Sampling::Inverse => "in 1 / depth",
@@ -325,15 +324,26 @@ fn resolution(scene: &Scene, plan: &Plan, known: &KnownDepths, findings: &mut Ve
                 "view {}: {} planes evenly spaced {spacing}, far / near {:.2}; {} apart near, {} in the middle, {} far; {least:.2} to {most:.2} map pixels of disparity in the best source",
                 name_of(scene, view.view),
                 view.planes,
-                far / near,
+                view.range.far / view.range.near,
                 units(first),
                 units(half),
                 units(last)
             ),
         )
-        .with(json!({
-            "planes": view.planes, "sampling": view.sampling, "intervals": [first, half, last],
-            "least_map_px": least, "most_map_px": most,
-        })),
+        .with(json!({ "views": each })),
     );
+}
+
+/// The distances of neighbouring planes at the near end, in the middle and at the far end, in scene units.
+fn intervals(view: &ViewPlan) -> [f64; 3] {
+    let depths = Hypotheses::new(view.range, view.planes, view.sampling).depths;
+    let gap = |at: usize| depths.get(at + 1).map_or(0.0, |next| next - depths[at]);
+    [0, depths.len() / 2, depths.len().saturating_sub(2)].map(gap)
+}
+
+fn view_json(scene: &Scene, view: &ViewPlan, least: f64, most: f64) -> Value {
+    json!({
+        "view": name_of(scene, view.view), "range": range_json(view.range), "planes": view.planes,
+        "sampling": view.sampling, "intervals": intervals(view), "least_map_px": least, "most_map_px": most,
+    })
 }

@@ -114,11 +114,14 @@ pub fn check(scene: &Scene, findings: &mut Vec<Finding>) {
     let mut sizes: Vec<(usize, usize)> = scene.views.iter().map(|v| v.size).collect();
     sizes.sort_unstable();
     sizes.dedup();
-    if sizes.len() > 1 {
-        let list: Vec<String> = sizes.iter().map(|(w, h)| format!("{w} x {h}")).collect();
-        let found = format!("photos of {} sizes: {}", sizes.len(), names(&list));
-        findings.push(Finding::new(Grade::Note, "sizes", "several-sizes", found, "", ""));
-    }
+    let list: Vec<String> = sizes.iter().map(|(w, h)| format!("{w} x {h}")).collect();
+    findings.push(match &list[..] {
+        [one] => Finding::ok("sizes", "sizes", format!("all photos are {one}")),
+        _ => {
+            let found = format!("photos of {} sizes: {}", sizes.len(), names(&list));
+            Finding::new(Grade::Note, "sizes", "several-sizes", found, "", "")
+        }
+    });
     identical_photos(scene, findings);
 }
 

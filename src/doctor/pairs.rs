@@ -2,9 +2,9 @@
 
 use glam::DVec3;
 use rayon::prelude::*;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::{Finding, Grade, KnownDepths, counted_views, median, name_of};
+use super::{Finding, Grade, KnownDepths, counted_views, median, name_of, units};
 use crate::camera::DepthRange;
 use crate::pipeline::plan::{Plan, ViewPlan};
 use crate::scene::Scene;
@@ -79,7 +79,6 @@ pub fn check(scene: &Scene, plan: &Plan, known: &KnownDepths, findings: &mut Vec
     // Where depths are known, they tell where the surfaces are; a range may be much wider.
     let range = |view: &ViewPlan| known.span(view.view).filter(|r| r.far > r.near).unwrap_or(view.range);
     let pairs: Vec<Vec<Pair>> = plan.views.par_iter().map(|v| of_view(scene, v, range(v))).collect();
-    let before = findings.len();
     let mut group = |grade,
                      name,
                      wrong: Vec<(usize, Pair)>,
@@ -185,23 +184,41 @@ pub fn check(scene: &Scene, plan: &Plan, known: &KnownDepths, findings: &mut Vec
             .with(json!({ "view": name_of(scene, plan.views[view].view), "degrees": chosen.degrees, "nearer_degrees": nearer.degrees })),
         );
     }
-    if findings.len() == before {
-        let flat: Vec<&Pair> = pairs.iter().flatten().collect();
-        let of = |value: fn(&Pair) -> f64| median(flat.iter().map(|p| value(p)).collect()).unwrap_or(0.0);
-        let (degrees, overlap) = (of(|p| p.degrees), of(|p| p.overlap));
-        findings.push(
-            Finding::ok(
-                "pairs",
-                "pairs",
-                format!(
-                    "sources are at {degrees:.1} degrees and see {} of the view's frustum (medians of {} pairs)",
-                    super::percent(overlap),
-                    flat.len()
-                ),
-            )
-            .with(json!({ "degrees": degrees, "overlap": overlap, "pairs": flat.len() })),
-        );
-    }
+    summary(scene, plan, &pairs, findings);
+}
+
+/// What the pairs are like, each with its numbers for programs.
+fn summary(scene: &Scene, plan: &Plan, pairs: &[Vec<Pair>], findings: &mut Vec<Finding>) {
+    let flat: Vec<(usize, &Pair)> =
+        plan.views.iter().zip(pairs).flat_map(|(v, pairs)| pairs.iter().map(|p| (v.view, p))).collect();
+    let of = |value: fn(&Pair) -> f64| median(flat.iter().map(|(_, p)| value(p)).collect()).unwrap_or(0.0);
+    let (baseline, degrees, overlap) = (of(|p| p.baseline), of(|p| p.degrees), of(|p| p.overlap));
+    let ends = |value: fn(&Pair) -> f64| {
+        flat.iter().map(|(_, p)| value(p)).fold((f64::MAX, f64::MIN), |(a, b), v| (a.min(v), b.max(v)))
+    };
+    let (least, most) = ends(|p| p.degrees);
+    let each: Vec<Value> = flat
+        .iter()
+        .map(|(view, p)| {
+            json!({
+                "view": name_of(scene, *view), "source": name_of(scene, p.source), "baseline": p.baseline,
+                "degrees": p.degrees, "overlap": p.overlap,
+            })
+        })
+        .collect();
+    findings.push(
+        Finding::ok(
+            "pairs",
+            "pairs",
+            format!(
+                "{} pairs: baselines of {}, rays {degrees:.1} degrees apart ({least:.1} to {most:.1}), {} of the view's frustum seen (medians)",
+                flat.len(),
+                units(baseline),
+                super::percent(overlap),
+            ),
+        )
+        .with(json!({ "baseline": baseline, "degrees": degrees, "overlap": overlap, "pairs": each })),
+    );
 }
 
 /// Sources are far where their median angle is above this, in degrees: matching loses from here on (SPEC's score is down to a
