@@ -16,6 +16,9 @@ use crate::fusion::Funnel;
 /// The file's name in the folder of the results.
 const MANIFEST: &str = "manifest.json";
 
+/// No run has more planes: a file that says so is damaged, and is not to be believed as to how much memory they take.
+const MOST_PLANES: usize = 65_536;
+
 /// What a run left in its manifest.
 #[derive(Clone, Debug, Deserialize)]
 pub struct FinishedRun {
@@ -96,6 +99,17 @@ impl FinishedRun {
             let expected = "the manifest of a run of this program; remove it, or name another folder";
             Error::input(file.display().to_string(), format!("not a manifest ({e})"), expected)
         })?;
+        for view in &run.views {
+            let Some(FinishedDepth { range, planes, .. }) = view.depth else { continue };
+            let DepthRange { near, far } = range;
+            if !(near > 0.0 && far > near && far.is_finite() && (1..=MOST_PLANES).contains(&planes)) {
+                return Err(Error::input(
+                    format!("{}: view {}", file.display(), view.name),
+                    format!("{planes} planes from {near} to {far}"),
+                    format!("1 to {MOST_PLANES} planes with 0 < near < far"),
+                ));
+            }
+        }
         folder.clone_into(&mut run.folder);
         Ok(Some(run))
     }

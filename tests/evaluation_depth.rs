@@ -163,6 +163,13 @@ fn bad_input_is_told_in_one_line() {
     );
     fs::write(root.join("out/manifest.json"), "{").unwrap();
     assert!(told(3).starts_with("ROOT/out/manifest.json: not a manifest (EOF while"), "{}", told(3));
+    let manifest = r#"{"command":"infer","views":[
+        {"name":"a","depth":{"range":{"near":1.0,"far":2.0},"planes":100000000000,"sampling":"linear"}}]}"#;
+    fs::write(root.join("out/manifest.json"), manifest).unwrap();
+    assert_eq!(
+        told(3),
+        "ROOT/out/manifest.json: view a: 100000000000 planes from 1 to 2; expected 1 to 65536 planes with 0 < near < far"
+    );
     fs::remove_dir_all(root.join("out/depth")).unwrap();
     fs::create_dir(root.join("out/depth")).unwrap();
     assert_eq!(told(3), "ROOT/out/depth: no .pfm file; expected maps NAME.pfm");

@@ -264,13 +264,18 @@ fn out_of_range(view: &FinishedView, at: usize, funnel: &Funnel, known: &KnownDe
     ))
 }
 
+/// The longest side that the run reduced photos to.
+fn max_side(run: &FinishedRun) -> Option<usize> {
+    run.number("max_side").filter(|&side| side >= 1.0).map(|side| side as usize)
+}
+
 /// Planes that were too far apart.
 fn coarse_planes(scene: &Scene, run: &FinishedRun, view: &FinishedView, at: usize) -> Option<Reason> {
     let depth = view.depth?;
-    let max_side = run.number("max_side").map(|side| side as usize);
+    let max_side = max_side(run);
     let frame = |v: usize| Frame::new(&scene.views[v], max_side);
     let own = frame(at);
-    let used = run.number("views").map_or(4, |n| n as usize - 1);
+    let used = run.number("views").map_or(4, |n| (n as usize).saturating_sub(1));
     let sources: Vec<_> = scene.views[at].sources.iter().take(used).map(|s| frame(s.view)).collect();
     let depths = depth.hypotheses().depths;
     let step =
@@ -321,7 +326,7 @@ fn no_texture(
         return Ok(None);
     }
     let confidence = pfm::read(&file)?;
-    let max_side = run.number("max_side").map(|side| side as usize);
+    let max_side = max_side(run);
     let photo = Photo::load(&scene.views[at], max_side)?.photo;
     let texture = texture_strength(&photo, 4);
     if (texture.width, texture.height) != (confidence.width, confidence.height) {
