@@ -12,6 +12,13 @@ use crate::photo::Photo;
 /// drawn reversed ([`depth_colour`]): near is bright, as if lit from the camera.
 const DEPTH_COLOURS: Gradient = colorous::PLASMA;
 const CONFIDENCE_COLOURS: Gradient = colorous::VIRIDIS;
+/// From pale, where all is well, to dark: that nothing is known has no shade of it.
+const ERROR_COLOURS: Gradient = colorous::YELLOW_ORANGE_RED;
+
+/// Of pixels without a depth in maps of depth, error and confidence: neutral grey, in none of their colours.
+pub const NO_DEPTH: [u8; 3] = [176; 3];
+/// Of pixels without a truth in maps of truth and error.
+pub const NO_TRUTH: [u8; 3] = [72; 3];
 
 const PAPER: [u8; 3] = [255; 3];
 /// Of what is read first.
@@ -115,6 +122,11 @@ pub fn depth_colour(t: f64) -> [u8; 3] {
 /// The colour of a confidence, 0..1.
 pub fn confidence_colour(t: f64) -> [u8; 3] {
     colour(CONFIDENCE_COLOURS, t)
+}
+
+/// The colour of an error, 0 to 1 (as large as the scale goes).
+pub fn error_colour(t: f64) -> [u8; 3] {
+    colour(ERROR_COLOURS, t)
 }
 
 /// The colour at 0..1 of a gradient; what lies beyond has the end's.

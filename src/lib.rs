@@ -33,7 +33,9 @@ pub mod normals;
 pub mod preview;
 pub mod pyramid;
 
+pub mod doctor;
 pub mod evaluation;
+pub mod finished_run;
 pub mod interrupt;
 pub mod manifest;
 pub mod memory;

@@ -1,8 +1,10 @@
 //! The command line: what was typed becomes typed options, one library call does the work, and an error becomes one
 //! line and an exit code.
 
+mod doctor;
 mod eval;
 mod eval_clouds;
+mod eval_depth;
 mod fuse;
 mod info;
 mod options;
@@ -35,6 +37,7 @@ Examples:
   engine infer scenes/bust                      depth maps and cloud into scenes/bust_engine
   engine infer scenes/bust -o out --max-side 800 --planes 96
   engine fuse out --scene scenes/bust --min-confidence 0.5
+  engine doctor scenes/bust                     what is wrong with a scene, or with its results
   engine info --width 1600 --height 1200
   engine train run --textures photos --steps 20000
   engine eval cloud out/fused.ply truth.ply
@@ -49,6 +52,7 @@ pub struct Cli {
 enum Command {
     Infer(Box<InferArgs>),
     Fuse(Box<fuse::FuseArgs>),
+    Doctor(Box<doctor::DoctorArgs>),
     Eval(eval::EvalArgs),
     Info(InfoArgs),
     Synth(Box<synth::SynthArgs>),
@@ -133,6 +137,10 @@ pub fn run(cli: Cli) -> ExitCode {
             let progress = args.report.progress();
             (fuse::run(*args, &progress), progress)
         }
+        Command::Doctor(args) => {
+            let progress = args.report.progress();
+            (doctor::run(*args, &progress), progress)
+        }
         Command::Synth(args) => {
             let progress = args.report.progress();
             (synth::run(*args, &progress), progress)
@@ -153,6 +161,10 @@ pub fn run(cli: Cli) -> ExitCode {
             eval::What::Cloud(args) => {
                 let progress = args.report.progress();
                 (eval_clouds::cloud(&args, &progress), progress)
+            }
+            eval::What::Depth(args) => {
+                let progress = args.report.progress();
+                (eval_depth::run(&args, &progress), progress)
             }
         },
         Command::Info(args) => {
