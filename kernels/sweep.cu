@@ -6,8 +6,9 @@
 // Borders: zero outside a source and behind it. Sums in f32, sources in order; in f16 the two 32 -> 8 products take f and the cost rounded to f16,
 // so |f| > 65504 is infinite. Deterministic: no thread reads what another writes.
 // Floor: the volume's bytes; in f16 192 x 300 x 400 x 32 is 1.47 GB, 0.44 ms at 3.35 TB/s, with the projection 0.55 ms. What bounds it is the issue
-// of instructions: with 4 sources about 150 a lane, source and voxel in f16 (64 of them conversions and multiply-adds of the taps), 1.9 ms at 132 SMs
-// of 1.75 GHz. The gate on multiply-add units would be 95 of 230: a matrix product, whose fragment of A is just what a group's lanes hold, takes 20.
+// of instructions: with 4 sources 193 a lane, source and voxel by the count of sm_90's, 128 of them in the inner loop loads, conversions and
+// multiply-adds of channels: 2.4 ms at 132 SMs of 1.75 GHz. The gate costs 20 of them: a group's lanes hold just the fragment of A that its matrix
+// product needs, where 8 x 8 multiply-adds a lane and their exchange would be 90 more, 1.1 ms.
 #include "sweep.cuh"
 #include "tensor_core.cuh"
 
@@ -87,9 +88,8 @@ __device__ __forceinline__ void cost_body(const T* features, const float* source
     Pixel pixel = pixel_of_group<T>(height, width);
     int lane = pixel.lane;
     Index pixels = Index(height) * width;
-    features += lane * OWN;
     float reference[OWN];
-    load_own(features + (pixel.index / width * map_stride + pixel.index % width) * CHANNELS, reference);
+    load_own(features + (pixel.index / width * map_stride + pixel.index % width) * CHANNELS + lane * OWN, reference);
     Products<T> gate = {}, projection = {};
     float own_weight[OUT], gate_bias = 0.0f;
     if constexpr (WEIGHTING == VOXEL) {
@@ -114,19 +114,13 @@ __device__ __forceinline__ void cost_body(const T* features, const float* source
         float depth = depths[min(d + (lane & 1), planes - 1)];
         for (int s0 = 0; s0 < count; s0 += LANES / 2) {
             // This lane's: source s0 + lane / 2 at plane d + lane % 2.
-            Position own = locate(table + min(s0 + lane / 2, count - 1) * SOURCE, pixel.x, pixel.y, depth);
+            Taps own = find_taps(table + min(s0 + lane / 2, count - 1) * SOURCE, pixel.x, pixel.y, depth, map_stride);
             for (int i = 0; i < min(LANES / 2, count - s0); i++) {
                 int s = s0 + i;
                 const T* map = features + (s + 1) * (Index(map_rows) * map_stride) * CHANNELS;
-                int source_height = int(table[s * SOURCE + 12]), source_width = int(table[s * SOURCE + 13]);
                 float f[2][OWN];
 #pragma unroll
-                for (int p = 0; p < 2; p++) {
-                    Position at;
-                    at.u = __shfl_sync(ALL_LANES, own.u, 2 * i + p, LANES);
-                    at.v = __shfl_sync(ALL_LANES, own.v, 2 * i + p, LANES);
-                    gather(map, taps(at, source_height, source_width, map_stride), f[p]);
-                }
+                for (int p = 0; p < 2; p++) gather(map, passed_on<LANES>(own, 2 * i + p), lane, f[p]);
                 if constexpr (WEIGHTING == VARIANCE) {
 #pragma unroll
                     for (int p = 0; p < 2; p++) {
@@ -228,20 +222,15 @@ __device__ __forceinline__ void statistics_body(const T* features, const float* 
     load_sources(sources + s * SOURCE, table, 1);
     Pixel pixel = pixel_of_group<T>(height, width);
     Index pixels = Index(height) * width;
-    features += pixel.lane * OWN;
     const T* map = features + (s + 1) * (Index(map_rows) * map_stride) * CHANNELS;
-    int source_height = int(table[12]), source_width = int(table[13]);
     float reference[OWN];
-    load_own(features + (pixel.index / width * map_stride + pixel.index % width) * CHANNELS, reference);
+    load_own(features + (pixel.index / width * map_stride + pixel.index % width) * CHANNELS + pixel.lane * OWN, reference);
     float largest = 0.0f, total = 0.0f;
     for (int d0 = 0; d0 < planes; d0 += LANES) {
-        Position own = locate(table, pixel.x, pixel.y, depths[min(d0 + pixel.lane, planes - 1)]);
+        Taps own = find_taps(table, pixel.x, pixel.y, depths[min(d0 + pixel.lane, planes - 1)], map_stride);
         for (int i = 0; i < min(LANES, planes - d0); i++) {
-            Position at;
-            at.u = __shfl_sync(ALL_LANES, own.u, i, LANES);
-            at.v = __shfl_sync(ALL_LANES, own.v, i, LANES);
             float f[OWN], sum = 0.0f;
-            gather(map, taps(at, source_height, source_width, map_stride), f);
+            gather(map, passed_on<LANES>(own, i), pixel.lane, f);
 #pragma unroll
             for (int c = 0; c < OWN; c++) {
                 float delta = f[c] - reference[c];

@@ -30,7 +30,7 @@ pub struct Views {
     pub features: Value,
     /// Where the reference's pixels lie in each source, [S, 1, 1, 16] f32, rows as [`source_row`] makes them.
     pub sources: Value,
-    /// The hypotheses, [D] f32.
+    /// The hypotheses, `[D]` f32.
     pub depths: Value,
     /// Whether differences are squared.
     pub squared: bool,
@@ -66,11 +66,11 @@ pub enum Weighting {
     Voxel {
         /// [8, 32].
         reduce: Value,
-        /// [8].
+        /// `[8]`.
         reduce_bias: Value,
-        /// [8].
+        /// `[8]`.
         weight: Value,
-        /// [1].
+        /// `[1]`.
         weight_bias: Value,
     },
     /// Weights per pixel (eq. 4), [S, H, W, 1], stored as the features.
@@ -86,7 +86,7 @@ pub enum Weighting {
 pub struct Skip {
     /// [8, 32].
     pub weights: Value,
-    /// [8].
+    /// `[8]`.
     pub bias: Value,
 }
 
