@@ -31,8 +31,13 @@ pub fn check(
     let host = |width, height, planes| {
         network.memory_plan(width, height, planes, rayon::current_num_threads()).peak(0)
     };
-    let run =
-        RunSize { network: &host, levels: options.levels, depth_left: true, fused: !options.depth_only, cache };
+    let run = RunSize {
+        network: &host,
+        levels: options.levels,
+        depth_left: true,
+        fused: !options.depth_only,
+        cache,
+    };
     let need = need::need(&scene.views, &plan.frames, &plan.views, None, &run);
     let otherwise = "smaller copies of the photos, fewer views or a machine with more memory would help";
     let alternatives = need::alternatives(scene, plan, run);
