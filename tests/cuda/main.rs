@@ -6,6 +6,10 @@ mod emulator;
 #[path = "../support/reference.rs"]
 mod reference;
 
+mod backward;
 mod detector;
+mod norm;
 mod pointwise;
+mod reduce;
+mod resample;
 mod run;
