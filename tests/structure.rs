@@ -24,7 +24,20 @@ const ALLOWED: [(&str, &[&str]); 30] = [
     // The same on an NVIDIA GPU; without the feature `cuda` there is no device to open, but the graphs are built and tested.
     (
         "cuda",
-        &["camera", "consistency", "fusion", "map", "memory", "net", "photo", "pyramid", "tensor", "error"],
+        &[
+            "camera",
+            "consistency",
+            "formats",
+            "fusion",
+            "map",
+            "memory",
+            "net",
+            "ops",
+            "photo",
+            "pyramid",
+            "tensor",
+            "error",
+        ],
     ),
     // From maps to the cloud: geometry in f64, no tensor.
     ("consistency", &["camera", "map"]),

@@ -8,7 +8,9 @@ mod reference;
 
 mod backward;
 mod detector;
+mod image;
 mod norm;
+mod optimizer;
 mod pointwise;
 mod reduce;
 mod resample;

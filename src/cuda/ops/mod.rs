@@ -1,6 +1,8 @@
 //! The ops on a device: each file checks shapes, appends the launches of the kernel file of the same name to a graph, and notes its gradients.
 
+pub mod image;
 pub mod norm;
+pub mod optimizer;
 pub mod pointwise;
 pub mod reduce;
 pub mod resample;
