@@ -294,7 +294,8 @@ fn explain_away(view: &FusionView, confirmed: &mut Confirmed, blocks: &[Block], 
     }
 }
 
-fn check(views: &[FusionView]) -> Result<()> {
+/// An [`Error::Shape`] where lists, sizes or sources do not fit together.
+pub(crate) fn check(views: &[FusionView]) -> Result<()> {
     for (at, view) in views.iter().enumerate() {
         let shape = |problem: String| {
             Err(Error::Shape { op: "fusion::fuse", problem: format!("view {}: {problem}", view.name) })

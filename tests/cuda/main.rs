@@ -5,9 +5,14 @@ mod emulator;
 #[allow(dead_code, reason = "shared with tests of more ops")]
 #[path = "../support/reference.rs"]
 mod reference;
+#[allow(dead_code, reason = "shared with tests of the processor's geometry")]
+#[path = "../support/synthetic.rs"]
+mod synthetic;
 
 mod backward;
+mod consistency;
 mod detector;
+mod fusion;
 mod image;
 mod norm;
 mod optimizer;
