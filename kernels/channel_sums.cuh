@@ -2,8 +2,8 @@
 //
 // A block takes one chunk of one group's positions: its threads lie along the channels (a pack of 4 each) and rows of positions; each adds
 // FOLD terms in f32 and then f64, and the rows are added pairwise in shared memory. Every order is fixed, so sums are the same bits always.
-// Bound by memory: with 8 blocks of 256 threads an SM and 4 loads of 16 bytes in flight a thread has 128 KB on the way, three times what
-// 3.35 TB/s times the latency of about 600 ns asks of it.
+// Bound by memory: 3.35 TB/s times a latency of about 600 ns asks for 15 KB on the way in each multiprocessor of an H100. A block has 16 KB (4 loads
+// of 16 bytes a thread, 32 KB where there are two inputs), and at least three fit (80 registers).
 #pragma once
 #include "packs.cuh"
 

@@ -72,7 +72,7 @@ fn forward_matches_f64() {
             let exact = expected(&x, factor, size);
             let plain =
                 |g: &mut Graph, v: &[Value]| resample::upsample(g, "test", v[0], factor, size).unwrap();
-            let Some(found) = forward(element, &[x.clone()], plain) else { return };
+            let Some(found) = forward(element, std::slice::from_ref(&x), plain) else { return };
             let mut results = vec![(found, exact.clone())];
             if factor == 2 {
                 for relu in [false, true] {
@@ -109,7 +109,7 @@ fn gradients_are_the_cpus() {
         let x = input(&mut random, Element::F32, from);
         let dy = random.values(size.len());
         let plain = |g: &mut Graph, v: &[Value]| resample::upsample(g, "test", v[0], factor, size).unwrap();
-        let Some((_, found)) = with_gradients(&[x.clone()], &dy, plain) else { return };
+        let Some((_, found)) = with_gradients(std::slice::from_ref(&x), &dy, plain) else { return };
         let expected = upsample_backward(&cpu, &tensor(&(size, dy.clone())), factor, from).unwrap();
         // A sum of up to (2 factor - 1)^3 products of weights that add up to at most factor^3 (or the whole size beyond the last sample), in
         // another order: roundings of random signs of partial sums of at most that.

@@ -123,7 +123,7 @@ pub fn batch_norm(
 }
 
 /// The running statistics after a step: (1 - momentum) old + momentum new, the variance unbiased over `positions`, as
-/// [`crate::net::training::follow`]. `running_*` [C] are f32 states.
+/// [`crate::net::training::follow`]. `running_*`, of C elements, are f32 states.
 ///
 /// # Errors
 /// [`Error::Shape`] where the lengths or elements do not fit together.
