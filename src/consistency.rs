@@ -250,14 +250,14 @@ pub fn is_depth(value: f32) -> bool {
 }
 
 /// From one camera's pixels with depth to another's homogeneous pixels: `q = depth * matrix * (u, v, 1) + shift`.
-struct Transform {
-    matrix: DMat3,
-    shift: DVec3,
+pub(crate) struct Transform {
+    pub matrix: DMat3,
+    pub shift: DVec3,
 }
 
 impl Transform {
     /// Computed once for a pair of views, so that no pixel needs an inverse.
-    fn new(from: &Camera, to: &Camera) -> Self {
+    pub fn new(from: &Camera, to: &Camera) -> Self {
         let r = to.r * from.r.transpose();
         Self { matrix: to.k * r * from.k.inverse(), shift: to.k * (to.t - r * from.t) }
     }

@@ -128,7 +128,8 @@ fn samples(index: usize, coarse: usize) -> (usize, usize) {
     (low, if index.is_multiple_of(2) { low } else { (low + 1).min(coarse - 1) })
 }
 
-fn check(coarse: &[LevelMaps], fine: &[LevelMaps], sources: &[Vec<usize>]) -> Result<()> {
+/// An [`Error::Shape`] where lists, sizes or sources do not fit together.
+pub(crate) fn check(coarse: &[LevelMaps], fine: &[LevelMaps], sources: &[Vec<usize>]) -> Result<()> {
     let shape = |problem: String| Err(Error::Shape { op: "pyramid::merge_level", problem });
     if coarse.len() != fine.len() || sources.len() != fine.len() {
         let (coarse, fine, sources) = (coarse.len(), fine.len(), sources.len());

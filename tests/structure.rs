@@ -28,6 +28,7 @@ const ALLOWED: [(&str, &[&str]); 33] = [
         &[
             "camera",
             "consistency",
+            "formats",
             "fusion",
             "map",
             "memory",

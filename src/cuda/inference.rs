@@ -151,7 +151,7 @@ impl DeviceNetwork {
     fn feature_graph(&self, (width, height): (usize, usize)) -> Result<(Graph, Value, Value)> {
         let mut graph = Graph::new();
         let photo = graph.input("photo", Shape::plane(height, width, 3), Element::F32);
-        let image = image::normalize(&mut graph, "features", photo, self.options.element)?;
+        let image = image::normalise(&mut graph, "features", photo, self.options.element)?;
         let checkpoint = self.parameters.checkpoint(&self.name);
         let mut layers = Layers::new(&mut graph, Weights::Folded(&checkpoint), self.options.element);
         let features = network::features(&mut layers, image)?;

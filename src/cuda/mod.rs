@@ -4,12 +4,15 @@
 //! after view, on whatever a [`driver::Driver`] stands for. The kernels are in `kernels/`. All of it but the driver for real devices is compiled
 //! always, and the tests run it on an emulated device, so that one without a GPU sees every kernel work.
 
+pub mod buffer;
+pub mod consistency;
 pub mod convolution;
 #[cfg(feature = "cuda")]
 mod cudnn;
 #[cfg(feature = "cuda")]
 pub mod device;
 pub mod driver;
+pub mod fusion;
 pub mod graph;
 pub mod inference;
 pub mod layers;
@@ -17,6 +20,7 @@ pub mod network;
 pub mod ops;
 pub mod plan;
 pub mod program;
+pub mod pyramid;
 pub mod training;
 
 use std::sync::Arc;

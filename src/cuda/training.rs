@@ -228,7 +228,7 @@ impl Teacher {
             graph.want_gradient(value);
             values.insert(name.clone(), value);
         }
-        let image = image::normalize(&mut graph, "features", photos, Element::F32)?;
+        let image = image::normalise(&mut graph, "features", photos, Element::F32)?;
         let mut layers = Layers::new(&mut graph, Weights::Trained(&values), Element::F32);
         let features = network::features(&mut layers, image)?;
         let reference = (key.height / 4, key.width / 4);

@@ -125,7 +125,8 @@ pub fn fuse(views: &[FusionView], options: &FusionOptions) -> Result<Fused> {
     })
 }
 
-fn check(views: &[FusionView]) -> Result<()> {
+/// An [`Error::Shape`] where lists, sizes or sources do not fit together.
+pub(crate) fn check(views: &[FusionView]) -> Result<()> {
     for (at, view) in views.iter().enumerate() {
         let shape = |problem: String| {
             Err(Error::Shape { op: "fusion::fuse", problem: format!("view {}: {problem}", view.name) })

@@ -1,29 +1,40 @@
-//! Batch norm with the batch's statistics, and ReLU (`kernels/norm.cu`). Inference never runs this: there norms are folded into convolutions.
+//! Batch normalisation with the statistics of the batch, and the running statistics (`kernels/norm.cu`); f32, for training.
+//!
+//! As [`crate::ops::norm`]; inference never runs this, there the norm is folded into the convolution.
 
-use super::pointwise::expect_quads;
-use super::reduce::{Groups, partials};
-use crate::cuda::graph::{Element, Graph, Value, blocks, index, int, read, write};
+use super::reduce::Chunks;
+use super::{expect_f32, expect_shape, expect_some};
+use crate::cuda::graph::{Arg, Element, Graph, Value, float, index, int, read, update, write};
 use crate::error::{Error, Result};
 use crate::tensor::Shape;
 
-const THREADS: u32 = 256;
-const OP: &str = "batch norm";
+const OP: &str = "batch_norm";
+/// Threads of a block over positions, and positions that each walks down (`kernels/norm.cu`).
+const THREADS: usize = 256;
+const WALK: usize = 8;
 
-/// What [`batch_norm`] makes.
-#[derive(Clone, Copy, Debug)]
+/// A normalised batch and what was found of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Normed {
-    /// The result, of x's shape.
+    /// relu?(gamma (x - mean) / sqrt(variance + 1e-5) + beta), of x's shape.
     pub y: Value,
-    /// [1, 1, 1, C]: of the batch.
+    /// Each channel's mean, [1, 1, 1, C] in f64.
     pub mean: Value,
-    /// [1, 1, 1, C]: biased, of the batch.
+    /// Each channel's biased variance, [1, 1, 1, C] in f64.
     pub variance: Value,
 }
 
-/// `relu?(gamma (x - mean) / sqrt(variance + 1e-5) + beta)`, f32; gamma and beta have C elements.
+/// Blocks over all positions: each thread of a block keeps its channels.
+fn grid(shape: Shape) -> [u32; 3] {
+    let pack = if shape.c.is_multiple_of(4) { 4 } else { 1 };
+    let rows = THREADS / (shape.c / pack).min(THREADS);
+    [shape.positions().div_ceil(rows * WALK) as u32, 1, 1]
+}
+
+/// Normalises x with its own mean and variance over all positions, `relu` says whether ReLU follows. gamma and beta have C elements.
 ///
 /// # Errors
-/// [`Error::Shape`] where they have not, or C is no multiple of 4 or above 256.
+/// [`Error::Shape`] where x is empty, gamma or beta have another length than its channels, or one is not f32.
 pub fn batch_norm(
     graph: &mut Graph,
     label: &str,
@@ -32,81 +43,124 @@ pub fn batch_norm(
     beta: Value,
     relu: bool,
 ) -> Result<Normed> {
+    expect_some(graph, OP, x)?;
+    expect_f32(graph, OP, &[x, gamma, beta])?;
     let shape = graph.shape(x);
-    expect_quads(OP, shape)?;
-    if [gamma, beta].iter().any(|&p| graph.shape(p).len() != shape.c) {
-        let problem = format!("{shape} with {} and {} parameters", graph.shape(gamma), graph.shape(beta));
+    let lengths = [gamma, beta].map(|v| graph.shape(v).len());
+    if lengths != [shape.c; 2] {
+        let problem = format!("input {shape} with {} and {} parameters", lengths[0], lengths[1]);
         return Err(Error::Shape { op: OP, problem });
     }
-    let groups = Groups { groups: 1, positions: shape.positions(), channels: shape.c };
-    let (parts, c) = (int(groups.parts()), shape.c);
-    let vector = Shape { d: 1, h: 1, w: 1, c };
-    let kernel = "batch_norm_forward_statistics_f32";
-    let partial = partials(graph, OP, label, kernel, &groups, 2, vec![read(x)])?;
-    let mean = graph.temporary(format!("{label} mean"), vector, Element::F32);
-    let variance = graph.temporary(format!("{label} variance"), vector, Element::F32);
-    let y = graph.temporary(format!("{label} result"), shape, Element::F32);
+    let positions = shape.positions() as f64;
+    let vector = Shape { d: 1, h: 1, w: 1, c: shape.c };
+    let chunks = Chunks::new(1, shape.positions(), shape.c);
+    let partial = chunks.partial(graph, label, 2);
+    let args = [vec![read(x), write(partial)], chunks.args()].concat();
+    chunks.launch(graph, OP, label, "batch_norm_forward_sums_f32", 2, args);
+    let [mean, variance] =
+        ["mean", "variance"].map(|what| graph.temporary(format!("{label} {what}"), vector, Element::F64));
+    let affine = graph.temporary(format!("{label} affine map"), Shape { h: 3, ..vector }, Element::F32);
     let args = vec![
         read(partial),
         read(x),
-        write(mean),
-        write(variance),
-        index(groups.positions),
-        parts.clone(),
-        int(c),
-    ];
-    let per_channel = blocks(c, THREADS);
-    graph.launch(OP, label, "batch_norm_forward_finish_f32", per_channel, [THREADS, 1, 1], 0, args);
-    let flag = int(usize::from(relu));
-    let args = vec![
-        read(x),
         read(gamma),
         read(beta),
-        read(mean),
-        read(variance),
-        write(y),
-        flag.clone(),
-        int(c),
-        index(shape.len()),
+        write(mean),
+        write(variance),
+        write(affine),
+        int(chunks.chunks),
+        int(shape.c),
+        Arg::plain(positions),
     ];
-    graph.launch(
-        OP,
-        label,
-        "batch_norm_forward_f32",
-        blocks(shape.len() / 4, THREADS),
-        [THREADS, 1, 1],
-        0,
-        args,
-    );
+    chunks.launch_finish(graph, OP, label, "batch_norm_forward_finish_f32", args);
+    let y = graph.temporary(format!("{label} normalised"), shape, Element::F32);
+    let low = if relu { 0.0 } else { f32::NEG_INFINITY };
+    let args = vec![read(x), read(affine), write(y), index(shape.positions()), int(shape.c), float(low)];
+    graph.launch(OP, label, "batch_norm_forward_f32", grid(shape), [THREADS as u32, 1, 1], 0, args);
+    graph.flops(4 * shape.len() as u64);
     let name = label.to_owned();
-    graph.record(label, &[x, gamma, beta], y, move |graph, gradient, _| {
-        let known = || vec![read(x), read(gradient), read(gamma), read(beta), read(mean), read(variance)];
-        let parameter = |graph: &mut Graph, what: &str| {
-            graph.temporary(format!("{name} {what} gradient"), vector, Element::F32)
-        };
-        let (dgamma, dbeta) = (parameter(graph, "gamma"), parameter(graph, "beta"));
-        // The kernel takes the flag after the partial sums.
-        let shape_of_partial = Shape { d: 1, h: groups.parts(), w: 2, c };
-        let partial = graph.temporary(format!("{name} partial sums"), shape_of_partial, Element::F64);
-        let args = [known(), vec![write(partial), flag.clone(), index(groups.positions), int(c)]].concat();
-        let grid = [groups.parts() as u32, 1, 1];
-        graph.launch(OP, &name, "batch_norm_backward_sums_f32", grid, [THREADS, 1, 1], 0, args);
-        let args = vec![read(partial), write(dgamma), write(dbeta), parts, int(c)];
-        graph.launch(OP, &name, "batch_norm_backward_finish_f32", per_channel, [THREADS, 1, 1], 0, args);
-        let dx = graph.temporary(format!("{name} gradient"), shape, Element::F32);
-        let rest = vec![
-            read(dgamma),
-            read(dbeta),
-            write(dx),
-            flag,
-            index(groups.positions),
-            int(c),
-            index(shape.len()),
+    graph.record(label, &[x, gamma, beta], y, move |graph, dy, _| {
+        expect_f32(graph, OP, &[dy])?;
+        let relu = Arg::plain(i32::from(relu));
+        let partial = chunks.partial(graph, &name, 2);
+        let sums = vec![read(x), read(dy), read(affine), write(partial)];
+        let args = [sums, chunks.args(), vec![relu.clone()]].concat();
+        chunks.launch(graph, OP, &name, "batch_norm_backward_sums_f32", 2, args);
+        let (of_gamma, of_beta) = (graph.shape(gamma), graph.shape(beta));
+        let dgamma = graph.temporary(format!("{name} gradient in gamma"), of_gamma, Element::F32);
+        let dbeta = graph.temporary(format!("{name} gradient in beta"), of_beta, Element::F32);
+        let coefficients =
+            graph.temporary(format!("{name} coefficients"), Shape { h: 2, ..vector }, Element::F32);
+        let args = vec![
+            read(partial),
+            read(variance),
+            read(affine),
+            write(dgamma),
+            write(dbeta),
+            write(coefficients),
+            int(chunks.chunks),
+            int(shape.c),
+            Arg::plain(positions),
         ];
-        let grid = blocks(shape.len(), THREADS);
-        let args = [known(), rest].concat();
-        graph.launch(OP, &name, "batch_norm_backward_f32", grid, [THREADS, 1, 1], 0, args);
+        chunks.launch_finish(graph, OP, &name, "batch_norm_backward_finish_f32", args);
+        let dx = graph.temporary(format!("{name} gradient in x"), shape, Element::F32);
+        let args = vec![
+            read(x),
+            read(dy),
+            read(affine),
+            read(coefficients),
+            write(dx),
+            index(shape.positions()),
+            int(shape.c),
+            relu,
+        ];
+        let threads = [THREADS as u32, 1, 1];
+        graph.launch(OP, &name, "batch_norm_backward_f32", grid(shape), threads, 0, args);
+        graph.flops(6 * shape.len() as u64);
         Ok(vec![Some(dx), Some(dgamma), Some(dbeta)])
     });
     Ok(Normed { y, mean, variance })
+}
+
+/// The running statistics after a step: (1 - momentum) old + momentum new, the variance unbiased over `positions`, as
+/// [`crate::net::training::follow`]. `running_*`, of C elements, are f32 states.
+///
+/// # Errors
+/// [`Error::Shape`] where the lengths or elements do not fit together.
+pub fn follow(
+    graph: &mut Graph,
+    label: &str,
+    (mean, variance): (Value, Value),
+    positions: usize,
+    (running_mean, running_variance): (Value, Value),
+    momentum: f64,
+) -> Result<()> {
+    const OP: &str = "batch_norm_follow";
+    let shape = graph.shape(mean);
+    expect_shape(graph, OP, "variance", variance, shape)?;
+    expect_f32(graph, OP, &[running_mean, running_variance])?;
+    let lengths = [running_mean, running_variance].map(|v| graph.shape(v).len());
+    if lengths != [shape.len(); 2] || [mean, variance].iter().any(|&v| graph.element(v) != Element::F64) {
+        let problem = format!(
+            "statistics {shape} of {} for running ones of {} and {} elements",
+            graph.element(mean).suffix(),
+            lengths[0],
+            lengths[1]
+        );
+        return Err(Error::Shape { op: OP, problem });
+    }
+    let n = positions as f64;
+    let unbiased = if positions > 1 { n / (n - 1.0) } else { 1.0 };
+    let args = vec![
+        read(mean),
+        read(variance),
+        update(running_mean),
+        update(running_variance),
+        int(shape.len()),
+        Arg::plain(unbiased),
+        Arg::plain(momentum),
+    ];
+    let grid = [shape.len().div_ceil(128) as u32, 1, 1];
+    graph.launch(OP, label, "batch_norm_follow_f32", grid, [128, 1, 1], 0, args);
+    Ok(())
 }

@@ -1,125 +1,162 @@
-//! Means and sums over positions, in two steps of a fixed order (`kernels/reduce.cu`, `kernels/reduce.cuh`).
+//! Sums and means over positions for each channel (`kernels/reduce.cu`, `kernels/channel_sums.cuh`).
+//!
+//! Two launches: blocks sum chunks of positions, then a block a channel adds up the chunks. How positions are cut into chunks depends on the shape
+//! alone, so sums are the same bits on every device.
 
+use super::{expect_element, expect_f32, expect_some, pack};
 use crate::cuda::graph::{Arg, Element, Graph, Value, blocks, index, int, read, write};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::tensor::Shape;
 
-use super::pointwise::expect_quads;
+/// Threads of a block that sums a chunk.
+const SUM_THREADS: usize = 256;
+/// Threads of a block that adds up chunks.
+const FINISH_THREADS: u32 = 128;
+/// Blocks that keep the largest device busy: 8 for each of 132 multiprocessors.
+const MOST_BLOCKS: usize = 8 * 132;
+/// Positions for each of a block's rows of threads, at least: below that its last additions take longer than the reading.
+const LEAST_WALK: usize = 8;
 
-const THREADS: u32 = 256;
-
-/// Positions that are worth a block of their own.
-const PART: usize = 512;
-
-/// Blocks at most over all groups: several for each of a large GPU's 132 multiprocessors.
-const MOST_PARTS: usize = 1024;
-
-/// Sums are taken over the positions of each group.
+/// How positions are cut up for sums.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Groups {
-    /// Planes, or 1.
-    pub groups: usize,
-    /// Of each group.
-    pub positions: usize,
-    /// At most 256.
-    pub channels: usize,
+pub(crate) struct Chunks {
+    /// Runs of positions with sums of their own: planes, or one.
+    groups: usize,
+    /// Of one group.
+    positions: usize,
+    channels: usize,
+    /// Of one group.
+    pub chunks: usize,
+    /// Positions of a chunk; the last may have fewer.
+    chunk: usize,
 }
 
-impl Groups {
-    /// Parts that each group's positions are cut into: a function of the shape alone.
-    pub fn parts(&self) -> usize {
-        self.positions.div_ceil(PART).min(MOST_PARTS.div_ceil(self.groups)).max(1)
+impl Chunks {
+    /// Of `groups` times `positions` times `channels` values, none of them zero.
+    pub fn new(groups: usize, positions: usize, channels: usize) -> Self {
+        let lanes = (channels / Self::pack(channels)).min(SUM_THREADS);
+        let least = SUM_THREADS / lanes * LEAST_WALK;
+        let most = (MOST_BLOCKS / groups).max(1);
+        let chunk = positions.div_ceil((positions / least).clamp(1, most));
+        Self { groups, positions, channels, chunks: positions.div_ceil(chunk), chunk }
+    }
+
+    /// Channels of one thread (WITH_SUM_PACK).
+    fn pack(channels: usize) -> usize {
+        if channels.is_multiple_of(4) { 4 } else { 1 }
+    }
+
+    /// Memory for `sums` partial sums a channel: [groups * chunks, sums, 1, C].
+    pub fn partial(&self, graph: &mut Graph, label: &str, sums: usize) -> Value {
+        let shape = Shape { d: self.groups * self.chunks, h: sums, w: 1, c: self.channels };
+        graph.temporary(format!("{label} sums of chunks"), shape, Element::F64)
+    }
+
+    /// The last parameters of a kernel that sums chunks: positions, chunk, chunks, channels.
+    pub fn args(&self) -> Vec<Arg> {
+        vec![index(self.positions), index(self.chunk), int(self.chunks), int(self.channels)]
+    }
+
+    /// A kernel that sums chunks.
+    pub fn launch(
+        &self,
+        graph: &mut Graph,
+        op: &'static str,
+        label: &str,
+        kernel: &str,
+        sums: usize,
+        args: Vec<Arg>,
+    ) {
+        let shared = SUM_THREADS * sums * Self::pack(self.channels) * 8;
+        let grid = [(self.groups * self.chunks) as u32, 1, 1];
+        graph.launch(op, label, kernel, grid, [SUM_THREADS as u32, 1, 1], shared as u32, args);
+        graph.flops((self.groups * self.positions * self.channels * sums) as u64);
+    }
+
+    /// A kernel that adds up chunks: a block for each channel of each group.
+    pub fn launch_finish(
+        &self,
+        graph: &mut Graph,
+        op: &'static str,
+        label: &str,
+        kernel: &str,
+        args: Vec<Arg>,
+    ) {
+        let grid = [(self.groups * self.channels) as u32, 1, 1];
+        graph.launch(op, label, kernel, grid, [FINISH_THREADS, 1, 1], 0, args);
     }
 }
 
-/// Appends a kernel that makes K partial sums for each part, [groups, parts, K, C] f64, from these first arguments.
-pub(super) fn partials(
-    graph: &mut Graph,
-    op: &'static str,
-    label: &str,
-    kernel: &str,
-    groups: &Groups,
-    k: usize,
-    inputs: Vec<Arg>,
-) -> Result<Value> {
-    if groups.channels > THREADS as usize || groups.channels == 0 || groups.positions == 0 {
-        return Err(Error::Shape { op, problem: format!("{groups:?}; 1 to 256 channels and a position") });
-    }
-    let parts = groups.parts();
-    let shape = Shape { d: groups.groups, h: parts, w: k, c: groups.channels };
-    let partial = graph.temporary(format!("{label} partial sums"), shape, Element::F64);
-    let mut args = inputs;
-    args.extend([write(partial), index(groups.positions), int(groups.channels)]);
-    graph.launch(op, label, kernel, [parts as u32, groups.groups as u32, 1], [THREADS, 1, 1], 0, args);
-    Ok(partial)
-}
-
-fn sums(
+/// The sums of x over all positions of each of `groups` equal runs of positions, divided by `divisor`; the result has shape `to`.
+///
+/// # Errors
+/// [`crate::Error::Shape`] where x is empty or neither f32 nor f16.
+pub(crate) fn channel_sums_over_positions(
     graph: &mut Graph,
     op: &'static str,
     label: &str,
     x: Value,
-    groups: &Groups,
-    scale: f64,
-    shape: Shape,
+    (groups, to): (usize, Shape),
+    divisor: f64,
 ) -> Result<Value> {
-    let element = graph.element(x);
-    let kernel = format!("mean_forward_partial_{}", element.suffix());
-    let partial = partials(graph, op, label, &kernel, groups, 1, vec![read(x)])?;
-    let y = graph.temporary(format!("{label} {op}"), shape, element);
-    let sizes = [groups.groups, groups.parts(), groups.channels].map(int);
-    let args = [vec![read(partial), write(y)], sizes.to_vec(), vec![Arg::plain(scale)]].concat();
-    let kernel = format!("mean_forward_finish_{}", element.suffix());
-    graph.launch(op, label, kernel, blocks(shape.len(), THREADS), [THREADS, 1, 1], 0, args);
+    expect_some(graph, op, x)?;
+    let element = expect_element(graph, op, &[x])?;
+    let shape = graph.shape(x);
+    let chunks = Chunks::new(groups, shape.positions() / groups, shape.c);
+    let partial = chunks.partial(graph, label, 1);
+    let args = [vec![read(x), write(partial)], chunks.args()].concat();
+    chunks.launch(graph, op, label, &format!("channel_sums_{}", element.suffix()), 1, args);
+    let y = graph.temporary(format!("{label} {op}"), to, element);
+    let args = vec![read(partial), write(y), int(chunks.chunks), int(shape.c), Arg::plain(divisor)];
+    chunks.launch_finish(graph, op, label, &format!("channel_sums_finish_{}", element.suffix()), args);
     Ok(y)
 }
 
-fn mean(graph: &mut Graph, op: &'static str, label: &str, x: Value, groups: Groups) -> Result<Value> {
+/// The mean over rows and columns: [D, H, W, C] -> [D, 1, 1, C].
+///
+/// # Errors
+/// [`crate::Error::Shape`] where x is empty or neither f32 nor f16.
+pub fn plane_mean(graph: &mut Graph, label: &str, x: Value) -> Result<Value> {
     let shape = graph.shape(x);
-    expect_quads(op, shape)?;
-    let result = Shape { d: groups.groups, h: 1, w: 1, c: shape.c };
-    let y = sums(graph, op, label, x, &groups, 1.0 / groups.positions as f64, result)?;
+    mean(graph, "plane_mean", label, x, shape.d, Shape { h: 1, w: 1, ..shape })
+}
+
+/// The mean over all positions: [D, H, W, C] -> [1, 1, 1, C].
+///
+/// # Errors
+/// [`crate::Error::Shape`] where x is empty or neither f32 nor f16.
+pub fn volume_mean(graph: &mut Graph, label: &str, x: Value) -> Result<Value> {
+    let c = graph.shape(x).c;
+    mean(graph, "volume_mean", label, x, 1, Shape { d: 1, h: 1, w: 1, c })
+}
+
+fn mean(
+    graph: &mut Graph,
+    op: &'static str,
+    label: &str,
+    x: Value,
+    groups: usize,
+    to: Shape,
+) -> Result<Value> {
+    expect_some(graph, op, x)?;
+    let shape = graph.shape(x);
+    let divisor = (shape.positions() / groups) as f64;
+    let y = channel_sums_over_positions(graph, op, label, x, (groups, to), divisor)?;
     let name = label.to_owned();
-    graph.record(label, &[x], y, move |graph, gradient, _| {
+    graph.record(label, &[x], y, move |graph, dy, _| {
+        expect_f32(graph, op, &[dy])?;
         let dx = graph.temporary(format!("{name} gradient"), shape, Element::F32);
-        let args = vec![read(gradient), write(dx), index(groups.positions), int(shape.c), index(shape.len())];
-        let grid = blocks(shape.len() / 4, THREADS);
-        graph.launch(op, &name, "mean_backward_f32", grid, [THREADS, 1, 1], 0, args);
+        let args = vec![
+            read(dy),
+            write(dx),
+            index(shape.len()),
+            index(shape.len() / groups),
+            int(shape.c),
+            Arg::plain(divisor),
+        ];
+        let grid = blocks(shape.len().div_ceil(pack(Element::F32, shape.c)), 256);
+        graph.launch(op, &name, "mean_backward_f32", grid, [256, 1, 1], 0, args);
         Ok(vec![Some(dx)])
     });
     Ok(y)
-}
-
-/// Mean over each plane: [D, H, W, C] -> [D, 1, 1, C].
-///
-/// # Errors
-/// [`Error::Shape`] where x is empty or C is no multiple of 4.
-pub fn plane_mean(graph: &mut Graph, label: &str, x: Value) -> Result<Value> {
-    let Shape { d, h, w, c } = graph.shape(x);
-    mean(graph, "plane mean", label, x, Groups { groups: d, positions: h * w, channels: c })
-}
-
-/// Mean over the volume: [D, H, W, C] -> [1, 1, 1, C].
-///
-/// # Errors
-/// [`Error::Shape`] where x is empty or C is no multiple of 4.
-pub fn volume_mean(graph: &mut Graph, label: &str, x: Value) -> Result<Value> {
-    let shape = graph.shape(x);
-    mean(
-        graph,
-        "volume mean",
-        label,
-        x,
-        Groups { groups: 1, positions: shape.positions(), channels: shape.c },
-    )
-}
-
-/// Sums over all positions, of the shape `result` (C elements): a bias's gradient. Not differentiable itself.
-///
-/// # Errors
-/// [`Error::Shape`] with more than 256 channels.
-pub fn channel_sum(graph: &mut Graph, label: &str, x: Value, result: Shape) -> Result<Value> {
-    let shape = graph.shape(x);
-    let groups = Groups { groups: 1, positions: shape.positions(), channels: shape.c };
-    sums(graph, "channel sum", label, x, &groups, 1.0, result)
 }

@@ -1,93 +1,112 @@
-//! Linear upsampling, alone or fused with the addition of a skip connection and ReLU (`kernels/resample.cu`).
+//! Linear upsampling over all spatial axes, read at output index / factor and clamped to the last sample (`kernels/resample.cu`).
+//!
+//! As [`crate::ops::resample`]: where a volume keeps its depth, planes are upsampled each by itself.
 
-use super::pointwise::through_relu;
-use crate::cuda::graph::{Arg, Element, Graph, Value, blocks, int, read, read_or_null, write};
+use super::pointwise::relu_backward;
+use super::{expect_element, expect_f32, expect_shape, expect_some, pack};
+use crate::cuda::graph::{Arg, Element, Graph, Value, blocks, index, int, read, read_or_null, write};
 use crate::error::{Error, Result};
 use crate::tensor::Shape;
 
-const THREADS: u32 = 256;
 const OP: &str = "upsample";
 
-/// `struct Extents` of the kernels.
-#[repr(C)]
-#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-struct Extents {
-    x: [i32; 3],
-    y: [i32; 4],
-    factors: [i32; 2],
+/// Readers of one coarse sample from which on a warp adds them up instead of a thread.
+const READERS_FOR_A_WARP: usize = 256;
+
+fn extent(shape: Shape) -> Arg {
+    Arg::plain([shape.d, shape.h, shape.w].map(|n| n as i32))
 }
 
-impl Extents {
-    /// Where a volume keeps its depth, planes are a batch of images.
-    fn new(x: Shape, y: Shape, factor: usize) -> Self {
-        let factor_d = if x.d == y.d { 1 } else { factor };
-        let ints = |values: &[usize]| -> Vec<i32> { values.iter().map(|&v| v as i32).collect() };
-        let (x, y) = (ints(&[x.d, x.h, x.w]), ints(&[y.d, y.h, y.w, y.c]));
-        Self { x: [x[0], x[1], x[2]], y: [y[0], y[1], y[2], y[3]], factors: [factor_d as i32, factor as i32] }
-    }
+/// Blocks along the rows of `shape`, `items` threads each: grid, block and parts of a row.
+fn rows(shape: Shape, items: usize) -> ([u32; 3], [u32; 3], usize) {
+    let parts = items.div_ceil(256);
+    let threads = items.div_ceil(parts).next_multiple_of(32);
+    ([(shape.d * shape.h * parts) as u32, 1, 1], [threads as u32, 1, 1], parts)
 }
 
-/// `relu?(upsample(x) + skip)` over `size`'s extent, with x's channels: 1, or a multiple of 4.
-fn launch(
-    graph: &mut Graph,
-    label: &str,
-    (x, skip): (Value, Option<Value>),
-    factor: usize,
-    size: Shape,
-    relu: bool,
-) -> Result<Value> {
-    let (small, element) = (graph.shape(x), graph.element(x));
-    let size = size.with_channels(small.c);
-    let fits = (small.c == 1 || small.c.is_multiple_of(4)) && !small.is_empty() && !size.is_empty();
-    if !fits || factor == 0 || skip.is_some_and(|s| graph.shape(s) != size || graph.element(s) != element) {
-        let skip = skip.map_or(String::new(), |s| format!(" with skip {}", graph.shape(s)));
-        return Err(Error::Shape { op: OP, problem: format!("{small} to {size}{skip}") });
-    }
-    let extents = Extents::new(small, size, factor);
-    let y = graph.temporary(format!("{label} upsampled"), size, element);
-    let args = vec![read(x), read_or_null(skip), write(y), Arg::plain(extents), int(usize::from(relu))];
-    let threads = size.len() / if size.c == 1 { 1 } else { 4 };
-    let kernel = format!("upsample_forward_{}", element.suffix());
-    graph.launch(OP, label, kernel, blocks(threads, THREADS), [THREADS, 1, 1], 0, args);
+/// upsample(x) by `factor` over `size`'s extent, with x's channels.
+///
+/// # Errors
+/// [`Error::Shape`] where x or the size is empty or x is neither f32 nor f16.
+pub fn upsample(graph: &mut Graph, label: &str, x: Value, factor: usize, size: Shape) -> Result<Value> {
+    let y = forward(graph, label, x, factor, size, None, false)?;
     let name = label.to_owned();
-    let inputs: Vec<Value> = std::iter::once(x).chain(skip).collect();
-    graph.record(label, &inputs, y, move |graph, gradient, wanted| {
-        let through = if relu { through_relu(graph, &name, y, gradient)? } else { gradient };
-        let mut gradients = vec![None];
-        if wanted[0] {
-            let dx = graph.temporary(format!("{name} gradient"), small, Element::F32);
-            let args = vec![read(through), write(dx), Arg::plain(extents)];
-            let threads = small.len() / if small.c == 1 { 1 } else { 4 };
-            graph.launch(
-                OP,
-                &name,
-                "upsample_backward_f32",
-                blocks(threads, THREADS),
-                [THREADS, 1, 1],
-                0,
-                args,
-            );
-            gradients[0] = Some(dx);
-        }
-        gradients.extend(skip.map(|_| Some(through)));
-        Ok(gradients)
+    graph.record(label, &[x], y, move |graph, dy, _| {
+        Ok(vec![Some(backward(graph, &name, dy, factor, graph.shape(x))?)])
     });
     Ok(y)
 }
 
-/// `upsample(x)` over `size`'s extent, read at index / factor.
+/// relu?(upsample(x) by 2 + skip), over the skip's extent.
 ///
 /// # Errors
-/// [`Error::Shape`] where something is empty.
-pub fn upsample(graph: &mut Graph, label: &str, x: Value, factor: usize, size: Shape) -> Result<Value> {
-    launch(graph, label, (x, None), factor, size, false)
-}
-
-/// `relu?(upsample(x) + skip)` by a factor of 2, over skip's extent.
-///
-/// # Errors
-/// [`Error::Shape`] where the channels differ or something is empty.
+/// [`Error::Shape`] where the channels or elements differ or one is empty.
 pub fn upsample_add(graph: &mut Graph, label: &str, x: Value, skip: Value, relu: bool) -> Result<Value> {
     let size = graph.shape(skip);
-    launch(graph, label, (x, Some(skip)), 2, size, relu)
+    expect_shape(graph, OP, "skip", skip, size.with_channels(graph.shape(x).c))?;
+    let y = forward(graph, label, x, 2, size, Some(skip), relu)?;
+    let name = label.to_owned();
+    graph.record(label, &[x, skip], y, move |graph, dy, wanted| {
+        let dy = if relu { relu_backward(graph, &name, y, dy)? } else { dy };
+        let dx = if wanted[0] { Some(backward(graph, &name, dy, 2, graph.shape(x))?) } else { None };
+        Ok(vec![dx, Some(dy)])
+    });
+    Ok(y)
+}
+
+fn forward(
+    graph: &mut Graph,
+    label: &str,
+    x: Value,
+    factor: usize,
+    size: Shape,
+    skip: Option<Value>,
+    relu: bool,
+) -> Result<Value> {
+    let from = graph.shape(x);
+    let shape = size.with_channels(from.c);
+    expect_some(graph, OP, x)?;
+    if shape.is_empty() || factor == 0 {
+        return Err(Error::Shape { op: OP, problem: format!("{from} to {shape} by {factor}") });
+    }
+    let element = match skip {
+        Some(skip) => expect_element(graph, OP, &[x, skip])?,
+        None => expect_element(graph, OP, &[x])?,
+    };
+    let y = graph.temporary(format!("{label} upsampled"), shape, element);
+    let (grid, block, parts) = rows(shape, shape.w * shape.c / pack(element, shape.c));
+    let args = vec![
+        read(x),
+        read_or_null(skip),
+        write(y),
+        extent(from),
+        extent(shape),
+        int(shape.c),
+        int(factor),
+        int(parts),
+        int(usize::from(relu)),
+    ];
+    graph.launch(OP, label, format!("upsample_forward_{}", element.suffix()), grid, block, 0, args);
+    graph.flops(18 * shape.len() as u64);
+    Ok(y)
+}
+
+/// The gradient in x, of shape `x`, from that in upsample(x).
+fn backward(graph: &mut Graph, label: &str, dy: Value, factor: usize, x: Shape) -> Result<Value> {
+    expect_f32(graph, OP, &[dy])?;
+    let size = graph.shape(dy);
+    let dx = graph.temporary(format!("{label} upsample gradient"), x, Element::F32);
+    let mut args = vec![read(dy), write(dx), extent(x), extent(size), int(x.c), int(factor)];
+    let of_depth = if x.d == size.d { 1 } else { 2 * factor - 1 };
+    if of_depth * (2 * factor - 1).pow(2) >= READERS_FOR_A_WARP {
+        args.push(index(x.len()));
+        let grid = blocks(x.len() * 32, 256);
+        graph.launch(OP, label, "upsample_backward_wide_f32", grid, [256, 1, 1], 0, args);
+    } else {
+        let (grid, block, parts) = rows(x, x.w * x.c / pack(Element::F32, x.c));
+        args.push(int(parts));
+        graph.launch(OP, label, "upsample_backward_f32", grid, block, 0, args);
+    }
+    graph.flops(2 * 8 * size.len() as u64);
+    Ok(dx)
 }

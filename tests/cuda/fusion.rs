@@ -1,0 +1,79 @@
+//! The cloud from the device, against the processor's, to the bit and in the same order.
+
+use engine::camera::DepthRange;
+use engine::consistency::Thresholds;
+use engine::cuda;
+use engine::formats::ply::Point;
+use engine::fusion::{self, FusionOptions, FusionView};
+
+use crate::consistency::{checked, rough_maps, sources};
+
+/// Rough maps with colours that tell every pixel from the others; the range cuts off some depths at both ends.
+fn views() -> Vec<FusionView> {
+    let view = |((i, maps), sources): ((usize, engine::pyramid::LevelMaps), Vec<usize>)| FusionView {
+        name: format!("rough{i}"),
+        camera: maps.camera,
+        colour: (0..maps.depth.data.len()).map(|p| [i as u8, p as u8, (p >> 8) as u8]).collect(),
+        depth: maps.depth,
+        confidence: maps.confidence,
+        range: DepthRange { near: 480.0, far: 750.0 },
+        sources,
+        levels: Vec::new(),
+    };
+    rough_maps("fusion", 1, true).into_iter().enumerate().zip(sources()).map(view).collect()
+}
+
+/// Everything of a point, its floats as bits.
+fn bits(point: &Point) -> ([u32; 3], [u32; 3], [u8; 3], u32, u8) {
+    let Point { position, normal, colour, confidence, views } = *point;
+    (position.map(f32::to_bits), normal.map(f32::to_bits), colour, confidence.to_bits(), views)
+}
+
+#[test]
+fn clouds_are_the_cpus_to_the_bit() {
+    let Some(device) = checked() else { return };
+    let views = views();
+    let one = Thresholds { min_views: 1, ..Thresholds::default() };
+    for (least, thresholds, keep_duplicates) in
+        [(0.4, Thresholds::default(), false), (0.4, Thresholds::default(), true), (0.8, one, false)]
+    {
+        let options = FusionOptions::reprojection(least, thresholds, keep_duplicates);
+        let expected = fusion::fuse(&views, &options).unwrap();
+        let found = cuda::fusion::fuse(&device, &views, &options).unwrap();
+        assert_eq!(found.funnels, expected.funnels);
+        assert_eq!(found.points.len(), expected.points.len());
+        for (i, (found, expected)) in found.points.iter().zip(&expected.points).enumerate() {
+            assert_eq!(bits(found), bits(expected), "point {i}");
+        }
+        assert!(expected.points.len() > 300, "{}", expected.points.len());
+        let duplicates: usize = expected.funnels.iter().map(|f| f.duplicates).sum();
+        assert_eq!(duplicates > 100, !keep_duplicates, "{duplicates}");
+        let funnel = &expected.funnels[0];
+        assert!(funnel.in_range < funnel.pixels && funnel.near_end + funnel.far_end > 0);
+    }
+}
+
+#[test]
+fn a_later_run_gives_the_same_cloud_and_no_views_give_none() {
+    let Some(device) = checked() else { return };
+    let views = views();
+    let options = FusionOptions { min_confidence: 0.3, ..FusionOptions::default() };
+    let [first, second] = [0, 1].map(|_| cuda::fusion::fuse(&device, &views, &options).unwrap());
+    assert!(first.points.iter().map(bits).eq(second.points.iter().map(bits)));
+    let nothing = cuda::fusion::fuse(&device, &[], &options).unwrap();
+    assert!(nothing.points.is_empty() && nothing.funnels.is_empty());
+}
+
+#[test]
+fn views_that_do_not_fit_are_named() {
+    let Some(device) = checked() else { return };
+    let mut views = views();
+    views[1].colour.pop();
+    let options = FusionOptions::default();
+    let message = cuda::fusion::fuse(&device, &views, &options).unwrap_err().to_string();
+    assert!(message.starts_with("fusion::fuse: view rough1: a depth map of 38 x 33,"), "{message}");
+    views[1].colour.push([0; 3]);
+    views[2].sources = vec![0, 7];
+    let message = cuda::fusion::fuse(&device, &views, &options).unwrap_err().to_string();
+    assert_eq!(message, "fusion::fuse: view rough2: source 7 is not another of the 5 views");
+}
