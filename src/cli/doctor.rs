@@ -83,6 +83,7 @@ pub fn run(args: DoctorArgs, progress: &Progress) -> Result<()> {
             merge: MergeOptions::default(),
             fusion: FusionOptions::default(),
             memory: args.memory.map(super::bytes),
+            geometry: engine::pipeline::geometry::Geometry::Host,
         },
         run: args.run,
         match_photos: !args.no_photos,

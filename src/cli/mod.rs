@@ -20,6 +20,7 @@ use engine::cuda::inference::{self, DeviceNetwork};
 use engine::cuda::program::Layout;
 use engine::net::BsMvsNet;
 use engine::net::weights::Checkpoint;
+use engine::pipeline::geometry::Geometry;
 use engine::pipeline::{self, InferOptions};
 use engine::progress::{Progress, Style, print_error_line};
 use engine::pyramid::MergeOptions;
@@ -211,6 +212,7 @@ fn infer(args: InferArgs, progress: Progress) -> Result<()> {
         },
         fusion: args.fusion.options(thresholds),
         memory: args.machine.memory.map(bytes),
+        geometry: device.clone().map_or(Geometry::Host, Geometry::Device),
     };
     match device {
         None => pipeline::infer(&args.scene, &network(args.weights.as_deref())?, &options, &progress),

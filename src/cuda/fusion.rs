@@ -302,7 +302,8 @@ fn point(words: &[u32; WORDS]) -> Point {
 pub fn fuse(driver: &Arc<dyn Driver>, views: &[FusionView], options: &FusionOptions) -> Result<Fused> {
     check(views)?;
     let Method::Reprojection(constants) = &options.method else {
-        let problem = "only the method `reprojection` runs on a device; the others run on the processor".into();
+        let problem =
+            "only the method `reprojection` runs on a device; the others run on the processor".into();
         return Err(Error::Shape { op: "device fusion", problem });
     };
     let stream = Stream::FIRST;

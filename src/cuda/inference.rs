@@ -4,10 +4,11 @@
 //! before it runs; the levels of one view run in streams of their own. Memory is planned before the first photo is decoded: the programs of all sizes
 //! that the run will meet, and what is left is room for feature maps.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use super::driver::{Driver, Event, Pointer, Stream};
+use super::driver::{Driver, Event, HostMemory, Pointer, Stream};
 use super::graph::{Element, Graph, Value};
 use super::layers::{Layers, Weights};
 use super::network::{self, Slabs, SweepInputs};
@@ -67,6 +68,7 @@ struct FeatureProgram {
     program: Program,
     photo: Value,
     features: Value,
+    pinned: Box<dyn HostMemory>,
 }
 
 struct DepthProgram {
@@ -329,20 +331,28 @@ impl DepthNetwork for DeviceNetwork {
 
     fn features(&self, photo: &Photo) -> Result<FeatureMap> {
         expect_multiples_of_4(photo)?;
+        let photo_rgb = &photo.rgb;
         let size = (photo.width, photo.height);
         let mut state = locked(&self.state);
-        if !state.features.contains_key(&size) {
-            let (graph, photo, features) = self.feature_graph(size)?;
-            let program = Program::new(&self.driver, Stream::FIRST, graph, self.options.layout)?;
-            state.features.insert(size, FeatureProgram { program, photo, features });
-        }
+        // What an earlier photo left must have been read before the next one takes its place.
+        self.driver.synchronize(Stream::FIRST)?;
+        let made = match state.features.entry(size) {
+            Entry::Occupied(made) => made.into_mut(),
+            Entry::Vacant(place) => {
+                let (graph, photo, features) = self.feature_graph(size)?;
+                let program = Program::new(&self.driver, Stream::FIRST, graph, self.options.layout)?;
+                let pinned = self.driver.host_memory(size_of_val(&photo_rgb[..]))?;
+                place.insert(FeatureProgram { program, photo, features, pinned })
+            }
+        };
         let map = self.feature_map(Shape::plane(photo.height / 4, photo.width / 4, 32))?;
-        if let Some(made) = state.features.get_mut(&size) {
-            made.program.upload(made.photo, bytemuck::cast_slice(&photo.rgb))?;
-            made.program.run()?;
-            let bytes = map.shape.len() as u64 * self.options.element.bytes();
-            self.driver.copy(map.pointer(), made.program.pointer(made.features), bytes, Stream::FIRST)?;
-        }
+        // Page-locked memory, so that the copy runs while the processor decodes the next photo.
+        made.pinned.bytes_mut().copy_from_slice(bytemuck::cast_slice(photo_rgb));
+        let to = made.program.pointer(made.photo);
+        self.driver.upload_pinned(to, &*made.pinned, size_of_val(&photo_rgb[..]), Stream::FIRST)?;
+        made.program.run()?;
+        let bytes = map.shape.len() as u64 * self.options.element.bytes();
+        self.driver.copy(map.pointer(), made.program.pointer(made.features), bytes, Stream::FIRST)?;
         state.features_done = Some(self.driver.event(Stream::FIRST)?);
         Ok(map)
     }
@@ -370,24 +380,24 @@ impl DepthNetwork for DeviceNetwork {
         };
         let mut state = locked(&self.state);
         let stream = state.stream(&self.driver, slot)?;
-        if !state.depth.contains_key(&key) {
-            let (graph, values) = self.depth_graph(&key, *locked(&self.slabs))?;
-            let program = Program::new(&self.driver, stream, graph, self.options.layout)?;
-            let DepthValues { inputs, offsets, middle, depth, confidence } = values;
-            state.depth.insert(key, DepthProgram { program, inputs, offsets, middle, depth, confidence });
-        }
         if let Some(event) = &state.features_done {
             self.driver.wait(stream, &**event)?;
         }
-        let Some(made) = state.depth.get_mut(&key) else {
-            return Err(Error::Bug { place: "device network", problem: "a program is gone".into() });
+        let made = match state.depth.entry(key) {
+            Entry::Occupied(made) => made.into_mut(),
+            Entry::Vacant(place) => {
+                let (graph, values) = self.depth_graph(&key, *locked(&self.slabs))?;
+                let program = Program::new(&self.driver, stream, graph, self.options.layout)?;
+                let DepthValues { inputs, offsets, middle, depth, confidence } = values;
+                place.insert(DepthProgram { program, inputs, offsets, middle, depth, confidence })
+            }
         };
         self.put(made, stream, reference, &sources, &hypotheses)?;
         made.program.run()?;
         Ok(Running { key })
     }
 
-    fn finish<'a>(&'a self, running: Running) -> Result<Estimate> {
+    fn finish(&self, running: Running) -> Result<Estimate> {
         let state = locked(&self.state);
         let Some(made) = state.depth.get(&running.key) else {
             return Err(Error::Bug { place: "device network", problem: "a program is gone".into() });

@@ -6,6 +6,7 @@ use serde_json::{Map as Fields, Value, json};
 
 use super::Clock;
 use super::finish::{self, ANY_DEPTH, Colours, colours_of};
+use super::geometry::Geometry;
 use super::need;
 use super::plan::{Frame, chosen_views};
 use crate::camera::{Camera, DepthRange};
@@ -83,7 +84,15 @@ pub fn fuse(maps: &Path, scene_path: &Path, options: &FuseOptions, progress: &Pr
         outputs: Vec::new(),
     };
     let out = input.folder.path();
-    finish::fuse_and_report(&input.views, Some(&options.settings.fusion), manifest, clock, out, progress)
+    finish::fuse_and_report(
+        &input.views,
+        Some(&options.settings.fusion),
+        &Geometry::Host,
+        manifest,
+        clock,
+        out,
+        progress,
+    )
 }
 
 /// What is done with maps that exist.

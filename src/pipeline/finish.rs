@@ -9,6 +9,7 @@ use rayon::prelude::*;
 use serde_json::{Value, json};
 
 use super::depth::{self, LevelJobs};
+use super::geometry::Geometry;
 use super::plan::{Frame, Plan, ViewPlan};
 use super::{Clock, InferOptions, write_map};
 use crate::camera::DepthRange;
@@ -23,7 +24,7 @@ use crate::output::{self, MANIFEST};
 use crate::photo::Photo;
 use crate::preview;
 use crate::progress::{Progress, duration, one_line};
-use crate::pyramid::{self, LevelMaps, MergeOptions};
+use crate::pyramid::{LevelMaps, MergeOptions};
 use crate::scene::Scene;
 
 /// The cloud's file name.
@@ -46,6 +47,7 @@ pub fn merge_levels(
     plan: &Plan,
     jobs: &LevelJobs,
     options: &MergeOptions,
+    geometry: &Geometry,
     progress: &Progress,
 ) -> Result<Merged> {
     let levels = jobs.0.first().map_or(0, Vec::len);
@@ -66,7 +68,7 @@ pub fn merge_levels(
         let mut fine = read(level)?;
         let is_coarsest = coarse.is_none();
         if let Some(coarse) = &coarse {
-            let counts = pyramid::merge_level(coarse, &mut fine, &sources, options)?;
+            let counts = geometry.merge_level(coarse, &mut fine, &sources, options, progress)?;
             for (of_view, count) in replaced.iter_mut().zip(counts) {
                 of_view[level] = count;
             }
@@ -265,9 +267,11 @@ pub fn summaries_of(
 ///
 /// # Errors
 /// Files that cannot be written; [`Error::Nothing`] with the likely reason where no point survived.
+#[allow(clippy::too_many_arguments, reason = "the last stage takes what all others left")]
 pub fn fuse_and_report(
     views: &[FusionView],
     options: Option<&FusionOptions>,
+    geometry: &Geometry,
     mut manifest: Manifest,
     mut clock: Clock,
     out: &Path,
@@ -277,7 +281,7 @@ pub fn fuse_and_report(
     if let Some(options) = options {
         interrupt::check()?;
         let mut stage = progress.stage("fusion", 1, 1);
-        let fused = fusion::fuse(views, options)?;
+        let fused = geometry.fuse(views, options, progress)?;
         for (summary, funnel) in manifest.views.iter_mut().zip(&fused.funnels) {
             summary.funnel = Some(funnel.clone());
         }

@@ -8,6 +8,7 @@
 pub mod depth;
 pub mod existing;
 pub mod finish;
+pub mod geometry;
 pub mod need;
 pub mod plan;
 pub mod schedule;
@@ -36,6 +37,7 @@ use crate::trace;
 
 pub use existing::{FuseOptions, MapsOptions, fuse};
 
+use geometry::Geometry;
 use need::RunSize;
 use plan::{Plan, ViewPlan};
 
@@ -76,6 +78,8 @@ pub struct InferOptions {
     pub fusion: FusionOptions,
     /// Bytes to plan with; `None`: what is available.
     pub memory: Option<u64>,
+    /// Where levels are merged and maps are fused.
+    pub geometry: Geometry,
 }
 
 /// Does everything: reads the scene, makes depth maps, merges the levels, fuses, and writes.
@@ -122,7 +126,7 @@ pub fn infer<N: DepthNetwork>(
     }
     clock.lap("depth");
 
-    let merged = finish::merge_levels(&scene, &plan, &jobs, &options.merge, progress)?;
+    let merged = finish::merge_levels(&scene, &plan, &jobs, &options.merge, &options.geometry, progress)?;
     clock.lap("merging levels");
     if let Some(note) = finish::maps_of_other_runs(&scene, &plan, &out_path) {
         progress.note(&note);
@@ -163,7 +167,7 @@ pub fn infer<N: DepthNetwork>(
         outputs,
     };
     let fusion = (!options.depth_only).then_some(&options.fusion);
-    finish::fuse_and_report(&views, fusion, manifest, clock, &out_path, progress)
+    finish::fuse_and_report(&views, fusion, &options.geometry, manifest, clock, &out_path, progress)
 }
 
 /// Says which part of the scene is worked on, where it is not all of it.

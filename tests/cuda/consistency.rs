@@ -9,9 +9,10 @@ use engine::cuda::driver::Driver;
 use engine::map::Map;
 use engine::pyramid::{self, LevelMaps, MergeOptions};
 
-use crate::emulator::{Build, device};
+use crate::emulator::Build;
 use crate::reference::Random;
 use crate::synthetic::{arc, ball_before_plane, render};
+use crate::test_device::test_device;
 
 /// Sources of five views: all others, some, none.
 pub fn sources() -> Vec<Vec<usize>> {
@@ -48,7 +49,7 @@ pub fn rough_maps(name: &str, scale: usize, different: bool) -> Vec<LevelMaps> {
 
 /// The emulated device, with the detector.
 pub fn checked() -> Option<Arc<dyn Driver>> {
-    Some(device(Build::Checked)?)
+    test_device(Build::Checked)
 }
 
 fn bits(map: &Map) -> Vec<u32> {

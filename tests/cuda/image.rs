@@ -10,9 +10,10 @@ use engine::ops::pointwise::normalize;
 use engine::photo::Photo;
 use engine::tensor::{Cpu, Shape};
 
-use crate::emulator::{Build, device};
+use crate::emulator::Build;
 use crate::reference::Random;
 use crate::run::rounded;
+use crate::test_device::test_device;
 
 /// What a graph of one op makes of photos given as bytes of `element`.
 fn made(
@@ -20,7 +21,7 @@ fn made(
     (shape, element): (Shape, Element),
     op: impl Fn(&mut Graph, Value) -> Value,
 ) -> Option<Vec<f32>> {
-    let device: Arc<dyn Driver> = device(Build::Checked)?;
+    let device: Arc<dyn Driver> = test_device(Build::Checked)?;
     let mut graph = Graph::new();
     let input = graph.input("photos", shape, element);
     let y = op(&mut graph, input);

@@ -1,5 +1,6 @@
 //! Every kernel, forward and backward, on the emulated device: against the f64 references and the CPU backend, with the detector watching.
 
+#[allow(dead_code, reason = "shared with tests of whole networks")]
 #[path = "../support/emulator.rs"]
 mod emulator;
 #[allow(dead_code, reason = "shared with tests of more ops")]
@@ -8,6 +9,8 @@ mod reference;
 #[allow(dead_code, reason = "shared with tests of the processor's geometry")]
 #[path = "../support/synthetic.rs"]
 mod synthetic;
+#[path = "../support/test_device.rs"]
+mod test_device;
 
 mod backward;
 mod consistency;
@@ -25,3 +28,15 @@ mod reduce;
 mod resample;
 mod run;
 mod sweep;
+
+/// What every run says where there is no GPU: the same tests run on one, through this binary with another device.
+#[test]
+fn the_same_on_a_gpu() {
+    if test_device::on_gpu() || test_device::gpu().is_none() {
+        return;
+    }
+    let me = std::env::current_exe().unwrap();
+    let mut command = std::process::Command::new(me);
+    let output = command.args(["--test-threads", "1"]).env("ENGINE_TEST_DEVICE", "cuda").output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}

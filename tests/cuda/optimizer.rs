@@ -14,8 +14,9 @@ use engine::net::{Aggregation, Config, Decoder, Difference};
 use engine::tensor::{Shape, Tensor};
 use engine::train::optimizer::{self, Adam, AdamOptions, NamedGradients};
 
-use crate::emulator::{Build, device};
+use crate::emulator::Build;
 use crate::reference::Random;
+use crate::test_device::test_device;
 
 /// Names and shapes: one element, several pieces of a block, ends within one; norms and biases have one dimension.
 fn tensors() -> Vec<(String, Vec<usize>)> {
@@ -46,7 +47,7 @@ struct OnDevice {
 }
 
 fn on_device(parameters: &Parameters, options: AdamOptions) -> Option<OnDevice> {
-    let device: Arc<dyn Driver> = device(Build::Checked)?;
+    let device: Arc<dyn Driver> = test_device(Build::Checked)?;
     let mut graph = Graph::new();
     let numbers = numbers(&mut graph);
     let (mut gradients, mut trained, mut averages) = (Vec::new(), Vec::new(), Vec::new());

@@ -6,13 +6,14 @@ use engine::cuda::driver::{Driver, Stream};
 use engine::cuda::graph::{Element, Graph, Value, stored};
 use engine::cuda::program::{Layout, Program};
 
-use crate::emulator::{Build, device};
+use crate::emulator::Build;
+use crate::test_device::test_device;
 
 /// The values of `kept` after two runs of the graph with these inputs, on the build with the detector and every value in an allocation of its
 /// own. The second run must give the same bits: nothing may be left over from the first, and nothing may depend on an order. `None` where there
 /// is no emulator.
 pub fn run(graph: impl Fn(&mut Graph) -> (Vec<(Value, Vec<f32>)>, Vec<Value>)) -> Option<Vec<Vec<f32>>> {
-    let device: Arc<dyn Driver> = device(Build::Checked)?;
+    let device: Arc<dyn Driver> = test_device(Build::Checked)?;
     let mut built = Graph::new();
     let (inputs, kept) = graph(&mut built);
     kept.iter().for_each(|&value| built.keep(value));
