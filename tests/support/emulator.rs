@@ -217,6 +217,11 @@ impl Emulator {
         Ok(entry)
     }
 
+    /// Until this is dropped no kernel runs and no buffer comes or goes: kernels look buffers up in a table without a lock of their own.
+    fn alone(&self) -> std::sync::MutexGuard<'_, ()> {
+        self.one.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
     /// What the detector found since the last call, with source lines; empty in the fast build.
     pub fn report(&self) -> String {
         let report: unsafe extern "C" fn() -> *const c_char = self.symbol("emulator_report").unwrap();
@@ -290,8 +295,10 @@ impl Driver for Emulator {
         if bytes > self.memory()?.0 {
             return Err(Error::Device("out of memory".into()));
         }
+        let alone = self.alone();
         // SAFETY: no conditions.
         let pointer = unsafe { allocate(bytes as usize) } as Pointer;
+        drop(alone);
         if pointer == 0 {
             return Err(Error::Device("out of addresses".into()));
         }
@@ -302,8 +309,10 @@ impl Driver for Emulator {
     fn release(&self, pointer: Pointer) {
         let free: unsafe extern "C" fn(*mut c_void) -> c_int = self.symbol("emulator_free").unwrap();
         self.sizes.lock().unwrap().remove(&pointer);
+        let alone = self.alone();
         // SAFETY: a pointer that it does not know is refused.
         let intact = unsafe { free(pointer as *mut c_void) };
+        drop(alone);
         if !std::thread::panicking() {
             assert_eq!(intact, 1, "something was written behind the end of a buffer, or it was freed twice");
         }
@@ -323,6 +332,7 @@ impl Driver for Emulator {
         self.expect_inside(to, bytes.len() as u64)?;
         let upload: unsafe extern "C" fn(*mut c_void, *const c_void, usize) =
             self.symbol("emulator_upload").unwrap();
+        let _alone = self.alone();
         // SAFETY: the range lies in one allocation.
         unsafe { upload(to as *mut c_void, bytes.as_ptr().cast(), bytes.len()) };
         Ok(())
@@ -348,6 +358,7 @@ impl Driver for Emulator {
     fn fill(&self, to: Pointer, byte: u8, bytes: u64, _: Stream) -> Result<()> {
         self.expect_inside(to, bytes)?;
         let fill: unsafe extern "C" fn(*mut c_void, c_int, usize) = self.symbol("emulator_fill").unwrap();
+        let _alone = self.alone();
         // SAFETY: the range lies in one allocation.
         unsafe { fill(to as *mut c_void, c_int::from(byte), bytes as usize) };
         Ok(())
@@ -362,7 +373,7 @@ impl Driver for Emulator {
             );
             return Err(Error::Device(problem));
         }
-        let one = self.one.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let one = self.alone();
         let (grid, block) = (launch.grid.as_ptr(), launch.block.as_ptr());
         // SAFETY: the parameters have the sizes that the kernel takes; what their pointers point to is the kernel's business.
         let status =
