@@ -109,6 +109,28 @@ fn sources_that_show_nothing_agree_nowhere() {
 }
 
 #[test]
+fn samples_without_weight_are_not_looked_at() {
+    let Some(device) = checked() else { return };
+    // Two views from one place with powers of two for a focal length: pixels come back exactly where they are, to the last row and column, and
+    // holes beside them do not matter.
+    let k = DMat3::from_cols(DVec3::X * 64.0, DVec3::Y * 64.0, DVec3::new(4.0, 2.0, 1.0));
+    let camera = Camera { k, r: DMat3::IDENTITY, t: DVec3::ZERO };
+    let (mut depth, confidence) = (Map::filled(9, 5, 2.0), Map::filled(9, 5, 1.0));
+    depth.data.iter_mut().step_by(2).for_each(|d| *d = 0.0);
+    let view = DepthView { camera, depth: &depth, confidence: &confidence };
+    let limits = Thresholds::default();
+    let found = cuda::consistency::agreement_above(&device, &view, &[&view], &limits, 0.5).unwrap();
+    let seen: Vec<u8> = depth.data.iter().map(|&d| u8::from(d > 0.0)).collect();
+    assert_eq!(found.count, seen);
+    assert_eq!(found.depth, depth);
+    // The last pixel of all, too.
+    let whole = Map::filled(9, 5, 2.0);
+    let view = DepthView { depth: &whole, ..view };
+    let found = cuda::consistency::agreement_above(&device, &view, &[&view], &limits, 0.5).unwrap();
+    assert_eq!(found.count, vec![1; 45]);
+}
+
+#[test]
 fn merged_levels_are_the_cpus_to_the_bit() {
     let Some(device) = checked() else { return };
     let coarse = rough_maps("coarse", 2, true);

@@ -3,10 +3,13 @@
 use engine::camera::DepthRange;
 use engine::consistency::Thresholds;
 use engine::cuda;
+use engine::cuda::buffer::{Buffer, Parameters};
+use engine::cuda::driver::Stream;
 use engine::formats::ply::Point;
 use engine::fusion::{self, FusionOptions, FusionView};
 
 use crate::consistency::{checked, rough_maps, sources};
+use crate::reference::Random;
 
 /// Rough maps with colours that tell every pixel from the others; the range cuts off some depths at both ends.
 fn views() -> Vec<FusionView> {
@@ -50,6 +53,28 @@ fn clouds_are_the_cpus_to_the_bit() {
         assert_eq!(duplicates > 100, !keep_duplicates, "{duplicates}");
         let funnel = &expected.funnels[0];
         assert!(funnel.in_range < funnel.pixels && funnel.near_end + funnel.far_end > 0);
+    }
+}
+
+#[test]
+fn places_are_the_sums_of_the_counts_before() {
+    let Some(device) = checked() else { return };
+    let stream = Stream::FIRST;
+    // Within a warp, over warps, over the block's rounds.
+    for blocks in [1usize, 31, 33, 1024, 1025, 2500] {
+        let mut random = Random::new("places");
+        let counts: Vec<u32> = (0..blocks).map(|_| random.within(0.0, 256.9) as u32).collect();
+        let given = Buffer::holding(&device, stream, bytemuck::cast_slice(&counts), "counts").unwrap();
+        let places = Buffer::new(&device, 4 * (blocks + 1), "places").unwrap();
+        Parameters::new()
+            .with(given.pointer())
+            .with(places.pointer())
+            .with(blocks as i32)
+            .launch(&device, stream, "fusion_forward_places_u32", 1024, 1024)
+            .unwrap();
+        let mut expected = vec![0];
+        counts.iter().for_each(|n| expected.push(expected[expected.len() - 1] + n));
+        assert_eq!(places.download::<u32>(stream, blocks + 1).unwrap(), expected, "{blocks} blocks");
     }
 }
 
