@@ -86,6 +86,11 @@ __device__ __forceinline__ void store8(__half* p, const Float8& f) {
     *reinterpret_cast<uint4*>(p) = make_uint4(words[0], words[1], words[2], words[3]);
 }
 
+// ---- arithmetic
+
+// max(v, 0) that lets NaN through, so that whoever looks for it finds it.
+__device__ __forceinline__ float rectified(float v) { return v < 0.0f ? 0.0f : v; }
+
 // ---- threads
 
 // This thread among all of a one-dimensional grid, and how many there are.

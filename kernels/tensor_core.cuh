@@ -18,25 +18,45 @@ struct Accumulator {
 
 #if !defined(ENGINE_EMULATED)
 
-// d += a b, 16 x 16 by 16 x 8, f16 with f32 sums.
+// d += a b, 16 x 16 by 16 x 8, f16 with f32 sums. Before sm_80 as two products with half the k.
 __device__ __forceinline__ void multiply_add(Accumulator& d, const FragmentA& a, const FragmentB& b) {
+#if __CUDA_ARCH__ >= 800
     asm volatile(
         "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3},{%4,%5,%6,%7},{%8,%9},{%0,%1,%2,%3};"
         : "+f"(d.v[0]), "+f"(d.v[1]), "+f"(d.v[2]), "+f"(d.v[3])
         : "r"(a.r[0]), "r"(a.r[1]), "r"(a.r[2]), "r"(a.r[3]), "r"(b.r[0]), "r"(b.r[1]));
+#else
+    // The same fragments, half of k at a time.
+#pragma unroll
+    for (int half = 0; half < 2; half++)
+        asm volatile(
+            "mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0,%1,%2,%3},{%4,%5},{%6},{%0,%1,%2,%3};"
+            : "+f"(d.v[0]), "+f"(d.v[1]), "+f"(d.v[2]), "+f"(d.v[3])
+            : "r"(a.r[2 * half]), "r"(a.r[2 * half + 1]), "r"(b.r[half]));
+#endif
 }
 
-// 16 bytes from global to shared memory, or zeros where `there` is false; both addresses are multiples of 16.
+// 16 bytes from global to shared memory, or zeros where `there` is false; both addresses are multiples of 16. Before sm_80 an ordinary copy.
 __device__ __forceinline__ void copy_async16(void* shared, const void* global, bool there) {
+#if __CUDA_ARCH__ >= 800
     unsigned to = static_cast<unsigned>(__cvta_generic_to_shared(shared));
     int bytes = there ? 16 : 0;
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(global), "r"(bytes) : "memory");
+#else
+    *static_cast<uint4*>(shared) = there ? *static_cast<const uint4*>(global) : make_uint4(0, 0, 0, 0);
+#endif
 }
-__device__ __forceinline__ void copy_async_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+__device__ __forceinline__ void copy_async_commit() {
+#if __CUDA_ARCH__ >= 800
+    asm volatile("cp.async.commit_group;" ::: "memory");
+#endif
+}
 // Until at most `Pending` of this thread's committed groups are under way. A barrier must follow before other threads read.
 template <int Pending>
 __device__ __forceinline__ void copy_async_wait() {
+#if __CUDA_ARCH__ >= 800
     asm volatile("cp.async.wait_group %0;" ::"n"(Pending) : "memory");
+#endif
 }
 
 // Four 8 x 8 tiles of f16 from shared memory as an A fragment; lane l gives the address of row l%16, column 8 (l/16).
@@ -60,19 +80,30 @@ static inline float half_of(unsigned word, int high) {
 }
 
 static inline void multiply_add(Accumulator& d, const FragmentA& a, const FragmentB& b) {
+    // All lanes show their registers, two at a time; what is read is not overwritten before the next round's barrier.
     unsigned lane = emulator::lane(), row = lane / 4, pair = lane % 4;
-    for (int t = 0; t < 4; t++) {
-        unsigned words[4];
-        for (int i = 0; i < 4; i++) words[i] = __shfl_sync(ALL_LANES, a.r[i], row * 4 + t);
-        for (int j = 0; j < 2; j++) {
-            unsigned from = (pair * 2 + j) * 4 + t;
-            unsigned b0 = __shfl_sync(ALL_LANES, b.r[0], from), b1 = __shfl_sync(ALL_LANES, b.r[1], from);
-            for (int h = 0; h < 2; h++) {
-                d.v[j] += half_of(words[0], h) * half_of(b0, h) + half_of(words[2], h) * half_of(b1, h);
-                d.v[2 + j] += half_of(words[1], h) * half_of(b0, h) + half_of(words[3], h) * half_of(b1, h);
+    unsigned own[3][2] = {{a.r[0], a.r[1]}, {a.r[2], a.r[3]}, {b.r[0], b.r[1]}};
+    unsigned rows[4][4], columns[2][4][2];
+    for (int round = 0; round < 3; round++) {
+        uint64_t* words = emulator::warp_words();
+        words[lane] = own[round][0] | uint64_t(own[round][1]) << 32;
+        emulator::sync_warp(ALL_LANES);
+        for (int t = 0; t < 4; t++) {
+            uint64_t word = words[row * 4 + t];
+            if (round < 2) rows[t][2 * round] = unsigned(word), rows[t][2 * round + 1] = unsigned(word >> 32);
+            for (int j = 0; round == 2 && j < 2; j++) {
+                word = words[(pair * 2 + j) * 4 + t];
+                columns[j][t][0] = unsigned(word), columns[j][t][1] = unsigned(word >> 32);
             }
         }
     }
+    for (int t = 0; t < 4; t++)
+        for (int j = 0; j < 2; j++)
+            for (int h = 0; h < 2; h++) {
+                float low = half_of(columns[j][t][0], h), high = half_of(columns[j][t][1], h);
+                d.v[j] += half_of(rows[t][0], h) * low + half_of(rows[t][2], h) * high;
+                d.v[2 + j] += half_of(rows[t][1], h) * low + half_of(rows[t][3], h) * high;
+            }
 }
 
 static inline void copy_async16(void* shared, const void* global, bool there) {

@@ -25,7 +25,19 @@ const ALLOWED: [(&str, &[&str]); 31] = [
     // The same on an NVIDIA GPU; without the feature `cuda` there is no device to open, but the graphs are built and tested.
     (
         "cuda",
-        &["camera", "consistency", "fusion", "map", "memory", "net", "photo", "pyramid", "tensor", "error"],
+        &[
+            "camera",
+            "consistency",
+            "fusion",
+            "map",
+            "memory",
+            "net",
+            "ops",
+            "photo",
+            "pyramid",
+            "tensor",
+            "error",
+        ],
     ),
     // From maps to the cloud: geometry in f64, no tensor.
     ("consistency", &["camera", "map"]),
@@ -71,6 +83,7 @@ const ALLOWED: [(&str, &[&str]); 31] = [
         &[
             "camera",
             "canvas",
+            "cuda",
             "error",
             "formats",
             "interrupt",

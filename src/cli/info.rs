@@ -118,6 +118,9 @@ fn memory_need(args: &InfoArgs, network: &engine::net::BsMvsNet) -> memory::Memo
         sampling: Sampling::Linear,
     };
     let cache = need::features_of_one_view(&[frame], &plan, args.levels);
-    let run = RunSize { network, levels: args.levels, depth_left: true, fused: true, cache };
+    let host = |width, height, planes| {
+        network.memory_plan(width, height, planes, rayon::current_num_threads()).peak(0)
+    };
+    let run = RunSize { network: &host, levels: args.levels, depth_left: true, fused: true, cache };
     need::need(&[view], &[frame], &[plan], None, &run)
 }

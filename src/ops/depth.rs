@@ -43,6 +43,16 @@ impl Expectation {
         self.offsets.len()
     }
 
+    /// The values minus their middle.
+    pub fn offsets(&self) -> &[f32] {
+        &self.offsets
+    }
+
+    /// The middle of the values: of depths, or of 1 / depth.
+    pub fn middle(&self) -> f64 {
+        self.middle
+    }
+
     /// Scene units, for an expectation relative to the middle.
     #[inline(always)]
     pub(super) fn depth(&self, offset: f32) -> f32 {

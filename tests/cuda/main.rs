@@ -6,6 +6,12 @@ mod emulator;
 #[path = "../support/reference.rs"]
 mod reference;
 
+mod conv;
+mod depthwise;
 mod detector;
+mod head;
+mod loss;
 mod pointwise;
 mod run;
+mod small;
+mod sweep;

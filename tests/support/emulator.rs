@@ -164,7 +164,7 @@ pub struct Emulator {
     library: Library,
     entries: Mutex<HashMap<String, Entry>>,
     sizes: Mutex<HashMap<Pointer, u64>>,
-    /// One thing after another: the detector counts launches.
+    /// One thing after another: the detector counts launches and looks up buffers.
     one: Mutex<()>,
     streams: Mutex<usize>,
 }
@@ -242,6 +242,10 @@ impl Emulator {
         format!("{place}: {rest}")
     }
 
+    fn one(&self) -> std::sync::MutexGuard<'_, ()> {
+        self.one.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
     fn expect_inside(&self, pointer: Pointer, bytes: u64) -> Result<()> {
         let sizes = self.sizes.lock().unwrap();
         let inside = |(&start, &size): (&Pointer, &u64)| pointer >= start && pointer + bytes <= start + size;
@@ -290,6 +294,7 @@ impl Driver for Emulator {
         if bytes > self.memory()?.0 {
             return Err(Error::Device("out of memory".into()));
         }
+        let _one = self.one();
         // SAFETY: no conditions.
         let pointer = unsafe { allocate(bytes as usize) } as Pointer;
         if pointer == 0 {
@@ -302,8 +307,10 @@ impl Driver for Emulator {
     fn release(&self, pointer: Pointer) {
         let free: unsafe extern "C" fn(*mut c_void) -> c_int = self.symbol("emulator_free").unwrap();
         self.sizes.lock().unwrap().remove(&pointer);
+        let one = self.one();
         // SAFETY: a pointer that it does not know is refused.
         let intact = unsafe { free(pointer as *mut c_void) };
+        drop(one);
         if !std::thread::panicking() {
             assert_eq!(intact, 1, "something was written behind the end of a buffer, or it was freed twice");
         }
@@ -323,6 +330,7 @@ impl Driver for Emulator {
         self.expect_inside(to, bytes.len() as u64)?;
         let upload: unsafe extern "C" fn(*mut c_void, *const c_void, usize) =
             self.symbol("emulator_upload").unwrap();
+        let _one = self.one();
         // SAFETY: the range lies in one allocation.
         unsafe { upload(to as *mut c_void, bytes.as_ptr().cast(), bytes.len()) };
         Ok(())
@@ -348,6 +356,7 @@ impl Driver for Emulator {
     fn fill(&self, to: Pointer, byte: u8, bytes: u64, _: Stream) -> Result<()> {
         self.expect_inside(to, bytes)?;
         let fill: unsafe extern "C" fn(*mut c_void, c_int, usize) = self.symbol("emulator_fill").unwrap();
+        let _one = self.one();
         // SAFETY: the range lies in one allocation.
         unsafe { fill(to as *mut c_void, c_int::from(byte), bytes as usize) };
         Ok(())
@@ -362,7 +371,7 @@ impl Driver for Emulator {
             );
             return Err(Error::Device(problem));
         }
-        let one = self.one.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let one = self.one();
         let (grid, block) = (launch.grid.as_ptr(), launch.block.as_ptr());
         // SAFETY: the parameters have the sizes that the kernel takes; what their pointers point to is the kernel's business.
         let status =

@@ -1,0 +1,441 @@
+// Convolutions on tensor cores: y = relu?(b + r + sum over taps and channels of w x), f16 stored, f32 sums.
+//
+// x [D, H, W, CI], y [D', H', W', CO], "same" zero padding; weights packed in B fragments by src/cuda/ops/conv.rs. A block of 4 warps makes 16 columns
+// by 4 M rows by N channels and walks along depth over `planes` outputs (grid: channel groups, columns, rows, runs of planes, all in x). While the
+// halo of one input plane (C channels of it) is multiplied, the next comes in by cp.async; each A fragment serves all taps along depth at once,
+// a set of sums for every output plane that is still open. 1x1x1: A comes straight from memory, 32 positions a warp. Fixed order: deterministic.
+//
+// Columns are sorted by parity for stride 2 and pixels are an odd number of 16 bytes apart, so that ldmatrix meets no bank twice. A lane's sums are
+// neighbouring channels (the packing permutes them): it stores 4 to 16 bytes, a pixel's channels lie in one transaction.
+// Floors (3.35 TB/s | 990 TFLOP/s) at 1600 x 1200, 4 photos, 192 planes; x is read from DRAM once, halos (factors 1.2 to 1.7) come from L2:
+//   3->8 0.050 ms | 0.003; 8->8 0.073 | 0.009; 8->16 5x5 s2 0.055 | 0.013; 16->16 0.037 | 0.009; 16->32 5x5 s2 0.028 | 0.012; 32->32 0.018 | 0.009
+//   cost volume 32->16+16 s2 0.495 | 0.161; spatial4 16->32 s2 0.034 | 0.010; decode4 32->16 0.010 | 0.010; decode2 16->8 0.041 | 0.020
+//   8->1 0.124 | 0.010; cost_skip 1x1x1 32->8 0.550 | 0.012
+// All are bound by memory but the deep layers, whose volumes lie in L2 and whose blocks are too few to fill the device; shared memory's own bound
+// (128 bytes a cycle; A 512 bytes for every SETS N / 8 products) is 0.3 ms for the cost volume and at most 0.05 for the others.
+#include "tensor_core.cuh"
+
+constexpr int WARPS = 4;
+constexpr int THREADS = 32 * WARPS;
+constexpr int SPAN = 16;  // Columns of a block: the rows of one A fragment.
+
+struct TileShape {
+    int d, h, w, ci;
+    int out_d, out_h, out_w, co;
+    int planes;  // output planes of a block
+    int split;   // channels that go to `y`; the others go to `second`
+    int relu;
+};
+
+// ---- the epilogue, RUN neighbouring channels of a pixel at a time
+
+template <int RUN>
+struct Channels {
+    float v[RUN];
+};
+
+template <int RUN>
+__device__ __forceinline__ void add_channels(Channels<RUN>& sum, const __half* p) {
+    if constexpr (RUN == 8) {
+        Float8 r = load8(p);
+#pragma unroll
+        for (int i = 0; i < 8; i++) sum.v[i] += r.v[i];
+    } else if constexpr (RUN == 4) {
+        float4 r = load4(p);
+        sum.v[0] += r.x, sum.v[1] += r.y, sum.v[2] += r.z, sum.v[3] += r.w;
+    } else {
+        float2 r = __half22float2(*reinterpret_cast<const __half2*>(p));
+        sum.v[0] += r.x, sum.v[1] += r.y;
+    }
+}
+
+template <int RUN>
+__device__ __forceinline__ void store_channels(__half* p, const Channels<RUN>& sum) {
+    if constexpr (RUN == 8) {
+        Float8 r;
+#pragma unroll
+        for (int i = 0; i < 8; i++) r.v[i] = sum.v[i];
+        store8(p, r);
+    } else if constexpr (RUN == 4) {
+        store4(p, make_float4(sum.v[0], sum.v[1], sum.v[2], sum.v[3]));
+    } else {
+        *reinterpret_cast<__half2*>(p) = __floats2half2_rn(sum.v[0], sum.v[1]);
+    }
+}
+
+// Writes the channels from `c` on of a pixel, whose sums hold the bias already.
+template <int RUN>
+__device__ __forceinline__ void finish(Channels<RUN> sum, Index pixel, int c, int co, int split, int relu, const __half* residual, __half* y,
+                                       __half* second) {
+    if (c >= co) return;
+    if (co % RUN == 0 && split % RUN == 0) {
+        if (residual) add_channels<RUN>(sum, residual + pixel * co + c);
+#pragma unroll
+        for (int i = 0; i < RUN; i++) sum.v[i] = relu ? rectified(sum.v[i]) : sum.v[i];
+        store_channels<RUN>(c >= split ? second + pixel * (co - split) + c - split : y + pixel * split + c, sum);
+        return;
+    }
+#pragma unroll
+    for (int i = 0; i < RUN; i++) {
+        if (c + i >= co) break;
+        float v = sum.v[i];
+        if (residual) v += load(residual + pixel * co + c + i);
+        v = relu ? rectified(v) : v;
+        store(c + i >= split ? second + pixel * (co - split) + c + i - split : y + pixel * split + c + i, v);
+    }
+}
+
+// The channels of row `lane / 4 + 8 half` of a fragment's 16.
+template <int N>
+__device__ __forceinline__ Channels<N / 4> channels_of(const Accumulator* sums, int half) {
+    Channels<N / 4> v;
+#pragma unroll
+    for (int t = 0; t < N / 8; t++) {
+        v.v[2 * t] = sums[t].v[2 * half];
+        v.v[2 * t + 1] = sums[t].v[2 * half + 1];
+    }
+    return v;
+}
+
+template <int N>
+__device__ __forceinline__ void begin_sums(Accumulator* sums, const Channels<N / 4>& bias) {
+#pragma unroll
+    for (int t = 0; t < N / 8; t++) {
+        sums[t].v[0] = sums[t].v[2] = bias.v[2 * t];
+        sums[t].v[1] = sums[t].v[3] = bias.v[2 * t + 1];
+    }
+}
+
+template <int RUN>
+__device__ __forceinline__ Channels<RUN> load_bias(const float* bias, int c, int co) {
+    Channels<RUN> v;
+#pragma unroll
+    for (int i = 0; i < RUN; i++) v.v[i] = c + i < co ? bias[c + i] : 0.0f;
+    return v;
+}
+
+// The B fragments of N columns for one product with K = 16.
+template <int N>
+__device__ __forceinline__ void load_fragments_b(FragmentB* b, const unsigned* weights, int lane) {
+    if constexpr (N == 8) {
+        uint2 v = __ldg(reinterpret_cast<const uint2*>(weights) + lane);
+        b[0].r[0] = v.x, b[0].r[1] = v.y;
+    } else {
+#pragma unroll
+        for (int pair = 0; pair < N / 16; pair++) {
+            uint4 v = __ldg(reinterpret_cast<const uint4*>(weights) + pair * 32 + lane);
+            b[2 * pair].r[0] = v.x, b[2 * pair].r[1] = v.y;
+            b[2 * pair + 1].r[0] = v.z, b[2 * pair + 1].r[1] = v.w;
+        }
+    }
+}
+
+// ---- kernels with a halo
+
+// KD x KH x KW taps, stride S (along depth only where KD > 1), C input channels at a time, N output channels.
+template <int KD, int KH, int KW, int S, int C, int N>
+struct Tile {
+    static constexpr int DEPTH_STRIDE = KD > 1 ? S : 1;
+    // Output planes that one input plane adds to.
+    static constexpr int SETS = DEPTH_STRIDE == 1 ? KD : 2;
+    static constexpr int M = S == 2 || SETS * N > 64 ? 2 : 4;
+    static constexpr int ROWS = WARPS * M;
+    static constexpr int HALO_ROWS = (ROWS - 1) * S + KH, HALO_COLUMNS = (SPAN - 1) * S + KW;
+    static constexpr int HALF = (HALO_COLUMNS + S - 1) / S, ROW = HALF * S;
+    static constexpr int PITCH = C == 8 ? 16 : 2 * C + 16;  // bytes of a pixel
+    static constexpr int STAGE = HALO_ROWS * ROW * PITCH;   // bytes of a plane's halo
+    static constexpr int TAPS = KH * KW;
+    // Products with K = 16: a tap's 16 channels, or two taps of 8.
+    static constexpr int STEPS = C == 8 ? (TAPS + 1) / 2 : TAPS * (C / 16);
+    static constexpr int WEIGHTS = STEPS * N * 8;  // words of one kernel plane and C channels
+
+    // Bytes from an output's first tap to this one.
+    static __device__ constexpr int tap(int t) { return (t / KW * ROW + t % KW % S * HALF + t % KW / S) * PITCH; }
+
+    // Starts the copy of C channels from c0 on of a plane.
+    static __device__ __forceinline__ void copy(unsigned char* stage, const __half* x, const TileShape& g, int plane, int y0, int x0, int c0) {
+        constexpr int PIECES = C / 8;
+        const bool whole = C > 8 || g.ci % 8 == 0;
+#pragma unroll 1
+        for (int i = threadIdx.x; i < HALO_ROWS * HALO_COLUMNS * PIECES; i += THREADS) {
+            const int q = i % PIECES, c = i / PIECES % HALO_COLUMNS, r = i / (PIECES * HALO_COLUMNS);
+            const int row = y0 * S - KH / 2 + r, column = x0 * S - KW / 2 + c;
+            const bool inside = row >= 0 && row < g.h && column >= 0 && column < g.w;
+            unsigned char* to = stage + (r * ROW + c % S * HALF + c / S) * PITCH + q * 16;
+            const __half* from = x;
+            if (inside) from += ((Index(plane) * g.h + row) * g.w + column) * g.ci + c0 + q * 8;
+            if (whole) {
+                copy_async16(to, from, inside);
+            } else {
+                Float8 v;
+#pragma unroll
+                for (int k = 0; k < 8; k++) v.v[k] = inside && c0 + k < g.ci ? load(from + k) : 0.0f;
+                store8(reinterpret_cast<__half*>(to), v);
+            }
+        }
+        copy_async_commit();
+    }
+
+    // Adds one step's products: the kernel plane of set j lies at j * `distance` words.
+    template <int COUNT>
+    static __device__ __forceinline__ void multiply(const unsigned char* pixel, const unsigned* weights, Index distance, int lane,
+                                                    Accumulator (&sums)[SETS][M][N / 8]) {
+        FragmentA a[M];
+#pragma unroll
+        for (int m = 0; m < M; m++) a[m] = load_fragment_a(reinterpret_cast<const __half*>(pixel + m * S * ROW * PITCH));
+#pragma unroll
+        for (int j = 0; j < COUNT; j++) {
+            FragmentB b[N / 8];
+            load_fragments_b<N>(b, weights + j * distance, lane);
+#pragma unroll
+            for (int m = 0; m < M; m++)
+#pragma unroll
+                for (int n = 0; n < N / 8; n++) multiply_add(sums[j][m][n], a[m], b[n]);
+        }
+    }
+
+    // Adds a plane's products to the first COUNT sets.
+    template <int COUNT>
+    static __device__ __forceinline__ void accumulate(const unsigned char* stage, const unsigned* weights, Index distance,
+                                                      Accumulator (&sums)[SETS][M][N / 8]) {
+        const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, high = lane / 16;
+        const unsigned char* own = stage + (warp * M * S * ROW + lane % 16) * PITCH;
+        if constexpr (C == 8) {
+            // The upper lanes' addresses are those of k = 8 to 15: the second tap. The last tap stands in where there is none; its weights are zero.
+#pragma unroll
+            for (int step = 0; step < STEPS; step++) {
+                const int second = 2 * step + 1 < TAPS ? 2 * step + 1 : TAPS - 1;
+                multiply<COUNT>(own + (high ? tap(second) : tap(2 * step)), weights + step * N * 8, distance, lane, sums);
+            }
+        } else {
+            own += high * 16;
+#pragma unroll 1
+            for (int kh = 0; kh < KH; kh++) {
+#pragma unroll(SETS * M * N > 128 ? 1 : KW)
+                for (int kw = 0; kw < KW; kw++)
+#pragma unroll
+                    for (int k = 0; k < C / 16; k++)
+                        multiply<COUNT>(own + tap(kw) + k * 32, weights + (kw * (C / 16) + k) * N * 8, distance, lane, sums);
+                own += ROW * PITCH;
+                weights += KW * (C / 16) * N * 8;
+            }
+        }
+    }
+
+    static __device__ __forceinline__ void run(const __half* x, const unsigned* weights, const float* bias, const __half* residual, __half* y,
+                                               __half* second, const TileShape& g) {
+        DYNAMIC_SHARED(unsigned char, stages);
+        const int groups = (g.co + N - 1) / N, chunks = (g.ci + C - 1) / C;
+        const int tiles_x = (g.out_w + SPAN - 1) / SPAN, tiles_y = (g.out_h + ROWS - 1) / ROWS;
+        unsigned block = blockIdx.x;
+        const int group = int(block % groups);
+        block /= groups;
+        const int x0 = int(block % tiles_x) * SPAN;
+        block /= tiles_x;
+        const int y0 = int(block % tiles_y) * ROWS;
+        const int begin = int(block / tiles_y) * g.planes, end = min(begin + g.planes, g.out_d);
+
+        const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+        const int channel = group * N + lane % 4 * (N / 4);
+        const Channels<N / 4> own_bias = load_bias<N / 4>(bias, channel, g.co);
+        Accumulator sums[SETS][M][N / 8];
+#pragma unroll
+        for (int j = 0; j < SETS; j++)
+#pragma unroll
+            for (int m = 0; m < M; m++) begin_sums<N>(sums[j][m], own_bias);
+
+        // A warp below the volume's last row has only copies to do.
+        const bool busy = y0 + warp * M < g.out_h;
+        weights += Index(group) * KD * chunks * WEIGHTS;
+        const Index kernel_plane = Index(chunks) * WEIGHTS;
+        const int first = max(begin * DEPTH_STRIDE - KD / 2, 0), last = (end - 1) * DEPTH_STRIDE + KD / 2, present = min(last, g.d - 1);
+        int buffer = 0;
+        copy(stages, x, g, first, y0, x0, 0);
+        for (int plane = first; plane <= last; plane++) {
+            if (plane <= present) {
+                for (int chunk = 0; chunk < chunks; chunk++) {
+                    copy_async_wait<0>();
+                    // All copies are there, and nobody reads the other buffer any more.
+                    __syncthreads();
+                    const bool turn = chunk + 1 == chunks;
+                    if (!turn || plane < present)
+                        copy(stages + (buffer ^ 1) * STAGE, x, g, plane + turn, y0, x0, turn ? 0 : (chunk + 1) * C);
+                    const unsigned char* stage = stages + buffer * STAGE;
+                    const unsigned* own = weights + Index(chunk) * WEIGHTS;
+                    // Set j is the output whose tap along depth is KD - 1 - j S here, the oldest first; even planes of stride 2 have the middle tap alone.
+                    buffer ^= 1;
+                    if (!busy) continue;
+                    if constexpr (DEPTH_STRIDE == 1) {
+                        accumulate<SETS>(stage, own + (KD - 1) * kernel_plane, -kernel_plane, sums);
+                    } else if (plane % 2) {
+                        accumulate<SETS>(stage, own + 2 * kernel_plane, -2 * kernel_plane, sums);
+                    } else {
+                        accumulate<1>(stage, own + kernel_plane, 0, sums);
+                    }
+                }
+            }
+            if (DEPTH_STRIDE == 2 && plane % 2 == 0) continue;
+            // The oldest output has seen all its planes.
+            const int o = DEPTH_STRIDE == 1 ? plane - KD / 2 : plane / 2;
+            if (o >= begin) {
+#pragma unroll
+                for (int m = 0; m < M; m++) {
+                    const int row = y0 + warp * M + m;
+#pragma unroll
+                    for (int half = 0; half < 2; half++) {
+                        const int column = x0 + lane / 4 + 8 * half;
+                        if (row >= g.out_h || column >= g.out_w) continue;
+                        const Index pixel = (Index(o) * g.out_h + row) * g.out_w + column;
+                        finish<N / 4>(channels_of<N>(sums[0][m], half), pixel, channel, g.co, g.split, g.relu, residual, y, second);
+                    }
+                }
+            }
+#pragma unroll
+            for (int m = 0; m < M; m++) {
+#pragma unroll
+                for (int j = 0; j + 1 < SETS; j++)
+#pragma unroll
+                    for (int n = 0; n < N / 8; n++) sums[j][m][n] = sums[j + 1][m][n];
+                begin_sums<N>(sums[SETS - 1][m], own_bias);
+            }
+        }
+    }
+};
+
+// BLOCKS on a multiprocessor: the most that the registers allow without spills; one less before sm_80, whose products take more instructions.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+#define RESIDENT(blocks) ((blocks) - 1)
+#else
+#define RESIDENT(blocks) (blocks)
+#endif
+#define TILE(name, KD, KH, KW, S, C, N, BLOCKS)                                                                                                          \
+    extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT(BLOCKS))                                \
+        name(const __half* x, const unsigned* weights, const float* bias, const __half* residual, __half* y, __half* second, TileShape shape) {   \
+        Tile<KD, KH, KW, S, C, N>::run(x, weights, bias, residual, y, second, shape);                                                             \
+    }                                                                                                                                             \
+    BLOCK_KERNEL(name)
+
+TILE(conv_forward_133s1_c8n8_f16, 1, 3, 3, 1, 8, 8, 5)
+TILE(conv_forward_133s1_c16n16_f16, 1, 3, 3, 1, 16, 16, 4)
+TILE(conv_forward_133s1_c32n32_f16, 1, 3, 3, 1, 32, 32, 2)
+TILE(conv_forward_133s2_c16n16_f16, 1, 3, 3, 2, 16, 16, 6)
+TILE(conv_forward_133s2_c16n32_f16, 1, 3, 3, 2, 16, 32, 4)
+TILE(conv_forward_155s2_c8n16_f16, 1, 5, 5, 2, 8, 16, 4)
+TILE(conv_forward_155s2_c16n32_f16, 1, 5, 5, 2, 16, 32, 4)
+TILE(conv_forward_333s1_c8n8_f16, 3, 3, 3, 1, 8, 8, 3)
+TILE(conv_forward_333s1_c16n8_f16, 3, 3, 3, 1, 16, 8, 4)
+TILE(conv_forward_333s1_c32n16_f16, 3, 3, 3, 1, 32, 16, 2)
+TILE(conv_forward_333s1_c32n32_f16, 3, 3, 3, 1, 32, 32, 2)
+TILE(conv_forward_333s2_c16n32_f16, 3, 3, 3, 2, 16, 32, 3)
+
+// ---- one tap
+
+struct PointwiseShape {
+    int d, h, w, ci;
+    int out_d, out_h, out_w, co;
+    int stride[3];
+    int split, relu;
+};
+
+// A lane reads 8, 4 or 2 neighbouring channels of a pixel; which k of the product they are is the packing's affair.
+template <int N>
+__device__ __forceinline__ void pointwise_body(const __half* x, const unsigned* weights, const float* bias, const __half* residual, __half* y,
+                                               __half* second, const PointwiseShape& g) {
+    constexpr int M = 2;
+    const int groups = (g.co + N - 1) / N;
+    const int group = int(blockIdx.x % unsigned(groups));
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, quad = lane % 4;
+    const Index begin = (Index(blockIdx.x / unsigned(groups)) * WARPS + warp) * 16 * M;
+    const Index pixels = Index(g.out_d) * g.out_h * g.out_w;
+    const bool strided = g.stride[0] != 1 || g.stride[1] != 1 || g.stride[2] != 1;
+
+    const __half* from[M][2];
+    bool there[M][2];
+#pragma unroll
+    for (int i = 0; i < 2 * M; i++) {
+        const Index p = begin + lane / 4 + 8 * i;
+        there[i / 2][i % 2] = p < pixels;
+        Index at = there[i / 2][i % 2] ? p : 0;
+        if (strided) {
+            Index row = at / g.out_w;
+            Index source = Index(row / g.out_h * g.stride[0]) * g.h + row % g.out_h * g.stride[1];
+            at = source * g.w + at % g.out_w * g.stride[2];
+        }
+        from[i / 2][i % 2] = x + at * g.ci;
+    }
+
+    const int channel = group * N + quad * (N / 4);
+    const Channels<N / 4> own_bias = load_bias<N / 4>(bias, channel, g.co);
+    Accumulator sums[M][N / 8];
+#pragma unroll
+    for (int m = 0; m < M; m++) begin_sums<N>(sums[m], own_bias);
+    const unsigned* own = weights + Index(group) * (g.ci / 2) * N;
+    int c = 0;
+#pragma unroll 1
+    for (; c + 32 <= g.ci; c += 32) {
+        uint4 v[M][2];
+#pragma unroll
+        for (int i = 0; i < 2 * M; i++) {
+            v[i / 2][i % 2] = make_uint4(0, 0, 0, 0);
+            if (there[i / 2][i % 2]) v[i / 2][i % 2] = *reinterpret_cast<const uint4*>(from[i / 2][i % 2] + c + 8 * quad);
+        }
+#pragma unroll
+        for (int n = 0; n < N / 8; n++) {
+            uint4 b = __ldg(reinterpret_cast<const uint4*>(own) + n * 32 + lane);
+#pragma unroll
+            for (int m = 0; m < M; m++) {
+                multiply_add(sums[m][n], FragmentA{{v[m][0].x, v[m][1].x, v[m][0].y, v[m][1].y}}, FragmentB{{b.x, b.y}});
+                multiply_add(sums[m][n], FragmentA{{v[m][0].z, v[m][1].z, v[m][0].w, v[m][1].w}}, FragmentB{{b.z, b.w}});
+            }
+        }
+        own += 16 * N;
+    }
+    if (c + 16 <= g.ci) {
+        uint2 v[M][2];
+#pragma unroll
+        for (int i = 0; i < 2 * M; i++) {
+            v[i / 2][i % 2] = make_uint2(0, 0);
+            if (there[i / 2][i % 2]) v[i / 2][i % 2] = *reinterpret_cast<const uint2*>(from[i / 2][i % 2] + c + 4 * quad);
+        }
+#pragma unroll
+        for (int n = 0; n < N / 8; n++) {
+            uint2 b = __ldg(reinterpret_cast<const uint2*>(own) + n * 32 + lane);
+#pragma unroll
+            for (int m = 0; m < M; m++)
+                multiply_add(sums[m][n], FragmentA{{v[m][0].x, v[m][1].x, v[m][0].y, v[m][1].y}}, FragmentB{{b.x, b.y}});
+        }
+        c += 16;
+        own += 8 * N;
+    }
+    if (c < g.ci) {
+        unsigned v[M][2];
+#pragma unroll
+        for (int i = 0; i < 2 * M; i++) {
+            v[i / 2][i % 2] = 0;
+            if (there[i / 2][i % 2]) v[i / 2][i % 2] = *reinterpret_cast<const unsigned*>(from[i / 2][i % 2] + c + 2 * quad);
+        }
+#pragma unroll
+        for (int n = 0; n < N / 8; n++) {
+            unsigned b = __ldg(own + n * 32 + lane);
+#pragma unroll
+            for (int m = 0; m < M; m++) multiply_add(sums[m][n], FragmentA{{v[m][0], v[m][1], 0, 0}}, FragmentB{{b, 0}});
+        }
+    }
+#pragma unroll
+    for (int i = 0; i < 2 * M; i++) {
+        if (!there[i / 2][i % 2]) continue;
+        const Index pixel = begin + lane / 4 + 8 * i;
+        finish<N / 4>(channels_of<N>(sums[i / 2], i % 2), pixel, channel, g.co, g.split, g.relu, residual, y, second);
+    }
+}
+
+#define POINTWISE(name, N)                                                                                                                       \
+    extern "C" __global__ void __launch_bounds__(THREADS) name(const __half* x, const unsigned* weights, const float* bias, const __half* residual, \
+                                                               __half* y, __half* second, PointwiseShape shape) {                               \
+        pointwise_body<N>(x, weights, bias, residual, y, second, shape);                                                                         \
+    }                                                                                                                                             \
+    BLOCK_KERNEL(name)
+
+POINTWISE(conv_forward_111_n8_f16, 8)
+POINTWISE(conv_forward_111_n16_f16, 16)
+POINTWISE(conv_forward_111_n32_f16, 32)
