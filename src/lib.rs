@@ -33,6 +33,7 @@ pub mod normals;
 pub mod preview;
 pub mod pyramid;
 
+pub mod bench;
 pub mod evaluation;
 pub mod interrupt;
 pub mod manifest;

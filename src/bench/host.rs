@@ -9,7 +9,6 @@ use super::{Group, Measurement, MemoryTaken, Repetitions, Stage, Times};
 use crate::error::{Error, Result};
 use crate::memory;
 use crate::net::BsMvsNet;
-use crate::net::backend::DepthNetwork;
 use crate::tensor::Tensor;
 use crate::interrupt;
 

@@ -141,7 +141,7 @@ const PEER_HEAD: [&str; 7] =
     ["peer", "s", "times the engine's", "memory", "times the engine's", "depth apart, median", "largest"];
 
 /// A table with columns as wide as their widest cell.
-fn aligned<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> String {
+pub(super) fn aligned<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> String {
     let head = head.map(str::to_owned);
     let width = |c: usize| rows.iter().chain([&head]).map(|r| r[c].chars().count()).max().unwrap_or(0);
     let widths: [usize; N] = std::array::from_fn(width);
@@ -154,7 +154,7 @@ fn aligned<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> String {
     [&head].into_iter().chain(rows).map(line).collect::<Vec<_>>().join("\n")
 }
 
-fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> String {
+pub(super) fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> String {
     let mut lines = vec![format!("| {} |", head.join(" | ")), format!("|{}", " --- |".repeat(N))];
     // Reasons of other programs may hold what separates cells.
     lines.extend(rows.iter().map(|row| format!("| {} |", row.clone().map(|c| c.replace('|', "/")).join(" | "))));
