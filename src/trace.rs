@@ -108,7 +108,8 @@ pub struct ThreadSpans {
 
 /// What was recorded so far.
 pub fn spans() -> Vec<ThreadSpans> {
-    let of = |thread: &Thread| ThreadSpans { name: thread.name.clone(), spans: locked(&thread.spans).clone() };
+    let of =
+        |thread: &Thread| ThreadSpans { name: thread.name.clone(), spans: locked(&thread.spans).clone() };
     locked(&THREADS).iter().map(of).collect()
 }
 

@@ -12,7 +12,7 @@ use crate::cuda::graph::{Arg, Element, Graph, Kind, Value};
 use crate::cuda::layers::{Layers, Weights};
 use crate::cuda::network::{self, Slabs, SweepInputs};
 use crate::cuda::ops::head::Depths;
-use crate::cuda::ops::{image, views};
+use crate::cuda::ops::image;
 use crate::error::Result;
 use crate::net::Config;
 use crate::net::parameters::Parameters;
@@ -39,7 +39,7 @@ pub struct ViewGraph {
 }
 
 impl ViewGraph {
-    /// All photos are normalised and go through the features as one batch; the maps are split into the reference's and the sources'.
+    /// All photos are normalised and go through the features as one batch.
     ///
     /// # Errors
     /// Where the parameters are not those of this network, or the photos' sides are no multiples of 4.
@@ -59,8 +59,8 @@ impl ViewGraph {
         let checkpoint = parameters.checkpoint("bench");
         let mut layers = Layers::new(&mut graph, Weights::Folded(&checkpoint), element);
         let features = network::features(&mut layers, image)?;
-        let (reference, stack) = views::split(layers.graph, "views", features)?;
-        let inputs = SweepInputs { reference, stack, sources, depths };
+        let reference = (size.height / 4, size.width / 4);
+        let inputs = SweepInputs { features, reference, sources, depths };
         let made = network::depth(&mut layers, parameters.config, &inputs, &expectation, slabs, false)?;
         graph.keep(made.depth);
         graph.keep(made.confidence);
@@ -74,7 +74,7 @@ impl ViewGraph {
 pub fn layer_of(label: &str) -> &str {
     let mut parts = label.split('.');
     match (parts.next().unwrap_or_default(), parts.next()) {
-        ("features" | "views", _) => "features",
+        ("features", _) => "features",
         ("gate" | "aggregation", _) => "aggregation",
         ("regularizer", Some(layer)) => match layer.split(' ').next().unwrap_or(layer) {
             "context2" => "spatial2",
@@ -218,7 +218,6 @@ mod tests {
         for (label, layer) in [
             ("features", "features"),
             ("features.stage4.1", "features"),
-            ("views", "features"),
             ("gate.conv1", "aggregation"),
             ("regularizer.context2", "spatial2"),
             ("regularizer.context4.depthwise1", "context4"),

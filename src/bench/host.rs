@@ -4,13 +4,13 @@ use std::time::Instant;
 
 use super::counts::Counts;
 use super::roofs;
-use super::work::Inputs;
+use super::work::{Inputs, Size};
 use super::{Group, Measurement, MemoryTaken, Repetitions, Stage, Times};
 use crate::error::{Error, Result};
+use crate::interrupt;
 use crate::memory;
 use crate::net::BsMvsNet;
 use crate::tensor::Tensor;
-use crate::interrupt;
 
 /// Layers that are timed together, by the name of the probe that ends them; `None`: a probe of a pass that has been timed with another.
 ///
@@ -53,22 +53,36 @@ impl Stopwatch {
     }
 }
 
+/// Whether photos of this size, and `more` bytes beside them, fit into memory: to be asked before they are made.
+///
+/// # Errors
+/// [`Error::Memory`] where they do not.
+pub fn expect_room(size: Size, more: u64) -> Result<()> {
+    let photos = 12 * (size.views as u64).saturating_mul(size.width as u64 * size.height as u64);
+    let (needed, available) = (photos.saturating_add(more), memory::available());
+    if needed <= available {
+        return Ok(());
+    }
+    Err(Error::Memory(format!(
+        "a view of this size needs {}, and {} are available; measure a smaller --width, --height or --planes",
+        memory::readable(needed),
+        memory::readable(available)
+    )))
+}
+
+/// Bytes that the network plans with for a view of this size.
+pub fn planned(net: &BsMvsNet, size: Size) -> u64 {
+    net.memory_plan(size.width, size.height, size.planes, rayon::current_num_threads()).peak(size.views)
+}
+
 /// Measures the network on these inputs.
 ///
 /// # Errors
-/// [`Error::Memory`] where the view would not fit, [`Error::Interrupted`], the network's.
+/// [`Error::Interrupted`], the network's.
 pub fn measure(net: &BsMvsNet, inputs: &Inputs, repetitions: Repetitions) -> Result<Measurement> {
     let size = inputs.size().check()?;
     let threads = rayon::current_num_threads();
-    let planned = net.memory_plan(size.width, size.height, size.planes, threads).peak(size.views);
-    let available = memory::available();
-    if planned > available {
-        return Err(Error::Memory(format!(
-            "a view of this size needs {}, and {} are available; measure a smaller --width, --height or --planes",
-            memory::readable(planned),
-            memory::readable(available)
-        )));
-    }
+    let planned = planned(net, size);
     memory::restart_peak();
     let sweeps = inputs.sweeps();
     let mut watch = Stopwatch::default();
@@ -80,7 +94,8 @@ pub fn measure(net: &BsMvsNet, inputs: &Inputs, repetitions: Repetitions) -> Res
         watch.counted = repetition >= repetitions.warm_up;
         let start = Instant::now();
         let mut lap = start;
-        let maps: Vec<Tensor> = inputs.photos.iter().map(|photo| net.features(photo)).collect::<Result<_>>()?;
+        let maps: Vec<Tensor> =
+            inputs.photos.iter().map(|photo| net.features(photo)).collect::<Result<_>>()?;
         watch.record(Group::Features.name(), Group::Features, &["features"], lap.elapsed().as_secs_f64());
         lap = Instant::now();
         let sources: Vec<_> = maps[1..].iter().zip(sweeps.iter().copied()).collect();

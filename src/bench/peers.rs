@@ -152,9 +152,15 @@ pub fn scripts() -> Result<PathBuf> {
     let program = std::env::current_exe().unwrap_or_default();
     let above = program.ancestors().skip(1).map(Path::to_owned);
     let folders = std::iter::once(PathBuf::from(".")).chain(above).map(|folder| folder.join("benches/peers"));
-    folders.filter(|folder| folder.join("reference_torch.py").is_file()).find(|f| f.is_dir()).ok_or_else(|| {
-        Error::input("--peer", "no benches/peers/reference_torch.py here", "the repository as the current folder")
-    })
+    folders.filter(|folder| folder.join("reference_torch.py").is_file()).find(|f| f.is_dir()).ok_or_else(
+        || {
+            Error::input(
+                "--peer",
+                "no benches/peers/reference_torch.py here",
+                "the repository as the current folder",
+            )
+        },
+    )
 }
 
 /// Runs a peer. That it cannot run is no error, but told in the result.
@@ -179,7 +185,11 @@ pub fn run(kind: Kind, setting: &Setting, ours: &Measurement) -> Result<Peer> {
     let output = setting.folder.join(format!("{}.safetensors", kind.name()));
     let mut command = Command::new(setting.python);
     command.arg(setting.scripts.join(kind.script()));
-    command.arg("--inputs").arg(setting.folder.join(INPUTS)).arg("--weights").arg(setting.folder.join(WEIGHTS));
+    command
+        .arg("--inputs")
+        .arg(setting.folder.join(INPUTS))
+        .arg("--weights")
+        .arg(setting.folder.join(WEIGHTS));
     command.arg("--output").arg(&output).args(kind.options(setting.gpu.is_some()));
     command.args(["--threads", &setting.threads.to_string(), "--warm-up", "1"]);
     command.args(["--repetitions", &setting.repetitions.to_string()]);
@@ -191,7 +201,8 @@ pub fn run(kind: Kind, setting: &Setting, ours: &Measurement) -> Result<Peer> {
         Err(error) => return Ok(empty(format!("cannot run {}: {error}", setting.python))),
     };
     let (said, complaint) = (String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
-    let json = said.lines().rev().find(|line| line.starts_with('{')).and_then(|l| serde_json::from_str(l).ok());
+    let json =
+        said.lines().rev().find(|line| line.starts_with('{')).and_then(|l| serde_json::from_str(l).ok());
     let json: Value = match (ran.status.success(), json) {
         (true, Some(json)) => json,
         (_, Some(json @ Value::Object(_))) if json["failed"].is_string() => json,
@@ -241,7 +252,8 @@ pub fn expect_agreement(peers: &[Peer]) -> Result<()> {
         .iter()
         .filter_map(|peer| {
             let found = peer.agreement.filter(|a| !a.holds())?;
-            let most = found.allowed_largest.map_or(String::new(), |most| format!(", largest at most {most}"));
+            let most =
+                found.allowed_largest.map_or(String::new(), |most| format!(", largest at most {most}"));
             Some(format!(
                 "{} on {}: median {:.1e}, largest {:.1e} of an interval (median at most {}{most})",
                 peer.kind.name(),
@@ -255,7 +267,11 @@ pub fn expect_agreement(peers: &[Peer]) -> Result<()> {
     if wrong.is_empty() {
         return Ok(());
     }
-    Err(Error::input("--peer", format!("depth differs from the engine's: {}", wrong.join("; ")), "the same depth"))
+    Err(Error::input(
+        "--peer",
+        format!("depth differs from the engine's: {}", wrong.join("; ")),
+        "the same depth",
+    ))
 }
 
 fn read_depth(path: &Path) -> Result<Vec<f32>> {

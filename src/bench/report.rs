@@ -91,8 +91,13 @@ fn rows(of: &Measurement) -> Vec<[String; 9]> {
         }
     }
     let bytes = of.stages.iter().map(|s| s.bytes).sum();
-    let whole =
-        Stage { name: "one view".into(), group: Group::Features, seconds: of.seconds.clone(), flops: of.flops(), bytes };
+    let whole = Stage {
+        name: "one view".into(),
+        group: Group::Features,
+        seconds: of.seconds.clone(),
+        flops: of.flops(),
+        bytes,
+    };
     rows.push(cells(&whole, of));
     rows
 }
@@ -111,9 +116,10 @@ fn memory(of: &Measurement) -> String {
 }
 
 fn roofs(of: &Measurement) -> String {
-    let gemm = of.roofs.gemm_flops_per_s.map_or_else(|| "no library for a large product".into(), |rate| {
-        format!("a large product {:.0} GFLOP/s", rate / 1e9)
-    });
+    let gemm = of.roofs.gemm_flops_per_s.map_or_else(
+        || "no library for a large product".into(),
+        |rate| format!("a large product {:.0} GFLOP/s", rate / 1e9),
+    );
     format!("{gemm}, a large copy {:.1} GB/s", of.roofs.copy_bytes_per_s / 1e9)
 }
 
@@ -157,7 +163,9 @@ pub(super) fn aligned<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> 
 pub(super) fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> String {
     let mut lines = vec![format!("| {} |", head.join(" | ")), format!("|{}", " --- |".repeat(N))];
     // Reasons of other programs may hold what separates cells.
-    lines.extend(rows.iter().map(|row| format!("| {} |", row.clone().map(|c| c.replace('|', "/")).join(" | "))));
+    lines.extend(
+        rows.iter().map(|row| format!("| {} |", row.clone().map(|c| c.replace('|', "/")).join(" | "))),
+    );
     lines.join("\n")
 }
 
@@ -167,7 +175,13 @@ impl Report<'_> {
         let counted = self.repetitions.counted;
         let few = (counted < ENOUGH).then(|| format!("{counted} repetitions, which is fewer than {ENOUGH}"));
         let paper = if self.size == PAPER.size {
-            format!("{}: {} s and {} on an {}", PAPER.source, PAPER.seconds, readable(PAPER.bytes), PAPER.device)
+            format!(
+                "{}: {} s and {} on an {}",
+                PAPER.source,
+                PAPER.seconds,
+                readable(PAPER.bytes),
+                PAPER.device
+            )
         } else {
             format!("{} is about another size, and is not compared", PAPER.source)
         };
@@ -177,7 +191,9 @@ impl Report<'_> {
     fn title(&self) -> String {
         let Size { width, height, planes, views } = self.size;
         let Repetitions { warm_up, counted } = self.repetitions;
-        format!("{width} x {height}, D = {planes}, {views} views; median of {counted} after {warm_up} to warm up")
+        format!(
+            "{width} x {height}, D = {planes}, {views} views; median of {counted} after {warm_up} to warm up"
+        )
     }
 
     fn heading(of: &Measurement) -> String {
@@ -214,7 +230,8 @@ impl Report<'_> {
         let mut rows_of_views: Vec<[String; 4]> = Vec::new();
         if self.size == PAPER.size {
             let (device, source) = (PAPER.device, PAPER.source);
-            let row = [format!("{source}, {device}"), PAPER.seconds.to_string(), "-".into(), readable(PAPER.bytes)];
+            let row =
+                [format!("{source}, {device}"), PAPER.seconds.to_string(), "-".into(), readable(PAPER.bytes)];
             rows_of_views.push(row);
         }
         for of in self.measurements {

@@ -37,7 +37,22 @@ pub fn host_gemm() -> f64 {
             let row = n as isize;
             // SAFETY: three n x n matrices in row-major order.
             unsafe {
-                matrixmultiply::sgemm(n, n, n, 1.0, a.as_ptr(), row, 1, b.as_ptr(), row, 1, 0.0, c.as_mut_ptr(), row, 1);
+                matrixmultiply::sgemm(
+                    n,
+                    n,
+                    n,
+                    1.0,
+                    a.as_ptr(),
+                    row,
+                    1,
+                    b.as_ptr(),
+                    row,
+                    1,
+                    0.0,
+                    c.as_mut_ptr(),
+                    row,
+                    1,
+                );
             }
             seconds = seconds.min(start.elapsed().as_secs_f64());
         }
@@ -53,7 +68,9 @@ pub fn host_copy() -> f64 {
     let mut seconds = f64::INFINITY;
     for _ in 0..TRIES {
         let start = Instant::now();
-        to.par_chunks_mut(1 << 20).zip(from.par_chunks(1 << 20)).for_each(|(to, from)| to.copy_from_slice(from));
+        to.par_chunks_mut(1 << 20)
+            .zip(from.par_chunks(1 << 20))
+            .for_each(|(to, from)| to.copy_from_slice(from));
         seconds = seconds.min(start.elapsed().as_secs_f64());
     }
     2.0 * std::hint::black_box(to).len() as f64 / seconds
@@ -97,7 +114,10 @@ pub fn device(driver: &Arc<dyn Driver>, element: Element) -> Result<Roofs> {
     }
     // Half of what is free at most, for small devices.
     let (free, _) = driver.memory()?;
-    Ok(Roofs { gemm_flops_per_s: gemm, copy_bytes_per_s: device_copy(driver, (1 << 30).min(free / 4).max(1 << 20))? })
+    Ok(Roofs {
+        gemm_flops_per_s: gemm,
+        copy_bytes_per_s: device_copy(driver, (1 << 30).min(free / 4).max(1 << 20))?,
+    })
 }
 
 #[cfg(test)]

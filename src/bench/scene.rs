@@ -94,7 +94,9 @@ impl SceneReport {
     pub fn new(threads: &[ThreadSpans], out: &Path, processor_seconds: Option<f64>) -> Result<Self> {
         let path = out.join(MANIFEST);
         let bytes = std::fs::read(&path).map_err(Error::io("read the manifest", &path))?;
-        let bad = |what: &str| Error::input(path.display().to_string(), format!("no {what}"), "a manifest of `engine infer`");
+        let bad = |what: &str| {
+            Error::input(path.display().to_string(), format!("no {what}"), "a manifest of `engine infer`")
+        };
         let manifest: Value = serde_json::from_slice(&bytes).map_err(|_| bad("JSON"))?;
         let seconds = manifest["seconds"].as_object().ok_or_else(|| bad("seconds"))?;
         let number = |name: &str| seconds.get(name).and_then(Value::as_f64);
@@ -163,11 +165,17 @@ impl SceneReport {
     fn rows(&self) -> Vec<[String; 4]> {
         let row = |name: &str, seconds: f64, count: Option<usize>| {
             let count = count.map_or_else(|| "-".into(), |n| n.to_string());
-            [name.to_owned(), format!("{seconds:.3}"), count, format!("{:.0} %", 100.0 * seconds / self.wall_seconds)]
+            [
+                name.to_owned(),
+                format!("{seconds:.3}"),
+                count,
+                format!("{:.0} %", 100.0 * seconds / self.wall_seconds),
+            ]
         };
         let of = |name: &str, busy: &Busy| row(name, busy.seconds, Some(busy.count));
         let stage = |name: &str| self.stages.get(name).copied().unwrap_or(0.0);
-        let mut rows = vec![row("preparation", stage("preparation"), None), row("depth maps", stage("depth"), None)];
+        let mut rows =
+            vec![row("preparation", stage("preparation"), None), row("depth maps", stage("depth"), None)];
         rows.push(of("- load and decode (beside the rest)", &self.decode));
         rows.push(of("- features", &self.features));
         rows.extend(self.depth.iter().map(|(level, busy)| of(&format!("- depth, {level}"), busy)));
@@ -185,7 +193,10 @@ impl SceneReport {
         let threads: Vec<String> =
             self.busy_seconds.iter().map(|(name, busy)| format!("{name} {busy:.2} s")).collect();
         let mut facts = vec![
-            format!("{views} views on {levels} levels, {:.3} views/s, {points} points", self.views_per_second),
+            format!(
+                "{views} views on {levels} levels, {:.3} views/s, {points} points",
+                self.views_per_second
+            ),
             format!(
                 "overlap {:.2}: busy time by thread ({}) over wall time; {:.0} % of the decoding was hidden",
                 self.overlap,
@@ -195,7 +206,10 @@ impl SceneReport {
         ];
         facts.extend(self.processor_seconds.map(|seconds| {
             let at_work = seconds / self.wall_seconds;
-            format!("{seconds:.2} s of processor time: {at_work:.2} of {} threads at work on average", self.threads)
+            format!(
+                "{seconds:.2} s of processor time: {at_work:.2} of {} threads at work on average",
+                self.threads
+            )
         }));
         facts.extend(self.memory_peak.map(|bytes| format!("peak memory {}", readable(bytes))));
         facts
@@ -221,7 +235,9 @@ impl SceneReport {
     /// Everything.
     pub fn json(&self) -> Value {
         let mut json = json!({ "program": "engine", "version": env!("CARGO_PKG_VERSION"), "bench": "scene" });
-        if let (Value::Object(all), Value::Object(own)) = (&mut json, serde_json::to_value(self).unwrap_or_default()) {
+        if let (Value::Object(all), Value::Object(own)) =
+            (&mut json, serde_json::to_value(self).unwrap_or_default())
+        {
             all.extend(own);
         }
         json
@@ -274,7 +290,10 @@ mod tests {
             spans: vec![span("decode", "a", 1, 3), span("decode", "b", 3, 5)],
         };
         let report = SceneReport::new(&[main, loader], folder.path(), Some(12.0)).unwrap();
-        assert_eq!((report.decode, report.features), (Busy { seconds: 4.0, count: 2 }, Busy { seconds: 1.0, count: 1 }));
+        assert_eq!(
+            (report.decode, report.features),
+            (Busy { seconds: 4.0, count: 2 }, Busy { seconds: 1.0, count: 1 })
+        );
         assert_eq!(report.depth["level 0"], Busy { seconds: 2.0, count: 1 });
         assert_eq!(report.depth["level 1"], Busy { seconds: 1.0, count: 1 });
         // Main: 0 to 1 and 3 to 10; the loader 1 to 5.
@@ -283,6 +302,10 @@ mod tests {
         // Of six seconds of depth maps two were a wait, of four seconds of decoding.
         assert_eq!(report.decoding_hidden, 0.5);
         assert_eq!((report.views_per_second, report.points), (0.2, 7));
-        assert!(report.markdown().contains("| - depth, level 1 | 1.000 | 1 | 10 % |"), "{}", report.markdown());
+        assert!(
+            report.markdown().contains("| - depth, level 1 | 1.000 | 1 | 10 % |"),
+            "{}",
+            report.markdown()
+        );
     }
 }

@@ -38,7 +38,11 @@ impl Size {
     pub fn check(self) -> Result<Self> {
         for (option, side) in [("--width", self.width), ("--height", self.height)] {
             if side == 0 || !side.is_multiple_of(4) {
-                return Err(Error::input(option, side.to_string(), "a multiple of 4: the feature maps have a quarter of the size"));
+                return Err(Error::input(
+                    option,
+                    side.to_string(),
+                    "a multiple of 4: the feature maps have a quarter of the size",
+                ));
             }
         }
         Ok(self)
@@ -79,7 +83,8 @@ impl Inputs {
     pub fn generated(size: Size) -> Self {
         let (w, h) = (size.width as f64, size.height as f64);
         let f = 1.2 * w;
-        let k = DMat3::from_cols(DVec3::X * f, DVec3::Y * f, DVec3::new((w - 1.0) / 2.0, (h - 1.0) / 2.0, 1.0));
+        let k =
+            DMat3::from_cols(DVec3::X * f, DVec3::Y * f, DVec3::new((w - 1.0) / 2.0, (h - 1.0) / 2.0, 1.0));
         let mut state = 7;
         // Wave vectors and phases; the shortest wave is about 6 pixels long.
         let mut waves = [[[0.0f64; 3]; WAVES]; 3];
@@ -119,7 +124,11 @@ impl Inputs {
         Self {
             photos: cameras.iter().map(photo).collect(),
             cameras,
-            hypotheses: Hypotheses::new(DepthRange { near: 450.0, far: 950.0 }, size.planes, Sampling::Linear),
+            hypotheses: Hypotheses::new(
+                DepthRange { near: 450.0, far: 950.0 },
+                size.planes,
+                Sampling::Linear,
+            ),
         }
     }
 
@@ -155,18 +164,24 @@ impl Inputs {
     pub fn read(path: &Path) -> Result<Self> {
         let bytes = std::fs::read(path).map_err(Error::io("read the inputs", path))?;
         let name = path.display();
-        let file = SafeTensors::deserialize(&bytes)
-            .map_err(|e| Error::input(name.to_string(), e.to_string(), "a safetensors file with images, k, e and depths"))?;
+        let file = SafeTensors::deserialize(&bytes).map_err(|e| {
+            Error::input(name.to_string(), e.to_string(), "a safetensors file with images, k, e and depths")
+        })?;
         let tensor = |tensor: &str, dtype: Dtype, shape: &[Option<usize>]| -> Result<TensorView> {
             let place = || format!("{name}: tensor `{tensor}`");
             let wanted = || {
-                let sides: Vec<String> = shape.iter().map(|s| s.map_or("any".into(), |s| s.to_string())).collect();
+                let sides: Vec<String> =
+                    shape.iter().map(|s| s.map_or("any".into(), |s| s.to_string())).collect();
                 format!("{dtype:?} [{}]", sides.join(", "))
             };
             let view = file.tensor(tensor).map_err(|_| Error::input(place(), "it is missing", wanted()))?;
             let fits = view.dtype() == dtype
                 && view.shape().len() == shape.len()
-                && view.shape().iter().zip(shape).all(|(&found, wanted)| found > 0 && wanted.is_none_or(|w| w == found));
+                && view
+                    .shape()
+                    .iter()
+                    .zip(shape)
+                    .all(|(&found, wanted)| found > 0 && wanted.is_none_or(|w| w == found));
             if fits {
                 Ok(view)
             } else {
@@ -175,13 +190,21 @@ impl Inputs {
         };
         let finite = |tensor: &str, ok: bool| {
             let place = || format!("{name}: tensor `{tensor}`");
-            if ok { Ok(()) } else { Err(Error::input(place(), "a value that is not finite", "finite numbers")) }
+            if ok {
+                Ok(())
+            } else {
+                Err(Error::input(place(), "a value that is not finite", "finite numbers"))
+            }
         };
         let images = tensor("images", Dtype::F32, &[None, None, None, Some(3)])?;
         let (views, height, width) = (images.shape()[0], images.shape()[1], images.shape()[2]);
         let size = Size { width, height, planes: 2, views }.check()?;
         if size.views < 2 {
-            return Err(Error::input(format!("{name}: tensor `images`"), "one view", "a reference and at least one source"));
+            return Err(Error::input(
+                format!("{name}: tensor `images`"),
+                "one view",
+                "a reference and at least one source",
+            ));
         }
         let doubles = |what: &str, shape: &[Option<usize>]| -> Result<Vec<f64>> {
             let view = tensor(what, Dtype::F64, shape)?;
@@ -197,7 +220,8 @@ impl Inputs {
             .data()
             .chunks_exact(height * width * 12)
             .map(|view| {
-                let rgb = view.chunks_exact(4).map(|b| f32::from_le_bytes(std::array::from_fn(|i| b[i]))).collect();
+                let rgb =
+                    view.chunks_exact(4).map(|b| f32::from_le_bytes(std::array::from_fn(|i| b[i]))).collect();
                 Photo { width, height, rgb }
             })
             .collect();
@@ -219,7 +243,8 @@ impl Inputs {
         let Size { width, height, planes, views } = self.size();
         let images: Vec<f32> = self.photos.iter().flat_map(|p| p.rgb.iter().copied()).collect();
         let rows = |m: DMat3| [m.row(0), m.row(1), m.row(2)];
-        let k: Vec<f64> = self.cameras.iter().flat_map(|c| rows(c.k).map(|row| row.to_array())).flatten().collect();
+        let k: Vec<f64> =
+            self.cameras.iter().flat_map(|c| rows(c.k).map(|row| row.to_array())).flatten().collect();
         let pose = |c: &Camera| {
             let [a, b, d] = rows(c.r);
             let t = c.t;
@@ -250,7 +275,9 @@ pub fn write_tensors(path: &Path, action: &'static str, tensors: &[Named]) -> Re
     let bug = |e: safetensors::SafeTensorError| Error::Bug { place: "bench", problem: e.to_string() };
     let views = tensors
         .iter()
-        .map(|&(name, dtype, shape, bytes)| Ok((name, TensorView::new(dtype, shape.to_vec(), bytes).map_err(bug)?)))
+        .map(|&(name, dtype, shape, bytes)| {
+            Ok((name, TensorView::new(dtype, shape.to_vec(), bytes).map_err(bug)?))
+        })
         .collect::<Result<Vec<_>>>()?;
     let bytes = safetensors::serialize(views, None).map_err(bug)?;
     write_whole(path, action, |file| file.write_all(&bytes))
@@ -296,9 +323,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("inputs.safetensors");
         let depths = [1.0f64, 2.0];
-        write_tensors(&path, "write", &[("depths", Dtype::F64, &[2], bytemuck::cast_slice(&depths))]).unwrap();
+        write_tensors(&path, "write", &[("depths", Dtype::F64, &[2], bytemuck::cast_slice(&depths))])
+            .unwrap();
         let message = Inputs::read(&path).unwrap_err().to_string();
-        assert!(message.ends_with("tensor `images`: it is missing; expected F32 [any, any, any, 3]"), "{message}");
+        assert!(
+            message.ends_with("tensor `images`: it is missing; expected F32 [any, any, any, 3]"),
+            "{message}"
+        );
         std::fs::write(&path, "no tensors").unwrap();
         assert!(Inputs::read(&path).unwrap_err().to_string().contains("expected a safetensors file"));
         let size = Size { width: 30, ..SMALL }.check();

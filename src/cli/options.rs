@@ -228,7 +228,8 @@ impl Device {
     }
 }
 
-fn device(text: &str) -> Result<Device, String> {
+/// What [`Device`] is called.
+pub fn device(text: &str) -> Result<Device, String> {
     match (text, text.split_once(':')) {
         ("auto", _) => Ok(Device::Auto),
         ("cpu", _) => Ok(Device::Cpu),
@@ -285,6 +286,14 @@ pub fn planes(text: &str) -> Result<usize, String> {
     match text.parse::<usize>() {
         Ok(number) if (2..=MAX_PLANES).contains(&number) => Ok(number),
         _ => Err(format!("expected a whole number from 2 to {MAX_PLANES}")),
+    }
+}
+
+/// A photo's side; the limit keeps a typing error from becoming an overflow.
+pub fn side(text: &str) -> Result<usize, String> {
+    match text.parse::<usize>() {
+        Ok(number) if (1..=65_536).contains(&number) => Ok(number),
+        _ => Err("expected a number of pixels from 1 to 65536".into()),
     }
 }
 

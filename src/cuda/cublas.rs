@@ -77,7 +77,8 @@ impl Cublas {
         gpu.upload(a.1, &bytes, Stream::FIRST)?;
         gpu.upload(b.1, &bytes, Stream::FIRST)?;
         // SAFETY: both live; the stream belongs to the context that the handle was made in.
-        unsafe { result::set_stream(self.handle, stream.cu_stream()) }.map_err(failed("choosing a stream"))?;
+        unsafe { result::set_stream(self.handle, stream.cu_stream()) }
+            .map_err(failed("choosing a stream"))?;
         let (one, zero) = (1f32, 0f32);
         let product = || {
             let plain = sys::cublasOperation_t::CUBLAS_OP_N;
