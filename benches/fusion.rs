@@ -13,8 +13,9 @@ mod synthetic;
 use std::time::Instant;
 
 use engine::camera::DepthRange;
+use engine::consistency::Thresholds;
 use engine::formats::ply;
-use engine::fusion::{self, Funnel, FusionOptions, FusionView};
+use engine::fusion::{self, Funnel, FusionOptions, FusionView, Method};
 use engine::map::Map;
 use engine::pyramid::{LevelMaps, MergeOptions, merge_level};
 use rayon::prelude::*;
@@ -82,6 +83,7 @@ fn main() {
             colour,
             range,
             sources: sources.clone(),
+            levels: Vec::new(),
         })
         .collect();
     let before = resident("VmRSS");
@@ -94,7 +96,7 @@ fn main() {
     });
     let peak = resident("VmHWM");
     let fused = fused.expect("at least one repetition");
-    let duplicates = FusionOptions { keep_duplicates: true, ..FusionOptions::default() };
+    let duplicates = FusionOptions::reprojection(0.8, Thresholds::default(), true);
     let keep_s = median(o.repetitions, || {
         let start = Instant::now();
         let all = fusion::fuse(&views, &duplicates).expect("maps that fit");
@@ -102,6 +104,18 @@ fn main() {
         assert!(all.points.len() > fused.points.len(), "duplicates must add points");
         seconds
     });
+    let of_method = |method: Method| {
+        let options = FusionOptions { method, ..FusionOptions::default() };
+        let mut points = 0;
+        let seconds = median(o.repetitions, || {
+            let start = Instant::now();
+            points = fusion::fuse(&views, &options).expect("maps that fit").points.len();
+            start.elapsed().as_secs_f64()
+        });
+        (method.name(), seconds, points)
+    };
+    let others =
+        ["dynamic", "disparity", "graph"].map(|name| of_method(Method::named(name).expect("a method")));
     let folder = tempfile::tempdir().expect("a temporary folder");
     let write_s = median(o.repetitions, || {
         let start = Instant::now();
@@ -121,6 +135,9 @@ fn main() {
     line("merge (from half the size)", merge_s, pairs / 4.0);
     line("fusion", fuse_s, pairs);
     line("fusion, duplicates kept", keep_s, pairs);
+    for (name, seconds, points) in others {
+        line(&format!("{name}, {points} points"), seconds, pairs);
+    }
     println!("{:<34}{write_s:>10.3}", "write the cloud");
     println!(
         "{} of {pixels} pixels replaced; {} kept, {} duplicates, {} points",
@@ -136,7 +153,7 @@ fn main() {
         serde_json::json!({
             "bench": "fusion", "views": o.views, "width": o.width, "height": o.height, "sources": o.sources,
             "threads": o.threads, "merge_s": merge_s, "fusion_s": fuse_s, "fusion_ns_per_pair": 1e9 * fuse_s / pairs,
-            "fusion_with_duplicates_s": keep_s, "write_s": write_s, "points": fused.points.len(),
+            "fusion_with_duplicates_s": keep_s, "other_methods_s": others.map(|(name, seconds, _)| (name, seconds)), "write_s": write_s, "points": fused.points.len(),
             "peak_kib": peak, "before_kib": before,
         })
     );

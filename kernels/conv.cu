@@ -8,7 +8,7 @@
 // Columns are sorted by parity for stride 2 and pixels are an odd number of 16 bytes apart, so that ldmatrix meets no bank twice. A lane's sums are
 // neighbouring channels (the packing permutes them): it stores 4 to 16 bytes, a pixel's channels lie in one transaction.
 // Floors (3.35 TB/s | 990 TFLOP/s) at 1600 x 1200, 4 photos, 192 planes; x is read from DRAM once, halos (factors 1.2 to 1.7) come from L2:
-//   3->8 0.050 ms | 0.003; 8->8 0.073 | 0.009; 8->16 5x5 s2 0.055 | 0.013; 16->16 0.037 | 0.009; 16->32 5x5 s2 0.028 | 0.012; 32->32 0.018 | 0.009
+//   3->8 0.050 ms | 0.003; 8->8 0.073 | 0.009; 8->16 5x5 s2 0.055 | 0.012; 16->16 0.037 | 0.009; 16->32 5x5 s2 0.028 | 0.012; 32->32 0.018 | 0.009
 //   cost volume 32->16+16 s2 0.495 | 0.161; spatial4 16->32 s2 0.034 | 0.010; decode4 32->16 0.010 | 0.010; decode2 16->8 0.041 | 0.020
 //   8->1 0.124 | 0.010; cost_skip 1x1x1 32->8 0.550 | 0.012
 // All are bound by memory but the deep layers, whose volumes lie in L2 and whose blocks are too few to fill the device; shared memory's own bound
@@ -23,6 +23,7 @@ struct TileShape {
     int d, h, w, ci;
     int out_d, out_h, out_w, co;
     int planes;  // output planes of a block
+    int first;   // the first output plane of the launch; out_d is the one after the last
     int split;   // channels that go to `y`; the others go to `second`
     int relu;
 };
@@ -154,26 +155,43 @@ struct Tile {
 
     // Starts the copy of C channels from c0 on of a plane.
     static __device__ __forceinline__ void copy(unsigned char* stage, const __half* x, const TileShape& g, int plane, int y0, int x0, int c0) {
-        constexpr int PIECES = C / 8;
-        const bool whole = C > 8 || g.ci % 8 == 0;
+        if (C == 8 && g.ci % 8 != 0) {
+            copy_filling(stage, x, g, plane, y0, x0, c0);
+        } else {
+            constexpr int PIECES = C / 8;
 #pragma unroll 1
-        for (int i = threadIdx.x; i < HALO_ROWS * HALO_COLUMNS * PIECES; i += THREADS) {
-            const int q = i % PIECES, c = i / PIECES % HALO_COLUMNS, r = i / (PIECES * HALO_COLUMNS);
-            const int row = y0 * S - KH / 2 + r, column = x0 * S - KW / 2 + c;
-            const bool inside = row >= 0 && row < g.h && column >= 0 && column < g.w;
-            unsigned char* to = stage + (r * ROW + c % S * HALF + c / S) * PITCH + q * 16;
-            const __half* from = x;
-            if (inside) from += ((Index(plane) * g.h + row) * g.w + column) * g.ci + c0 + q * 8;
-            if (whole) {
-                copy_async16(to, from, inside);
-            } else {
-                Float8 v;
-#pragma unroll
-                for (int k = 0; k < 8; k++) v.v[k] = inside && c0 + k < g.ci ? load(from + k) : 0.0f;
-                store8(reinterpret_cast<__half*>(to), v);
+            for (int i = threadIdx.x; i < HALO_ROWS * HALO_COLUMNS * PIECES; i += THREADS) {
+                const int q = i % PIECES, c = i / PIECES % HALO_COLUMNS, r = i / (PIECES * HALO_COLUMNS);
+                const int row = y0 * S - KH / 2 + r, column = x0 * S - KW / 2 + c;
+                const bool inside = row >= 0 && row < g.h && column >= 0 && column < g.w;
+                const __half* from = x;
+                if (inside) from += ((Index(plane) * g.h + row) * g.w + column) * g.ci + c0 + q * 8;
+                copy_async16(stage + (r * ROW + c % S * HALF + c / S) * PITCH + q * 16, from, inside);
             }
         }
         copy_async_commit();
+    }
+
+    // The same for pixels that are no whole 16 bytes: up to 8 channels, then zeros. Several pixels are on their way at a time.
+    static __device__ __forceinline__ void copy_filling(unsigned char* stage, const __half* x, const TileShape& g, int plane, int y0, int x0, int c0) {
+        constexpr int BATCH = 3;
+#pragma unroll 1
+        for (int first = threadIdx.x; first < HALO_ROWS * HALO_COLUMNS; first += BATCH * THREADS) {
+            Float8 v[BATCH];
+#pragma unroll
+            for (int j = 0; j < BATCH; j++) {
+                const int i = first + j * THREADS, row = y0 * S - KH / 2 + i / HALO_COLUMNS, column = x0 * S - KW / 2 + i % HALO_COLUMNS;
+                const bool inside = row >= 0 && row < g.h && column >= 0 && column < g.w;
+                const __half* from = x + (inside ? ((Index(plane) * g.h + row) * g.w + column) * g.ci + c0 : 0);
+#pragma unroll
+                for (int k = 0; k < 8; k++) v[j].v[k] = inside && c0 + k < g.ci ? load(from + k) : 0.0f;
+            }
+#pragma unroll
+            for (int j = 0; j < BATCH; j++) {
+                const int i = first + j * THREADS, r = i / HALO_COLUMNS, c = i % HALO_COLUMNS;
+                if (r < HALO_ROWS) store8(reinterpret_cast<__half*>(stage + (r * ROW + c % S * HALF + c / S) * PITCH), v[j]);
+            }
+        }
     }
 
     // Adds one step's products: the kernel plane of set j lies at j * `distance` words.
@@ -211,7 +229,7 @@ struct Tile {
             own += high * 16;
 #pragma unroll 1
             for (int kh = 0; kh < KH; kh++) {
-#pragma unroll(SETS * M * N > 128 ? 1 : KW)
+#pragma unroll(SETS * M * N >= 128 ? 1 : KW)
                 for (int kw = 0; kw < KW; kw++)
 #pragma unroll
                     for (int k = 0; k < C / 16; k++)
@@ -233,7 +251,7 @@ struct Tile {
         const int x0 = int(block % tiles_x) * SPAN;
         block /= tiles_x;
         const int y0 = int(block % tiles_y) * ROWS;
-        const int begin = int(block / tiles_y) * g.planes, end = min(begin + g.planes, g.out_d);
+        const int begin = g.first + int(block / tiles_y) * g.planes, end = min(begin + g.planes, g.out_d);
 
         const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
         const int channel = group * N + lane % 4 * (N / 4);
@@ -302,8 +320,8 @@ struct Tile {
     }
 };
 
-// BLOCKS on a multiprocessor: the most that the registers allow without spills; one less before sm_80, whose products take more instructions.
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+// BLOCKS on a multiprocessor: the most that the registers allow without spills on sm_90; one less before.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
 #define RESIDENT(blocks) ((blocks) - 1)
 #else
 #define RESIDENT(blocks) (blocks)
@@ -317,16 +335,16 @@ struct Tile {
 
 TILE(conv_forward_133s1_c8n8_f16, 1, 3, 3, 1, 8, 8, 5)
 TILE(conv_forward_133s1_c16n16_f16, 1, 3, 3, 1, 16, 16, 4)
-TILE(conv_forward_133s1_c32n32_f16, 1, 3, 3, 1, 32, 32, 2)
+TILE(conv_forward_133s1_c32n32_f16, 1, 3, 3, 1, 32, 32, 4)
 TILE(conv_forward_133s2_c16n16_f16, 1, 3, 3, 2, 16, 16, 6)
 TILE(conv_forward_133s2_c16n32_f16, 1, 3, 3, 2, 16, 32, 4)
 TILE(conv_forward_155s2_c8n16_f16, 1, 5, 5, 2, 8, 16, 4)
 TILE(conv_forward_155s2_c16n32_f16, 1, 5, 5, 2, 16, 32, 4)
 TILE(conv_forward_333s1_c8n8_f16, 3, 3, 3, 1, 8, 8, 3)
 TILE(conv_forward_333s1_c16n8_f16, 3, 3, 3, 1, 16, 8, 4)
-TILE(conv_forward_333s1_c32n16_f16, 3, 3, 3, 1, 32, 16, 2)
+TILE(conv_forward_333s1_c32n16_f16, 3, 3, 3, 1, 32, 16, 3)
 TILE(conv_forward_333s1_c32n32_f16, 3, 3, 3, 1, 32, 32, 2)
-TILE(conv_forward_333s2_c16n32_f16, 3, 3, 3, 2, 16, 32, 3)
+TILE(conv_forward_333s2_c16n32_f16, 3, 3, 3, 2, 16, 32, 4)
 
 // ---- one tap
 

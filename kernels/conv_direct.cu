@@ -169,7 +169,7 @@ __device__ __forceinline__ void direct_body(const T* x, const T* mask, const flo
 }
 
 #define DIRECT_FORWARD(name, T, G)                                                                                                          \
-    extern "C" __global__ void __launch_bounds__(64 * G)                                                                                   \
+    extern "C" __global__ void __launch_bounds__(64 * G, 8 / G)                                                                                   \
         name(const T* x, const float* w, const float* bias, const T* residual, T* y, T* second, DirectShape shape) {                      \
         direct_body<T, G, false>(x, nullptr, w, bias, residual, y, second, shape);                                                          \
     }                                                                                                                                      \
@@ -184,7 +184,7 @@ DIRECT_FORWARD(conv_forward_direct32_f16, __half, 4)
 
 // dx from dy, which goes through where `mask` (the ReLU's output; may be null) is positive.
 #define DIRECT_DATA(name, G)                                                                                                               \
-    extern "C" __global__ void __launch_bounds__(64 * G)                                                                                   \
+    extern "C" __global__ void __launch_bounds__(64 * G, 8 / G)                                                                                   \
         name(const float* dy, const float* mask, const float* w, float* dx, DirectShape shape) {                                           \
         direct_body<float, G, true>(dy, mask, w, nullptr, nullptr, dx, nullptr, shape);                                                     \
     }                                                                                                                                      \

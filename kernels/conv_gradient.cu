@@ -89,23 +89,21 @@ __device__ __forceinline__ void weights_body(const float* x, const float* dy, co
             }
             __syncthreads();
             if (subset >= subsets) continue;
-            for (int r = 0; r < g.chunk_rows; r++) {
-                const float4* row_dy = own_dy + r * columns * b + qb;
-                const float4* row_x = own_x + r * input_columns * a + qa;
-                for (int c = subset; c < columns; c += subsets) {
-                    float4 gradient = row_dy[c * b];
-                    const float4* near = row_x + c * g.stride[2] * a;
+            for (int r = 0, c = subset;; c += subsets) {
+                while (c >= columns) c -= columns, r++;
+                if (r >= g.chunk_rows) break;
+                const float4 gradient = own_dy[(r * columns + c) * b + qb];
+                const float4* near = own_x + (r * input_columns + c * g.stride[2]) * a + qa;
 #pragma unroll
-                    for (int k = 0; k < TAPS; k++) {
-                        float4 q = near[k * a];
-                        float v[4] = {q.x, q.y, q.z, q.w};
+                for (int k = 0; k < TAPS; k++) {
+                    const float4 q = near[k * a];
+                    const float v[4] = {q.x, q.y, q.z, q.w};
 #pragma unroll
-                        for (int m = 0; m < 4; m++) {
-                            sum[k][m][0] += v[m] * gradient.x;
-                            sum[k][m][1] += v[m] * gradient.y;
-                            sum[k][m][2] += v[m] * gradient.z;
-                            sum[k][m][3] += v[m] * gradient.w;
-                        }
+                    for (int m = 0; m < 4; m++) {
+                        sum[k][m][0] += v[m] * gradient.x;
+                        sum[k][m][1] += v[m] * gradient.y;
+                        sum[k][m][2] += v[m] * gradient.z;
+                        sum[k][m][3] += v[m] * gradient.w;
                     }
                 }
             }

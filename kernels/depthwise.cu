@@ -138,7 +138,7 @@ extern "C" __global__ void __launch_bounds__(128) depthwise_backward_data_f32(co
 BLOCK_KERNEL(depthwise_backward_data_f32)
 
 // partial[part, c, k]: the part's output rows, the taps of plane k / 9. The grid holds the three planes of each part, side by side: they share x in L2.
-extern "C" __global__ void __launch_bounds__(128)
+extern "C" __global__ void __launch_bounds__(128, 4)
     depthwise_backward_weights_f32(const float* x, const float* dy, float* partial, DepthwiseShape g, int parts) {
     SHARED(float, sums, 4 * 128);
     const int a = int(blockIdx.x % 3), part = int(blockIdx.x / 3), thread = threadIdx.x;

@@ -1,4 +1,4 @@
-// L1 distance in intervals (eq. 7) and cross-entropy of the depth regression with their gradient in the logits (src/ops/depth_backward.rs has it all).
+// L1 distance in intervals (eq. 7) and cross-entropy of the depth regression, with their gradient in the logits (see src/ops/depth_backward.rs).
 //
 // logits [D, H, W] and truth [H, W] (valid where finite and > 0), f32 -> depth [H, W], gradient [D, H, W], means over the valid pixels in f64.
 // Three launches: the number of valid pixels; one thread a pixel, which reads its planes twice and leaves each block's sums; those sums in order.

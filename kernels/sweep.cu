@@ -1,13 +1,14 @@
 // The cost volume (eq. 3-5): cost = sum over sources of (1 + w) f / S, f = (warped - reference)^2 or signed, or the variance over all views.
 //
-// Features [V, H, W, 32] (view 0 the reference, smaller sources in the upper left corner), sources [S, 16], depths [D] -> cost [D, H, W, 32] and, for
+// Features [V, map_rows, map_stride, 32] (view 0 the reference; smaller maps in the upper left corner), sources [S, 16], depths [D] -> cost [D, H, W, 32] and, for
 // inference, its projection [D, H, W, 8]. A group of lanes takes a pixel through a run of planes, two at a time (grid: pixels, runs), so the
 // reference's features stay in registers, every voxel is written once, and neighbouring planes find their taps in the L1 cache.
 // Borders: zero outside a source and behind it. Sums in f32, sources in order; in f16 the two 32 -> 8 products take f and the cost rounded to f16,
 // so |f| > 65504 is infinite. Deterministic: no thread reads what another writes.
 // Floor: the volume's bytes; in f16 192 x 300 x 400 x 32 is 1.47 GB, 0.44 ms at 3.35 TB/s, with the projection 0.55 ms. What bounds it is the issue
-// of instructions: with 4 sources about 150 a lane, source and voxel in f16 (64 of them conversions and multiply-adds of the taps), 1.9 ms at 132 SMs
-// of 1.75 GHz. The gate on multiply-add units would be 95 of 230: a matrix product, whose fragment of A is just what a group's lanes hold, takes 20.
+// of instructions: with 4 sources 193 a lane, source and voxel by the count of sm_90's, 128 of them in the inner loop loads, conversions and
+// multiply-adds of channels: 2.4 ms at 132 SMs of 1.75 GHz. The gate costs 20 of them: a group's lanes hold just the fragment of A that its matrix
+// product needs, where 8 x 8 multiply-adds a lane and their exchange would be 90 more, 1.1 ms.
 #include "sweep.cuh"
 #include "tensor_core.cuh"
 
@@ -78,7 +79,7 @@ __device__ __forceinline__ void store_out(__half* p, const float (&v)[2]) { __st
 // reduce [8, 32] and its bias, weight [8] and its bias: the voxel gate, or weights [S, H, W, 1] in `pixel`, none for w = 0.
 template <typename T, Weighting WEIGHTING>
 __device__ __forceinline__ void cost_body(const T* features, const float* sources, const float* depths, int count, int planes, int height,
-                                          int width, int run, int squared, const float* reduce, const float* reduce_bias,
+                                          int width, int map_rows, int map_stride, int run, int squared, const float* reduce, const float* reduce_bias,
                                           const float* weight, const float* weight_bias, const T* pixel_weights, const float* skip_weights,
                                           const float* skip_bias, T* cost, T* skip) {
     constexpr int LANES = Group<T>::LANES, OWN = Group<T>::OWN, OUT = Group<T>::OUT;
@@ -87,9 +88,8 @@ __device__ __forceinline__ void cost_body(const T* features, const float* source
     Pixel pixel = pixel_of_group<T>(height, width);
     int lane = pixel.lane;
     Index pixels = Index(height) * width;
-    features += lane * OWN;
     float reference[OWN];
-    load_own(features + pixel.index * CHANNELS, reference);
+    load_own(features + (pixel.index / width * map_stride + pixel.index % width) * CHANNELS + lane * OWN, reference);
     Products<T> gate = {}, projection = {};
     float own_weight[OUT], gate_bias = 0.0f;
     if constexpr (WEIGHTING == VOXEL) {
@@ -114,19 +114,13 @@ __device__ __forceinline__ void cost_body(const T* features, const float* source
         float depth = depths[min(d + (lane & 1), planes - 1)];
         for (int s0 = 0; s0 < count; s0 += LANES / 2) {
             // This lane's: source s0 + lane / 2 at plane d + lane % 2.
-            Position own = locate(table + min(s0 + lane / 2, count - 1) * SOURCE, pixel.x, pixel.y, depth);
+            Taps own = find_taps(table + min(s0 + lane / 2, count - 1) * SOURCE, pixel.x, pixel.y, depth, map_stride);
             for (int i = 0; i < min(LANES / 2, count - s0); i++) {
                 int s = s0 + i;
-                const T* map = features + (s + 1) * pixels * CHANNELS;
-                int source_height = int(table[s * SOURCE + 12]), source_width = int(table[s * SOURCE + 13]);
+                const T* map = features + (s + 1) * (Index(map_rows) * map_stride) * CHANNELS;
                 float f[2][OWN];
 #pragma unroll
-                for (int p = 0; p < 2; p++) {
-                    Position at;
-                    at.u = __shfl_sync(ALL_LANES, own.u, 2 * i + p, LANES);
-                    at.v = __shfl_sync(ALL_LANES, own.v, 2 * i + p, LANES);
-                    gather(map, taps(at, source_height, source_width, width), f[p]);
-                }
+                for (int p = 0; p < 2; p++) gather(map, passed_on<LANES>(own, 2 * i + p), lane, f[p]);
                 if constexpr (WEIGHTING == VARIANCE) {
 #pragma unroll
                     for (int p = 0; p < 2; p++) {
@@ -193,24 +187,24 @@ __device__ __forceinline__ void cost_body(const T* features, const float* source
 #define COST_KERNELS(T, suffix)                                                                                                                     \
     extern "C" __global__ void __launch_bounds__(SWEEP_THREADS)                                                                                     \
         sweep_forward_voxel_##suffix(const T* features, const float* sources, const float* depths, int count, int planes, int height, int width,    \
-                                     int run, int squared, const float* reduce, const float* reduce_bias, const float* weight,                      \
+                                     int map_rows, int map_stride, int run, int squared, const float* reduce, const float* reduce_bias, const float* weight,                      \
                                      const float* weight_bias, const float* skip_weights, const float* skip_bias, T* cost, T* skip) {                \
-        cost_body<T, VOXEL>(features, sources, depths, count, planes, height, width, run, squared, reduce, reduce_bias, weight, weight_bias,        \
+        cost_body<T, VOXEL>(features, sources, depths, count, planes, height, width, map_rows, map_stride, run, squared, reduce, reduce_bias, weight, weight_bias,        \
                             nullptr, skip_weights, skip_bias, cost, skip);                                                                          \
     }                                                                                                                                               \
     BLOCK_KERNEL(sweep_forward_voxel_##suffix)                                                                                                      \
     extern "C" __global__ void __launch_bounds__(SWEEP_THREADS)                                                                                     \
         sweep_forward_weighted_##suffix(const T* features, const float* sources, const float* depths, int count, int planes, int height, int width, \
-                                        int run, int squared, const T* weights, const float* skip_weights, const float* skip_bias, T* cost,         \
+                                        int map_rows, int map_stride, int run, int squared, const T* weights, const float* skip_weights, const float* skip_bias, T* cost,         \
                                         T* skip) {                                                                                                  \
-        cost_body<T, WEIGHTED>(features, sources, depths, count, planes, height, width, run, squared, nullptr, nullptr, nullptr, nullptr, weights,  \
+        cost_body<T, WEIGHTED>(features, sources, depths, count, planes, height, width, map_rows, map_stride, run, squared, nullptr, nullptr, nullptr, nullptr, weights,  \
                                skip_weights, skip_bias, cost, skip);                                                                                \
     }                                                                                                                                               \
     BLOCK_KERNEL(sweep_forward_weighted_##suffix)                                                                                                   \
     extern "C" __global__ void __launch_bounds__(SWEEP_THREADS)                                                                                     \
         sweep_forward_variance_##suffix(const T* features, const float* sources, const float* depths, int count, int planes, int height, int width, \
-                                        int run, const float* skip_weights, const float* skip_bias, T* cost, T* skip) {                             \
-        cost_body<T, VARIANCE>(features, sources, depths, count, planes, height, width, run, 0, nullptr, nullptr, nullptr, nullptr, nullptr,        \
+                                        int map_rows, int map_stride, int run, const float* skip_weights, const float* skip_bias, T* cost, T* skip) {                             \
+        cost_body<T, VARIANCE>(features, sources, depths, count, planes, height, width, map_rows, map_stride, run, 0, nullptr, nullptr, nullptr, nullptr, nullptr,        \
                                skip_weights, skip_bias, cost, skip);                                                                                \
     }                                                                                                                                               \
     BLOCK_KERNEL(sweep_forward_variance_##suffix)
@@ -221,27 +215,22 @@ COST_KERNELS(__half, f16)
 // For the pixel gate: maximum and mean over the planes of the channel-mean |f| of source blockIdx.y, [S, H, W, 2]. Each lane locates another plane.
 template <typename T>
 __device__ __forceinline__ void statistics_body(const T* features, const float* sources, const float* depths, int planes, int height, int width,
-                                                int squared, T* y) {
+                                                int map_rows, int map_stride, int squared, T* y) {
     constexpr int LANES = Group<T>::LANES, OWN = Group<T>::OWN;
     int s = blockIdx.y;
     SHARED(float, table, SOURCE);
     load_sources(sources + s * SOURCE, table, 1);
     Pixel pixel = pixel_of_group<T>(height, width);
     Index pixels = Index(height) * width;
-    features += pixel.lane * OWN;
-    const T* map = features + (s + 1) * pixels * CHANNELS;
-    int source_height = int(table[12]), source_width = int(table[13]);
+    const T* map = features + (s + 1) * (Index(map_rows) * map_stride) * CHANNELS;
     float reference[OWN];
-    load_own(features + pixel.index * CHANNELS, reference);
+    load_own(features + (pixel.index / width * map_stride + pixel.index % width) * CHANNELS + pixel.lane * OWN, reference);
     float largest = 0.0f, total = 0.0f;
     for (int d0 = 0; d0 < planes; d0 += LANES) {
-        Position own = locate(table, pixel.x, pixel.y, depths[min(d0 + pixel.lane, planes - 1)]);
+        Taps own = find_taps(table, pixel.x, pixel.y, depths[min(d0 + pixel.lane, planes - 1)], map_stride);
         for (int i = 0; i < min(LANES, planes - d0); i++) {
-            Position at;
-            at.u = __shfl_sync(ALL_LANES, own.u, i, LANES);
-            at.v = __shfl_sync(ALL_LANES, own.v, i, LANES);
             float f[OWN], sum = 0.0f;
-            gather(map, taps(at, source_height, source_width, width), f);
+            gather(map, passed_on<LANES>(own, i), pixel.lane, f);
 #pragma unroll
             for (int c = 0; c < OWN; c++) {
                 float delta = f[c] - reference[c];
@@ -256,13 +245,14 @@ __device__ __forceinline__ void statistics_body(const T* features, const float* 
 }
 
 extern "C" __global__ void __launch_bounds__(SWEEP_THREADS)
-    statistics_forward_f32(const float* features, const float* sources, const float* depths, int planes, int height, int width, int squared, float* y) {
-    statistics_body(features, sources, depths, planes, height, width, squared, y);
+    statistics_forward_f32(const float* features, const float* sources, const float* depths, int planes, int height, int width,
+                           int map_rows, int map_stride, int squared, float* y) {
+    statistics_body(features, sources, depths, planes, height, width, map_rows, map_stride, squared, y);
 }
 BLOCK_KERNEL(statistics_forward_f32)
 extern "C" __global__ void __launch_bounds__(SWEEP_THREADS)
-    statistics_forward_f16(const __half* features, const float* sources, const float* depths, int planes, int height, int width, int squared,
-                           __half* y) {
-    statistics_body(features, sources, depths, planes, height, width, squared, y);
+    statistics_forward_f16(const __half* features, const float* sources, const float* depths, int planes, int height, int width,
+                           int map_rows, int map_stride, int squared, __half* y) {
+    statistics_body(features, sources, depths, planes, height, width, map_rows, map_stride, squared, y);
 }
 BLOCK_KERNEL(statistics_forward_f16)

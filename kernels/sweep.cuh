@@ -1,7 +1,7 @@
 // What the plane sweep's kernels share: where a reference pixel lies in a source view, and the bilinear feature there.
 //
 // A pixel belongs to a group of neighbouring lanes of one warp, each of which holds 16 bytes of its 32 channels: 8 lanes of 4 in f32, 4 lanes of
-// 8 in f16. Positions are computed once a group: each lane computes another (another source, another plane) and passes it on by shuffles.
+// 8 in f16. Taps are computed once a group: each lane finds others (of another source, another plane) and passes them on by shuffles.
 #pragma once
 #include "common.cuh"
 
@@ -64,8 +64,10 @@ struct Taps {
     float weight[4];
 };
 
-// `stride`: pixels of a row of the map, which may be wider than the source.
-__device__ __forceinline__ Taps taps(Position p, int height, int width, int stride) {
+// Of a reference pixel at depth d in a source; `stride`: pixels of a row of the map, which may be wider than the source.
+__device__ __forceinline__ Taps find_taps(const float* source, float px, float py, float d, int stride) {
+    Position p = locate(source, px, py, d);
+    int height = int(source[12]), width = int(source[13]);
     float u0 = floorf(p.u), v0 = floorf(p.v), fu = p.u - u0, fv = p.v - v0;
     int x0 = int(u0), y0 = int(v0);
     float wu[2] = {x0 >= 0 && x0 < width ? 1.0f - fu : 0.0f, x0 >= -1 && x0 < width - 1 ? fu : 0.0f};
@@ -81,12 +83,28 @@ __device__ __forceinline__ Taps taps(Position p, int height, int width, int stri
     return t;
 }
 
-// The feature at the taps; `map` begins at this lane's channels.
+// The taps that lane `from` of the group has found.
+template <int LANES>
+__device__ __forceinline__ Taps passed_on(const Taps& own, int from) {
+    Taps t;
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        t.at[i] = __shfl_sync(ALL_LANES, own.at[i], from, LANES);
+        t.weight[i] = __shfl_sync(ALL_LANES, own.weight[i], from, LANES);
+    }
+    return t;
+}
+
+// The feature at the taps, this lane's channels. The map's address is the same for all threads and offsets are 32 bits wide (2^24 pixels of 128
+// bytes), so that an address takes few operations.
 template <typename T, int OWN>
-__device__ __forceinline__ void gather(const T* map, const Taps& t, float (&v)[OWN]) {
+__device__ __forceinline__ void gather(const T* map, const Taps& t, int lane, float (&v)[OWN]) {
     float tap[4][OWN];
 #pragma unroll
-    for (int i = 0; i < 4; i++) load_own(map + t.at[i], tap[i]);
+    for (int i = 0; i < 4; i++) {
+        unsigned offset = unsigned(t.at[i]) * unsigned(sizeof(T)) + unsigned(lane) * 16u;
+        load_own(reinterpret_cast<const T*>(reinterpret_cast<const char*>(map) + offset), tap[i]);
+    }
 #pragma unroll
     for (int c = 0; c < OWN; c++) {
         v[c] = tap[0][c] * t.weight[0];

@@ -6,7 +6,7 @@
 // number of voxels, still fits 2^62: each of a pixel's contributions is off by at most 2^-62 N M, for a million voxels 2^-42 M, where a sum in f32 is
 // off by 2^-24 of itself at every addition. Where M is infinite or no number, every gradient of a source is NaN. The maximum is one of integers, too.
 // The gate's: sums of a thread in f32, of a block and of the blocks, in order, in f64. Floor: the volume's gradient read 2 S times (126 MB at
-// 48 x 128 x 160: 0.04 ms a pass), 128 S additions of 8 bytes a voxel in the L2 cache: 4 x 1e8 at S = 3, about 1 ms.
+// 48 x 128 x 160: 0.04 ms each), and 128 S additions of 8 bytes a voxel in the L2 cache, 3.8e8 at S = 3, which is what should bound it.
 #include "sweep.cuh"
 
 enum Weighting { VOXEL, WEIGHTED, VARIANCE };
@@ -20,11 +20,9 @@ struct Sweep {
     const float* depths;
     int count, planes, height, width, squared;
     __device__ __forceinline__ Index pixels() const { return Index(height) * width; }
-    __device__ __forceinline__ const float* map(int source, int lane) const {
-        return features + (source + 1) * pixels() * CHANNELS + lane * 4;
-    }
-    __device__ __forceinline__ Taps taps_at(int source, Position at) const {
-        return taps(at, int(table[source * SOURCE + 12]), int(table[source * SOURCE + 13]), width);
+    __device__ __forceinline__ const float* map(int source) const { return features + (source + 1) * pixels() * CHANNELS; }
+    __device__ __forceinline__ Taps taps(int source, const Pixel& pixel, int plane) const {
+        return find_taps(table + source * SOURCE, pixel.x, pixel.y, depths[plane], width);
     }
 };
 
@@ -33,21 +31,17 @@ struct Gate {
     const float *reduce, *reduce_bias, *weight, *weight_bias, *pixel;
 };
 
-__device__ __forceinline__ Position passed_on(Position own, int from) {
-    return {__shfl_sync(ALL_LANES, own.u, from, 8), __shfl_sync(ALL_LANES, own.v, from, 8)};
-}
-
-// Calls visit(plane, taps, warped - reference) for planes first .. end of one source; each lane locates another plane.
+// Calls visit(plane, taps, warped - reference) for planes first .. end of one source; each lane finds another plane's taps.
 template <typename Visit>
 __device__ __forceinline__ void walk(const Sweep& sweep, const Pixel& pixel, const float (&reference)[4], int source, int first, int end,
                                      const Visit& visit) {
-    const float* map = sweep.map(source, pixel.lane);
+    const float* map = sweep.map(source);
     for (int d0 = first; d0 < end; d0 += 8) {
-        Position own = locate(sweep.table + source * SOURCE, pixel.x, pixel.y, sweep.depths[min(d0 + pixel.lane, sweep.planes - 1)]);
+        Taps own = sweep.taps(source, pixel, min(d0 + pixel.lane, sweep.planes - 1));
         for (int i = 0; i < min(8, end - d0); i++) {
-            Taps t = sweep.taps_at(source, passed_on(own, i));
+            Taps t = passed_on<8>(own, i);
             float delta[4];
-            gather(map, t, delta);
+            gather(map, t, pixel.lane, delta);
 #pragma unroll
             for (int c = 0; c < 4; c++) delta[c] -= reference[c];
             visit(d0 + i, t, delta);
@@ -203,7 +197,7 @@ __device__ __forceinline__ void weighted_body(const Sweep& sweep, const Gate& ga
 }
 
 // The variance is a mean of squares over all views; what flows into the views' mean adds up to zero, and the reference gets minus what the sources
-// get. Planes outside, since the mean comes first; each lane locates another source.
+// get. Planes outside, since the mean comes first; each lane finds another source's taps.
 template <bool SCATTER>
 __device__ __forceinline__ void variance_body(const Sweep& sweep, const float* gradient, int first, int end, const Targets& to) {
     Pixel pixel = pixel_of_group<float>(sweep.height, sweep.width);
@@ -218,11 +212,11 @@ __device__ __forceinline__ void variance_body(const Sweep& sweep, const float* g
         if (pixel.there) load_own(gradient + (plane * pixels + pixel.index) * CHANNELS + lane * 4, g);
         for (int pass = 0; pass < 2; pass++) {
             for (int s0 = 0; s0 < sweep.count; s0 += 8) {
-                Position own = locate(sweep.table + min(s0 + lane, sweep.count - 1) * SOURCE, pixel.x, pixel.y, sweep.depths[plane]);
+                Taps own = sweep.taps(min(s0 + lane, sweep.count - 1), pixel, plane);
                 for (int s = s0; s < min(s0 + 8, sweep.count); s++) {
-                    Taps t = sweep.taps_at(s, passed_on(own, s - s0));
+                    Taps t = passed_on<8>(own, s - s0);
                     float v[4], d[4];
-                    gather(sweep.map(s, lane), t, v);
+                    gather(sweep.map(s), t, lane, v);
                     if (pass == 0) {
 #pragma unroll
                         for (int c = 0; c < 4; c++) mean[c] += v[c];

@@ -26,7 +26,6 @@ __device__ __forceinline__ void multiply_add(Accumulator& d, const FragmentA& a,
         : "+f"(d.v[0]), "+f"(d.v[1]), "+f"(d.v[2]), "+f"(d.v[3])
         : "r"(a.r[0]), "r"(a.r[1]), "r"(a.r[2]), "r"(a.r[3]), "r"(b.r[0]), "r"(b.r[1]));
 #else
-    // The same fragments, half of k at a time.
 #pragma unroll
     for (int half = 0; half < 2; half++)
         asm volatile(

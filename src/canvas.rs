@@ -12,17 +12,24 @@ use crate::photo::Photo;
 /// drawn reversed ([`depth_colour`]): near is bright, as if lit from the camera.
 const DEPTH_COLOURS: Gradient = colorous::PLASMA;
 const CONFIDENCE_COLOURS: Gradient = colorous::VIRIDIS;
+/// From pale, where all is well, to dark: that nothing is known has no shade of it.
+const ERROR_COLOURS: Gradient = colorous::YELLOW_ORANGE_RED;
+
+/// Of pixels without a depth in maps of depth, error and confidence: neutral grey, in none of their colours.
+pub const NO_DEPTH: [u8; 3] = [176; 3];
+/// Of pixels without a truth in maps of truth and error.
+pub const NO_TRUTH: [u8; 3] = [72; 3];
 
 const PAPER: [u8; 3] = [255; 3];
 /// Of what is read first.
-const INK: [u8; 3] = [45, 48, 54];
+pub const INK: [u8; 3] = [45, 48, 54];
 /// Of remarks.
-const PALE_INK: [u8; 3] = [125, 130, 138];
+pub const PALE_INK: [u8; 3] = [125, 130, 138];
 
 /// Pixels around and between panels.
-const MARGIN: usize = 24;
+pub const MARGIN: usize = 24;
 /// Side of one letter: the 8 x 8 font, doubled.
-const LETTER: usize = 16;
+pub const LETTER: usize = 16;
 /// Height of a scale's bar.
 const BAR: usize = 14;
 /// Length of a scale's ticks.
@@ -117,6 +124,11 @@ pub fn confidence_colour(t: f64) -> [u8; 3] {
     colour(CONFIDENCE_COLOURS, t)
 }
 
+/// The colour of an error, 0 to 1 (as large as the scale goes).
+pub fn error_colour(t: f64) -> [u8; 3] {
+    colour(ERROR_COLOURS, t)
+}
+
 /// The colour at 0..1 of a gradient; what lies beyond has the end's.
 pub fn colour(gradient: Gradient, t: f64) -> [u8; 3] {
     let c = gradient.eval_continuous(t.clamp(0.0, 1.0));
@@ -166,7 +178,7 @@ pub fn scaled_photo(photo: &Photo, width: usize, height: usize) -> Vec<[u8; 3]> 
 }
 
 /// Round numbers between `low` and `high`: at most `most`, at least one, with as many decimals as they need.
-fn ticks(low: f64, high: f64, most: usize) -> Vec<(f64, String)> {
+pub fn ticks(low: f64, high: f64, most: usize) -> Vec<(f64, String)> {
     let mut exponent = ((high - low) / most.max(1) as f64).log10().floor() as i32;
     loop {
         for digit in [1.0, 2.0, 5.0] {

@@ -34,7 +34,9 @@ pub mod preview;
 pub mod pyramid;
 
 pub mod bench;
+pub mod doctor;
 pub mod evaluation;
+pub mod finished_run;
 pub mod interrupt;
 pub mod manifest;
 pub mod memory;

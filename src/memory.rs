@@ -53,7 +53,7 @@ pub struct StageMemory {
 }
 
 /// Something that is held in memory.
-#[derive(Clone, Debug, serde::Serialize)]
+#[derive(Clone, Copy, Debug, serde::Serialize)]
 pub struct Part {
     /// What it is.
     pub what: &'static str,

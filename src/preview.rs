@@ -3,15 +3,12 @@
 use std::path::Path;
 
 use crate::camera::DepthRange;
-use crate::canvas::{Canvas, Row, confidence_colour, depth_colour, panel_size, scaled_photo};
+use crate::canvas::{Canvas, NO_DEPTH, Row, confidence_colour, depth_colour, panel_size, scaled_photo};
 use crate::consistency::is_depth;
 use crate::formats::output::write_whole;
 use crate::map::Map;
 use crate::photo::Photo;
 use crate::{Error, Result};
-
-/// Neutral grey: in neither colour map.
-const NO_DEPTH: [u8; 3] = [176; 3];
 
 /// Writes the picture as a PNG: the photo, the depth over a robust part of `range`, and the confidence.
 ///

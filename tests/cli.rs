@@ -47,7 +47,7 @@ const INFER: [&str; 29] = [
     "--json",
     "--help",
 ];
-const FUSE: [&str; 19] = [
+const FUSE: [&str; 42] = [
     "--scene",
     "--out",
     "--force",
@@ -55,13 +55,36 @@ const FUSE: [&str; 19] = [
     "--layout",
     "--max-side",
     "--view",
+    "--method",
+    "--preset",
+    "--list-presets",
     "--range",
+    "--min-confidence",
+    "--check-sources",
     "--max-reprojection-px",
     "--max-depth-error-rel",
     "--min-views",
-    "--check-sources",
-    "--min-confidence",
     "--keep-duplicates",
+    "--levels",
+    "--trusted-confidence",
+    "--replaced-confidence",
+    "--coarse-reprojection-px",
+    "--coarse-depth-error-rel",
+    "--coarse-min-views",
+    "--doublings",
+    "--reprojection-step-px",
+    "--depth-error-step-rel",
+    "--max-views",
+    "--max-disparity-px",
+    "--max-normal-deg",
+    "--min-pixels",
+    "--max-pixels",
+    "--max-traversal-depth",
+    "--sweep",
+    "--reference",
+    "--max-distance",
+    "--threshold",
+    "--keep-best",
     "--threads",
     "--memory",
     "--quiet",
@@ -80,7 +103,7 @@ fn help_tells_every_option_with_its_unit_and_default() {
             .map(str::trim_start)
             // `-o, --out <OUT>` and `--max-side <PX>`, but not `- auto: ...`.
             .filter(|l| l.starts_with('-') && !l.starts_with("- "))
-            .filter_map(|l| l.split_once("--")?.1.split([' ', ',']).next())
+            .filter_map(|l| l.split_once("--")?.1.split([' ', ',', '[']).next())
             .collect();
         let expected: Vec<&str> = options.iter().map(|o| o.strip_prefix("--").unwrap()).collect();
         let sorted = |mut names: Vec<&str>| {

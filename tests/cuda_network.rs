@@ -30,7 +30,7 @@ use engine::net::{BsMvsNet, Estimate};
 use engine::ops::depth_backward::DepthLoss;
 use goldens::{Golden, Inputs, config, generated, worst};
 use gradient_goldens as truth;
-use test_device::test_device;
+use test_device::{on_gpu, test_device};
 
 fn options(element: Element) -> Options {
     Options { element, vram: None, layout: Layout::Shared }
@@ -76,8 +76,35 @@ fn every_configuration_matches_the_reference_in_f32() {
     let seeds = golden.metadata["seeds"].as_object().unwrap();
     for (name, seed) in seeds {
         let network = network(&device, name, seed.as_u64().unwrap(), Element::F32);
-        check(&network, &inputs, &golden, &format!("{name}/"));
         check(&network, &small, &golden, &format!("{name}/small/"));
+        // The larger input for each aggregation: kernels differ by that. A GPU does all.
+        if on_gpu() || name.ends_with("squared_skip") {
+            check(&network, &inputs, &golden, &format!("{name}/"));
+        }
+    }
+}
+
+/// A reference that is smaller than its sources, and sources of different sizes.
+#[test]
+fn photos_of_different_sizes_are_the_processors() {
+    let Some(device) = test_device(Build::Fast) else { return };
+    let inputs = Inputs::read();
+    let (width, height) = (inputs.photos[0].width, inputs.photos[0].height);
+    let cut = |i: usize, w: usize, h: usize| inputs.corner(width - w, height - h, 4).photos.swap_remove(i);
+    let mut photos = vec![cut(0, 12, 8), inputs.photos[1].clone(), cut(2, 8, 12)];
+    photos.extend(inputs.photos[3..].iter().cloned());
+    let mixed = Inputs { photos, ..inputs.corner(4, 4, inputs.linear.depths.len()) };
+    for name in ["voxel_squared_skip", "pixel_signed_trilinear"] {
+        let host = goldens::network(name, 11);
+        let maps: Vec<_> = mixed.photos.iter().map(|photo| host.features(photo).unwrap()).collect();
+        let sources: Vec<_> = maps[1..].iter().zip(mixed.sweeps()).collect();
+        let expected = host.depth(&maps[0], &sources, &mixed.linear).unwrap();
+        let found = estimate(&network(&device, name, 11, Element::F32), &mixed, &mixed.linear);
+        assert_eq!((found.depth.width, found.depth.height), (expected.depth.width, expected.depth.height));
+        for (a, b) in found.depth.data.iter().zip(&expected.depth.data) {
+            let moved = f64::from((a - b).abs()) / interval(&mixed.linear);
+            assert!(moved <= 2e-3, "{name}: a pixel moved by {moved} intervals");
+        }
     }
 }
 
@@ -191,8 +218,10 @@ fn gradients_of_every_configuration_match_the_reference() {
             assert!(error <= 1e-3, "{config}: gradient of {name} is off by {error:.2e}");
             largest = largest.max(error);
         }
-        let again = teacher.teach(&parameters, &lesson).unwrap();
-        assert!(again.gradients == found.gradients, "{config}: two steps from the same weights differ");
+        if on_gpu() || config == "voxel_squared_skip" {
+            let again = teacher.teach(&parameters, &lesson).unwrap();
+            assert!(again.gradients == found.gradients, "{config}: two steps from the same weights differ");
+        }
         all.insert(config, largest);
     }
     all.iter().for_each(|(config, error)| println!("{config}: {error:.1e}"));

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Each module with the modules of the crate that its files may import (itself is always allowed).
-const ALLOWED: [(&str, &[&str]); 32] = [
+const ALLOWED: [(&str, &[&str]); 34] = [
     // Foundations.
     ("error", &[]),
     ("simd", &[]),
@@ -43,11 +43,12 @@ const ALLOWED: [(&str, &[&str]); 32] = [
     ("consistency", &["camera", "map"]),
     ("normals", &["camera", "consistency", "map"]),
     ("pyramid", &["camera", "consistency", "map", "error"]),
-    ("fusion", &["camera", "consistency", "normals", "map", "formats"]),
+    ("fusion", &["camera", "consistency", "error", "normals", "map", "formats", "pyramid"]),
     ("canvas", &["photo"]),
     ("preview", &["camera", "canvas", "consistency", "formats", "map", "photo", "error"]),
-    // From a cloud to its distances from another: no camera, no map.
-    ("evaluation", &["canvas", "formats", "synth", "error"]),
+    // Clouds against clouds and maps against maps: no camera.
+    ("finished_run", &["camera", "formats", "fusion", "error"]),
+    ("evaluation", &["canvas", "finished_run", "formats", "map", "synth", "error"]),
     // The program.
     ("memory", &["error"]),
     ("progress", &["error"]),
@@ -59,6 +60,7 @@ const ALLOWED: [(&str, &[&str]); 32] = [
             "camera",
             "consistency",
             "error",
+            "evaluation",
             "formats",
             "fusion",
             "interrupt",
@@ -85,6 +87,7 @@ const ALLOWED: [(&str, &[&str]); 32] = [
             "canvas",
             "cuda",
             "error",
+            "evaluation",
             "formats",
             "interrupt",
             "map",
@@ -100,6 +103,25 @@ const ALLOWED: [(&str, &[&str]); 32] = [
             "synth",
             "tape",
             "tensor",
+        ],
+    ),
+    (
+        "doctor",
+        &[
+            "camera",
+            "error",
+            "finished_run",
+            "formats",
+            "fusion",
+            "interrupt",
+            "lens",
+            "memory",
+            "net",
+            "output",
+            "photo",
+            "pipeline",
+            "scene",
+            "synth",
         ],
     ),
     ("synth", &["camera", "error", "formats", "interrupt", "map", "output", "photo", "progress", "scene"]),
@@ -128,6 +150,7 @@ const ALLOWED: [(&str, &[&str]); 32] = [
             "camera",
             "consistency",
             "cuda",
+            "doctor",
             "error",
             "evaluation",
             "formats",

@@ -1,4 +1,5 @@
-//! `engine eval`: how good networks and point clouds are, in numbers. Here: networks; `eval_clouds` has the clouds.
+//! `engine eval`: how good networks, point clouds and depth maps are, in numbers. Here: networks; `eval_clouds` has the clouds,
+//! `eval_depth` the maps.
 
 use std::path::PathBuf;
 
@@ -14,10 +15,11 @@ use engine::{Error, Result, interrupt};
 use serde_json::json;
 
 use super::eval_clouds::{CloudArgs, DtuArgs};
+use super::eval_depth::DepthArgs;
 use super::options::{self, ReportArgs};
 use super::synth;
 
-/// How good weights and point clouds are.
+/// How good weights, point clouds and depth maps are.
 #[derive(Args, Debug)]
 pub struct EvalArgs {
     #[command(subcommand)]
@@ -29,6 +31,7 @@ pub enum What {
     Synth(SynthArgs),
     Dtu(DtuArgs),
     Cloud(CloudArgs),
+    Depth(DepthArgs),
 }
 
 /// Depth maps of rendered scenes against their exact depth.

@@ -2,8 +2,11 @@
 //! line and an exit code.
 
 mod bench;
+mod doctor;
 mod eval;
 mod eval_clouds;
+mod eval_depth;
+mod fuse;
 mod info;
 mod options;
 mod synth;
@@ -18,7 +21,7 @@ use engine::cuda::inference::{self, DeviceNetwork};
 use engine::cuda::program::Layout;
 use engine::net::BsMvsNet;
 use engine::net::weights::Checkpoint;
-use engine::pipeline::{self, FuseOptions, InferOptions};
+use engine::pipeline::{self, InferOptions};
 use engine::progress::{Progress, Style, print_error_line};
 use engine::pyramid::MergeOptions;
 use engine::{Error, Result, interrupt};
@@ -35,6 +38,7 @@ Examples:
   engine infer scenes/bust                      depth maps and cloud into scenes/bust_engine
   engine infer scenes/bust -o out --max-side 800 --planes 96
   engine fuse out --scene scenes/bust --min-confidence 0.5
+  engine doctor scenes/bust                     what is wrong with a scene, or with its results
   engine info --width 1600 --height 1200
   engine train run --textures photos --steps 20000
   engine eval cloud out/fused.ply truth.ply
@@ -49,7 +53,8 @@ pub struct Cli {
 enum Command {
     Bench(bench::BenchArgs),
     Infer(Box<InferArgs>),
-    Fuse(Box<FuseArgs>),
+    Fuse(Box<fuse::FuseArgs>),
+    Doctor(Box<doctor::DoctorArgs>),
     Eval(eval::EvalArgs),
     Info(InfoArgs),
     Synth(Box<synth::SynthArgs>),
@@ -129,43 +134,6 @@ struct InferWork {
     machine: MachineArgs,
 }
 
-/// A point cloud from depth maps that exist already.
-///
-/// MAPS holds depth/NAME.pfm and, where there are any, confidence/NAME.pfm, as `engine infer` writes them; NAME is the
-/// image's file name without its extension, and a map's size against its photo's tells its scale. Results go to OUT,
-/// by default the folder MAPS_fused beside MAPS: fused.ply and manifest.json.
-#[derive(Args, Debug)]
-#[command(after_help = "\
-Example:
-  engine fuse out --scene scenes/bust -o stricter --min-confidence 0.9 --min-views 4")]
-struct FuseArgs {
-    /// The folder with depth/ and confidence/
-    maps: PathBuf,
-    /// The scene's folder, for cameras and colours
-    #[arg(long, value_name = "SCENE")]
-    scene: PathBuf,
-    #[command(flatten)]
-    output: OutputArgs,
-    #[command(flatten)]
-    scene_args: SceneArgs,
-    /// Depths outside this range, in the scene's units, are left out [default: none are]
-    #[arg(long, value_name = "NEAR,FAR", value_parser = options::range, help_heading = "Fusion")]
-    range: Option<DepthRange>,
-    #[command(flatten)]
-    consistency: ConsistencyArgs,
-    #[command(flatten)]
-    fusion: FusionArgs,
-
-    /// Threads to work with [default: one a processor]
-    #[arg(long, value_name = "N", value_parser = options::threads, help_heading = "Machine")]
-    threads: Option<usize>,
-    /// Memory to plan with, in GB (1e9 bytes) [default: what the system has available]
-    #[arg(long, value_name = "GB", value_parser = options::positive_number, help_heading = "Machine")]
-    memory: Option<f64>,
-    #[command(flatten)]
-    report: ReportArgs,
-}
-
 /// Runs the command that was typed.
 pub fn run(cli: Cli) -> ExitCode {
     let (result, progress) = match cli.command {
@@ -175,7 +143,11 @@ pub fn run(cli: Cli) -> ExitCode {
         }
         Command::Fuse(args) => {
             let progress = args.report.progress();
-            (fuse(*args, progress), progress)
+            (fuse::run(*args, &progress), progress)
+        }
+        Command::Doctor(args) => {
+            let progress = args.report.progress();
+            (doctor::run(*args, &progress), progress)
         }
         Command::Synth(args) => {
             let progress = args.report.progress();
@@ -197,6 +169,10 @@ pub fn run(cli: Cli) -> ExitCode {
             eval::What::Cloud(args) => {
                 let progress = args.report.progress();
                 (eval_clouds::cloud(&args, &progress), progress)
+            }
+            eval::What::Depth(args) => {
+                let progress = args.report.progress();
+                (eval_depth::run(&args, &progress), progress)
             }
         },
         Command::Bench(args) => {
@@ -268,23 +244,6 @@ impl InferWork {
             }
         }
     }
-}
-
-fn fuse(args: FuseArgs, progress: Progress) -> Result<()> {
-    interrupt::install()?;
-    use_threads(args.threads)?;
-    let options = FuseOptions {
-        out: args.output.out,
-        force: args.output.force,
-        open: args.scene_args.open_options(),
-        max_side: args.scene_args.max_side,
-        only: args.scene_args.only,
-        range: args.range,
-        check_sources: args.consistency.check_sources,
-        fusion: args.fusion.options(args.consistency.thresholds()),
-        memory: args.memory.map(bytes),
-    };
-    pipeline::fuse(&args.maps, &args.scene, &options, &progress)
 }
 
 fn bytes(gigabytes: f64) -> u64 {

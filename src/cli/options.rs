@@ -93,11 +93,7 @@ pub struct FusionArgs {
 
 impl FusionArgs {
     pub fn options(&self, thresholds: Thresholds) -> FusionOptions {
-        FusionOptions {
-            min_confidence: self.min_confidence,
-            thresholds,
-            keep_duplicates: self.keep_duplicates,
-        }
+        FusionOptions::reprojection(self.min_confidence, thresholds, self.keep_duplicates)
     }
 }
 

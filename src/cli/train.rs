@@ -173,6 +173,10 @@ pub struct TrainArgs {
     #[arg(long, value_name = "N", default_value = "50", value_parser = options::positive_integer, help_heading = "Validation")]
     log_every: usize,
 
+    /// What makes the gradients: auto, cpu, cuda or cuda:N; auto takes a GPU where there is one. A run may go on on another device,
+    /// whose sums differ in the last bits
+    #[arg(long, value_name = "DEVICE", default_value = "auto", value_parser = options::device, help_heading = "Machine")]
+    device: options::Device,
     /// Threads to work with [default: one a processor]
     #[arg(long, value_name = "N", value_parser = options::threads, help_heading = "Machine")]
     threads: Option<usize>,
@@ -305,7 +309,7 @@ pub fn run(mut args: TrainArgs, progress: &Progress) -> Result<()> {
         let mix = Arc::new(Mix::new(parts, args.seed)?);
         let augment = AugmentOptions { crop: setup.size, ..setup.augment };
         let train = Arc::new(Augmented::new(mix, augment, args.seed)?);
-        Ok(TrainData { train, validation, notes })
+        Ok(TrainData { train, validation, notes, device: args.device.open(progress)? })
     };
     run::train(&args.run, &options, &described, prepare, progress)
 }

@@ -29,7 +29,7 @@ use crate::photo::Photo;
 use crate::tensor::Shape;
 
 /// Planes of a slab of the cost volume, from what costs nothing to what saves most: a shared plane of 32 is made twice.
-const SLABS: [usize; 4] = [32, 16, 8, 4];
+pub const SLABS: [usize; 4] = [32, 16, 8, 4];
 
 /// Of the device's free memory, what a run plans with: the driver and libraries take some as they go.
 const USABLE: f64 = 0.92;
@@ -162,14 +162,12 @@ impl DeviceNetwork {
     fn depth_graph(&self, key: &DepthKey, slabs: Slabs) -> Result<(Graph, DepthValues)> {
         let mut graph = Graph::new();
         let element = self.options.element;
-        let map = |(width, height): (usize, usize), views: usize| Shape {
-            d: views,
-            ..Shape::plane(height, width, 32)
-        };
+        let (width, height) = key.stack;
+        let map = Shape { d: key.views, ..Shape::plane(height, width, 32) };
         let sources = key.views - 1;
         let inputs = SweepInputs {
-            reference: graph.input("reference features", map(key.reference, 1), element),
-            stack: graph.input("source features", map(key.stack, sources), element),
+            features: graph.input("features", map, element),
+            reference: (key.reference.1, key.reference.0),
             sources: graph.input("sources", Shape { d: sources, ..Shape::plane(1, 1, 16) }, Element::F32),
             depths: graph.input("depths", Shape::plane(1, 1, key.planes), Element::F32),
         };
@@ -413,25 +411,26 @@ impl DeviceNetwork {
     ) -> Result<()> {
         let program = &made.program;
         let bytes = |shape: Shape| shape.len() as u64 * self.options.element.bytes();
-        let to = program.pointer(made.inputs.reference);
-        self.driver.copy(to, reference.pointer(), bytes(reference.shape), stream)?;
-        let stack = program.graph().shape(made.inputs.stack);
+        let stack = program.graph().shape(made.inputs.features);
         let one = Shape { d: 1, ..stack };
-        let mut rows = Vec::new();
-        for (i, (map, sweep)) in sources.iter().enumerate() {
-            let to = program.pointer(made.inputs.stack) + i as u64 * bytes(one);
+        let maps = std::iter::once(reference).chain(sources.iter().map(|(map, _)| *map));
+        for (i, map) in maps.enumerate() {
+            let to = program.pointer(made.inputs.features) + i as u64 * bytes(one);
             if map.shape == one {
                 self.driver.copy(to, map.pointer(), bytes(one), stream)?;
-            } else {
-                // A smaller map lies in the upper left corner, row by row.
-                for y in 0..map.shape.h as u64 {
-                    let from = map.pointer() + y * bytes(Shape { h: 1, ..map.shape });
-                    let row = to + y * bytes(Shape { h: 1, ..one });
-                    self.driver.copy(row, from, bytes(Shape { h: 1, ..map.shape }), stream)?;
-                }
+                continue;
             }
-            rows.extend(sweep::source_row(sweep, map.shape.h, map.shape.w));
+            // A smaller map lies in the upper left corner, row by row.
+            for y in 0..map.shape.h as u64 {
+                let from = map.pointer() + y * bytes(Shape { h: 1, ..map.shape });
+                let row = to + y * bytes(Shape { h: 1, ..one });
+                self.driver.copy(row, from, bytes(Shape { h: 1, ..map.shape }), stream)?;
+            }
         }
+        let rows: Vec<f32> = sources
+            .iter()
+            .flat_map(|(map, sweep)| sweep::source_row(sweep, map.shape.h, map.shape.w))
+            .collect();
         let depths: Vec<f32> = hypotheses.depths.iter().map(|&d| d as f32).collect();
         let expectation = Expectation::new(hypotheses);
         program.upload(made.inputs.sources, bytemuck::cast_slice(&rows))?;

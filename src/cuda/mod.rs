@@ -13,12 +13,13 @@ mod cudnn;
 pub mod device;
 pub mod driver;
 pub mod graph;
-//pub mod inference;
-//pub mod layers;
-//pub mod network;
+pub mod inference;
+pub mod layers;
+pub mod network;
 pub mod ops;
 pub mod plan;
 pub mod program;
+pub mod training;
 
 use std::sync::Arc;
 

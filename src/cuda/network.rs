@@ -84,11 +84,11 @@ fn weighting(layers: &mut Layers, config: Config, views: &Views) -> Result<Weigh
 /// What the sweep needs of the views, as inputs of a graph.
 #[derive(Clone, Copy, Debug)]
 pub struct SweepInputs {
-    /// [1, H/4, W/4, 32].
-    pub reference: Value,
-    /// [S, Hs, Ws, 32]: the sources' maps; those that are smaller than the largest lie in its upper left corner.
-    pub stack: Value,
-    /// [S, 1, 1, 16]: see [`sweep::source_row`].
+    /// [V, Hs, Ws, 32], the reference first; maps that are smaller than the largest lie in its upper left corner.
+    pub features: Value,
+    /// Rows and columns of the reference's map.
+    pub reference: (usize, usize),
+    /// [V - 1, 1, 1, 16]: see [`sweep::source_row`].
     pub sources: Value,
     /// [D], f32.
     pub depths: Value,
@@ -96,11 +96,11 @@ pub struct SweepInputs {
 
 fn views(config: Config, inputs: &SweepInputs) -> Views {
     Views {
-        reference: inputs.reference,
-        stack: inputs.stack,
+        features: inputs.features,
         sources: inputs.sources,
         depths: inputs.depths,
         squared: config.difference == Difference::Squared,
+        reference: Some(inputs.reference),
     }
 }
 
@@ -182,9 +182,8 @@ pub fn depth(
         }
     };
     let (s2, c2, projected) = beginning(layers.graph, &views, &weighting, skip.as_ref(), &first, slabs)?;
-    let size = layers.graph.shape(inputs.reference);
     let planes = layers.graph.shape(inputs.depths).len();
-    let size = Shape { d: planes, h: size.h, w: size.w, c: 1 };
+    let size = Shape { d: planes, h: inputs.reference.0, w: inputs.reference.1, c: 1 };
     let (fused, s4) = middle(layers, s2, c2)?;
     match (config.decoder, projected) {
         (Decoder::Skip, Some(projected)) => {
@@ -212,10 +211,11 @@ fn beginning(
     first: &conv::ConvLayer,
     slabs: Slabs,
 ) -> Result<(Value, Value, Option<Value>)> {
-    let map = graph.shape(views.reference);
+    let map = graph.shape(views.features);
     let planes = graph.shape(views.depths).len();
-    let element = graph.element(views.reference);
-    let volume = Shape { d: planes, ..map };
+    let element = graph.element(views.features);
+    let (h, w) = views.reference.unwrap_or((map.h, map.w));
+    let volume = Shape { d: planes, h, w, c: map.c };
     let half = volume.halved().with_channels(16);
     let s2 = graph.temporary("regularizer.spatial2", half, element);
     let c2 = graph.temporary("regularizer.context2", half, element);

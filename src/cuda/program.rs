@@ -349,7 +349,10 @@ impl Program {
 
 fn address(pointers: &[Pointer], arg: &Arg) -> Pointer {
     match arg {
-        Arg::Read(v, offset) | Arg::Write(v, offset) | Arg::Update(v, offset) => pointers[v.0] + offset,
+        Arg::Read(v, offset) | Arg::Write(v, offset) | Arg::Update(v, offset) => {
+            // An offset may point before the value's beginning (ops::conv's slabs).
+            pointers[v.0].wrapping_add(*offset)
+        }
         Arg::Null | Arg::Plain(_) | Arg::Table(_) => 0,
     }
 }

@@ -11,7 +11,7 @@ use super::graph::{Element, Graph, Value};
 use super::layers::{Layers, Weights};
 use super::network::{self, SweepInputs};
 use super::ops::head::Depths;
-use super::ops::{image, loss, sweep, views};
+use super::ops::{image, loss, sweep};
 use super::program::{Layout, Owned, Program};
 use crate::camera::{Camera, Hypotheses, PlaneSweep, Sampling};
 use crate::error::{Error, Result};
@@ -125,7 +125,10 @@ impl Teacher {
         for (name, at, len) in &self.places {
             let found = parameters.get(name).filter(|p| p.values.data.len() == *len);
             let Some(parameter) = found else {
-                return Err(Error::Bug { place: "device training", problem: format!("`{name}` has changed its size") });
+                return Err(Error::Bug {
+                    place: "device training",
+                    problem: format!("`{name}` has changed its size"),
+                });
             };
             flat[*at as usize / 4..][..*len].copy_from_slice(&parameter.values.data);
         }
@@ -157,7 +160,8 @@ impl Teacher {
             let wide = |value: &Value| -> Result<Vec<f64>> {
                 Ok(made.program.download_f32(*value)?.into_iter().map(f64::from).collect())
             };
-            let found = BatchStatistics { mean: wide(mean)?, variance: wide(variance)?, positions: *positions };
+            let found =
+                BatchStatistics { mean: wide(mean)?, variance: wide(variance)?, positions: *positions };
             statistics.push((norm.clone(), found));
         }
         self.driver.download(self.gradients.pointer(), bytemuck::cast_slice_mut(&mut flat), Stream::FIRST)?;
@@ -188,7 +192,11 @@ impl Teacher {
             ));
         }
         if lesson.cameras.len() != lesson.photos.len() || lesson.photos.len() < 2 {
-            return problem(format!("{} photos with {} cameras; at least two", lesson.photos.len(), lesson.cameras.len()));
+            return problem(format!(
+                "{} photos with {} cameras; at least two",
+                lesson.photos.len(),
+                lesson.cameras.len()
+            ));
         }
         Ok(Key {
             width: first.width,
@@ -212,7 +220,7 @@ impl Teacher {
             middle: graph.input("middle depth", list(1), Element::F64),
             inverse: key.inverse,
         };
-        let interval = graph.input("interval", list(1), Element::F32);
+        let interval = graph.input("interval", list(1), Element::F64);
         let truth = graph.input("true depth", Shape::plane(key.height / 4, key.width / 4, 1), Element::F32);
         let mut values = BTreeMap::new();
         for (name, at, len) in &self.places {
@@ -223,12 +231,21 @@ impl Teacher {
         let image = image::normalize(&mut graph, "features", photos, Element::F32)?;
         let mut layers = Layers::new(&mut graph, Weights::Trained(&values), Element::F32);
         let features = network::features(&mut layers, image)?;
-        let (reference, stack) = views::split(layers.graph, "views", features)?;
-        let inputs = SweepInputs { reference, stack, sources, depths };
+        let reference = (key.height / 4, key.width / 4);
+        let inputs = SweepInputs { features, reference, sources, depths };
         let logits = network::training_logits(&mut layers, parameters.config, &inputs)?;
         let statistics = std::mem::take(&mut layers.statistics);
         let weights = (f32::from_bits(key.loss.0), f32::from_bits(key.loss.1));
-        let found = loss::depth_loss(&mut graph, "loss", logits, truth, &expectation, interval, weights)?;
+        let found = loss::depth_loss(
+            &mut graph,
+            "loss",
+            logits,
+            truth,
+            &expectation,
+            interval,
+            weights.0,
+            weights.1,
+        )?;
         let gradients = graph.backward(logits, found.gradient)?;
         let flat = graph.external("gradients", list(self.total), Element::F32, self.gradients.pointer());
         for (name, at, len) in &self.places {
@@ -288,8 +305,8 @@ fn put(made: &StepProgram, lesson: &Lesson) -> Result<()> {
 }
 
 /// (far - near) / (D - 1), in scene units: what the loss is measured in.
-fn mean_interval(hypotheses: &Hypotheses) -> f32 {
+fn mean_interval(hypotheses: &Hypotheses) -> f64 {
     let (first, last) = (hypotheses.depths.first(), hypotheses.depths.last());
     let span = last.copied().unwrap_or(0.0) - first.copied().unwrap_or(0.0);
-    (span.abs() / (hypotheses.depths.len().max(2) - 1) as f64) as f32
+    span.abs() / (hypotheses.depths.len().max(2) - 1) as f64
 }

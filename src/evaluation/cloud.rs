@@ -71,52 +71,100 @@ pub fn compare(
     reference: Vec<[f32; 3]>,
     settings: &CloudSettings,
 ) -> Result<Comparison> {
-    for (points, which) in [(&cloud, "the cloud to measure"), (&reference, "the reference")] {
-        if points.is_empty() {
-            return Err(Error::Nothing(format!(
-                "{which} has no points with finite coordinates: there is nothing to compare"
-            )));
-        }
-    }
-    let (low, high) = bounds(&reference);
+    // Before the reference is put in order, which may take long.
+    has_points(&cloud, "the cloud to measure")?;
+    Reference::new(reference, settings)?.compare(cloud)
+}
+
+/// The diagonal of the box around some points.
+pub fn diagonal(points: &[[f32; 3]]) -> f64 {
+    let (low, high) = bounds(points);
     let side = |axis: usize| f64::from(high[axis]) - f64::from(low[axis]);
-    let diagonal = (side(0) * side(0) + side(1) * side(1) + side(2) * side(2)).sqrt();
-    let thresholds = match settings.thresholds[..] {
-        [] => THRESHOLD_SHARES.map(|share| share * diagonal).to_vec(),
-        _ => settings.thresholds.clone(),
-    };
-    let reduced = |points: Vec<[f32; 3]>| match settings.voxel {
+    (side(0) * side(0) + side(1) * side(1) + side(2) * side(2)).sqrt()
+}
+
+fn has_points(points: &[[f32; 3]], which: &str) -> Result<()> {
+    if points.is_empty() {
+        return Err(Error::Nothing(format!(
+            "{which} has no points with finite coordinates: there is nothing to compare"
+        )));
+    }
+    Ok(())
+}
+
+/// A reference that any number of clouds can be compared with.
+#[derive(Clone, Debug)]
+pub struct Reference {
+    tree: Tree,
+    diagonal: f64,
+    thresholds: Vec<f64>,
+    max_distance: Option<f64>,
+    voxel: Option<f64>,
+}
+
+impl Reference {
+    /// Of finite points.
+    ///
+    /// # Errors
+    /// No points, or too wide for the voxels asked for.
+    pub fn new(points: Vec<[f32; 3]>, settings: &CloudSettings) -> Result<Self> {
+        has_points(&points, "the reference")?;
+        let diagonal = diagonal(&points);
+        let thresholds = match settings.thresholds[..] {
+            [] => THRESHOLD_SHARES.map(|share| share * diagonal).to_vec(),
+            _ => settings.thresholds.clone(),
+        };
+        let CloudSettings { max_distance, voxel, .. } = *settings;
+        let tree = Tree::new(reduced(points, voxel)?);
+        Ok(Self { tree, diagonal, thresholds, max_distance, voxel })
+    }
+
+    /// Distances that count as near.
+    pub fn thresholds(&self) -> &[f64] {
+        &self.thresholds
+    }
+
+    /// Compares a cloud of finite points with it.
+    ///
+    /// # Errors
+    /// A cloud without points, or too wide for the voxels asked for.
+    pub fn compare(&self, cloud: Vec<[f32; 3]>) -> Result<Comparison> {
+        has_points(&cloud, "the cloud to measure")?;
+        let cloud = Tree::new(reduced(cloud, self.voxel)?);
+        // A search is cheaper the less far it looks: only as far as any number needs.
+        let furthest = self.thresholds.iter().fold(0.0, |far: f64, &t| far.max(t));
+        let limit = self.max_distance.map_or(f64::INFINITY, |max| max.max(furthest));
+        let to_reference = self.tree.distances(cloud.points(), limit);
+        let from_reference = cloud.distances(self.tree.points(), limit);
+        let kept = |distances: &[f64]| {
+            let max = self.max_distance.unwrap_or(f64::INFINITY);
+            Statistics::of(distances.iter().copied().filter(|&d| d < max).collect())
+        };
+        let near = |distances: &[f64], threshold: f64| {
+            distances.iter().filter(|d| **d < threshold).count() as f64 / distances.len() as f64
+        };
+        let score = |&threshold: &f64| {
+            let (precision, recall) = (near(&to_reference, threshold), near(&from_reference, threshold));
+            let sum = precision + recall;
+            let f_score = if sum == 0.0 { 0.0 } else { 2.0 * precision * recall / sum };
+            Score { threshold, precision, recall, f_score }
+        };
+        Ok(Comparison {
+            accuracy: kept(&to_reference),
+            completeness: kept(&from_reference),
+            scores: self.thresholds.iter().map(score).collect(),
+            points: cloud.points().len(),
+            reference_points: self.tree.points().len(),
+            diagonal: self.diagonal,
+            to_reference,
+            from_reference,
+        })
+    }
+}
+
+fn reduced(points: Vec<[f32; 3]>, voxel: Option<f64>) -> Result<Vec<[f32; 3]>> {
+    match voxel {
         Some(edge) => one_a_voxel(&points, edge),
         None => Ok(points),
-    };
-    let cloud = Tree::new(reduced(cloud)?);
-    let reference = Tree::new(reduced(reference)?);
-    // A search is cheaper the less far it looks: only as far as any number needs.
-    let furthest = thresholds.iter().fold(0.0, |far: f64, &t| far.max(t));
-    let limit = settings.max_distance.map_or(f64::INFINITY, |max| max.max(furthest));
-    let to_reference = reference.distances(cloud.points(), limit);
-    let from_reference = cloud.distances(reference.points(), limit);
-    let kept = |distances: &[f64]| {
-        let max = settings.max_distance.unwrap_or(f64::INFINITY);
-        Statistics::of(distances.iter().copied().filter(|&d| d < max).collect())
-    };
-    let near = |distances: &[f64], threshold: f64| {
-        distances.iter().filter(|d| **d < threshold).count() as f64 / distances.len() as f64
-    };
-    let score = |&threshold: &f64| {
-        let (precision, recall) = (near(&to_reference, threshold), near(&from_reference, threshold));
-        let sum = precision + recall;
-        let f_score = if sum == 0.0 { 0.0 } else { 2.0 * precision * recall / sum };
-        Score { threshold, precision, recall, f_score }
-    };
-    Ok(Comparison {
-        accuracy: kept(&to_reference),
-        completeness: kept(&from_reference),
-        scores: thresholds.iter().map(score).collect(),
-        points: cloud.points().len(),
-        reference_points: reference.points().len(),
-        diagonal,
-        to_reference,
-        from_reference,
-    })
+    }
 }

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
+use glam::{DVec2, DVec3};
+
 use super::colmap_model::{CameraEntry, Encoding, Model};
 use super::{colmap_binary, colmap_text, image};
 use crate::camera::Camera;
@@ -145,6 +147,84 @@ pub fn open(root: &Path) -> Result<Scene> {
     lenses.note(&mut notes);
     let points = scene_points(&model, &views, &mut notes);
     Ok(Scene { root: root.to_owned(), layout: Layout::Colmap, views, points, notes })
+}
+
+/// Where a view was seen to see a point.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Observation {
+    /// The pixel of the stored photo, before any undistortion; pixel centres are integers.
+    pub pixel: DVec2,
+    /// The point's position in the world.
+    pub point: DVec3,
+}
+
+/// Folder, encoding and photos of the model that [`open`] reads.
+fn model_of(root: &Path) -> Result<Option<(PathBuf, Encoding, PathBuf)>> {
+    let mut notes = Vec::new();
+    let Some(workspace) = choose_workspace(root, &mut notes)? else { return Ok(None) };
+    let photos = workspace.photos.clone();
+    let (folder, encoding) = choose_model(root, workspace.models, &mut notes)?;
+    Ok(Some((folder, encoding, photos)))
+}
+
+/// For each view of a scene that [`open`] has read, the keypoints with a finite point that the model has for it. None where the
+/// model has no points or keypoints.
+///
+/// # Errors
+/// As [`open`].
+pub fn observations(scene: &Scene) -> Result<Vec<Vec<Observation>>> {
+    let mut of_views = vec![Vec::new(); scene.views.len()];
+    let Some((folder, encoding, _)) = model_of(&scene.root)? else { return Ok(of_views) };
+    let (images, points) = (encoding.file(&folder, "images"), encoding.file(&folder, "points3D"));
+    if !points.is_file() {
+        return Ok(of_views);
+    }
+    let (keypoints, points) = match encoding {
+        Encoding::Binary => (colmap_binary::keypoints(&images)?, colmap_binary::points(&points)?),
+        Encoding::Text => (colmap_text::keypoints(&images)?, colmap_text::points(&points)?),
+    };
+    let positions: HashMap<u64, DVec3> =
+        points.into_iter().filter(|p| p.position.is_finite()).map(|p| (p.id, p.position)).collect();
+    let places: HashMap<u32, usize> = scene.views.iter().enumerate().map(|(i, v)| (v.id, i)).collect();
+    for (image, keypoints) in keypoints {
+        let Some(&view) = places.get(&image) else { continue };
+        of_views[view] = keypoints
+            .into_iter()
+            .filter_map(|keypoint| {
+                let pixel = DVec2::from_array(keypoint.pixel) - 0.5;
+                Some(Observation { pixel, point: *positions.get(&keypoint.point)? })
+            })
+            .collect();
+    }
+    Ok(of_views)
+}
+
+/// How large an image is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ImageSize {
+    /// Its name in the model.
+    pub name: String,
+    /// Width and height that its camera is for.
+    pub camera: (u64, u64),
+    /// Width and height of the stored photo.
+    pub photo: (usize, usize),
+}
+
+/// The sizes of the registered images that have a photo. [`open`] refuses a scene where they differ; this tells by how much.
+///
+/// # Errors
+/// Files of the model or photos that cannot be read.
+pub fn sizes(root: &Path) -> Result<Vec<ImageSize>> {
+    let Some((folder, encoding, photos)) = model_of(root)? else { return Ok(Vec::new()) };
+    let model = Model::read(&folder, encoding)?;
+    let mut sizes = Vec::new();
+    for entry in model.images.values() {
+        let Some(camera) = model.cameras.get(&entry.camera) else { continue };
+        let Some(photo) = photo_path(&photos, &entry.name) else { continue };
+        let photo = image::header(&photo)?.size;
+        sizes.push(ImageSize { name: entry.name.clone(), camera: camera.size, photo });
+    }
+    Ok(sizes)
 }
 
 /// Sizes over usize can only be lies; they are refused when compared with the photo's.

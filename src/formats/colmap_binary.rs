@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use glam::DVec3;
 
 use super::colmap_model::{
-    CameraEntry, CameraModel, FrameEntry, ImageEntry, PointEntry, Pose, RigEntry, Sensor,
+    CameraEntry, CameraModel, FrameEntry, ImageEntry, Keypoint, PointEntry, Pose, RigEntry, Sensor,
 };
 use super::input;
 use crate::{Error, Result};
@@ -43,6 +43,24 @@ pub(super) fn images(path: &Path) -> Result<Vec<ImageEntry>> {
     })
 }
 
+/// The keypoints of `images.bin` that belong to a point, by image.
+pub(super) fn keypoints(path: &Path) -> Result<Vec<(u32, Vec<Keypoint>)>> {
+    Source::open(path)?.list("image", 73, |source| {
+        let id = source.u32()?;
+        source.pose()?;
+        source.skip(4)?; // its camera
+        source.name()?;
+        let mut keypoints = Vec::new();
+        for _ in 0..source.count("keypoint", 24)? {
+            let (pixel, point) = ([source.f64()?, source.f64()?], source.u64()?);
+            if point != u64::MAX {
+                keypoints.push(Keypoint { pixel, point });
+            }
+        }
+        Ok((id, keypoints))
+    })
+}
+
 /// The number of images that `images.bin` says it holds, at most what its size allows.
 pub(super) fn image_count(path: &Path) -> Result<u64> {
     let mut source = Source::open(path)?;
@@ -52,7 +70,7 @@ pub(super) fn image_count(path: &Path) -> Result<u64> {
 /// `points3D.bin`.
 pub(super) fn points(path: &Path) -> Result<Vec<PointEntry>> {
     Source::open(path)?.list("point", 51, |source| {
-        source.skip(8)?; // its number
+        let id = source.u64()?;
         let position = DVec3::new(source.f64()?, source.f64()?, source.f64()?);
         source.skip(3)?; // its colour
         let error = source.f64()?;
@@ -62,7 +80,7 @@ pub(super) fn points(path: &Path) -> Result<Vec<PointEntry>> {
             images.push(source.u32()?);
             source.skip(4)?; // the keypoint's index
         }
-        Ok(PointEntry { position, error, images })
+        Ok(PointEntry { id, position, error, images })
     })
 }
 

@@ -109,10 +109,18 @@ pub(super) struct FrameEntry {
 /// An entry of `points3D`.
 #[derive(Clone, Debug)]
 pub(super) struct PointEntry {
+    pub id: u64,
     pub position: DVec3,
     pub error: f64,
     /// Images that see it, as in the file: unsorted, perhaps repeated.
     pub images: Vec<u32>,
+}
+
+/// A keypoint that belongs to a point: its position as stored (the corner pixel's centre is (0.5, 0.5)) and the point's number.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Keypoint {
+    pub pixel: [f64; 2],
+    pub point: u64,
 }
 
 /// Which of the two file formats a model folder holds.

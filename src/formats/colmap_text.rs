@@ -6,7 +6,8 @@ use std::str::{FromStr, SplitWhitespace};
 use glam::DVec3;
 
 use super::colmap_model::{
-    CAMERA_SENSOR, CameraEntry, CameraModel, FrameEntry, ImageEntry, PointEntry, Pose, RigEntry, Sensor,
+    CAMERA_SENSOR, CameraEntry, CameraModel, FrameEntry, ImageEntry, Keypoint, PointEntry, Pose, RigEntry,
+    Sensor,
 };
 use super::read_text;
 use crate::{Error, Result};
@@ -50,10 +51,33 @@ pub(super) fn images(path: &Path) -> Result<Vec<ImageEntry>> {
     Ok(images)
 }
 
+/// The keypoints of `images.txt` that belong to a point, by image: x, y and the point's number (-1: none), again and again.
+pub(super) fn keypoints(path: &Path) -> Result<Vec<(u32, Vec<Keypoint>)>> {
+    let text = read_text(path, "read the COLMAP file")?;
+    let mut images = Vec::new();
+    let mut lines = text.lines().enumerate();
+    while let Some((i, line)) = lines.next() {
+        if !is_entry(line) {
+            continue;
+        }
+        let id = Words::new(path, i + 1, line, "number of an image").next("image number")?;
+        let mut keypoints = Vec::new();
+        if let Some((i, line)) = lines.next() {
+            let mut words = Words::new(path, i + 1, line, "x, y and number of the point of each keypoint");
+            while let Some(x) = words.optional("x")? {
+                let (pixel, point): ([f64; 2], i64) = ([x, words.next("y")?], words.next("point number")?);
+                keypoints.extend(u64::try_from(point).ok().map(|point| Keypoint { pixel, point }));
+            }
+        }
+        images.push((id, keypoints));
+    }
+    Ok(images)
+}
+
 /// `points3D.txt`: number, position, colour, error, then (image, keypoint) pairs.
 pub(super) fn points(path: &Path) -> Result<Vec<PointEntry>> {
     each_line(path, "number, x y z, r g b, error and (image, keypoint) pairs of a point", |words| {
-        let _: u64 = words.next("point number")?;
+        let id = words.next("point number")?;
         let position = DVec3::new(words.next("x")?, words.next("y")?, words.next("z")?);
         for channel in ["red", "green", "blue"] {
             let _: u8 = words.next(channel)?;
@@ -64,7 +88,7 @@ pub(super) fn points(path: &Path) -> Result<Vec<PointEntry>> {
             images.push(image);
             let _: u32 = words.next("keypoint index")?;
         }
-        Ok(PointEntry { position, error, images })
+        Ok(PointEntry { id, position, error, images })
     })
 }
 

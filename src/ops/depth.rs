@@ -28,16 +28,6 @@ impl Expectation {
         Self { sampling: hypotheses.sampling, middle, offsets }
     }
 
-    /// The values relative to their middle.
-    pub fn offsets(&self) -> &[f32] {
-        &self.offsets
-    }
-
-    /// The middle of the range of values.
-    pub fn middle(&self) -> f64 {
-        self.middle
-    }
-
     /// Number of planes.
     pub fn planes(&self) -> usize {
         self.offsets.len()

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use serde_json::{Value, json};
+use serde_json::{Map as Fields, Value, json};
 
 use super::Clock;
 use super::finish::{self, ANY_DEPTH, Colours, colours_of};
@@ -11,20 +11,21 @@ use super::plan::{Frame, chosen_views};
 use crate::camera::{Camera, DepthRange};
 use crate::error::{Error, Result};
 use crate::formats::{input, pfm};
-use crate::fusion::{FusionOptions, FusionView};
+use crate::fusion::{FusionView, Method, Settings};
 use crate::interrupt;
 use crate::manifest::{MachineSummary, Manifest, SceneSummary};
 use crate::map::Map;
-use crate::memory::{self, MemoryNeed};
+use crate::memory::{self, MemoryNeed, Part, StageMemory};
 use crate::output::{self, MANIFEST, OutputFolder};
 use crate::photo::Photo;
 use crate::progress::Progress;
+use crate::pyramid::LevelMaps;
 use crate::scene::{OpenOptions, Scene};
 
-/// Everything that [`fuse`] can be told.
+/// Which maps are read, how, and where results go.
 #[derive(Clone, Debug)]
-pub struct FuseOptions {
-    /// Where results go; `None`: the folder `MAPS_fused` beside the maps.
+pub struct MapsOptions {
+    /// Where results go; `None`: a folder beside the maps, `MAPS_fused` or `MAPS_sweep`.
     pub out: Option<PathBuf>,
     /// Write into a folder that holds other things.
     pub force: bool,
@@ -36,41 +37,129 @@ pub struct FuseOptions {
     pub only: Vec<String>,
     /// Depths outside are left out.
     pub range: Option<DepthRange>,
-    /// Source views that maps are checked against.
-    pub check_sources: usize,
-    /// Which pixels become points.
-    pub fusion: FusionOptions,
     /// Bytes to plan with; `None`: what is available.
     pub memory: Option<u64>,
 }
 
-/// Fuses the maps in `maps` (depth/NAME.pfm, confidence/NAME.pfm), with the cameras and photos of a scene.
+/// Everything that [`fuse`] can be told.
+#[derive(Clone, Debug)]
+pub struct FuseOptions {
+    /// Which maps, and where to.
+    pub maps: MapsOptions,
+    /// The preset that the settings began from, for the manifest.
+    pub preset: Option<&'static str>,
+    /// Which pixels become points.
+    pub settings: Settings,
+}
+
+/// Fuses the maps in `maps` (depth/NAME.pfm, confidence/NAME.pfm, and levels/K/ for a method that merges levels), with the
+/// cameras and photos of a scene.
 ///
 /// # Errors
 /// Maps that cannot be read or belong to no view, files that cannot be written, and [`Error::Nothing`] where no point
 /// survived.
 pub fn fuse(maps: &Path, scene_path: &Path, options: &FuseOptions, progress: &Progress) -> Result<()> {
     let mut clock = Clock::new();
+    let job =
+        Job { command: "fuse", maps, scene: scene_path, suffix: "_fused", extra: &[], bytes_a_point: 0 };
+    let mut input = read(&job, &options.maps, &[options.settings], progress)?;
+    clock.lap("reading");
+    input.folder.claim()?;
+    input.set_sources(options.settings.check_sources);
+    let manifest = Manifest {
+        program: "engine",
+        version: env!("CARGO_PKG_VERSION"),
+        command: "fuse",
+        ended_unix_s: 0,
+        scene: SceneSummary::new(&input.scene),
+        notes: input.notes,
+        network: None,
+        machine: MachineSummary::now(Some(input.need)),
+        parameters: parameters(maps, input.max_side, options),
+        views: finish::summaries_of(&input.scene, &input.frames, &input.views, &input.chosen),
+        funnel: None,
+        points: 0,
+        seconds: Value::Null,
+        outputs: Vec::new(),
+    };
+    let out = input.folder.path();
+    finish::fuse_and_report(&input.views, Some(&options.settings.fusion), manifest, clock, out, progress)
+}
+
+/// What is done with maps that exist.
+pub struct Job<'a> {
+    /// The command, for events.
+    pub command: &'static str,
+    /// The maps' folder.
+    pub maps: &'a Path,
+    /// The scene's folder.
+    pub scene: &'a Path,
+    /// Added to the maps' folder gives the default one for results.
+    pub suffix: &'static str,
+    /// What the command itself holds in memory beside the fusion.
+    pub extra: &'a [Part],
+    /// Bytes that the command holds beside the point itself for every point of a cloud.
+    pub bytes_a_point: u64,
+}
+
+/// Maps that were read, ready for fusion.
+pub struct Input {
+    /// The scene that they are of.
+    pub scene: Scene,
+    /// Indices of the scene's views that are fused.
+    pub chosen: Vec<usize>,
+    /// Of all views of the scene.
+    pub frames: Vec<Frame>,
+    /// The chosen views, without sources: see [`Input::set_sources`].
+    pub views: Vec<FusionView>,
+    /// For each of them the source views, best first; `None` for one without maps.
+    ranked: Vec<Vec<Option<usize>>>,
+    /// Where results go, not yet claimed.
+    pub folder: OutputFolder,
+    /// What was assumed, already told.
+    pub notes: Vec<String>,
+    /// Memory that was planned.
+    pub need: MemoryNeed,
+    /// Longest side of the photos.
+    pub max_side: Option<usize>,
+}
+
+impl Input {
+    /// Lets each view be checked against the best `check_sources` source views, as far as they have maps.
+    pub fn set_sources(&mut self, check_sources: usize) {
+        for (view, ranked) in self.views.iter_mut().zip(&self.ranked) {
+            view.sources = ranked.iter().take(check_sources).flatten().copied().collect();
+        }
+    }
+}
+
+/// Reads everything that any of the settings needs.
+///
+/// # Errors
+/// A scene or maps that cannot be read or do not belong together, an output folder that is not one, too little memory.
+pub fn read(job: &Job, options: &MapsOptions, settings: &[Settings], progress: &Progress) -> Result<Input> {
+    let maps = job.maps;
     let names = names_of_maps(maps)?;
-    let mut scene = Scene::open(scene_path, &options.open)?;
+    let mut scene = Scene::open(job.scene, &options.open)?;
     if let Some(range) = options.range {
         scene.views.iter_mut().for_each(|v| v.range = Some(range));
     }
     scene.select_sources();
     let out = match &options.out {
         Some(out) => out.clone(),
-        None => default_folder(maps)?,
+        None => output::sibling(maps, job.suffix)?,
     };
-    let folder = OutputFolder::new(&out, scene_path, options.force)?;
+    let folder = OutputFolder::new(&out, job.scene, options.force)?;
     progress.event(
         "start",
-        json!({ "command": "fuse", "version": env!("CARGO_PKG_VERSION"), "scene": scene_path, "maps": maps, "out": out }),
+        json!({ "command": job.command, "version": env!("CARGO_PKG_VERSION"), "scene": job.scene, "maps": maps, "out": out }),
     );
     let mut notes = scene.notes.clone();
     let max_side = options.max_side.or_else(|| recorded_max_side(maps, &mut notes));
     let chosen = views_with_maps(&scene, maps, &names, &options.only, &mut notes)?;
     let frames: Vec<Frame> = scene.views.iter().map(|v| Frame::new(v, max_side)).collect();
-    let need = fit_into_memory(&scene, maps, &frames, &chosen, options.memory)?;
+    let levels = settings.iter().map(levels_of).max().unwrap_or(0);
+    let need = fit_into_memory(job, &scene, &frames, &chosen, settings, options.memory)?;
 
     let mut views = Vec::with_capacity(chosen.len());
     let mut without_confidence = 0;
@@ -80,32 +169,29 @@ pub fn fuse(maps: &Path, scene_path: &Path, options: &FuseOptions, progress: &Pr
         let view = &scene.views[at];
         let path = maps.join("depth").join(format!("{}.pfm", view.name));
         let depth = pfm::read(&path)?;
-        let scale = MapScale::find(&frames[at], (depth.width, depth.height), &path)?;
+        let size = (depth.width, depth.height);
+        let scale = MapScale::find(&frames[at], size, &path)?;
+        let camera = scale.camera(&frames[at]);
         let confidence_path = maps.join("confidence").join(format!("{}.pfm", view.name));
         let confidence = if confidence_path.exists() {
-            pfm::read(&confidence_path)?
+            read_sized(&confidence_path, size, "the size of its depth map")?
         } else {
             without_confidence += 1;
             Map::filled(depth.width, depth.height, 1.0)
         };
-        if (confidence.width, confidence.height) != (depth.width, depth.height) {
-            return Err(Error::input(
-                confidence_path.display().to_string(),
-                format!("a map of {} x {}", confidence.width, confidence.height),
-                format!("the size of its depth map, {} x {}", depth.width, depth.height),
-            ));
-        }
+        let level = |level: usize| read_level(maps, &view.name, level, camera, size);
+        let levels = (0..levels).map(level).collect::<Result<_>>()?;
         let loaded = Photo::load(view, max_side)?;
-        let colour = scale.colours(loaded.photo, (depth.width, depth.height));
-        let ranked = view.sources.iter().map(|s| s.view).take(options.check_sources);
+        let colour = scale.colours(loaded.photo, size);
         views.push(FusionView {
             name: view.name.clone(),
-            camera: scale.camera(&frames[at]),
+            camera,
             depth,
             confidence,
             colour,
             range: options.range.unwrap_or(ANY_DEPTH),
-            sources: ranked.filter_map(|s| chosen.iter().position(|&c| c == s)).collect(),
+            sources: Vec::new(),
+            levels,
         });
         stage.step(
             &view.name,
@@ -121,51 +207,91 @@ pub fn fuse(maps: &Path, scene_path: &Path, options: &FuseOptions, progress: &Pr
         ));
     }
     notes.iter().for_each(|note| progress.note(note));
-    clock.lap("reading");
-    folder.claim()?;
-    let manifest = Manifest {
-        program: "engine",
-        version: env!("CARGO_PKG_VERSION"),
-        command: "fuse",
-        ended_unix_s: 0,
-        scene: SceneSummary::new(&scene),
-        notes,
-        network: None,
-        machine: MachineSummary::now(Some(need)),
-        parameters: parameters(maps, max_side, options),
-        views: finish::summaries_of(&scene, &frames, &views, &chosen),
-        funnel: None,
-        points: 0,
-        seconds: Value::Null,
-        outputs: Vec::new(),
+    let place = |view: usize| chosen.iter().position(|&c| c == view);
+    let ranked = chosen.iter().map(|&at| scene.views[at].sources.iter().map(|s| place(s.view)).collect());
+    let ranked = ranked.collect();
+    Ok(Input { scene, chosen, frames, views, ranked, folder, notes, need, max_side })
+}
+
+/// Levels that the settings' method reads beside the finished maps.
+fn levels_of(settings: &Settings) -> usize {
+    match settings.fusion.method {
+        Method::Pyramid(pyramid) => pyramid.levels,
+        _ => 0,
+    }
+}
+
+/// Depth and confidence of one level before levels were merged; `finest` is the size of the view's finished maps.
+fn read_level(
+    maps: &Path,
+    name: &str,
+    level: usize,
+    camera: Camera,
+    finest: (usize, usize),
+) -> Result<LevelMaps> {
+    let size = (finest.0.div_ceil(1 << level), finest.1.div_ceil(1 << level));
+    let read = |kind: &str| {
+        let path = maps.join("levels").join(level.to_string()).join(kind).join(format!("{name}.pfm"));
+        if !path.exists() {
+            return Err(Error::input(
+                path.display().to_string(),
+                "no such map",
+                "the maps of every level that is merged, as `engine infer` keeps them for its --levels: run it with more, \
+                 or ask for fewer here",
+            ));
+        }
+        read_sized(&path, size, &format!("the size of level {level} of this view"))
     };
-    finish::fuse_and_report(&views, Some(&options.fusion), manifest, clock, &out, progress)
+    let (depth, confidence) = (read("depth")?, read("confidence")?);
+    Ok(LevelMaps { camera: camera.decimated(0.5f64.powi(level as i32)), depth, confidence })
+}
+
+fn read_sized(path: &Path, size: (usize, usize), what: &str) -> Result<Map> {
+    let map = pfm::read(path)?;
+    if (map.width, map.height) == size {
+        return Ok(map);
+    }
+    Err(Error::input(
+        path.display().to_string(),
+        format!("a map of {} x {}", map.width, map.height),
+        format!("{what}, {} x {}", size.0, size.1),
+    ))
 }
 
 /// The fusion's memory, by the maps' file sizes: four bytes a pixel.
 fn fit_into_memory(
+    job: &Job,
     scene: &Scene,
-    maps: &Path,
     frames: &[Frame],
     chosen: &[usize],
+    settings: &[Settings],
     memory: Option<u64>,
 ) -> Result<MemoryNeed> {
     let mut pixels = 0;
     for &at in chosen {
-        let path = maps.join("depth").join(format!("{}.pfm", scene.views[at].name));
+        let path = job.maps.join("depth").join(format!("{}.pfm", scene.views[at].name));
         pixels += std::fs::metadata(&path).map_err(Error::io("read the depth map", &path))?.len() / 4;
     }
     let photo =
         chosen.iter().map(|&at| need::photo_bytes(&scene.views[at], &frames[at], 1)).max().unwrap_or(0);
-    let need = MemoryNeed { stages: vec![need::fusion(pixels, photo)] };
+    let levels = settings.iter().map(levels_of).max().unwrap_or(0);
+    let stage = |settings: &Settings| {
+        let mut stage = need::fusion(pixels, photo, &settings.fusion.method);
+        // Two maps of each level, all levels together less than 4/3 of the finest.
+        let bytes = if levels > 0 { pixels * 8 * 4 / 3 } else { 0 };
+        stage.parts.push(Part::new("depth and confidence of all levels", bytes));
+        let points = pixels * settings.fusion.method.points_a_pixel();
+        stage.parts.push(Part::new("what is kept of each point beside it", points * job.bytes_a_point));
+        stage.parts.extend(job.extra.iter().copied());
+        stage
+    };
+    // Settings are tried one after the other.
+    let need = MemoryNeed {
+        stages: settings.iter().map(stage).max_by_key(StageMemory::total).into_iter().collect(),
+    };
     let otherwise = "fuse fewer views at a time (--view NAME), or smaller maps";
     memory::refuse_if_too_large(&need, memory.unwrap_or_else(memory::available), &[], otherwise)?;
     Ok(need)
-}
-
-/// The folder `MAPS_fused` beside the maps.
-fn default_folder(maps: &Path) -> Result<PathBuf> {
-    output::sibling(maps, "_fused")
 }
 
 /// Names of the maps in MAPS/depth, sorted.
@@ -297,20 +423,29 @@ impl MapScale {
 }
 
 fn parameters(maps: &Path, max_side: Option<usize>, options: &FuseOptions) -> Value {
-    json!({
-        "maps": maps.canonicalize().unwrap_or_else(|_| maps.to_owned()),
-        "max_side": max_side,
-        "only": options.only,
-        "range": options.range,
-        "depth_numbers": options.open.depth_numbers,
-        "layout": options.open.layout,
-        "check_sources": options.check_sources,
-        "min_confidence": options.fusion.min_confidence,
-        "max_reprojection_px": options.fusion.thresholds.max_reprojection_px,
-        "max_depth_error_rel": options.fusion.thresholds.max_depth_error_rel,
-        "min_views": options.fusion.thresholds.min_views,
-        "keep_duplicates": options.fusion.keep_duplicates,
-    })
+    let mut all = json!({ "preset": options.preset });
+    if let Value::Object(fields) = &mut all {
+        fields.append(&mut common_parameters(maps, max_side, &options.maps));
+        fields.append(&mut options.settings.fields());
+    }
+    all
+}
+
+/// How maps were read, for manifests.
+pub fn common_parameters(
+    maps: &Path,
+    max_side: Option<usize>,
+    options: &MapsOptions,
+) -> Fields<String, Value> {
+    let fields = [
+        ("maps", json!(maps.canonicalize().unwrap_or_else(|_| maps.to_owned()))),
+        ("max_side", json!(max_side)),
+        ("only", json!(options.only)),
+        ("range", json!(options.range)),
+        ("depth_numbers", json!(options.open.depth_numbers)),
+        ("layout", json!(options.open.layout)),
+    ];
+    fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use super::{Clock, InferOptions, write_map};
 use crate::camera::DepthRange;
 use crate::error::{Error, Result, counted};
 use crate::formats::{pfm, ply};
-use crate::fusion::{self, Funnel, FusionOptions, FusionView};
+use crate::fusion::{self, Funnel, FusionOptions, FusionView, Method};
 use crate::interrupt;
 use crate::manifest::{Manifest, ViewSummary};
 use crate::memory;
@@ -213,6 +213,7 @@ pub fn fusion_views(
         colour,
         range: view.range,
         sources: places(&plan.views, &view.check),
+        levels: Vec::new(),
     };
     plan.views.iter().zip(maps).zip(colours).map(view).collect()
 }
@@ -376,7 +377,7 @@ fn summary_text(
 /// One sentence: where the pixels went.
 fn funnel_text(funnel: &Funnel, options: &FusionOptions) -> String {
     let share = |n: usize| format!("{:.1} %", 100.0 * n as f64 / funnel.pixels.max(1) as f64);
-    let least = options.thresholds.min_views;
+    let least = options.method.asked();
     let fewer: Vec<String> = funnel
         .agreed
         .iter()
@@ -390,13 +391,24 @@ fn funnel_text(funnel: &Funnel, options: &FusionOptions) -> String {
         Some(&agreed) if agreed == funnel.kept => "",
         _ => ", or by all where a view has fewer",
     };
-    let repeated = if options.keep_duplicates {
+    let (asked_for, or_all) = match options.method {
+        Method::Reprojection(_) | Method::Pyramid(_) => (format!("{least} source views"), or_all),
+        _ => (options.method.asked_for(), ""),
+    };
+    let keeps_duplicates = match options.method {
+        Method::Reprojection(m) | Method::Pyramid(fusion::Pyramid { reprojection: m, .. }) => {
+            m.keep_duplicates
+        }
+        Method::Dynamic(m) => m.keep_duplicates,
+        Method::Disparity(_) | Method::Graph(_) => false,
+    };
+    let repeated = if keeps_duplicates {
         String::new()
     } else {
         format!("{} repeat an earlier point, ", share(funnel.duplicates))
     };
     format!(
-        "of {} pixels {} lie in range, {} have a confidence above {}, {} are confirmed by {least} source views{or_all}{fewer}; {repeated}{} became points",
+        "of {} pixels {} lie in range, {} have a confidence above {}, {} are confirmed by {asked_for}{or_all}{fewer}; {repeated}{} became points",
         funnel.pixels,
         share(funnel.in_range),
         share(funnel.confident),

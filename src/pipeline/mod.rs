@@ -12,6 +12,7 @@ pub mod need;
 pub mod plan;
 pub mod schedule;
 pub mod sidecar;
+pub mod sweep;
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -21,7 +22,7 @@ use serde_json::{Map as Fields, Value, json};
 use crate::camera::{DepthRange, Sampling};
 use crate::error::Result;
 use crate::formats::pfm;
-use crate::fusion::FusionOptions;
+use crate::fusion::{FusionOptions, Settings};
 use crate::interrupt;
 use crate::manifest::{DepthSummary, LevelSummary, MachineSummary, Manifest, NetworkSummary, SceneSummary};
 use crate::map::Map;
@@ -33,7 +34,7 @@ use crate::pyramid::MergeOptions;
 use crate::scene::{OpenOptions, Scene};
 use crate::trace;
 
-pub use existing::{FuseOptions, fuse};
+pub use existing::{FuseOptions, MapsOptions, fuse};
 
 use need::RunSize;
 use plan::{Plan, ViewPlan};
@@ -302,7 +303,7 @@ fn depth_summary(
 
 /// Every option as it was given or defaulted; `null` where the scene decided for each view.
 fn parameters(options: &InferOptions) -> Value {
-    json!({
+    let mut all = json!({
         "views": options.views,
         "planes": options.planes,
         "range": options.range,
@@ -315,15 +316,13 @@ fn parameters(options: &InferOptions) -> Value {
         "layout": options.open.layout,
         "trusted_confidence": options.merge.trusted_confidence,
         "replaced_confidence": options.merge.replaced_confidence,
-        "check_sources": options.check_sources,
-        "min_confidence": options.fusion.min_confidence,
-        "max_reprojection_px": options.fusion.thresholds.max_reprojection_px,
-        "max_depth_error_rel": options.fusion.thresholds.max_depth_error_rel,
-        "min_views": options.fusion.thresholds.min_views,
-        "keep_duplicates": options.fusion.keep_duplicates,
         "depth_only": options.depth_only,
         "normals": options.normals,
-    })
+    });
+    if let Value::Object(fields) = &mut all {
+        fields.extend(Settings { check_sources: options.check_sources, fusion: options.fusion }.fields());
+    }
+    all
 }
 
 /// Writes a depth or confidence map, making its folder.

@@ -1,5 +1,6 @@
 //! What a run will hold in memory, computed before it starts.
 
+use crate::fusion::{Method, Reprojection};
 use crate::memory::{Alternative, MemoryNeed, Part, StageMemory};
 use crate::net::KEPT_BY_THE_ALLOCATOR;
 use crate::scene::{Scene, View};
@@ -74,19 +75,19 @@ pub fn need(
         ],
     });
     if run.fused {
-        stages.push(fusion(maps_pixels, 0));
+        stages.push(fusion(maps_pixels, 0, &Method::Reprojection(Reprojection::default())));
     }
     MemoryNeed { stages }
 }
 
 /// What fusing maps of so many pixels in all holds, and a photo that is decoded beside it.
-pub fn fusion(maps_pixels: u64, photo: u64) -> StageMemory {
+pub fn fusion(maps_pixels: u64, photo: u64, method: &Method) -> StageMemory {
     StageMemory {
         stage: "fusion",
         parts: vec![
             Part::new("depth, confidence and colours of all views", maps_pixels * 11),
-            Part::new("agreement of all views", maps_pixels * 6),
-            Part::new("points, if every pixel became one", maps_pixels * 32),
+            Part::new("the method's own of all views", maps_pixels * method.bytes_a_pixel()),
+            Part::new("points, if every pixel became one", maps_pixels * method.points_a_pixel() * 32),
             Part::new("a photo being decoded", photo),
             Part::new("program and weights", PROGRAM_BYTES),
         ],

@@ -25,9 +25,9 @@ use std::time::Instant;
 use serde_json::{Map as Fields, Value, json};
 
 use super::events::EventWriter;
-use super::metrics::MetricsSummary;
 use super::split_metrics::significant;
 use crate::error::{Error, Result};
+use crate::evaluation::depth_metrics::MetricsSummary;
 use crate::formats::input;
 use crate::formats::output::write_whole;
 use crate::interrupt;

@@ -9,7 +9,6 @@ pub mod dtu;
 pub mod events;
 pub mod frame;
 pub mod journal;
-pub mod metrics;
 pub mod mix;
 pub mod optimizer;
 pub mod panels;

@@ -5,24 +5,18 @@
 //! one view at different steps can be laid over each other. Pixels without a truth are dark grey in truth and error, pixels
 //! without a depth light grey in depth and error.
 
-use colorous::Gradient;
-
-use super::metrics::{CONFIDENT, DepthMetrics};
 use super::split_metrics::significant;
 use crate::camera::DepthRange;
-use crate::canvas::{Canvas, Row, colour, confidence_colour, depth_colour, panel_size, scaled_photo};
+use crate::canvas::{
+    Canvas, NO_DEPTH, NO_TRUTH, Row, confidence_colour, depth_colour, error_colour, panel_size, scaled_photo,
+};
 use crate::error::{Error, Result};
+use crate::evaluation::depth_metrics::{CONFIDENT, DepthMetrics};
 use crate::map::Map;
 use crate::photo::Photo;
 
 /// Errors of so many intervals and more have the last colour: two are still right as far as the confidence goes.
 pub const ERROR_CLIP_INTERVALS: f64 = 4.0;
-
-/// From pale, where all is well, to dark: that nothing is known has no shade of it.
-const ERROR_COLOURS: Gradient = colorous::YELLOW_ORANGE_RED;
-const NO_TRUTH: [u8; 3] = [72; 3];
-/// As in the previews.
-const NO_DEPTH: [u8; 3] = [176; 3];
 
 /// Panels have so many rows to half as many more: five of them should fit on a screen.
 const LEAST_ROWS: usize = 240;
@@ -94,7 +88,6 @@ fn draw(
         row.remark(&mut canvas, place, "scene units");
     }
 
-    let error_colour = |t: f64| colour(ERROR_COLOURS, t);
     row.panel(&mut canvas, 3, "error", |x, y| match (at(truth, x, y), at(depth, x, y)) {
         (truth, _) if !is_depth(truth) => NO_TRUTH,
         (_, depth) if !is_depth(depth) => NO_DEPTH,

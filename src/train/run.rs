@@ -18,9 +18,12 @@ use super::prefetch::{Prefetch, PrefetchOptions};
 use super::sample::{Dataset, TrainingSample};
 use super::schedule::{RateOptions, rate};
 use super::state::State;
-use super::step::{Lesson, lesson};
+use super::step::{Lesson, device_lesson, lesson};
 use super::validation::ValidationSet;
 use crate::camera::{Hypotheses, Sampling};
+use crate::cuda::driver::Driver;
+use crate::cuda::program::Layout;
+use crate::cuda::training::Teacher;
 use crate::error::{Error, Result};
 use crate::formats::input;
 use crate::formats::output::{TEMPORARY, write_through, write_whole};
@@ -118,6 +121,8 @@ pub struct TrainData {
     pub validation: Vec<ValidationSet>,
     /// What is worth knowing about the data.
     pub notes: Vec<String>,
+    /// The GPU that makes the gradients; the processor does without one. The weights move on the host in either case.
+    pub device: Option<Arc<dyn Driver>>,
 }
 
 /// Trains in the folder `out`, or goes on there. `described` are the options that the result depends on, which a run that goes on
@@ -138,7 +143,7 @@ pub fn train(
         finish(out, &state, progress);
         return Ok(());
     }
-    let TrainData { train, validation, notes } = prepare()?;
+    let TrainData { train, validation, notes, device } = prepare()?;
     // A run that was killed before its first checkpoint has a log, too.
     let resumed = out.join(LOG).exists().then_some(state.step);
     let journal = Journal::open(out, resumed, options.steps, options.log_every, *progress)?;
@@ -151,8 +156,9 @@ pub fn train(
         }
     }
     let cpu = Cpu::new();
-    let mut run =
-        Run { out, options, described, state, journal, validation, cpu, pool: (0, true), untaught: false };
+    let teacher = device.map(|driver| Teacher::new(driver, &state.parameters, Layout::Shared)).transpose()?;
+    let (pool, untaught) = ((0, true), false);
+    let mut run = Run { out, options, described, state, journal, validation, cpu, teacher, pool, untaught };
     let (seed, views, batch) = (options.seed, options.views, options.batch);
     let start = run.state.step * batch;
     let views_of = move |index: u64| choices(seed, index / batch).between(views.0, views.1);
@@ -282,6 +288,7 @@ struct Run<'a> {
     journal: Journal,
     validation: Vec<ValidationSet>,
     cpu: Cpu,
+    teacher: Option<Teacher>,
     /// Bytes of buffers that the largest step so far needs, and whether the pool was empty before the step in progress.
     pool: (usize, bool),
     /// Whether a step was met whose samples have no truth.
@@ -364,7 +371,12 @@ impl Run<'_> {
     fn learn(&mut self, sample: &TrainingSample, hypotheses: &Hypotheses) -> Result<Lesson> {
         let run =
             |watch| lesson(&self.cpu, &self.state.parameters, sample, hypotheses, self.options.loss, watch);
-        let found = run(false)?;
+        let found = match &mut self.teacher {
+            None => run(false)?,
+            Some(teacher) => {
+                device_lesson(teacher, &self.state.parameters, sample, hypotheses, self.options.loss)?
+            }
+        };
         if found.loss.is_finite() && norm(&found.gradients).is_finite() {
             self.bound_pool();
             return Ok(found);

@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-use super::metrics::{CONFIDENT, DepthMetrics, MetricsSummary, Pixel, check};
 use crate::error::Result;
+use crate::evaluation::depth_metrics::{CONFIDENT, DepthMetrics, MetricsSummary, Pixel, check};
 use crate::map::Map;
 use crate::synth::maps::Extras;
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::optimizer::NamedGradients;
 use super::sample::TrainingSample;
 use crate::camera::Hypotheses;
+use crate::cuda::training;
 use crate::error::{Error, Result};
 use crate::net::parameters::Parameters;
 use crate::net::training::TrainingPass;
@@ -90,5 +91,40 @@ pub fn lesson(
         gradients: vars.iter().map(own).collect(),
         statistics,
         times: gradients.times.clone(),
+    })
+}
+
+/// The same on a device.
+///
+/// # Errors
+/// As [`lesson`], and the device's.
+pub fn device_lesson(
+    teacher: &mut training::Teacher,
+    parameters: &Parameters,
+    sample: &TrainingSample,
+    hypotheses: &Hypotheses,
+    loss: DepthLoss,
+) -> Result<Lesson> {
+    let size = sample.photos.first().map_or((0, 0), |p| (p.width, p.height));
+    expect_statistics(&sample.name, size, hypotheses.depths.len())?;
+    let found = teacher.teach(
+        parameters,
+        &training::Lesson {
+            photos: &sample.photos,
+            cameras: &sample.cameras,
+            truth: &sample.depth,
+            hypotheses,
+            loss,
+        },
+    )?;
+    let [loss, l1, cross_entropy] = found.losses;
+    Ok(Lesson {
+        loss,
+        l1,
+        cross_entropy,
+        valid: found.valid,
+        gradients: found.gradients,
+        statistics: found.statistics,
+        times: BTreeMap::new(),
     })
 }

@@ -2,12 +2,12 @@
 
 use rayon::prelude::*;
 
-use super::metrics::{DepthMetrics, MetricsSummary};
 use super::panels::panel;
 use super::sample::{Dataset, TrainingSample};
 use super::split_metrics::{SplitMetrics, SplitSummary};
 use crate::camera::{Hypotheses, PlaneSweep, Sampling};
 use crate::error::Result;
+use crate::evaluation::depth_metrics::{DepthMetrics, MetricsSummary};
 use crate::map::Map;
 use crate::net::BsMvsNet;
 use crate::synth::maps::Extras;

@@ -6,7 +6,7 @@ use engine::cuda::ops::head::{Depths, regress_skip, regress_trilinear};
 use engine::ops::depth::Expectation;
 use engine::tensor::Shape;
 
-use crate::reference::{self, Convolution, Random, U, Value, Volume, upsample};
+use crate::reference::{self, Convolution, Random, U, Volume, upsample};
 use crate::run::{rounded, run};
 
 /// The device's side of an expectation, as constants.
@@ -127,17 +127,13 @@ fn trilinear_decoder() {
     }
 }
 
-/// Logits so far apart that exponentials vanish, and a maximum that comes last.
+/// Logits so far apart that exponentials vanish, the maximum first, in the middle or last.
 #[test]
 fn extreme_logits() {
-    let (d, w) = (19, 3);
-    let shape = Shape { d: 1, h: 1, w, c: 1 };
-    // At an eighth, one plane of three columns of which each pixel reads its first: constant logits along D give the middle.
-    let hypotheses = hypotheses(d, false);
-    let size = Shape { d, h: 1, w, c: 1 };
+    let size = Shape { d: 19, h: 1, w: 3, c: 1 };
     let eighth = size.halved().halved().halved();
-    for values in [[-300.0, 0.0, 300.0], [300.0, 0.0, -300.0], [80.0, -80.0, 80.0]] {
-        assert_eq!((eighth.len(), shape.w), (3, w));
+    let hypotheses = hypotheses(size.d, false);
+    for values in [[-300.0, 0.0, 300.0], [300.0, 0.0, -300.0], [80.0, -80.0, 80.0], [-80.0, 300.0, -80.0]] {
         let Some(found) = run(|graph| {
             let x = graph.input("eighth", eighth, Element::F32);
             let depths = depths(graph, &hypotheses);
@@ -146,9 +142,8 @@ fn extreme_logits() {
         }) else {
             return;
         };
-        let volume =
-            Volume { shape: [3, 1, 1, 1], data: values.map(|v| Value::exact(f64::from(v))).to_vec() };
-        expect_estimate(&format!("{values:?}"), &found, &upsample(&volume, 8, [d, 1, w]), &hypotheses);
+        let logits = upsample(&Volume::exact([3, 1, 1, 1], &values), 8, [size.d, 1, size.w]);
+        expect_estimate(&format!("{values:?}"), &found, &logits, &hypotheses);
     }
 }
 

@@ -59,7 +59,8 @@ fn losses_and_gradients() {
         let logits = Tensor::from_slice(shape, &logits).unwrap();
         let loss = DepthLoss { l1, cross_entropy };
         let expected = loss.apply(&Cpu::new(), &expectation, &logits, &map).unwrap();
-        // Two computations in f32: exponentials of differences up to 10, and sums of them over the planes, in other orders; relative to a sum of D terms.
+        // Two computations in f32: exponentials of differences up to 10, and sums of them over the planes, in other orders; relative to a sum of
+        // D terms.
         let rounding = 2.0 * (roundings(d) + 10.0 + 4.0 + 5.0 * d.div_ceil(8) as f64) * U;
         assert_eq!(found[1][0] as usize, expected.valid, "{name}");
         let valid = truth.iter().filter(|t| **t > 0.0 && t.is_finite()).count();

@@ -6,7 +6,7 @@
 
 use engine::Result;
 use engine::cuda::graph::{Element, Graph, Value};
-use engine::cuda::ops::{image, norm, pointwise, reduce, resample, views};
+use engine::cuda::ops::{image, norm, pointwise, reduce, resample};
 use engine::ops;
 use engine::ops::norm as cpu_norm;
 use engine::photo::Photo;
@@ -272,7 +272,7 @@ fn batch_norm() {
 }
 
 #[test]
-fn photos_and_views() {
+fn photos() {
     let s = Shape { d: 1, h: 8, w: 12, c: 3 };
     let mut random = Random::new("photos");
     let rgb: Vec<f32> = (0..s.len()).map(|_| random.within(0.0, 1.0)).collect();
@@ -286,30 +286,6 @@ fn photos_and_views() {
         let Some(found) = found else { return };
         assert_eq!(found[0], rounded(element, &expected.data));
     }
-    // Parts of a stack, and the stack's gradient from theirs.
-    let s = Shape { d: 3, h: 2, w: 5, c: 4 };
-    let (x, first, rest) = (random.values(s.len()), random.values(40), random.values(80));
-    let found = run(|graph| {
-        let all = graph.input("x", s, Element::F32);
-        graph.want_gradient(all);
-        let (reference, stack) = views::split(graph, "test", all).unwrap();
-        let parts = [
-            graph.input("a", Shape { d: 1, ..s }, Element::F32),
-            graph.input("b", Shape { d: 2, ..s }, Element::F32),
-        ];
-        let a = pointwise::add(graph, "a", reference, parts[0]).unwrap();
-        let b = pointwise::add(graph, "b", stack, parts[1]).unwrap();
-        // Both gradients meet in the stack: that of `a` flows from `b`'s too.
-        let (da, db) = (parts[0], parts[1]);
-        let mut gradients = graph.backward(b, db).unwrap();
-        let kept = vec![a, b, gradients.remove(&all).unwrap()];
-        let _ = da;
-        (vec![(all, x.clone()), (parts[0], first.clone()), (parts[1], rest.clone())], kept)
-    });
-    let Some(found) = found else { return };
-    assert!(found[0].iter().zip(x[..40].iter().zip(&first)).all(|(y, (a, b))| *y == a + b));
-    assert!(found[1].iter().zip(x[40..].iter().zip(&rest)).all(|(y, (a, b))| *y == a + b));
-    assert_eq!(found[2], [vec![0.0; 40], rest.clone()].concat());
 }
 
 #[test]

@@ -33,7 +33,7 @@ impl Scene {
     fn new(name: &str, size: [usize; 3], sources: usize, element: Element) -> Self {
         let mut rng = Random::new(name);
         let [d, h, w] = size;
-        let mut features = |rng: &mut Random, [h, w]: [usize; 2]| rounded(element, &rng.values(h * w * C));
+        let features = |rng: &mut Random, [h, w]: [usize; 2]| rounded(element, &rng.values(h * w * C));
         let reference = features(&mut rng, [h, w]);
         let sources = (0..sources)
             .map(|s| {
@@ -83,7 +83,7 @@ impl Scene {
             rows.extend(source_row(&PlaneSweep { a: homography.a, b: homography.b }, *hs, *ws));
         }
         inputs.extend([(features, all), (sources, rows), (depths, self.depths.clone())]);
-        Views { features, sources, depths, squared }
+        Views { features, sources, depths, squared, reference: None }
     }
 
     fn weighting(

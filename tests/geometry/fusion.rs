@@ -6,7 +6,12 @@ use super::*;
 
 const ANY_RANGE: DepthRange = DepthRange { near: 100.0, far: 2000.0 };
 
-fn fusion_views(surfaces: &[Surface], count: usize, degrees: f64, most_sources: usize) -> Vec<FusionView> {
+pub fn fusion_views(
+    surfaces: &[Surface],
+    count: usize,
+    degrees: f64,
+    most_sources: usize,
+) -> Vec<FusionView> {
     let views = rendered(surfaces, &arc(count, degrees, 600.0, WIDTH, HEIGHT));
     let view = |(i, (view, sources)): (usize, (Rendered, Vec<usize>))| FusionView {
         name: format!("view{i}"),
@@ -16,6 +21,7 @@ fn fusion_views(surfaces: &[Surface], count: usize, degrees: f64, most_sources: 
         colour: view.colour,
         range: ANY_RANGE,
         sources,
+        levels: Vec::new(),
     };
     views.into_iter().zip(neighbours(count, most_sources)).enumerate().map(view).collect()
 }
@@ -74,7 +80,7 @@ fn every_well_seen_part_of_the_surface_is_emitted_about_once() {
         hits
     };
     let once = fusion::fuse(&views, &FusionOptions::default()).unwrap();
-    let many = fusion::fuse(&views, &FusionOptions { keep_duplicates: true, ..Default::default() }).unwrap();
+    let many = fusion::fuse(&views, &FusionOptions::reprojection(0.8, Thresholds::default(), true)).unwrap();
     let (hits_once, hits_many) = (per_pixel(&once), per_pixel(&many));
     let (mut seen, mut sum_once, mut sum_many) = (0, 0, 0);
     for (at, pixel) in truth[3].seen.iter().enumerate() {
@@ -151,7 +157,7 @@ fn plain_fusion(views: &[FusionView], min_confidence: f32, min_views: usize) -> 
 }
 
 /// Rough maps with random confidences, in views of different sizes and numbers of sources.
-fn rough_views(seed: u64) -> Vec<FusionView> {
+pub fn rough_views(seed: u64) -> Vec<FusionView> {
     let (cameras, maps) = rough_maps(seed, 0.03);
     let mut random = Random(seed + 1);
     let sources = [vec![1, 2, 3, 4], vec![0, 2], vec![0, 1, 3, 4], vec![], vec![3, 2, 1]];
@@ -166,6 +172,7 @@ fn rough_views(seed: u64) -> Vec<FusionView> {
             depth,
             range: DepthRange { near: 480.0, far: 900.0 },
             sources,
+            levels: Vec::new(),
         }
     };
     maps.into_iter().enumerate().zip(sources).map(view).collect()
@@ -266,8 +273,8 @@ fn the_reason_for_a_thin_cloud_is_told() {
     assert!(fusion::explain(&[], &options).is_some());
     // Nobody has more sources to ask than these four.
     let funnel = Funnel { agreed: vec![600, 300, 40, 0], kept: 40, ..none_kept() };
-    let thresholds = Thresholds { min_views: 99, ..options.thresholds };
-    let text = fusion::explain(&[funnel], &FusionOptions { thresholds, ..options }).unwrap();
+    let thresholds = Thresholds { min_views: 99, ..Thresholds::default() };
+    let text = fusion::explain(&[funnel], &FusionOptions::reprojection(0.8, thresholds, false)).unwrap();
     assert!(text.contains("try --min-views 3 or"), "{text}");
 }
 

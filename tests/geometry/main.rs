@@ -3,6 +3,7 @@
 
 mod fusion;
 mod merge;
+mod methods;
 
 #[path = "../support/plain_loops.rs"]
 mod plain_loops;

@@ -1,5 +1,5 @@
 //! The whole job through the binary, on a small scene with an analytic truth: here what one run does; in [`resume`] runs that
-//! go on from earlier ones, in [`fuse`] clouds from existing maps.
+//! go on from earlier ones, in [`fuse`] clouds from existing maps, in [`sweep`] by other methods and scored.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,6 +14,7 @@ use tempfile::TempDir;
 mod fuse;
 mod layouts;
 mod resume;
+mod sweep;
 
 #[path = "../support/plane_scene.rs"]
 mod plane_scene;

@@ -44,7 +44,7 @@ fn valid(depth: f32) -> bool {
 }
 
 /// Bilinear depth; `None` outside or where a neighbour with weight has no depth.
-fn sample(map: &Map, u: f64, v: f64) -> Option<f64> {
+pub fn sample(map: &Map, u: f64, v: f64) -> Option<f64> {
     let (mut sum, mut x0, mut y0) = (0.0, 0, 0);
     if u < 0.0 || v < 0.0 || u > (map.width - 1) as f64 || v > (map.height - 1) as f64 {
         return None;

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
+use engine::evaluation::depth_metrics::DepthMetrics;
 use engine::train::events::EventWriter;
-use engine::train::metrics::DepthMetrics;
 
 use super::journal::{open, report};
 use super::row;

@@ -1,9 +1,9 @@
 use std::io::Write;
 use std::path::Path;
 
+use engine::evaluation::depth_metrics::DepthMetrics;
 use engine::progress::{Progress, Style};
 use engine::train::journal::{self, Journal, StepReport};
-use engine::train::metrics::DepthMetrics;
 use serde_json::Value;
 
 use super::{Numbers, row};

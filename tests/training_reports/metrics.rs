@@ -1,5 +1,5 @@
+use engine::evaluation::depth_metrics::DepthMetrics;
 use engine::map::Map;
-use engine::train::metrics::DepthMetrics;
 
 use super::{Numbers, close, row};
 

@@ -1,6 +1,6 @@
+use engine::evaluation::depth_metrics::DepthMetrics;
 use engine::map::Map;
 use engine::synth::maps::Extras;
-use engine::train::metrics::DepthMetrics;
 use engine::train::split_metrics::SplitMetrics;
 
 use super::{Numbers, row};

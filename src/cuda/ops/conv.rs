@@ -83,7 +83,7 @@ pub struct ConvLayer {
     pub geometry: ConvGeometry,
     /// In the order of the kernel that [`algorithm`] names.
     pub weights: Value,
-    /// [CO], f32.
+    /// CO values, f32.
     pub bias: Value,
     /// Whether ReLU follows.
     pub relu: bool,
@@ -91,7 +91,7 @@ pub struct ConvLayer {
     pub element: Element,
 }
 
-/// Weights [CO, CI, KD, KH, KW] (2D: [CO, CI, KH, KW]) with the norm folded in, and biases [CO], as constants of the graph.
+/// Weights [CO, CI, KD, KH, KW] (2D: [CO, CI, KH, KW]) with the norm folded in, and CO biases, as constants of the graph.
 ///
 /// # Errors
 /// [`Error::Shape`] where their numbers do not fit the geometry.
@@ -143,7 +143,8 @@ pub fn conv(
         return Err(Error::Shape { op: OP, problem });
     }
     let y = graph.temporary(format!("{label} output"), shape, layer.element);
-    forward(graph, label, x, layer, residual, (y, None), shape.c);
+    let from = (read(x), graph.shape(x));
+    forward(graph, label, from, layer, residual, (y, None), shape.c, 0..shape.d);
     Ok(y)
 }
 
@@ -166,8 +167,64 @@ pub fn conv_split(
     let y = graph.temporary(format!("{label} first"), shape.with_channels(first), layer.element);
     let second = shape.with_channels(shape.c - first);
     let second = graph.temporary(format!("{label} second"), second, layer.element);
-    forward(graph, label, x, layer, None, (y, Some(second)), first);
+    let from = (read(x), graph.shape(x));
+    forward(graph, label, from, layer, None, (y, Some(second)), first, 0..shape.d);
     Ok((y, second))
+}
+
+/// Which planes of a volume a launch reads and makes.
+#[derive(Clone, Debug)]
+pub struct Planes {
+    /// The plane of the volume that x begins with.
+    pub input_begin: usize,
+    /// Planes of the whole volume.
+    pub input_planes: usize,
+    /// Output planes to make, of those of the whole volume.
+    pub output: std::ops::Range<usize>,
+}
+
+/// As [`conv_split`] into two values of the whole volume's outputs, from a slab of its planes: those that the wanted output planes read.
+///
+/// # Errors
+/// [`Error::Shape`] where the slab lacks a plane that is read, or something does not fit the layer.
+pub fn conv_planes(
+    graph: &mut Graph,
+    label: &str,
+    slab: Value,
+    layer: &ConvLayer,
+    planes: &Planes,
+    (first, second): (Value, Value),
+) -> Result<()> {
+    let geometry = &layer.geometry;
+    let shape = graph.shape(slab);
+    let whole = Shape { d: planes.input_planes, ..shape };
+    expect_input(graph, label, slab, geometry, layer.element)?;
+    let to = geometry.output_shape(whole);
+    let (kernel, stride) = (geometry.kernel[0], geometry.stride[0]);
+    let reads_from = (planes.output.start * stride).saturating_sub(kernel / 2);
+    let reads_to = (planes.output.end.saturating_sub(1) * stride + kernel / 2 + 1).min(planes.input_planes);
+    let split = graph.shape(first).c;
+    let fits = planes.input_begin <= reads_from
+        && reads_to <= planes.input_begin + shape.d
+        && planes.output.end <= to.d
+        && graph.shape(first) == to.with_channels(split)
+        && graph.shape(second) == to.with_channels(to.c - split);
+    if !fits
+        || planes.output.is_empty()
+        || matches!(algorithm(geometry, layer.element), Algorithm::Pointwise { .. })
+    {
+        let problem = format!(
+            "{planes:?} from a slab {shape} at {label} into {} and {}",
+            graph.shape(first),
+            graph.shape(second)
+        );
+        return Err(Error::Shape { op: OP, problem });
+    }
+    // Planes are numbered as in the whole volume, so the slab's address is that of a plane 0 which is not there, and which nothing reads.
+    let plane_bytes = (shape.h * shape.w * shape.c) as u64 * layer.element.bytes();
+    let x = Arg::Read(slab, (planes.input_begin as u64 * plane_bytes).wrapping_neg());
+    forward(graph, label, (x, whole), layer, None, (first, Some(second)), split, planes.output.clone());
+    Ok(())
 }
 
 /// Fails for extents that the kernels do not take.
@@ -181,7 +238,7 @@ pub(super) fn expect_supported(geometry: &ConvGeometry, element: Element) -> Res
         return Ok(());
     }
     let problem = format!(
-        "{geometry:?} of {}, expected odd kernels of up to 5 taps a side, strides of 1 or 2, f32 or f16",
+        "{geometry:?} of {}, expected odd kernels whose halo fits in 48 KiB, channels and strides above 0, f32 or f16",
         element.suffix()
     );
     Err(Error::Shape { op: OP, problem })
@@ -213,25 +270,31 @@ pub(super) fn flops(geometry: &ConvGeometry, y: Shape) -> u64 {
     2 * y.positions() as u64 * geometry.weights() as u64
 }
 
+#[allow(clippy::too_many_arguments, reason = "one launch in three variants")]
 fn forward(
     graph: &mut Graph,
     label: &str,
-    x: Value,
+    (x, from): (Arg, Shape),
     layer: &ConvLayer,
     residual: Option<Value>,
     (y, second): (Value, Option<Value>),
     split: usize,
+    planes_made: std::ops::Range<usize>,
 ) {
-    let (from, geometry) = (graph.shape(x), &layer.geometry);
+    let geometry = &layer.geometry;
     let to = geometry.output_shape(from);
+    let made = planes_made.len();
     let out = |value: Option<Value>| value.map_or(Arg::Null, write);
-    let tensors =
-        [read(x), read(layer.weights), read(layer.bias), read_or_null(residual), write(y), out(second)];
+    let tensors = [x, read(layer.weights), read(layer.bias), read_or_null(residual), write(y), out(second)];
     let sides = |s: Shape| [s.d, s.h, s.w, s.c].map(|n| n as i32);
     let (split, relu) = (split as i32, i32::from(layer.relu));
     match algorithm(geometry, layer.element) {
         Algorithm::Direct => {
-            let shape = DirectShape { split, ..DirectShape::forward(geometry, from, layer.relu) };
+            let mut shape = DirectShape { split, ..DirectShape::forward(geometry, from, layer.relu) };
+            let depth = &mut shape.axis[0];
+            depth.output = made as i32;
+            depth.first = planes_made.start as i32;
+            depth.offset += planes_made.start as i32 * depth.stride;
             shape.launch(graph, label, "conv_forward_direct", layer.element, tensors.into());
         }
         Algorithm::Tiles { chunk, group } => {
@@ -240,15 +303,21 @@ fn forward(
             // Runs of planes as long as there are enough blocks: two planes less are read for each run that is saved, and a plane comes in while
             // another is worked on. Large halos of planes that have nothing in common stay alone, for more blocks at a time.
             let alone = geometry.kernel[0] == 1 && 2 * tile.stage > LARGE_STAGES;
-            let runs = if alone { to.d } else { ENOUGH_BLOCKS.div_ceil(across) };
-            let planes = to.d.div_ceil(runs).min(MOST_PLANES);
-            let shape =
-                TileShape { input: sides(from), output: sides(to), planes: planes as i32, split, relu };
+            let runs = if alone { made } else { ENOUGH_BLOCKS.div_ceil(across) };
+            let planes = made.div_ceil(runs).min(MOST_PLANES);
+            let shape = TileShape {
+                input: sides(from),
+                output: sides(Shape { d: planes_made.end, ..to }),
+                planes: planes as i32,
+                first: planes_made.start as i32,
+                split,
+                relu,
+            };
             let several = chunk < from.c || geometry.kernel[0] > 1 || planes > 1;
             let stages = if several { 2 } else { 1 };
             let [kd, kh, kw] = geometry.kernel;
             let kernel = format!("conv_forward_{kd}{kh}{kw}s{}_c{chunk}n{group}_f16", geometry.stride[2]);
-            let grid = [(across * to.d.div_ceil(planes)) as u32, 1, 1];
+            let grid = [(across * made.div_ceil(planes)) as u32, 1, 1];
             let shared = (stages * tile.stage) as u32;
             let args = tensors.into_iter().chain([Arg::plain(shape)]).collect();
             graph.launch(OP, label, kernel, grid, [128, 1, 1], shared, args);
@@ -262,7 +331,7 @@ fn forward(
             graph.launch(OP, label, kernel, grid, [128, 1, 1], 0, args);
         }
     }
-    graph.flops(flops(geometry, to));
+    graph.flops(flops(geometry, Shape { d: made, ..to }));
 }
 
 // ---- the tensor cores' layouts
@@ -273,6 +342,7 @@ struct TileShape {
     input: [i32; 4],
     output: [i32; 4],
     planes: i32,
+    first: i32,
     split: i32,
     relu: i32,
 }

@@ -19,10 +19,10 @@ const BLOCKS: usize = 1024;
 /// Output positions that are worth a part of their own.
 const PART: usize = 256;
 
-/// Output positions whose x and dy lie in shared memory at a time.
-const CHUNK: usize = 32;
+/// Threads of a block of the weights' gradient.
+const THREADS: usize = 128;
 
-/// y = relu?(w * x + bias), w [CO, CI, KD, KH, KW] and bias [CO] being values; all f32. Notes the gradients in x, w and the bias.
+/// y = relu?(w * x + bias), w [CO, CI, KD, KH, KW] and CO biases being values; all f32. Notes the gradients in x, w and the bias.
 ///
 /// # Errors
 /// [`Error::Shape`] where x, the weights or the bias do not fit the geometry.
@@ -166,12 +166,14 @@ fn weights(
     let channel_blocks = from.c.div_ceil(4 * tiles_in) * to.c.div_ceil(4 * tiles_out);
     let rows = to.d * to.h;
     let parts = (BLOCKS / (lines * channel_blocks)).min(to.positions().div_ceil(PART)).clamp(1, rows);
-    let chunk_columns = to.w.min(CHUNK);
-    let chunk_rows = CHUNK / chunk_columns;
+    // Output positions whose x and dy lie in shared memory at a time: two for each of the block's subsets of threads at least, in equal runs of a row.
+    let chunk = (2 * THREADS / (tiles_in * tiles_out)).max(32);
+    let chunk_columns = to.w.div_ceil(to.w.div_ceil(chunk));
+    let chunk_rows = chunk / chunk_columns;
     let input_columns = (chunk_columns - 1) * geometry.stride[2] + taps;
     let tile = 16 * chunk_rows * (chunk_columns * tiles_out + input_columns * tiles_in);
     // The sums of the block's threads, 16 of each, take their turn in the same place.
-    let shared = tile.max(4 * 16 * 128) as u32;
+    let shared = tile.max(4 * 16 * THREADS) as u32;
     let sides = |s: Shape| [s.d, s.h, s.w, s.c].map(|n| n as i32);
     let shape = WeightsShape {
         input: sides(from),

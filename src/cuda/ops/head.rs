@@ -19,9 +19,9 @@ const RUN: usize = 16;
 /// The values whose expectation is taken, relative to their middle: [`crate::ops::depth::Expectation`] on a device.
 #[derive(Clone, Copy, Debug)]
 pub struct Depths {
-    /// Depths, or 1 / depth, minus the middle: [D] f32.
+    /// Depths, or 1 / depth, minus the middle: `[D]` f32.
     pub offsets: Value,
-    /// The middle, [1] f64.
+    /// The middle, `[1]` f64.
     pub middle: Value,
     /// Whether values are 1 / depth.
     pub inverse: bool,
@@ -71,7 +71,7 @@ fn float_suffix(graph: &Graph, op: &'static str, what: &str, value: Value) -> Re
 }
 
 /// Skip decoder: x = relu(upsample(half, 2) + skip), a 3x3x3 convolution to one logit, softmax and expectation (eq. 6). `half` is [D/2, H/2, W/2, 8]
-/// (rounded up) and `skip` [D, H, W, 8], both f32 or both f16; `weight` is [1, 8, 3, 3, 3] and `bias` [1], f32.
+/// (rounded up) and `skip` [D, H, W, 8], both f32 or both f16; `weight` is [1, 8, 3, 3, 3] and `bias` `[1]`, f32.
 ///
 /// # Errors
 /// [`Error::Shape`] naming what does not fit.
@@ -92,7 +92,8 @@ pub fn regress_skip(
     let fits = shape.c == CHANNELS && !shape.is_empty() && graph.shape(half) == shape.halved();
     if !fits || graph.element(half) != graph.element(skip) {
         let problem = format!(
-            "half-resolution input {} {} and skip connection {shape} {suffix}; expected {CHANNELS} channels, half the extent (rounded up), one element",
+            "half-resolution input {} {} and skip connection {shape} {suffix}; expected {CHANNELS} channels and half the extent (rounded up), \
+             both f32 or both f16",
             graph.shape(half),
             graph.element(half).suffix()
         );

@@ -12,9 +12,9 @@ const ONE_BLOCK: u32 = 1024;
 /// What [`depth_loss`] finds.
 #[derive(Clone, Copy, Debug)]
 pub struct LossParts {
-    /// [3] f64: the weighted loss, the mean |depth - truth| in intervals, the mean cross-entropy in nats; 0 where no pixel is valid.
+    /// `[3]` f64: the weighted loss, the mean |depth - truth| in intervals, the mean cross-entropy in nats; 0 where no pixel is valid.
     pub losses: Value,
-    /// How many pixels have a truth, [1] f64.
+    /// How many pixels have a truth, `[1]` f64.
     pub valid: Value,
     /// Expected depth in scene units, [1, H, W, 1] f32.
     pub depth: Value,
@@ -23,7 +23,7 @@ pub struct LossParts {
 }
 
 /// Loss and gradient of `logits` [D, H, W, 1] against `truth` [1, H, W, 1] in scene units (none where it is 0 or not finite): `l1` times the mean
-/// distance in units of `interval` ([1] f64, the hypotheses' mean interval in scene units), `cross_entropy` times the mean cross-entropy. The
+/// distance in units of `interval` (`[1]` f64, the hypotheses' mean interval in scene units), `cross_entropy` times the mean cross-entropy. The
 /// hypotheses must be in order, ascending or descending, which whoever uploads them sees to.
 ///
 /// # Errors

@@ -11,4 +11,3 @@ pub mod pointwise;
 pub mod reduce;
 pub mod resample;
 pub mod sweep;
-pub mod views;

@@ -30,10 +30,23 @@ pub struct Views {
     pub features: Value,
     /// Where the reference's pixels lie in each source, [S, 1, 1, 16] f32, rows as [`source_row`] makes them.
     pub sources: Value,
-    /// The hypotheses, [D] f32.
+    /// The hypotheses, `[D]` f32.
     pub depths: Value,
     /// Whether differences are squared.
     pub squared: bool,
+    /// Rows and columns of the volume where the reference's map is smaller than the largest source's; it lies in the upper left corner, too.
+    pub reference: Option<(usize, usize)>,
+}
+
+/// Which planes of the volume a launch makes, for inference.
+#[derive(Clone, Copy, Debug)]
+pub struct Planes {
+    /// The first.
+    pub begin: usize,
+    /// The one after the last.
+    pub end: usize,
+    /// The projection of the whole volume, [D, H, W, 8], whose planes are written, too.
+    pub projected: Option<Value>,
 }
 
 /// A source's row: A, b, height, width of its map.
@@ -53,11 +66,11 @@ pub enum Weighting {
     Voxel {
         /// [8, 32].
         reduce: Value,
-        /// [8].
+        /// `[8]`.
         reduce_bias: Value,
-        /// [8].
+        /// `[8]`.
         weight: Value,
-        /// [1].
+        /// `[1]`.
         weight_bias: Value,
     },
     /// Weights per pixel (eq. 4), [S, H, W, 1], stored as the features.
@@ -73,7 +86,7 @@ pub enum Weighting {
 pub struct Skip {
     /// [8, 32].
     pub weights: Value,
-    /// [8].
+    /// `[8]`.
     pub bias: Value,
 }
 
@@ -84,6 +97,8 @@ struct Extent {
     planes: usize,
     height: usize,
     width: usize,
+    /// Rows and columns of the maps in memory.
+    map: (usize, usize),
     element: Element,
 }
 
@@ -122,10 +137,15 @@ impl Views {
         }
         expect(graph, op, "sources", self.sources, (d - 1) * SOURCE, Element::F32)?;
         expect(graph, op, "depths", self.depths, planes, Element::F32)?;
-        Ok(Extent { sources: d - 1, planes, height: h, width: w, element })
+        let (height, width) = self.reference.unwrap_or((h, w));
+        if height == 0 || width == 0 || height > h || width > w {
+            let problem = format!("a reference of {height} rows and {width} columns in maps of {h} and {w}");
+            return Err(Error::Shape { op, problem });
+        }
+        Ok(Extent { sources: d - 1, planes, height, width, map: (h, w), element })
     }
 
-    /// The kernels' first parameters.
+    /// The gradients' kernels' first parameters.
     fn parameters(&self, extent: Extent) -> Vec<Arg> {
         let Extent { sources, planes, height, width, .. } = extent;
         let mut args = vec![read(self.features), read(self.sources), read(self.depths)];
@@ -219,27 +239,14 @@ pub fn cost_volume(
         expect(graph, OP, "the projection's weights", skip.weights, HIDDEN * CHANNELS, Element::F32)?;
         expect(graph, OP, "the projection's bias", skip.bias, HIDDEN, Element::F32)?;
     }
-    let Extent { planes, height, width, element, sources } = extent;
+    let Extent { planes, height, width, element, .. } = extent;
     let shape = Shape { d: planes, h: height, w: width, c: CHANNELS };
-    let cost = graph.temporary(format!("{label} cost"), shape, element);
     let projected =
         skip.map(|_| graph.temporary(format!("{label} projection"), shape.with_channels(HIDDEN), element));
-    let mut args = views.parameters(extent);
-    args.push(int(RUN));
-    if !matches!(weighting, Weighting::Variance) {
-        args.push(int(usize::from(views.squared)));
-    }
-    args.extend(weighting.parameters());
-    args.extend([read_or_null(skip.map(|s| s.weights)), read_or_null(skip.map(|s| s.bias)), write(cost)]);
-    args.push(projected.map_or(Arg::Null, write));
-    let kernel = format!("sweep_forward_{}_{}", weighting.name(), element.suffix());
-    let grid = extent.grid(planes.div_ceil(RUN));
-    graph.launch(OP, label, kernel, grid, [THREADS, 1, 1], extent.table_bytes(), args);
-    // The taps, difference and square, the weighted sum, and the gate of a source; the projection.
-    let gate = if matches!(weighting, Weighting::Voxel { .. }) { 2 * (CHANNELS + 1) * HIDDEN } else { 0 };
-    let of_voxel = sources * (12 * CHANNELS + gate) + if skip.is_some() { 2 * CHANNELS * HIDDEN } else { 0 };
-    graph.flops((shape.positions() * of_voxel) as u64);
-    if projected.is_none() && element == Element::F32 {
+    let all = Planes { begin: 0, end: planes, projected };
+    let cost = launch(graph, label, views, weighting, skip, extent, &all);
+    let whole = (height, width) == extent.map;
+    if projected.is_none() && element == Element::F32 && whole {
         let inputs: Vec<Value> = std::iter::once(views.features).chain(weighting.inputs()).collect();
         let (views, weighting, label) = (*views, *weighting, label.to_owned());
         graph.record(&label.clone(), &inputs, cost, move |graph, gradient, wanted| {
@@ -247,6 +254,62 @@ pub fn cost_volume(
         });
     }
     Ok((cost, projected))
+}
+
+/// Some planes of the cost volume, [end - begin, H, W, 32], and, where asked for, the same planes of the projection: for inference, where the whole
+/// volume need not exist at once.
+///
+/// # Errors
+/// [`Error::Shape`] naming what does not fit.
+pub fn cost_planes(
+    graph: &mut Graph,
+    label: &str,
+    views: &Views,
+    weighting: &Weighting,
+    skip: Option<&Skip>,
+    made: &Planes,
+) -> Result<Value> {
+    const OP: &str = "plane sweep";
+    let extent = views.check(graph, OP)?;
+    weighting.check(graph, OP, extent)?;
+    if made.begin >= made.end || made.end > extent.planes || skip.is_some() != made.projected.is_some() {
+        return Err(Error::Shape { op: OP, problem: format!("{made:?} of {} planes", extent.planes) });
+    }
+    Ok(launch(graph, label, views, weighting, skip, extent, made))
+}
+
+/// The launch for a range of planes; everything has been checked.
+fn launch(
+    graph: &mut Graph,
+    label: &str,
+    views: &Views,
+    weighting: &Weighting,
+    skip: Option<&Skip>,
+    extent: Extent,
+    made: &Planes,
+) -> Value {
+    let Extent { height, width, element, sources, map, .. } = extent;
+    let planes = made.end - made.begin;
+    let shape = Shape { d: planes, h: height, w: width, c: CHANNELS };
+    let cost = graph.temporary(format!("{label} cost"), shape, element);
+    let mut args =
+        vec![read(views.features), read(views.sources), Arg::Read(views.depths, 4 * made.begin as u64)];
+    args.extend([sources, planes, height, width, map.0, map.1, RUN].map(int));
+    if !matches!(weighting, Weighting::Variance) {
+        args.push(int(usize::from(views.squared)));
+    }
+    args.extend(weighting.parameters());
+    args.extend([read_or_null(skip.map(|s| s.weights)), read_or_null(skip.map(|s| s.bias)), write(cost)]);
+    let plane_bytes = (height * width * HIDDEN) as u64 * element.bytes();
+    args.push(made.projected.map_or(Arg::Null, |p| Arg::Write(p, made.begin as u64 * plane_bytes)));
+    let kernel = format!("sweep_forward_{}_{}", weighting.name(), element.suffix());
+    let grid = extent.grid(planes.div_ceil(RUN));
+    graph.launch("plane sweep", label, kernel, grid, [THREADS, 1, 1], extent.table_bytes(), args);
+    // The taps, difference and square, the weighted sum, and the gate of a source; the projection.
+    let gate = if matches!(weighting, Weighting::Voxel { .. }) { 2 * (CHANNELS + 1) * HIDDEN } else { 0 };
+    let of_voxel = sources * (12 * CHANNELS + gate) + if skip.is_some() { 2 * CHANNELS * HIDDEN } else { 0 };
+    graph.flops((shape.positions() * of_voxel) as u64);
+    cost
 }
 
 /// Sums of 64-bit integers, and the unit they are in, of the gradients in the sources' features.
@@ -371,15 +434,16 @@ fn cost_volume_backward(
 pub fn pixel_statistics(graph: &mut Graph, label: &str, views: &Views) -> Result<Value> {
     const OP: &str = "pixel statistics";
     let extent = views.check(graph, OP)?;
-    let Extent { sources, planes, height, width, element } = extent;
+    let Extent { sources, planes, height, width, map, element } = extent;
     let shape = Shape { d: sources, h: height, w: width, c: 2 };
     let y = graph.temporary(format!("{label} statistics"), shape, element);
     let mut args = vec![read(views.features), read(views.sources), read(views.depths)];
-    args.extend([int(planes), int(height), int(width), int(usize::from(views.squared)), write(y)]);
+    args.extend([planes, height, width, map.0, map.1, usize::from(views.squared)].map(int));
+    args.push(write(y));
     let kernel = format!("statistics_forward_{}", element.suffix());
     graph.launch(OP, label, kernel, extent.grid(sources), [THREADS, 1, 1], 0, args);
     graph.flops((sources * planes * extent.pixels() * 11 * CHANNELS) as u64);
-    if element == Element::F32 {
+    if element == Element::F32 && (height, width) == map {
         let (views, label) = (*views, label.to_owned());
         graph.record(&label.clone(), &[views.features], y, move |graph, gradient, _| {
             pixel_statistics_backward(graph, &label, &views, extent, gradient)

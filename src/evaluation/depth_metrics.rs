@@ -36,7 +36,7 @@ const RELATIVE_RATIO: f64 = 1.01;
 /// Where the first of these bins ends; what lies below counts as no error.
 const RELATIVE_LEAST: f64 = 1e-9;
 /// Reaches to an error of 1000 times the depth.
-const RELATIVE_BINS: usize = 2780;
+pub(crate) const RELATIVE_BINS: usize = 2780;
 
 /// For the risk at a coverage, pixels are sorted by confidence into bins even in log-odds, ln(c / (1 - c)): most confidences
 /// of a trained network lie near 1, where even bins in c would throw them all together.
@@ -47,47 +47,47 @@ const ODDS_MOST: f64 = 17.0;
 /// A sum of numbers >= 0 whose bits do not depend on the order of adding: fixed point with 60 bits behind the point, which
 /// holds sums to 3e20.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Sum(u128);
+pub(crate) struct Sum(u128);
 
 impl Sum {
     const ONE: f64 = (1u64 << 60) as f64;
 
-    fn add(&mut self, value: f64) {
+    pub(crate) fn add(&mut self, value: f64) {
         // Both the conversion and the sum saturate, which keeps the order without effect.
         self.0 = self.0.saturating_add((value * Self::ONE).round() as u128);
     }
 
-    fn merge(&mut self, other: Self) {
+    pub(crate) fn merge(&mut self, other: Self) {
         self.0 = self.0.saturating_add(other.0);
     }
 
-    fn value(self) -> f64 {
+    pub(crate) fn value(self) -> f64 {
         self.0 as f64 / Self::ONE
     }
 
-    fn mean(self, count: u64) -> Option<f64> {
+    pub(crate) fn mean(self, count: u64) -> Option<f64> {
         (count > 0).then(|| self.value() / count as f64)
     }
 }
 
 /// One pixel with a truth, measured once for however many accumulators it goes to.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Pixel {
+pub(crate) struct Pixel {
     confidence: f64,
-    error: Option<PixelError>,
+    pub(crate) error: Option<PixelError>,
 }
 
 /// Of a pixel with a depth.
 #[derive(Clone, Copy, Debug)]
-struct PixelError {
-    units: f64,
-    intervals: f64,
-    relative: f64,
+pub(crate) struct PixelError {
+    pub(crate) units: f64,
+    pub(crate) intervals: f64,
+    pub(crate) relative: f64,
 }
 
 impl Pixel {
     /// `None` where there is no truth.
-    pub(super) fn new(depth: f32, confidence: f32, truth: f32, interval: f64) -> Option<Self> {
+    pub(crate) fn new(depth: f32, confidence: f32, truth: f32, interval: f64) -> Option<Self> {
         let is_depth = |d: f32| d.is_finite() && d > 0.0;
         let error = is_depth(depth).then(|| {
             let units = (f64::from(depth) - f64::from(truth)).abs();
@@ -102,7 +102,7 @@ impl Pixel {
 ///
 /// # Errors
 /// [`Error::Shape`] where not.
-pub(super) fn check(maps: &[(&str, &Map)], interval: f64) -> Result<()> {
+pub(crate) fn check(maps: &[(&str, &Map)], interval: f64) -> Result<()> {
     let size = |m: &Map| (m.width, m.height);
     let first = maps.first().map_or((0, 0), |(_, map)| size(map));
     if maps.iter().any(|(_, m)| size(m) != first || m.data.len() != m.width * m.height) {
@@ -189,7 +189,7 @@ impl DepthMetrics {
     }
 
     /// Adds one pixel.
-    pub(super) fn count(&mut self, pixel: &Pixel) {
+    pub(crate) fn count(&mut self, pixel: &Pixel) {
         let Pixel { confidence, error } = *pixel;
         let is_confident = confidence > CONFIDENT;
         self.pixels += 1;
@@ -306,32 +306,42 @@ impl DepthMetrics {
         Some(if bin == 0 { 0.0 } else { middle })
     }
 
-    /// The risk at 10 to 100 % coverage, and its mean over all coverages. Within a bin, pixels count as if each had the bin's
-    /// mean error, which makes the curve continuous: risk(k) = (S + m (k - n)) / k for the k most confident pixels, with n
-    /// pixels and their sum of errors S before the bin. Its integral is closed.
     fn risk_coverage(&self) -> (Vec<RiskPoint>, Option<f64>) {
-        let mut points: Vec<_> =
-            (1..=10).map(|i| RiskPoint { coverage_percent: 10 * i, mean_error_intervals: None }).collect();
-        let (mut n, mut sum, mut area) = (0.0, 0.0, 0.0);
-        let total = self.with_depth as f64;
-        let mut next = 0;
-        for bin in self.risk.iter().rev().filter(|bin| bin.pixels > 0) {
-            let (count, errors) = (bin.pixels as f64, bin.intervals.value());
-            let mean = errors / count;
-            while let Some(point) = points.get_mut(next) {
-                let kept = total * f64::from(point.coverage_percent) / 100.0;
-                if kept > n + count {
-                    break;
-                }
-                point.mean_error_intervals = Some((sum + mean * (kept - n)) / kept);
-                next += 1;
-            }
-            area += errors + if n > 0.0 { (sum - mean * n) * ((n + count) / n).ln() } else { 0.0 };
-            n += count;
-            sum += errors;
-        }
-        (points, (n > 0.0).then(|| area / n))
+        let bins = self.risk.iter().rev().map(|bin| (bin.pixels, bin.intervals.value()));
+        let (points, area) = risk_curve(bins, self.with_depth);
+        let point =
+            |(i, mean)| RiskPoint { coverage_percent: 10 * (i as u32 + 1), mean_error_intervals: mean };
+        (points.into_iter().enumerate().map(point).collect(), area)
     }
+}
+
+/// The risk at 10, 20, ... 100 % coverage of `total` pixels, and its mean over all coverages; `None` where there are no pixels.
+/// `bins` have pixels and their sum of errors, those that are kept first in front. Within a bin, pixels count as if each had
+/// the bin's mean error, which makes the curve continuous: risk(k) = (S + m (k - n)) / k for the first k pixels, with n pixels
+/// and their sum of errors S before the bin. Its integral is closed.
+pub(crate) fn risk_curve(
+    bins: impl Iterator<Item = (u64, f64)>,
+    total: u64,
+) -> ([Option<f64>; 10], Option<f64>) {
+    let mut points = [None; 10];
+    let (mut n, mut sum, mut area) = (0.0, 0.0, 0.0);
+    let mut next = 0;
+    for (count, errors) in bins.filter(|&(pixels, _)| pixels > 0) {
+        let count = count as f64;
+        let mean = errors / count;
+        while let Some(point) = points.get_mut(next) {
+            let kept = total as f64 * (10.0 * (next as f64 + 1.0)) / 100.0;
+            if kept > n + count {
+                break;
+            }
+            *point = Some((sum + mean * (kept - n)) / kept);
+            next += 1;
+        }
+        area += errors + if n > 0.0 { (sum - mean * n) * ((n + count) / n).ln() } else { 0.0 };
+        n += count;
+        sum += errors;
+    }
+    (points, (n > 0.0).then(|| area / n))
 }
 
 /// The bin of a value 0..1 among bins of one width; 1 lies in the last.
@@ -339,7 +349,7 @@ fn even_bin(value: f64, bins: usize) -> usize {
     ((value * bins as f64) as usize).min(bins - 1)
 }
 
-fn relative_bin(relative: f64) -> usize {
+pub(crate) fn relative_bin(relative: f64) -> usize {
     if relative <= RELATIVE_LEAST {
         return 0;
     }

@@ -1,0 +1,113 @@
+//! `engine doctor`: what is wrong with a scene, or with what came of it.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use engine::camera::DepthRange;
+use engine::doctor::{DoctorOptions, Grade, examine};
+use engine::error::counted;
+use engine::fusion::FusionOptions;
+use engine::pipeline::InferOptions;
+use engine::progress::Progress;
+use engine::pyramid::MergeOptions;
+use engine::{Error, Result, interrupt};
+use serde_json::{json, to_value};
+
+use super::options::{self, ReportArgs, SceneArgs};
+
+/// What is wrong with a scene, before a run and after it.
+///
+/// Looks at layout, photo sizes and K, poses, sparse points through the cameras, matches between the photos through the cameras,
+/// source views, depth range, planes and memory, and after a run at where the pixels went. Each finding is a line: ok, note, warning
+/// or problem, what was found, what was expected, what to do. Wrong scales of K, inverted poses, other axes and swapped ids are
+/// recognised by undoing them. Ends with 3 where there is a problem.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  engine doctor scenes/bust
+  engine doctor scenes/bust --run out --json")]
+pub struct DoctorArgs {
+    /// The scene's folder
+    scene: PathBuf,
+    /// The folder of a run's results [default: SCENE_engine beside the scene, where there is one]
+    #[arg(long, value_name = "OUT")]
+    run: Option<PathBuf>,
+    /// Do not decode and match photos
+    #[arg(long)]
+    no_photos: bool,
+    #[command(flatten)]
+    scene_args: SceneArgs,
+    /// Views that the network would look at for one depth map
+    #[arg(long, value_name = "N", default_value = "5", value_parser = options::two_or_more, help_heading = "Depth")]
+    views: usize,
+    /// Depths that would be tried at every pixel [default: what the scene's files say, else 192]
+    #[arg(long, value_name = "D", value_parser = options::planes, help_heading = "Depth")]
+    planes: Option<usize>,
+    /// Nearest and farthest depth [default: as `engine infer` would take them]
+    #[arg(long, value_name = "NEAR,FAR", value_parser = options::range, help_heading = "Depth")]
+    range: Option<DepthRange>,
+    /// Levels of the image pyramid (1 to 8)
+    #[arg(long, value_name = "K", default_value = "3", value_parser = options::levels, help_heading = "Depth")]
+    levels: usize,
+    /// Threads to work with [default: one a processor]
+    #[arg(long, value_name = "N", value_parser = options::threads, help_heading = "Machine")]
+    threads: Option<usize>,
+    /// Memory to plan with, in GB (1e9 bytes) [default: what the system has available]
+    #[arg(long, value_name = "GB", value_parser = options::positive_number, help_heading = "Machine")]
+    memory: Option<f64>,
+    #[command(flatten)]
+    pub report: ReportArgs,
+}
+
+/// Examines, and says it.
+pub fn run(args: DoctorArgs, progress: &Progress) -> Result<()> {
+    interrupt::install()?;
+    super::use_threads(args.threads)?;
+    let network = super::network(None)?;
+    let options = DoctorOptions {
+        infer: InferOptions {
+            out: None,
+            force: false,
+            normals: false,
+            depth_only: false,
+            open: args.scene_args.open_options(),
+            max_side: args.scene_args.max_side,
+            only: args.scene_args.only,
+            views: args.views,
+            planes: args.planes,
+            range: args.range,
+            widen_range: 0.1,
+            sampling: None,
+            levels: args.levels,
+            check_sources: 10,
+            merge: MergeOptions::default(),
+            fusion: FusionOptions::default(),
+            memory: args.memory.map(super::bytes),
+        },
+        run: args.run,
+        match_photos: !args.no_photos,
+    };
+    let report = examine(&args.scene, &network, &options)?;
+    let counts = [Grade::Problem, Grade::Warning, Grade::Note].map(|grade| report.count(grade));
+    let [problems, warnings, notes] = counts;
+    let mut lines: Vec<String> = report.findings.iter().map(|finding| finding.line()).collect();
+    for finding in &report.findings {
+        progress.event("finding", to_value(finding).unwrap_or_default());
+    }
+    lines.push(format!(
+        "{}, {}, {}",
+        counted(problems, "problem"),
+        counted(warnings, "warning"),
+        counted(notes, "note")
+    ));
+    let fields = json!({ "scene": args.scene, "problems": problems, "warnings": warnings, "notes": notes });
+    progress.summary(&lines.join("\n"), fields);
+    if problems > 0 {
+        return Err(Error::input(
+            args.scene.display().to_string(),
+            counted(problems, "problem"),
+            "a scene without any; each is told above with what to do",
+        ));
+    }
+    Ok(())
+}
