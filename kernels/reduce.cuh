@@ -16,6 +16,8 @@ __device__ __forceinline__ void channel_partials(Index positions, int C, double*
 #pragma unroll
     for (int k = 0; k < K; k++) sums[k] = 0;
     if (row < rows) {
+        // Two positions at a time: more would cost registers that sm_80 does not have beside f64 sums.
+#pragma unroll 2
         for (Index p = begin + row; p < end; p += rows) {
             float values[K];
             f(p * C + channel, values);

@@ -90,10 +90,13 @@ extern "C" __global__ void __launch_bounds__(256) upsample_backward_f32(const fl
         Index p = i / quads;
         int q = int(p % e.w), r = int(p / e.w % e.h), z = int(p / e.w / e.h);
         float4 sum = make_float4(0, 0, 0, 0);
+#pragma unroll 1
         for (int Z = first_reader(z, e.factor_d); Z < end_reader(z, e.factor_d, e.d, e.D); Z++) {
             float wz = reading(Z, z, e.factor_d, e.d);
+#pragma unroll 1
             for (int Y = first_reader(r, e.factor); Y < end_reader(r, e.factor, e.h, e.H); Y++) {
                 float wy = wz * reading(Y, r, e.factor, e.h);
+#pragma unroll 1
                 for (int X = first_reader(q, e.factor); X < end_reader(q, e.factor, e.w, e.W); X++) {
                     float w = wy * reading(X, q, e.factor, e.w);
                     float4 g = load_channels(dy + ((Index(Z) * e.H + Y) * e.W + X) * e.C + c, e.C);

@@ -61,7 +61,7 @@ fn flags(build: Build) -> Vec<&'static str> {
         flags.extend(["-mf16c", "-mavx2"]);
     }
     match build {
-        Build::Fast => flags.extend(["-O3", "-fno-math-errno", "-fno-trapping-math"]),
+        Build::Fast => flags.extend(["-O2", "-fno-math-errno", "-fno-trapping-math"]),
         Build::Checked => flags.extend(["-O1", "-DENGINE_CHECKED"]),
     }
     flags
