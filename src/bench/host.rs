@@ -53,13 +53,13 @@ impl Stopwatch {
     }
 }
 
-/// Whether photos of this size, and `more` bytes beside them, fit into memory: to be asked before they are made.
+/// Whether photos of this size, and the processor's network (where it is measured), fit into memory: to be asked before they are made.
 ///
 /// # Errors
 /// [`Error::Memory`] where they do not.
-pub fn expect_room(size: Size, more: u64) -> Result<()> {
-    let photos = 12 * (size.views as u64).saturating_mul(size.width as u64 * size.height as u64);
-    let (needed, available) = (photos.saturating_add(more), memory::available());
+pub fn expect_room(size: Size, net: Option<&BsMvsNet>) -> Result<()> {
+    let photos = (size.views as u64).saturating_mul(photo_bytes(size));
+    let (needed, available) = (net.map_or(photos, |net| planned(net, size)), memory::available());
     if needed <= available {
         return Ok(());
     }
@@ -70,9 +70,14 @@ pub fn expect_room(size: Size, more: u64) -> Result<()> {
     )))
 }
 
-/// Bytes that the network plans with for a view of this size.
+/// Bytes that the network plans with for a view of this size, and the photos that are held beside the one that it works on.
 pub fn planned(net: &BsMvsNet, size: Size) -> u64 {
-    net.memory_plan(size.width, size.height, size.planes, rayon::current_num_threads()).peak(size.views)
+    let plan = net.memory_plan(size.width, size.height, size.planes, rayon::current_num_threads());
+    plan.peak(size.views) + (size.views as u64 - 1) * photo_bytes(size)
+}
+
+fn photo_bytes(size: Size) -> u64 {
+    12 * (size.width * size.height) as u64
 }
 
 /// Measures the network on these inputs.

@@ -214,8 +214,8 @@ fn table3(args: Table3Args, progress: &Progress) -> Result<()> {
             let size = Size { width, height, planes, views }.check()?;
             // The network of a processor that is measured needs its memory, too; a GPU's plans its own.
             let on_host = matches!(args.device, Devices::All | Devices::One(Device::Cpu));
-            let network = if on_host { host::planned(&BsMvsNet::built_in()?, size) } else { 0 };
-            host::expect_room(size, network)?;
+            let network = on_host.then(BsMvsNet::built_in).transpose()?;
+            host::expect_room(size, network.as_ref())?;
             Inputs::generated(size)
         }
     };
