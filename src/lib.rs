@@ -33,6 +33,7 @@ pub mod normals;
 pub mod preview;
 pub mod pyramid;
 
+pub mod bench;
 pub mod doctor;
 pub mod evaluation;
 pub mod finished_run;

@@ -17,19 +17,11 @@ static THREADS: Mutex<Vec<Thread>> = Mutex::new(Vec::new());
 /// Spans of one thread; the thread holds one reference, the list of threads the other.
 struct Thread {
     name: String,
-    spans: Arc<Mutex<Vec<Noted>>>,
-}
-
-/// A span that has ended, in nanoseconds since the recording began.
-struct Noted {
-    name: &'static str,
-    detail: String,
-    start: u64,
-    end: u64,
+    spans: Arc<Mutex<Vec<SpanTime>>>,
 }
 
 thread_local! {
-    static MINE: RefCell<Option<Arc<Mutex<Vec<Noted>>>>> = const { RefCell::new(None) };
+    static MINE: RefCell<Option<Arc<Mutex<Vec<SpanTime>>>>> = const { RefCell::new(None) };
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -71,12 +63,12 @@ pub fn ended(name: &'static str, began: Instant) {
 impl Drop for Span {
     fn drop(&mut self) {
         let Some((name, detail, start)) = self.0.take() else { return };
-        let noted = Noted { name, detail, start, end: now() };
+        let noted = SpanTime { name, detail, start_ns: start, end_ns: now() };
         // A thread that is being torn down has lost its list: its last span is not worth a panic.
         let _ = MINE.try_with(|mine| {
             let mut mine = mine.borrow_mut();
             let spans = mine.get_or_insert_with(|| {
-                let spans: Arc<Mutex<Vec<Noted>>> = Arc::default();
+                let spans: Arc<Mutex<Vec<SpanTime>>> = Arc::default();
                 let mut threads = locked(&THREADS);
                 let thread = std::thread::current();
                 let name = match (thread.name(), rayon::current_thread_index()) {
@@ -92,18 +84,47 @@ impl Drop for Span {
     }
 }
 
+/// A span that has ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SpanTime {
+    /// Its name.
+    pub name: &'static str,
+    /// On what; may be empty.
+    pub detail: String,
+    /// In nanoseconds since the recording began.
+    pub start_ns: u64,
+    /// As above.
+    pub end_ns: u64,
+}
+
+/// Spans of one thread.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ThreadSpans {
+    /// The thread's name.
+    pub name: String,
+    /// In the order in which they ended.
+    pub spans: Vec<SpanTime>,
+}
+
+/// What was recorded so far.
+pub fn spans() -> Vec<ThreadSpans> {
+    let of =
+        |thread: &Thread| ThreadSpans { name: thread.name.clone(), spans: locked(&thread.spans).clone() };
+    locked(&THREADS).iter().map(of).collect()
+}
+
 /// What was recorded so far, as JSON in Chrome's trace format.
 pub fn chrome() -> serde_json::Value {
     let mut events = Vec::new();
-    for (id, thread) in locked(&THREADS).iter().enumerate() {
+    for (id, thread) in spans().iter().enumerate() {
         events.push(
             json!({ "ph": "M", "name": "thread_name", "pid": 1, "tid": id, "args": { "name": thread.name } }),
         );
-        for span in locked(&thread.spans).iter() {
+        for span in &thread.spans {
             let micro = |ns: u64| ns as f64 / 1e3;
             let mut event = json!({
                 "ph": "X", "name": span.name, "cat": "engine", "pid": 1, "tid": id,
-                "ts": micro(span.start), "dur": micro(span.end - span.start),
+                "ts": micro(span.start_ns), "dur": micro(span.end_ns - span.start_ns),
             });
             if !span.detail.is_empty() {
                 event["args"] = json!({ "of": span.detail });

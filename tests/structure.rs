@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Each module with the modules of the crate that its files may import (itself is always allowed).
-const ALLOWED: [(&str, &[&str]); 33] = [
+const ALLOWED: [(&str, &[&str]); 34] = [
     // Foundations.
     ("error", &[]),
     ("simd", &[]),
@@ -126,9 +126,28 @@ const ALLOWED: [(&str, &[&str]); 33] = [
         ],
     ),
     ("synth", &["camera", "error", "formats", "interrupt", "map", "output", "photo", "progress", "scene"]),
+    // Measures the program: what a run does, and what it takes.
+    (
+        "bench",
+        &[
+            "camera",
+            "cuda",
+            "error",
+            "formats",
+            "interrupt",
+            "memory",
+            "net",
+            "ops",
+            "output",
+            "photo",
+            "tensor",
+            "trace",
+        ],
+    ),
     (
         "cli",
         &[
+            "bench",
             "camera",
             "consistency",
             "cuda",

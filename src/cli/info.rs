@@ -22,10 +22,10 @@ Example:
   engine info --width 1600 --height 1200 --planes 192 --views 4 --levels 1")]
 pub struct InfoArgs {
     /// Photo width for which memory is planned, in pixels
-    #[arg(long, value_name = "PX", default_value = "1600", value_parser = side, help_heading = "Memory")]
+    #[arg(long, value_name = "PX", default_value = "1600", value_parser = options::side, help_heading = "Memory")]
     width: usize,
     /// Photo height for which memory is planned, in pixels
-    #[arg(long, value_name = "PX", default_value = "1200", value_parser = side, help_heading = "Memory")]
+    #[arg(long, value_name = "PX", default_value = "1200", value_parser = options::side, help_heading = "Memory")]
     height: usize,
     /// Depths that are tried at every pixel
     #[arg(long, value_name = "D", default_value = "192", value_parser = options::planes, help_heading = "Memory")]
@@ -45,14 +45,6 @@ pub struct InfoArgs {
     /// Print one JSON object instead of text
     #[arg(long)]
     pub json: bool,
-}
-
-/// A photo's side; the limit keeps a typing error from becoming an overflow.
-fn side(text: &str) -> Result<usize, String> {
-    match text.parse::<usize>() {
-        Ok(number) if (1..=65_536).contains(&number) => Ok(number),
-        _ => Err("expected a number of pixels from 1 to 65536".into()),
-    }
 }
 
 /// Prints it all.

@@ -1,6 +1,7 @@
 //! The command line: what was typed becomes typed options, one library call does the work, and an error becomes one
 //! line and an exit code.
 
+mod bench;
 mod doctor;
 mod eval;
 mod eval_clouds;
@@ -11,7 +12,7 @@ mod options;
 mod synth;
 mod train;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
@@ -51,6 +52,7 @@ pub struct Cli {
 
 #[derive(Subcommand, Debug)]
 enum Command {
+    Bench(bench::BenchArgs),
     Infer(Box<InferArgs>),
     Fuse(Box<fuse::FuseArgs>),
     Doctor(Box<doctor::DoctorArgs>),
@@ -77,7 +79,15 @@ struct InferArgs {
     scene: PathBuf,
     #[command(flatten)]
     output: OutputArgs,
+    #[command(flatten)]
+    work: InferWork,
+    #[command(flatten)]
+    report: ReportArgs,
+}
 
+/// What of the job is not about where its results go: also what `engine bench scene` takes.
+#[derive(Args, Debug)]
+struct InferWork {
     /// Also write normal maps: normal/*.pfm, three channels, in the world's axes
     #[arg(long, help_heading = "Output")]
     normals: bool,
@@ -123,8 +133,6 @@ struct InferArgs {
     fusion: FusionArgs,
     #[command(flatten)]
     machine: MachineArgs,
-    #[command(flatten)]
-    report: ReportArgs,
 }
 
 /// Runs the command that was typed.
@@ -168,6 +176,10 @@ pub fn run(cli: Cli) -> ExitCode {
                 (eval_depth::run(&args, &progress), progress)
             }
         },
+        Command::Bench(args) => {
+            let progress = args.progress();
+            (bench::run(args, &progress), progress)
+        }
         Command::Info(args) => {
             let progress = Progress::new(if args.json { Style::Json } else { Style::Lines });
             (info::run(&args), progress)
@@ -187,44 +199,51 @@ pub fn run(cli: Cli) -> ExitCode {
 
 fn infer(args: InferArgs, progress: Progress) -> Result<()> {
     interrupt::install()?;
-    use_threads(args.machine.threads)?;
-    let device = args.machine.device.open(&progress)?;
-    let thresholds = args.consistency.thresholds();
-    let options = InferOptions {
-        out: args.output.out,
-        force: args.output.force,
-        normals: args.normals,
-        depth_only: args.depth_only,
-        open: args.scene_args.open_options(),
-        max_side: args.scene_args.max_side,
-        only: args.scene_args.only,
-        views: args.views,
-        planes: args.planes,
-        range: args.range,
-        widen_range: args.widen_range,
-        sampling: args.sampling,
-        levels: args.levels,
-        check_sources: args.consistency.check_sources,
-        merge: MergeOptions {
-            trusted_confidence: args.trusted_confidence,
-            replaced_confidence: args.replaced_confidence,
-            thresholds,
-        },
-        fusion: args.fusion.options(thresholds),
-        memory: args.machine.memory.map(bytes),
-        geometry: device.clone().map_or(Geometry::Host, Geometry::Device),
-    };
-    match device {
-        None => pipeline::infer(&args.scene, &network(args.weights.as_deref())?, &options, &progress),
-        Some(driver) => {
-            let checkpoint = checkpoint(args.weights.as_deref())?;
-            let on_device = inference::Options {
-                element: args.machine.precision.element(),
-                vram: args.machine.vram.map(bytes),
-                layout: Layout::Shared,
-            };
-            let network = DeviceNetwork::new(driver, &checkpoint, on_device)?;
-            pipeline::infer(&args.scene, &network, &options, &progress)
+    args.work.run(&args.scene, args.output.out, args.output.force, &progress)
+}
+
+impl InferWork {
+    /// The whole job; `out` as [`InferOptions::out`].
+    fn run(self, scene: &Path, out: Option<PathBuf>, force: bool, progress: &Progress) -> Result<()> {
+        use_threads(self.machine.threads)?;
+        let device = self.machine.device.open(progress)?;
+        let thresholds = self.consistency.thresholds();
+        let options = InferOptions {
+            out,
+            force,
+            normals: self.normals,
+            depth_only: self.depth_only,
+            open: self.scene_args.open_options(),
+            max_side: self.scene_args.max_side,
+            only: self.scene_args.only,
+            views: self.views,
+            planes: self.planes,
+            range: self.range,
+            widen_range: self.widen_range,
+            sampling: self.sampling,
+            levels: self.levels,
+            check_sources: self.consistency.check_sources,
+            merge: MergeOptions {
+                trusted_confidence: self.trusted_confidence,
+                replaced_confidence: self.replaced_confidence,
+                thresholds,
+            },
+            fusion: self.fusion.options(thresholds),
+            memory: self.machine.memory.map(bytes),
+            geometry: device.clone().map_or(Geometry::Host, Geometry::Device),
+        };
+        match device {
+            None => pipeline::infer(scene, &network(self.weights.as_deref())?, &options, progress),
+            Some(driver) => {
+                let checkpoint = checkpoint(self.weights.as_deref())?;
+                let on_device = inference::Options {
+                    element: self.machine.precision.element(),
+                    vram: self.machine.vram.map(bytes),
+                    layout: Layout::Shared,
+                };
+                let network = DeviceNetwork::new(driver, &checkpoint, on_device)?;
+                pipeline::infer(scene, &network, &options, progress)
+            }
         }
     }
 }

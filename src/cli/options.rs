@@ -285,6 +285,14 @@ pub fn planes(text: &str) -> Result<usize, String> {
     }
 }
 
+/// A photo's side; the limit keeps a typing error from becoming an overflow.
+pub fn side(text: &str) -> Result<usize, String> {
+    match text.parse::<usize>() {
+        Ok(number) if (1..=65_536).contains(&number) => Ok(number),
+        _ => Err("expected a number of pixels from 1 to 65536".into()),
+    }
+}
+
 /// A number of threads; the limit keeps a typing error from starting millions.
 pub fn threads(text: &str) -> Result<usize, String> {
     match text.parse::<usize>() {

@@ -15,7 +15,7 @@ use cudarc::cudnn::sys::{
 };
 
 use super::convolution::{Call, Pointers, Product};
-use super::device::library_folders;
+use super::device::load_from_folders;
 use super::graph::Element;
 use crate::error::{Error, Result};
 use crate::tensor::Shape;
@@ -55,18 +55,7 @@ fn load() -> Result<()> {
     if unsafe { sys::is_culib_present() } {
         return Ok(());
     }
-    let names = ["libcublasLt.so.13", "libcublas.so.13", "libcudnn.so.9"];
-    for name in names {
-        for path in library_folders().into_iter().map(|folder| folder.join(name)).filter(|path| path.exists())
-        {
-            use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
-            // SAFETY: as above; NVIDIA's libraries.
-            if let Ok(library) = unsafe { Library::open(Some(&path), RTLD_NOW | RTLD_GLOBAL) } {
-                // It stays loaded to the end of the program.
-                std::mem::forget(library);
-            }
-        }
-    }
+    load_from_folders(&["libcublasLt.so.13", "libcublas.so.13", "libcudnn.so.9"]);
     // SAFETY: as above.
     if unsafe { sys::is_culib_present() } {
         return Ok(());

@@ -14,6 +14,7 @@ use cudarc::driver::sys::{
 use cudarc::driver::{CudaContext, CudaEvent, CudaStream, DriverError, result};
 
 use super::convolution::{Call, Pointers};
+use super::cublas::Cublas;
 use super::cudnn::Cudnn;
 use super::driver::{Driver, Event, HostMemory, Launch, Pointer, Recording, Stream};
 use crate::error::{Error, Result};
@@ -42,6 +43,8 @@ pub struct Gpu {
     modules: Vec<Mutex<Module>>,
     functions: Mutex<HashMap<String, Function>>,
     cudnn: Mutex<Option<Cudnn>>,
+    /// `Some(None)`: looked for and not found.
+    cublas: Mutex<Option<Option<Cublas>>>,
     /// Whether the library that passes ranges on to nsys is there.
     ranges: bool,
 }
@@ -100,6 +103,7 @@ impl Gpu {
             modules,
             functions: Mutex::default(),
             cudnn: Mutex::default(),
+            cublas: Mutex::default(),
             // SAFETY: as in `count`.
             ranges: unsafe { cudarc::nvtx::sys::is_culib_present() },
         })
@@ -419,6 +423,18 @@ impl Driver for Gpu {
         self.on(stream)?.synchronize().map_err(failed("waiting for the GPU"))
     }
 
+    fn gemm_seconds(&self, n: usize, element: super::graph::Element) -> Result<Option<f64>> {
+        let mut cublas = locked(&self.cublas);
+        if cublas.is_none() {
+            self.bound()?;
+            *cublas = Some(Cublas::open()?);
+        }
+        match cublas.as_ref() {
+            Some(Some(cublas)) => cublas.gemm_seconds(self, &self.on(Stream::FIRST)?, n, element),
+            _ => Ok(None),
+        }
+    }
+
     fn range_begin(&self, name: &str) {
         if self.ranges {
             cudarc::nvtx::result::range_push(name);
@@ -445,7 +461,22 @@ impl Drop for Gpu {
     }
 }
 
+/// Loads libraries from [`library_folders`] where they are there. A library that is loaded is found by its name afterwards.
+pub(super) fn load_from_folders(names: &[&str]) {
+    for name in names {
+        for path in library_folders().into_iter().map(|folder| folder.join(name)).filter(|path| path.exists())
+        {
+            use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
+            // SAFETY: NVIDIA's libraries, whose initialisers have no requirements.
+            if let Ok(library) = unsafe { Library::open(Some(&path), RTLD_NOW | RTLD_GLOBAL) } {
+                // It stays loaded to the end of the program.
+                std::mem::forget(library);
+            }
+        }
+    }
+}
+
 /// Where libraries are looked for beside the system's places: `ENGINE_CUDA_LIBS`, a list of folders like PATH.
-pub(super) fn library_folders() -> Vec<std::path::PathBuf> {
+fn library_folders() -> Vec<std::path::PathBuf> {
     std::env::var_os("ENGINE_CUDA_LIBS").iter().flat_map(std::env::split_paths).collect()
 }

@@ -30,7 +30,7 @@ use crate::photo::Photo;
 use crate::tensor::Shape;
 
 /// Planes of a slab of the cost volume, from what costs nothing to what saves most: a shared plane of 32 is made twice.
-const SLABS: [usize; 4] = [32, 16, 8, 4];
+pub const SLABS: [usize; 4] = [32, 16, 8, 4];
 
 /// Of the device's free memory, what a run plans with: the driver and libraries take some as they go.
 const USABLE: f64 = 0.92;

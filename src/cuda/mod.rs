@@ -8,6 +8,8 @@ pub mod buffer;
 pub mod consistency;
 pub mod convolution;
 #[cfg(feature = "cuda")]
+mod cublas;
+#[cfg(feature = "cuda")]
 mod cudnn;
 #[cfg(feature = "cuda")]
 pub mod device;
@@ -48,6 +50,14 @@ pub fn open(_: usize) -> Result<Arc<dyn driver::Driver>> {
         "this build has no CUDA; build it with `cargo build --release --features cuda`, or use --device cpu"
             .into(),
     ))
+}
+
+/// How many GPUs there are: none where they cannot be used.
+pub fn count() -> usize {
+    #[cfg(feature = "cuda")]
+    return device::count().unwrap_or(0);
+    #[cfg(not(feature = "cuda"))]
+    0
 }
 
 /// Whether this program was built with the feature `cuda`.

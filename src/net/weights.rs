@@ -55,6 +55,11 @@ impl Checkpoint {
         Self::parse("built-in".into(), super::BUILT_IN)
     }
 
+    /// The file of [`Checkpoint::built_in`], for programs that read files.
+    pub fn built_in_file() -> &'static [u8] {
+        super::BUILT_IN
+    }
+
     /// Reads a file.
     ///
     /// # Errors

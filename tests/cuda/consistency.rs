@@ -9,6 +9,8 @@ use engine::cuda::driver::Driver;
 use engine::map::Map;
 use engine::pyramid::{self, LevelMaps, MergeOptions};
 
+use glam::{DMat3, DVec3};
+
 use crate::emulator::Build;
 use crate::reference::Random;
 use crate::synthetic::{arc, ball_before_plane, render};

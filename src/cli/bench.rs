@@ -1,0 +1,305 @@
+//! `engine bench`: how fast the engine is here, and what it takes.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::{Args, Subcommand};
+use engine::bench::peers::{self, Kind, Peer, Setting};
+use engine::bench::report::Report;
+use engine::bench::scene::{SceneReport, processor_seconds};
+use engine::bench::work::{Inputs, Named, Size, write_tensors};
+use engine::bench::{ENOUGH, Measurement, Repetitions, device, host};
+use engine::cuda;
+use engine::cuda::driver::Driver;
+use engine::cuda::inference::SLABS;
+use engine::cuda::network::Slabs;
+use engine::formats::output::write_whole;
+use engine::net::BsMvsNet;
+use engine::net::parameters::Parameters;
+use engine::net::weights::Checkpoint;
+use engine::output::MANIFEST;
+use engine::progress::{Progress, Style, print_line};
+use engine::{Error, Result, interrupt, trace};
+use safetensors::Dtype;
+use serde_json::Value;
+
+use super::InferWork;
+use super::options::{self, Device, Precision};
+
+/// How fast the engine is on this machine, and how much memory it takes.
+#[derive(Args, Debug)]
+pub struct BenchArgs {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand, Debug)]
+enum What {
+    Table3(Box<Table3Args>),
+    Scene(Box<SceneBenchArgs>),
+}
+
+impl BenchArgs {
+    /// How the run reports: its results are text or files, whatever the terminal.
+    pub fn progress(&self) -> Progress {
+        Progress::new(Style::Lines)
+    }
+}
+
+/// The work of the paper's Table III: one view of 1600 x 1200 with three sources and 192 planes, by stage.
+///
+/// Every device is measured on the same made-up photos: time, memory, FLOP/s and bytes/s beside those of a large matrix product and a large copy.
+/// With --peer the reference runs in PyTorch on the same photos and weights, its depth is compared, and the ratios are printed.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  engine bench table3 --device cpu
+  engine bench table3 --device cuda --precision f16 --repetitions 50 --json table3.json
+  engine bench table3 --width 800 --height 600 --planes 96 --device cpu --peer python3")]
+struct Table3Args {
+    /// Width of the photos, in pixels, a multiple of 4
+    #[arg(long, value_name = "PX", default_value_t = Size::TABLE_3.width, value_parser = options::side, help_heading = "Work")]
+    width: usize,
+    /// Height of the photos, in pixels, a multiple of 4
+    #[arg(long, value_name = "PX", default_value_t = Size::TABLE_3.height, value_parser = options::side, help_heading = "Work")]
+    height: usize,
+    /// Depths that are tried at every pixel
+    #[arg(long, value_name = "D", default_value_t = Size::TABLE_3.planes, value_parser = options::planes, help_heading = "Work")]
+    planes: usize,
+    /// Views that the network looks at, the reference included
+    #[arg(long, value_name = "N", default_value_t = Size::TABLE_3.views, value_parser = options::two_or_more, help_heading = "Work")]
+    views: usize,
+    /// Read photos, cameras and depths from this safetensors file (images, k, e, depths) instead of making them up; sizes are then the file's
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["width", "height", "planes", "views"], help_heading = "Work")]
+    inputs: Option<PathBuf>,
+
+    /// What is measured: auto (a GPU where there is one, else the processor), cpu, cuda, cuda:N, or all
+    #[arg(long, value_name = "DEVICE", default_value = "all", value_parser = devices, help_heading = "Machine")]
+    device: Devices,
+    /// How activations are stored on a GPU; the processor always computes in f32
+    #[arg(long, value_name = "F16|F32", default_value = "f16", help_heading = "Machine")]
+    precision: Precision,
+    /// Threads to work with [default: one a processor]
+    #[arg(long, value_name = "N", value_parser = options::threads, help_heading = "Machine")]
+    threads: Option<usize>,
+
+    /// Runs that are counted
+    #[arg(long, value_name = "N", default_value_t = ENOUGH, value_parser = options::positive_integer, help_heading = "Measurement")]
+    repetitions: usize,
+    /// Runs before them that are not
+    #[arg(long, value_name = "N", default_value_t = 2, help_heading = "Measurement")]
+    warm_up: usize,
+    /// Also run the reference in PyTorch with this python, which has torch, numpy and safetensors
+    #[arg(long, value_name = "PYTHON", help_heading = "Measurement")]
+    peer: Option<String>,
+    /// How PyTorch is run, one after another
+    #[arg(
+        long,
+        value_name = "KINDS",
+        value_delimiter = ',',
+        default_value = "eager",
+        requires = "peer",
+        help_heading = "Measurement"
+    )]
+    peer_kinds: Vec<Kind>,
+    /// Runs of each peer that are counted
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = options::positive_integer, requires = "peer", help_heading = "Measurement")]
+    peer_repetitions: usize,
+
+    #[command(flatten)]
+    files: ReportFiles,
+    /// Write depth and confidence of the last device to this safetensors file
+    #[arg(long, value_name = "FILE", help_heading = "Reports")]
+    outputs: Option<PathBuf>,
+}
+
+/// Where the report goes beside the terminal.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Reports")]
+struct ReportFiles {
+    /// Write everything that was measured to this file
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Write tables for a page to this file
+    #[arg(long, value_name = "FILE")]
+    markdown: Option<PathBuf>,
+}
+
+impl ReportFiles {
+    fn write(&self, json: &Value, markdown: &str) -> Result<()> {
+        if let Some(path) = &self.json {
+            write_whole(path, "write the report", |file| Ok(serde_json::to_writer_pretty(file, json)?))?;
+        }
+        if let Some(path) = &self.markdown {
+            write_whole(path, "write the report", |file| file.write_all(markdown.as_bytes()))?;
+        }
+        Ok(())
+    }
+}
+
+/// The whole job on a scene: load, features and depth by level, merge, fuse, write, and how much of it overlaps.
+///
+/// Results go to a temporary folder and are thrown away. The options are those of `engine infer`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Example:
+  engine bench scene examples/scene --levels 2 --json scene.json")]
+struct SceneBenchArgs {
+    /// The scene's folder
+    scene: PathBuf,
+    #[command(flatten)]
+    work: InferWork,
+    #[command(flatten)]
+    files: ReportFiles,
+}
+
+/// Which devices are measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Devices {
+    /// One, as the other commands take it.
+    One(Device),
+    /// The processor and every GPU.
+    All,
+}
+
+fn devices(text: &str) -> Result<Devices, String> {
+    match text {
+        "all" => Ok(Devices::All),
+        text => options::device(text)
+            .map(Devices::One)
+            .map_err(|error| error.replace("auto, cpu", "all, auto, cpu")),
+    }
+}
+
+/// Measures.
+pub fn run(args: BenchArgs, progress: &Progress) -> Result<()> {
+    interrupt::install()?;
+    match args.what {
+        What::Table3(args) => table3(*args, progress),
+        What::Scene(args) => scene(*args),
+    }
+}
+
+/// A device to measure: the processor, or a GPU with its index.
+enum Measured {
+    Processor,
+    Gpu(usize, Arc<dyn Driver>),
+}
+
+impl Devices {
+    fn open(self, progress: &Progress) -> Result<Vec<Measured>> {
+        let gpu = |index: usize| Ok(Measured::Gpu(index, cuda::open(index)?));
+        match self {
+            Self::All => {
+                let gpus = (0..cuda::count()).map(gpu);
+                std::iter::once(Ok(Measured::Processor)).chain(gpus).collect()
+            }
+            Self::One(one) => Ok(vec![match (one.open(progress)?, one) {
+                (None, _) => Measured::Processor,
+                (Some(driver), Device::Cuda(index)) => Measured::Gpu(index, driver),
+                (Some(driver), _) => Measured::Gpu(0, driver),
+            }]),
+        }
+    }
+}
+
+fn table3(args: Table3Args, progress: &Progress) -> Result<()> {
+    super::use_threads(args.threads)?;
+    let scripts = args.peer.as_ref().map(|_| peers::scripts()).transpose()?;
+    let inputs = match &args.inputs {
+        Some(path) => Inputs::read(path)?,
+        None => {
+            let Table3Args { width, height, planes, views, .. } = args;
+            let size = Size { width, height, planes, views }.check()?;
+            // The network of a processor that is measured needs its memory, too; a GPU's plans its own.
+            let on_host = matches!(args.device, Devices::All | Devices::One(Device::Cpu));
+            let network = on_host.then(BsMvsNet::built_in).transpose()?;
+            host::expect_room(size, network.as_ref())?;
+            Inputs::generated(size)
+        }
+    };
+    let repetitions = Repetitions { warm_up: args.warm_up, counted: args.repetitions };
+    let folder = tempfile::tempdir().map_err(Error::io("make a temporary folder", &std::env::temp_dir()))?;
+    if args.peer.is_some() {
+        let weights = folder.path().join(peers::WEIGHTS);
+        write_whole(&weights, "write the weights", |file| file.write_all(Checkpoint::built_in_file()))?;
+        inputs.write(&folder.path().join(peers::INPUTS))?;
+    }
+    let mut measurements: Vec<Measurement> = Vec::new();
+    let mut beside: Vec<Peer> = Vec::new();
+    for measured in args.device.open(progress)? {
+        let (measurement, gpu) = match measured {
+            Measured::Processor => (host::measure(&BsMvsNet::built_in()?, &inputs, repetitions)?, None),
+            Measured::Gpu(index, driver) => {
+                let parameters = Parameters::from_checkpoint(&Checkpoint::built_in()?)?;
+                let slabs = Slabs { planes: SLABS[0] };
+                let element = args.precision.element();
+                (device::measure(&driver, &parameters, &inputs, element, slabs, repetitions)?, Some(index))
+            }
+        };
+        if let (Some(python), Some(scripts)) = (&args.peer, &scripts) {
+            let setting = Setting {
+                python,
+                scripts,
+                folder: folder.path(),
+                threads: measurement.threads,
+                repetitions: args.peer_repetitions,
+                gpu,
+                interval: inputs.interval(),
+            };
+            for &kind in &args.peer_kinds {
+                interrupt::check()?;
+                progress.note(&format!("running the reference: {}", kind.name()));
+                beside.push(peers::run(kind, &setting, &measurement)?);
+            }
+        }
+        measurements.push(measurement);
+    }
+    let report = Report { size: inputs.size(), repetitions, measurements: &measurements, peers: &beside };
+    print_line(&report.text());
+    args.files.write(&report.json(), &report.markdown())?;
+    if let (Some(path), Some(last)) = (&args.outputs, measurements.last()) {
+        write_maps(path, last, inputs.size())?;
+    }
+    peers::expect_agreement(&beside)
+}
+
+fn write_maps(path: &Path, of: &Measurement, size: Size) -> Result<()> {
+    let shape = [size.height / 4, size.width / 4];
+    let tensor = |name, values: &'_ [f32]| -> (&'static str, Vec<u8>) {
+        (name, values.iter().flat_map(|v| v.to_le_bytes()).collect())
+    };
+    let maps = [tensor("depth", &of.depth), tensor("confidence", &of.confidence)];
+    let named: Vec<Named> =
+        maps.iter().map(|(name, bytes)| (*name, Dtype::F32, &shape[..], &bytes[..])).collect();
+    write_tensors(path, "write the maps", &named)
+}
+
+fn scene(args: SceneBenchArgs) -> Result<()> {
+    let folder = tempfile::tempdir().map_err(Error::io("make a temporary folder", &std::env::temp_dir()))?;
+    let out = folder.path().join("out");
+    trace::record();
+    let before = processor_seconds();
+    // A cloud without points is a result here, too: the work was done.
+    match args.work.run(&args.scene, Some(out.clone()), false, &Progress::new(Style::Quiet)) {
+        Err(Error::Nothing(_)) if out.join(MANIFEST).is_file() => {}
+        other => other?,
+    }
+    let taken = processor_seconds().zip(before).map(|(after, before)| after - before);
+    let report = SceneReport::new(&trace::spans(), &out, taken)?;
+    print_line(&report.text());
+    args.files.write(&report.json(), &report.markdown())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_are_one_or_all() {
+        assert_eq!(devices("all"), Ok(Devices::All));
+        assert_eq!(devices("cuda:2"), Ok(Devices::One(Device::Cuda(2))));
+        assert_eq!(devices("gpu").unwrap_err(), "expected all, auto, cpu, cuda or cuda:N");
+    }
+}
