@@ -77,7 +77,7 @@ impl Cublas {
         gpu.upload(a.1, &bytes, Stream::FIRST)?;
         gpu.upload(b.1, &bytes, Stream::FIRST)?;
         // SAFETY: both live; the stream belongs to the context that the handle was made in.
-        unsafe { result::set_stream(self.handle, stream.cu_stream()) }
+        unsafe { result::set_stream(self.handle, stream.cu_stream().cast()) }
             .map_err(failed("choosing a stream"))?;
         let (one, zero) = (1f32, 0f32);
         let product = || {
