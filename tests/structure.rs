@@ -60,6 +60,7 @@ const ALLOWED: [(&str, &[&str]); 34] = [
         &[
             "camera",
             "consistency",
+            "cuda",
             "error",
             "evaluation",
             "formats",

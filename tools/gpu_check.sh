@@ -15,7 +15,7 @@ build() {
     cargo build --release --features cuda
     mkdir -p gpu
     cp target/release/engine gpu/engine
-    for test in cuda cuda_network device_option; do
+    for test in cuda cuda_network cuda_pipeline device_option; do
         binary=$(cargo test --release --features cuda --test "$test" --no-run --message-format=json 2>/dev/null |
             grep '"executable":"' | grep "\"name\":\"$test\"" | sed 's/.*"executable":"\([^"]*\)".*/\1/' | tail -1)
         cp "$binary" "gpu/test_$test"
@@ -47,6 +47,7 @@ run() {
     date -u +%F | tee "$results/date"
     part ops gpu/test_cuda --test-threads 1
     part network gpu/test_cuda_network --test-threads 1
+    part pipeline gpu/test_cuda_pipeline
     part options gpu/test_device_option
     if command -v compute-sanitizer >/dev/null; then
         part memcheck compute-sanitizer --tool memcheck --error-exitcode 9 gpu/test_cuda --test-threads 1
@@ -56,7 +57,9 @@ run() {
     fi
     part table3_f16 gpu/engine bench table3 --device cuda --precision f16 --repetitions 50 --json "$results/table3_f16.json"
     part table3_f32 gpu/engine bench table3 --device cuda --precision f32 --repetitions 20 --json "$results/table3_f32.json"
-    part peer "$python" benches/peers/reference_cuda.py --output "$results/peer.json"
+    # In the same run and on the same inputs: PyTorch eager in f32, channels-last, f16 under autocast, torch.compile.
+    part peers gpu/engine bench table3 --device cuda --precision f32 --repetitions 20 --json "$results/peers.json" \
+        --peer "$python" --peer-kinds eager,channels-last,half,compile
     part scene gpu/engine infer examples/scene -o "$results/scene" --device cuda --force
     echo
     if [ ${#failed[@]} -gt 0 ]; then
