@@ -14,6 +14,8 @@ build() {
     export ENGINE_CUDA_ARCHS="${ENGINE_CUDA_ARCHS:-compute_80,sm_90}"
     cargo build --release --features cuda
     mkdir -p gpu
+    # Tests look for their data where they were built.
+    pwd >gpu/root
     cp target/release/engine gpu/engine
     for test in cuda cuda_network cuda_pipeline device_option; do
         binary=$(cargo test --release --features cuda --test "$test" --no-run --message-format=json 2>/dev/null |
@@ -39,6 +41,8 @@ part() {
 run() {
     results=${1:-}; results=${results:-gpu/results}
     mkdir -p "$results"
+    root=$(cat gpu/root)
+    [ -e "$root" ] || { mkdir -p "$(dirname "$root")" && ln -s "$PWD" "$root"; }
     python=${PYTHON:-python3}
     packages=$("$python" -c 'import site; print(site.getsitepackages()[0])' 2>/dev/null || true)
     export ENGINE_CUDA_LIBS="${ENGINE_CUDA_LIBS:-$packages/nvidia/cudnn/lib:$packages/nvidia/cu13/lib:$packages/nvidia/cublas/lib}"
