@@ -9,6 +9,8 @@ mod emulator;
 mod goldens;
 #[path = "support/gradient_goldens.rs"]
 mod gradient_goldens;
+#[path = "support/library.rs"]
+mod library;
 #[path = "support/test_device.rs"]
 mod test_device;
 
@@ -19,7 +21,7 @@ use emulator::Build;
 use engine::camera::Hypotheses;
 use engine::cuda::driver::Driver;
 use engine::cuda::graph::Element;
-use engine::cuda::inference::{DeviceNetwork, Options};
+use engine::cuda::inference::{Convolutions, DeviceNetwork, Options};
 use engine::cuda::network::Slabs;
 use engine::cuda::program::Layout;
 use engine::cuda::training::{Lesson, Teacher};
@@ -33,7 +35,7 @@ use gradient_goldens as truth;
 use test_device::{on_gpu, test_device};
 
 fn options(element: Element) -> Options {
-    Options { element, vram: None, layout: Layout::Shared }
+    Options { element, vram: None, convolutions: Convolutions::Own, layout: Layout::Shared }
 }
 
 fn network(device: &Arc<dyn Driver>, name: &str, seed: u64, element: Element) -> DeviceNetwork {
@@ -105,6 +107,25 @@ fn photos_of_different_sizes_are_the_processors() {
             let moved = f64::from((a - b).abs()) / interval(&mixed.linear);
             assert!(moved <= 2e-3, "{name}: a pixel moved by {moved} intervals");
         }
+    }
+}
+
+/// The network whose convolutions a library does, with a library that is plain loops: weights, strides, residuals and planes are handed over as
+/// `cuda::convolution` says. On a GPU the library is cuDNN.
+#[test]
+fn convolutions_of_a_library_give_the_same_network() {
+    let Some(device) = test_device(Build::Fast) else { return };
+    let device: Arc<dyn Driver> = if on_gpu() { device } else { Arc::new(library::WithLibrary(device)) };
+    let inputs = Inputs::read();
+    let golden = Golden::read("configurations.safetensors");
+    let size = |what: &str| golden.metadata["small"][what].as_u64().unwrap() as usize;
+    let small = inputs.corner(size("width"), size("height"), size("planes"));
+    for name in ["voxel_squared_skip", "pixel_signed_trilinear"] {
+        let seed = golden.metadata["seeds"][name].as_u64().unwrap();
+        let checkpoint = Checkpoint::from_function("generated".into(), config(name), generated(seed));
+        let options = Options { convolutions: Convolutions::Cudnn, ..options(Element::F32) };
+        let network = DeviceNetwork::new(device.clone(), &checkpoint, options).unwrap();
+        check(&network, &small, &golden, &format!("{name}/small/"));
     }
 }
 

@@ -26,9 +26,9 @@ pub struct ViewGraph {
     pub photos: Value,
     /// [S, 1, 1, 16].
     pub sources: Value,
-    /// [D] f32.
+    /// D values, f32.
     pub depths: Value,
-    /// [D] f32, see [`crate::ops::depth::Expectation`].
+    /// D values, f32, see [`crate::ops::depth::Expectation`].
     pub offsets: Value,
     /// One f64.
     pub middle: Value,

@@ -1,6 +1,6 @@
 //! What is measured: one reference and its sources, made up so that every machine has the same, or read from a file that a peer wrote.
 //!
-//! The file is a safetensors file: images [V, H, W, 3] f32 in 0..1, k [V, 3, 3] and e [V, 4, 4] (world to camera) f64 at the images' scale, depths [D] f64.
+//! The file is a safetensors file: images [V, H, W, 3] f32 in 0..1, k [V, 3, 3] and e [V, 4, 4] (world to camera) f64 at the images' scale, D depths in f64.
 
 use std::io::Write;
 use std::path::Path;

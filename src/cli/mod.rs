@@ -239,6 +239,7 @@ impl InferWork {
                 let on_device = inference::Options {
                     element: self.machine.precision.element(),
                     vram: self.machine.vram.map(bytes),
+                    convolutions: self.machine.convolutions,
                     layout: Layout::Shared,
                 };
                 let network = DeviceNetwork::new(driver, &checkpoint, on_device)?;

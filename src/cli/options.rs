@@ -10,6 +10,7 @@ use engine::consistency::Thresholds;
 use engine::cuda;
 use engine::cuda::driver::Driver;
 use engine::cuda::graph::Element;
+use engine::cuda::inference::Convolutions;
 use engine::formats::output::write_whole;
 use engine::fusion::FusionOptions;
 use engine::pipeline::plan::MAX_PLANES;
@@ -109,6 +110,10 @@ pub struct MachineArgs {
     /// How the network's activations are stored on a GPU; the processor always computes in f32
     #[arg(long, value_name = "F16|F32", default_value = "f16")]
     pub precision: Precision,
+
+    /// What does the convolutions on a GPU: the engine's kernels, or cuDNN (9.x, found by the system or in the folders of ENGINE_CUDA_LIBS)
+    #[arg(long, value_name = "OWN|CUDNN", default_value = "own")]
+    pub convolutions: Convolutions,
 
     /// Memory of the GPU to plan with, in GB (1e9 bytes) [default: what is free]
     #[arg(long, value_name = "GB", value_parser = positive_number)]

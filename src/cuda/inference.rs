@@ -35,6 +35,15 @@ pub const SLABS: [usize; 4] = [32, 16, 8, 4];
 /// Of the device's free memory, what a run plans with: the driver and libraries take some as they go.
 const USABLE: f64 = 0.92;
 
+/// What does the convolutions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Convolutions {
+    /// The engine's kernels.
+    Own,
+    /// cuDNN, for all layers but those that read the cost volume.
+    Cudnn,
+}
+
 /// How the network runs on a device.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
@@ -42,6 +51,8 @@ pub struct Options {
     pub element: Element,
     /// Device memory to plan with, in bytes; `None`: what is free.
     pub vram: Option<u64>,
+    /// What convolves.
+    pub convolutions: Convolutions,
     /// How values are laid out; anything but the default is for tests.
     pub layout: Layout,
 }
@@ -150,12 +161,17 @@ impl DeviceNetwork {
         *locked(&self.slabs) = slabs;
     }
 
+    fn library(&self) -> Option<Arc<dyn Driver>> {
+        (self.options.convolutions == Convolutions::Cudnn).then(|| self.driver.clone())
+    }
+
     fn feature_graph(&self, (width, height): (usize, usize)) -> Result<(Graph, Value, Value)> {
         let mut graph = Graph::new();
         let photo = graph.input("photo", Shape::plane(height, width, 3), Element::F32);
         let image = image::normalise(&mut graph, "features", photo, self.options.element)?;
         let checkpoint = self.parameters.checkpoint(&self.name);
         let mut layers = Layers::new(&mut graph, Weights::Folded(&checkpoint), self.options.element);
+        layers.library = self.library();
         let features = network::features(&mut layers, image)?;
         graph.keep(features);
         Ok((graph, photo, features))
@@ -180,6 +196,7 @@ impl DeviceNetwork {
         };
         let checkpoint = self.parameters.checkpoint(&self.name);
         let mut layers = Layers::new(&mut graph, Weights::Folded(&checkpoint), element);
+        layers.library = self.library();
         let estimate = network::depth(&mut layers, self.parameters.config, &inputs, &depths, slabs, false)?;
         graph.keep(estimate.depth);
         graph.keep(estimate.confidence);

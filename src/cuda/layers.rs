@@ -3,9 +3,11 @@
 //! One description of the network ([`super::network`]) serves both; which of the two a layer is depends on where its weights come from.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use super::driver::Driver;
 use super::graph::{Element, Graph, Value};
-use super::ops::{conv, depthwise, norm};
+use super::ops::{conv, conv_library, depthwise, norm};
 use crate::error::{Error, Result};
 use crate::net::weights::{Checkpoint, Kernel};
 use crate::ops::conv_backward::ConvGeometry;
@@ -48,6 +50,8 @@ pub struct Layers<'g, 'w> {
     pub weights: Weights<'w>,
     /// How activations are stored.
     pub element: Element,
+    /// The device whose library convolves, where that is wanted: for inference.
+    pub library: Option<Arc<dyn Driver>>,
     /// Of all norms so far, when training.
     pub statistics: Vec<BatchStatistics>,
 }
@@ -55,7 +59,7 @@ pub struct Layers<'g, 'w> {
 impl<'g, 'w> Layers<'g, 'w> {
     /// No layer yet.
     pub fn new(graph: &'g mut Graph, weights: Weights<'w>, element: Element) -> Self {
-        Self { graph, weights, element, statistics: Vec::new() }
+        Self { graph, weights, element, library: None, statistics: Vec::new() }
     }
 
     /// Whether gradients are wanted.
@@ -87,8 +91,7 @@ impl<'g, 'w> Layers<'g, 'w> {
             Weights::Folded(checkpoint) => {
                 let weights = checkpoint.take(&format!("{name}.weight"), &kernel.shape(channels))?;
                 let bias = checkpoint.take(&format!("{name}.bias"), &[channels.1])?;
-                let layer = conv::layer(self.graph, name, geometry, &weights, &bias, relu, self.element)?;
-                conv::conv(self.graph, name, x, &layer, None)
+                self.fixed(name, x, (geometry, &weights, &bias), relu, None)
             }
             Weights::Trained(values) => {
                 let weight = parameter(values, &format!("{name}.weight"))?;
@@ -113,8 +116,8 @@ impl<'g, 'w> Layers<'g, 'w> {
         let geometry = geometry(channels, kernel);
         match &self.weights {
             Weights::Folded(checkpoint) => {
-                let layer = folded(self.graph, checkpoint, &[name], (channels, kernel), relu, self.element)?;
-                conv::conv(self.graph, name, x, &layer, residual)
+                let (weights, bias) = checkpoint.folded(name, channels.1, &kernel.shape(channels))?;
+                self.fixed(name, x, (geometry, &weights, &bias), relu, residual)
             }
             Weights::Trained(values) => {
                 let weight = parameter(values, &format!("{name}.conv.weight"))?;
@@ -134,6 +137,24 @@ impl<'g, 'w> Layers<'g, 'w> {
                 }
             }
         }
+    }
+
+    /// A convolution with fixed weights and biases.
+    fn fixed(
+        &mut self,
+        name: &str,
+        x: Value,
+        (geometry, weights, bias): (ConvGeometry, &[f32], &[f32]),
+        relu: bool,
+        residual: Option<Value>,
+    ) -> Result<Value> {
+        let element = self.element;
+        if let Some(driver) = &self.library {
+            let layer = conv_library::Layer { geometry, weights, bias, relu, element };
+            return conv_library::conv(self.graph, driver, name, x, &layer, residual);
+        }
+        let layer = conv::layer(self.graph, name, geometry, weights, bias, relu, element)?;
+        conv::conv(self.graph, name, x, &layer, residual)
     }
 
     /// Two ConvBnReLU of one geometry on the same input, which is read once for inference.

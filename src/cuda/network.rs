@@ -90,7 +90,7 @@ pub struct SweepInputs {
     pub reference: (usize, usize),
     /// [V - 1, 1, 1, 16]: see [`sweep::source_row`].
     pub sources: Value,
-    /// [D], f32.
+    /// D values, f32.
     pub depths: Value,
 }
 

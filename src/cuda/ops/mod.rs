@@ -2,6 +2,7 @@
 
 pub mod conv;
 pub mod conv_gradient;
+pub mod conv_library;
 pub mod depthwise;
 pub mod head;
 pub mod image;
