@@ -16,7 +16,7 @@ use program::{Ran, engine, text};
 const NOTHING: [&str; 0] = [];
 
 /// Options of each command, as users know them.
-const INFER: [&str; 29] = [
+const INFER: [&str; 33] = [
     "--out",
     "--force",
     "--normals",
@@ -45,9 +45,13 @@ const INFER: [&str; 29] = [
     "--memory",
     "--quiet",
     "--json",
+    "--convolutions",
+    "--precision",
+    "--vram",
+    "--profile",
     "--help",
 ];
-const FUSE: [&str; 42] = [
+const FUSE: [&str; 43] = [
     "--scene",
     "--out",
     "--force",
@@ -89,6 +93,7 @@ const FUSE: [&str; 42] = [
     "--memory",
     "--quiet",
     "--json",
+    "--profile",
     "--help",
 ];
 const INFO: [&str; 9] =
@@ -165,11 +170,8 @@ fn wrong_usage_ends_with_2_and_says_what_is_wrong() {
         (&["infer", "s", "--min-views", "0"], "expected a whole number, 1 or more"),
         (&["infer", "s", "--max-side", "-3"], "unexpected argument '-3'"),
         (&["infer", "s", "--widen-range", "1"], "expected a number from 0 to less than 1"),
-        (
-            &["infer", "s", "--device", "cuda"],
-            "invalid value 'cuda' for '--device <DEVICE>': this build has no CUDA; use cpu",
-        ),
-        (&["infer", "s", "--device", "tpu"], "expected cpu"),
+        (&["infer", "s", "--device", "cuda:x"], "expected a GPU's index after cuda:"),
+        (&["infer", "s", "--device", "tpu"], "expected auto, cpu, cuda or cuda:N"),
         (&["infer", "s", "--quiet", "--json"], "cannot be used with"),
         (&["fuse", "maps"], "--scene <SCENE>"),
         (&["info", "--width", "0"], "expected a number of pixels from 1 to 65536"),

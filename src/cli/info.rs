@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use engine::Result;
 use engine::camera::{Camera, DepthRange, Sampling};
+use engine::cuda;
 use engine::memory;
 use engine::pipeline::need::{self, RunSize};
 use engine::pipeline::plan::{Frame, RangeFrom, ViewPlan};
@@ -58,7 +59,7 @@ pub fn run(args: &InfoArgs) -> Result<()> {
     let version = env!("CARGO_PKG_VERSION");
     if args.json {
         let info = json!({
-            "event": "info", "version": version, "device": "cpu", "threads": threads, "simd": simd,
+            "event": "info", "version": version, "device": "cpu", "gpu": gpu(), "threads": threads, "simd": simd,
             "weights": network.weights_name(), "weights_sha256": network.weights_hash(),
             "config": network.config().to_string(), "memory_available": available,
             "memory_needed": need.peak(), "memory_stages": need.stages,
@@ -68,6 +69,7 @@ pub fn run(args: &InfoArgs) -> Result<()> {
     }
     print_line(&format!("engine {version}"));
     print_line(&format!("device:  cpu, {threads} threads, {simd}"));
+    print_line(&format!("gpu:     {}", gpu()));
     print_line(&format!(
         "weights: {} ({}), sha256 {}",
         network.weights_name(),
@@ -115,4 +117,16 @@ fn memory_need(args: &InfoArgs, network: &engine::net::BsMvsNet) -> memory::Memo
     };
     let run = RunSize { network: &host, levels: args.levels, depth_left: true, fused: true, cache };
     need::need(&[view], &[frame], &[plan], None, &run)
+}
+
+/// The first GPU with its memory, or why there is none to use.
+fn gpu() -> String {
+    if !cuda::BUILT_IN {
+        return "none: this build has no CUDA (`cargo build --release --features cuda` builds it in)".into();
+    }
+    let described = cuda::open(0).and_then(|driver| {
+        let (free, total) = driver.memory()?;
+        Ok(format!("{}, {} of {} free", driver.name(), memory::readable(free), memory::readable(total)))
+    });
+    described.unwrap_or_else(|error| format!("none: {error}"))
 }
