@@ -10,8 +10,7 @@ use std::{env, fs};
 
 /// nvcc's versions that are known to write PTX that the drivers of CUDA 13.0 (580) read.
 const VERSIONS: std::ops::RangeInclusive<(u32, u32)> = (12, 0)..=(13, 0);
-const SETTINGS: [&str; 6] =
-    ["NVCC", "CUDA_HOME", "CUDA_PATH", "PATH", "ENGINE_CUDA_ARCHS", "ENGINE_PTXAS_REPORT"];
+const SETTINGS: [&str; 5] = ["NVCC", "CUDA_HOME", "CUDA_PATH", "PATH", "ENGINE_CUDA_ARCHS"];
 
 fn fail(line: &str) -> ! {
     println!("cargo::error={line}");
