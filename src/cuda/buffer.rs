@@ -4,27 +4,24 @@ use std::ffi::c_void;
 use std::sync::Arc;
 
 use super::driver::{Driver, Launch, Pointer, Stream};
+use super::program::Owned;
 use crate::error::{Error, Result};
 
-/// Memory of a device, given back when it is dropped (and the work that was queued by then is done).
+/// Memory of a device with the transfers to and from it.
 pub struct Buffer {
     driver: Arc<dyn Driver>,
-    pointer: Pointer,
+    memory: Owned,
 }
 
 impl Buffer {
     /// `bytes` of memory (one, if none are asked for), contents unspecified; `what` they are for, in messages.
     ///
     /// # Errors
-    /// [`Error::Memory`] with what is free.
+    /// [`crate::Error::Memory`] with what is free.
     pub fn new(driver: &Arc<dyn Driver>, bytes: usize, what: &str) -> Result<Self> {
-        let pointer = driver.allocate(bytes.max(1) as u64).map_err(|error| {
-            let free =
-                driver.memory().map_or_else(|_| "unknown".into(), |(free, _)| crate::memory::readable(free));
-            let size = crate::memory::readable(bytes as u64);
-            Error::Memory(format!("{what} of {size}: {error}; {free} are free on {}", driver.name()))
-        })?;
-        Ok(Self { driver: driver.clone(), pointer })
+        let described = || format!("{what} of {}", crate::memory::readable(bytes as u64));
+        let memory = Owned::new(driver, bytes as u64, described)?;
+        Ok(Self { driver: driver.clone(), memory })
     }
 
     /// Memory with these contents.
@@ -34,14 +31,14 @@ impl Buffer {
     pub fn holding(driver: &Arc<dyn Driver>, stream: Stream, bytes: &[u8], what: &str) -> Result<Self> {
         let buffer = Self::new(driver, bytes.len(), what)?;
         if !bytes.is_empty() {
-            driver.upload(buffer.pointer, bytes, stream)?;
+            driver.upload(buffer.pointer(), bytes, stream)?;
         }
         Ok(buffer)
     }
 
     /// Where it lies.
     pub fn pointer(&self) -> Pointer {
-        self.pointer
+        self.memory.pointer()
     }
 
     /// The first `count` values, after all that was queued before.
@@ -51,15 +48,9 @@ impl Buffer {
     pub fn download<T: bytemuck::Pod>(&self, stream: Stream, count: usize) -> Result<Vec<T>> {
         let mut values = vec![T::zeroed(); count];
         if count > 0 {
-            self.driver.download(self.pointer, bytemuck::cast_slice_mut(&mut values), stream)?;
+            self.driver.download(self.pointer(), bytemuck::cast_slice_mut(&mut values), stream)?;
         }
         Ok(values)
-    }
-}
-
-impl Drop for Buffer {
-    fn drop(&mut self) {
-        self.driver.release(self.pointer);
     }
 }
 

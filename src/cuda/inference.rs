@@ -84,11 +84,7 @@ struct FeatureProgram {
 
 struct DepthProgram {
     program: Program,
-    inputs: SweepInputs,
-    offsets: Value,
-    middle: Value,
-    depth: Value,
-    confidence: Value,
+    values: DepthValues,
 }
 
 /// What a depth program is made for: volume and source maps, planes and views, sampling, and the slot, since two programs of one size may run at once.
@@ -405,8 +401,7 @@ impl DepthNetwork for DeviceNetwork {
             Entry::Vacant(place) => {
                 let (graph, values) = self.depth_graph(&key, *locked(&self.slabs))?;
                 let program = Program::new(&self.driver, stream, graph, self.options.layout)?;
-                let DepthValues { inputs, offsets, middle, depth, confidence } = values;
-                place.insert(DepthProgram { program, inputs, offsets, middle, depth, confidence })
+                place.insert(DepthProgram { program, values })
             }
         };
         self.put(made, stream, reference, &sources, &hypotheses)?;
@@ -422,7 +417,11 @@ impl DepthNetwork for DeviceNetwork {
         let (width, height) = running.key.reference;
         let map =
             |value: Value| Ok::<_, Error>(Map { width, height, data: made.program.download_f32(value)? });
-        Ok(Estimate { depth: map(made.depth)?, confidence: map(made.confidence)?, logits: None })
+        Ok(Estimate {
+            depth: map(made.values.depth)?,
+            confidence: map(made.values.confidence)?,
+            logits: None,
+        })
     }
 }
 
@@ -438,11 +437,11 @@ impl DeviceNetwork {
     ) -> Result<()> {
         let program = &made.program;
         let bytes = |shape: Shape| shape.len() as u64 * self.options.element.bytes();
-        let stack = program.graph().shape(made.inputs.features);
+        let stack = program.graph().shape(made.values.inputs.features);
         let one = Shape { d: 1, ..stack };
         let maps = std::iter::once(reference).chain(sources.iter().map(|(map, _)| *map));
         for (i, map) in maps.enumerate() {
-            let to = program.pointer(made.inputs.features) + i as u64 * bytes(one);
+            let to = program.pointer(made.values.inputs.features) + i as u64 * bytes(one);
             if map.shape == one {
                 self.driver.copy(to, map.pointer(), bytes(one), stream)?;
                 continue;
@@ -460,9 +459,9 @@ impl DeviceNetwork {
             .collect();
         let depths: Vec<f32> = hypotheses.depths.iter().map(|&d| d as f32).collect();
         let expectation = Expectation::new(hypotheses);
-        program.upload(made.inputs.sources, bytemuck::cast_slice(&rows))?;
-        program.upload(made.inputs.depths, bytemuck::cast_slice(&depths))?;
-        program.upload(made.offsets, bytemuck::cast_slice(expectation.offsets()))?;
-        program.upload(made.middle, &expectation.middle().to_le_bytes())
+        program.upload(made.values.inputs.sources, bytemuck::cast_slice(&rows))?;
+        program.upload(made.values.inputs.depths, bytemuck::cast_slice(&depths))?;
+        program.upload(made.values.offsets, bytemuck::cast_slice(expectation.offsets()))?;
+        program.upload(made.values.middle, &expectation.middle().to_le_bytes())
     }
 }
