@@ -1,8 +1,9 @@
-//! With the feature `cuda`: compiles `kernels/*.cu` with nvcc and writes the table of modules that the program embeds. Without it: nothing.
+//! With the feature `cuda`: compiles `kernels/*.cu` with nvcc and writes the table of modules that the program embeds.
+//! Without it: nothing.
 //!
-//! `ENGINE_CUDA_ARCHS` names what to compile for, comma-separated: `compute_80` (the default) embeds PTX, which the driver of any GPU since
-//! Ampere translates when it is first used; `sm_90` adds machine code for an H100, and so on. There is no fall-back: a build with the feature
-//! has the kernels or fails with one line.
+//! `ENGINE_CUDA_ARCHS` names what to compile for, comma-separated: `compute_80` (the default) embeds PTX, which the
+//! driver of any GPU since Ampere translates when it is first used; `sm_90` adds machine code for an H100, and so on.
+//! There is no fall-back: a build with the feature has the kernels or fails with one line.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio, exit};
@@ -26,22 +27,18 @@ fn version(nvcc: &Path) -> Option<(u32, u32)> {
     Some((numbers.next()??, numbers.next()??))
 }
 
-/// The first usable nvcc: `$NVCC`, the one that tools/get_nvcc.sh installs, `$CUDA_HOME`, `$CUDA_PATH`, PATH, /usr/local/cuda.
+/// The first usable nvcc: `$NVCC`, the one that tools/get_nvcc.sh installs, `$CUDA_HOME`, `$CUDA_PATH`, PATH,
+/// /usr/local/cuda.
 fn find_nvcc(root: &Path) -> PathBuf {
     if let Some(named) = env::var_os("NVCC") {
         let named = PathBuf::from(named);
         match version(&named) {
             Some(_) => return named,
-            None => fail(&format!(
-                "NVCC={}: cannot be run as nvcc; name CUDA's compiler or unset it",
-                named.display()
-            )),
+            None => fail(&format!("NVCC={}: cannot be run as nvcc; name CUDA's compiler or unset it", named.display())),
         }
     }
     let mut places = vec![root.join(".cuda/nvidia/cu13/bin")];
-    places.extend(
-        ["CUDA_HOME", "CUDA_PATH"].into_iter().filter_map(env::var_os).map(|d| Path::new(&d).join("bin")),
-    );
+    places.extend(["CUDA_HOME", "CUDA_PATH"].into_iter().filter_map(env::var_os).map(|d| Path::new(&d).join("bin")));
     places.extend(env::var_os("PATH").iter().flat_map(env::split_paths));
     places.push("/usr/local/cuda/bin".into());
     let mut other = String::new();
@@ -73,9 +70,8 @@ fn main() {
     if env::var_os("CARGO_FEATURE_CUDA").is_none() {
         return;
     }
-    let variable = |name: &str| {
-        PathBuf::from(env::var_os(name).unwrap_or_else(|| fail(&format!("cargo did not set {name}"))))
-    };
+    let variable =
+        |name: &str| PathBuf::from(env::var_os(name).unwrap_or_else(|| fail(&format!("cargo did not set {name}"))));
     let (root, out) = (variable("CARGO_MANIFEST_DIR"), variable("OUT_DIR"));
     let kernels = root.join("kernels");
     println!("cargo::rerun-if-changed=kernels");
@@ -83,8 +79,7 @@ fn main() {
     let nvcc = find_nvcc(&root);
     println!("cargo::rerun-if-changed={}", nvcc.display());
     let archs = env::var("ENGINE_CUDA_ARCHS").unwrap_or_else(|_| "compute_80".into());
-    let listing =
-        fs::read_dir(&kernels).unwrap_or_else(|error| fail(&format!("{}: {error}", kernels.display())));
+    let listing = fs::read_dir(&kernels).unwrap_or_else(|error| fail(&format!("{}: {error}", kernels.display())));
     let mut sources: Vec<PathBuf> = listing.filter_map(|entry| Some(entry.ok()?.path())).collect();
     sources.retain(|path| path.extension().is_some_and(|e| e == "cu"));
     sources.sort();
@@ -101,25 +96,21 @@ fn main() {
             ));
         }
     }
-    let mut table = String::from(
-        "/// File stem, architecture, contents.\npub static MODULES: &[(&str, &str, &[u8])] = &[\n",
-    );
+    let mut table =
+        String::from("/// File stem, architecture, contents.\npub static MODULES: &[(&str, &str, &[u8])] = &[\n");
     for (source, arch, name, child) in running {
         let output = child.wait_with_output().unwrap_or_else(|error| fail(&format!("nvcc: {error}")));
         if !output.status.success() {
-            let text = String::from_utf8_lossy(&output.stderr).into_owned()
-                + &String::from_utf8_lossy(&output.stdout);
+            let text = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
             text.lines().for_each(|line| println!("cargo::warning={line}"));
             fail(&format!("nvcc refuses {} for {arch}; its messages are above", source.display()));
         }
         if name.ends_with(".ptx") {
-            // A compiler put together from packages of different releases writes PTX that no driver of its release reads, without a word.
+            // A compiler put together from packages of different releases writes PTX that no driver of its release
+            // reads, without a word.
             let ptx = fs::read_to_string(out.join(&name)).unwrap_or_default();
-            let written =
-                ptx.lines().find_map(|line| line.strip_prefix(".version ")).unwrap_or("none").to_owned();
-            if written.split('.').next().and_then(|v| v.parse::<u32>().ok()).is_none_or(|v| v > 9)
-                || written == "9.5"
-            {
+            let written = ptx.lines().find_map(|line| line.strip_prefix(".version ")).unwrap_or("none").to_owned();
+            if written.split('.').next().and_then(|v| v.parse::<u32>().ok()).is_none_or(|v| v > 9) || written == "9.5" {
                 fail(&format!(
                     "{} writes PTX {written}; expected 9.0 or older: its parts are of different releases",
                     nvcc.display()
@@ -133,6 +124,5 @@ fn main() {
             format!("/{name}")
         );
     }
-    fs::write(out.join("modules.rs"), table + "];\n")
-        .unwrap_or_else(|error| fail(&format!("modules.rs: {error}")));
+    fs::write(out.join("modules.rs"), table + "];\n").unwrap_or_else(|error| fail(&format!("modules.rs: {error}")));
 }

@@ -2,16 +2,22 @@
 //!
 //!     cargo bench --bench evaluation -- [--prediction 30000000] [--reference 20000000] [--threads N]
 //!
-//! A wavy surface of 600 x 600 mm. The reference lies on it; the prediction with 0.3 mm of noise, one point in twenty anywhere in
-//! the box. One run: at these sizes it varies little. The last line is JSON.
+//! A wavy surface of 600 x 600 mm. The reference lies on it; the prediction with 0.3 mm of noise, one point in twenty
+//! anywhere in the box. One run: at these sizes it varies little. The last line is JSON.
 
 use std::time::Instant;
 
-use engine::evaluation::dtu::{DtuSettings, OUTLIER, ObservabilityMask, Reference, THINNING, evaluate};
+use engine::evaluation::dtu::DtuSettings;
+use engine::evaluation::dtu::OUTLIER;
+use engine::evaluation::dtu::ObservabilityMask;
+use engine::evaluation::dtu::Reference;
+use engine::evaluation::dtu::THINNING;
+use engine::evaluation::dtu::evaluate;
 use engine::evaluation::nearest::Tree;
 use engine::evaluation::thinning::thin;
-use engine::formats::{ply, ply_points};
-use engine::memory;
+use engine::files::ply;
+use engine::files::ply_points;
+use engine::host::memory;
 use engine::synth::random::Random;
 use rayon::prelude::*;
 
@@ -80,18 +86,13 @@ fn main() {
     let prediction = timed("reading the prediction", o.prediction, &mut report, read);
     let surface = points(o.reference, 0.0, 0.0, 2);
     {
-        let thinned =
-            timed("thinning the prediction", o.prediction, &mut report, || thin(&prediction, THINNING, 0));
+        let thinned = timed("thinning the prediction", o.prediction, &mut report, || thin(&prediction, THINNING, 0));
         let count = thinned.len();
         let data = timed("tree of the thinned prediction", count, &mut report, || Tree::new(thinned));
         let stl = surface.clone();
         let stl = timed("tree of the reference", o.reference, &mut report, || Tree::new(stl));
-        timed("distances from the thinned prediction", count, &mut report, || {
-            stl.distances(data.points(), OUTLIER)
-        });
-        timed("distances from the reference", o.reference, &mut report, || {
-            data.distances(stl.points(), OUTLIER)
-        });
+        timed("distances from the thinned prediction", count, &mut report, || stl.distances(data.points(), OUTLIER));
+        timed("distances from the reference", o.reference, &mut report, || data.distances(stl.points(), OUTLIER));
         timed("distances from the unthinned, in file order", o.prediction, &mut report, || {
             stl.distances(&prediction, OUTLIER)
         });
@@ -105,13 +106,9 @@ fn main() {
     };
     let reference = Reference { points: surface, mask, plane: [0.0, 0.0, 0.0, 1.0] };
     let all = o.prediction + o.reference;
-    let scan =
-        timed("a whole scan", all, &mut report, || evaluate(prediction, reference, DtuSettings::default()));
+    let scan = timed("a whole scan", all, &mut report, || evaluate(prediction, reference, DtuSettings::default()));
     let n = scan.numbers;
-    println!(
-        "thinned to {}, accuracy {:.4}, completeness {:.4}",
-        n.thinned, n.accuracy.mean, n.completeness.mean
-    );
+    println!("thinned to {}, accuracy {:.4}, completeness {:.4}", n.thinned, n.accuracy.mean, n.completeness.mean);
     if let Some(peak) = memory::peak() {
         println!("peak memory {}", memory::readable(peak));
         report.push(format!("\"peak_bytes\": {peak}"));

@@ -3,9 +3,10 @@
 //!     cargo bench --bench floors -- [--width 1600] [--height 1200] [--planes 192] [--views 4] [--precision f16]
 //!         [--bandwidth 3350] [--tensor 990] [--vector 67]
 //!
-//! Bytes: every tensor of a launch moved once between the device's memory and its multiprocessors, at `--bandwidth` GB/s. FLOPs: those of the
-//! convolutions in f16 at `--tensor` TFLOP/s, all others at `--vector` (defaults: an H100 SXM). The larger of the two times is a launch's floor;
-//! what caches save between launches is not counted, nor what latency and instruction issue cost.
+//! Bytes: every tensor of a launch moved once between the device's memory and its multiprocessors, at `--bandwidth`
+//! GB/s. FLOPs: those of the convolutions in f16 at `--tensor` TFLOP/s, all others at `--vector` (defaults: an H100
+//! SXM). The larger of the two times is a launch's floor; what caches save between launches is not counted, nor what
+//! latency and instruction issue cost.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +14,10 @@ use clap::Parser;
 
 use engine::bench::counts::ViewGraph;
 use engine::bench::work::Size;
-use engine::cuda::graph::{Arg, Element, Value, Work};
+use engine::cuda::graph::Arg;
+use engine::cuda::graph::Element;
+use engine::cuda::graph::Value;
+use engine::cuda::graph::Work;
 use engine::cuda::network::Slabs;
 use engine::cuda::plan::plan;
 use engine::net::parameters::Parameters;

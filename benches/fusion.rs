@@ -12,12 +12,18 @@ mod synthetic;
 
 use std::time::Instant;
 
-use engine::camera::DepthRange;
-use engine::consistency::Thresholds;
-use engine::formats::ply;
-use engine::fusion::{self, Funnel, FusionOptions, FusionView, Method};
-use engine::map::Map;
-use engine::pyramid::{LevelMaps, MergeOptions, merge_level};
+use engine::files::map::Map;
+use engine::files::ply;
+use engine::fusion;
+use engine::fusion::Funnel;
+use engine::fusion::FusionOptions;
+use engine::fusion::FusionView;
+use engine::fusion::Method;
+use engine::maps::consistency::Thresholds;
+use engine::maps::merge::LevelMaps;
+use engine::maps::merge::MergeOptions;
+use engine::maps::merge::merge_level;
+use engine::scene::camera::DepthRange;
 use rayon::prelude::*;
 
 struct Options {
@@ -66,8 +72,7 @@ fn main() {
     let merge_s = median(o.repetitions, || {
         merged.clone_from(&fine);
         let start = Instant::now();
-        replaced =
-            merge_level(&coarse, &mut merged, &sources, &MergeOptions::default()).expect("maps that fit");
+        replaced = merge_level(&coarse, &mut merged, &sources, &MergeOptions::default()).expect("maps that fit");
         start.elapsed().as_secs_f64()
     });
     drop((fine, coarse));
@@ -114,8 +119,7 @@ fn main() {
         });
         (method.name(), seconds, points)
     };
-    let others =
-        ["dynamic", "disparity", "graph"].map(|name| of_method(Method::named(name).expect("a method")));
+    let others = ["dynamic", "disparity", "graph"].map(|name| of_method(Method::named(name).expect("a method")));
     let folder = tempfile::tempdir().expect("a temporary folder");
     let write_s = median(o.repetitions, || {
         let start = Instant::now();
@@ -126,10 +130,7 @@ fn main() {
     let funnel = Funnel::sum(&fused.funnels);
     let pixels = o.views * o.width * o.height;
     let pairs = (pixels * o.sources.min(o.views - 1)) as f64;
-    println!(
-        "{} views of {} x {}, {} sources each, {} threads",
-        o.views, o.width, o.height, o.sources, o.threads
-    );
+    println!("{} views of {} x {}, {} sources each, {} threads", o.views, o.width, o.height, o.sources, o.threads);
     println!("{:<34}{:>10}{:>16}", "", "seconds", "ns/pixel/source");
     let line = |what: &str, s: f64, pairs: f64| println!("{what:<34}{s:>10.3}{:>16.2}", 1e9 * s / pairs);
     line("merge (from half the size)", merge_s, pairs / 4.0);
@@ -164,13 +165,12 @@ fn main() {
 fn level(o: &Options, scale: usize) -> (Vec<LevelMaps>, Vec<Vec<[u8; 3]>>) {
     let (width, height) = (o.width.div_ceil(scale), o.height.div_ceil(scale));
     let cameras = synthetic::arc(o.views, 90.0, 600.0, o.width, o.height);
-    let view = |(i, camera): (usize, engine::camera::Camera)| {
+    let view = |(i, camera): (usize, engine::scene::camera::Camera)| {
         let camera = camera.decimated(1.0 / scale as f64);
         let view = synthetic::render(&synthetic::ball_before_plane(), camera, width, height);
         let mut maps = LevelMaps { camera, depth: view.depth, confidence: Map::filled(width, height, 0.95) };
         let mut state = (i * 2 + scale) as u32;
-        for (at, (depth, confidence)) in maps.depth.data.iter_mut().zip(&mut maps.confidence.data).enumerate()
-        {
+        for (at, (depth, confidence)) in maps.depth.data.iter_mut().zip(&mut maps.confidence.data).enumerate() {
             // A linear congruential generator is random enough for noise.
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
             *depth *= 1.0 + 0.006 * ((state >> 8) as f32 / (1 << 24) as f32 - 0.5);
@@ -180,8 +180,7 @@ fn level(o: &Options, scale: usize) -> (Vec<LevelMaps>, Vec<Vec<[u8; 3]>>) {
         }
         (maps, view.colour)
     };
-    let views: Vec<_> =
-        cameras.into_iter().enumerate().collect::<Vec<_>>().into_par_iter().map(view).collect();
+    let views: Vec<_> = cameras.into_iter().enumerate().collect::<Vec<_>>().into_par_iter().map(view).collect();
     views.into_iter().unzip()
 }
 

@@ -3,21 +3,35 @@
 //!     cargo bench --bench gradients -- [--width 320] [--height 256] [--planes 96] [--threads N]
 //!
 //! GFLOP/s of the forward pass, of the gradient in the input and of the gradient in the weights; each counts the same
-//! multiply-adds. Then what memory bounds, in GB/s. Best of seven; the first pass, which touches fresh memory, is not counted.
+//! multiply-adds. Then what memory bounds, in GB/s. Best of seven; the first pass, which touches fresh memory, is not
+//! counted.
 
 use std::time::Instant;
 
-use engine::camera::{DepthRange, Hypotheses, PlaneSweep, Sampling};
-use engine::map::Map;
+use engine::cpu::ops::conv_backward::ConvGeometry;
+use engine::cpu::ops::depth::Expectation;
+use engine::cpu::ops::depth_backward::DepthLoss;
+use engine::cpu::ops::depthwise::Depthwise;
+use engine::cpu::ops::norm;
+use engine::cpu::ops::pointwise;
+use engine::cpu::ops::reduce;
+use engine::cpu::ops::resample;
+use engine::cpu::ops::sweep;
+use engine::cpu::ops::sweep::Aggregation;
+use engine::cpu::ops::sweep::Sweep;
+use engine::cpu::ops::sweep::VoxelGate;
+use engine::cpu::ops::sweep_backward::SweepGradient;
+use engine::cpu::ops::sweep_backward::cost_volume_backward;
+use engine::cpu::ops::sweep_backward::pixel_statistics_backward;
+use engine::cpu::tensor::Cpu;
+use engine::cpu::tensor::Shape;
+use engine::cpu::tensor::Tensor;
+use engine::files::map::Map;
 use engine::net::BsMvsNet;
-use engine::ops::conv_backward::ConvGeometry;
-use engine::ops::depth::Expectation;
-use engine::ops::depth_backward::DepthLoss;
-use engine::ops::depthwise::Depthwise;
-use engine::ops::sweep::{self, Aggregation, Sweep, VoxelGate};
-use engine::ops::sweep_backward::{SweepGradient, cost_volume_backward, pixel_statistics_backward};
-use engine::ops::{norm, pointwise, reduce, resample};
-use engine::tensor::{Cpu, Shape, Tensor};
+use engine::scene::camera::DepthRange;
+use engine::scene::camera::Hypotheses;
+use engine::scene::camera::PlaneSweep;
+use engine::scene::camera::Sampling;
 
 fn best(mut work: impl FnMut() -> Option<Tensor>, cpu: &Cpu) -> f64 {
     let mut best = f64::INFINITY;
@@ -62,15 +76,11 @@ fn main() {
     let net = BsMvsNet::built_in().expect("built-in weights");
     let cpu = Cpu::new();
     println!("{width} x {height}, D = {planes}, {threads} threads, {}; GFLOP/s", cpu.level().name());
-    println!(
-        "{:<24} {:>34} {:>9} {:>9} {:>9} {:>9}",
-        "layer", "input", "GFLOP", "forward", "d input", "d weight"
-    );
+    println!("{:<24} {:>34} {:>9} {:>9} {:>9} {:>9}", "layer", "input", "GFLOP", "forward", "d input", "d weight");
     let mut totals = [0.0; 4];
     for (name, conv, shape) in net.layers(height, width, planes) {
         let flops = conv.flops(shape) as f64 / 1e9;
-        let geometry =
-            ConvGeometry { channels: (conv.input, conv.output), kernel: conv.kernel, stride: conv.stride };
+        let geometry = ConvGeometry { channels: (conv.input, conv.output), kernel: conv.kernel, stride: conv.stride };
         let (x, dy) = (filled(shape), filled(conv.output_shape(shape)));
         let weights = filled(Shape::plane(1, 1, geometry.weights()));
         let seconds = [
@@ -79,10 +89,7 @@ fn main() {
             best(|| geometry.backward_weights(&cpu, &x, &dy).map(|_| None).unwrap_or(None), &cpu),
         ];
         let [forward, input, weight] = seconds.map(|s| flops / s);
-        println!(
-            "{name:<24} {:>34} {flops:>9.3} {forward:>9.1} {input:>9.1} {weight:>9.1}",
-            shape.to_string()
-        );
+        println!("{name:<24} {:>34} {flops:>9.3} {forward:>9.1} {input:>9.1} {weight:>9.1}", shape.to_string());
         totals[0] += flops;
         for (total, s) in totals[1..].iter_mut().zip(seconds) {
             *total += s;
@@ -103,9 +110,7 @@ fn main() {
 /// What memory bounds: GB/s counts each tensor that a pass must read or write once (batch norm reads x twice each way).
 fn memory_bound(cpu: &Cpu, (height, width): (usize, usize), planes: usize) {
     let half = Shape { d: planes / 2, h: height / 8, w: width / 8, c: 16 };
-    for shape in
-        [half.with_channels(8), half, half.halved().with_channels(32), half.halved().with_channels(64)]
-    {
+    for shape in [half.with_channels(8), half, half.halved().with_channels(32), half.halved().with_channels(64)] {
         let (x, dy) = (filled(shape), filled(shape));
         let (gamma, beta) = (vec![1.0; shape.c], vec![0.0; shape.c]);
         let (_, statistics) = norm::forward(cpu, &x, &gamma, &beta, true).expect("norm");
@@ -136,12 +141,7 @@ fn memory_bound(cpu: &Cpu, (height, width): (usize, usize), planes: usize) {
     rate("concat gradient", half, 2.0, best(|| both(pointwise::concat_backward(cpu, &dy, 8).ok()), cpu));
     rate("plane mean", half, 1.0, best(|| Some(reduce::plane_mean(&x)), cpu));
     rate("plane mean gradient", half, 1.0, best(|| reduce::plane_mean_backward(cpu, &gate, half).ok(), cpu));
-    rate(
-        "volume mean gradient",
-        half,
-        1.0,
-        best(|| reduce::volume_mean_backward(cpu, &vector, half).ok(), cpu),
-    );
+    rate("volume mean gradient", half, 1.0, best(|| reduce::volume_mean_backward(cpu, &vector, half).ok(), cpu));
     let upsampled = best(|| resample::upsample_backward(cpu, &dy, 2, half.halved()).ok(), cpu);
     rate("upsampling gradient", half, 1.125, upsampled);
     for stride in [1, 2] {
@@ -160,19 +160,13 @@ fn memory_bound(cpu: &Cpu, (height, width): (usize, usize), planes: usize) {
 
 fn rate(what: &str, shape: Shape, tensors: f64, seconds: f64) {
     let gigabytes = tensors * (4 * shape.len()) as f64 / 1e9;
-    println!(
-        "{what:<28} {:>34} {:>9.3} ms {:>6.1} GB/s",
-        shape.to_string(),
-        seconds * 1e3,
-        gigabytes / seconds
-    );
+    println!("{what:<28} {:>34} {:>9.3} ms {:>6.1} GB/s", shape.to_string(), seconds * 1e3, gigabytes / seconds);
 }
 
 /// The plane sweep of two source views shifted and turned by little, forward and backward, every aggregation.
 fn sweeps(cpu: &Cpu, (height, width): (usize, usize), planes: usize) {
     let map = filled(Shape::plane(height, width, 32));
-    let turned =
-        |s: f32| PlaneSweep { a: [[1.0, 0.02, s], [-0.02, 1.0, -s], [0.0, 1e-4, 1.0]], b: [9.0 * s, s, 0.0] };
+    let turned = |s: f32| PlaneSweep { a: [[1.0, 0.02, s], [-0.02, 1.0, -s], [0.0, 1e-4, 1.0]], b: [9.0 * s, s, 0.0] };
     let sources = [(&map, turned(1.0)), (&map, turned(-1.0))];
     let depths: Vec<f32> = (0..planes).map(|i| 1.0 + i as f32 / planes as f32).collect();
     let gate = VoxelGate {
@@ -183,8 +177,7 @@ fn sweeps(cpu: &Cpu, (height, width): (usize, usize), planes: usize) {
     };
     let weights = [filled(Shape::plane(height, width, 1)), filled(Shape::plane(height, width, 1))];
     let reference = &map;
-    let made =
-        |aggregation| Sweep { reference, sources: &sources, depths: &depths, aggregation, squared: true };
+    let made = |aggregation| Sweep { reference, sources: &sources, depths: &depths, aggregation, squared: true };
     let dy = filled(Shape { d: planes, h: height, w: width, c: 32 });
     for (name, aggregation) in [
         ("voxel", Aggregation::Voxel(&gate)),
@@ -204,8 +197,7 @@ fn sweeps(cpu: &Cpu, (height, width): (usize, usize), planes: usize) {
     let sweep = made(Aggregation::Mean);
     let two = filled(Shape::plane(height, width, 2));
     let forward = best(|| sweep::pixel_statistics(cpu, &sweep, 0).ok(), cpu);
-    let backward =
-        || pixel_statistics_backward(cpu, &sweep, 0, &two).ok().map(|(r, s)| (cpu.recycle(s), r).1);
+    let backward = || pixel_statistics_backward(cpu, &sweep, 0, &two).ok().map(|(r, s)| (cpu.recycle(s), r).1);
     report("pixel statistics, one source", dy.shape, forward, best(backward, cpu));
     cpu.trim();
     let hypotheses = Hypotheses::new(DepthRange { near: 1.0, far: 2.0 }, planes, Sampling::Linear);

@@ -1,5 +1,5 @@
-//! The network on this processor, instruction set by instruction set: what `engine bench table3` measures, and beside it GFLOP/s of every dense layer
-//! alone against a measured sgemm.
+//! The network on this processor, instruction set by instruction set: what `engine bench table3` measures, and beside
+//! it GFLOP/s of every dense layer alone against a measured sgemm.
 //!
 //!     cargo bench --bench network -- [--width 800] [--height 600] [--planes 96] [--views 4] [--repetitions 5]
 //!         [--threads N] [--portable | --avx2] [--layers] [--peer PYTHON]
@@ -9,14 +9,20 @@
 
 use std::time::Instant;
 
-use engine::bench::peers::{self, Kind, Setting};
+use engine::bench::Repetitions;
+use engine::bench::host;
+use engine::bench::peers;
+use engine::bench::peers::Kind;
+use engine::bench::peers::Setting;
 use engine::bench::report::Report;
-use engine::bench::work::{Inputs, Size};
-use engine::bench::{Repetitions, host};
+use engine::bench::work::Inputs;
+use engine::bench::work::Size;
+use engine::cpu::simd::Level;
+use engine::cpu::tensor::Cpu;
+use engine::cpu::tensor::Shape;
+use engine::cpu::tensor::Tensor;
 use engine::net::BsMvsNet;
 use engine::net::weights::Checkpoint;
-use engine::simd::Level;
-use engine::tensor::{Cpu, Shape, Tensor};
 
 struct Options {
     width: usize,
@@ -34,17 +40,8 @@ impl Options {
     fn parse() -> Self {
         let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
         let (level, layers, peer) = (Level::best(), false, None);
-        let mut o = Self {
-            width: 800,
-            height: 600,
-            planes: 96,
-            views: 4,
-            repetitions: 5,
-            threads,
-            level,
-            layers,
-            peer,
-        };
+        let mut o =
+            Self { width: 800, height: 600, planes: 96, views: 4, repetitions: 5, threads, level, layers, peer };
         let mut arguments = std::env::args().skip(1);
         while let Some(argument) = arguments.next() {
             let mut value = || arguments.next().unwrap_or_else(|| panic!("{argument} needs a value"));

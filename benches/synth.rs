@@ -4,13 +4,14 @@
 //!     cargo bench --bench synth -- [--textures DIR] [--seconds 5] [--threads N]
 //!
 //! The last line is JSON. Mpixel counts photo pixels; depth of the reference view is included. Rates are by the clock;
-//! the milliseconds a sample are processor time of all threads where the system tells it (Linux), so that they hold on a
-//! busy machine, too. It is counted in ticks of some milliseconds: short stages need many samples (`--seconds 30`).
+//! the milliseconds a sample are processor time of all threads where the system tells it (Linux), so that they hold on
+//! a busy machine, too. It is counted in ticks of some milliseconds: short stages need many samples (`--seconds 30`).
 
 use std::time::{Duration, Instant};
 
+use engine::synth::Generator;
+use engine::synth::GeneratorOptions;
 use engine::synth::rig::Rig;
-use engine::synth::{Generator, GeneratorOptions};
 
 /// What a sample consists of, in the order of its making.
 const STAGES: [&str; 4] = ["scene", "photos", "depth", "sources"];

@@ -3,23 +3,32 @@
 //!     cargo bench --bench train_step -- [--width 160 --height 128 --planes 64 --views 3] [--repetitions 10] [--threads N]
 //!         [--peer PYTHON]
 //!
-//! With `--peer` (a Python that has torch, numpy and safetensors) the reference does the same step on the same inputs and weights
-//! in the same run; both must find the same loss. Prints where the time goes, by op, and as the last line JSON.
+//! With `--peer` (a Python that has torch, numpy and safetensors) the reference does the same step on the same inputs
+//! and weights in the same run; both must find the same loss. Prints where the time goes, by op, and as the last line
+//! JSON.
 
 use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
-use engine::camera::{Camera, Hypotheses, Sampling};
-use engine::memory;
+use engine::cpu::ops::depth_backward::DepthLoss;
+use engine::cpu::tensor::Cpu;
+use engine::host::memory;
+use engine::net::Aggregation;
+use engine::net::Config;
+use engine::net::Decoder;
+use engine::net::Difference;
 use engine::net::parameters::Parameters;
 use engine::net::training::follow;
-use engine::net::{Aggregation, Config, Decoder, Difference};
-use engine::ops::depth_backward::DepthLoss;
+use engine::scene::camera::Camera;
+use engine::scene::camera::Hypotheses;
+use engine::scene::camera::Sampling;
+use engine::synth::Generator;
+use engine::synth::GeneratorOptions;
 use engine::synth::rig::Rig;
-use engine::synth::{Generator, GeneratorOptions};
-use engine::tensor::Cpu;
-use engine::train::optimizer::{Adam, AdamOptions, norm};
+use engine::train::optimizer::Adam;
+use engine::train::optimizer::AdamOptions;
+use engine::train::optimizer::norm;
 use engine::train::sample::TrainingSample;
 use engine::train::step::lesson;
 use safetensors::tensor::TensorView;
@@ -58,8 +67,7 @@ fn main() {
         range: made.range,
     };
     let hypotheses = Hypotheses::new(sample.range, planes, Sampling::Linear);
-    let config =
-        Config { aggregation: Aggregation::Voxel, difference: Difference::Squared, decoder: Decoder::Skip };
+    let config = Config { aggregation: Aggregation::Voxel, difference: Difference::Squared, decoder: Decoder::Skip };
     let mut parameters = Parameters::random(config, 1).expect("a configuration");
     let peer = peer.map(|python| run_peer(&python, &sample, &hypotheses, &parameters, threads, repetitions));
     let (cpu, mut adam) = (Cpu::new(), Adam::default());
@@ -120,7 +128,8 @@ fn main() {
             number("seconds_median") / median,
             number("peak_bytes") / peak as f64
         );
-        // Rounding moves the loss of random weights by 1e-6; kinks within reach of rounding move the gradient by less than 1 %.
+        // Rounding moves the loss of random weights by 1e-6; kinks within reach of rounding move the gradient by less
+        // than 1 %.
         assert!((number("loss") - loss).abs() < 1e-4 * loss, "engine and peer disagree about the loss");
         assert!(
             (number("gradient_norm") - length).abs() < 1e-2 * length,
@@ -156,19 +165,13 @@ fn run_peer(
         ("k".to_owned(), view(Dtype::F64, &[views, 3, 3], &k)),
         ("e".to_owned(), view(Dtype::F64, &[views, 4, 4], &e)),
         ("depths".to_owned(), view(Dtype::F64, &[hypotheses.depths.len()], &hypotheses.depths)),
-        (
-            "truth".to_owned(),
-            view(Dtype::F32, &[sample.depth.height, sample.depth.width], &sample.depth.data),
-        ),
+        ("truth".to_owned(), view(Dtype::F32, &[sample.depth.height, sample.depth.width], &sample.depth.data)),
     ];
     for p in &parameters.list {
         tensors.push((format!("weights/{}", p.name), view(Dtype::F32, &p.shape, &p.values.data[..])));
     }
-    let counters: Vec<String> = parameters
-        .list
-        .iter()
-        .filter_map(|p| p.name.strip_suffix("running_var").map(str::to_owned))
-        .collect();
+    let counters: Vec<String> =
+        parameters.list.iter().filter_map(|p| p.name.strip_suffix("running_var").map(str::to_owned)).collect();
     for norm in counters {
         tensors.push((format!("weights/{norm}num_batches_tracked"), view(Dtype::I64, &[], &[0i64])));
     }

@@ -1,8 +1,10 @@
-// What every kernel file includes: CUDA's headers or, for the tests that run the kernels on the processor, the emulator's.
+// What every kernel file includes: CUDA's headers or, for the tests that run the kernels on the processor, the
+// emulator's.
 //
-// Volumes are [D, H, W, C], channels innermost; offsets are 64 bits wide, since a Table III cost volume has 737 million elements.
-// Storage is f32 or f16 (`load`, `store`), arithmetic f32. Kernels are `extern "C"`, named `<op>_<forward|backward>[_<what>]_<f32|f16>`,
-// and take pointers, numbers and plain structs; each is followed by KERNEL(name), or by BLOCK_KERNEL(name) where threads meet at barriers.
+// Volumes are [D, H, W, C], channels innermost; offsets are 64 bits wide, since a Table III cost volume has 737
+// million elements. Storage is f32 or f16 (`load`, `store`), arithmetic f32. Kernels are `extern "C"`, named
+// `<op>_<forward|backward>[_<what>]_<f32|f16>`, and take pointers, numbers and plain structs; each is followed by
+// KERNEL(name), or by BLOCK_KERNEL(name) where threads meet at barriers.
 #pragma once
 
 #if defined(__CUDACC__)
@@ -11,10 +13,11 @@
 #include <cuda_fp16.h>
 #define KERNEL(name)
 #define BLOCK_KERNEL(name)
-// Shared memory: `SHARED(float, tile, 256)` is an array of 256 floats of the block; DYNAMIC_SHARED's size comes with the launch.
+// Shared memory: `SHARED(float, tile, 256)` is an array of 256 floats of the block; DYNAMIC_SHARED's size comes with
+// the launch.
 #define SHARED(T, name, count) __shared__ __align__(16) T name[count]
-#define DYNAMIC_SHARED(T, name)                                       \
-    extern __shared__ __align__(16) unsigned char name##_bytes[];     \
+#define DYNAMIC_SHARED(T, name)                                   \
+    extern __shared__ __align__(16) unsigned char name##_bytes[]; \
     T* const name = reinterpret_cast<T*>(name##_bytes)
 #else
 #include "cuda_host.h"

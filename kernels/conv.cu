@@ -1,18 +1,24 @@
 // Convolutions on tensor cores: y = relu?(b + r + sum over taps and channels of w x), f16 stored, f32 sums.
 //
-// x [D, H, W, CI], y [D', H', W', CO], "same" zero padding; weights packed in B fragments by src/cuda/ops/conv.rs. A block of 4 warps makes 16 columns
-// by 4 M rows by N channels and walks along depth over `planes` outputs (grid: channel groups, columns, rows, runs of planes, all in x). While the
-// halo of one input plane (C channels of it) is multiplied, the next comes in by cp.async; each A fragment serves all taps along depth at once,
-// a set of sums for every output plane that is still open. 1x1x1: A comes straight from memory, 32 positions a warp. Fixed order: deterministic.
+// x [D, H, W, CI], y [D', H', W', CO], "same" zero padding; weights packed in B fragments by src/cuda/ops/conv.rs. A
+// block of 4 warps makes 16 columns by 4 M rows by N channels and walks along depth over `planes` outputs (grid:
+// channel groups, columns, rows, runs of planes, all in x). While the halo of one input plane (C channels of it) is
+// multiplied, the next comes in by cp.async; each A fragment serves all taps along depth at once, a set of sums for
+// every output plane that is still open. 1x1x1: A comes straight from memory, 32 positions a warp. Fixed order:
+// deterministic.
 //
-// Columns are sorted by parity for stride 2 and pixels are an odd number of 16 bytes apart, so that ldmatrix meets no bank twice. A lane's sums are
-// neighbouring channels (the packing permutes them): it stores 4 to 16 bytes, a pixel's channels lie in one transaction.
-// Floors (3.35 TB/s | 990 TFLOP/s) at 1600 x 1200, 4 photos, 192 planes; x is read from DRAM once, halos (factors 1.2 to 1.7) come from L2:
-//   3->8 0.050 ms | 0.003; 8->8 0.073 | 0.009; 8->16 5x5 s2 0.055 | 0.012; 16->16 0.037 | 0.009; 16->32 5x5 s2 0.028 | 0.012; 32->32 0.018 | 0.009
-//   cost volume 32->16+16 s2 0.495 | 0.161; spatial4 16->32 s2 0.034 | 0.010; decode4 32->16 0.010 | 0.010; decode2 16->8 0.041 | 0.020
+// Columns are sorted by parity for stride 2 and pixels are an odd number of 16 bytes apart, so that ldmatrix meets no
+// bank twice. A lane's sums are neighbouring channels (the packing permutes them): it stores 4 to 16 bytes, a pixel's
+// channels lie in one transaction. Floors (3.35 TB/s | 990 TFLOP/s) at 1600 x 1200, 4 photos, 192 planes; x is read
+// from DRAM once, halos (factors 1.2 to 1.7) come from L2:
+//   3->8 0.050 ms | 0.003; 8->8 0.073 | 0.009; 8->16 5x5 s2 0.055 | 0.012; 16->16 0.037 | 0.009; 16->32 5x5 s2 0.028 |
+//   0.012; 32->32 0.018 | 0.009
+//   cost volume 32->16+16 s2 0.495 | 0.161; spatial4 16->32 s2 0.034 | 0.010; decode4 32->16 0.010 | 0.010; decode2
+//   16->8 0.041 | 0.020
 //   8->1 0.124 | 0.010; cost_skip 1x1x1 32->8 0.550 | 0.012
-// All are bound by memory but the deep layers, whose volumes lie in L2 and whose blocks are too few to fill the device; shared memory's own bound
-// (128 bytes a cycle; A 512 bytes for every SETS N / 8 products) is 0.3 ms for the cost volume and at most 0.05 for the others.
+// All are bound by memory but the deep layers, whose volumes lie in L2 and whose blocks are too few to fill the
+// device; shared memory's own bound (128 bytes a cycle; A 512 bytes for every SETS N / 8 products) is 0.3 ms for the
+// cost volume and at most 0.05 for the others.
 #include "tensor_core.cuh"
 
 constexpr int WARPS = 4;
@@ -66,8 +72,8 @@ __device__ __forceinline__ void store_channels(__half* p, const Channels<RUN>& s
 
 // Writes the channels from `c` on of a pixel, whose sums hold the bias already.
 template <int RUN>
-__device__ __forceinline__ void finish(Channels<RUN> sum, Index pixel, int c, int co, int split, int relu, const __half* residual, __half* y,
-                                       __half* second) {
+__device__ __forceinline__ void finish(Channels<RUN> sum, Index pixel, int c, int co, int split, int relu,
+                                       const __half* residual, __half* y, __half* second) {
     if (c >= co) return;
     if (co % RUN == 0 && split % RUN == 0) {
         if (residual) add_channels<RUN>(sum, residual + pixel * co + c);
@@ -154,7 +160,8 @@ struct Tile {
     static __device__ constexpr int tap(int t) { return (t / KW * ROW + t % KW % S * HALF + t % KW / S) * PITCH; }
 
     // Starts the copy of C channels from c0 on of a plane.
-    static __device__ __forceinline__ void copy(unsigned char* stage, const __half* x, const TileShape& g, int plane, int y0, int x0, int c0) {
+    static __device__ __forceinline__ void copy(unsigned char* stage, const __half* x, const TileShape& g, int plane,
+                                                int y0, int x0, int c0) {
         if (C == 8 && g.ci % 8 != 0) {
             copy_filling(stage, x, g, plane, y0, x0, c0);
         } else {
@@ -172,15 +179,18 @@ struct Tile {
         copy_async_commit();
     }
 
-    // The same for pixels that are no whole 16 bytes: up to 8 channels, then zeros. Several pixels are on their way at a time.
-    static __device__ __forceinline__ void copy_filling(unsigned char* stage, const __half* x, const TileShape& g, int plane, int y0, int x0, int c0) {
+    // The same for pixels that are no whole 16 bytes: up to 8 channels, then zeros. Several pixels are on their way at
+    // a time.
+    static __device__ __forceinline__ void copy_filling(unsigned char* stage, const __half* x, const TileShape& g,
+                                                        int plane, int y0, int x0, int c0) {
         constexpr int BATCH = 3;
 #pragma unroll 1
         for (int first = threadIdx.x; first < HALO_ROWS * HALO_COLUMNS; first += BATCH * THREADS) {
             Float8 v[BATCH];
 #pragma unroll
             for (int j = 0; j < BATCH; j++) {
-                const int i = first + j * THREADS, row = y0 * S - KH / 2 + i / HALO_COLUMNS, column = x0 * S - KW / 2 + i % HALO_COLUMNS;
+                const int i = first + j * THREADS, row = y0 * S - KH / 2 + i / HALO_COLUMNS,
+                          column = x0 * S - KW / 2 + i % HALO_COLUMNS;
                 const bool inside = row >= 0 && row < g.h && column >= 0 && column < g.w;
                 const __half* from = x + (inside ? ((Index(plane) * g.h + row) * g.w + column) * g.ci + c0 : 0);
 #pragma unroll
@@ -189,18 +199,20 @@ struct Tile {
 #pragma unroll
             for (int j = 0; j < BATCH; j++) {
                 const int i = first + j * THREADS, r = i / HALO_COLUMNS, c = i % HALO_COLUMNS;
-                if (r < HALO_ROWS) store8(reinterpret_cast<__half*>(stage + (r * ROW + c % S * HALF + c / S) * PITCH), v[j]);
+                if (r < HALO_ROWS)
+                    store8(reinterpret_cast<__half*>(stage + (r * ROW + c % S * HALF + c / S) * PITCH), v[j]);
             }
         }
     }
 
     // Adds one step's products: the kernel plane of set j lies at j * `distance` words.
     template <int COUNT>
-    static __device__ __forceinline__ void multiply(const unsigned char* pixel, const unsigned* weights, Index distance, int lane,
-                                                    Accumulator (&sums)[SETS][M][N / 8]) {
+    static __device__ __forceinline__ void multiply(const unsigned char* pixel, const unsigned* weights, Index distance,
+                                                    int lane, Accumulator (&sums)[SETS][M][N / 8]) {
         FragmentA a[M];
 #pragma unroll
-        for (int m = 0; m < M; m++) a[m] = load_fragment_a(reinterpret_cast<const __half*>(pixel + m * S * ROW * PITCH));
+        for (int m = 0; m < M; m++)
+            a[m] = load_fragment_a(reinterpret_cast<const __half*>(pixel + m * S * ROW * PITCH));
 #pragma unroll
         for (int j = 0; j < COUNT; j++) {
             FragmentB b[N / 8];
@@ -214,16 +226,18 @@ struct Tile {
 
     // Adds a plane's products to the first COUNT sets.
     template <int COUNT>
-    static __device__ __forceinline__ void accumulate(const unsigned char* stage, const unsigned* weights, Index distance,
-                                                      Accumulator (&sums)[SETS][M][N / 8]) {
+    static __device__ __forceinline__ void accumulate(const unsigned char* stage, const unsigned* weights,
+                                                      Index distance, Accumulator (&sums)[SETS][M][N / 8]) {
         const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, high = lane / 16;
         const unsigned char* own = stage + (warp * M * S * ROW + lane % 16) * PITCH;
         if constexpr (C == 8) {
-            // The upper lanes' addresses are those of k = 8 to 15: the second tap. The last tap stands in where there is none; its weights are zero.
+            // The upper lanes' addresses are those of k = 8 to 15: the second tap. The last tap stands in where there
+            // is none; its weights are zero.
 #pragma unroll
             for (int step = 0; step < STEPS; step++) {
                 const int second = 2 * step + 1 < TAPS ? 2 * step + 1 : TAPS - 1;
-                multiply<COUNT>(own + (high ? tap(second) : tap(2 * step)), weights + step * N * 8, distance, lane, sums);
+                multiply<COUNT>(own + (high ? tap(second) : tap(2 * step)), weights + step * N * 8, distance, lane,
+                                sums);
             }
         } else {
             own += high * 16;
@@ -233,15 +247,16 @@ struct Tile {
                 for (int kw = 0; kw < KW; kw++)
 #pragma unroll
                     for (int k = 0; k < C / 16; k++)
-                        multiply<COUNT>(own + tap(kw) + k * 32, weights + (kw * (C / 16) + k) * N * 8, distance, lane, sums);
+                        multiply<COUNT>(own + tap(kw) + k * 32, weights + (kw * (C / 16) + k) * N * 8, distance, lane,
+                                        sums);
                 own += ROW * PITCH;
                 weights += KW * (C / 16) * N * 8;
             }
         }
     }
 
-    static __device__ __forceinline__ void run(const __half* x, const unsigned* weights, const float* bias, const __half* residual, __half* y,
-                                               __half* second, const TileShape& g) {
+    static __device__ __forceinline__ void run(const __half* x, const unsigned* weights, const float* bias,
+                                               const __half* residual, __half* y, __half* second, const TileShape& g) {
         DYNAMIC_SHARED(unsigned char, stages);
         const int groups = (g.co + N - 1) / N, chunks = (g.ci + C - 1) / C;
         const int tiles_x = (g.out_w + SPAN - 1) / SPAN, tiles_y = (g.out_h + ROWS - 1) / ROWS;
@@ -266,7 +281,8 @@ struct Tile {
         const bool busy = y0 + warp * M < g.out_h;
         weights += Index(group) * KD * chunks * WEIGHTS;
         const Index kernel_plane = Index(chunks) * WEIGHTS;
-        const int first = max(begin * DEPTH_STRIDE - KD / 2, 0), last = (end - 1) * DEPTH_STRIDE + KD / 2, present = min(last, g.d - 1);
+        const int first = max(begin * DEPTH_STRIDE - KD / 2, 0), last = (end - 1) * DEPTH_STRIDE + KD / 2,
+                  present = min(last, g.d - 1);
         int buffer = 0;
         copy(stages, x, g, first, y0, x0, 0);
         for (int plane = first; plane <= last; plane++) {
@@ -280,7 +296,8 @@ struct Tile {
                         copy(stages + (buffer ^ 1) * STAGE, x, g, plane + turn, y0, x0, turn ? 0 : (chunk + 1) * C);
                     const unsigned char* stage = stages + buffer * STAGE;
                     const unsigned* own = weights + Index(chunk) * WEIGHTS;
-                    // Set j is the output whose tap along depth is KD - 1 - j S here, the oldest first; even planes of stride 2 have the middle tap alone.
+                    // Set j is the output whose tap along depth is KD - 1 - j S here, the oldest first; even planes of
+                    // stride 2 have the middle tap alone.
                     buffer ^= 1;
                     if (!busy) continue;
                     if constexpr (DEPTH_STRIDE == 1) {
@@ -304,7 +321,8 @@ struct Tile {
                         const int column = x0 + lane / 4 + 8 * half;
                         if (row >= g.out_h || column >= g.out_w) continue;
                         const Index pixel = (Index(o) * g.out_h + row) * g.out_w + column;
-                        finish<N / 4>(channels_of<N>(sums[0][m], half), pixel, channel, g.co, g.split, g.relu, residual, y, second);
+                        finish<N / 4>(channels_of<N>(sums[0][m], half), pixel, channel, g.co, g.split, g.relu, residual,
+                                      y, second);
                     }
                 }
             }
@@ -326,11 +344,12 @@ struct Tile {
 #else
 #define RESIDENT(blocks) (blocks)
 #endif
-#define TILE(name, KD, KH, KW, S, C, N, BLOCKS)                                                                                                          \
-    extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT(BLOCKS))                                \
-        name(const __half* x, const unsigned* weights, const float* bias, const __half* residual, __half* y, __half* second, TileShape shape) {   \
-        Tile<KD, KH, KW, S, C, N>::run(x, weights, bias, residual, y, second, shape);                                                             \
-    }                                                                                                                                             \
+#define TILE(name, KD, KH, KW, S, C, N, BLOCKS)                                                              \
+    extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT(BLOCKS))                                  \
+        name(const __half* x, const unsigned* weights, const float* bias, const __half* residual, __half* y, \
+             __half* second, TileShape shape) {                                                              \
+        Tile<KD, KH, KW, S, C, N>::run(x, weights, bias, residual, y, second, shape);                        \
+    }                                                                                                        \
     BLOCK_KERNEL(name)
 
 TILE(conv_forward_133s1_c8n8_f16, 1, 3, 3, 1, 8, 8, 5)
@@ -357,8 +376,9 @@ struct PointwiseShape {
 
 // A lane reads 8, 4 or 2 neighbouring channels of a pixel; which k of the product they are is the packing's affair.
 template <int N>
-__device__ __forceinline__ void pointwise_body(const __half* x, const unsigned* weights, const float* bias, const __half* residual, __half* y,
-                                               __half* second, const PointwiseShape& g) {
+__device__ __forceinline__ void pointwise_body(const __half* x, const unsigned* weights, const float* bias,
+                                               const __half* residual, __half* y, __half* second,
+                                               const PointwiseShape& g) {
     constexpr int M = 2;
     const int groups = (g.co + N - 1) / N;
     const int group = int(blockIdx.x % unsigned(groups));
@@ -395,15 +415,18 @@ __device__ __forceinline__ void pointwise_body(const __half* x, const unsigned* 
 #pragma unroll
         for (int i = 0; i < 2 * M; i++) {
             v[i / 2][i % 2] = make_uint4(0, 0, 0, 0);
-            if (there[i / 2][i % 2]) v[i / 2][i % 2] = *reinterpret_cast<const uint4*>(from[i / 2][i % 2] + c + 8 * quad);
+            if (there[i / 2][i % 2])
+                v[i / 2][i % 2] = *reinterpret_cast<const uint4*>(from[i / 2][i % 2] + c + 8 * quad);
         }
 #pragma unroll
         for (int n = 0; n < N / 8; n++) {
             uint4 b = __ldg(reinterpret_cast<const uint4*>(own) + n * 32 + lane);
 #pragma unroll
             for (int m = 0; m < M; m++) {
-                multiply_add(sums[m][n], FragmentA{{v[m][0].x, v[m][1].x, v[m][0].y, v[m][1].y}}, FragmentB{{b.x, b.y}});
-                multiply_add(sums[m][n], FragmentA{{v[m][0].z, v[m][1].z, v[m][0].w, v[m][1].w}}, FragmentB{{b.z, b.w}});
+                multiply_add(sums[m][n], FragmentA{{v[m][0].x, v[m][1].x, v[m][0].y, v[m][1].y}},
+                             FragmentB{{b.x, b.y}});
+                multiply_add(sums[m][n], FragmentA{{v[m][0].z, v[m][1].z, v[m][0].w, v[m][1].w}},
+                             FragmentB{{b.z, b.w}});
             }
         }
         own += 16 * N;
@@ -413,14 +436,16 @@ __device__ __forceinline__ void pointwise_body(const __half* x, const unsigned* 
 #pragma unroll
         for (int i = 0; i < 2 * M; i++) {
             v[i / 2][i % 2] = make_uint2(0, 0);
-            if (there[i / 2][i % 2]) v[i / 2][i % 2] = *reinterpret_cast<const uint2*>(from[i / 2][i % 2] + c + 4 * quad);
+            if (there[i / 2][i % 2])
+                v[i / 2][i % 2] = *reinterpret_cast<const uint2*>(from[i / 2][i % 2] + c + 4 * quad);
         }
 #pragma unroll
         for (int n = 0; n < N / 8; n++) {
             uint2 b = __ldg(reinterpret_cast<const uint2*>(own) + n * 32 + lane);
 #pragma unroll
             for (int m = 0; m < M; m++)
-                multiply_add(sums[m][n], FragmentA{{v[m][0].x, v[m][1].x, v[m][0].y, v[m][1].y}}, FragmentB{{b.x, b.y}});
+                multiply_add(sums[m][n], FragmentA{{v[m][0].x, v[m][1].x, v[m][0].y, v[m][1].y}},
+                             FragmentB{{b.x, b.y}});
         }
         c += 16;
         own += 8 * N;
@@ -430,13 +455,15 @@ __device__ __forceinline__ void pointwise_body(const __half* x, const unsigned* 
 #pragma unroll
         for (int i = 0; i < 2 * M; i++) {
             v[i / 2][i % 2] = 0;
-            if (there[i / 2][i % 2]) v[i / 2][i % 2] = *reinterpret_cast<const unsigned*>(from[i / 2][i % 2] + c + 2 * quad);
+            if (there[i / 2][i % 2])
+                v[i / 2][i % 2] = *reinterpret_cast<const unsigned*>(from[i / 2][i % 2] + c + 2 * quad);
         }
 #pragma unroll
         for (int n = 0; n < N / 8; n++) {
             unsigned b = __ldg(own + n * 32 + lane);
 #pragma unroll
-            for (int m = 0; m < M; m++) multiply_add(sums[m][n], FragmentA{{v[m][0], v[m][1], 0, 0}}, FragmentB{{b, 0}});
+            for (int m = 0; m < M; m++)
+                multiply_add(sums[m][n], FragmentA{{v[m][0], v[m][1], 0, 0}}, FragmentB{{b, 0}});
         }
     }
 #pragma unroll
@@ -447,11 +474,12 @@ __device__ __forceinline__ void pointwise_body(const __half* x, const unsigned* 
     }
 }
 
-#define POINTWISE(name, N)                                                                                                                       \
-    extern "C" __global__ void __launch_bounds__(THREADS) name(const __half* x, const unsigned* weights, const float* bias, const __half* residual, \
-                                                               __half* y, __half* second, PointwiseShape shape) {                               \
-        pointwise_body<N>(x, weights, bias, residual, y, second, shape);                                                                         \
-    }                                                                                                                                             \
+#define POINTWISE(name, N)                                                                                   \
+    extern "C" __global__ void __launch_bounds__(THREADS)                                                    \
+        name(const __half* x, const unsigned* weights, const float* bias, const __half* residual, __half* y, \
+             __half* second, PointwiseShape shape) {                                                         \
+        pointwise_body<N>(x, weights, bias, residual, y, second, shape);                                     \
+    }                                                                                                        \
     BLOCK_KERNEL(name)
 
 POINTWISE(conv_forward_111_n8_f16, 8)

@@ -1,20 +1,24 @@
-// Convolutions with f32 products: y = relu?(b + r + sum over taps and channels of w x), and the same sum as the gradient in x.
+// Convolutions with f32 products: y = relu?(b + r + sum over taps and channels of w x), and the same sum as the
+// gradient in x.
 //
-// x [D, H, W, CI] and y [D', H', W', CO] in f32 or f16, w in PyTorch's order [CO, CI, KD, KH, KW] f32, read as it is; "same" zero padding.
-// 64 G threads make 16 x 16 outputs of one plane times 8 G channels (grid: channel groups, columns, rows, planes; all in x), a thread 4 pixels of
-// one column times 8 channels. For 4 input channels at a time the halo of x and the weights lie in shared memory. Sums have one order: deterministic.
+// x [D, H, W, CI] and y [D', H', W', CO] in f32 or f16, w in PyTorch's order [CO, CI, KD, KH, KW] f32, read as it is;
+// "same" zero padding. 64 G threads make 16 x 16 outputs of one plane times 8 G channels (grid: channel groups,
+// columns, rows, planes; all in x), a thread 4 pixels of one column times 8 channels. For 4 input channels at a time
+// the halo of x and the weights lie in shared memory. Sums have one order: deterministic.
 //
-// Any kernel, stride and channel count. Axes are described by AxisTaps, which also serves the gradient in x: the input positions with one
-// remainder modulo the stride are read by the same taps, at consecutive outputs, so each remainder is such a convolution over dy.
-// Floor: FLOPs at 67 TFLOP/s. A tap of 4 channels costs a warp 4 x-accesses of 4 cycles each and 8 broadcasts for 128 multiply-adds of a
-// quarter cycle, so shared memory (24 cycles) stays behind arithmetic (32); x comes from DRAM once, neighbouring halos from L2.
+// Any kernel, stride and channel count. Axes are described by AxisTaps, which also serves the gradient in x: the input
+// positions with one remainder modulo the stride are read by the same taps, at consecutive outputs, so each remainder
+// is such a convolution over dy. Floor: FLOPs at 67 TFLOP/s. A tap of 4 channels costs a warp 4 x-accesses of 4 cycles
+// each and 8 broadcasts for 128 multiply-adds of a quarter cycle, so shared memory (24 cycles) stays behind arithmetic
+// (32); x comes from DRAM once, neighbouring halos from L2.
 #include "common.cuh"
 
-constexpr int SIDE = 16;    // Outputs of a block along rows and columns.
-constexpr int PIXELS = 4;   // Rows of a thread: its own and every fourth.
-constexpr int CHUNK = 4;    // Input channels in shared memory.
+constexpr int SIDE = 16;   // Outputs of a block along rows and columns.
+constexpr int PIXELS = 4;  // Rows of a thread: its own and every fourth.
+constexpr int CHUNK = 4;   // Input channels in shared memory.
 
-// Output j of an axis lies at position j * spread + first, and reads input j * stride + offset + i through tap first_tap + i * tap_step.
+// Output j of an axis lies at position j * spread + first, and reads input j * stride + offset + i through tap
+// first_tap + i * tap_step.
 struct AxisTaps {
     int input, output;  // positions that exist: of x, and of this launch's j
     int whole;          // positions of y
@@ -51,11 +55,12 @@ __device__ __forceinline__ float4 load_input(const T* x, const T* mask, Index at
 }
 
 template <typename T, int G, bool MASKED>
-__device__ __forceinline__ void direct_body(const T* x, const T* mask, const float* w, const float* bias, const T* residual, T* y, T* second,
-                                            const DirectShape& g) {
+__device__ __forceinline__ void direct_body(const T* x, const T* mask, const float* w, const float* bias,
+                                            const T* residual, T* y, T* second, const DirectShape& g) {
     constexpr int THREADS = 64 * G, WIDTH = 8 * G, PITCH = WIDTH + 4;
     const AxisTaps &az = g.axis[0], &ay = g.axis[1], &ax = g.axis[2];
-    // A row's columns lie sorted by their remainder modulo the stride: neighbouring outputs then read neighbouring 16 bytes.
+    // A row's columns lie sorted by their remainder modulo the stride: neighbouring outputs then read neighbouring 16
+    // bytes.
     const int rows = (SIDE - 1) * ay.stride + ay.taps, columns = (SIDE - 1) * ax.stride + ax.taps;
     const int half = (columns + ax.stride - 1) / ax.stride, pitch = half * ax.stride;
     const int plane_taps = ay.taps * ax.taps;
@@ -103,7 +108,8 @@ __device__ __forceinline__ void direct_body(const T* x, const T* mask, const flo
                 int kh = ay.first_tap + t / ax.taps * ay.tap_step, kw = ax.first_tap + t % ax.taps * ax.tap_step;
                 float v = 0.0f;
                 if (c < left && o0 + n < g.co) {
-                    Index at = Index(o0 + n) * g.weight_out + Index(c0 + c) * g.weight_in + (kd * g.kernel_h + kh) * g.kernel_w + kw;
+                    Index at = Index(o0 + n) * g.weight_out + Index(c0 + c) * g.weight_in +
+                               (kd * g.kernel_h + kh) * g.kernel_w + kw;
                     v = w[at];
                 }
                 weights[(t * CHUNK + c) * PITCH + n] = v;
@@ -111,7 +117,8 @@ __device__ __forceinline__ void direct_body(const T* x, const T* mask, const flo
             __syncthreads();
             for (int b = 0; b < ay.taps; b++) {
                 for (int d = 0; d < ax.taps; d++) {
-                    const float4* from = tile + (gy * ay.stride + b) * pitch + d % ax.stride * half + d / ax.stride + gx;
+                    const float4* from =
+                        tile + (gy * ay.stride + b) * pitch + d % ax.stride * half + d / ax.stride + gx;
                     const float* own = weights + (b * ax.taps + d) * CHUNK * PITCH + group * 8;
                     float v[PIXELS][CHUNK];
 #pragma unroll
@@ -142,7 +149,8 @@ __device__ __forceinline__ void direct_body(const T* x, const T* mask, const flo
     for (int i = 0; i < PIXELS; i++) {
         const int row = y0 + gy + 4 * i;
         if (row >= ay.output) continue;
-        const Index at = (Index(z * az.spread + az.first) * ay.whole + row * ay.spread + ay.first) * ax.whole + (x0 + gx) * ax.spread + ax.first;
+        const Index at = (Index(z * az.spread + az.first) * ay.whole + row * ay.spread + ay.first) * ax.whole +
+                         (x0 + gx) * ax.spread + ax.first;
         if (whole) {
             Float8 v;
 #pragma unroll
@@ -162,17 +170,18 @@ __device__ __forceinline__ void direct_body(const T* x, const T* mask, const flo
                 float v = sum[i][n] + (bias ? bias[o + n] : 0.0f);
                 if (residual) v += load(residual + at * g.co + o + n);
                 v = g.relu ? rectified(v) : v;
-                store(o + n >= g.split ? second + at * (g.co - g.split) + o + n - g.split : y + at * g.split + o + n, v);
+                store(o + n >= g.split ? second + at * (g.co - g.split) + o + n - g.split : y + at * g.split + o + n,
+                      v);
             }
         }
     }
 }
 
-#define DIRECT_FORWARD(name, T, G)                                                                                                          \
-    extern "C" __global__ void __launch_bounds__(64 * G, 8 / G)                                                                                   \
-        name(const T* x, const float* w, const float* bias, const T* residual, T* y, T* second, DirectShape shape) {                      \
-        direct_body<T, G, false>(x, nullptr, w, bias, residual, y, second, shape);                                                          \
-    }                                                                                                                                      \
+#define DIRECT_FORWARD(name, T, G)                                                                                   \
+    extern "C" __global__ void __launch_bounds__(64 * G, 8 / G)                                                      \
+        name(const T* x, const float* w, const float* bias, const T* residual, T* y, T* second, DirectShape shape) { \
+        direct_body<T, G, false>(x, nullptr, w, bias, residual, y, second, shape);                                   \
+    }                                                                                                                \
     BLOCK_KERNEL(name)
 
 DIRECT_FORWARD(conv_forward_direct8_f32, float, 1)
@@ -183,11 +192,11 @@ DIRECT_FORWARD(conv_forward_direct16_f16, __half, 2)
 DIRECT_FORWARD(conv_forward_direct32_f16, __half, 4)
 
 // dx from dy, which goes through where `mask` (the ReLU's output; may be null) is positive.
-#define DIRECT_DATA(name, G)                                                                                                               \
-    extern "C" __global__ void __launch_bounds__(64 * G, 8 / G)                                                                                   \
-        name(const float* dy, const float* mask, const float* w, float* dx, DirectShape shape) {                                           \
-        direct_body<float, G, true>(dy, mask, w, nullptr, nullptr, dx, nullptr, shape);                                                     \
-    }                                                                                                                                      \
+#define DIRECT_DATA(name, G)                                                                     \
+    extern "C" __global__ void __launch_bounds__(64 * G, 8 / G)                                  \
+        name(const float* dy, const float* mask, const float* w, float* dx, DirectShape shape) { \
+        direct_body<float, G, true>(dy, mask, w, nullptr, nullptr, dx, nullptr, shape);          \
+    }                                                                                            \
     BLOCK_KERNEL(name)
 
 DIRECT_DATA(conv_backward_data8_f32, 1)

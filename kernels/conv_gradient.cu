@@ -1,12 +1,15 @@
-// Gradients of a convolution in its weights and its bias: dw[o, i, k] = sum over positions p of dy[p, o] x[s p + k - pad, i], db[o] = sum of dy[p, o].
+// Gradients of a convolution in its weights and its bias: dw[o, i, k] = sum over positions p of dy[p, o] x[s p + k -
+// pad, i], db[o] = sum of dy[p, o].
 //
-// x [D, H, W, CI], dy and its ReLU's output [D', H', W', CO], dw [CO, CI, KD, KH, KW], all f32. Output rows are divided into parts, whose sums go to
-// [parts, CO CI KD KH KW]; conv_backward_sum adds the parts in order in f64. Parts depend on shapes alone: the same bits on every run.
-// A block of 128 threads has one part, one kernel row (kd, kh), 4 a input and 4 b output channels; a thread a 4 x 4 tile of them for all KW taps,
-// at every (128 / a b)-th position; those sums are added in order at the end. Grid: kernel rows, channel tiles, parts, all in x, rows fastest.
+// x [D, H, W, CI], dy and its ReLU's output [D', H', W', CO], dw [CO, CI, KD, KH, KW], all f32. Output rows are
+// divided into parts, whose sums go to [parts, CO CI KD KH KW]; conv_backward_sum adds the parts in order in f64.
+// Parts depend on shapes alone: the same bits on every run. A block of 128 threads has one part, one kernel row (kd,
+// kh), 4 a input and 4 b output channels; a thread a 4 x 4 tile of them for all KW taps, at every (128 / a b)-th
+// position; those sums are added in order at the end. Grid: kernel rows, channel tiles, parts, all in x, rows fastest.
 //
-// Floor: FLOPs at 67 TFLOP/s. A position costs a thread KW + 1 accesses of 16 bytes, most of them broadcasts, for 16 KW multiply-adds; x and dy are
-// read once for each kernel row, from L2 but for the first time, since the blocks that read the same part run together.
+// Floor: FLOPs at 67 TFLOP/s. A position costs a thread KW + 1 accesses of 16 bytes, most of them broadcasts, for 16
+// KW multiply-adds; x and dy are read once for each kernel row, from L2 but for the first time, since the blocks that
+// read the same part run together.
 #include "common.cuh"
 
 constexpr int THREADS = 128;
@@ -37,7 +40,8 @@ __device__ __forceinline__ float4 let_through(float4 v, float4 m) {
 
 // TAPS columns of the kernel at once: all of a row, or one where the row has another length.
 template <int TAPS>
-__device__ __forceinline__ void weights_body(const float* x, const float* dy, const float* mask, float* partial, const WeightsShape& g) {
+__device__ __forceinline__ void weights_body(const float* x, const float* dy, const float* mask, float* partial,
+                                             const WeightsShape& g) {
     DYNAMIC_SHARED(float4, shared);
     const int a = g.tiles_in, b = g.tiles_out, tiles = a * b, subsets = THREADS / tiles;
     const int columns = g.chunk_columns, input_columns = (columns - 1) * g.stride[2] + TAPS;
@@ -80,11 +84,14 @@ __device__ __forceinline__ void weights_body(const float* x, const float* dy, co
             }
             for (int i = thread; i < g.chunk_rows * input_columns * a; i += THREADS) {
                 int q = i % a, c = i / a % input_columns, row = r0 + i / (a * input_columns);
-                int plane = row / g.out_h * g.stride[0] + kd - g.kernel[0] / 2, y = row % g.out_h * g.stride[1] + kh - g.kernel[1] / 2;
+                int plane = row / g.out_h * g.stride[0] + kd - g.kernel[0] / 2,
+                    y = row % g.out_h * g.stride[1] + kh - g.kernel[1] / 2;
                 int column = c0 * g.stride[2] + c + kw - g.kernel[2] / 2;
                 float4 v = make_float4(0, 0, 0, 0);
-                bool inside = row < end && plane >= 0 && plane < g.d && y >= 0 && y < g.h && column >= 0 && column < g.w;
-                if (inside && i0 + 4 * q < g.ci) v = four_channels(x + ((Index(plane) * g.h + y) * g.w + column) * g.ci, i0 + 4 * q, g.ci);
+                bool inside =
+                    row < end && plane >= 0 && plane < g.d && y >= 0 && y < g.h && column >= 0 && column < g.w;
+                if (inside && i0 + 4 * q < g.ci)
+                    v = four_channels(x + ((Index(plane) * g.h + y) * g.w + column) * g.ci, i0 + 4 * q, g.ci);
                 own_x[i] = v;
             }
             __syncthreads();
@@ -126,24 +133,26 @@ __device__ __forceinline__ void weights_body(const float* x, const float* dy, co
             for (int s = 0; s < subsets; s++) total += sums[m * THREADS + s * tiles + t];
             int channel_in = i0 + t / b * 4 + m / 4, channel_out = o0 + t % b * 4 + m % 4;
             if (channel_in >= g.ci || channel_out >= g.co) continue;
-            own[(Index(channel_out) * g.ci + channel_in) * taps + (kd * g.kernel[1] + kh) * g.kernel[2] + kw + k] = total;
+            own[(Index(channel_out) * g.ci + channel_in) * taps + (kd * g.kernel[1] + kh) * g.kernel[2] + kw + k] =
+                total;
         }
     }
 }
 
 // `mask`: the ReLU's output, or null. Blocks on a multiprocessor: as many as the sums leave registers for.
-#define WEIGHTS(name, TAPS, BLOCKS)                                                                                                                  \
-    extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) name(const float* x, const float* dy, const float* mask, float* partial,          \
-                                                               WeightsShape shape) {                                                      \
-        weights_body<TAPS>(x, dy, mask, partial, shape);                                                                                    \
-    }                                                                                                                                       \
+#define WEIGHTS(name, TAPS, BLOCKS)                                                                    \
+    extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)                                      \
+        name(const float* x, const float* dy, const float* mask, float* partial, WeightsShape shape) { \
+        weights_body<TAPS>(x, dy, mask, partial, shape);                                               \
+    }                                                                                                  \
     BLOCK_KERNEL(name)
 
 WEIGHTS(conv_backward_weights1_f32, 1, 6)
 WEIGHTS(conv_backward_weights3_f32, 3, 4)
 WEIGHTS(conv_backward_weights5_f32, 5, 3)
 
-// partial[part, o] = the sum of dy over the part's positions; 256 threads, one block a part, a thread one channel of every (256 / co)-th position.
+// partial[part, o] = the sum of dy over the part's positions; 256 threads, one block a part, a thread one channel of
+// every (256 / co)-th position.
 extern "C" __global__ void __launch_bounds__(256)
     conv_backward_bias_f32(const float* dy, const float* mask, float* partial, Index positions, int co) {
     SHARED(float, sums, 256);
@@ -173,7 +182,8 @@ extern "C" __global__ void __launch_bounds__(256)
 BLOCK_KERNEL(conv_backward_bias_f32)
 
 // sum[i] = partial[0, i] + partial[1, i] + ..., of n values in each part.
-extern "C" __global__ void __launch_bounds__(256) conv_backward_sum_f32(const float* partial, float* sum, int parts, Index n) {
+extern "C" __global__ void __launch_bounds__(256)
+    conv_backward_sum_f32(const float* partial, float* sum, int parts, Index n) {
     for (Index i = thread_of_grid(); i < n; i += threads_of_grid()) {
         double total = 0.0;
         for (int part = 0; part < parts; part++) total += partial[part * n + i];

@@ -1,9 +1,11 @@
-// Depthwise 3x3x3 convolution with stride S and one plane, row and column of zeros around: y[o, c] = sum of w[c, k] x[S o + k - 1, c], and its gradients.
+// Depthwise 3x3x3 convolution with stride S and one plane, row and column of zeros around: y[o, c] = sum of w[c, k]
+// x[S o + k - 1, c], and its gradients.
 //
-// x [D, H, W, C], y [ceil(D/S), ceil(H/S), ceil(W/S), C] in f32 or f16, w [C, 27] f32; C a multiple of 4 (f16: of 8 for 16-byte accesses, else 4).
-// Forward: a thread makes 4 neighbouring columns of 4 or 8 channels; x values that they share are read once, rows above and below come from L1.
-// Data: a thread gathers 4 channels of one input position from the up to 27 outputs that read it. Weights: blockIdx.x is a plane of taps and a part of
-// the output rows, a thread has 4 channels and every n-th position; sums in fixed order, then conv_backward_sum adds the parts: deterministic.
+// x [D, H, W, C], y [ceil(D/S), ceil(H/S), ceil(W/S), C] in f32 or f16, w [C, 27] f32; C a multiple of 4 (f16: of 8
+// for 16-byte accesses, else 4). Forward: a thread makes 4 neighbouring columns of 4 or 8 channels; x values that they
+// share are read once, rows above and below come from L1. Data: a thread gathers 4 channels of one input position from
+// the up to 27 outputs that read it. Weights: blockIdx.x is a plane of taps and a part of the output rows, a thread
+// has 4 channels and every n-th position; sums in fixed order, then conv_backward_sum adds the parts: deterministic.
 // Floor: bytes of x and y (2 x 27 FLOPs a value are nothing); the weights lie in shared memory.
 #include "common.cuh"
 
@@ -92,10 +94,10 @@ __device__ __forceinline__ void forward_body(const T* x, const float* w, T* y, c
     }
 }
 
-#define FORWARD(name, T, S, V)                                                                                                    \
-    extern "C" __global__ void __launch_bounds__(128) name(const T* x, const float* w, T* y, DepthwiseShape shape) {             \
-        forward_body<T, S, V>(x, w, y, shape);                                                                                    \
-    }                                                                                                                             \
+#define FORWARD(name, T, S, V)                                                                                       \
+    extern "C" __global__ void __launch_bounds__(128) name(const T* x, const float* w, T* y, DepthwiseShape shape) { \
+        forward_body<T, S, V>(x, w, y, shape);                                                                       \
+    }                                                                                                                \
     BLOCK_KERNEL(name)
 
 FORWARD(depthwise_forward_s1_f32, float, 1, 4)
@@ -106,7 +108,8 @@ FORWARD(depthwise_forward_s1_c8_f16, __half, 1, 8)
 FORWARD(depthwise_forward_s2_c8_f16, __half, 2, 8)
 
 // dx: output o reads o S + k - 1, so position p is read by (p + 1 - k) / S where that is whole.
-extern "C" __global__ void __launch_bounds__(128) depthwise_backward_data_f32(const float* dy, const float* w, float* dx, DepthwiseShape g) {
+extern "C" __global__ void __launch_bounds__(128)
+    depthwise_backward_data_f32(const float* dy, const float* w, float* dx, DepthwiseShape g) {
     DYNAMIC_SHARED(float, taps);
     stage_weights(taps, w, g.c);
     const int runs = g.c / 4;
@@ -127,7 +130,8 @@ extern "C" __global__ void __launch_bounds__(128) depthwise_backward_data_f32(co
                 for (int k = 0; k < 3; k++) {
                     const int o = column + 1 - k;
                     if (o < 0 || o % g.stride || o / g.stride >= g.out_w) continue;
-                    const float4 v = load4(from + Index(o / g.stride) * g.c), own = load4(taps + (a * 9 + b * 3 + k) * g.c + c);
+                    const float4 v = load4(from + Index(o / g.stride) * g.c),
+                                 own = load4(taps + (a * 9 + b * 3 + k) * g.c + c);
                     sum.x += own.x * v.x, sum.y += own.y * v.y, sum.z += own.z * v.z, sum.w += own.w * v.w;
                 }
             }
@@ -137,7 +141,8 @@ extern "C" __global__ void __launch_bounds__(128) depthwise_backward_data_f32(co
 }
 BLOCK_KERNEL(depthwise_backward_data_f32)
 
-// partial[part, c, k]: the part's output rows, the taps of plane k / 9. The grid holds the three planes of each part, side by side: they share x in L2.
+// partial[part, c, k]: the part's output rows, the taps of plane k / 9. The grid holds the three planes of each part,
+// side by side: they share x in L2.
 extern "C" __global__ void __launch_bounds__(128, 4)
     depthwise_backward_weights_f32(const float* x, const float* dy, float* partial, DepthwiseShape g, int parts) {
     SHARED(float, sums, 4 * 128);

@@ -1,10 +1,12 @@
-// Finished depth maps to one cloud: confirmed pixels, points in the order of views, rows and columns, and what points explain of later views.
+// Finished depth maps to one cloud: confirmed pixels, points in the order of views, rows and columns, and what points
+// explain of later views.
 //
-// Maps are [H, W] f32, colours [H, W, 3] bytes; geometry in f64 with the processor's order of operations and roundings (fusion.rs, normals.rs): the
-// same bits. One thread takes one pixel; blocks of PIXELS pixels. A point's place follows from a prefix sum over pixels, counts are sums of
-// integers by block that the host or `fusion_forward_places` adds up in order, and the marks of explained pixels are only ever set: deterministic.
-// Floors: confirm as consistency.cu; emit 32 bytes a point and 17 a pixel; explain about 90 f64 instructions (6 ps on an H100) and a sector of 32
-// bytes (10 ps) for each point and later view that sees it.
+// Maps are [H, W] f32, colours [H, W, 3] bytes; geometry in f64 with the processor's order of operations and roundings
+// (fusion.rs, normals.rs): the same bits. One thread takes one pixel; blocks of PIXELS pixels. A point's place follows
+// from a prefix sum over pixels, counts are sums of integers by block that the host or `fusion_forward_places` adds up
+// in order, and the marks of explained pixels are only ever set: deterministic. Floors: confirm as consistency.cu;
+// emit 32 bytes a point and 17 a pixel; explain about 90 f64 instructions (6 ps on an H100) and a sector of 32 bytes
+// (10 ps) for each point and later view that sees it.
 #include "geometry.cuh"
 
 constexpr int PIXELS = 256;
@@ -17,11 +19,13 @@ struct Range {
     double span, inverse_span;
 };
 
-// confirmed [H, W]: the mean depth of the kept pixels, 0 elsewhere; count of agreeing sources; by block [blocks, 5 + sources]: pixels in range, at
-// its near end, at its far end, confident, kept, and confident with at least 1, 2, ... agreeing sources.
+// confirmed [H, W]: the mean depth of the kept pixels, 0 elsewhere; count of agreeing sources; by block [blocks, 5 +
+// sources]: pixels in range, at its near end, at its far end, confident, kept, and confident with at least 1, 2, ...
+// agreeing sources.
 extern "C" __global__ void __launch_bounds__(PIXELS)
-    fusion_forward_confirm_f32(const float* depth, const float* confidence, const Pair* pairs, float* confirmed, unsigned char* count, unsigned* funnel,
-                               int width, int height, int sources, int required, Range range, Limits limits) {
+    fusion_forward_confirm_f32(const float* depth, const float* confidence, const Pair* pairs, float* confirmed,
+                               unsigned char* count, unsigned* funnel, int width, int height, int sources, int required,
+                               Range range, Limits limits) {
     Index at = thread_of_grid();
     bool in_range = false, near_end = false, far_end = false, confident = false, kept = false;
     int agreed = 0;
@@ -77,7 +81,8 @@ __device__ __forceinline__ unsigned sum_before(unsigned v) {
 }
 
 // places [blocks + 1]: how many points come before each block's, and of all blocks. One block of 1024 threads.
-extern "C" __global__ void __launch_bounds__(1024) fusion_forward_places_u32(const unsigned* counts, unsigned* places, int blocks) {
+extern "C" __global__ void __launch_bounds__(1024)
+    fusion_forward_places_u32(const unsigned* counts, unsigned* places, int blocks) {
     SHARED(unsigned, of_warps, 32);
     int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
     unsigned before = 0;
@@ -106,7 +111,8 @@ __device__ __forceinline__ Vector position(const Transform& world_from_pixel, in
     return shift(world_from_pixel) + ray * F64(double(depth));
 }
 
-// A difference of inverse depth along one axis: the mean of both sides where the surface is smooth, else the smaller one.
+// A difference of inverse depth along one axis: the mean of both sides where the surface is smooth, else the smaller
+// one.
 __device__ __forceinline__ F64 slope(bool has_before, F64 before, F64 own, bool has_after, F64 after) {
     const F64 smooth = 0.0025;
     F64 b = own - before, a = after - own;
@@ -118,7 +124,8 @@ __device__ __forceinline__ F64 slope(bool has_before, F64 before, F64 own, bool 
 }
 
 // The unit normal of a depth map's surface in the world, towards the camera; zero where the pixel has no depth.
-__device__ __forceinline__ void normal_at(const float* depth, int width, int height, int x, int y, const Transform& world_from_image, float* normal) {
+__device__ __forceinline__ void normal_at(const float* depth, int width, int height, int x, int y,
+                                          const Transform& world_from_image, float* normal) {
     auto inverse = [=](bool inside, int dx, int dy, F64& value) {
         if (!inside) return false;
         float d = depth[Index(y + dy) * width + (x + dx)];
@@ -142,9 +149,10 @@ __device__ __forceinline__ void normal_at(const float* depth, int width, int hei
 
 // points: 8 words each, position and normal, red green blue and the number of views by bytes, confidence.
 extern "C" __global__ void __launch_bounds__(PIXELS)
-    fusion_forward_emit_f32(const float* depth, const float* confidence, const unsigned char* colour, const float* confirmed,
-                            const unsigned char* count, const unsigned* explained, const unsigned* places, float4* points, int width, int height,
-                            Transform world_from_pixel, Transform world_from_image) {
+    fusion_forward_emit_f32(const float* depth, const float* confidence, const unsigned char* colour,
+                            const float* confirmed, const unsigned char* count, const unsigned* explained,
+                            const unsigned* places, float4* points, int width, int height, Transform world_from_pixel,
+                            Transform world_from_image) {
     SHARED(unsigned, of_warps, PIXELS / 32);
     Index at = thread_of_grid(), pixels = Index(width) * height;
     int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
@@ -162,7 +170,8 @@ extern "C" __global__ void __launch_bounds__(PIXELS)
     float normal[3];
     normal_at(depth, width, height, x, y, world_from_image, normal);
     unsigned views = min(unsigned(count[at]) + 1u, 255u);
-    unsigned bytes = unsigned(colour[3 * at]) | unsigned(colour[3 * at + 1]) << 8 | unsigned(colour[3 * at + 2]) << 16 | views << 24;
+    unsigned bytes =
+        unsigned(colour[3 * at]) | unsigned(colour[3 * at + 1]) << 8 | unsigned(colour[3 * at + 2]) << 16 | views << 24;
     points[2 * place] = make_float4(float(p.x.v), float(p.y.v), float(p.z.v), normal[0]);
     points[2 * place + 1] = make_float4(normal[1], normal[2], __uint_as_float(bytes), confidence[at]);
 }
@@ -176,10 +185,11 @@ struct Later {
     int width, height;
 };
 
-// Marks the kept pixels of all later views that this view's points explain: a point falls within the pixel, at its depth.
+// Marks the kept pixels of all later views that this view's points explain: a point falls within the pixel, at its
+// depth.
 extern "C" __global__ void __launch_bounds__(PIXELS)
-    fusion_forward_explain_f32(const float* confirmed, const unsigned* explained, const Later* views, int later, int width, int height,
-                               Transform world_from_pixel, double max_depth_error) {
+    fusion_forward_explain_f32(const float* confirmed, const unsigned* explained, const Later* views, int later,
+                               int width, int height, Transform world_from_pixel, double max_depth_error) {
     Index at = thread_of_grid();
     if (!emitted(confirmed, explained, at, Index(width) * height)) return;
     int x;
@@ -193,8 +203,10 @@ extern "C" __global__ void __launch_bounds__(PIXELS)
         if (!(u >= 0.0 && v >= 0.0 && u < double(view.width) && v < double(view.height))) continue;
         Index pixel = Index(v) * view.width + Index(u);
         F64 own = double(view.confirmed[pixel]);
-        // Without a kept depth there, own is 0 and nothing is smaller. Setting a bit twice is setting it once: no order matters.
-        if (fabs((q.z - own).v) < (F64(max_depth_error) * own).v) atomicOr(view.explained + (pixel >> 5), 1u << (pixel & 31));
+        // Without a kept depth there, own is 0 and nothing is smaller. Setting a bit twice is setting it once: no
+        // order matters.
+        if (fabs((q.z - own).v) < (F64(max_depth_error) * own).v)
+            atomicOr(view.explained + (pixel >> 5), 1u << (pixel & 31));
     }
 }
 KERNEL(fusion_forward_explain_f32)

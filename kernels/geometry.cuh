@@ -1,4 +1,5 @@
-// Vectors, matrices and transforms of pixels in f64, with the processor's roundings (glam's order of operations), and the reprojection of a depth.
+// Vectors, matrices and transforms of pixels in f64, with the processor's roundings (glam's order of operations), and
+// the reprojection of a depth.
 #pragma once
 #include "packs.cuh"
 #include "rounded.cuh"
@@ -14,9 +15,13 @@ struct Transform {
     double columns[3][3];
     double shift[3];
 };
-__device__ __forceinline__ Vector column(const Transform& t, int i) { return {t.columns[i][0], t.columns[i][1], t.columns[i][2]}; }
+__device__ __forceinline__ Vector column(const Transform& t, int i) {
+    return {t.columns[i][0], t.columns[i][1], t.columns[i][2]};
+}
 __device__ __forceinline__ Vector shift(const Transform& t) { return {t.shift[0], t.shift[1], t.shift[2]}; }
-__device__ __forceinline__ Vector operator*(const Transform& t, Vector v) { return column(t, 0) * v.x + column(t, 1) * v.y + column(t, 2) * v.z; }
+__device__ __forceinline__ Vector operator*(const Transform& t, Vector v) {
+    return column(t, 0) * v.x + column(t, 1) * v.y + column(t, 2) * v.z;
+}
 
 // A source view of a reference view. The transforms are of pixels with depth: q = depth matrix (u, v, 1) + shift.
 struct Pair {
@@ -37,7 +42,8 @@ __device__ __forceinline__ bool is_depth(float v) { return v > 0.0f && v < INFIN
 
 // The source's bilinear depth at (u, v); false outside, or where a neighbour with weight has none.
 __device__ __forceinline__ bool sampled(const Pair& pair, F64 u, F64 v, F64& depth) {
-    if (!(u.v >= 0.0 && v.v >= 0.0 && u.v <= double(pair.width) - 1.0 && v.v <= double(pair.height) - 1.0)) return false;
+    if (!(u.v >= 0.0 && v.v >= 0.0 && u.v <= double(pair.width) - 1.0 && v.v <= double(pair.height) - 1.0))
+        return false;
     int x = int(u.v), y = int(v.v);
     F64 fx = u - F64(double(x)), fy = v - F64(double(y));
     int right = fx.v > 0.0 ? 1 : 0, below = fy.v > 0.0 ? pair.width : 0;
@@ -50,9 +56,10 @@ __device__ __forceinline__ bool sampled(const Pair& pair, F64 u, F64 v, F64& dep
     return true;
 }
 
-// What the sources say about one pixel of the reference: how many agree (255 for more), and the mean of its own and their depths, 0 where it has
-// none or is not looked at. Sources in their order.
-__device__ __forceinline__ float agreement(const Pair* pairs, int sources, int x, int y, float own, float confidence, const Limits& limits, int& count) {
+// What the sources say about one pixel of the reference: how many agree (255 for more), and the mean of its own and
+// their depths, 0 where it has none or is not looked at. Sources in their order.
+__device__ __forceinline__ float agreement(const Pair* pairs, int sources, int x, int y, float own, float confidence,
+                                           const Limits& limits, int& count) {
     count = 0;
     if (!((limits.everything || confidence > limits.min_confidence) && is_depth(own))) return 0.0f;
     F64 depth = double(own), sum = depth;
@@ -66,7 +73,8 @@ __device__ __forceinline__ float agreement(const Pair* pairs, int sources, int x
         Vector back = pair.back * Vector{u, v, 1.0} * of_source + shift(pair.back);
         if (!(back.z.v > 1e-6)) continue;
         F64 dx = back.x / back.z - F64(double(x)), dy = back.y / back.z - F64(double(y));
-        if ((dx * dx + dy * dy).v < limits.max_shift_squared && (F64(fabs((back.z - depth).v)) / depth).v < limits.max_depth_error) {
+        if ((dx * dx + dy * dy).v < limits.max_shift_squared &&
+            (F64(fabs((back.z - depth).v)) / depth).v < limits.max_depth_error) {
             sum = sum + back.z;
             count++;
         }

@@ -1,14 +1,17 @@
-// The regularizer's last stage and the depth regression (eq. 6), for inference: logits = conv3x3x3(relu(upsample(half, 2) + skip)), softmax over D.
+// The regularizer's last stage and the depth regression (eq. 6), for inference: logits = conv3x3x3(relu(upsample(half,
+// 2) + skip)), softmax over D.
 //
-// half [D/2, H/2, W/2, 8] and skip [D, H, W, 8] (f32 or f16) -> logits [D, H, W] f32 -> depth and confidence [H, W]; or from logits at an eighth.
-// Logits: a block takes a tile of 32 x 16 pixels through a run of planes, with one plane of x in shared memory: what it gives to the planes before
-// and after waits in registers, so x is read once and not three times. A thread has 4 rows of a column, so that a weight serves 4 pixels. Regression:
-// one thread a pixel. Borders: x is zero outside the volume; upsampling reads at index / factor, clamped to the last sample. Sums in f32, taps in
-// another order than the CPU's; the middle of the range is added in f64. Deterministic: every output by one thread.
-// Floor at 192 x 300 x 400 in f16: 415 MB read, logits (a sixteenth of the cost volume) written and read: 600 MB, 0.18 ms at 3.35 TB/s. Walking all
-// planes in one launch would save the logits' 0.055 ms and leave 247 tiles for 132 SMs and 2 barriers a plane; runs of 16 make 12 times as many.
-// What bounds it is the issue of instructions, 0.4 ms by the count of sm_90's: 257 a voxel for the convolution, 216 of them multiply-adds, and 245
-// for making x with the ring of neighbours around each tile.
+// half [D/2, H/2, W/2, 8] and skip [D, H, W, 8] (f32 or f16) -> logits [D, H, W] f32 -> depth and confidence [H, W];
+// or from logits at an eighth. Logits: a block takes a tile of 32 x 16 pixels through a run of planes, with one plane
+// of x in shared memory: what it gives to the planes before and after waits in registers, so x is read once and not
+// three times. A thread has 4 rows of a column, so that a weight serves 4 pixels. Regression: one thread a pixel.
+// Borders: x is zero outside the volume; upsampling reads at index / factor, clamped to the last sample. Sums in f32,
+// taps in another order than the CPU's; the middle of the range is added in f64. Deterministic: every output by one
+// thread. Floor at 192 x 300 x 400 in f16: 415 MB read, logits (a sixteenth of the cost volume) written and read: 600
+// MB, 0.18 ms at 3.35 TB/s. Walking all planes in one launch would save the logits' 0.055 ms and leave 247 tiles for
+// 132 SMs and 2 barriers a plane; runs of 16 make 12 times as many. What bounds it is the issue of instructions, 0.4
+// ms by the count of sm_90's: 257 a voxel for the convolution, 216 of them multiply-adds, and 245 for making x with
+// the ring of neighbours around each tile.
 #include "softmax.cuh"
 
 constexpr int HEAD_CHANNELS = 8;
@@ -34,8 +37,8 @@ __device__ __forceinline__ void blend8(Float8& y, const Float8& a, float weight)
 }
 
 template <typename T>
-__device__ __forceinline__ void logits_body(const T* half, const T* skip, const float* weights, const float* bias, int planes, int height, int width,
-                                            int run, float* logits) {
+__device__ __forceinline__ void logits_body(const T* half, const T* skip, const float* weights, const float* bias,
+                                            int planes, int height, int width, int run, float* logits) {
     // Channels 0 .. 4 and 4 .. 8 lie apart: neighbouring lanes read neighbouring 16 bytes.
     SHARED(float, x, 2 * X_ROWS * X_COLUMNS * 4);
     SHARED(float, coarse, 2 * X_ROWS * COARSE_COLUMNS * 4);
@@ -68,9 +71,11 @@ __device__ __forceinline__ void logits_body(const T* half, const T* skip, const 
                 if (row >= 0 && row < height) {
                     LinearTap of_row = linear_tap(row, 2, half_height);
                     for (int t = 0; t < 4; t++) {
-                        float weight = (t & 2 ? of_plane.weight : 1.0f - of_plane.weight) * (t & 1 ? of_row.weight : 1.0f - of_row.weight);
+                        float weight = (t & 2 ? of_plane.weight : 1.0f - of_plane.weight) *
+                                       (t & 1 ? of_row.weight : 1.0f - of_row.weight);
                         if (weight == 0.0f) continue;
-                        Index from = Index(t & 2 ? of_plane.high : of_plane.low) * half_height + (t & 1 ? of_row.high : of_row.low);
+                        Index from = Index(t & 2 ? of_plane.high : of_plane.low) * half_height +
+                                     (t & 1 ? of_row.high : of_row.low);
                         blend8(sum, load8(half + (from * half_width + at) * HEAD_CHANNELS), weight);
                     }
                 }
@@ -88,9 +93,11 @@ __device__ __forceinline__ void logits_body(const T* half, const T* skip, const 
                     y = load8(skip + ((Index(z) * height + row) * width + at) * HEAD_CHANNELS);
 #pragma unroll
                     for (int part = 0; part < 2; part++) {
-                        float4 a = load4(low + part * X_ROWS * COARSE_COLUMNS * 4), b = load4(high + part * X_ROWS * COARSE_COLUMNS * 4);
-                        float blended[4] = {fmaf(b.x, t.weight, a.x * (1.0f - t.weight)), fmaf(b.y, t.weight, a.y * (1.0f - t.weight)),
-                                            fmaf(b.z, t.weight, a.z * (1.0f - t.weight)), fmaf(b.w, t.weight, a.w * (1.0f - t.weight))};
+                        float4 a = load4(low + part * X_ROWS * COARSE_COLUMNS * 4),
+                               b = load4(high + part * X_ROWS * COARSE_COLUMNS * 4);
+                        float blended[4] = {
+                            fmaf(b.x, t.weight, a.x * (1.0f - t.weight)), fmaf(b.y, t.weight, a.y * (1.0f - t.weight)),
+                            fmaf(b.z, t.weight, a.z * (1.0f - t.weight)), fmaf(b.w, t.weight, a.w * (1.0f - t.weight))};
 #pragma unroll
                         for (int c = 0; c < 4; c++) y.v[part * 4 + c] = fmaxf(y.v[part * 4 + c] + blended[c], 0.0f);
                     }
@@ -141,14 +148,14 @@ __device__ __forceinline__ void logits_body(const T* half, const T* skip, const 
 }
 
 extern "C" __global__ void __launch_bounds__(HEAD_THREADS)
-    head_forward_logits_f32(const float* half, const float* skip, const float* weights, const float* bias, int planes, int height, int width, int run,
-                            float* logits) {
+    head_forward_logits_f32(const float* half, const float* skip, const float* weights, const float* bias, int planes,
+                            int height, int width, int run, float* logits) {
     logits_body(half, skip, weights, bias, planes, height, width, run, logits);
 }
 BLOCK_KERNEL(head_forward_logits_f32)
 extern "C" __global__ void __launch_bounds__(HEAD_THREADS)
-    head_forward_logits_f16(const __half* half, const __half* skip, const float* weights, const float* bias, int planes, int height, int width,
-                            int run, float* logits) {
+    head_forward_logits_f16(const __half* half, const __half* skip, const float* weights, const float* bias, int planes,
+                            int height, int width, int run, float* logits) {
     logits_body(half, skip, weights, bias, planes, height, width, run, logits);
 }
 BLOCK_KERNEL(head_forward_logits_f16)
@@ -181,10 +188,11 @@ struct Interpolated {
     }
 };
 
-// Depth, and the probability of the four hypotheses around the expected index. `offsets` are values relative to the middle.
+// Depth, and the probability of the four hypotheses around the expected index. `offsets` are values relative to the
+// middle.
 template <typename Logit>
-__device__ __forceinline__ void regress(const Logit& logit, const float* offsets, double middle, int inverse, int planes, float* depth,
-                                        float* confidence) {
+__device__ __forceinline__ void regress(const Logit& logit, const float* offsets, double middle, int inverse,
+                                        int planes, float* depth, float* confidence) {
     Softmax s = softmax(logit, offsets, planes);
     double value = middle + double(s.offset / s.total);
     *depth = float(inverse ? 1.0 / value : value);
@@ -197,8 +205,8 @@ __device__ __forceinline__ void regress(const Logit& logit, const float* offsets
 }
 
 extern "C" __global__ void __launch_bounds__(HEAD_THREADS)
-    head_forward_regress_f32(const float* logits, const float* offsets, const double* middle, int inverse, int planes, Index pixels, float* depth,
-                             float* confidence) {
+    head_forward_regress_f32(const float* logits, const float* offsets, const double* middle, int inverse, int planes,
+                             Index pixels, float* depth, float* confidence) {
     Index i = thread_of_grid();
     if (i < pixels) regress(Stored{logits + i, pixels}, offsets, *middle, inverse, planes, depth + i, confidence + i);
 }
@@ -206,13 +214,15 @@ KERNEL(head_forward_regress_f32)
 
 // `kept` [D, H, W] takes the logits, where it is not null.
 template <typename T>
-__device__ __forceinline__ void trilinear_body(const T* eighth, const float* offsets, const double* middle, int inverse, int planes, int height,
-                                               int width, float* depth, float* confidence, float* kept) {
+__device__ __forceinline__ void trilinear_body(const T* eighth, const float* offsets, const double* middle, int inverse,
+                                               int planes, int height, int width, float* depth, float* confidence,
+                                               float* kept) {
     Index i = thread_of_grid(), pixels = Index(height) * width;
     if (i >= pixels) return;
     auto over = [](int n) { return ((n + 1) / 2 + 1) / 2; };
     int d8 = (over(planes) + 1) / 2, h8 = (over(height) + 1) / 2, w8 = (over(width) + 1) / 2;
-    Interpolated<T> logit = {eighth, d8, h8 * w8, w8, linear_tap(int(i / width), 8, h8), linear_tap(int(i % width), 8, w8)};
+    Interpolated<T> logit = {
+        eighth, d8, h8 * w8, w8, linear_tap(int(i / width), 8, h8), linear_tap(int(i % width), 8, w8)};
     if (kept) {
         for (int p = 0; p < planes; p++) kept[p * pixels + i] = logit(p);
     }
@@ -220,14 +230,14 @@ __device__ __forceinline__ void trilinear_body(const T* eighth, const float* off
 }
 
 extern "C" __global__ void __launch_bounds__(HEAD_THREADS)
-    head_forward_trilinear_f32(const float* eighth, const float* offsets, const double* middle, int inverse, int planes, int height, int width,
-                               float* depth, float* confidence, float* kept) {
+    head_forward_trilinear_f32(const float* eighth, const float* offsets, const double* middle, int inverse, int planes,
+                               int height, int width, float* depth, float* confidence, float* kept) {
     trilinear_body(eighth, offsets, middle, inverse, planes, height, width, depth, confidence, kept);
 }
 KERNEL(head_forward_trilinear_f32)
 extern "C" __global__ void __launch_bounds__(HEAD_THREADS)
-    head_forward_trilinear_f16(const __half* eighth, const float* offsets, const double* middle, int inverse, int planes, int height, int width,
-                               float* depth, float* confidence, float* kept) {
+    head_forward_trilinear_f16(const __half* eighth, const float* offsets, const double* middle, int inverse,
+                               int planes, int height, int width, float* depth, float* confidence, float* kept) {
     trilinear_body(eighth, offsets, middle, inverse, planes, height, width, depth, confidence, kept);
 }
 KERNEL(head_forward_trilinear_f16)

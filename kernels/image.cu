@@ -1,17 +1,18 @@
 // Photos on the device: normalised for the network, and the next level of a pyramid of them.
 //
-// normalise: [V, H, W, 3] of bytes (0..255 for 0..1) or f32 -> (x - mean) / deviation, f32 or f16; one thread takes four pixels.
-// pyramid: [V, H, W, 3] of bytes or f32 -> f32 [V, ceil(H / 2), ceil(W / 2), 3]: blurred by [1 4 6 4 1] / 16 both ways, mirrored without repeating the
-// edge, the even pixels kept; one thread makes four rows of one column of one channel and sums each of the eleven rows that they share once.
-// Roundings are the processor's (photo.rs, ops/pointwise.rs): the same bits. Every output is written by one thread.
-// Bound by memory: each input and output value moves once from beyond L1; 14 readings an output of the pyramid come from L1, in 80 % of that time.
+// normalise: [V, H, W, 3] of bytes (0..255 for 0..1) or f32 -> (x - mean) / deviation, f32 or f16; one thread takes
+// four pixels. pyramid: [V, H, W, 3] of bytes or f32 -> f32 [V, ceil(H / 2), ceil(W / 2), 3]: blurred by [1 4 6 4 1] /
+// 16 both ways, mirrored without repeating the edge, the even pixels kept; one thread makes four rows of one column of
+// one channel and sums each of the eleven rows that they share once. Roundings are the processor's (photo.rs,
+// ops/pointwise.rs): the same bits. Every output is written by one thread. Bound by memory: each input and output
+// value moves once from beyond L1; 14 readings an output of the pyramid come from L1, in 80 % of that time.
 #include "packs.cuh"
 #include "rounded.cuh"
 
 // 0..1.
 __device__ __forceinline__ float sample(const float* p) { return *p; }
-// x / divisor without a division's branches: the product with the inverse, and what it left over. For all bytes and the network's constants that is
-// the nearest f32, as the tests see to.
+// x / divisor without a division's branches: the product with the inverse, and what it left over. For all bytes and
+// the network's constants that is the nearest f32, as the tests see to.
 __device__ __forceinline__ float over(float x, float divisor, float inverse) {
     float q = times(x, inverse);
     return fmaf(fmaf(-divisor, q, x), inverse, q);
@@ -22,7 +23,8 @@ __device__ __forceinline__ float sample(const unsigned char* p) { return of_byte
 __device__ __forceinline__ float4 four_samples(const float* p) { return load4(p); }
 __device__ __forceinline__ float4 four_samples(const unsigned char* p) {
     unsigned bytes = *reinterpret_cast<const unsigned*>(p);
-    return make_float4(of_byte(bytes & 255), of_byte(bytes >> 8 & 255), of_byte(bytes >> 16 & 255), of_byte(bytes >> 24));
+    return make_float4(of_byte(bytes & 255), of_byte(bytes >> 8 & 255), of_byte(bytes >> 16 & 255),
+                       of_byte(bytes >> 24));
 }
 
 struct Colours {
@@ -57,10 +59,10 @@ __device__ __forceinline__ void normalise_body(const S* photos, T* y, Index n, c
     }
 }
 
-#define NORMALISE_KERNEL(name, S, T)                                                                                        \
-    extern "C" __global__ void __launch_bounds__(256) name(const S* photos, T* y, Index n, Colours colours) {               \
-        normalise_body(photos, y, n, colours);                                                                              \
-    }                                                                                                                       \
+#define NORMALISE_KERNEL(name, S, T)                                                                          \
+    extern "C" __global__ void __launch_bounds__(256) name(const S* photos, T* y, Index n, Colours colours) { \
+        normalise_body(photos, y, n, colours);                                                                \
+    }                                                                                                         \
     KERNEL(name)
 NORMALISE_KERNEL(normalise_forward_u8_f32, unsigned char, float)
 NORMALISE_KERNEL(normalise_forward_u8_f16, unsigned char, __half)
@@ -76,15 +78,19 @@ __device__ __forceinline__ int mirrored(int i, int length) {
     return min(i, period - i);
 }
 
-__device__ __forceinline__ float binomial(int k) { return k == 2 ? 6.0f / 16.0f : (k == 1 || k == 3 ? 4.0f / 16.0f : 1.0f / 16.0f); }
+__device__ __forceinline__ float binomial(int k) {
+    return k == 2 ? 6.0f / 16.0f : (k == 1 || k == 3 ? 4.0f / 16.0f : 1.0f / 16.0f);
+}
 
 // Rows that a thread makes.
 constexpr int ROWS = 4;
 
 template <typename S>
-__device__ __forceinline__ void pyramid_body(const S* __restrict__ photos, float* __restrict__ y, int height, int width, int parts, int strips) {
+__device__ __forceinline__ void pyramid_body(const S* __restrict__ photos, float* __restrict__ y, int height, int width,
+                                             int parts, int strips) {
     int new_width = (width + 1) / 2, new_height = (height + 1) / 2;
-    int item = (blockIdx.x % parts) * blockDim.x + threadIdx.x, strip = blockIdx.x / parts % strips, view = blockIdx.x / parts / strips;
+    int item = (blockIdx.x % parts) * blockDim.x + threadIdx.x, strip = blockIdx.x / parts % strips,
+        view = blockIdx.x / parts / strips;
     if (item >= new_width * 3) return;
     int column = item / 3, channel = item - column * 3;
     const S* photo = photos + Index(view) * height * width * 3;

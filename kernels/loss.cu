@@ -1,9 +1,11 @@
-// L1 distance in intervals (eq. 7) and cross-entropy of the depth regression, with their gradient in the logits (see src/ops/depth_backward.rs).
+// L1 distance in intervals (eq. 7) and cross-entropy of the depth regression, with their gradient in the logits (see
+// src/ops/depth_backward.rs).
 //
-// logits [D, H, W] and truth [H, W] (valid where finite and > 0), f32 -> depth [H, W], gradient [D, H, W], means over the valid pixels in f64.
-// Three launches: the number of valid pixels; one thread a pixel, which reads its planes twice and leaves each block's sums; those sums in order.
-// A truth beyond the planes counts as the nearest. Sums over planes in f32, all of a pixel and beyond in f64. Deterministic: a fixed order.
-// Floor: logits read twice (the second time from the L2 cache where they fit), the gradient written: 8 D H W bytes.
+// logits [D, H, W] and truth [H, W] (valid where finite and > 0), f32 -> depth [H, W], gradient [D, H, W], means over
+// the valid pixels in f64. Three launches: the number of valid pixels; one thread a pixel, which reads its planes
+// twice and leaves each block's sums; those sums in order. A truth beyond the planes counts as the nearest. Sums over
+// planes in f32, all of a pixel and beyond in f64. Deterministic: a fixed order. Floor: logits read twice (the second
+// time from the L2 cache where they fit), the gradient written: 8 D H W bytes.
 #include "softmax.cuh"
 
 constexpr int LOSS_THREADS = 128;
@@ -12,7 +14,8 @@ constexpr int COUNT_THREADS = 1024;
 __device__ __forceinline__ bool has_truth(float t) { return t > 0.0f && t <= 3.402823466e38f; }
 
 // valid [1]: how many pixels have a truth. One block.
-extern "C" __global__ void __launch_bounds__(COUNT_THREADS) depth_loss_forward_count_f32(const float* truth, Index pixels, double* valid) {
+extern "C" __global__ void __launch_bounds__(COUNT_THREADS)
+    depth_loss_forward_count_f32(const float* truth, Index pixels, double* valid) {
     SHARED(double, partial, 32);
     double count = 0.0;
     for (Index i = threadIdx.x; i < pixels; i += COUNT_THREADS) count += has_truth(truth[i]) ? 1.0 : 0.0;
@@ -21,7 +24,8 @@ extern "C" __global__ void __launch_bounds__(COUNT_THREADS) depth_loss_forward_c
 }
 BLOCK_KERNEL(depth_loss_forward_count_f32)
 
-// The plane before a value (relative to the middle), and how much of the true bin the one behind has. Values ascend or descend.
+// The plane before a value (relative to the middle), and how much of the true bin the one behind has. Values ascend or
+// descend.
 struct Bin {
     int low;
     double part;
@@ -44,9 +48,9 @@ __device__ __forceinline__ Bin true_bin(const float* values, int planes, double 
 
 // sums [blocks, 2]: |depth - truth| and cross-entropy.
 extern "C" __global__ void __launch_bounds__(LOSS_THREADS)
-    depth_loss_forward_f32(const float* logits, const float* truth, const float* values, const double* middle, const double* interval,
-                           const double* valid, int inverse, float l1, float cross_entropy, int planes, Index pixels, float* depth, float* gradient,
-                           double* sums) {
+    depth_loss_forward_f32(const float* logits, const float* truth, const float* values, const double* middle,
+                           const double* interval, const double* valid, int inverse, float l1, float cross_entropy,
+                           int planes, Index pixels, float* depth, float* gradient, double* sums) {
     SHARED(double, partial, 32);
     Index i = thread_of_grid();
     double distance = 0.0, entropy = 0.0;
@@ -69,7 +73,8 @@ extern "C" __global__ void __launch_bounds__(LOSS_THREADS)
             taken[0] = float(weight * (1.0 - bin.part));
             taken[1] = float(weight * bin.part);
             distance = fabs(off);
-            double logit = (1.0 - bin.part) * double(own[bin.low * pixels]) + bin.part * double(own[(bin.low + 1) * pixels]);
+            double logit =
+                (1.0 - bin.part) * double(own[bin.low * pixels]) + bin.part * double(own[(bin.low + 1) * pixels]);
             entropy = double(s.top) + log(total) - logit;
         }
         for (int p = 0; p < planes; p++) {
@@ -90,8 +95,8 @@ BLOCK_KERNEL(depth_loss_forward_f32)
 
 // losses [3]: the weighted sum, the mean L1 distance in intervals, the mean cross-entropy. One block.
 extern "C" __global__ void __launch_bounds__(COUNT_THREADS)
-    depth_loss_forward_sum_f32(const double* sums, int blocks, const double* interval, const double* valid, float l1, float cross_entropy,
-                               double* losses) {
+    depth_loss_forward_sum_f32(const double* sums, int blocks, const double* interval, const double* valid, float l1,
+                               float cross_entropy, double* losses) {
     SHARED(double, partial, 32);
     double distance = 0.0, entropy = 0.0;
     for (int i = threadIdx.x; i < blocks; i += COUNT_THREADS) {

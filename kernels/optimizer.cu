@@ -1,10 +1,12 @@
-// Adam with gradient clipping, and the moving average of the weights, over all tensors of the network in one launch each.
+// Adam with gradient clipping, and the moving average of the weights, over all tensors of the network in one launch
+// each.
 //
-// Tensors come as tables of addresses; `pieces` [blocks, 2] says which tensor and which CHUNK elements of it a block takes, `sizes` how many
-// elements each has. Numbers that change from step to step are read from device memory (`Numbers`), so that a recording serves all steps.
-// Norm: a block sums squares of its piece in f64, one block adds up the blocks; orders are fixed, so the norm is the same bits on every run (the
-// processor sums in another order: within 1e-15). The step rounds after every operation as train/optimizer.rs does: the same bits for one scale.
-// Bound by memory: 4 bytes an element for the norm, 28 for the step (g, w, m, v read, w, m, v written), 12 for the average.
+// Tensors come as tables of addresses; `pieces` [blocks, 2] says which tensor and which CHUNK elements of it a block
+// takes, `sizes` how many elements each has. Numbers that change from step to step are read from device memory
+// (`Numbers`), so that a recording serves all steps. Norm: a block sums squares of its piece in f64, one block adds up
+// the blocks; orders are fixed, so the norm is the same bits on every run (the processor sums in another order: within
+// 1e-15). The step rounds after every operation as train/optimizer.rs does: the same bits for one scale. Bound by
+// memory: 4 bytes an element for the norm, 28 for the step (g, w, m, v read, w, m, v written), 12 for the average.
 #include "rounded.cuh"
 
 // Elements of a block.
@@ -16,7 +18,8 @@ struct Numbers {
     double share;
     // The largest norm of all gradients; infinite where nothing is clipped.
     double clip;
-    // The rate over the first moment's correction, one over the root of the second's, and what weight decay leaves: f32 values.
+    // The rate over the first moment's correction, one over the root of the second's, and what weight decay leaves:
+    // f32 values.
     double step, root, keep;
     // Of the moving average, an f32 value.
     double decay;
@@ -35,7 +38,8 @@ __device__ __forceinline__ Piece piece_of_block(const unsigned* pieces, const un
 }
 
 extern "C" __global__ void __launch_bounds__(256)
-    gradient_norm_sums_f32(const float* const* gradients, const unsigned* pieces, const unsigned* sizes, double* partial) {
+    gradient_norm_sums_f32(const float* const* gradients, const unsigned* pieces, const unsigned* sizes,
+                           double* partial) {
     SHARED(double, of_warps, 32);
     Piece piece = piece_of_block(pieces, sizes);
     const float* g = gradients[piece.tensor];
@@ -47,7 +51,8 @@ extern "C" __global__ void __launch_bounds__(256)
 BLOCK_KERNEL(gradient_norm_sums_f32)
 
 // result = the norm of share times all gradients, and what a step multiplies them with.
-extern "C" __global__ void __launch_bounds__(256) gradient_norm_finish_f32(const double* partial, int blocks, const Numbers* numbers, double* result) {
+extern "C" __global__ void __launch_bounds__(256)
+    gradient_norm_finish_f32(const double* partial, int blocks, const Numbers* numbers, double* result) {
     SHARED(double, of_warps, 32);
     double sum = 0;
     for (int i = threadIdx.x; i < blocks; i += 256) sum += partial[i];
@@ -60,12 +65,12 @@ extern "C" __global__ void __launch_bounds__(256) gradient_norm_finish_f32(const
 }
 BLOCK_KERNEL(gradient_norm_finish_f32)
 
-// w -= rate mean / (sqrt(mean square) + epsilon), both means corrected, with decoupled weight decay where `decayed` says so. Gradients that are not
-// finite move nothing.
+// w -= rate mean / (sqrt(mean square) + epsilon), both means corrected, with decoupled weight decay where `decayed`
+// says so. Gradients that are not finite move nothing.
 extern "C" __global__ void __launch_bounds__(256)
-    adam_step_f32(const float* const* gradients, float* const* parameters, float* const* means, float* const* squares, const unsigned* pieces,
-                  const unsigned* sizes, const unsigned* decayed, const double* norm_and_scale, const Numbers* numbers, float beta1, float beta2,
-                  float epsilon) {
+    adam_step_f32(const float* const* gradients, float* const* parameters, float* const* means, float* const* squares,
+                  const unsigned* pieces, const unsigned* sizes, const unsigned* decayed, const double* norm_and_scale,
+                  const Numbers* numbers, float beta1, float beta2, float epsilon) {
     double norm = norm_and_scale[0];
     if (numbers->moves == 0.0 || !(norm - norm == 0.0)) return;
     Piece piece = piece_of_block(pieces, sizes);
@@ -88,12 +93,14 @@ KERNEL(adam_step_f32)
 
 // average = decay average + (1 - decay) values
 extern "C" __global__ void __launch_bounds__(256)
-    average_weights_f32(float* const* averages, const float* const* values, const unsigned* pieces, const unsigned* sizes, const Numbers* numbers) {
+    average_weights_f32(float* const* averages, const float* const* values, const unsigned* pieces,
+                        const unsigned* sizes, const Numbers* numbers) {
     Piece piece = piece_of_block(pieces, sizes);
     float* average = averages[piece.tensor];
     const float* value = values[piece.tensor];
     F32 decay = float(numbers->decay), one = 1.0f;
 #pragma unroll 4
-    for (Index i = piece.first + threadIdx.x; i < piece.end; i += 256) average[i] = (decay * F32(average[i]) + (one - decay) * F32(value[i])).v;
+    for (Index i = piece.first + threadIdx.x; i < piece.end; i += 256)
+        average[i] = (decay * F32(average[i]) + (one - decay) * F32(value[i])).v;
 }
 KERNEL(average_weights_f32)

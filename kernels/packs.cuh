@@ -1,4 +1,5 @@
-// Runs of neighbouring channels that one thread moves at once: 16 bytes where the channel count allows, else 4 channels, else one.
+// Runs of neighbouring channels that one thread moves at once: 16 bytes where the channel count allows, else 4
+// channels, else one.
 #pragma once
 #include "common.cuh"
 
@@ -43,16 +44,20 @@ __device__ __forceinline__ void store_pack(T* p, const Pack<L>& r) {
 template <typename T>
 constexpr int WIDEST = 16 / sizeof(T);
 
-// Runs a body `template <int L, typename T>` with the widest pack that divides the channels; src/cuda/ops/mod.rs `pack` counts threads by the
-// same rule.
-#define WITH_PACK(T, channels, body, ...)                             \
-    do {                                                              \
-        if ((channels) % WIDEST<T> == 0) body<WIDEST<T>>(__VA_ARGS__); \
-        else if ((channels) % 4 == 0) body<4>(__VA_ARGS__);           \
-        else body<1>(__VA_ARGS__);                                    \
+// Runs a body `template <int L, typename T>` with the widest pack that divides the channels; src/cuda/ops/mod.rs
+// `pack` counts threads by the same rule.
+#define WITH_PACK(T, channels, body, ...) \
+    do {                                  \
+        if ((channels) % WIDEST<T> == 0)  \
+            body<WIDEST<T>>(__VA_ARGS__); \
+        else if ((channels) % 4 == 0)     \
+            body<4>(__VA_ARGS__);         \
+        else                              \
+            body<1>(__VA_ARGS__);         \
     } while (0)
 
-// a / b and the rest for offsets of a volume: 64-bit division takes a hundred instructions, and most volumes do not need it.
+// a / b and the rest for offsets of a volume: 64-bit division takes a hundred instructions, and most volumes do not
+// need it.
 __device__ __forceinline__ Index divided(Index a, int b, int& rest) {
     if (a <= 0xffffffffll) {
         unsigned quotient = unsigned(a) / unsigned(b);

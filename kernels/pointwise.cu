@@ -1,9 +1,11 @@
-// Element by element: sums, the ReLU's gradient, attention gates, a vector added everywhere, concatenation, and their gradients.
+// Element by element: sums, the ReLU's gradient, attention gates, a vector added everywhere, concatenation, and their
+// gradients.
 //
-// Shapes: n elements, or [D, H, W, C] with a gate [D, 1, 1, C] or a vector [1, 1, 1, C]. One thread takes 16 bytes of neighbouring channels of
-// f32 or f16 (fewer where C is no multiple of that); grids are one-dimensional and loop beyond 2^20 blocks (src/cuda/ops/pointwise.rs).
-// Each output element is written by one thread, sums over positions in a fixed order (channel_sums.cuh): deterministic.
-// Bound by memory: every input and output element moves once, and nothing else does.
+// Shapes: n elements, or [D, H, W, C] with a gate [D, 1, 1, C] or a vector [1, 1, 1, C]. One thread takes 16 bytes of
+// neighbouring channels of f32 or f16 (fewer where C is no multiple of that); grids are one-dimensional and loop
+// beyond 2^20 blocks (src/cuda/ops/pointwise.rs). Each output element is written by one thread, sums over positions in
+// a fixed order (channel_sums.cuh): deterministic. Bound by memory: every input and output element moves once, and
+// nothing else does.
 #include "channel_sums.cuh"
 
 // ---- elements by themselves
@@ -61,10 +63,10 @@ __device__ __forceinline__ void sigmoid_and_slope(float x, float& value, float& 
     slope = e * of_magnitude * of_magnitude;
 }
 
-#define ZIP_KERNEL(name, T, F)                                                                                      \
-    extern "C" __global__ void __launch_bounds__(256) name(const T* a, const T* b, T* y, Index n) {                 \
-        zip_body(a, b, y, n, F());                                                                                  \
-    }                                                                                                               \
+#define ZIP_KERNEL(name, T, F)                                                                      \
+    extern "C" __global__ void __launch_bounds__(256) name(const T* a, const T* b, T* y, Index n) { \
+        zip_body(a, b, y, n, F());                                                                  \
+    }                                                                                               \
     KERNEL(name)
 
 // y = a + b: the sum of two gradients of one value, a shortcut.
@@ -124,7 +126,8 @@ KERNEL(gate_planes_forward_f16)
 
 // The sums of dy x over each chunk of each plane.
 template <int L>
-__device__ __forceinline__ void gate_planes_sums(const float* x, const float* dy, double* partial, Index plane, Index chunk, int chunks, int c) {
+__device__ __forceinline__ void gate_planes_sums(const float* x, const float* dy, double* partial, Index plane,
+                                                 Index chunk, int chunks, int c) {
     sum_chunk<L, 1>(plane, chunk, chunks, c, partial, [=](Pack<L>* terms, Index at, int) {
         Pack<L> a = load_pack<L>(x + at), d = load_pack<L>(dy + at);
 #pragma unroll
@@ -132,7 +135,8 @@ __device__ __forceinline__ void gate_planes_sums(const float* x, const float* dy
     });
 }
 extern "C" __global__ void __launch_bounds__(SUM_THREADS)
-    gate_planes_backward_sums_f32(const float* x, const float* dy, double* partial, Index plane, Index chunk, int chunks, int c) {
+    gate_planes_backward_sums_f32(const float* x, const float* dy, double* partial, Index plane, Index chunk,
+                                  int chunks, int c) {
     WITH_SUM_PACK(c, gate_planes_sums, x, dy, partial, plane, chunk, chunks, c);
 }
 BLOCK_KERNEL(gate_planes_backward_sums_f32)
@@ -160,11 +164,13 @@ __device__ __forceinline__ void add_vector_body(const T* x, const T* vector, T* 
         store_pack<L>(y + at, a);
     }
 }
-extern "C" __global__ void __launch_bounds__(256) add_vector_forward_f32(const float* x, const float* vector, float* y, Index n, int c) {
+extern "C" __global__ void __launch_bounds__(256)
+    add_vector_forward_f32(const float* x, const float* vector, float* y, Index n, int c) {
     WITH_PACK(float, c, add_vector_body, x, vector, y, n, c);
 }
 KERNEL(add_vector_forward_f32)
-extern "C" __global__ void __launch_bounds__(256) add_vector_forward_f16(const __half* x, const __half* vector, __half* y, Index n, int c) {
+extern "C" __global__ void __launch_bounds__(256)
+    add_vector_forward_f16(const __half* x, const __half* vector, __half* y, Index n, int c) {
     WITH_PACK(__half, c, add_vector_body, x, vector, y, n, c);
 }
 KERNEL(add_vector_forward_f16)

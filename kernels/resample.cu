@@ -1,11 +1,13 @@
-// Linear upsampling over all spatial axes, read at output index / factor and clamped to the last sample; with the sum and the ReLU that follow.
+// Linear upsampling over all spatial axes, read at output index / factor and clamped to the last sample; with the sum
+// and the ReLU that follow.
 //
-// x [D', H', W', C] -> y [D, H, W, C], y = relu?(upsample(x) + skip). One thread makes 16 bytes of neighbouring channels of one pixel; blocks lie
-// along rows (grid.x = rows x parts of a row). Backward in gather form: each coarse sample adds up the fine ones that read it, in their order;
-// a thread a pack of channels for factor 2 (27 readers), a warp a value for factor 8 (3375), whose lanes share the readers of a plane.
-// No atomics, fixed orders: deterministic. Weights and the order of products are the processor's (ops/resample.rs).
-// Bound by memory: forward y and skip move once, x an eighth of that and less, its 8 taps come from L1; backward dy once (its 27 / 8 readings a
-// value mostly from L1 and L2), dx.
+// x [D', H', W', C] -> y [D, H, W, C], y = relu?(upsample(x) + skip). One thread makes 16 bytes of neighbouring
+// channels of one pixel; blocks lie along rows (grid.x = rows x parts of a row). Backward in gather form: each coarse
+// sample adds up the fine ones that read it, in their order; a thread a pack of channels for factor 2 (27 readers), a
+// warp a value for factor 8 (3375), whose lanes share the readers of a plane. No atomics, fixed orders: deterministic.
+// Weights and the order of products are the processor's (ops/resample.rs). Bound by memory: forward y and skip move
+// once, x an eighth of that and less, its 8 taps come from L1; backward dy once (its 27 / 8 readings a value mostly
+// from L1 and L2), dx.
 #include "packs.cuh"
 
 struct Extent {
@@ -24,16 +26,20 @@ __device__ __forceinline__ Tap tap(int o, int factor, int samples) {
 }
 
 // A volume that keeps its depth is as good as a batch of images.
-__device__ __forceinline__ int depth_factor(const Extent& x, const Extent& y, int factor) { return x.d == y.d ? 1 : factor; }
+__device__ __forceinline__ int depth_factor(const Extent& x, const Extent& y, int factor) {
+    return x.d == y.d ? 1 : factor;
+}
 
 template <int L, typename T>
-__device__ __forceinline__ void upsample_body(const T* __restrict__ x, const T* __restrict__ skip, T* __restrict__ y, Extent from, Extent to, int c,
-                                              int factor, int parts, int relu) {
+__device__ __forceinline__ void upsample_body(const T* __restrict__ x, const T* __restrict__ skip, T* __restrict__ y,
+                                              Extent from, Extent to, int c, int factor, int parts, int relu) {
     int row = blockIdx.x / parts, item = (blockIdx.x % parts) * blockDim.x + threadIdx.x, lanes = c / L;
     if (item >= to.w * lanes) return;
     int column = item / lanes, channel = (item - column * lanes) * L;
-    Tap z = tap(row / to.h, depth_factor(from, to, factor), from.d), r = tap(row % to.h, factor, from.h), s = tap(column, factor, from.w);
-    float weights[4] = {(1.0f - z.weight) * (1.0f - r.weight), (1.0f - z.weight) * r.weight, z.weight * (1.0f - r.weight), z.weight * r.weight};
+    Tap z = tap(row / to.h, depth_factor(from, to, factor), from.d), r = tap(row % to.h, factor, from.h),
+        s = tap(column, factor, from.w);
+    float weights[4] = {(1.0f - z.weight) * (1.0f - r.weight), (1.0f - z.weight) * r.weight,
+                        z.weight * (1.0f - r.weight), z.weight * r.weight};
     Index rows[4] = {Index(z.low) * from.h + r.low, Index(z.low) * from.h + r.high, Index(z.high) * from.h + r.low,
                      Index(z.high) * from.h + r.high};
     Pack<L> left[4], right[4];
@@ -61,12 +67,14 @@ __device__ __forceinline__ void upsample_body(const T* __restrict__ x, const T* 
 }
 // skip may be null.
 extern "C" __global__ void __launch_bounds__(256)
-    upsample_forward_f32(const float* x, const float* skip, float* y, Extent from, Extent to, int c, int factor, int parts, int relu) {
+    upsample_forward_f32(const float* x, const float* skip, float* y, Extent from, Extent to, int c, int factor,
+                         int parts, int relu) {
     WITH_PACK(float, c, upsample_body, x, skip, y, from, to, c, factor, parts, relu);
 }
 KERNEL(upsample_forward_f32)
 extern "C" __global__ void __launch_bounds__(256)
-    upsample_forward_f16(const __half* x, const __half* skip, __half* y, Extent from, Extent to, int c, int factor, int parts, int relu) {
+    upsample_forward_f16(const __half* x, const __half* skip, __half* y, Extent from, Extent to, int c, int factor,
+                         int parts, int relu) {
     WITH_PACK(__half, c, upsample_body, x, skip, y, from, to, c, factor, parts, relu);
 }
 KERNEL(upsample_forward_f16)
@@ -86,13 +94,14 @@ __device__ __forceinline__ float weight_in(int o, int i, int factor, int samples
 
 // dx of one pack of channels of one coarse sample. `from` is the extent of dx, `to` that of dy.
 template <int L>
-__device__ __forceinline__ void gather_body(const float* __restrict__ dy, float* __restrict__ dx, Extent from, Extent to, int c, int factor,
-                                            int parts) {
+__device__ __forceinline__ void gather_body(const float* __restrict__ dy, float* __restrict__ dx, Extent from,
+                                            Extent to, int c, int factor, int parts) {
     int row = blockIdx.x / parts, item = (blockIdx.x % parts) * blockDim.x + threadIdx.x, lanes = c / L;
     if (item >= from.w * lanes) return;
     int column = item / lanes, channel = (item - column * lanes) * L;
     int plane = row / from.h, line = row % from.h, of_depth = depth_factor(from, to, factor);
-    Readers z = readers(plane, of_depth, from.d, to.d), r = readers(line, factor, from.h, to.h), s = readers(column, factor, from.w, to.w);
+    Readers z = readers(plane, of_depth, from.d, to.d), r = readers(line, factor, from.h, to.h),
+            s = readers(column, factor, from.w, to.w);
     Pack<L> sum = {};
     for (int oz = z.first; oz < z.end; oz++) {
         float wz = weight_in(oz, plane, of_depth, from.d);
@@ -118,7 +127,8 @@ KERNEL(upsample_backward_f32)
 
 // The same by a warp for each value of dx: for large factors and few channels.
 extern "C" __global__ void __launch_bounds__(256)
-    upsample_backward_wide_f32(const float* __restrict__ dy, float* __restrict__ dx, Extent from, Extent to, int c, int factor, Index n) {
+    upsample_backward_wide_f32(const float* __restrict__ dy, float* __restrict__ dx, Extent from, Extent to, int c,
+                               int factor, Index n) {
     int lane = threadIdx.x & 31;
     // The loop runs as often in all lanes of a warp.
     for (Index at = thread_of_grid() >> 5; at < n; at += threads_of_grid() >> 5) {
@@ -126,7 +136,8 @@ extern "C" __global__ void __launch_bounds__(256)
         Index rest = divided(at, c, channel);
         rest = divided(rest, from.w, column);
         int plane = int(divided(rest, from.h, line)), of_depth = depth_factor(from, to, factor);
-        Readers z = readers(plane, of_depth, from.d, to.d), r = readers(line, factor, from.h, to.h), s = readers(column, factor, from.w, to.w);
+        Readers z = readers(plane, of_depth, from.d, to.d), r = readers(line, factor, from.h, to.h),
+                s = readers(column, factor, from.w, to.w);
         int wide = s.end - s.first, area = (r.end - r.first) * wide;
         float sum = 0;
         for (int oz = z.first; oz < z.end; oz++) {

@@ -1,5 +1,6 @@
-// Arithmetic that rounds after every operation, so that a device gives the processor's bits: left alone, nvcc contracts a * b + c into one
-// operation with one rounding, which Rust never does. Division and square roots are correctly rounded on both.
+// Arithmetic that rounds after every operation, so that a device gives the processor's bits: left alone, nvcc
+// contracts a * b + c into one operation with one rounding, which Rust never does. Division and square roots are
+// correctly rounded on both.
 #pragma once
 #include "common.cuh"
 

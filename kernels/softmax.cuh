@@ -8,8 +8,8 @@ struct Softmax {
     float top, total, index, offset;
 };
 
-// `logit(plane)` for planes 0 .. planes, eight at a time, so that as many loads are under way and sums are brought to a new maximum at most once in
-// eight planes.
+// `logit(plane)` for planes 0 .. planes, eight at a time, so that as many loads are under way and sums are brought to
+// a new maximum at most once in eight planes.
 template <typename Logit>
 __device__ __forceinline__ Softmax softmax(const Logit& logit, const float* offsets, int planes) {
     Softmax s = {-INFINITY, 0.0f, 0.0f, 0.0f};

@@ -1,7 +1,8 @@
 // What the plane sweep's kernels share: where a reference pixel lies in a source view, and the bilinear feature there.
 //
-// A pixel belongs to a group of neighbouring lanes of one warp, each of which holds 16 bytes of its 32 channels: 8 lanes of 4 in f32, 4 lanes of
-// 8 in f16. Taps are computed once a group: each lane finds others (of another source, another plane) and passes them on by shuffles.
+// A pixel belongs to a group of neighbouring lanes of one warp, each of which holds 16 bytes of its 32 channels: 8
+// lanes of 4 in f32, 4 lanes of 8 in f16. Taps are computed once a group: each lane finds others (of another source,
+// another plane) and passes them on by shuffles.
 #pragma once
 #include "common.cuh"
 
@@ -46,25 +47,28 @@ struct Position {
     float u, v;
 };
 
-// q = d A p + b and its division; outside where q_z <= 1e-6 or where anything is no number. The order of operations is the CPU's
-// (src/ops/warp.rs), but for a_r1 y + a_r2, which is rounded once here and twice there.
+// q = d A p + b and its division; outside where q_z <= 1e-6 or where anything is no number. The order of operations is
+// the CPU's (src/ops/warp.rs), but for a_r1 y + a_r2, which is rounded once here and twice there.
 __device__ __forceinline__ Position locate(const float* source, float x, float y, float d) {
     float q[3];
 #pragma unroll
-    for (int r = 0; r < 3; r++) q[r] = fmaf(fmaf(x, source[3 * r], fmaf(source[3 * r + 1], y, source[3 * r + 2])), d, source[9 + r]);
+    for (int r = 0; r < 3; r++)
+        q[r] = fmaf(fmaf(x, source[3 * r], fmaf(source[3 * r + 1], y, source[3 * r + 2])), d, source[9 + r]);
     bool front = q[2] > 1e-6f;
     float z = front ? q[2] : 1.0f;
     float u = front ? q[0] / z : -10.0f, v = front ? q[1] / z : -10.0f;
     return {fminf(fmaxf(u, -2.0f), source[13] + 1.0f), fminf(fmaxf(v, -2.0f), source[12] + 1.0f)};
 }
 
-// Four bilinear taps: offsets of channel 0 in the view's map (at most 2^24 pixels, so they fit), and weights, zero outside.
+// Four bilinear taps: offsets of channel 0 in the view's map (at most 2^24 pixels, so they fit), and weights, zero
+// outside.
 struct Taps {
     int at[4];
     float weight[4];
 };
 
-// Of a reference pixel at depth d in a source; `stride`: pixels of a row of the map, which may be wider than the source.
+// Of a reference pixel at depth d in a source; `stride`: pixels of a row of the map, which may be wider than the
+// source.
 __device__ __forceinline__ Taps find_taps(const float* source, float px, float py, float d, int stride) {
     Position p = locate(source, px, py, d);
     int height = int(source[12]), width = int(source[13]);
@@ -95,8 +99,8 @@ __device__ __forceinline__ Taps passed_on(const Taps& own, int from) {
     return t;
 }
 
-// The feature at the taps, this lane's channels. The map's address is the same for all threads and offsets are 32 bits wide (2^24 pixels of 128
-// bytes), so that an address takes few operations.
+// The feature at the taps, this lane's channels. The map's address is the same for all threads and offsets are 32 bits
+// wide (2^24 pixels of 128 bytes), so that an address takes few operations.
 template <typename T, int OWN>
 __device__ __forceinline__ void gather(const T* map, const Taps& t, int lane, float (&v)[OWN]) {
     float tap[4][OWN];

@@ -1,12 +1,15 @@
-// Gradients of the cost volume and of the pixel gate's statistics (src/ops/sweep_backward.rs says how they flow), f32; shapes as in sweep.cu.
+// Gradients of the cost volume and of the pixel gate's statistics (src/ops/sweep_backward.rs says how they flow), f32;
+// shapes as in sweep.cu.
 //
-// Nothing of the forward pass is kept: a group of 8 lanes takes a pixel and warps again. Two launches: the first adds up, over planes and sources in
-// registers, what flows into the reference and the gate, and finds the largest |gradient| M of a difference; the second scatters into the sources.
-// Deterministic though it scatters: sums are 64-bit integers, whose addition is associative. The unit is the power of two with which N M, N the
-// number of voxels, still fits 2^62: each of a pixel's contributions is off by at most 2^-62 N M, for a million voxels 2^-42 M, where a sum in f32 is
-// off by 2^-24 of itself at every addition. Where M is infinite or no number, every gradient of a source is NaN. The maximum is one of integers, too.
-// The gate's: sums of a thread in f32, of a block and of the blocks, in order, in f64. Floor: the volume's gradient read 2 S times (126 MB at
-// 48 x 128 x 160: 0.04 ms each), and 128 S additions of 8 bytes a voxel in the L2 cache, 3.8e8 at S = 3, which is what should bound it.
+// Nothing of the forward pass is kept: a group of 8 lanes takes a pixel and warps again. Two launches: the first adds
+// up, over planes and sources in registers, what flows into the reference and the gate, and finds the largest
+// |gradient| M of a difference; the second scatters into the sources. Deterministic though it scatters: sums are
+// 64-bit integers, whose addition is associative. The unit is the power of two with which N M, N the number of voxels,
+// still fits 2^62: each of a pixel's contributions is off by at most 2^-62 N M, for a million voxels 2^-42 M, where a
+// sum in f32 is off by 2^-24 of itself at every addition. Where M is infinite or no number, every gradient of a source
+// is NaN. The maximum is one of integers, too. The gate's: sums of a thread in f32, of a block and of the blocks, in
+// order, in f64. Floor: the volume's gradient read 2 S times (126 MB at 48 x 128 x 160: 0.04 ms each), and 128 S
+// additions of 8 bytes a voxel in the L2 cache, 3.8e8 at S = 3, which is what should bound it.
 #include "sweep.cuh"
 
 enum Weighting { VOXEL, WEIGHTED, VARIANCE };
@@ -20,7 +23,9 @@ struct Sweep {
     const float* depths;
     int count, planes, height, width, squared;
     __device__ __forceinline__ Index pixels() const { return Index(height) * width; }
-    __device__ __forceinline__ const float* map(int source) const { return features + (source + 1) * pixels() * CHANNELS; }
+    __device__ __forceinline__ const float* map(int source) const {
+        return features + (source + 1) * pixels() * CHANNELS;
+    }
     __device__ __forceinline__ Taps taps(int source, const Pixel& pixel, int plane) const {
         return find_taps(table + source * SOURCE, pixel.x, pixel.y, depths[plane], width);
     }
@@ -31,10 +36,11 @@ struct Gate {
     const float *reduce, *reduce_bias, *weight, *weight_bias, *pixel;
 };
 
-// Calls visit(plane, taps, warped - reference) for planes first .. end of one source; each lane finds another plane's taps.
+// Calls visit(plane, taps, warped - reference) for planes first .. end of one source; each lane finds another plane's
+// taps.
 template <typename Visit>
-__device__ __forceinline__ void walk(const Sweep& sweep, const Pixel& pixel, const float (&reference)[4], int source, int first, int end,
-                                     const Visit& visit) {
+__device__ __forceinline__ void walk(const Sweep& sweep, const Pixel& pixel, const float (&reference)[4], int source,
+                                     int first, int end, const Visit& visit) {
     const float* map = sweep.map(source);
     for (int d0 = first; d0 < end; d0 += 8) {
         Taps own = sweep.taps(source, pixel, min(d0 + pixel.lane, sweep.planes - 1));
@@ -61,8 +67,11 @@ __device__ __forceinline__ void note_largest(unsigned largest, unsigned* y) {
     if (threadIdx.x % 32 == 0 && largest) atomicMax(y, largest);
 }
 
-// The exponent x for which 2^log_terms values up to the largest, times 2^x, add up to less than 2^62; what f32 can hold of it.
-__device__ __forceinline__ int fixed_exponent(unsigned largest, int log_terms) { return min(61 + 127 - int(largest >> 23) - log_terms, 126); }
+// The exponent x for which 2^log_terms values up to the largest, times 2^x, add up to less than 2^62; what f32 can
+// hold of it.
+__device__ __forceinline__ int fixed_exponent(unsigned largest, int log_terms) {
+    return min(61 + 127 - int(largest >> 23) - log_terms, 126);
+}
 __device__ __forceinline__ float power_of_two(int x) { return __int_as_float((x + 127) << 23); }
 
 __device__ __forceinline__ void scatter(Fixed* map, const Taps& t, const float (&d)[4], float scale) {
@@ -74,15 +83,17 @@ __device__ __forceinline__ void scatter(Fixed* map, const Taps& t, const float (
     }
 }
 
-// What the gate's parameters get of a thread: of reduce its 4 columns, of the other two its own row, of the bias all (equal in a group).
+// What the gate's parameters get of a thread: of reduce its 4 columns, of the other two its own row, of the bias all
+// (equal in a group).
 struct GateSums {
     float reduce[HIDDEN][4], weight, reduce_bias, weight_bias;
 };
 constexpr int GATE_SUMS = 8 * 35;
 
 // The gradient in f of one voxel and source from that in the cost, which is added to the gate's sums.
-__device__ __forceinline__ void through_gate(const Product& reduce, float weight, float gate_bias, const float (&f)[4], const float (&g)[4],
-                                             float share, int lane, GateSums& sums, float (&d)[4]) {
+__device__ __forceinline__ void through_gate(const Product& reduce, float weight, float gate_bias, const float (&f)[4],
+                                             const float (&g)[4], float share, int lane, GateSums& sums,
+                                             float (&d)[4]) {
     float hidden = fmaxf(reduce.apply(f, lane), 0.0f);
     float one = 1.0f + fmaxf(group_sum<8>(hidden * weight) + gate_bias, 0.0f);
     float dot = 0.0f;
@@ -113,7 +124,10 @@ __device__ __forceinline__ void add_up_gate(const GateSums& sums, int lane, doub
     int warp = threadIdx.x / 32;
 #pragma unroll
     for (int j = 0; j < 35; j++) {
-        double v = j < 32 ? sums.reduce[j / 4 % HIDDEN][j % 4] : j == 32 ? sums.weight : j == 33 ? sums.reduce_bias : sums.weight_bias;
+        double v = j < 32    ? sums.reduce[j / 4 % HIDDEN][j % 4]
+                   : j == 32 ? sums.weight
+                   : j == 33 ? sums.reduce_bias
+                             : sums.weight_bias;
         v += __shfl_xor_sync(ALL_LANES, v, 8);
         v += __shfl_xor_sync(ALL_LANES, v, 16);
         if (threadIdx.x % 32 < 8) parts[warp * GATE_SUMS + lane * 35 + j] = v;
@@ -137,7 +151,8 @@ struct Targets {
 
 // Planes first .. end; the first launch takes all of them.
 template <Weighting WEIGHTING, bool SCATTER>
-__device__ __forceinline__ void weighted_body(const Sweep& sweep, const Gate& gate, const float* gradient, int first, int end, const Targets& to) {
+__device__ __forceinline__ void weighted_body(const Sweep& sweep, const Gate& gate, const float* gradient, int first,
+                                              int end, const Targets& to) {
     Pixel pixel = pixel_of_group<float>(sweep.height, sweep.width);
     Index pixels = sweep.pixels();
     int lane = pixel.lane;
@@ -156,7 +171,7 @@ __device__ __forceinline__ void weighted_body(const Sweep& sweep, const Gate& ga
     for (int s = 0; s < sweep.count; s++) {
         float factor = share, into_weight = 0.0f;
         if (WEIGHTING == WEIGHTED && gate.pixel) factor *= 1.0f + gate.pixel[s * pixels + pixel.index];
-        walk(sweep, pixel, reference, s, first, end, [&](int plane, const Taps& t, const float(&delta)[4]) {
+        walk(sweep, pixel, reference, s, first, end, [&](int plane, const Taps& t, const float (&delta)[4]) {
             float g[4] = {}, f[4], d[4];
             if (pixel.there) load_own(gradient + (plane * pixels + pixel.index) * CHANNELS + lane * 4, g);
 #pragma unroll
@@ -196,10 +211,11 @@ __device__ __forceinline__ void weighted_body(const Sweep& sweep, const Gate& ga
     }
 }
 
-// The variance is a mean of squares over all views; what flows into the views' mean adds up to zero, and the reference gets minus what the sources
-// get. Planes outside, since the mean comes first; each lane finds another source's taps.
+// The variance is a mean of squares over all views; what flows into the views' mean adds up to zero, and the reference
+// gets minus what the sources get. Planes outside, since the mean comes first; each lane finds another source's taps.
 template <bool SCATTER>
-__device__ __forceinline__ void variance_body(const Sweep& sweep, const float* gradient, int first, int end, const Targets& to) {
+__device__ __forceinline__ void variance_body(const Sweep& sweep, const float* gradient, int first, int end,
+                                              const Targets& to) {
     Pixel pixel = pixel_of_group<float>(sweep.height, sweep.width);
     Index pixels = sweep.pixels();
     int lane = pixel.lane;
@@ -246,29 +262,33 @@ __device__ __forceinline__ void variance_body(const Sweep& sweep, const float* g
     }
 }
 
-#define SWEEP_PARAMETERS const float *features, const float *sources, const float *depths, int count, int planes, int height, int width, int squared
+#define SWEEP_PARAMETERS                                                                                            \
+    const float *features, const float *sources, const float *depths, int count, int planes, int height, int width, \
+        int squared
 #define GATE_PARAMETERS const float *reduce, const float *reduce_bias, const float *weight, const float *weight_bias
 // The sources' table in shared memory, and the sweep.
 #define SWEEP_HERE                       \
     DYNAMIC_SHARED(float, table);        \
     load_sources(sources, table, count); \
-    const Sweep sweep = { features, table, depths, count, planes, height, width, squared }
+    const Sweep sweep = {features, table, depths, count, planes, height, width, squared}
 // The second launch's planes, from `run` of them a row of blocks, and its scale.
-#define RUN_HERE                                                            \
-    int first = blockIdx.y * run, end = min(first + run, planes);           \
+#define RUN_HERE                                                  \
+    int first = blockIdx.y * run, end = min(first + run, planes); \
     float scale = power_of_two(fixed_exponent(*largest, log_terms))
 
 extern "C" __global__ void __launch_bounds__(SWEEP_THREADS)
-    sweep_backward_voxel_f32(SWEEP_PARAMETERS, GATE_PARAMETERS, const float* gradient, float* reference, unsigned* largest, double* partial) {
+    sweep_backward_voxel_f32(SWEEP_PARAMETERS, GATE_PARAMETERS, const float* gradient, float* reference,
+                             unsigned* largest, double* partial) {
     SWEEP_HERE;
     Gate gate = {reduce, reduce_bias, weight, weight_bias, nullptr};
-    weighted_body<VOXEL, false>(sweep, gate, gradient, 0, planes, {reference, nullptr, largest, partial, nullptr, 0.0f});
+    weighted_body<VOXEL, false>(sweep, gate, gradient, 0, planes,
+                                {reference, nullptr, largest, partial, nullptr, 0.0f});
 }
 BLOCK_KERNEL(sweep_backward_voxel_f32)
 
 extern "C" __global__ void __launch_bounds__(SWEEP_THREADS)
-    sweep_backward_voxel_sources_f32(SWEEP_PARAMETERS, GATE_PARAMETERS, const float* gradient, const unsigned* largest, int log_terms, int run,
-                                     Fixed* sums) {
+    sweep_backward_voxel_sources_f32(SWEEP_PARAMETERS, GATE_PARAMETERS, const float* gradient, const unsigned* largest,
+                                     int log_terms, int run, Fixed* sums) {
     SWEEP_HERE;
     RUN_HERE;
     Gate gate = {reduce, reduce_bias, weight, weight_bias, nullptr};
@@ -277,16 +297,18 @@ extern "C" __global__ void __launch_bounds__(SWEEP_THREADS)
 BLOCK_KERNEL(sweep_backward_voxel_sources_f32)
 
 extern "C" __global__ void __launch_bounds__(SWEEP_THREADS)
-    sweep_backward_weighted_f32(SWEEP_PARAMETERS, const float* weights, const float* gradient, float* reference, unsigned* largest, float* pixel) {
+    sweep_backward_weighted_f32(SWEEP_PARAMETERS, const float* weights, const float* gradient, float* reference,
+                                unsigned* largest, float* pixel) {
     SWEEP_HERE;
     Gate gate = {nullptr, nullptr, nullptr, nullptr, weights};
-    weighted_body<WEIGHTED, false>(sweep, gate, gradient, 0, planes, {reference, pixel, largest, nullptr, nullptr, 0.0f});
+    weighted_body<WEIGHTED, false>(sweep, gate, gradient, 0, planes,
+                                   {reference, pixel, largest, nullptr, nullptr, 0.0f});
 }
 BLOCK_KERNEL(sweep_backward_weighted_f32)
 
 extern "C" __global__ void __launch_bounds__(SWEEP_THREADS)
-    sweep_backward_weighted_sources_f32(SWEEP_PARAMETERS, const float* weights, const float* gradient, const unsigned* largest, int log_terms,
-                                        int run, Fixed* sums) {
+    sweep_backward_weighted_sources_f32(SWEEP_PARAMETERS, const float* weights, const float* gradient,
+                                        const unsigned* largest, int log_terms, int run, Fixed* sums) {
     SWEEP_HERE;
     RUN_HERE;
     Gate gate = {nullptr, nullptr, nullptr, nullptr, weights};
@@ -302,21 +324,27 @@ extern "C" __global__ void __launch_bounds__(SWEEP_THREADS)
 BLOCK_KERNEL(sweep_backward_variance_f32)
 
 extern "C" __global__ void __launch_bounds__(SWEEP_THREADS)
-    sweep_backward_variance_sources_f32(SWEEP_PARAMETERS, const float* gradient, const unsigned* largest, int log_terms, int run, Fixed* sums) {
+    sweep_backward_variance_sources_f32(SWEEP_PARAMETERS, const float* gradient, const unsigned* largest, int log_terms,
+                                        int run, Fixed* sums) {
     SWEEP_HERE;
     RUN_HERE;
     variance_body<true>(sweep, gradient, first, end, {nullptr, nullptr, nullptr, nullptr, sums, scale});
 }
 BLOCK_KERNEL(sweep_backward_variance_sources_f32)
 
-// partial [blocks, 8, 35] -> the gate's four gradients, the blocks in order. One thread a parameter (and seven for copies of the last bias).
+// partial [blocks, 8, 35] -> the gate's four gradients, the blocks in order. One thread a parameter (and seven for
+// copies of the last bias).
 extern "C" __global__ void __launch_bounds__(SWEEP_THREADS)
-    sweep_backward_gate_f32(const double* partial, int blocks, float* reduce, float* reduce_bias, float* weight, float* weight_bias) {
+    sweep_backward_gate_f32(const double* partial, int blocks, float* reduce, float* reduce_bias, float* weight,
+                            float* weight_bias) {
     int i = int(thread_of_grid()), lane = i / 35, j = i % 35;
     if (i >= GATE_SUMS || (j == 34 && lane > 0)) return;
     double v = 0.0;
     for (int b = 0; b < blocks; b++) v += partial[Index(b) * GATE_SUMS + i];
-    float* y = j < 32 ? reduce + j / 4 * CHANNELS + lane * 4 + j % 4 : j == 32 ? weight + lane : j == 33 ? reduce_bias + lane : weight_bias;
+    float* y = j < 32    ? reduce + j / 4 * CHANNELS + lane * 4 + j % 4
+               : j == 32 ? weight + lane
+               : j == 33 ? reduce_bias + lane
+                         : weight_bias;
     *y = float(v);
 }
 KERNEL(sweep_backward_gate_f32)
@@ -332,8 +360,9 @@ extern "C" __global__ void __launch_bounds__(SWEEP_THREADS)
 }
 KERNEL(sweep_backward_finish_f32)
 
-// The statistics' gradient [S, H, W, 2]: the maximum's goes to the first of the largest planes, which the first launch notes in `plane_of` [S, H, W].
-// d of a difference: k sign or 2 k delta, with k = (maximum's at its plane + mean's / D) / 32; |x|' is 0 at 0.
+// The statistics' gradient [S, H, W, 2]: the maximum's goes to the first of the largest planes, which the first launch
+// notes in `plane_of` [S, H, W]. d of a difference: k sign or 2 k delta, with k = (maximum's at its plane + mean's /
+// D) / 32; |x|' is 0 at 0.
 __device__ __forceinline__ void through_statistics(float k, int squared, const float (&delta)[4], float (&d)[4]) {
 #pragma unroll
     for (int c = 0; c < 4; c++) {
@@ -345,7 +374,8 @@ __device__ __forceinline__ void through_statistics(float k, int squared, const f
 }
 
 extern "C" __global__ void __launch_bounds__(SWEEP_THREADS)
-    statistics_backward_f32(SWEEP_PARAMETERS, const float* gradient, float* reference, unsigned* largest, int* plane_of) {
+    statistics_backward_f32(SWEEP_PARAMETERS, const float* gradient, float* reference, unsigned* largest,
+                            int* plane_of) {
     SWEEP_HERE;
     Pixel pixel = pixel_of_group<float>(height, width);
     Index pixels = sweep.pixels();
@@ -355,7 +385,7 @@ extern "C" __global__ void __launch_bounds__(SWEEP_THREADS)
     for (int s = 0; s < count; s++) {
         float top = -1.0f;
         int at = 0;
-        walk(sweep, pixel, own, s, 0, planes, [&](int plane, const Taps&, const float(&delta)[4]) {
+        walk(sweep, pixel, own, s, 0, planes, [&](int plane, const Taps&, const float (&delta)[4]) {
             float sum = 0.0f;
 #pragma unroll
             for (int c = 0; c < 4; c++) sum += squared ? delta[c] * delta[c] : fabsf(delta[c]);
@@ -365,7 +395,7 @@ extern "C" __global__ void __launch_bounds__(SWEEP_THREADS)
         if (pixel.there && pixel.lane == 0) plane_of[s * pixels + pixel.index] = at;
         const float* g = gradient + (s * pixels + pixel.index) * 2;
         float of_max = pixel.there ? g[0] : 0.0f, of_mean = pixel.there ? g[1] / float(planes) : 0.0f;
-        walk(sweep, pixel, own, s, 0, planes, [&](int plane, const Taps&, const float(&delta)[4]) {
+        walk(sweep, pixel, own, s, 0, planes, [&](int plane, const Taps&, const float (&delta)[4]) {
             float d[4];
             through_statistics(((plane == at ? of_max : 0.0f) + of_mean) / float(CHANNELS), squared, delta, d);
 #pragma unroll
@@ -382,8 +412,8 @@ extern "C" __global__ void __launch_bounds__(SWEEP_THREADS)
 BLOCK_KERNEL(statistics_backward_f32)
 
 extern "C" __global__ void __launch_bounds__(SWEEP_THREADS)
-    statistics_backward_sources_f32(SWEEP_PARAMETERS, const float* gradient, const int* plane_of, const unsigned* largest, int log_terms, int run,
-                                    Fixed* sums) {
+    statistics_backward_sources_f32(SWEEP_PARAMETERS, const float* gradient, const int* plane_of,
+                                    const unsigned* largest, int log_terms, int run, Fixed* sums) {
     SWEEP_HERE;
     RUN_HERE;
     Pixel pixel = pixel_of_group<float>(height, width);
@@ -394,7 +424,7 @@ extern "C" __global__ void __launch_bounds__(SWEEP_THREADS)
         Index index = s * pixels + pixel.index;
         int at = plane_of[index];
         float of_max = gradient[index * 2], of_mean = gradient[index * 2 + 1] / float(planes);
-        walk(sweep, pixel, own, s, first, end, [&](int plane, const Taps& t, const float(&delta)[4]) {
+        walk(sweep, pixel, own, s, first, end, [&](int plane, const Taps& t, const float (&delta)[4]) {
             float d[4];
             through_statistics(((plane == at ? of_max : 0.0f) + of_mean) / float(CHANNELS), squared, delta, d);
             if (pixel.there) scatter(sums + s * pixels * CHANNELS + pixel.lane * 4, t, d, scale);

@@ -1,11 +1,13 @@
 // Tensor-core products and asynchronous copies as small functions, each with a plain path for the emulator.
 //
-// Fragments of mma.m16n8k16 (PTX ISA, "Matrix fragments for mma.m16n8k16"): lane l holds of A rows l/4 and l/4 + 8, columns 2 (l%4) + {0, 1} and
-// + {8, 9}; of B rows (k) as A's columns, column l/4; of the accumulator rows l/4 and l/4 + 8, columns 2 (l%4) + {0, 1}.
+// Fragments of mma.m16n8k16 (PTX ISA, "Matrix fragments for mma.m16n8k16"): lane l holds of A rows l/4 and l/4 + 8,
+// columns 2 (l%4) + {0, 1} and + {8, 9}; of B rows (k) as A's columns, column l/4; of the accumulator rows l/4 and l/4
+// + 8, columns 2 (l%4) + {0, 1}.
 #pragma once
 #include "common.cuh"
 
-// Pairs of f16 in registers: A in the order (row, k), (row + 8, k), (row, k + 8), (row + 8, k + 8); B in the order k, k + 8.
+// Pairs of f16 in registers: A in the order (row, k), (row + 8, k), (row, k + 8), (row + 8, k + 8); B in the order k,
+// k + 8.
 struct FragmentA {
     unsigned r[4];
 };
@@ -21,21 +23,20 @@ struct Accumulator {
 // d += a b, 16 x 16 by 16 x 8, f16 with f32 sums. Before sm_80 as two products with half the k.
 __device__ __forceinline__ void multiply_add(Accumulator& d, const FragmentA& a, const FragmentB& b) {
 #if __CUDA_ARCH__ >= 800
-    asm volatile(
-        "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3},{%4,%5,%6,%7},{%8,%9},{%0,%1,%2,%3};"
-        : "+f"(d.v[0]), "+f"(d.v[1]), "+f"(d.v[2]), "+f"(d.v[3])
-        : "r"(a.r[0]), "r"(a.r[1]), "r"(a.r[2]), "r"(a.r[3]), "r"(b.r[0]), "r"(b.r[1]));
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3},{%4,%5,%6,%7},{%8,%9},{%0,%1,%2,%3};"
+                 : "+f"(d.v[0]), "+f"(d.v[1]), "+f"(d.v[2]), "+f"(d.v[3])
+                 : "r"(a.r[0]), "r"(a.r[1]), "r"(a.r[2]), "r"(a.r[3]), "r"(b.r[0]), "r"(b.r[1]));
 #else
 #pragma unroll
     for (int half = 0; half < 2; half++)
-        asm volatile(
-            "mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0,%1,%2,%3},{%4,%5},{%6},{%0,%1,%2,%3};"
-            : "+f"(d.v[0]), "+f"(d.v[1]), "+f"(d.v[2]), "+f"(d.v[3])
-            : "r"(a.r[2 * half]), "r"(a.r[2 * half + 1]), "r"(b.r[half]));
+        asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0,%1,%2,%3},{%4,%5},{%6},{%0,%1,%2,%3};"
+                     : "+f"(d.v[0]), "+f"(d.v[1]), "+f"(d.v[2]), "+f"(d.v[3])
+                     : "r"(a.r[2 * half]), "r"(a.r[2 * half + 1]), "r"(b.r[half]));
 #endif
 }
 
-// 16 bytes from global to shared memory, or zeros where `there` is false; both addresses are multiples of 16. Before sm_80 an ordinary copy.
+// 16 bytes from global to shared memory, or zeros where `there` is false; both addresses are multiples of 16. Before
+// sm_80 an ordinary copy.
 __device__ __forceinline__ void copy_async16(void* shared, const void* global, bool there) {
 #if __CUDA_ARCH__ >= 800
     unsigned to = static_cast<unsigned>(__cvta_generic_to_shared(shared));
@@ -50,7 +51,8 @@ __device__ __forceinline__ void copy_async_commit() {
     asm volatile("cp.async.commit_group;" ::: "memory");
 #endif
 }
-// Until at most `Pending` of this thread's committed groups are under way. A barrier must follow before other threads read.
+// Until at most `Pending` of this thread's committed groups are under way. A barrier must follow before other threads
+// read.
 template <int Pending>
 __device__ __forceinline__ void copy_async_wait() {
 #if __CUDA_ARCH__ >= 800

@@ -66,9 +66,7 @@ pub enum Error {
         problem: Box<Error>,
     },
     /// Something that cannot be the user's fault: a mistake in the engine.
-    #[error(
-        "{place}: {problem}; this is a mistake in the engine, please report it with the command that you ran"
-    )]
+    #[error("{place}: {problem}; this is a mistake in the engine, please report it with the command that you ran")]
     Bug {
         /// Which part of the engine.
         place: &'static str,
@@ -148,9 +146,8 @@ mod tests {
         assert_eq!(message, format!("a: {} ...; expected b", "\u{e4}".repeat(300)));
         let full = Error::io("write the map", Path::new("a.pfm"))(std::io::ErrorKind::StorageFull.into());
         assert!(
-            full.to_string().ends_with(
-                "make room there and run the same command again, or choose another folder with -o"
-            )
+            full.to_string()
+                .ends_with("make room there and run the same command again, or choose another folder with -o")
         );
     }
 }

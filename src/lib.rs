@@ -7,43 +7,34 @@
 
 pub mod error;
 
-pub mod camera;
-pub mod lens;
-pub mod map;
-pub mod photo;
+pub mod host;
+
+pub mod files;
+
 pub mod scene;
 
-pub mod formats;
+pub mod maps;
 
-pub mod simd;
-pub mod tape;
-pub mod tensor;
-pub mod trace;
-
-pub mod ops;
+pub mod fusion;
 
 pub mod net;
 
+pub mod cpu;
+
 pub mod cuda;
 
-pub mod canvas;
-pub mod consistency;
-pub mod fusion;
-pub mod normals;
-pub mod preview;
-pub mod pyramid;
+pub mod manifest;
+
+pub mod evaluation;
+pub mod synth;
+
+pub mod draw;
+
+pub mod run;
+
+pub mod train;
 
 pub mod bench;
 pub mod doctor;
-pub mod evaluation;
-pub mod finished_run;
-pub mod interrupt;
-pub mod manifest;
-pub mod memory;
-pub mod output;
-pub mod pipeline;
-pub mod progress;
-pub mod synth;
-pub mod train;
 
 pub use error::{Error, Result};

@@ -151,10 +151,7 @@ fn broken_colmap_binaries() {
         ),
         (
             "a camera that claims to be huge",
-            |root| {
-                with_camera(2, "SIMPLE_RADIAL", &[70.0, 32.0, 24.0, 0.1])
-                    .write_colmap_binary(root, "sparse/0")
-            },
+            |root| with_camera(2, "SIMPLE_RADIAL", &[70.0, 32.0, 24.0, 0.1]).write_colmap_binary(root, "sparse/0"),
             |root| patch(root, "sparse/0/cameras.bin", 16, &[0xff; 8]),
             "SCENE/images/00000003.png: 64 x 48 pixels; expected 18446744073709551615 x 48, the size that its camera is for; use the photos that the cameras were made from",
         ),
@@ -220,8 +217,7 @@ fn broken_colmap_text() {
         (
             "a model that is not supported",
             |root| {
-                with_camera(9, "RADIAL_FISHEYE", &[70.0, 32.0, 24.0, 0.1, 0.0])
-                    .write_colmap_text(root, "sparse/0");
+                with_camera(9, "RADIAL_FISHEYE", &[70.0, 32.0, 24.0, 0.1, 0.0]).write_colmap_text(root, "sparse/0");
             },
             NOTHING,
             "SCENE/sparse/0/cameras.txt: camera 3: camera model RADIAL_FISHEYE; expected SIMPLE_PINHOLE, PINHOLE, SIMPLE_RADIAL, RADIAL, OPENCV, FULL_OPENCV, OPENCV_FISHEYE or SIMPLE_RADIAL_FISHEYE; `colmap image_undistorter` turns the others into PINHOLE",

@@ -4,8 +4,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use engine::photo::Photo;
-use engine::scene::{OpenOptions, Scene};
+use engine::scene::OpenOptions;
+use engine::scene::Scene;
+use engine::scene::photo::Photo;
 use tempfile::TempDir;
 
 #[path = "support/scene_files.rs"]
@@ -100,11 +101,8 @@ fn folders_that_are_no_scene() {
             text,
             |root| {
                 for id in [3, 7, 8, 20] {
-                    fs::rename(
-                        root.join(format!("images/{id:08}.png")),
-                        root.join(format!("images/{id}.png")),
-                    )
-                    .unwrap();
+                    fs::rename(root.join(format!("images/{id:08}.png")), root.join(format!("images/{id}.png")))
+                        .unwrap();
                 }
             },
             "SCENE/images: 4 of the 4 registered images have no photo here (first: 00000003.png); expected at least two photos under the names that the model has for them",
@@ -114,11 +112,8 @@ fn folders_that_are_no_scene() {
             mvsnet,
             |root| {
                 for (id, name) in [(3, "a"), (7, "b"), (8, "c")] {
-                    fs::rename(
-                        root.join(format!("images/{id:08}.png")),
-                        root.join(format!("images/{name}.png")),
-                    )
-                    .unwrap();
+                    fs::rename(root.join(format!("images/{id:08}.png")), root.join(format!("images/{name}.png")))
+                        .unwrap();
                 }
                 fs::remove_file(root.join("images/00000020.png")).unwrap();
             },
@@ -494,7 +489,8 @@ fn a_photo_that_changes_after_the_scene_was_opened_is_refused() {
     );
 }
 
-/// Whatever the bytes are, the answer is a scene or an error: no panic, no endless loop, no memory that a length asks for.
+/// Whatever the bytes are, the answer is a scene or an error: no panic, no endless loop, no memory that a length asks
+/// for.
 #[test]
 fn damaged_bytes_never_panic() {
     type Files = (fn(&Path), &'static [&'static str]);

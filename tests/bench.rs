@@ -1,4 +1,5 @@
-//! `engine bench`: through the binary on the processor at tiny sizes, and the device's measurement on the emulated device.
+//! `engine bench`: through the binary on the processor at tiny sizes, and the device's measurement on the emulated
+//! device.
 
 #[path = "support/emulator.rs"]
 mod emulator;
@@ -10,9 +11,14 @@ mod test_device;
 use std::path::{Path, PathBuf};
 
 use emulator::Build;
-use engine::bench::counts::{Counts, ViewGraph};
-use engine::bench::work::{Inputs, Size};
-use engine::bench::{Group, Repetitions, device, host};
+use engine::bench::Group;
+use engine::bench::Repetitions;
+use engine::bench::counts::Counts;
+use engine::bench::counts::ViewGraph;
+use engine::bench::device;
+use engine::bench::host;
+use engine::bench::work::Inputs;
+use engine::bench::work::Size;
 use engine::cuda::graph::Element;
 use engine::cuda::network::Slabs;
 use engine::net::BsMvsNet;
@@ -76,13 +82,9 @@ fn a_view_is_told_by_stage_as_text_json_and_markdown() {
     assert!(number(&measured["memory"], "planned") > 0.0);
 
     let page = std::fs::read_to_string(page).unwrap();
-    for row in [
-        "| engine, cpu, f32 |",
-        "| features of all views |",
-        "| regularizer |",
-        "| - context4 |",
-        "| one view |",
-    ] {
+    for row in
+        ["| engine, cpu, f32 |", "| features of all views |", "| regularizer |", "| - context4 |", "| one view |"]
+    {
         assert!(page.lines().any(|line| line.starts_with(row)), "{row} in\n{page}");
     }
     // Every table's rows are as long as its head.
@@ -101,16 +103,13 @@ fn what_cannot_be_measured_is_one_line() {
     let run = |words: &[&str]| engine(["bench", "table3"].iter().chain(words).copied());
     let message = run(&["--device", "cpu", "--width", "66", "--height", "48"]).failed(3).to_owned();
     assert!(message.starts_with("--width: 66; expected a multiple of 4"), "{message}");
-    let huge =
-        ["--device", "cpu", "--width", "40000", "--height", "40000", "--planes", "1024", "--views", "2"];
+    let huge = ["--device", "cpu", "--width", "40000", "--height", "40000", "--planes", "1024", "--views", "2"];
     // The photos alone would not fit: said before they are made.
     let message = run(&huge).failed(5).to_owned();
     assert!(message.contains("measure a smaller --width, --height or --planes"), "{message}");
     let message = run(&["--device", "cuda:99", "--width", "64", "--height", "48"]).failed(8).to_owned();
     assert!(message.contains("no CUDA") || message.contains("there is no GPU 99"), "{message}");
-    for words in
-        [["--repetitions", "0"], ["--device", "tpu"], ["--peer-kinds", "eager"], ["--precision", "f64"]]
-    {
+    for words in [["--repetitions", "0"], ["--device", "tpu"], ["--peer-kinds", "eager"], ["--precision", "f64"]] {
         assert_eq!(run(&words).code, Some(2), "{words:?}");
     }
     let message = run(&["--device", "cpu", "--inputs", "/nowhere/inputs.safetensors"]).failed(4).to_owned();
@@ -133,8 +132,7 @@ fn a_peer_that_cannot_run_is_told_and_one_that_disagrees_fails() {
     let other = folder.path().join("other.safetensors");
     let own = folder.path().join("own.safetensors");
     table3(&["--outputs", text(&own)]).done();
-    let words =
-        ["bench", "table3", "--device", "cpu", "--repetitions", "1", "--planes", "16", "--views", "2"];
+    let words = ["bench", "table3", "--device", "cpu", "--repetitions", "1", "--planes", "16", "--views", "2"];
     let more = ["--width", "64", "--height", "48", "--outputs", text(&other)];
     let words = words.iter().chain(&more);
     engine(words.copied()).done();
@@ -165,30 +163,14 @@ fn the_main_job_is_told_by_stage() {
     let folder = tempfile::tempdir().unwrap();
     let (report, page) = (folder.path().join("scene.json"), folder.path().join("scene.md"));
     let scene = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/scene");
-    let words = [
-        "bench",
-        "scene",
-        text(&scene),
-        "--device",
-        "cpu",
-        "--levels",
-        "2",
-        "--planes",
-        "16",
-        "--max-side",
-        "96",
-    ];
-    let said = engine(words.iter().chain(&["--json", text(&report), "--markdown", text(&page)]).copied())
-        .done()
-        .stdout;
+    let words =
+        ["bench", "scene", text(&scene), "--device", "cpu", "--levels", "2", "--planes", "16", "--max-side", "96"];
+    let said = engine(words.iter().chain(&["--json", text(&report), "--markdown", text(&page)]).copied()).done().stdout;
     assert!(said.contains("overlap"), "{said}");
     let report = json(&report);
     let views = report["views"].as_u64().unwrap();
     assert_eq!(views, 7);
-    assert_eq!(
-        (&report["bench"], &report["levels"], &report["device"]),
-        (&"scene".into(), &2.into(), &"cpu".into())
-    );
+    assert_eq!((&report["bench"], &report["levels"], &report["device"]), (&"scene".into(), &2.into(), &"cpu".into()));
     for level in ["level 0", "level 1"] {
         assert_eq!(report["depth"][level]["count"].as_u64(), Some(views), "{report}");
     }
@@ -202,8 +184,7 @@ fn the_main_job_is_told_by_stage() {
     assert!(stages <= wall && stages > 0.8 * wall, "{stages} of {wall}");
     assert!((number(&report, "views_per_second") - views as f64 / wall).abs() < 1e-9);
     // Two threads have spans, and each is busy no longer than the run.
-    let busy: Vec<f64> =
-        report["busy_seconds"].as_object().unwrap().values().map(|s| s.as_f64().unwrap()).collect();
+    let busy: Vec<f64> = report["busy_seconds"].as_object().unwrap().values().map(|s| s.as_f64().unwrap()).collect();
     assert!(busy.len() >= 2 && busy.iter().all(|s| *s <= wall), "{report}");
     assert!((0.0..=1.0).contains(&number(&report, "decoding_hidden")));
     let page = std::fs::read_to_string(page).unwrap();
@@ -227,13 +208,15 @@ fn parameters() -> Parameters {
     Parameters::from_checkpoint(&Checkpoint::built_in().unwrap()).unwrap()
 }
 
-/// Shapes of a 64 x 48 photo with 16 planes: the cost volume is 16 x 12 x 16, `decode2` works on its half, 8 x 6 x 8, from 16 to 8 channels.
+/// Shapes of a 64 x 48 photo with 16 planes: the cost volume is 16 x 12 x 16, `decode2` works on its half, 8 x 6 x 8,
+/// from 16 to 8 channels.
 #[test]
 fn one_layers_arithmetic_and_traffic_are_those_by_hand() {
     let view = ViewGraph::new(&parameters(), TINY, Element::F32, Slabs::WHOLE).unwrap();
     let counts = Counts::new(&view.graph);
     let voxels = 8 * 6 * 8;
-    // 27 taps of 16 channels for each of 8 outputs; the upsampling before it belongs to the layer and is not counted as arithmetic of a product.
+    // 27 taps of 16 channels for each of 8 outputs; the upsampling before it belongs to the layer and is not counted
+    // as arithmetic of a product.
     let convolution = 2 * 27 * 16 * 8 * voxels;
     let step = view.graph.steps().iter().find(|s| s.label == "regularizer.decode2" && s.flops == convolution);
     assert!(
@@ -257,10 +240,7 @@ fn a_device_measures_all_of_a_view_and_its_stages_add_up() {
     assert_eq!((found.seconds.all.len(), found.precision), (2, "f32"));
     assert!(found.stages.iter().all(|s| s.seconds.all.len() == 2 && s.seconds.min > 0.0));
     for group in Group::ALL {
-        assert!(
-            found.group(group).is_some_and(|g| g.flops.unwrap() > 0 && g.bytes.unwrap() > 0),
-            "{group:?}"
-        );
+        assert!(found.group(group).is_some_and(|g| g.flops.unwrap() > 0 && g.bytes.unwrap() > 0), "{group:?}");
     }
     // The same arithmetic as the whole graph's, however it is cut into stages and slabs.
     let graph = ViewGraph::new(&parameters(), TINY, Element::F32, slabs).unwrap().graph;
@@ -273,8 +253,7 @@ fn a_device_measures_all_of_a_view_and_its_stages_add_up() {
     }
     // And the same depth as the processor's, which its own tests hold to the reference.
     let host = host::measure(&BsMvsNet::built_in().unwrap(), &inputs, ONCE).unwrap();
-    let apart =
-        found.depth.iter().zip(&host.depth).map(|(a, b)| f64::from((a - b).abs())).fold(0.0, f64::max);
+    let apart = found.depth.iter().zip(&host.depth).map(|(a, b)| f64::from((a - b).abs())).fold(0.0, f64::max);
     assert!(apart < 0.05 * inputs.interval(), "{apart}");
 }
 
@@ -282,9 +261,7 @@ fn a_device_measures_all_of_a_view_and_its_stages_add_up() {
 #[test]
 fn depth_of_the_made_up_photos_does_not_degenerate() {
     let inputs = Inputs::generated(Size { width: 320, height: 240, planes: 48, views: 4 });
-    let found =
-        host::measure(&BsMvsNet::built_in().unwrap(), &inputs, Repetitions { warm_up: 0, counted: 1 })
-            .unwrap();
+    let found = host::measure(&BsMvsNet::built_in().unwrap(), &inputs, Repetitions { warm_up: 0, counted: 1 }).unwrap();
     let mut apart: Vec<f64> = (0..60 * 80)
         .map(|i| (f64::from(found.depth[i]) - inputs.true_depth(i % 80, i / 80)).abs() / inputs.interval())
         .collect();
@@ -298,7 +275,6 @@ fn inputs_of_a_file_are_measured() {
     let folder = tempfile::tempdir().unwrap();
     let path: PathBuf = folder.path().join("inputs.safetensors");
     Inputs::generated(Size { width: 48, height: 40, planes: 8, views: 2 }).write(&path).unwrap();
-    let ran =
-        engine(["bench", "table3", "--device", "cpu", "--repetitions", "1", "--inputs", text(&path)]).done();
+    let ran = engine(["bench", "table3", "--device", "cpu", "--repetitions", "1", "--inputs", text(&path)]).done();
     assert!(ran.stdout.starts_with("48 x 40, D = 8, 2 views"), "{}", ran.stdout);
 }

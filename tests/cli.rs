@@ -156,10 +156,7 @@ fn wrong_usage_ends_with_2_and_says_what_is_wrong() {
         (&["infer", "s", "--planes", "1"], "expected a whole number from 2 to 65536"),
         (&["infer", "s", "--planes", "many"], "expected a whole number from 2 to 65536"),
         (&["infer", "s", "--levels", "0"], "expected a whole number from 1 to 8"),
-        (
-            &["infer", "s", "--range", "5,1"],
-            "expected two depths near,far with 0 < near < far, such as 0.5,12",
-        ),
+        (&["infer", "s", "--range", "5,1"], "expected two depths near,far with 0 < near < far, such as 0.5,12"),
         (&["infer", "s", "--range", "5"], "expected two depths near,far"),
         (&["infer", "s", "--range=-1,2"], "expected two depths near,far"),
         (&["infer", "s", "--sampling", "log"], "[possible values: linear, inverse]"),
@@ -187,14 +184,9 @@ fn wrong_usage_ends_with_2_and_says_what_is_wrong() {
 #[test]
 fn info_tells_the_machine_the_weights_and_the_memory() {
     let ran = engine(["info", "--threads", "3"]).done();
-    assert!(
-        ran.stdout.starts_with(&format!("engine {}\ndevice:  cpu, 3 threads, ", env!("CARGO_PKG_VERSION")))
-    );
-    for part in [
-        "weights: built-in (voxel / squared / skip), sha256 ",
-        "memory:  ",
-        "1600 x 1200, 192 planes, 5 views",
-    ] {
+    assert!(ran.stdout.starts_with(&format!("engine {}\ndevice:  cpu, 3 threads, ", env!("CARGO_PKG_VERSION"))));
+    for part in ["weights: built-in (voxel / squared / skip), sha256 ", "memory:  ", "1600 x 1200, 192 planes, 5 views"]
+    {
         assert!(ran.stdout.contains(part), "{}", ran.stdout);
     }
     let need = |more: &[&str]| {
@@ -308,17 +300,7 @@ fn without_any_depth_range_the_option_is_asked_for() {
             text(root.path())
         )
     );
-    let range = [
-        "infer",
-        text(root.path()),
-        "-o",
-        text(&out),
-        "--range",
-        "2.6,5.6",
-        "--planes",
-        "16",
-        "--depth-only",
-    ];
+    let range = ["infer", text(root.path()), "-o", text(&out), "--range", "2.6,5.6", "--planes", "16", "--depth-only"];
     engine(range).done();
 }
 
@@ -329,8 +311,7 @@ fn a_run_that_does_not_fit_is_refused_with_options_that_do() {
     plane_scene::write(&scene);
     let out = root.path().join("out");
     // 1500 planes of a 24 x 16 map take some 60 MB beside the program's own 50 MB.
-    let base =
-        ["infer", text(&scene), "-o", text(&out), "--planes", "1500", "--threads", "1", "--depth-only"];
+    let base = ["infer", text(&scene), "-o", text(&out), "--planes", "1500", "--threads", "1", "--depth-only"];
     let run = |more: &[&str]| engine(base.iter().chain(more));
     let ran = run(&["--memory", "0.08"]);
     let message = ran.failed(5).to_owned();
@@ -374,11 +355,7 @@ fn a_folder_of_others_is_not_written_into() {
     let file = root.path().join("file");
     fs::write(&file, "x").unwrap();
     assert!(infer(&file, &[]).failed(4).starts_with(&format!("{}: cannot ", file.display())));
-    assert!(
-        infer(&file.join("out"), &[])
-            .failed(4)
-            .starts_with(&format!("{}: cannot ", file.join("out").display()))
-    );
+    assert!(infer(&file.join("out"), &[]).failed(4).starts_with(&format!("{}: cannot ", file.join("out").display())));
 
     let mine = root.path().join("mine");
     fs::create_dir(&mine).unwrap();
@@ -401,11 +378,7 @@ fn folders_that_take_no_files_are_told_in_one_line() {
     plane_scene::write(&scene);
     // /proc takes no folders, not even from root.
     let ran = engine(["infer", text(&scene), "-o", "/proc/engine_out"]);
-    assert!(
-        ran.failed(4).starts_with("/proc/engine_out: cannot create the output folder: "),
-        "{}",
-        ran.stderr
-    );
+    assert!(ran.failed(4).starts_with("/proc/engine_out: cannot create the output folder: "), "{}", ran.stderr);
 
     // No file may grow beyond 1 KiB (two blocks of 512): the first map fails like on a full disk.
     let out = root.path().join("out");
@@ -419,11 +392,7 @@ fn folders_that_take_no_files_are_told_in_one_line() {
     let message = ran.failed(4).to_owned();
     assert!(message.starts_with(text(&out)) && message.contains("cannot write the "), "{message}");
     let left = program::files(&out);
-    assert_eq!(
-        left.keys().map(|p| p.to_str().unwrap()).collect::<Vec<_>>(),
-        [".engine.json"],
-        "nothing half-written"
-    );
+    assert_eq!(left.keys().map(|p| p.to_str().unwrap()).collect::<Vec<_>>(), [".engine.json"], "nothing half-written");
     // With room again the same command goes through.
     engine(["infer", text(&scene), "-o", text(&out), "--levels", "1", "--quiet"]).done();
 }

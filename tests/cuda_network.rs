@@ -1,7 +1,9 @@
-//! The device's network against its PyTorch definition: depth, confidence and logits of every configuration, and the gradients of a training step.
+//! The device's network against its PyTorch definition: depth, confidence and logits of every configuration, and the
+//! gradients of a training step.
 //!
-//! On the emulated device the kernels run as they are, compiled for the processor; ENGINE_TEST_DEVICE=cuda takes a GPU. Tolerances in f32 are
-//! those of the processor's network (tests/network.rs, tests/training_gradients.rs): the arithmetic is the same, in another order.
+//! On the emulated device the kernels run as they are, compiled for the processor; ENGINE_TEST_DEVICE=cuda takes a
+//! GPU. Tolerances in f32 are those of the processor's network (tests/network.rs, tests/training_gradients.rs): the
+//! arithmetic is the same, in another order.
 
 #[path = "support/emulator.rs"]
 mod emulator;
@@ -18,18 +20,24 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use emulator::Build;
-use engine::camera::Hypotheses;
+use engine::cpu::ops::depth_backward::DepthLoss;
 use engine::cuda::driver::Driver;
 use engine::cuda::graph::Element;
-use engine::cuda::inference::{Convolutions, DeviceNetwork, Options};
+use engine::cuda::inference::Convolutions;
+use engine::cuda::inference::DeviceNetwork;
+use engine::cuda::inference::Options;
 use engine::cuda::network::Slabs;
 use engine::cuda::program::Layout;
-use engine::cuda::training::{Lesson, Teacher};
-use engine::net::backend::{DepthJob, DepthNetwork, JobSize};
+use engine::cuda::training::Lesson;
+use engine::cuda::training::Teacher;
+use engine::net::BsMvsNet;
+use engine::net::Estimate;
+use engine::net::backend::DepthJob;
+use engine::net::backend::DepthNetwork;
+use engine::net::backend::JobSize;
 use engine::net::parameters::Parameters;
 use engine::net::weights::Checkpoint;
-use engine::net::{BsMvsNet, Estimate};
-use engine::ops::depth_backward::DepthLoss;
+use engine::scene::camera::Hypotheses;
 use goldens::{Golden, Inputs, config, generated, worst};
 use gradient_goldens as truth;
 use test_device::{on_gpu, test_device};
@@ -62,8 +70,7 @@ fn check(network: &DeviceNetwork, inputs: &Inputs, golden: &Golden, prefix: &str
         let depth = golden.values(&format!("{prefix}depth{suffix}"));
         let error = worst(&found.depth.data, depth, 1e-3 * interval(hypotheses), 0.0);
         assert!(error <= 1.0, "{prefix}depth{suffix}: {error:.2} of 1e-3 of an interval");
-        let error =
-            worst(&found.confidence.data, golden.values(&format!("{prefix}confidence{suffix}")), 1e-3, 0.0);
+        let error = worst(&found.confidence.data, golden.values(&format!("{prefix}confidence{suffix}")), 1e-3, 0.0);
         assert!(error <= 1.0, "{prefix}confidence{suffix}: {error:.2} of 1e-3");
     }
 }
@@ -110,8 +117,8 @@ fn photos_of_different_sizes_are_the_processors() {
     }
 }
 
-/// The network whose convolutions a library does, with a library that is plain loops: weights, strides, residuals and planes are handed over as
-/// `cuda::convolution` says. On a GPU the library is cuDNN.
+/// The network whose convolutions a library does, with a library that is plain loops: weights, strides, residuals and
+/// planes are handed over as `cuda::convolution` says. On a GPU the library is cuDNN.
 #[test]
 fn convolutions_of_a_library_give_the_same_network() {
     let Some(device) = test_device(Build::Fast) else { return };
@@ -146,7 +153,8 @@ fn slabs_of_the_cost_volume_change_no_bit() {
     }
 }
 
-/// f16: 99.9 % of the pixels within 0.1 interval of f32, and none moved by more than half where the confidence is above 0.8.
+/// f16: 99.9 % of the pixels within 0.1 interval of f32, and none moved by more than half where the confidence is
+/// above 0.8.
 #[test]
 fn half_precision_stays_close_to_single() {
     let Some(device) = test_device(Build::Fast) else { return };
@@ -167,11 +175,7 @@ fn half_precision_stays_close_to_single() {
             .map(|(a, b)| f64::from((a - b).abs()) / interval)
             .collect();
         let far = moved.iter().filter(|&&m| m > 0.1).count();
-        assert!(
-            far as f64 <= 0.001 * moved.len() as f64,
-            "{far} of {} pixels moved by more than 0.1",
-            moved.len()
-        );
+        assert!(far as f64 <= 0.001 * moved.len() as f64, "{far} of {} pixels moved by more than 0.1", moved.len());
         for (m, c) in moved.iter().zip(&expected.confidence.data) {
             assert!(*c <= 0.8 || *m <= 0.5, "a pixel of confidence {c} moved by {m} intervals");
         }
@@ -215,11 +219,9 @@ fn gradients_of_every_configuration_match_the_reference() {
     let depth = truth::truth();
     let mut all: BTreeMap<String, f64> = BTreeMap::new();
     // Each op in each of its variants; a GPU does all configurations.
-    let some =
-        ["voxel_squared_skip", "pixel_signed_trilinear", "mean_signed_skip", "variance_squared_trilinear"];
-    let configs = truth::configs()
-        .into_iter()
-        .filter(|c| on_gpu() || some.contains(&c.as_str()) || c.ends_with("_inverse"));
+    let some = ["voxel_squared_skip", "pixel_signed_trilinear", "mean_signed_skip", "variance_squared_trilinear"];
+    let configs =
+        truth::configs().into_iter().filter(|c| on_gpu() || some.contains(&c.as_str()) || c.ends_with("_inverse"));
     for config in configs {
         let parameters = Parameters::from_checkpoint(&truth::checkpoint(&config)).unwrap();
         let inputs = truth::inputs();

@@ -1,7 +1,8 @@
 //! The whole job on a device against the same on the processor: scene to maps to cloud.
 //!
-//! In f32 the maps differ by roundings alone: 2e-3 of an interval, as tests/cuda_network.rs allows; a point may then come or go where a pixel lies at a
-//! threshold, so the clouds' sizes are compared within 1 %. Merging and fusion themselves are equal to the bit (tests/cuda).
+//! In f32 the maps differ by roundings alone: 2e-3 of an interval, as tests/cuda_network.rs allows; a point may then
+//! come or go where a pixel lies at a threshold, so the clouds' sizes are compared within 1 %. Merging and fusion
+//! themselves are equal to the bit (tests/cuda).
 
 #[path = "support/emulator.rs"]
 #[allow(dead_code)]
@@ -12,20 +13,24 @@ mod test_device;
 use std::path::Path;
 
 use emulator::Build;
-use engine::camera::Sampling;
-use engine::consistency::Thresholds;
 use engine::cuda::graph::Element;
-use engine::cuda::inference::{Convolutions, DeviceNetwork, Options};
+use engine::cuda::inference::Convolutions;
+use engine::cuda::inference::DeviceNetwork;
+use engine::cuda::inference::Options;
 use engine::cuda::program::Layout;
-use engine::formats::pfm;
+use engine::files::pfm;
 use engine::fusion::FusionOptions;
+use engine::host::progress::Progress;
+use engine::host::progress::Style;
+use engine::maps::consistency::Thresholds;
+use engine::maps::merge::MergeOptions;
 use engine::net::BsMvsNet;
 use engine::net::weights::Checkpoint;
-use engine::pipeline::geometry::Geometry;
-use engine::pipeline::{InferOptions, infer};
-use engine::progress::{Progress, Style};
-use engine::pyramid::MergeOptions;
+use engine::run::InferOptions;
+use engine::run::device::Geometry;
+use engine::run::infer;
 use engine::scene::OpenOptions;
+use engine::scene::camera::Sampling;
 use test_device::test_device;
 
 fn options(out: &Path, geometry: Geometry) -> InferOptions {
@@ -69,12 +74,8 @@ fn a_scene_gives_the_same_maps_and_cloud() {
         ..options(&folder.path().join(name), geometry)
     };
     infer(&scene, &BsMvsNet::built_in().unwrap(), &run("host", Geometry::Host), &progress).unwrap();
-    let element = Options {
-        element: Element::F32,
-        vram: None,
-        convolutions: Convolutions::Own,
-        layout: Layout::Shared,
-    };
+    let element =
+        Options { element: Element::F32, vram: None, convolutions: Convolutions::Own, layout: Layout::Shared };
     let network = DeviceNetwork::new(device.clone(), &Checkpoint::built_in().unwrap(), element).unwrap();
     infer(&scene, &network, &run("device", Geometry::Device(device)), &progress).unwrap();
     let manifest = |name: &str| -> serde_json::Value {
@@ -87,9 +88,8 @@ fn a_scene_gives_the_same_maps_and_cloud() {
     let points = [&host, &device].map(|m| m["points"].as_f64().unwrap());
     assert!(points[0] > 100.0 && (points[0] - points[1]).abs() <= 0.01 * points[0], "{points:?}");
     for name in &only {
-        let maps = ["host", "device"].map(|run| {
-            pfm::read(&folder.path().join(run).join(format!("levels/0/depth/{name}.pfm"))).unwrap()
-        });
+        let maps = ["host", "device"]
+            .map(|run| pfm::read(&folder.path().join(run).join(format!("levels/0/depth/{name}.pfm"))).unwrap());
         let view = host["views"].as_array().unwrap().iter().find(|v| v["name"] == **name).unwrap();
         let range = &view["depth"]["range"];
         let (near, far) = (range["near"].as_f64().unwrap(), range["far"].as_f64().unwrap());

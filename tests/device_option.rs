@@ -38,7 +38,8 @@ fn a_device_that_nobody_knows_is_a_usage_error() {
     assert!(ran.stderr.contains("expected auto, cpu, cuda or cuda:N"), "{}", ran.stderr);
 }
 
-/// A driver that is there but finds no GPU, as in a container without one: `cuInit` says so. `auto` then works on the processor and tells why.
+/// A driver that is there but finds no GPU, as in a container without one: `cuInit` says so. `auto` then works on the
+/// processor and tells why.
 #[test]
 fn a_driver_without_a_gpu_is_told_and_auto_goes_on() {
     if !engine::cuda::BUILT_IN || !cfg!(target_os = "linux") {
@@ -56,11 +57,8 @@ fn a_driver_without_a_gpu_is_told_and_auto_goes_on() {
     .unwrap();
     let compiler = std::env::var("CC").unwrap_or_else(|_| "cc".into());
     let library = folder.path().join("libcuda.so.1");
-    let built = std::process::Command::new(compiler)
-        .args(["-shared", "-fPIC", "-o"])
-        .arg(&library)
-        .arg(&source)
-        .status();
+    let built =
+        std::process::Command::new(compiler).args(["-shared", "-fPIC", "-o"]).arg(&library).arg(&source).status();
     if !built.is_ok_and(|status| status.success()) {
         eprintln!("skipped: no C compiler for the stub of a driver");
         return;

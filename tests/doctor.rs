@@ -1,9 +1,9 @@
-//! `engine doctor` on scenes that were broken on purpose, one mistake each, in both layouts: the mistake is named, and nothing is
-//! said about the scene before it was broken.
+//! `engine doctor` on scenes that were broken on purpose, one mistake each, in both layouts: the mistake is named, and
+//! nothing is said about the scene before it was broken.
 
 use std::path::Path;
 
-use engine::camera::Camera;
+use engine::scene::camera::Camera;
 use glam::{DMat3, DVec2, DVec3};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -145,10 +145,7 @@ fn wrong_scales_of_k_are_named_with_the_scale() {
     let found = colmap(&half, &[]);
     found.has("problem", "intrinsics", "scaled-intrinsics");
     let points = found.has("problem", "sparse points", "scaled-intrinsics");
-    assert!(
-        points["found"].as_str().unwrap().contains("K belongs to photos 0.500 times as large"),
-        "{points}"
-    );
+    assert!(points["found"].as_str().unwrap().contains("K belongs to photos 0.500 times as large"), "{points}");
 
     // An unusual scale is measured.
     let odd = each_camera(|c| c.decimated(1.37));
@@ -181,8 +178,7 @@ fn wrong_conventions_of_poses_are_named() {
     let flip = |c: &Camera| Camera { r: FLIP * c.r, t: FLIP * c.t, ..*c };
     let nerf = |c: &Camera| Camera { r: c.r.transpose() * FLIP, t: c.centre(), ..*c };
     type Case<'a> = (&'a str, &'a dyn Fn(&Camera) -> Camera);
-    let cases: [Case; 3] =
-        [("inverted-poses", &invert), ("flipped-axes", &flip), ("inverted-flipped-poses", &nerf)];
+    let cases: [Case; 3] = [("inverted-poses", &invert), ("flipped-axes", &flip), ("inverted-flipped-poses", &nerf)];
     for (name, change) in cases {
         let scene = each_camera(change);
         mvsnet(&scene, &[]).has("problem", "photos", name);
@@ -192,16 +188,14 @@ fn wrong_conventions_of_poses_are_named() {
         found.has("problem", "photos", name);
     }
     // A mirroring is no rotation; the scene is refused, and the doctor says what it is.
-    let mirrored =
-        each_camera(|c| Camera { r: DMat3::from_diagonal(DVec3::new(-1.0, 1.0, 1.0)) * c.r, ..*c });
+    let mirrored = each_camera(|c| Camera { r: DMat3::from_diagonal(DVec3::new(-1.0, 1.0, 1.0)) * c.r, ..*c });
     mvsnet(&mirrored, &[]).has("problem", "files", "mirrored-camera");
 }
 
 #[test]
 fn photos_under_other_ids_are_found() {
     let named = |finding: &Value, views: [usize; 2]| {
-        let mut found: Vec<&str> =
-            finding["views"].as_array().unwrap().iter().map(|v| v.as_str().unwrap()).collect();
+        let mut found: Vec<&str> = finding["views"].as_array().unwrap().iter().map(|v| v.as_str().unwrap()).collect();
         found.sort_unstable();
         assert_eq!(found, views.map(|v| format!("{v:08}")), "{finding}");
     };
@@ -366,8 +360,7 @@ fn ranges_that_miss_or_waste_are_told() {
 fn plain_photos_say_nothing_and_that_is_said() {
     let plain = broken(|scene| {
         for (i, photo) in scene.photos.iter_mut().enumerate() {
-            let grey =
-                image::RgbImage::from_pixel(SIZE.0 as u32, SIZE.1 as u32, image::Rgb([120 + i as u8; 3]));
+            let grey = image::RgbImage::from_pixel(SIZE.0 as u32, SIZE.1 as u32, image::Rgb([120 + i as u8; 3]));
             let mut png = std::io::Cursor::new(Vec::new());
             grey.write_to(&mut png, image::ImageFormat::Png).unwrap();
             *photo = png.into_inner();
@@ -419,8 +412,7 @@ fn after_a_run_the_funnel_is_told_and_explained() {
                 }
             }),
         );
-        let said =
-            after_run(&scene, options, &["--no-photos"].as_slice()[usize::from(name == "run-range")..]);
+        let said = after_run(&scene, options, &["--no-photos"].as_slice()[usize::from(name == "run-range")..]);
         assert!(said.names(&["warning", "problem"]).contains(&name), "{name}\n{}", said.text());
     }
 
@@ -460,10 +452,7 @@ fn bad_input_is_told_in_one_line() {
     );
     let ran = engine(["doctor", text(&empty)]);
     let line = ran.failed(3);
-    assert!(
-        line.ends_with("1 problem; expected a scene without any; each is told above with what to do"),
-        "{line}"
-    );
+    assert!(line.ends_with("1 problem; expected a scene without any; each is told above with what to do"), "{line}");
     assert!(ran.stdout.contains("problem  files: "), "{}", ran.stdout);
     assert!(ran.stdout.contains("an empty folder; expected images/ with cams/"), "{}", ran.stdout);
     // A photo that breaks off halfway ends the check of the photos, with its name.

@@ -1,12 +1,19 @@
-//! The DTU protocol and the comparison of clouds against plain loops in f64 that follow the original's description (protocol page,
-//! section D) and share no code with the engine; and every corner case that the page lists.
+//! The DTU protocol and the comparison of clouds against plain loops in f64 that follow the original's description
+//! (protocol page, section D) and share no code with the engine; and every corner case that the page lists.
 
-use engine::evaluation::cloud::{CloudSettings, compare};
-use engine::evaluation::dtu::{
-    DtuSettings, MeanNumbers, ObservabilityMask, Reference, Scan, ScanNumbers, evaluate,
-};
+use engine::evaluation::cloud::CloudSettings;
+use engine::evaluation::cloud::compare;
+use engine::evaluation::dtu::DtuSettings;
+use engine::evaluation::dtu::MeanNumbers;
+use engine::evaluation::dtu::ObservabilityMask;
+use engine::evaluation::dtu::Reference;
+use engine::evaluation::dtu::Scan;
+use engine::evaluation::dtu::ScanNumbers;
+use engine::evaluation::dtu::evaluate;
 use engine::evaluation::nearest::Tree;
-use engine::evaluation::thinning::{one_a_voxel, rank, thin};
+use engine::evaluation::thinning::one_a_voxel;
+use engine::evaluation::thinning::rank;
+use engine::evaluation::thinning::thin;
 
 /// Random numbers from 0 to less than 1 (Knuth's MMIX generator).
 struct Numbers(u64);
@@ -53,7 +60,8 @@ fn at_20_mm_a_distance_is_dropped() {
 
 #[test]
 fn of_two_points_exactly_a_radius_apart_one_stays() {
-    // Three f32 whose squares add up to the square of 0.2 in f64: what each leaves is filled up by the next, smaller one.
+    // Three f32 whose squares add up to the square of 0.2 in f64: what each leaves is filled up by the next, smaller
+    // one.
     let x = 0.2f32.next_down();
     let y = (0.2f64 * 0.2 - f64::from(x) * f64::from(x)).sqrt() as f32;
     let rest = 0.2f64 * 0.2 - f64::from(x) * f64::from(x) - f64::from(y) * f64::from(y);
@@ -155,8 +163,7 @@ fn walk(points: &[[f32; 3]], radius: f64, seed: u64) -> Vec<[f32; 3]> {
     for at in order {
         if is_kept[at] {
             for (other, kept) in is_kept.iter_mut().enumerate() {
-                let squares =
-                    (0..3).map(|k| (f64::from(points[at][k]) - f64::from(points[other][k])).powi(2));
+                let squares = (0..3).map(|k| (f64::from(points[at][k]) - f64::from(points[other][k])).powi(2));
                 *kept &= squares.sum::<f64>() > radius * radius;
             }
             is_kept[at] = true;
@@ -209,8 +216,7 @@ fn the_nearest_point_is_the_nearest() {
     points.extend((0..500).map(|_| [1.0, 1.0, 1.0]));
     points.extend((0..500).map(|i| [i as f32 * 0.01, 0.0, 0.0]));
     points.push([1e6, 0.0, 0.0]);
-    let from: Vec<[f32; 3]> =
-        (0..700).map(|_| random.point(-14.0, 14.0)).chain([[1.0; 3], [9e5, 1.0, 2.0]]).collect();
+    let from: Vec<[f32; 3]> = (0..700).map(|_| random.point(-14.0, 14.0)).chain([[1.0; 3], [9e5, 1.0, 2.0]]).collect();
     let tree = Tree::new(points.clone());
     for limit in [f64::INFINITY, 2.0, 0.1] {
         let found = tree.distances(&from, limit);
@@ -236,11 +242,8 @@ fn cellwise(from: &[[f32; 3]], to: &[[f32; 3]], mask: &ObservabilityMask) -> Vec
             for z in 0..=cells[2] {
                 let cell = [x, y, z].map(f64::from);
                 let low = [0, 1, 2].map(|a| mask.min[a] + cell[a] * 60.0);
-                let candidates: Vec<[f32; 3]> = to
-                    .iter()
-                    .filter(|p| within(**p, low.map(|v| v - 60.0), low.map(|v| v + 120.0)))
-                    .copied()
-                    .collect();
+                let candidates: Vec<[f32; 3]> =
+                    to.iter().filter(|p| within(**p, low.map(|v| v - 60.0), low.map(|v| v + 120.0))).copied().collect();
                 for (from, found) in from.iter().zip(&mut found) {
                     if within(*from, low, low.map(|v| v + 60.0)) && !candidates.is_empty() {
                         *found = candidates.iter().map(|&p| distance(*from, p)).fold(f64::INFINITY, f64::min);
@@ -277,13 +280,7 @@ fn rough_scan(seed: u64) -> (Vec<[f32; 3]>, Reference) {
     let points: Vec<[f32; 3]> = (0..2500).map(|_| surface(&mut random, 0.0)).collect();
     let size = [46, 51, 31];
     let seen = (0..size.iter().product()).map(|_| u8::from(random.next() < 0.7)).collect();
-    let mask = ObservabilityMask {
-        min: [-90.0, -100.5, -30.0],
-        max: [90.0, 99.5, 30.0],
-        resolution: 4.0,
-        size,
-        seen,
-    };
+    let mask = ObservabilityMask { min: [-90.0, -100.5, -30.0], max: [90.0, 99.5, 30.0], resolution: 4.0, size, seen };
     (prediction, Reference { points, mask, plane: [0.1, -0.2, 1.0, 12.0] })
 }
 
@@ -317,8 +314,7 @@ fn a_scan_is_measured_as_by_plain_loops() {
             0.1 * x - 0.2 * y + z + 12.0 > 0.0
         };
         let points = reference.points.iter().zip(&to_data);
-        let completeness: Vec<f64> =
-            points.filter(|(p, d)| is_above(p) && **d < 20.0).map(|(_, d)| *d).collect();
+        let completeness: Vec<f64> = points.filter(|(p, d)| is_above(p) && **d < 20.0).map(|(_, d)| *d).collect();
         assert_eq!((found.points, found.thinned), (3700, thinned.len()));
         assert!(thinned.len() < 3500 && found.accuracy.count > 500 && found.completeness.count > 500);
         assert_eq!(found.accuracy.count, accuracy.len());
@@ -340,9 +336,8 @@ fn a_scan_is_measured_as_by_plain_loops() {
 fn threads_change_nothing() {
     let (prediction, reference) = rough_scan(3);
     // Enough points for several tasks.
-    let prediction: Vec<[f32; 3]> = (0..12)
-        .flat_map(|i| prediction.iter().map(move |p| p.map(|v| v * (1.0 + 0.001 * i as f32))))
-        .collect();
+    let prediction: Vec<[f32; 3]> =
+        (0..12).flat_map(|i| prediction.iter().map(move |p| p.map(|v| v * (1.0 + 0.001 * i as f32)))).collect();
     let run = |threads: usize| -> Scan {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| evaluate(prediction.clone(), reference.clone(), DtuSettings::default()))
@@ -379,8 +374,7 @@ fn clouds_are_compared_as_by_plain_loops() {
             assert!((ours.mean - mean).abs() < 1e-13 && ours.median == median);
         }
         for score in &found.scores {
-            let share =
-                |d: &[f64]| d.iter().filter(|d| **d < score.threshold).count() as f64 / d.len() as f64;
+            let share = |d: &[f64]| d.iter().filter(|d| **d < score.threshold).count() as f64 / d.len() as f64;
             let (precision, recall) = (share(&forth), share(&back));
             assert!(precision > 0.0 && recall > 0.0);
             assert_eq!((score.precision, score.recall), (precision, recall));

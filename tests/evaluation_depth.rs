@@ -1,11 +1,11 @@
-//! `engine eval depth`: maps of several sizes against their truth, from the command line to tables, pictures and JSON, and each bad
-//! input with its line.
+//! `engine eval depth`: maps of several sizes against their truth, from the command line to tables, pictures and JSON,
+//! and each bad input with its line.
 
 use std::fs;
 use std::path::Path;
 
-use engine::formats::pfm;
-use engine::map::Map;
+use engine::files::map::Map;
+use engine::files::pfm;
 use tempfile::TempDir;
 
 #[path = "support/program.rs"]
@@ -157,10 +157,7 @@ fn bad_input_is_told_in_one_line() {
     assert!(told(6).contains("0 pixels with a truth"));
     write(root, "truth/a.pfm", &map(size, |_, _| 1.0));
     write(root, "out/confidence/a.pfm", &map((8, 5), |_, _| 1.0));
-    assert_eq!(
-        told(3),
-        "ROOT/out/confidence/a.pfm: a map of 8 x 5; expected the size of its depth map, 8 x 6"
-    );
+    assert_eq!(told(3), "ROOT/out/confidence/a.pfm: a map of 8 x 5; expected the size of its depth map, 8 x 6");
     fs::write(root.join("out/manifest.json"), "{").unwrap();
     assert!(told(3).starts_with("ROOT/out/manifest.json: not a manifest (EOF while"), "{}", told(3));
     let manifest = r#"{"command":"infer","views":[

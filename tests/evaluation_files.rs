@@ -1,12 +1,15 @@
-//! Files of an evaluation: MAT files written by SciPy and by the test, PLY clouds in every encoding, broken ones each with its
-//! line, and the program from the command line to its results.
+//! Files of an evaluation: MAT files written by SciPy and by the test, PLY clouds in every encoding, broken ones each
+//! with its line, and the program from the command line to its results.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use engine::evaluation::dtu_files::{ReferenceFiles, find_prediction};
-use engine::formats::mat::{MatFile, Values};
-use engine::formats::ply_points::{self, Cloud};
+use engine::evaluation::dtu_files::ReferenceFiles;
+use engine::evaluation::dtu_files::find_prediction;
+use engine::files::mat::MatFile;
+use engine::files::mat::Values;
+use engine::files::ply_points;
+use engine::files::ply_points::Cloud;
 
 #[path = "support/dtu_files.rs"]
 mod dtu_files;
@@ -34,18 +37,12 @@ fn what_scipy_writes_is_read() {
     let flag = file.array("flag").unwrap();
     assert!(flag.is_logical);
     assert_eq!(flag.values.to_flags(), [1, 0]);
-    for (name, what) in [
-        ("text", "a text"),
-        ("cell", "a cell array"),
-        ("s", "a structure"),
-        ("z", "an array of complex numbers"),
-    ] {
+    for (name, what) in
+        [("text", "a text"), ("cell", "a cell array"), ("s", "a structure"), ("z", "an array of complex numbers")]
+    {
         assert_eq!(
             file.array(name).unwrap_err().to_string(),
-            format!(
-                "{}: '{name}' is {what}; expected an array of numbers '{name}'",
-                data("compressed.mat").display()
-            )
+            format!("{}: '{name}' is {what}; expected an array of numbers '{name}'", data("compressed.mat").display())
         );
     }
 
@@ -72,12 +69,7 @@ fn mat_files_of_both_byte_orders_are_alike() {
                 // Doubles are stored smaller where they fit; two of them share their tag's bytes.
                 MatArray { stored: Stored::I16, ..doubles("small", &[1, 2], &values[..2]) },
                 MatArray { stored: Stored::F32, class: 7, ..doubles("float", &[6, 1], &values) },
-                MatArray {
-                    stored: Stored::U8,
-                    class: 9,
-                    flags: 2,
-                    ..doubles("b", &[3, 1, 1], &[1.0, 0.0, 1.0])
-                },
+                MatArray { stored: Stored::U8, class: 9, flags: 2, ..doubles("b", &[3, 1, 1], &[1.0, 0.0, 1.0]) },
             ];
             fs::write(&path, mat(&arrays, little, compressed)).unwrap();
             let file = MatFile::read(&path).unwrap();
@@ -131,11 +123,8 @@ fn broken_mat_files_are_told_in_one_line() {
     );
     // Damage anywhere gives an error or other numbers, never a panic.
     for compressed in [false, true] {
-        let whole = mat(
-            &[doubles("P", &[4, 1], &[1.0, 2.0, 3.0, 4.0]), doubles("Q", &[1, 1], &[1.0])],
-            true,
-            compressed,
-        );
+        let whole =
+            mat(&[doubles("P", &[4, 1], &[1.0, 2.0, 3.0, 4.0]), doubles("Q", &[1, 1], &[1.0])], true, compressed);
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("file");
         for at in 124..whole.len() {
@@ -153,7 +142,8 @@ fn broken_mat_files_are_told_in_one_line() {
 
 const POINTS: [[f32; 3]; 3] = [[1.0, -2.5, 3.25], [1e-3, 1e6, 0.0], [-7.0, 8.0, 9.0]];
 
-/// A cloud with more than is asked for: elements before and after the vertices, doubles, and properties around x, y and z.
+/// A cloud with more than is asked for: elements before and after the vertices, doubles, and properties around x, y
+/// and z.
 fn rich(little: bool, with_list: bool) -> Vec<u8> {
     let order = |mut bytes: Vec<u8>| {
         if !little {
@@ -221,7 +211,7 @@ fn clouds_of_every_encoding_are_alike() {
     assert_eq!(found.points[39_997], [39_998.0, 0.5, -1.0]);
     assert_eq!(read(&ply(&[])), Cloud { points: Vec::new(), not_finite: 0 });
     // The engine's own clouds.
-    engine::formats::ply::write_coloured(&path, &POINTS, |i| [i as u8; 3], &[]).unwrap();
+    engine::files::ply::write_coloured(&path, &POINTS, |i| [i as u8; 3], &[]).unwrap();
     assert_eq!(ply_points::read(&path).unwrap(), expected);
     assert_eq!(fs::read(&path).unwrap().last(), Some(&2));
 }
@@ -237,18 +227,12 @@ fn broken_clouds_are_told_in_one_line() {
         "FILE: line 2: 'format xml 1.0'; expected ascii, binary_little_endian or binary_big_endian"
     );
     assert_eq!(header("element vertex 1\n"), "FILE: a header without end; expected a line 'end_header'");
-    assert_eq!(
-        header("element vertex many\n"),
-        "FILE: line 3: 'element vertex many'; expected element NAME COUNT"
-    );
+    assert_eq!(header("element vertex many\n"), "FILE: line 3: 'element vertex many'; expected element NAME COUNT");
     assert_eq!(
         header("property float x\n"),
         "FILE: line 3: 'property float x'; expected property TYPE NAME or property list TYPE TYPE NAME, after an element"
     );
-    assert_eq!(
-        header("end_header\n"),
-        "FILE: a PLY without vertices; expected an element 'vertex' with x, y and z"
-    );
+    assert_eq!(header("end_header\n"), "FILE: a PLY without vertices; expected an element 'vertex' with x, y and z");
     assert_eq!(
         header("element vertex 0\nproperty float y\nproperty float z\nend_header\n"),
         "FILE: vertices without 'x', only y, z; expected x, y and z of every vertex, one number each"
@@ -297,7 +281,8 @@ fn a_scan_is_measured_from_the_command_line() {
     let arguments = ["eval", "dtu", text(&cloud), "--scan", "9", "--data", text(&data)];
     let more = ["--out", text(&out), "--error-clouds", text(&errors)];
     let ran = engine(arguments.iter().chain(&more)).done();
-    // In the mask: rows with y up to 20, 41 x 81. Above the plane: columns with x over 20, 40 x 81. All exactly 1 mm away.
+    // In the mask: rows with y up to 20, 41 x 81. Above the plane: columns with x over 20, 40 x 81. All exactly 1 mm
+    // away.
     assert_eq!(
         ran.stdout,
         "scan  accuracy  median  completeness  median  overall  points  of reference\n   \
@@ -368,9 +353,7 @@ fn a_folder_of_scans_gets_a_mean_and_an_empty_scan_leaves_none() {
         ]
     );
     let written = json(&out);
-    assert!(
-        written["mean"]["overall"].is_null() && written["scans"][1]["numbers"]["accuracy"]["mean"].is_null()
-    );
+    assert!(written["mean"]["overall"].is_null() && written["scans"][1]["numbers"]["accuracy"]["mean"].is_null());
     assert_eq!(written["scans"][0]["numbers"]["overall"], 1.0);
     assert_eq!(written["notes"].as_array().unwrap().len(), 3);
 }
@@ -416,9 +399,7 @@ fn reference_files_that_are_not_what_they_should_be() {
     fs::remove_file(&points).unwrap();
     assert_eq!(
         run().failed(4),
-        format!(
-            "{points}: cannot open the reference of the DTU data set: No such file or directory (os error 2)"
-        )
+        format!("{points}: cannot open the reference of the DTU data set: No such file or directory (os error 2)")
     );
     fs::write(&points, ply(&[[f32::NAN; 3]])).unwrap();
     assert_eq!(
@@ -432,8 +413,7 @@ fn reference_files_that_are_not_what_they_should_be() {
     let bounds = [0.0, 40.0, 0.0, 40.0, -10.0, 10.0];
     let flat = [41, 41 * 21];
     let seen = mask_values();
-    let array =
-        |dimensions| MatArray { class: 9, stored: Stored::U8, ..doubles("ObsMask", dimensions, &seen) };
+    let array = |dimensions| MatArray { class: 9, stored: Stored::U8, ..doubles("ObsMask", dimensions, &seen) };
     let write = |arrays: &[MatArray]| fs::write(&mask, mat(arrays, true, true)).unwrap();
     write(&[doubles("BB", &[2, 3], &bounds), doubles("Res", &[1, 1], &[1.0]), array(&flat)]);
     assert_eq!(
@@ -443,17 +423,12 @@ fn reference_files_that_are_not_what_they_should_be() {
     write(&[doubles("BB", &[3, 2], &bounds), doubles("Res", &[1, 1], &[1.0]), array(&MASK)]);
     assert_eq!(
         run().failed(3),
-        format!(
-            "{mask}: 'BB': 3 x 2; expected 2 x 3 finite numbers: the smallest and the largest corner of the box"
-        )
+        format!("{mask}: 'BB': 3 x 2; expected 2 x 3 finite numbers: the smallest and the largest corner of the box")
     );
     write(&[doubles("BB", &[2, 3], &bounds), doubles("Res", &[1, 1], &[0.0]), array(&MASK)]);
     assert_eq!(run().failed(3), format!("{mask}: 'Res': 0; expected the edge of a voxel in mm, above 0"));
     write(&[doubles("BB", &[2, 3], &bounds), array(&MASK)]);
-    assert_eq!(
-        run().failed(3),
-        format!("{mask}: no 'Res', only 'BB', 'ObsMask'; expected an array of numbers 'Res'")
-    );
+    assert_eq!(run().failed(3), format!("{mask}: no 'Res', only 'BB', 'ObsMask'; expected an array of numbers 'Res'"));
     let whole = mat(&[array(&MASK)], true, true);
     fs::write(&mask, &whole[..whole.len() - 20]).unwrap();
     assert_eq!(
@@ -469,9 +444,7 @@ fn reference_files_that_are_not_what_they_should_be() {
     fs::write(&plane, mat(&[doubles("P", &[3, 1], &[1.0; 3])], true, false)).unwrap();
     assert_eq!(
         run().failed(3),
-        format!(
-            "{plane}: 'P': 3 x 1; expected 4 x 1 finite numbers a, b, c, d with a x + b y + c z + d > 0 above"
-        )
+        format!("{plane}: 'P': 3 x 1; expected 4 x 1 finite numbers a, b, c, d with a x + b y + c z + d > 0 above")
     );
 }
 
@@ -509,9 +482,7 @@ fn a_cloud_is_measured_against_another_from_the_command_line() {
     );
     fs::write(&a, ply(&[[f32::NAN; 3]])).unwrap();
     let ran = engine(arguments);
-    assert!(
-        ran.stderr.starts_with(&format!("note: {}: 1 point without finite coordinates left out\n", text(&a)))
-    );
+    assert!(ran.stderr.starts_with(&format!("note: {}: 1 point without finite coordinates left out\n", text(&a))));
     assert_eq!(
         ran.failed(6),
         "the cloud to measure has no points with finite coordinates: there is nothing to compare"
@@ -523,10 +494,7 @@ fn usage_is_checked_before_files() {
     let cases: [(&[&str], &str); 5] = [
         (&["dtu", "x", "--data", "d"], "<--scan <N>|--scans <SCANS>>"),
         (&["dtu", "x", "--data", "d", "--scan", "1", "--scans", "2"], "cannot be used with"),
-        (
-            &["dtu", "x", "--data", "d", "--scans", "some"],
-            "expected evaluation, validation, training or numbers",
-        ),
+        (&["dtu", "x", "--data", "d", "--scans", "some"], "expected evaluation, validation, training or numbers"),
         (&["cloud", "x"], "<REFERENCE>"),
         (&["cloud", "x", "y", "--thresholds", "1,0"], "expected a number above 0"),
     ];

@@ -4,9 +4,14 @@
 use std::fs;
 use std::path::Path;
 
-use engine::camera::{Camera, DepthRange};
-use engine::photo::Photo;
-use engine::scene::{DepthNumbers, Layout, OpenOptions, Scene, Sweep};
+use engine::scene::DepthNumbers;
+use engine::scene::Layout;
+use engine::scene::OpenOptions;
+use engine::scene::Scene;
+use engine::scene::Sweep;
+use engine::scene::camera::Camera;
+use engine::scene::camera::DepthRange;
+use engine::scene::photo::Photo;
 use glam::{DMat3, DVec3};
 use tempfile::TempDir;
 
@@ -74,13 +79,9 @@ fn every_layout_gives_the_same_cameras_and_points() {
         }
         if name != "MVSNet" {
             assert_eq!(scene.points.len(), truth.points.len(), "{name}");
-            assert_eq!(
-                (scene.points[0].views.clone(), scene.points[1].views.clone()),
-                (vec![0, 1], vec![0, 1, 2, 3])
-            );
-            let difference = largest(
-                scene.points.iter().zip(&truth.points).flat_map(|(p, t)| (p.position - t.0).to_array()),
-            );
+            assert_eq!((scene.points[0].views.clone(), scene.points[1].views.clone()), (vec![0, 1], vec![0, 1, 2, 3]));
+            let difference =
+                largest(scene.points.iter().zip(&truth.points).flat_map(|(p, t)| (p.position - t.0).to_array()));
             assert!(difference < 1e-12, "{name}: points differ by {difference}");
             assert_eq!(scene.points[5].error, 0.25);
         }
@@ -112,8 +113,7 @@ fn the_example_scene_is_the_same_in_mvsnet_and_colmap_form() {
         colmap.views.sort_by(|a, b| a.name.cmp(&b.name));
         for (a, b) in mvsnet.views.iter_mut().zip(&colmap.views) {
             assert_eq!((&a.name, a.size), (&b.name, b.size), "{form}");
-            let [k, r] =
-                [a.camera.k - b.camera.k, a.camera.r - b.camera.r].map(|m| largest(m.to_cols_array()));
+            let [k, r] = [a.camera.k - b.camera.k, a.camera.r - b.camera.r].map(|m| largest(m.to_cols_array()));
             let t = largest((a.camera.t - b.camera.t).to_array());
             assert!(k < 1e-9 && r < 1e-9 && t < 1e-9, "{form}: {} differs by {k} {r} {t}", a.name);
             // Photos are loaded alike.
@@ -152,14 +152,7 @@ fn depth_numbers_are_read_in_every_variant() {
         ("425 2.5", auto, None, sweep(425.0, 2.5), None, "assumed to be near and interval"),
         ("425 935", auto, range(425.0, 935.0), None, None, "assumed to be near and far"),
         ("2 2", auto, None, sweep(2.0, 2.0), None, "assumed to be near and interval"),
-        (
-            "0.5 2",
-            DepthNumbers::Interval,
-            None,
-            sweep(0.5, 2.0),
-            None,
-            "read as near and interval as asked for",
-        ),
+        ("0.5 2", DepthNumbers::Interval, None, sweep(0.5, 2.0), None, "read as near and interval as asked for"),
         ("0.5 2", DepthNumbers::Max, range(0.5, 2.0), None, None, "read as near and far as asked for"),
         ("425 2.5 192", auto, range(425.0, 902.5), None, Some(192), "three depth numbers"),
         ("425 2.5 192 935", auto, range(425.0, 935.0), None, Some(192), "four depth numbers"),
@@ -192,10 +185,8 @@ fn cam_txt_is_read_by_words_and_rounded_rotations_become_exact() {
     for (row, t) in v.r.transpose().to_cols_array_2d().into_iter().zip(v.t.to_array()) {
         text += &format!("{:.5}\n{:.5}   {:.5}\t{t}\n\n", row[0], row[1], row[2]);
     }
-    text += &format!(
-        "0 0 0 1 intrinsic {} 0 {} 0 {} {} 0 0 1 2 6",
-        v.k.x_axis.x, v.k.z_axis.x, v.k.y_axis.y, v.k.z_axis.y
-    );
+    text +=
+        &format!("0 0 0 1 intrinsic {} 0 {} 0 {} {} 0 0 1 2 6", v.k.x_axis.x, v.k.z_axis.x, v.k.y_axis.y, v.k.z_axis.y);
     fs::write(folder.path().join("cams/00000003_cam.txt"), text).unwrap();
     let camera = open(folder.path()).views[0].camera;
     // Five printed digits are off by up to 5e-6 each.
@@ -210,8 +201,7 @@ fn photos_are_matched_to_cameras_by_number_or_by_order() {
         let folder = TempDir::new().unwrap();
         TestScene::new().write_mvsnet(folder.path(), "2 6");
         for (from, to) in rename {
-            fs::rename(folder.path().join("images").join(from), folder.path().join("images").join(to))
-                .unwrap();
+            fs::rename(folder.path().join("images").join(from), folder.path().join("images").join(to)).unwrap();
         }
         folder
     };
@@ -247,17 +237,12 @@ fn pair_txt_ranks_the_sources_and_its_absence_is_made_up_for() {
     TestScene::new().write_mvsnet(folder.path(), "2 6");
     fs::rename(folder.path().join("cams"), folder.path().join("cams_1")).unwrap();
     let mut scene = open(folder.path());
-    let sources =
-        |scene: &Scene, view: usize| scene.views[view].sources.iter().map(|s| s.view).collect::<Vec<_>>();
+    let sources = |scene: &Scene, view: usize| scene.views[view].sources.iter().map(|s| s.view).collect::<Vec<_>>();
     assert_eq!(sources(&scene, 1), [0, 2, 3]);
     assert_eq!(scene.views[1].sources[0].score, 97.0);
     let notes = scene.notes.clone();
     scene.select_sources();
-    assert_eq!(
-        (sources(&scene, 1), &scene.notes),
-        (vec![0, 2, 3], &notes),
-        "nothing is missing, nothing changes"
-    );
+    assert_eq!((sources(&scene, 1), &scene.notes), (vec![0, 2, 3], &notes), "nothing is missing, nothing changes");
 
     let list = folder.path().join("pair.txt");
     fs::write(&list, format!("\u{feff}{}", fs::read_to_string(&list).unwrap())).unwrap();
@@ -290,11 +275,7 @@ fn a_view_that_looks_elsewhere_gets_no_source() {
         assert!(scene.views[3].sources.is_empty());
         assert!(scene.views[..3].iter().all(|v| v.sources.len() == 2), "colmap {colmap}");
         let why = if colmap { "shares a sparse point with it" } else { "looks at the same place" };
-        assert!(
-            has_note(&scene, &format!("view 00000020: no source view, no other view {why}")),
-            "{:?}",
-            scene.notes
-        );
+        assert!(has_note(&scene, &format!("view 00000020: no source view, no other view {why}")), "{:?}", scene.notes);
     }
 }
 
@@ -346,12 +327,7 @@ fn sources_are_scored_by_shared_points_and_angle() {
                 score += (-(angle - 5.0) * (angle - 5.0) / (2.0 * sigma * sigma)).exp();
             }
             // acos loses half of the digits near 0; the angles here are degrees.
-            assert!(
-                (score - source.score).abs() < 1e-9 * score,
-                "{i} {}: {score} {}",
-                source.view,
-                source.score
-            );
+            assert!((score - source.score).abs() < 1e-9 * score, "{i} {}: {score} {}", source.view, source.score);
         }
     }
 }
@@ -367,8 +343,7 @@ fn depths_of_own_points_give_the_range() {
         let mut depths: Vec<f64> = own.map(|p| (view.r * p.0 + view.t).z).collect();
         depths.sort_by(f64::total_cmp);
         // Of 200 points the elements 2 and 198, of 150 the elements 1 and 148.
-        let (near, far) =
-            if depths.len() == 200 { (depths[2], depths[198]) } else { (depths[1], depths[148]) };
+        let (near, far) = if depths.len() == 200 { (depths[2], depths[198]) } else { (depths[1], depths[148]) };
         let range = scene.point_depth_range(i, 0.1).unwrap();
         assert!((range.near - 0.9 * near).abs() < 1e-12 && (range.far - 1.1 * far).abs() < 1e-12);
     }
@@ -387,7 +362,8 @@ fn the_largest_of_several_models_is_taken() {
     small.write_colmap_text(folder.path(), "sparse/2");
     let scene = open(folder.path());
     assert_eq!(scene.views.len(), 4);
-    let expected = "several models: sparse/0 has 2 images, sparse/2 has 2 images, sparse/10 has 4 images; the largest is used";
+    let expected =
+        "several models: sparse/0 has 2 images, sparse/2 has 2 images, sparse/10 has 4 images; the largest is used";
     assert!(has_note(&scene, expected), "{:?}", scene.notes);
 }
 
@@ -414,8 +390,7 @@ fn missing_and_unregistered_photos_are_left_out_and_counted() {
 fn names_stay_unique_across_folders() {
     let folder = TempDir::new().unwrap();
     let mut truth = TestScene::new();
-    for (view, file) in truth.views.iter_mut().zip(["left/a 1.png", "right/A 1.png", "right/b.png", "b.tif"])
-    {
+    for (view, file) in truth.views.iter_mut().zip(["left/a 1.png", "right/A 1.png", "right/b.png", "b.tif"]) {
         view.file = file.into();
     }
     truth.write_colmap_text(folder.path(), "sparse/0");
@@ -446,21 +421,13 @@ fn a_folder_with_both_layouts_is_read_as_mvsnet_unless_asked_otherwise() {
 fn sizes_may_differ_and_may_be_one_pixel() {
     let folder = TempDir::new().unwrap();
     TestScene::new().write_mvsnet(folder.path(), "2 6");
-    image::GrayImage::from_pixel(1, 1, image::Luma([51]))
-        .save(folder.path().join("images/00000003.png"))
-        .unwrap();
+    image::GrayImage::from_pixel(1, 1, image::Luma([51])).save(folder.path().join("images/00000003.png")).unwrap();
     image::RgbImage::from_pixel(90, 50, image::Rgb([0, 51, 255]))
         .save(folder.path().join("images/00000007.png"))
         .unwrap();
     let scene = open(folder.path());
-    assert_eq!(
-        scene.views.iter().map(|v| v.size).collect::<Vec<_>>(),
-        [(1, 1), (90, 50), (64, 48), (64, 48)]
-    );
-    assert!(has_note(
-        &scene,
-        "the principal point lies outside of the photo for 1 of 4 views (first: 00000003)"
-    ));
+    assert_eq!(scene.views.iter().map(|v| v.size).collect::<Vec<_>>(), [(1, 1), (90, 50), (64, 48), (64, 48)]);
+    assert!(has_note(&scene, "the principal point lies outside of the photo for 1 of 4 views (first: 00000003)"));
     let pixel = Photo::load(&scene.views[0], Some(800)).unwrap().photo;
     assert_eq!((pixel.width, pixel.height, pixel.rgb.clone()), (1, 1, vec![0.2; 3]));
     assert_eq!(pixel.pyramid_level(), pixel);

@@ -1,8 +1,8 @@
-//! Every kernel compiles without a warning and assembles for Turing, Ampere and Hopper, spills nothing, and stays within the registers and shared
-//! memory that `kernels/BUDGET.txt` allows it.
+//! Every kernel compiles without a warning and assembles for Turing, Ampere and Hopper, spills nothing, and stays
+//! within the registers and shared memory that `kernels/BUDGET.txt` allows it.
 //!
-//! Needs nvcc (tools/get_nvcc.sh installs it; no GPU is needed); without it the test says that it was skipped, and fails under
-//! ENGINE_REQUIRE_NVCC. `ENGINE_UPDATE_BUDGET=1 cargo test --test kernel_budget` writes the table anew.
+//! Needs nvcc (tools/get_nvcc.sh installs it; no GPU is needed); without it the test says that it was skipped, and
+//! fails under ENGINE_REQUIRE_NVCC. `ENGINE_UPDATE_BUDGET=1 cargo test --test kernel_budget` writes the table anew.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -29,9 +29,7 @@ fn nvcc() -> Option<PathBuf> {
     let homes = ["CUDA_HOME", "CUDA_PATH"].into_iter().filter_map(std::env::var_os);
     places.extend(homes.map(|home| Path::new(&home).join("bin/nvcc")));
     places.push("nvcc".into());
-    places
-        .into_iter()
-        .find(|nvcc| Command::new(nvcc).arg("--version").output().is_ok_and(|o| o.status.success()))
+    places.into_iter().find(|nvcc| Command::new(nvcc).arg("--version").output().is_ok_and(|o| o.status.success()))
 }
 
 fn sources() -> Vec<PathBuf> {
@@ -45,12 +43,7 @@ fn sources() -> Vec<PathBuf> {
 /// The number before a word: `40` of "Used 40 registers".
 fn before(line: &str, word: &str) -> u32 {
     let Some(at) = line.find(word) else { return 0 };
-    line[..at]
-        .trim_end()
-        .rsplit(|c: char| !c.is_ascii_digit())
-        .next()
-        .and_then(|n| n.parse().ok())
-        .unwrap_or(0)
+    line[..at].trim_end().rsplit(|c: char| !c.is_ascii_digit()).next().and_then(|n| n.parse().ok()).unwrap_or(0)
 }
 
 /// ptxas's report: "Compiling entry function 'name'", then a line with spills, then one with registers.
@@ -122,8 +115,7 @@ fn kernels_assemble_and_stay_within_their_budget() {
             Ok(kernels) => {
                 for (kernel, usage) in kernels {
                     if usage.spills > 0 {
-                        writeln!(failures, "{kernel} spills {} bytes on {architecture}", usage.spills)
-                            .unwrap();
+                        writeln!(failures, "{kernel} spills {} bytes on {architecture}", usage.spills).unwrap();
                     }
                     table.entry(kernel).or_default().insert(architecture, usage);
                 }

@@ -6,12 +6,13 @@ mod synthetic;
 
 use std::path::PathBuf;
 
-use engine::camera::DepthRange;
-use engine::formats::ply::Point;
-use engine::formats::{pfm, ply};
-use engine::map::Map;
-use engine::photo::Photo;
-use engine::preview;
+use engine::draw::preview;
+use engine::files::map::Map;
+use engine::files::pfm;
+use engine::files::ply;
+use engine::files::ply::Point;
+use engine::scene::camera::DepthRange;
+use engine::scene::photo::Photo;
 
 fn file(folder: &tempfile::TempDir, name: &str, bytes: &[u8]) -> PathBuf {
     let path = folder.path().join(name);
@@ -129,17 +130,13 @@ fn a_file_that_cannot_be_written_is_named_and_nothing_is_left() {
     let path = folder.path().join("no/such/folder/depth.pfm");
     let map = Map::filled(2, 2, 1.0);
     let message = pfm::write(&path, &map).unwrap_err().to_string();
-    let expected =
-        format!("{}: cannot write the map: No such file or directory (os error 2)", path.display());
+    let expected = format!("{}: cannot write the map: No such file or directory (os error 2)", path.display());
     assert_eq!(message, expected);
     // A folder in the file's place.
     let taken = folder.path().join("taken.ply");
     std::fs::create_dir_all(taken.join("inside")).unwrap();
     let message = ply::write(&taken, &[], &[]).unwrap_err().to_string();
-    assert!(
-        message.starts_with(&format!("{}: cannot write the point cloud: ", taken.display())),
-        "{message}"
-    );
+    assert!(message.starts_with(&format!("{}: cannot write the point cloud: ", taken.display())), "{message}");
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     // Maps that do not fit their own size.
     let wrong = Map { width: 3, height: 1, data: vec![0.0; 2] };
@@ -170,13 +167,7 @@ fn ply_has_the_promised_header_and_bytes() {
             confidence: 0.75,
             views: 4,
         },
-        Point {
-            position: [-0.5, 1e-3, 1e6],
-            normal: [0.0; 3],
-            colour: [1, 2, 3],
-            confidence: 1.0,
-            views: 255,
-        },
+        Point { position: [-0.5, 1e-3, 1e6], normal: [0.0; 3], colour: [1, 2, 3], confidence: 1.0, views: 255 },
     ];
     ply::write(&path, &points, &["engine 0.1\nend_header".into(), "Münster".into()]).unwrap();
     let header = "ply\nformat binary_little_endian 1.0\ncomment engine 0.1 end_header\ncomment M?nster\n\
@@ -266,12 +257,8 @@ fn preview_takes_any_size_and_value() {
 /// its colour scale is drawn.
 #[test]
 fn preview_of_a_scene() {
-    let view = synthetic::render(
-        &synthetic::ball_before_plane(),
-        synthetic::arc(3, 40.0, 600.0, 400, 300)[0],
-        400,
-        300,
-    );
+    let view =
+        synthetic::render(&synthetic::ball_before_plane(), synthetic::arc(3, 40.0, 600.0, 400, 300)[0], 400, 300);
     let rgb = view.colour.iter().flatten().map(|&v| f32::from(v) / 255.0).collect();
     let photo = Photo { width: 400, height: 300, rgb };
     let (mut depth, mut confidence) = (view.depth.clone(), Map::filled(400, 300, 0.0));

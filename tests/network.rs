@@ -7,10 +7,10 @@
 #[path = "support/goldens.rs"]
 mod goldens;
 
-use engine::camera::Hypotheses;
+use engine::cpu::simd::Level;
+use engine::cpu::tensor::Tensor;
 use engine::net::BsMvsNet;
-use engine::simd::Level;
-use engine::tensor::Tensor;
+use engine::scene::camera::Hypotheses;
 use goldens::{Golden, Inputs, network, worst};
 
 const ATOL: f64 = 1e-4;
@@ -45,8 +45,7 @@ fn check_sampling(
     let depths = &hypotheses.depths;
     // The intervals of inverse sampling differ: the smallest one is the strictest.
     let interval = depths.windows(2).map(|d| d[1] - d[0]).fold(f64::INFINITY, f64::min);
-    let error =
-        worst(&out.depth.data, golden.values(&format!("{prefix}depth{suffix}")), 1e-3 * interval, 0.0);
+    let error = worst(&out.depth.data, golden.values(&format!("{prefix}depth{suffix}")), 1e-3 * interval, 0.0);
     assert!(error <= 1.0, "{prefix}depth{suffix}: {error:.2} of 1e-3 of an interval");
     // A probability follows its logits' errors: p moves by at most twice their tolerance near 1.
     let error = worst(&out.confidence.data, golden.values(&format!("{prefix}confidence{suffix}")), 1e-3, 0.0);
@@ -103,7 +102,8 @@ fn every_configuration_matches_the_reference() {
     }
 }
 
-/// Where the smaller goldens' deepest volumes are one voxel, these are several: borders and strides of every level count.
+/// Where the smaller goldens' deepest volumes are one voxel, these are several: borders and strides of every level
+/// count.
 #[test]
 fn larger_volumes_match_the_reference() {
     let golden = Golden::read("large.safetensors");

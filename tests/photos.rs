@@ -4,9 +4,11 @@ use std::fs;
 use std::io::Cursor;
 use std::path::Path;
 
-use engine::camera::Camera;
-use engine::photo::Photo;
-use engine::scene::{OpenOptions, Scene, View};
+use engine::scene::OpenOptions;
+use engine::scene::Scene;
+use engine::scene::View;
+use engine::scene::camera::Camera;
+use engine::scene::photo::Photo;
 use glam::{DMat2, DMat3, DVec2, DVec3};
 use image::{DynamicImage, ImageBuffer, ImageFormat, Luma, LumaA, Rgb, Rgba};
 use tempfile::TempDir;
@@ -21,8 +23,7 @@ fn open(root: &Path) -> Scene {
 
 /// A view without a scene.
 fn view(image: &Path, size: (usize, usize)) -> View {
-    let k =
-        DMat3::from_cols(DVec3::new(50.0, 0.0, 0.0), DVec3::new(0.0, 60.0, 0.0), DVec3::new(20.0, 10.0, 1.0));
+    let k = DMat3::from_cols(DVec3::new(50.0, 0.0, 0.0), DVec3::new(0.0, 60.0, 0.0), DVec3::new(20.0, 10.0, 1.0));
     View {
         id: 0,
         name: "photo".into(),
@@ -173,10 +174,7 @@ fn distorted(name: &str, p: &[f64], ray: DVec2) -> DVec2 {
     let (x, y) = (ray.x, ray.y);
     let r = x.hypot(y);
     let tangential = |p1: f64, p2: f64| {
-        DVec2::new(
-            2.0 * p1 * x * y + p2 * (r * r + 2.0 * x * x),
-            2.0 * p2 * x * y + p1 * (r * r + 2.0 * y * y),
-        )
+        DVec2::new(2.0 * p1 * x * y + p2 * (r * r + 2.0 * x * x), 2.0 * p2 * x * y + p1 * (r * r + 2.0 * y * y))
     };
     let fisheye = |k: &[f64]| {
         let a = r.atan();
@@ -219,8 +217,7 @@ fn undistorted_photos_show_what_the_pinhole_camera_sees() {
         let mut p = parameters;
         let intrinsics = if name.contains("OPENCV") { 4 } else { 3 };
         p[..intrinsics].iter_mut().for_each(|v| *v /= 4.0);
-        let (f, c) =
-            if intrinsics == 4 { ([p[0], p[1]], [p[2], p[3]]) } else { ([p[0], p[0]], [p[1], p[2]]) };
+        let (f, c) = if intrinsics == 4 { ([p[0], p[1]], [p[2], p[3]]) } else { ([p[0], p[0]], [p[1], p[2]]) };
         let folder = TempDir::new().unwrap();
         let mut scene = TestScene::new();
         scene.size = (160, 120);
@@ -243,8 +240,8 @@ fn undistorted_photos_show_what_the_pinhole_camera_sees() {
                 worst = worst.max((f64::from(*value) - truth).abs());
             }
         }
-        // The waves are at least 80 px long. Inside, cubic interpolation of them errs by under 1e-4; within half a pixel
-        // of the border, where the edge is repeated, by up to half a pixel's slope: 0.4 * 2 pi / 80 / 2 = 0.016.
+        // The waves are at least 80 px long. Inside, cubic interpolation of them errs by under 1e-4; within half a
+        // pixel of the border, where the edge is repeated, by up to half a pixel's slope: 0.4 * 2 pi / 80 / 2 = 0.016.
         assert!(worst < 0.016, "{name}: off by {worst}");
         let inside = loaded.photo.rgb.chunks_exact(3).enumerate().filter(|(i, _)| {
             let (x, y) = (i % 160, i / 160);
@@ -271,8 +268,7 @@ fn undistorted_photos_show_what_the_pinhole_camera_sees() {
             (0.0, 60.0),
             (159.0, 60.0),
         ];
-        let outside =
-            corners.iter().filter(|&&(x, y)| wider.stored_pixel(DVec2::new(x, y), (160, 120)).is_none());
+        let outside = corners.iter().filter(|&&(x, y)| wider.stored_pixel(DVec2::new(x, y), (160, 120)).is_none());
         assert!(outside.count() > 0, "{name}: not as wide as it could be");
     }
 }
@@ -287,7 +283,8 @@ fn folded_content_is_not_shown() {
     scene.write_colmap_binary(folder.path(), "sparse/0");
     let scene = open(folder.path());
     let lens = scene.views[0].lens.clone().unwrap();
-    // The pinhole image stays within that radius, its corner lies on it (to the step of 5e-4 that it is looked for with).
+    // The pinhole image stays within that radius, its corner lies on it (to the step of 5e-4 that it is looked for
+    // with).
     let corner = 31.5f64.hypot(23.5) / lens.pinhole_k.x_axis.x;
     assert!(corner < 0.6091 && corner > 0.607, "{corner}");
     assert_eq!(Photo::load(&scene.views[0], None).unwrap().notes, Vec::<String>::new());
@@ -310,8 +307,7 @@ fn reduction_averages_areas_and_moves_the_camera_along() {
     })
     .save(&path)
     .unwrap();
-    for (max_side, size) in
-        [(90, (90, 70)), (1000, (90, 70)), (45, (45, 35)), (64, (64, 50)), (7, (7, 5)), (1, (1, 1))]
+    for (max_side, size) in [(90, (90, 70)), (1000, (90, 70)), (45, (45, 35)), (64, (64, 50)), (7, (7, 5)), (1, (1, 1))]
     {
         let view = view(&path, (width, height));
         let loaded = Photo::load(&view, Some(max_side)).unwrap();
@@ -325,10 +321,7 @@ fn reduction_averages_areas_and_moves_the_camera_along() {
                 // 2e-5: 16 bits and f32 sums; 1/80 is the steepest ramp's slope.
                 let cuts = !width.is_multiple_of(photo.width) || !height.is_multiple_of(photo.height);
                 let tolerance = if cuts { 0.125 / 80.0 + 2e-5 } else { 2e-5 };
-                assert!(
-                    (f64::from(*value) - truth).abs() < tolerance,
-                    "{max_side}: pixel {x} {y}: {value} {truth}"
-                );
+                assert!((f64::from(*value) - truth).abs() < tolerance, "{max_side}: pixel {x} {y}: {value} {truth}");
             }
         }
     }
@@ -338,8 +331,7 @@ fn reduction_averages_areas_and_moves_the_camera_along() {
     for (i, value) in half.rgb.iter().enumerate() {
         let (x, y, c) = (i / 3 % 4, i / 12, i % 3);
         let at = |x: usize, y: usize| noise.rgb[(y * 8 + x) * 3 + c];
-        let mean =
-            (at(2 * x, 2 * y) + at(2 * x + 1, 2 * y) + at(2 * x, 2 * y + 1) + at(2 * x + 1, 2 * y + 1)) / 4.0;
+        let mean = (at(2 * x, 2 * y) + at(2 * x + 1, 2 * y) + at(2 * x, 2 * y + 1) + at(2 * x + 1, 2 * y + 1)) / 4.0;
         assert!((value - mean).abs() < 1e-6);
     }
 }
@@ -397,10 +389,7 @@ fn photos_of_every_kind_are_decoded() {
         ("rgb 8", ImageBuffer::from_fn(width, height, |x, y| Rgb([g8(x, y), g8(y, x), 3])).into()),
         ("rgb 16", ImageBuffer::from_fn(width, height, |x, y| Rgb([grey(x, y), grey(y, x), 771])).into()),
         ("rgba 8", ImageBuffer::from_fn(width, height, |x, y| Rgba([g8(x, y), g8(y, x), 3, 9])).into()),
-        (
-            "rgba 16",
-            ImageBuffer::from_fn(width, height, |x, y| Rgba([grey(x, y), grey(y, x), 771, 9])).into(),
-        ),
+        ("rgba 16", ImageBuffer::from_fn(width, height, |x, y| Rgba([grey(x, y), grey(y, x), 771, 9])).into()),
     ];
     let folder = TempDir::new().unwrap();
     let mut read = 0;
@@ -414,9 +403,8 @@ fn photos_of_every_kind_are_decoded() {
             // The extension does not decide: the content does.
             let path = folder.path().join("photo.jpg");
             fs::write(&path, bytes.into_inner()).unwrap();
-            let photo = Photo::load(&view(&path, (6, 5)), None)
-                .unwrap_or_else(|e| panic!("{name} {format:?}: {e}"))
-                .photo;
+            let photo =
+                Photo::load(&view(&path, (6, 5)), None).unwrap_or_else(|e| panic!("{name} {format:?}: {e}")).photo;
             // JPEG is lossy; the others keep 8 bits exactly, and these 16-bit values are multiples of 257.
             let tolerance = if format == ImageFormat::Jpeg { 0.15 } else { 1e-6 };
             for (i, pixel) in photo.rgb.chunks_exact(3).enumerate() {
@@ -429,10 +417,7 @@ fn photos_of_every_kind_are_decoded() {
                     [grey_value, value(grey(y, x)), value(771)]
                 };
                 for (a, b) in pixel.iter().zip(truth) {
-                    assert!(
-                        (a - b).abs() <= tolerance,
-                        "{name} {format:?} pixel {x} {y}: {pixel:?} {truth:?}"
-                    );
+                    assert!((a - b).abs() <= tolerance, "{name} {format:?} pixel {x} {y}: {pixel:?} {truth:?}");
                 }
             }
             read += 1;
@@ -452,8 +437,7 @@ fn an_exif_rotation_is_said_and_not_done() {
     // An APP1 segment with one EXIF entry: orientation (0x0112) = 6, turn by 90 degrees.
     let tiff = [&b"II*\0\x08\0\0\0"[..], &[1, 0, 0x12, 1, 3, 0, 1, 0, 0, 0, 6, 0, 0, 0, 0, 0, 0, 0]].concat();
     let length = (2 + 6 + tiff.len()) as u16;
-    let with_exif =
-        [&jpeg[..2], &[0xff, 0xe1], &length.to_be_bytes(), b"Exif\0\0", &tiff, &jpeg[2..]].concat();
+    let with_exif = [&jpeg[..2], &[0xff, 0xe1], &length.to_be_bytes(), b"Exif\0\0", &tiff, &jpeg[2..]].concat();
     let plain = Photo::load(&open(folder.path()).views[1], None).unwrap().photo;
     fs::write(&path, with_exif).unwrap();
     let scene = open(folder.path());

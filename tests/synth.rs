@@ -1,24 +1,36 @@
-//! Synthetic scenes: exact depth that agrees between views, antialiased photos, the same bytes on any number of threads, and
-//! folders that the engine itself reconstructs.
+//! Synthetic scenes: exact depth that agrees between views, antialiased photos, the same bytes on any number of
+//! threads, and folders that the engine itself reconstructs.
 
 use std::fs;
 use std::path::Path;
 
-use engine::camera::Camera;
-use engine::consistency::{DepthView, Thresholds, agreement};
-use engine::formats::{image, pfm};
-use engine::map::Map;
-use engine::scene::{OpenOptions, Scene};
+use engine::files::image;
+use engine::files::map::Map;
+use engine::files::pfm;
+use engine::maps::consistency::DepthView;
+use engine::maps::consistency::Thresholds;
+use engine::maps::consistency::agreement;
+use engine::scene::OpenOptions;
+use engine::scene::Scene;
+use engine::scene::camera::Camera;
+use engine::synth::Generator;
+use engine::synth::GeneratorOptions;
+use engine::synth::Sample;
 use engine::synth::bounds::Ray;
 use engine::synth::maps::texture_strength;
 use engine::synth::material::Material;
-use engine::synth::render::{Look, photo};
+use engine::synth::render::Look;
+use engine::synth::render::photo;
 use engine::synth::rig::Rig;
 use engine::synth::shapes::Shape;
 use engine::synth::sight::Sight;
 use engine::synth::texture::light;
-use engine::synth::world::{Backdrop, Lights, Object, PixelRays, World, sees};
-use engine::synth::{Generator, GeneratorOptions, Sample};
+use engine::synth::world::Backdrop;
+use engine::synth::world::Lights;
+use engine::synth::world::Object;
+use engine::synth::world::PixelRays;
+use engine::synth::world::World;
+use engine::synth::world::sees;
 use glam::{DMat3, DVec3, Vec3};
 
 #[path = "support/program.rs"]
@@ -48,13 +60,7 @@ fn camera(focal: f64, size: (usize, usize)) -> Camera {
 /// Plain white-grey objects in even light on black.
 fn plain_world(objects: Vec<(Shape, DMat3, DVec3)>) -> World {
     let material = Material::plain(Vec3::splat(0.5));
-    let object = |(shape, rotation, origin)| Object {
-        shape,
-        rotation,
-        origin,
-        scale: 1.0,
-        material: material.clone(),
-    };
+    let object = |(shape, rotation, origin)| Object { shape, rotation, origin, scale: 1.0, material: material.clone() };
     let dark = Vec3::ZERO;
     let (to_sun, up) = (-DVec3::Z, DVec3::X);
     // Nothing that the camera sees faces along x, so the light is 0.8 * 0.5 * 0.5 = 0.2 everywhere.
@@ -79,7 +85,7 @@ fn depth_is_z_at_the_pixels_of_the_map() {
     let normal = DVec3::new(0.6, 0.0, -0.8);
     let rotation = DMat3::from_cols(DVec3::Y, normal.cross(DVec3::Y), normal);
     let world = plain_world(vec![(Shape::Plane { half: [50.0, 50.0] }, rotation, DVec3::Z * 5.0)]);
-    let range = engine::camera::DepthRange { near: 1.0, far: 6.0 };
+    let range = engine::scene::camera::DepthRange { near: 1.0, far: 6.0 };
     for step in [1, 4] {
         let map = engine::synth::maps::depth(&world, &camera, size, range, step);
         assert_eq!((map.width, map.height), (41usize.div_ceil(step), 30usize.div_ceil(step)));
@@ -118,13 +124,8 @@ fn edges_and_thin_rods_get_the_share_of_the_pixel_that_they_cover() {
     let upright = DMat3::from_rotation_x(std::f64::consts::FRAC_PI_2);
     let shape = Shape::Cylinder { radius: 0.02, half_length: 3.0 };
     let rod = plain_world(vec![(shape, upright, DVec3::new(0.1, 0.0, 4.0))]);
-    let map = engine::synth::maps::depth(
-        &rod,
-        &camera,
-        size,
-        engine::camera::DepthRange { near: 1.0, far: 9.0 },
-        1,
-    );
+    let map =
+        engine::synth::maps::depth(&rod, &camera, size, engine::scene::camera::DepthRange { near: 1.0, far: 9.0 }, 1);
     assert!(map.data.iter().all(|&z| z == 0.0));
     let lights = lights_of(&rod, &camera, size);
     for y in 2..size.1 - 2 {
@@ -171,8 +172,8 @@ fn sights_and_shadows_find_what_every_ray_finds() {
                 met += 1;
                 let to_sun = world.lights().to_sun;
                 let point = found.position + found.normal * 1e-6 * (world.unit() + found.depth);
-                let lit = found.normal.dot(to_sun) > 0.0
-                    && !world.blocked(&Ray::new(point, to_sun), 0.0, f64::INFINITY);
+                let lit =
+                    found.normal.dot(to_sun) > 0.0 && !world.blocked(&Ray::new(point, to_sun), 0.0, f64::INFINITY);
                 assert_eq!(world.lit(&found), lit, "{rig:?} {index} {u} {v}");
                 dark += usize::from(!lit);
             }
@@ -181,8 +182,8 @@ fn sights_and_shadows_find_what_every_ray_finds() {
     }
 }
 
-/// On the whole depth maps of random scenes: pixels whose surface another view sees must agree with its depth map, those
-/// that it does not see must not.
+/// On the whole depth maps of random scenes: pixels whose surface another view sees must agree with its depth map,
+/// those that it does not see must not.
 #[test]
 fn depth_maps_agree_wherever_two_views_see_the_same_point() {
     for (rig, seed) in [(Rig::Arc, 1), (Rig::Circle, 2), (Rig::Cluster, 3), (Rig::Mixed, 4)] {
@@ -218,10 +219,7 @@ fn depth_maps_agree_wherever_two_views_see_the_same_point() {
         assert!(visible > 50_000, "{rig:?} {visible}");
         assert!(agreed as f64 > 0.95 * visible as f64, "{rig:?}: {agreed} of {visible} agree");
         // Hidden pixels agree only next to where they come into view, where surfaces touch.
-        assert!(
-            (wrong as f64) < 0.01 * (visible + hidden) as f64,
-            "{rig:?}: {wrong} of {hidden} hidden ones"
-        );
+        assert!((wrong as f64) < 0.01 * (visible + hidden) as f64, "{rig:?}: {wrong} of {hidden} hidden ones");
     }
 }
 
@@ -252,7 +250,7 @@ fn extras_tell_slant_visibility_and_texture() {
         let (x, y) = (i % 40, i / 40);
         [if x < 20 { 0.5 } else { 0.25 + 0.5 * ((x + y) % 2) as f32 }; 3]
     });
-    let photo = engine::photo::Photo { width: 40, height: 20, rgb: rgb.collect() };
+    let photo = engine::scene::photo::Photo { width: 40, height: 20, rgb: rgb.collect() };
     let strength = texture_strength(&photo, 4);
     assert_eq!((strength.width, strength.height), (10, 5));
     assert!(strength.at(2, 2) < 1e-4);
@@ -402,45 +400,20 @@ fn infer_reconstructs_a_written_scene() {
     let root = tempfile::tempdir().unwrap();
     let out = root.path().join("made");
     let clear = ["--low-texture", "0", "--variation", "0.2"];
-    let arguments = [
-        "synth",
-        text(&out),
-        "--views",
-        "5",
-        "--size",
-        "192x144",
-        "--rig",
-        "cluster",
-        "--seed",
-        "2",
-        "--planes",
-        "48",
-    ];
+    let arguments =
+        ["synth", text(&out), "--views", "5", "--size", "192x144", "--rig", "cluster", "--seed", "2", "--planes", "48"];
     engine(arguments.iter().chain(&clear)).done();
     let scene = out.join("scene_00000");
     let cloud = root.path().join("cloud");
-    engine([
-        "infer",
-        text(&scene),
-        "-o",
-        text(&cloud),
-        "--levels",
-        "1",
-        "--min-confidence",
-        "0.5",
-        "--min-views",
-        "2",
-    ])
-    .done();
+    engine(["infer", text(&scene), "-o", text(&cloud), "--levels", "1", "--min-confidence", "0.5", "--min-views", "2"])
+        .done();
     let (found, truth) = (positions(&cloud.join("fused.ply")), positions(&scene.join("truth.ply")));
     assert!(found.len() > 100 && truth.len() > 500, "{} {}", found.len(), truth.len());
     let opened = Scene::open(&scene, &OpenOptions::default()).unwrap();
     let range = opened.views[0].range.unwrap();
     let mut errors: Vec<f64> = found
         .iter()
-        .map(|p| {
-            truth.iter().map(|t| t.distance(*p)).fold(f64::INFINITY, f64::min) / (range.far - range.near)
-        })
+        .map(|p| truth.iter().map(|t| t.distance(*p)).fold(f64::INFINITY, f64::min) / (range.far - range.near))
         .collect();
     errors.sort_by(f64::total_cmp);
     // One plane's interval is 2.1 % of the range, and truth has a point every 4 pixels.
@@ -521,7 +494,7 @@ fn photos_and_meshes_are_used() {
     let photos = root.path().join("photos");
     fs::create_dir(&photos).unwrap();
     // One photo that is red all over: with photos given, most surfaces are laid out with it.
-    let rgb = engine::photo::Photo { width: 64, height: 48, rgb: [1.0, 0.0, 0.0].repeat(64 * 48) };
+    let rgb = engine::scene::photo::Photo { width: 64, height: 48, rgb: [1.0, 0.0, 0.0].repeat(64 * 48) };
     let bytes: Vec<u8> = rgb.rgb.iter().map(|v| (v * 255.0) as u8).collect();
     ::image::save_buffer(photos.join("red.png"), &bytes, 64, 48, ::image::ColorType::Rgb8).unwrap();
     let obj = root.path().join("tetrahedron.obj");

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use engine::synth::bounds::{Bounds, Ray, Tree};
+use engine::synth::bounds::Bounds;
+use engine::synth::bounds::Ray;
+use engine::synth::bounds::Tree;
 use engine::synth::height_field::HeightField;
 use engine::synth::mesh::Mesh;
 use engine::synth::random::Random;
@@ -126,8 +128,7 @@ fn height_fields_are_their_triangles() {
         let origin = v(random.range(-3.0, 3.0), random.range(-3.0, 3.0), random.range(1.0, 4.0));
         let target = v(random.range(-1.3, 1.3), random.range(-2.3, 2.3), 0.0);
         let direction = target - origin;
-        let t =
-            (a * origin.x + b * origin.y + c - origin.z) / (direction.z - a * direction.x - b * direction.y);
+        let t = (a * origin.x + b * origin.y + c - origin.z) / (direction.z - a * direction.x - b * direction.y);
         let p = origin + direction * t;
         let border = (1.0 - p.x.abs()).min(2.0 - p.y.abs());
         if border.abs() < 1e-9 {
@@ -177,8 +178,7 @@ fn height_fields_are_their_triangles() {
 #[test]
 fn meshes_are_their_triangles_and_fit_the_unit_ball() {
     let mut random = Random::new(&[21]);
-    let points: Vec<DVec3> =
-        (0..300).map(|_| random.direction() * random.range(0.2, 1.0) + v(5.0, 0.0, 0.0)).collect();
+    let points: Vec<DVec3> = (0..300).map(|_| random.direction() * random.range(0.2, 1.0) + v(5.0, 0.0, 0.0)).collect();
     let faces: Vec<[usize; 3]> = (0..200).map(|_| [0; 3].map(|_| random.below(300))).collect();
     let mesh = Mesh::new(&points, &faces).unwrap();
     let used = Bounds::of(faces.iter().flatten().map(|&i| points[i]));
@@ -192,8 +192,7 @@ fn meshes_are_their_triangles_and_fit_the_unit_ball() {
         let direction = random.direction() * 0.8 - origin;
         let ray = Ray::new(origin, direction);
         let placed = |f: &[usize; 3]| f.map(|i| (points[i] - middle) / radius);
-        let plain =
-            faces.iter().filter_map(|f| plain_triangle(&ray, placed(f))).fold(f64::INFINITY, f64::min);
+        let plain = faces.iter().filter_map(|f| plain_triangle(&ray, placed(f))).fold(f64::INFINITY, f64::min);
         let hit = first(&shape, origin, direction).map_or(f64::INFINITY, |h| h.0);
         assert!(hit == plain || (hit - plain).abs() < 1e-8, "{hit} is not {plain}");
         found += usize::from(plain.is_finite());
@@ -202,11 +201,7 @@ fn meshes_are_their_triangles_and_fit_the_unit_ball() {
     for (points, faces, problem) in [
         (vec![DVec3::ZERO; 3], vec![], "no faces"),
         (vec![DVec3::X, DVec3::Y, DVec3::Z], vec![[0, 1, 3]], "vertex index 3"),
-        (
-            vec![DVec3::X, DVec3::NAN, DVec3::Z],
-            vec![[0, 1, 2]],
-            "vertex 2 with a coordinate that is not finite",
-        ),
+        (vec![DVec3::X, DVec3::NAN, DVec3::Z], vec![[0, 1, 2]], "vertex 2 with a coordinate that is not finite"),
         (vec![DVec3::X; 3], vec![[0, 1, 2]], "at one place"),
     ] {
         let message = Mesh::new(&points, &faces).unwrap_err();
@@ -251,8 +246,7 @@ fn damaged_mesh_files_never_panic() {
         f 1/1/1 2/1/1 3/1/1\nf -1 -2 -3\nf 1//1 2//1 3//1 4//1\n";
     let ascii = "ply\nformat ascii 1.0\ncomment c\nelement vertex 3\nproperty float x\nproperty float y\nproperty float z\n\
         element face 1\nproperty list uchar int vertex_indices\nend_header\n0 0 0\n1 0 0\n0 1 0\n3 0 1 2\n";
-    let mut binary =
-        ascii.split("0 0 0").next().unwrap().replace("ascii", "binary_little_endian").into_bytes();
+    let mut binary = ascii.split("0 0 0").next().unwrap().replace("ascii", "binary_little_endian").into_bytes();
     for value in [0f32, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0, 0.0] {
         binary.extend(value.to_le_bytes());
     }

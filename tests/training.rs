@@ -1,4 +1,5 @@
-//! `engine train` as a user runs it: stopping and going on, the same bits, learning, weights that others load, and what goes wrong.
+//! `engine train` as a user runs it: stopping and going on, the same bits, learning, weights that others load, and
+//! what goes wrong.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -52,7 +53,8 @@ fn train(run: &Path, more: &[&str]) -> Ran {
     engine([&["train", text(run)], &SMALL[..], more].concat())
 }
 
-/// What a run leaves that must not depend on how often it was stopped: weights, state and log, the log without the clock.
+/// What a run leaves that must not depend on how often it was stopped: weights, state and log, the log without the
+/// clock.
 fn results(run: &Path) -> (Vec<Vec<u8>>, Vec<Value>) {
     let files = ["weights.safetensors", "best.safetensors", "state.safetensors"];
     let bytes = files.iter().map(|name| std::fs::read(run.join(name)).unwrap()).collect();
@@ -97,10 +99,7 @@ fn a_run_that_was_stopped_or_killed_ends_as_one_that_was_not() {
         if signal == "INT" {
             assert_eq!(ended.status.code(), Some(130), "{stderr}");
             let last = stderr.lines().last().unwrap();
-            assert_eq!(
-                last,
-                "error: stopped by the user; run the same command again to go on with what is left"
-            );
+            assert_eq!(last, "error: stopped by the user; run the same command again to go on with what is left");
         } else {
             assert_eq!(ended.status.code(), None, "{stderr}");
         }
@@ -109,10 +108,7 @@ fn a_run_that_was_stopped_or_killed_ends_as_one_that_was_not() {
         let (straight, resumed) = (results(&place.path("straight")), results(&run));
         assert!(straight.0 == resumed.0, "{signal}: other weights or state");
         let lines = |log: &[Value]| -> Vec<Value> {
-            log.iter()
-                .filter(|line| line["event"] != "interval" && line["event"] != "note")
-                .cloned()
-                .collect()
+            log.iter().filter(|line| line["event"] != "interval" && line["event"] != "note").cloned().collect()
         };
         assert_eq!(lines(&straight.1), lines(&resumed.1), "{signal}");
     }
@@ -153,8 +149,7 @@ fn a_finished_run_says_so_and_other_options_need_another_folder() {
 fn the_loss_of_one_sample_falls_and_its_weights_are_of_use() {
     let place = Place::new();
     let made = place.path("made");
-    let views =
-        ["--views", "3", "--size", "136x136", "--rig", "cluster", "--low-texture", "0", "--planes", "40"];
+    let views = ["--views", "3", "--size", "136x136", "--rig", "cluster", "--low-texture", "0", "--planes", "40"];
     engine([&["synth", text(&made)], &views[..]].concat()).done();
     // The sources stay as they are, but only one view has a truth.
     for name in ["00000001", "00000002"] {
@@ -187,8 +182,7 @@ fn the_loss_of_one_sample_falls_and_its_weights_are_of_use() {
     ];
     engine([&["train", text(&run)], &options[..]].concat()).done();
     let log = engine::train::journal::read(&run).unwrap();
-    let l1: Vec<f64> =
-        log.iter().filter(|l| l["event"] == "train").map(|l| l["l1"].as_f64().unwrap()).collect();
+    let l1: Vec<f64> = log.iter().filter(|l| l["event"] == "train").map(|l| l["l1"].as_f64().unwrap()).collect();
     assert_eq!(l1.len(), 12);
     let (first, last) = (l1[0], l1[11]);
     assert!(last < 0.4 * first && last < 1.5, "mean |error| went from {first} to {last} intervals");
@@ -196,22 +190,11 @@ fn the_loss_of_one_sample_falls_and_its_weights_are_of_use() {
     let weights = run.join("weights.safetensors");
     let scene = made.join("scene_00000");
     let out = place.path("out");
-    let infer = [
-        "infer",
-        text(&scene),
-        "-o",
-        text(&out),
-        "--weights",
-        text(&weights),
-        "--views",
-        "3",
-        "--levels",
-        "1",
-    ];
+    let infer = ["infer", text(&scene), "-o", text(&out), "--weights", text(&weights), "--views", "3", "--levels", "1"];
     let ran = engine([&infer[..], &["--planes", "40", "--depth-only", "--quiet"]].concat()).done();
     assert_eq!(ran.stderr, "");
-    let depth = engine::formats::pfm::read(&out.join("depth/00000000.pfm")).unwrap();
-    let truth = engine::formats::pfm::read(&scene.join("depths/00000000.pfm")).unwrap();
+    let depth = engine::files::pfm::read(&out.join("depth/00000000.pfm")).unwrap();
+    let truth = engine::files::pfm::read(&scene.join("depths/00000000.pfm")).unwrap();
     let opened = engine::scene::Scene::open(&scene, &Default::default()).unwrap();
     let range = opened.views[0].range.unwrap();
     let interval = (range.far - range.near) / 39.0;
@@ -263,8 +246,7 @@ fn a_value_that_is_not_finite_is_named_and_good_weights_stay() {
 fn a_mix_in_batches_goes_on_as_if_nothing_had_happened() {
     let place = Place::new();
     let made = place.path("made");
-    engine(["synth", text(&made), "--scenes", "2", "--views", "3", "--size", "96x80", "--rig", "cluster"])
-        .done();
+    engine(["synth", text(&made), "--scenes", "2", "--views", "3", "--size", "96x80", "--rig", "cluster"]).done();
     let data = format!("scenes:{}@2", text(&made));
     let held_out = format!("scenes:{}", text(&made));
     let options = [
@@ -351,9 +333,9 @@ fn a_truth_outside_the_range_is_an_error() {
     let depths = made.join("scene_00000/depths");
     for entry in std::fs::read_dir(&depths).unwrap() {
         let file = entry.unwrap().path();
-        let mut map = engine::formats::pfm::read(&file).unwrap();
+        let mut map = engine::files::pfm::read(&file).unwrap();
         map.data.iter_mut().for_each(|d| *d *= 1000.0);
-        engine::formats::pfm::write(&file, &map).unwrap();
+        engine::files::pfm::write(&file, &map).unwrap();
     }
     let data = format!("scenes:{}", text(&made));
     let ran = train(&place.path("run"), &["--data", &data]);
@@ -379,8 +361,7 @@ fn bad_options_and_data_get_one_line() {
     }
     let ran = engine(["train", text(&run), "--l1", "0", "--cross-entropy", "0"]);
     assert!(ran.failed(3).contains("a loss to be trained on"));
-    let small =
-        ["--data", "synth", "--size", "64x64", "--planes", "16", "--steps", "1", "--validation-views", "1"];
+    let small = ["--data", "synth", "--size", "64x64", "--planes", "16", "--steps", "1", "--validation-views", "1"];
     let ran = engine([&["train", text(&place.path("small"))], &small[..]].concat());
     let message = ran.failed(3);
     assert!(
@@ -423,17 +404,13 @@ fn weights_of_every_configuration_can_be_measured() {
         let bytes = std::fs::read(&file).unwrap();
         let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
         let metadata = header.metadata().clone().unwrap();
-        assert_eq!(
-            (&metadata["aggregation"], &metadata["decoder"]),
-            (&aggregation.to_owned(), &decoder.to_owned())
-        );
+        assert_eq!((&metadata["aggregation"], &metadata["decoder"]), (&aggregation.to_owned(), &decoder.to_owned()));
         assert_eq!(metadata["step"], "3");
         weights.push(file);
     }
     let numbers = place.path("numbers.json");
     let pictures = place.path("pictures");
-    let mut arguments =
-        vec!["eval", "synth", "--scenes", "3", "--size", "96x64", "--planes", "16", "--views", "3"];
+    let mut arguments = vec!["eval", "synth", "--scenes", "3", "--size", "96x64", "--planes", "16", "--views", "3"];
     arguments.extend(["--out", text(&numbers), "--pictures", text(&pictures)]);
     weights.iter().for_each(|w| arguments.extend(["--weights", text(w)]));
     let ran = engine(&arguments).done();

@@ -1,21 +1,24 @@
 //! The gradients of one training step against the PyTorch definition in f64, for every parameter and configuration.
 //!
-//! Tolerance: 1e-3, as `gradient_goldens::check` measures it. Torch's own f32 is within 6e-5 of the truth with these weights; the
-//! engine rounds in other places, over as many layers forward and back.
+//! Tolerance: 1e-3, as `gradient_goldens::check` measures it. Torch's own f32 is within 6e-5 of the truth with these
+//! weights; the engine rounds in other places, over as many layers forward and back.
 
 #[path = "support/goldens.rs"]
 mod goldens;
 #[path = "support/gradient_goldens.rs"]
 mod gradient_goldens;
 
+use engine::cpu::ops::depth_backward::DepthLoss;
+use engine::cpu::simd::Level;
+use engine::cpu::tensor::Cpu;
 use engine::net::parameters::Parameters;
 use engine::net::training::follow;
-use engine::ops::depth_backward::DepthLoss;
-use engine::simd::Level;
-use engine::tensor::Cpu;
-use engine::train::optimizer::{Adam, AdamOptions, norm};
+use engine::train::optimizer::Adam;
+use engine::train::optimizer::AdamOptions;
+use engine::train::optimizer::norm;
 use engine::train::sample::TrainingSample;
-use engine::train::step::{Lesson, lesson};
+use engine::train::step::Lesson;
+use engine::train::step::lesson;
 use gradient_goldens as truth;
 
 const TOLERANCE: f64 = 1e-3;
@@ -23,7 +26,7 @@ const TOLERANCE: f64 = 1e-3;
 fn sample() -> TrainingSample {
     let inputs = truth::inputs();
     let ends = &inputs.linear.depths;
-    let range = engine::camera::DepthRange { near: ends[0], far: ends[ends.len() - 1] };
+    let range = engine::scene::camera::DepthRange { near: ends[0], far: ends[ends.len() - 1] };
     TrainingSample {
         name: "goldens".into(),
         photos: inputs.photos,
@@ -45,11 +48,9 @@ fn check(cpu: &Cpu, config: &str) -> f64 {
     let parameters = Parameters::from_checkpoint(&truth::checkpoint(config)).unwrap();
     let found = learn(cpu, config, &parameters);
     let [loss, l1, cross_entropy] = truth::losses(config);
-    for (what, a, b) in [
-        ("loss", found.loss, loss),
-        ("L1", found.l1, l1),
-        ("cross-entropy", found.cross_entropy, cross_entropy),
-    ] {
+    for (what, a, b) in
+        [("loss", found.loss, loss), ("L1", found.l1, l1), ("cross-entropy", found.cross_entropy, cross_entropy)]
+    {
         assert!((a - b).abs() <= 1e-4 * b.abs(), "{config}: {what} {a}, expected {b}");
     }
     let names = truth::parameters(config);
@@ -67,10 +68,7 @@ fn check(cpu: &Cpu, config: &str) -> f64 {
         for (what, expected) in [("running_mean", mean), ("running_var", variance)] {
             let values = &followed.get(&format!("{norm}.{what}")).unwrap().values.data;
             for (a, b) in values.iter().zip(expected) {
-                assert!(
-                    (f64::from(*a) - b).abs() <= 1e-4 + 1e-3 * b.abs(),
-                    "{config}: {norm}.{what} {a}, not {b}"
-                );
+                assert!((f64::from(*a) - b).abs() <= 1e-4 + 1e-3 * b.abs(), "{config}: {norm}.{what} {a}, not {b}");
             }
         }
     }
@@ -111,9 +109,8 @@ fn a_step_is_the_same_to_the_bit_on_any_number_of_threads() {
                 follow(&mut parameters, &found.statistics, 0.1);
                 adam.step(AdamOptions::default(), 1e-3, 1.0, &mut parameters, &found.gradients).unwrap();
             }
-            let bits = |p: &engine::net::parameters::Parameter| {
-                p.values.data.iter().map(|v| v.to_bits()).collect::<Vec<_>>()
-            };
+            let bits =
+                |p: &engine::net::parameters::Parameter| p.values.data.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
             parameters.list.iter().map(bits).collect::<Vec<_>>()
         })
     };
@@ -134,16 +131,14 @@ fn adam_follows_its_definition() {
     for step in 1..=4 {
         let gradient = |i: usize| ((i * 7 + step * 3) % 11) as f32 * 0.1 - 0.5;
         let trained = parameters.list.iter().filter(|p| !p.is_statistic());
-        let gradients =
-            trained.map(|p| (p.name.clone(), (0..p.values.data.len()).map(gradient).collect())).collect();
+        let gradients = trained.map(|p| (p.name.clone(), (0..p.values.data.len()).map(gradient).collect())).collect();
         assert!(norm(&gradients) > 1.0);
         adam.step(options, 1e-2, 0.5, &mut parameters, &gradients).unwrap();
         for i in 0..w.len() {
             let g = 0.5 * f64::from(gradient(i));
             m[i] = 0.9 * m[i] + 0.1 * g;
             v[i] = 0.999 * v[i] + 0.001 * g * g;
-            let (mean, square) =
-                (m[i] / (1.0 - 0.9f64.powi(step as i32)), v[i] / (1.0 - 0.999f64.powi(step as i32)));
+            let (mean, square) = (m[i] / (1.0 - 0.9f64.powi(step as i32)), v[i] / (1.0 - 0.999f64.powi(step as i32)));
             w[i] = w[i] * (1.0 - 1e-2 * 0.1) - 1e-2 * mean / (square.sqrt() + 1e-8);
         }
     }

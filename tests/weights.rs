@@ -8,8 +8,12 @@ mod goldens;
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
+use engine::net::Aggregation;
+use engine::net::BsMvsNet;
+use engine::net::Config;
+use engine::net::Decoder;
+use engine::net::Difference;
 use engine::net::weights::Checkpoint;
-use engine::net::{Aggregation, BsMvsNet, Config, Decoder, Difference};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
@@ -27,9 +31,9 @@ impl Parts {
         let bytes = std::fs::read(BUILT_IN).unwrap();
         let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
         let file = SafeTensors::deserialize(&bytes).unwrap();
-        let tensors = file.iter().map(|(name, view)| {
-            (name.to_owned(), (view.dtype(), view.shape().to_vec(), view.data().to_vec()))
-        });
+        let tensors = file
+            .iter()
+            .map(|(name, view)| (name.to_owned(), (view.dtype(), view.shape().to_vec(), view.data().to_vec())));
         Self { tensors: tensors.collect(), metadata: header.metadata().clone() }
     }
 
@@ -55,9 +59,10 @@ impl Parts {
     }
 
     fn bytes(&self) -> Vec<u8> {
-        let views = self.tensors.iter().map(|(name, (dtype, shape, data))| {
-            (name, TensorView::new(*dtype, shape.clone(), data).unwrap())
-        });
+        let views = self
+            .tensors
+            .iter()
+            .map(|(name, (dtype, shape, data))| (name, TensorView::new(*dtype, shape.clone(), data).unwrap()));
         safetensors::serialize(views, self.metadata.clone()).unwrap()
     }
 }
@@ -110,8 +115,7 @@ fn batch_counters_may_be_absent() {
 fn metadata_names_the_configuration() {
     use {Aggregation::*, Decoder::*, Difference::*};
     let config = |parts: &Parts| Checkpoint::parse("x".into(), &parts.bytes()).unwrap().config;
-    for (aggregation_name, aggregation) in
-        [("voxel", Voxel), ("pixel", Pixel), ("mean", Mean), ("variance", Variance)]
+    for (aggregation_name, aggregation) in [("voxel", Voxel), ("pixel", Pixel), ("mean", Mean), ("variance", Variance)]
     {
         for (difference_name, difference) in [("squared", Squared), ("signed", Signed)] {
             for (decoder_name, decoder) in [("skip", Skip), ("trilinear", Trilinear)] {
@@ -153,9 +157,7 @@ fn names_imply_the_configuration_where_there_is_no_metadata() {
                     parts.remove(&format!("regularizer.{layer}"));
                 }
                 parts.set("regularizer.head.conv.weight", &[16, 64, 3, 3, 3], &vec![0.01; 16 * 64 * 27]);
-                for (what, value) in
-                    [("weight", 1.0), ("bias", 0.1), ("running_mean", 0.2), ("running_var", 0.5)]
-                {
+                for (what, value) in [("weight", 1.0), ("bias", 0.1), ("running_mean", 0.2), ("running_var", 0.5)] {
                     parts.set(&format!("regularizer.head.bn.{what}"), &[16], &[value; 16]);
                 }
                 parts.set("regularizer.logits.weight", &[1, 16, 1, 1, 1], &[0.3; 16]);
@@ -266,16 +268,8 @@ fn each_broken_tensor_is_named() {
             |p| p.say("aggregation", "max"),
             "metadata aggregation = `max`; expected voxel, pixel, mean or variance",
         ),
-        (
-            "an unknown difference",
-            |p| p.say("difference", ""),
-            "metadata difference = ``; expected squared or signed",
-        ),
-        (
-            "an unknown decoder",
-            |p| p.say("decoder", "Skip"),
-            "metadata decoder = `Skip`; expected skip or trilinear",
-        ),
+        ("an unknown difference", |p| p.say("difference", ""), "metadata difference = ``; expected squared or signed"),
+        ("an unknown decoder", |p| p.say("decoder", "Skip"), "metadata decoder = `Skip`; expected skip or trilinear"),
         (
             "metadata of another configuration",
             |p| p.say("aggregation", "pixel"),
@@ -341,9 +335,7 @@ fn each_broken_file_is_explained() {
         (
             "cut behind the header",
             &whole[..header],
-            format!(
-                "cut short or damaged: its {header} bytes are not those that its header names; copy it again"
-            ),
+            format!("cut short or damaged: its {header} bytes are not those that its header names; copy it again"),
         ),
         (
             "one byte short",
@@ -366,16 +358,12 @@ fn each_broken_file_is_explained() {
         (
             "no JSON",
             &garbled,
-            format!(
-                "no safetensors file (invalid JSON in header: expected value at line 1 column 1); {format}"
-            ),
+            format!("no safetensors file (invalid JSON in header: expected value at line 1 column 1); {format}"),
         ),
         (
             "a pickle of PyTorch",
             b"PK\x03\x04 and so on",
-            format!(
-                "a zip archive, perhaps one of torch.save; {format} (safetensors.torch.save_file writes it)"
-            ),
+            format!("a zip archive, perhaps one of torch.save; {format} (safetensors.torch.save_file writes it)"),
         ),
     ] {
         assert_eq!(message(bytes), expected, "{name}");
@@ -392,10 +380,7 @@ fn shapes_that_lie_are_refused() {
         bytes.extend(json.bytes());
         bytes.extend([0; 8]);
         let text = message(&bytes);
-        assert!(
-            text.starts_with("no safetensors file (") && text.contains("; expected a checkpoint"),
-            "{text}"
-        );
+        assert!(text.starts_with("no safetensors file (") && text.contains("; expected a checkpoint"), "{text}");
     }
 }
 
@@ -418,18 +403,15 @@ fn files_that_cannot_be_read() {
     let folder = tempfile::tempdir().unwrap();
     let missing = folder.path().join("none.safetensors");
     let text = |path: &std::path::Path| BsMvsNet::from_file(path).err().unwrap().to_string();
-    let expected =
-        format!("{}: cannot read the weights: No such file or directory (os error 2)", missing.display());
+    let expected = format!("{}: cannot read the weights: No such file or directory (os error 2)", missing.display());
     if cfg!(unix) {
         assert_eq!(text(&missing), expected);
-        let expected =
-            format!("{}: cannot read the weights: Is a directory (os error 21)", folder.path().display());
+        let expected = format!("{}: cannot read the weights: Is a directory (os error 21)", folder.path().display());
         assert_eq!(text(folder.path()), expected);
     }
     // A file with a hole: it takes no space, and must take no memory either.
     let huge = folder.path().join("huge.safetensors");
     std::fs::File::create(&huge).unwrap().set_len(1 << 36).unwrap();
-    let expected =
-        format!("weights {}: larger than 256 MiB; a checkpoint of BS-MVSNet is not", huge.display());
+    let expected = format!("weights {}: larger than 256 MiB; a checkpoint of BS-MVSNet is not", huge.display());
     assert_eq!(text(&huge), expected);
 }

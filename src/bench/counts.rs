@@ -1,22 +1,29 @@
 //! How much arithmetic and memory traffic a view is, counted on its graph: the same numbers for every device.
 //!
-//! Arithmetic is what the graph's steps say of themselves. Traffic is the least that memory must see: a tensor that a layer reads counts once however
-//! often it is read again from a cache, and one that it writes counts once. Where layers run as one pass ([`Counts::fused`]), what they hand on to each
-//! other needs no memory and is not counted.
+//! Arithmetic is what the graph's steps say of themselves. Traffic is the least that memory must see: a tensor that a
+//! layer reads counts once however often it is read again from a cache, and one that it writes counts once. Where
+//! layers run as one pass ([`Counts::fused`]), what they hand on to each other needs no memory and is not counted.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Group;
 use super::work::Size;
-use crate::cuda::graph::{Arg, Element, Graph, Kind, Value};
-use crate::cuda::layers::{Layers, Weights};
-use crate::cuda::network::{self, Slabs, SweepInputs};
+use crate::cpu::tensor::Shape;
+use crate::cuda::graph::Arg;
+use crate::cuda::graph::Element;
+use crate::cuda::graph::Graph;
+use crate::cuda::graph::Kind;
+use crate::cuda::graph::Value;
+use crate::cuda::layers::Layers;
+use crate::cuda::layers::Weights;
+use crate::cuda::network;
+use crate::cuda::network::Slabs;
+use crate::cuda::network::SweepInputs;
 use crate::cuda::ops::head::Depths;
 use crate::cuda::ops::image;
 use crate::error::Result;
 use crate::net::Config;
 use crate::net::parameters::Parameters;
-use crate::tensor::Shape;
 
 /// The whole view as one graph: photos to depth and confidence.
 pub struct ViewGraph {
@@ -28,7 +35,7 @@ pub struct ViewGraph {
     pub sources: Value,
     /// D values, f32.
     pub depths: Value,
-    /// D values, f32, see [`crate::ops::depth::Expectation`].
+    /// D values, f32, see [`crate::cpu::ops::depth::Expectation`].
     pub offsets: Value,
     /// One f64.
     pub middle: Value,
@@ -70,7 +77,8 @@ impl ViewGraph {
     }
 }
 
-/// Which stage a step belongs to, by its label: `features`, `aggregation`, `logits`, or the layer's name in the regularizer.
+/// Which stage a step belongs to, by its label: `features`, `aggregation`, `logits`, or the layer's name in the
+/// regularizer.
 pub fn layer_of(label: &str) -> &str {
     let mut parts = label.split('.');
     match (parts.next().unwrap_or_default(), parts.next()) {
@@ -211,7 +219,8 @@ impl Counts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cuda::graph::{read, write};
+    use crate::cuda::graph::read;
+    use crate::cuda::graph::write;
 
     #[test]
     fn labels_are_the_references_names() {

@@ -7,16 +7,18 @@ use super::counts::{Counts, ViewGraph, layers_of_steps, place};
 use super::roofs;
 use super::work::Inputs;
 use super::{Measurement, MemoryTaken, Repetitions, Stage, Times};
-use crate::cuda::driver::{Driver, Stream};
+use crate::cpu::ops::depth::Expectation;
+use crate::cuda::driver::Driver;
+use crate::cuda::driver::Stream;
 use crate::cuda::graph::Element;
 use crate::cuda::network::Slabs;
 use crate::cuda::ops::sweep;
-use crate::cuda::program::{Layout, Program};
+use crate::cuda::program::Layout;
+use crate::cuda::program::Program;
 use crate::error::Result;
-use crate::interrupt;
-use crate::memory;
+use crate::host::interrupt;
+use crate::host::memory;
 use crate::net::parameters::Parameters;
-use crate::ops::depth::Expectation;
 
 /// Runs until nothing changes any more: the first loads kernels, the second records the work.
 const LEAST_WARM_UP: usize = 3;
@@ -44,8 +46,7 @@ pub fn measure(
 
     let pixels: Vec<f32> = inputs.photos.iter().flat_map(|p| p.rgb.iter().copied()).collect();
     let (height, width) = (size.height / 4, size.width / 4);
-    let rows: Vec<f32> =
-        inputs.sweeps().iter().flat_map(|sweep| sweep::source_row(sweep, height, width)).collect();
+    let rows: Vec<f32> = inputs.sweeps().iter().flat_map(|sweep| sweep::source_row(sweep, height, width)).collect();
     let planes: Vec<f32> = inputs.hypotheses.depths.iter().map(|&d| d as f32).collect();
     let expectation = Expectation::new(&inputs.hypotheses);
     let put = |program: &Program| -> Result<()> {
@@ -107,12 +108,7 @@ pub fn measure(
 }
 
 /// Every layer's time, in the order in which they begin.
-fn stages(
-    program: &Program,
-    counts: &Counts,
-    layers: &[String],
-    repetitions: Repetitions,
-) -> Result<Vec<Stage>> {
+fn stages(program: &Program, counts: &Counts, layers: &[String], repetitions: Repetitions) -> Result<Vec<Stage>> {
     let mut order: Vec<&str> = Vec::new();
     for layer in layers {
         if !order.contains(&layer.as_str()) {

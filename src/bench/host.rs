@@ -6,23 +6,24 @@ use super::counts::Counts;
 use super::roofs;
 use super::work::{Inputs, Size};
 use super::{Group, Measurement, MemoryTaken, Repetitions, Stage, Times};
-use crate::error::{Error, Result};
-use crate::interrupt;
-use crate::memory;
+use crate::cpu::tensor::Tensor;
+use crate::error::Error;
+use crate::error::Result;
+use crate::host::interrupt;
+use crate::host::memory;
 use crate::net::BsMvsNet;
-use crate::tensor::Tensor;
 
-/// Layers that are timed together, by the name of the probe that ends them; `None`: a probe of a pass that has been timed with another.
+/// Layers that are timed together, by the name of the probe that ends them; `None`: a probe of a pass that has been
+/// timed with another.
 ///
-/// The processor makes the cost volume and what reads it first in one pass, and shows a few tensors of the regularizer only after the next one.
+/// The processor makes the cost volume and what reads it first in one pass, and shows a few tensors of the regularizer
+/// only after the next one.
 fn section(probe: &str) -> Option<(String, Group, Vec<&str>)> {
     let name = probe.strip_prefix("regularizer.").unwrap_or(probe);
     let whole = |text: &str, group, layers: &[&'static str]| Some((text.to_owned(), group, layers.to_vec()));
     match name {
         "gate" => None,
-        "spatial2" => {
-            whole("plane sweep, spatial2 + context2, cost_skip", Group::Sweep, &["aggregation", "spatial2"])
-        }
+        "spatial2" => whole("plane sweep, spatial2 + context2, cost_skip", Group::Sweep, &["aggregation", "spatial2"]),
         "context2" | "cost_skip" | "spatial8" => None,
         "spatial4" => whole("spatial4, spatial8", Group::Regularizer, &["spatial4", "spatial8"]),
         "arm32" => whole("context_global, arm32", Group::Regularizer, &["context_global", "arm32"]),
@@ -53,7 +54,8 @@ impl Stopwatch {
     }
 }
 
-/// Whether photos of this size, and the processor's network (where it is measured), fit into memory: to be asked before they are made.
+/// Whether photos of this size, and the processor's network (where it is measured), fit into memory: to be asked
+/// before they are made.
 ///
 /// # Errors
 /// [`Error::Memory`] where they do not.
@@ -70,7 +72,8 @@ pub fn expect_room(size: Size, net: Option<&BsMvsNet>) -> Result<()> {
     )))
 }
 
-/// Bytes that the network plans with for a view of this size, and the photos that are held beside the one that it works on.
+/// Bytes that the network plans with for a view of this size, and the photos that are held beside the one that it
+/// works on.
 pub fn planned(net: &BsMvsNet, size: Size) -> u64 {
     let plan = net.memory_plan(size.width, size.height, size.planes, rayon::current_num_threads());
     plan.peak(size.views) + (size.views as u64 - 1) * photo_bytes(size)
@@ -99,8 +102,7 @@ pub fn measure(net: &BsMvsNet, inputs: &Inputs, repetitions: Repetitions) -> Res
         watch.counted = repetition >= repetitions.warm_up;
         let start = Instant::now();
         let mut lap = start;
-        let maps: Vec<Tensor> =
-            inputs.photos.iter().map(|photo| net.features(photo)).collect::<Result<_>>()?;
+        let maps: Vec<Tensor> = inputs.photos.iter().map(|photo| net.features(photo)).collect::<Result<_>>()?;
         watch.record(Group::Features.name(), Group::Features, &["features"], lap.elapsed().as_secs_f64());
         lap = Instant::now();
         let sources: Vec<_> = maps[1..].iter().zip(sweeps.iter().copied()).collect();

@@ -1,8 +1,10 @@
-//! How fast the engine is and how much memory it takes, measured beside what the machine can do at most and beside the reference's PyTorch.
+//! How fast the engine is and how much memory it takes, measured beside what the machine can do at most and beside the
+//! reference's PyTorch.
 //!
-//! [`work`] makes the inputs, [`host`] and [`device`] measure one view on the processor and on a GPU, [`counts`] says how much arithmetic and traffic
-//! its stages are, [`roofs`] what a large product and a large copy reach in the same run, [`peers`] runs the same inputs through PyTorch, and [`report`]
-//! prints. [`scene`] measures the whole job on a scene.
+//! [`work`] makes the inputs, [`host`] and [`device`] measure one view on the processor and on a GPU, [`counts`] says
+//! how much arithmetic and traffic its stages are, [`roofs`] what a large product and a large copy reach in the same
+//! run, [`peers`] runs the same inputs through PyTorch, and [`report`] prints. [`scene`] measures the whole job on a
+//! scene.
 
 pub mod counts;
 pub mod device;
@@ -109,7 +111,8 @@ pub struct Stage {
 /// What the machine reaches at most, in the same run.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Roofs {
-    /// Of a large matrix product in the precision of the measurement, in FLOP/s; `None` where there is no library for it.
+    /// Of a large matrix product in the precision of the measurement, in FLOP/s; `None` where there is no library for
+    /// it.
     pub gemm_flops_per_s: Option<f64>,
     /// Of a large copy, in bytes/s, what is read and what is written counted both.
     pub copy_bytes_per_s: f64,
@@ -118,7 +121,8 @@ pub struct Roofs {
 /// Bytes of memory that a measurement took.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct MemoryTaken {
-    /// The most that the process held in the host's memory meanwhile, the program itself included; `None` where the system does not tell.
+    /// The most that the process held in the host's memory meanwhile, the program itself included; `None` where the
+    /// system does not tell.
     pub host_peak: Option<u64>,
     /// What the plan said before: of the host for the processor's measurement, of the device for a device's.
     pub planned: u64,
@@ -141,7 +145,8 @@ pub struct Measurement {
     pub seconds: Times,
     /// On a device the same with photos uploaded and maps downloaded.
     pub seconds_with_transfers: Option<Times>,
-    /// In the order of the work. On a device they were timed in runs of their own, in which every step is launched by itself.
+    /// In the order of the work. On a device they were timed in runs of their own, in which every step is launched by
+    /// itself.
     pub stages: Vec<Stage>,
     /// What the machine reaches at most.
     pub roofs: Roofs,

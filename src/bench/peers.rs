@@ -1,7 +1,9 @@
-//! The same view in the reference's PyTorch, in processes of their own: same photos, same weights, in the same run of the benchmark.
+//! The same view in the reference's PyTorch, in processes of their own: same photos, same weights, in the same run of
+//! the benchmark.
 //!
-//! PyTorch is no dependency of the engine: the scripts in `benches/peers` are run by a python that the user names, and a peer that cannot run says why.
-//! What a peer computed is compared with the engine's depth; a peer that disagrees is an error, since times of different results compare nothing.
+//! PyTorch is no dependency of the engine: the scripts in `benches/peers` are run by a python that the user names, and
+//! a peer that cannot run says why. What a peer computed is compared with the engine's depth; a peer that disagrees is
+//! an error, since times of different results compare nothing.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,7 +13,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::Measurement;
-use crate::error::{Error, Result};
+use crate::error::Error;
+use crate::error::Result;
 
 /// A way to run the reference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
@@ -71,8 +74,9 @@ pub struct Agreement {
     pub allowed_largest: Option<f64>,
 }
 
-/// In f32 on both sides: sums in another order, and a softmax over some hundred hypotheses. Seen on a processor:
-/// 2e-5 to 4e-5 in the median and 9e-4 at most, so that a layer that is left out shows and another machine's rounding does not.
+/// In f32 on both sides: sums in another order, and a softmax over some hundred hypotheses. Seen on a processor: 2e-5
+/// to 4e-5 in the median and 9e-4 at most, so that a layer that is left out shows and another machine's rounding does
+/// not.
 const ALLOWED_SINGLE: (f64, Option<f64>) = (1e-3, Some(0.05));
 /// f16 has 11 significant bits, bfloat16 8.
 const ALLOWED_F16: (f64, Option<f64>) = (0.05, None);
@@ -153,15 +157,9 @@ pub fn scripts() -> Result<PathBuf> {
     let program = std::env::current_exe().unwrap_or_default();
     let above = program.ancestors().skip(1).map(Path::to_owned);
     let folders = std::iter::once(PathBuf::from(".")).chain(above).map(|folder| folder.join("benches/peers"));
-    folders.filter(|folder| folder.join("reference_torch.py").is_file()).find(|f| f.is_dir()).ok_or_else(
-        || {
-            Error::input(
-                "--peer",
-                "no benches/peers/reference_torch.py here",
-                "the repository as the current folder",
-            )
-        },
-    )
+    folders.filter(|folder| folder.join("reference_torch.py").is_file()).find(|f| f.is_dir()).ok_or_else(|| {
+        Error::input("--peer", "no benches/peers/reference_torch.py here", "the repository as the current folder")
+    })
 }
 
 /// Runs a peer. That it cannot run is no error, but told in the result.
@@ -186,11 +184,7 @@ pub fn run(kind: Kind, setting: &Setting, ours: &Measurement) -> Result<Peer> {
     let output = setting.folder.join(format!("{}.safetensors", kind.name()));
     let mut command = Command::new(setting.python);
     command.arg(setting.scripts.join(kind.script()));
-    command
-        .arg("--inputs")
-        .arg(setting.folder.join(INPUTS))
-        .arg("--weights")
-        .arg(setting.folder.join(WEIGHTS));
+    command.arg("--inputs").arg(setting.folder.join(INPUTS)).arg("--weights").arg(setting.folder.join(WEIGHTS));
     command.arg("--output").arg(&output).args(kind.options(setting.gpu.is_some()));
     command.args(["--threads", &setting.threads.to_string(), "--warm-up", "1"]);
     command.args(["--repetitions", &setting.repetitions.to_string()]);
@@ -202,8 +196,7 @@ pub fn run(kind: Kind, setting: &Setting, ours: &Measurement) -> Result<Peer> {
         Err(error) => return Ok(empty(format!("cannot run {}: {error}", setting.python))),
     };
     let (said, complaint) = (String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
-    let json =
-        said.lines().rev().find(|line| line.starts_with('{')).and_then(|l| serde_json::from_str(l).ok());
+    let json = said.lines().rev().find(|line| line.starts_with('{')).and_then(|l| serde_json::from_str(l).ok());
     let json: Value = match (ran.status.success(), json) {
         (true, Some(json)) => json,
         (_, Some(json @ Value::Object(_))) if json["failed"].is_string() => json,
@@ -218,8 +211,7 @@ pub fn run(kind: Kind, setting: &Setting, ours: &Measurement) -> Result<Peer> {
     let Some(seconds) = json["seconds_median"].as_f64() else {
         return Ok(empty("its result has no seconds_median".into()));
     };
-    let peak_bytes =
-        if setting.gpu.is_some() { &json["device_peak_bytes"] } else { &json["peak_bytes"] }.as_u64();
+    let peak_bytes = if setting.gpu.is_some() { &json["device_peak_bytes"] } else { &json["peak_bytes"] }.as_u64();
     let our_peak = if setting.gpu.is_some() { Some(ours.memory.planned) } else { ours.memory.host_peak };
     let depth = read_depth(&output)?;
     if depth.len() != ours.depth.len() {
@@ -253,8 +245,7 @@ pub fn expect_agreement(peers: &[Peer]) -> Result<()> {
         .iter()
         .filter_map(|peer| {
             let found = peer.agreement.filter(|a| !a.holds())?;
-            let most =
-                found.allowed_largest.map_or(String::new(), |most| format!(", largest at most {most}"));
+            let most = found.allowed_largest.map_or(String::new(), |most| format!(", largest at most {most}"));
             Some(format!(
                 "{} on {}: median {:.1e}, largest {:.1e} of an interval (median at most {}{most})",
                 peer.kind.name(),
@@ -268,11 +259,7 @@ pub fn expect_agreement(peers: &[Peer]) -> Result<()> {
     if wrong.is_empty() {
         return Ok(());
     }
-    Err(Error::input(
-        "--peer",
-        format!("depth differs from the engine's: {}", wrong.join("; ")),
-        "the same depth",
-    ))
+    Err(Error::input("--peer", format!("depth differs from the engine's: {}", wrong.join("; ")), "the same depth"))
 }
 
 fn read_depth(path: &Path) -> Result<Vec<f32>> {

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::peers::Peer;
 use super::work::Size;
 use super::{ENOUGH, Group, Measurement, Repetitions, Stage, Times};
-use crate::memory::readable;
+use crate::host::memory::readable;
 
 /// A row of the paper's table, as far as we know it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -152,9 +152,11 @@ pub(super) fn aligned<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> 
     let width = |c: usize| rows.iter().chain([&head]).map(|r| r[c].chars().count()).max().unwrap_or(0);
     let widths: [usize; N] = std::array::from_fn(width);
     let line = |row: &[String; N]| {
-        let cells = row.iter().zip(widths).enumerate().map(|(c, (cell, width))| {
-            if c == 0 { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
-        });
+        let cells = row
+            .iter()
+            .zip(widths)
+            .enumerate()
+            .map(|(c, (cell, width))| if c == 0 { format!("{cell:<width$}") } else { format!("{cell:>width$}") });
         cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
     };
     [&head].into_iter().chain(rows).map(line).collect::<Vec<_>>().join("\n")
@@ -163,9 +165,7 @@ pub(super) fn aligned<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> 
 pub(super) fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> String {
     let mut lines = vec![format!("| {} |", head.join(" | ")), format!("|{}", " --- |".repeat(N))];
     // Reasons of other programs may hold what separates cells.
-    lines.extend(
-        rows.iter().map(|row| format!("| {} |", row.clone().map(|c| c.replace('|', "/")).join(" | "))),
-    );
+    lines.extend(rows.iter().map(|row| format!("| {} |", row.clone().map(|c| c.replace('|', "/")).join(" | "))));
     lines.join("\n")
 }
 
@@ -175,13 +175,7 @@ impl Report<'_> {
         let counted = self.repetitions.counted;
         let few = (counted < ENOUGH).then(|| format!("{counted} repetitions, which is fewer than {ENOUGH}"));
         let paper = if self.size == PAPER.size {
-            format!(
-                "{}: {} s and {} on an {}",
-                PAPER.source,
-                PAPER.seconds,
-                readable(PAPER.bytes),
-                PAPER.device
-            )
+            format!("{}: {} s and {} on an {}", PAPER.source, PAPER.seconds, readable(PAPER.bytes), PAPER.device)
         } else {
             format!("{} is about another size, and is not compared", PAPER.source)
         };
@@ -191,9 +185,7 @@ impl Report<'_> {
     fn title(&self) -> String {
         let Size { width, height, planes, views } = self.size;
         let Repetitions { warm_up, counted } = self.repetitions;
-        format!(
-            "{width} x {height}, D = {planes}, {views} views; median of {counted} after {warm_up} to warm up"
-        )
+        format!("{width} x {height}, D = {planes}, {views} views; median of {counted} after {warm_up} to warm up")
     }
 
     fn heading(of: &Measurement) -> String {
@@ -203,9 +195,10 @@ impl Report<'_> {
         } else {
             format!("{}, {}", of.device, of.precision)
         };
-        let transfers = of.seconds_with_transfers.as_ref().map_or(String::new(), |times| {
-            format!("; with photos uploaded and maps downloaded {:.4} s", times.median)
-        });
+        let transfers = of
+            .seconds_with_transfers
+            .as_ref()
+            .map_or(String::new(), |times| format!("; with photos uploaded and maps downloaded {:.4} s", times.median));
         format!("{on}: {median:.4} s a view ({min:.4} to {max:.4}){transfers}")
     }
 
@@ -230,8 +223,7 @@ impl Report<'_> {
         let mut rows_of_views: Vec<[String; 4]> = Vec::new();
         if self.size == PAPER.size {
             let (device, source) = (PAPER.device, PAPER.source);
-            let row =
-                [format!("{source}, {device}"), PAPER.seconds.to_string(), "-".into(), readable(PAPER.bytes)];
+            let row = [format!("{source}, {device}"), PAPER.seconds.to_string(), "-".into(), readable(PAPER.bytes)];
             rows_of_views.push(row);
         }
         for of in self.measurements {

@@ -1,6 +1,8 @@
-//! What a machine reaches at most: a large matrix product, which nothing but arithmetic bounds, and a large copy, which nothing but memory does.
+//! What a machine reaches at most: a large matrix product, which nothing but arithmetic bounds, and a large copy,
+//! which nothing but memory does.
 //!
-//! A stage whose FLOP/s are near the first or whose bytes/s are near the second cannot be made much faster by other code for the same work.
+//! A stage whose FLOP/s are near the first or whose bytes/s are near the second cannot be made much faster by other
+//! code for the same work.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -8,12 +10,14 @@ use std::time::Instant;
 use rayon::prelude::*;
 
 use super::Roofs;
-use crate::cuda::driver::{Driver, Stream};
+use crate::cuda::driver::Driver;
+use crate::cuda::driver::Stream;
 use crate::cuda::graph::Element;
 use crate::cuda::program::Owned;
 use crate::error::Result;
 
-/// Side of the processor's matrices, one product a thread: three of them are 7 MB, more than the caches that a core has to itself.
+/// Side of the processor's matrices, one product a thread: three of them are 7 MB, more than the caches that a core
+/// has to itself.
 const HOST_SIDE: usize = 768;
 /// Side of a device's matrices.
 const DEVICE_SIDE: usize = 8192;
@@ -26,7 +30,8 @@ fn best(mut run: impl FnMut() -> Result<f64>) -> Result<f64> {
     (0..TRIES).try_fold(f64::INFINITY, |best, _| Ok(best.min(run()?)))
 }
 
-/// FLOP/s of a large f32 product by the library matrixmultiply on all threads of the pool: each multiplies matrices of its own.
+/// FLOP/s of a large f32 product by the library matrixmultiply on all threads of the pool: each multiplies matrices of
+/// its own.
 pub fn host_gemm() -> f64 {
     let n = HOST_SIDE;
     let work = || {
@@ -68,9 +73,7 @@ pub fn host_copy() -> f64 {
     let mut seconds = f64::INFINITY;
     for _ in 0..TRIES {
         let start = Instant::now();
-        to.par_chunks_mut(1 << 20)
-            .zip(from.par_chunks(1 << 20))
-            .for_each(|(to, from)| to.copy_from_slice(from));
+        to.par_chunks_mut(1 << 20).zip(from.par_chunks(1 << 20)).for_each(|(to, from)| to.copy_from_slice(from));
         seconds = seconds.min(start.elapsed().as_secs_f64());
     }
     2.0 * std::hint::black_box(to).len() as f64 / seconds
@@ -114,10 +117,7 @@ pub fn device(driver: &Arc<dyn Driver>, element: Element) -> Result<Roofs> {
     }
     // Half of what is free at most, for small devices.
     let (free, _) = driver.memory()?;
-    Ok(Roofs {
-        gemm_flops_per_s: gemm,
-        copy_bytes_per_s: device_copy(driver, (1 << 30).min(free / 4).max(1 << 20))?,
-    })
+    Ok(Roofs { gemm_flops_per_s: gemm, copy_bytes_per_s: device_copy(driver, (1 << 30).min(free / 4).max(1 << 20))? })
 }
 
 #[cfg(test)]

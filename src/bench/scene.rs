@@ -1,6 +1,8 @@
-//! The main job on a scene, measured from its recording: where the time went, and how much of it was spent side by side.
+//! The main job on a scene, measured from its recording: where the time went, and how much of it was spent side by
+//! side.
 //!
-//! The run is an ordinary one ([`crate::pipeline::infer`]); its spans ([`crate::trace`]) and its manifest tell all that is needed.
+//! The run is an ordinary one ([`crate::run::infer`]); its spans ([`crate::host::trace`]) and its manifest tell all
+//! that is needed.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,10 +10,11 @@ use std::path::Path;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::error::{Error, Result};
-use crate::memory::readable;
-use crate::output::MANIFEST;
-use crate::trace::ThreadSpans;
+use crate::error::Error;
+use crate::error::Result;
+use crate::files::folder::MANIFEST;
+use crate::host::memory::readable;
+use crate::host::trace::ThreadSpans;
 
 /// The run's stages, which follow each other; their spans cover those of the work in them.
 const LAPS: [&str; 5] = ["preparation", "depth", "merging levels", "maps", "fusion"];
@@ -68,7 +71,8 @@ pub struct SceneReport {
 
 /// Processor time of this process so far, in seconds.
 pub fn processor_seconds() -> Option<f64> {
-    // Fields 14 and 15 of proc_pid_stat, in ticks, of which Linux shows programs 100 a second; the name before them may hold anything but ends with `)`.
+    // Fields 14 and 15 of proc_pid_stat, in ticks, of which Linux shows programs 100 a second; the name before them
+    // may hold anything but ends with `)`.
     let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
     let mut ticks = || fields.next()?.parse::<f64>().ok();
@@ -94,9 +98,8 @@ impl SceneReport {
     pub fn new(threads: &[ThreadSpans], out: &Path, processor_seconds: Option<f64>) -> Result<Self> {
         let path = out.join(MANIFEST);
         let bytes = std::fs::read(&path).map_err(Error::io("read the manifest", &path))?;
-        let bad = |what: &str| {
-            Error::input(path.display().to_string(), format!("no {what}"), "a manifest of `engine infer`")
-        };
+        let bad =
+            |what: &str| Error::input(path.display().to_string(), format!("no {what}"), "a manifest of `engine infer`");
         let manifest: Value = serde_json::from_slice(&bytes).map_err(|_| bad("JSON"))?;
         let seconds = manifest["seconds"].as_object().ok_or_else(|| bad("seconds"))?;
         let number = |name: &str| seconds.get(name).and_then(Value::as_f64);
@@ -126,13 +129,15 @@ impl SceneReport {
         };
         let mut busy_seconds: BTreeMap<String, f64> = BTreeMap::new();
         for thread in threads {
-            // Stages are work as a whole (merging, writing, fusing), but for that of the depth maps, which may wait for photos.
+            // Stages are work as a whole (merging, writing, fusing), but for that of the depth maps, which may wait
+            // for photos.
             let work = thread.spans.iter().filter(|s| s.name != "depth" || !s.detail.is_empty());
             let seconds = covered(work.map(|s| (s.start_ns, s.end_ns)).collect());
             *busy_seconds.entry(thread.name.clone()).or_default() += seconds;
         }
         let decode = busy("decode");
-        // The depth stage on the thread that drives the network: what is neither features, depth nor writing was a wait for photos.
+        // The depth stage on the thread that drives the network: what is neither features, depth nor writing was a
+        // wait for photos.
         let stage = number("depth").unwrap_or(0.0);
         let driven: f64 = threads.iter().map(driving).sum();
         let waited = (stage - driven).clamp(0.0, decode.seconds);
@@ -165,17 +170,11 @@ impl SceneReport {
     fn rows(&self) -> Vec<[String; 4]> {
         let row = |name: &str, seconds: f64, count: Option<usize>| {
             let count = count.map_or_else(|| "-".into(), |n| n.to_string());
-            [
-                name.to_owned(),
-                format!("{seconds:.3}"),
-                count,
-                format!("{:.0} %", 100.0 * seconds / self.wall_seconds),
-            ]
+            [name.to_owned(), format!("{seconds:.3}"), count, format!("{:.0} %", 100.0 * seconds / self.wall_seconds)]
         };
         let of = |name: &str, busy: &Busy| row(name, busy.seconds, Some(busy.count));
         let stage = |name: &str| self.stages.get(name).copied().unwrap_or(0.0);
-        let mut rows =
-            vec![row("preparation", stage("preparation"), None), row("depth maps", stage("depth"), None)];
+        let mut rows = vec![row("preparation", stage("preparation"), None), row("depth maps", stage("depth"), None)];
         rows.push(of("- load and decode (beside the rest)", &self.decode));
         rows.push(of("- features", &self.features));
         rows.extend(self.depth.iter().map(|(level, busy)| of(&format!("- depth, {level}"), busy)));
@@ -190,13 +189,9 @@ impl SceneReport {
     /// What is known beside the table, a line each.
     fn facts(&self) -> Vec<String> {
         let Self { views, levels, points, .. } = self;
-        let threads: Vec<String> =
-            self.busy_seconds.iter().map(|(name, busy)| format!("{name} {busy:.2} s")).collect();
+        let threads: Vec<String> = self.busy_seconds.iter().map(|(name, busy)| format!("{name} {busy:.2} s")).collect();
         let mut facts = vec![
-            format!(
-                "{views} views on {levels} levels, {:.3} views/s, {points} points",
-                self.views_per_second
-            ),
+            format!("{views} views on {levels} levels, {:.3} views/s, {points} points", self.views_per_second),
             format!(
                 "overlap {:.2}: busy time by thread ({}) over wall time; {:.0} % of the decoding was hidden",
                 self.overlap,
@@ -206,10 +201,7 @@ impl SceneReport {
         ];
         facts.extend(self.processor_seconds.map(|seconds| {
             let at_work = seconds / self.wall_seconds;
-            format!(
-                "{seconds:.2} s of processor time: {at_work:.2} of {} threads at work on average",
-                self.threads
-            )
+            format!("{seconds:.2} s of processor time: {at_work:.2} of {} threads at work on average", self.threads)
         }));
         facts.extend(self.memory_peak.map(|bytes| format!("peak memory {}", readable(bytes))));
         facts
@@ -235,9 +227,7 @@ impl SceneReport {
     /// Everything.
     pub fn json(&self) -> Value {
         let mut json = json!({ "program": "engine", "version": env!("CARGO_PKG_VERSION"), "bench": "scene" });
-        if let (Value::Object(all), Value::Object(own)) =
-            (&mut json, serde_json::to_value(self).unwrap_or_default())
-        {
+        if let (Value::Object(all), Value::Object(own)) = (&mut json, serde_json::to_value(self).unwrap_or_default()) {
             all.extend(own);
         }
         json
@@ -249,7 +239,7 @@ const HEAD: [&str; 4] = ["stage", "s", "times", "of the wall time"];
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::trace::SpanTime;
+    use crate::host::trace::SpanTime;
 
     #[test]
     fn overlapping_spans_are_covered_once() {
@@ -285,10 +275,8 @@ mod tests {
                 span("fusion", "", 7, 10),
             ],
         };
-        let loader = ThreadSpans {
-            name: "loader".into(),
-            spans: vec![span("decode", "a", 1, 3), span("decode", "b", 3, 5)],
-        };
+        let loader =
+            ThreadSpans { name: "loader".into(), spans: vec![span("decode", "a", 1, 3), span("decode", "b", 3, 5)] };
         let report = SceneReport::new(&[main, loader], folder.path(), Some(12.0)).unwrap();
         assert_eq!(
             (report.decode, report.features),
@@ -302,10 +290,6 @@ mod tests {
         // Of six seconds of depth maps two were a wait, of four seconds of decoding.
         assert_eq!(report.decoding_hidden, 0.5);
         assert_eq!((report.views_per_second, report.points), (0.2, 7));
-        assert!(
-            report.markdown().contains("| - depth, level 1 | 1.000 | 1 | 10 % |"),
-            "{}",
-            report.markdown()
-        );
+        assert!(report.markdown().contains("| - depth, level 1 | 1.000 | 1 | 10 % |"), "{}", report.markdown());
     }
 }

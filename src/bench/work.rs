@@ -1,6 +1,8 @@
-//! What is measured: one reference and its sources, made up so that every machine has the same, or read from a file that a peer wrote.
+//! What is measured: one reference and its sources, made up so that every machine has the same, or read from a file
+//! that a peer wrote.
 //!
-//! The file is a safetensors file: images [V, H, W, 3] f32 in 0..1, k [V, 3, 3] and e [V, 4, 4] (world to camera) f64 at the images' scale, D depths in f64.
+//! The file is a safetensors file: images [V, H, W, 3] f32 in 0..1, k [V, 3, 3] and e [V, 4, 4] (world to camera) f64
+//! at the images' scale, D depths in f64.
 
 use std::io::Write;
 use std::path::Path;
@@ -11,10 +13,15 @@ use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde::Serialize;
 
-use crate::camera::{Camera, DepthRange, Hypotheses, PlaneSweep, Sampling};
-use crate::error::{Error, Result};
-use crate::formats::output::write_whole;
-use crate::photo::Photo;
+use crate::error::Error;
+use crate::error::Result;
+use crate::files::atomic::write_whole;
+use crate::scene::camera::Camera;
+use crate::scene::camera::DepthRange;
+use crate::scene::camera::Hypotheses;
+use crate::scene::camera::PlaneSweep;
+use crate::scene::camera::Sampling;
+use crate::scene::photo::Photo;
 
 /// How much work a view is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -79,12 +86,12 @@ fn random(state: &mut u64) -> f64 {
 }
 
 impl Inputs {
-    /// A slanted plane, textured finely enough that its depth is found, from a row of cameras at its two sides; depths 450 to 950 as in the paper.
+    /// A slanted plane, textured finely enough that its depth is found, from a row of cameras at its two sides; depths
+    /// 450 to 950 as in the paper.
     pub fn generated(size: Size) -> Self {
         let (w, h) = (size.width as f64, size.height as f64);
         let f = 1.2 * w;
-        let k =
-            DMat3::from_cols(DVec3::X * f, DVec3::Y * f, DVec3::new((w - 1.0) / 2.0, (h - 1.0) / 2.0, 1.0));
+        let k = DMat3::from_cols(DVec3::X * f, DVec3::Y * f, DVec3::new((w - 1.0) / 2.0, (h - 1.0) / 2.0, 1.0));
         let mut state = 7;
         // Wave vectors and phases; the shortest wave is about 6 pixels long.
         let mut waves = [[[0.0f64; 3]; WAVES]; 3];
@@ -124,11 +131,7 @@ impl Inputs {
         Self {
             photos: cameras.iter().map(photo).collect(),
             cameras,
-            hypotheses: Hypotheses::new(
-                DepthRange { near: 450.0, far: 950.0 },
-                size.planes,
-                Sampling::Linear,
-            ),
+            hypotheses: Hypotheses::new(DepthRange { near: 450.0, far: 950.0 }, size.planes, Sampling::Linear),
         }
     }
 
@@ -170,8 +173,7 @@ impl Inputs {
         let tensor = |tensor: &str, dtype: Dtype, shape: &[Option<usize>]| -> Result<TensorView> {
             let place = || format!("{name}: tensor `{tensor}`");
             let wanted = || {
-                let sides: Vec<String> =
-                    shape.iter().map(|s| s.map_or("any".into(), |s| s.to_string())).collect();
+                let sides: Vec<String> = shape.iter().map(|s| s.map_or("any".into(), |s| s.to_string())).collect();
                 format!("{dtype:?} [{}]", sides.join(", "))
             };
             let view = file.tensor(tensor).map_err(|_| Error::input(place(), "it is missing", wanted()))?;
@@ -190,11 +192,7 @@ impl Inputs {
         };
         let finite = |tensor: &str, ok: bool| {
             let place = || format!("{name}: tensor `{tensor}`");
-            if ok {
-                Ok(())
-            } else {
-                Err(Error::input(place(), "a value that is not finite", "finite numbers"))
-            }
+            if ok { Ok(()) } else { Err(Error::input(place(), "a value that is not finite", "finite numbers")) }
         };
         let images = tensor("images", Dtype::F32, &[None, None, None, Some(3)])?;
         let (views, height, width) = (images.shape()[0], images.shape()[1], images.shape()[2]);
@@ -220,8 +218,7 @@ impl Inputs {
             .data()
             .chunks_exact(height * width * 12)
             .map(|view| {
-                let rgb =
-                    view.chunks_exact(4).map(|b| f32::from_le_bytes(std::array::from_fn(|i| b[i]))).collect();
+                let rgb = view.chunks_exact(4).map(|b| f32::from_le_bytes(std::array::from_fn(|i| b[i]))).collect();
                 Photo { width, height, rgb }
             })
             .collect();
@@ -243,8 +240,7 @@ impl Inputs {
         let Size { width, height, planes, views } = self.size();
         let images: Vec<f32> = self.photos.iter().flat_map(|p| p.rgb.iter().copied()).collect();
         let rows = |m: DMat3| [m.row(0), m.row(1), m.row(2)];
-        let k: Vec<f64> =
-            self.cameras.iter().flat_map(|c| rows(c.k).map(|row| row.to_array())).flatten().collect();
+        let k: Vec<f64> = self.cameras.iter().flat_map(|c| rows(c.k).map(|row| row.to_array())).flatten().collect();
         let pose = |c: &Camera| {
             let [a, b, d] = rows(c.r);
             let t = c.t;
@@ -275,9 +271,7 @@ pub fn write_tensors(path: &Path, action: &'static str, tensors: &[Named]) -> Re
     let bug = |e: safetensors::SafeTensorError| Error::Bug { place: "bench", problem: e.to_string() };
     let views = tensors
         .iter()
-        .map(|&(name, dtype, shape, bytes)| {
-            Ok((name, TensorView::new(dtype, shape.to_vec(), bytes).map_err(bug)?))
-        })
+        .map(|&(name, dtype, shape, bytes)| Ok((name, TensorView::new(dtype, shape.to_vec(), bytes).map_err(bug)?)))
         .collect::<Result<Vec<_>>>()?;
     let bytes = safetensors::serialize(views, None).map_err(bug)?;
     write_whole(path, action, |file| file.write_all(&bytes))
@@ -323,13 +317,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("inputs.safetensors");
         let depths = [1.0f64, 2.0];
-        write_tensors(&path, "write", &[("depths", Dtype::F64, &[2], bytemuck::cast_slice(&depths))])
-            .unwrap();
+        write_tensors(&path, "write", &[("depths", Dtype::F64, &[2], bytemuck::cast_slice(&depths))]).unwrap();
         let message = Inputs::read(&path).unwrap_err().to_string();
-        assert!(
-            message.ends_with("tensor `images`: it is missing; expected F32 [any, any, any, 3]"),
-            "{message}"
-        );
+        assert!(message.ends_with("tensor `images`: it is missing; expected F32 [any, any, any, 3]"), "{message}");
         std::fs::write(&path, "no tensors").unwrap();
         assert!(Inputs::read(&path).unwrap_err().to_string().contains("expected a safetensors file"));
         let size = Size { width: 30, ..SMALL }.check();

@@ -5,22 +5,38 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::{Args, Subcommand};
-use engine::bench::peers::{self, Kind, Peer, Setting};
+use engine::Error;
+use engine::Result;
+use engine::bench::ENOUGH;
+use engine::bench::Measurement;
+use engine::bench::Repetitions;
+use engine::bench::device;
+use engine::bench::host;
+use engine::bench::peers;
+use engine::bench::peers::Kind;
+use engine::bench::peers::Peer;
+use engine::bench::peers::Setting;
 use engine::bench::report::Report;
-use engine::bench::scene::{SceneReport, processor_seconds};
-use engine::bench::work::{Inputs, Named, Size, write_tensors};
-use engine::bench::{ENOUGH, Measurement, Repetitions, device, host};
+use engine::bench::scene::SceneReport;
+use engine::bench::scene::processor_seconds;
+use engine::bench::work::Inputs;
+use engine::bench::work::Named;
+use engine::bench::work::Size;
+use engine::bench::work::write_tensors;
 use engine::cuda;
 use engine::cuda::driver::Driver;
 use engine::cuda::inference::SLABS;
 use engine::cuda::network::Slabs;
-use engine::formats::output::write_whole;
+use engine::files::atomic::write_whole;
+use engine::files::folder::MANIFEST;
+use engine::host::interrupt;
+use engine::host::progress::Progress;
+use engine::host::progress::Style;
+use engine::host::progress::print_line;
+use engine::host::trace;
 use engine::net::BsMvsNet;
 use engine::net::parameters::Parameters;
 use engine::net::weights::Checkpoint;
-use engine::output::MANIFEST;
-use engine::progress::{Progress, Style, print_line};
-use engine::{Error, Result, interrupt, trace};
 use safetensors::Dtype;
 use serde_json::Value;
 
@@ -49,8 +65,9 @@ impl BenchArgs {
 
 /// The work of the paper's Table III: one view of 1600 x 1200 with three sources and 192 planes, by stage.
 ///
-/// Every device is measured on the same made-up photos: time, memory, FLOP/s and bytes/s beside those of a large matrix product and a large copy.
-/// With --peer the reference runs in PyTorch on the same photos and weights, its depth is compared, and the ratios are printed.
+/// Every device is measured on the same made-up photos: time, memory, FLOP/s and bytes/s beside those of a large
+/// matrix product and a large copy. With --peer the reference runs in PyTorch on the same photos and weights, its
+/// depth is compared, and the ratios are printed.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -70,7 +87,8 @@ struct Table3Args {
     /// Views that the network looks at, the reference included
     #[arg(long, value_name = "N", default_value_t = Size::TABLE_3.views, value_parser = options::two_or_more, help_heading = "Work")]
     views: usize,
-    /// Read photos, cameras and depths from this safetensors file (images, k, e, depths) instead of making them up; sizes are then the file's
+    /// Read photos, cameras and depths from this safetensors file (images, k, e, depths) instead of making them up;
+    /// sizes are then the file's
     #[arg(long, value_name = "FILE", conflicts_with_all = ["width", "height", "planes", "views"], help_heading = "Work")]
     inputs: Option<PathBuf>,
 
@@ -166,9 +184,7 @@ enum Devices {
 fn devices(text: &str) -> Result<Devices, String> {
     match text {
         "all" => Ok(Devices::All),
-        text => options::device(text)
-            .map(Devices::One)
-            .map_err(|error| error.replace("auto, cpu", "all, auto, cpu")),
+        text => options::device(text).map(Devices::One).map_err(|error| error.replace("auto, cpu", "all, auto, cpu")),
     }
 }
 
@@ -271,8 +287,7 @@ fn write_maps(path: &Path, of: &Measurement, size: Size) -> Result<()> {
         (name, values.iter().flat_map(|v| v.to_le_bytes()).collect())
     };
     let maps = [tensor("depth", &of.depth), tensor("confidence", &of.confidence)];
-    let named: Vec<Named> =
-        maps.iter().map(|(name, bytes)| (*name, Dtype::F32, &shape[..], &bytes[..])).collect();
+    let named: Vec<Named> = maps.iter().map(|(name, bytes)| (*name, Dtype::F32, &shape[..], &bytes[..])).collect();
     write_tensors(path, "write the maps", &named)
 }
 

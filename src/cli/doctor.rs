@@ -3,24 +3,28 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use engine::camera::DepthRange;
-use engine::doctor::{DoctorOptions, Grade, examine};
+use engine::Error;
+use engine::Result;
+use engine::doctor::DoctorOptions;
+use engine::doctor::Grade;
+use engine::doctor::examine;
 use engine::error::counted;
 use engine::fusion::FusionOptions;
-use engine::pipeline::InferOptions;
-use engine::progress::Progress;
-use engine::pyramid::MergeOptions;
-use engine::{Error, Result, interrupt};
+use engine::host::interrupt;
+use engine::host::progress::Progress;
+use engine::maps::merge::MergeOptions;
+use engine::run::InferOptions;
+use engine::scene::camera::DepthRange;
 use serde_json::{json, to_value};
 
 use super::options::{self, ReportArgs, SceneArgs};
 
 /// What is wrong with a scene, before a run and after it.
 ///
-/// Looks at layout, photo sizes and K, poses, sparse points through the cameras, matches between the photos through the cameras,
-/// source views, depth range, planes and memory, and after a run at where the pixels went. Each finding is a line: ok, note, warning
-/// or problem, what was found, what was expected, what to do. Wrong scales of K, inverted poses, other axes and swapped ids are
-/// recognised by undoing them. Ends with 3 where there is a problem.
+/// Looks at layout, photo sizes and K, poses, sparse points through the cameras, matches between the photos through
+/// the cameras, source views, depth range, planes and memory, and after a run at where the pixels went. Each finding
+/// is a line: ok, note, warning or problem, what was found, what was expected, what to do. Wrong scales of K, inverted
+/// poses, other axes and swapped ids are recognised by undoing them. Ends with 3 where there is a problem.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -83,7 +87,7 @@ pub fn run(args: DoctorArgs, progress: &Progress) -> Result<()> {
             merge: MergeOptions::default(),
             fusion: FusionOptions::default(),
             memory: args.memory.map(super::bytes),
-            geometry: engine::pipeline::geometry::Geometry::Host,
+            geometry: engine::run::device::Geometry::Host,
         },
         run: args.run,
         match_photos: !args.no_photos,

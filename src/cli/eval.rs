@@ -1,17 +1,21 @@
-//! `engine eval`: how good networks, point clouds and depth maps are, in numbers. Here: networks; `eval_clouds` has the clouds,
-//! `eval_depth` the maps.
+//! `engine eval`: how good networks, point clouds and depth maps are, in numbers. Here: networks; `eval_clouds` has
+//! the clouds, `eval_depth` the maps.
 
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use engine::camera::Sampling;
+use engine::Error;
+use engine::Result;
+use engine::files::folder::write_json;
+use engine::host::interrupt;
+use engine::host::progress::Progress;
+use engine::host::progress::duration;
 use engine::net::BsMvsNet;
-use engine::output::write_json;
-use engine::progress::{Progress, duration};
+use engine::scene::camera::Sampling;
 use engine::synth::GeneratorOptions;
 use engine::synth::rig::Rig;
-use engine::train::validation::{EVALUATION_SEED, ValidationSet};
-use engine::{Error, Result, interrupt};
+use engine::train::validation::EVALUATION_SEED;
+use engine::train::validation::ValidationSet;
 use serde_json::json;
 
 use super::eval_clouds::{CloudArgs, DtuArgs};
@@ -36,9 +40,10 @@ pub enum What {
 
 /// Depth maps of rendered scenes against their exact depth.
 ///
-/// The scenes are fixed by a seed that no training run uses, so that numbers of different weights can be compared. Prints the
-/// errors of all pixels and of groups: by texture (deviation of the grey values around the pixel), slant (angle between
-/// normal and view) and by how many of the other views see the point. Units are those of the scenes: millimetres on the arc.
+/// The scenes are fixed by a seed that no training run uses, so that numbers of different weights can be compared.
+/// Prints the errors of all pixels and of groups: by texture (deviation of the grey values around the pixel), slant
+/// (angle between normal and view) and by how many of the other views see the point. Units are those of the scenes:
+/// millimetres on the arc.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -133,7 +138,7 @@ pub fn synth(args: &SynthArgs, progress: &Progress) -> Result<()> {
             for (i, maps) in found.shown.iter().enumerate() {
                 let (png, _) = set.picture(i, maps)?;
                 let file = folder.join(format!("weights{number}_view{i}.png"));
-                engine::formats::output::write_whole(&file, "write the picture", |out| {
+                engine::files::atomic::write_whole(&file, "write the picture", |out| {
                     std::io::Write::write_all(out, &png)
                 })?;
             }

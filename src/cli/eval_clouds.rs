@@ -4,28 +4,44 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::{ArgGroup, Args};
+use engine::Result;
+use engine::draw::cloud_plot::plot;
 use engine::error::counted;
-use engine::evaluation::cloud::{CloudSettings, Comparison, THRESHOLD_SHARES, compare};
-use engine::evaluation::dtu::{DtuSettings, MeanNumbers, Scan, ScanNumbers, evaluate};
-use engine::evaluation::dtu_files::{ReferenceFiles, find_prediction, write_error_cloud};
-use engine::evaluation::plot::plot;
-use engine::evaluation::{Statistics, shown, table};
-use engine::formats::output::write_whole;
-use engine::formats::ply_points;
-use engine::output::{make_folder_of, write_json};
-use engine::progress::{Progress, duration};
-use engine::train::dtu::{TEST_SCANS, TRAIN_SCANS, VALIDATION_SCANS};
-use engine::{Result, interrupt};
+use engine::evaluation::Statistics;
+use engine::evaluation::cloud::CloudSettings;
+use engine::evaluation::cloud::Comparison;
+use engine::evaluation::cloud::THRESHOLD_SHARES;
+use engine::evaluation::cloud::compare;
+use engine::evaluation::dtu::DtuSettings;
+use engine::evaluation::dtu::MeanNumbers;
+use engine::evaluation::dtu::Scan;
+use engine::evaluation::dtu::ScanNumbers;
+use engine::evaluation::dtu::evaluate;
+use engine::evaluation::dtu_files::ReferenceFiles;
+use engine::evaluation::dtu_files::find_prediction;
+use engine::evaluation::dtu_files::write_error_cloud;
+use engine::evaluation::shown;
+use engine::evaluation::table;
+use engine::files::atomic::write_whole;
+use engine::files::folder::make_folder_of;
+use engine::files::folder::write_json;
+use engine::files::ply_points;
+use engine::host::interrupt;
+use engine::host::progress::Progress;
+use engine::host::progress::duration;
+use engine::train::dtu::TEST_SCANS;
+use engine::train::dtu::TRAIN_SCANS;
+use engine::train::dtu::VALIDATION_SCANS;
 use serde_json::{Value, json};
 
 use super::options::{self, ReportArgs};
 
 /// Point clouds of DTU scans against the data set's reference, by its own protocol.
 ///
-/// INPUT is the cloud of one scan (with --scan) or a folder with one cloud for each scan (with --scans), named METHODnnn_l3.ply,
-/// scanN/fused.ply or scanN.ply. The cloud is thinned to 0.2 mm; accuracy is taken over its points in the observability mask,
-/// completeness over the reference's points above the ground plane, both without distances of 20 mm and more. All in mm; a set of
-/// scans gets the mean of its scans' means.
+/// INPUT is the cloud of one scan (with --scan) or a folder with one cloud for each scan (with --scans), named
+/// METHODnnn_l3.ply, scanN/fused.ply or scanN.ply. The cloud is thinned to 0.2 mm; accuracy is taken over its points
+/// in the observability mask, completeness over the reference's points above the ground plane, both without distances
+/// of 20 mm and more. All in mm; a set of scans gets the mean of its scans' means.
 #[derive(Args, Debug)]
 #[command(group = ArgGroup::new("which").required(true).args(["scan", "scans"]))]
 #[command(after_help = "\
@@ -65,9 +81,9 @@ pub struct DtuArgs {
 
 /// A point cloud against another one.
 ///
-/// Accuracy is the distance from CLOUD's points to REFERENCE, completeness that from REFERENCE's points to CLOUD; precision and
-/// recall are the shares of those below a threshold, and the F-score is their harmonic mean. The clouds must lie in the same place:
-/// nothing is aligned.
+/// Accuracy is the distance from CLOUD's points to REFERENCE, completeness that from REFERENCE's points to CLOUD;
+/// precision and recall are the shares of those below a threshold, and the F-score is their harmonic mean. The clouds
+/// must lie in the same place: nothing is aligned.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Example:
@@ -81,7 +97,8 @@ pub struct CloudArgs {
     /// diagonal of REFERENCE's bounding box]
     #[arg(long, value_name = "T,T,...", value_delimiter = ',', value_parser = options::positive_number)]
     thresholds: Vec<f64>,
-    /// Leave distances from here on out of means and medians; precision and recall count such points as far [default: none]
+    /// Leave distances from here on out of means and medians; precision and recall count such points as far [default:
+    /// none]
     #[arg(long, value_name = "D", value_parser = options::positive_number)]
     max_distance: Option<f64>,
     /// Reduce both clouds to one point a voxel of this edge first, the mean of its points [default: all points]
@@ -146,8 +163,7 @@ pub fn dtu(args: &DtuArgs, progress: &Progress) -> Result<()> {
     // Every file is looked for before the first one is read.
     let mut work = Vec::new();
     for &scan in &scans {
-        let cloud =
-            if args.scan.is_some() { args.input.clone() } else { find_prediction(&args.input, scan)? };
+        let cloud = if args.scan.is_some() { args.input.clone() } else { find_prediction(&args.input, scan)? };
         work.push((scan, cloud, ReferenceFiles::find(&args.data, scan)?));
     }
     let settings = DtuSettings { thinning: !args.no_thinning, seed: args.seed };
@@ -225,11 +241,8 @@ fn dtu_table(scans: &[(u32, ScanNumbers)], mean: Option<MeanNumbers>) -> String 
 pub fn cloud(args: &CloudArgs, progress: &Progress) -> Result<()> {
     interrupt::install()?;
     super::use_threads(args.threads)?;
-    let settings = CloudSettings {
-        thresholds: args.thresholds.clone(),
-        max_distance: args.max_distance,
-        voxel: args.voxel,
-    };
+    let settings =
+        CloudSettings { thresholds: args.thresholds.clone(), max_distance: args.max_distance, voxel: args.voxel };
     let measured = read_cloud(&args.cloud, progress)?;
     let reference = read_cloud(&args.reference, progress)?;
     interrupt::check()?;
@@ -262,12 +275,7 @@ pub fn cloud(args: &CloudArgs, progress: &Progress) -> Result<()> {
 fn cloud_table(found: &Comparison) -> String {
     let precise = |value: f64| if value.is_nan() { "-".into() } else { format!("{value:.6}") };
     let row = |name: &str, numbers: Statistics, of: usize| {
-        vec![
-            name.into(),
-            precise(numbers.mean),
-            precise(numbers.median),
-            format!("{} of {of}", numbers.count),
-        ]
+        vec![name.into(), precise(numbers.mean), precise(numbers.median), format!("{} of {of}", numbers.count)]
     };
     let distances = table(&[
         ["", "mean", "median", "points"].map(str::to_owned).to_vec(),

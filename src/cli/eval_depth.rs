@@ -3,15 +3,21 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use engine::Error;
+use engine::Result;
+use engine::draw::depth_plot::error_maps;
+use engine::draw::depth_plot::plot;
 use engine::error::counted;
-use engine::evaluation::depth::{DepthErrors, DepthSummary};
-use engine::evaluation::depth_files::{MapFiles, find_maps};
-use engine::evaluation::depth_plot::{error_maps, plot};
+use engine::evaluation::depth::DepthErrors;
+use engine::evaluation::depth::DepthSummary;
+use engine::evaluation::depth_files::MapFiles;
+use engine::evaluation::depth_files::find_maps;
 use engine::evaluation::table;
-use engine::formats::output::write_whole;
-use engine::output::{make_folder_of, write_json};
-use engine::progress::Progress;
-use engine::{Error, Result, interrupt};
+use engine::files::atomic::write_whole;
+use engine::files::folder::make_folder_of;
+use engine::files::folder::write_json;
+use engine::host::interrupt;
+use engine::host::progress::Progress;
 use rayon::prelude::*;
 use serde_json::json;
 
@@ -19,10 +25,11 @@ use super::options::{self, ReportArgs};
 
 /// Depth maps against maps of the true depth.
 ///
-/// MAPS holds depth/NAME.pfm and confidence/NAME.pfm, as `engine infer` writes them; DIR holds NAME.pfm or depth/NAME.pfm, 0 where
-/// nothing is known. Maps of different sizes are compared at the pixels that coincide: the finer one keeps every n-th pixel, from
-/// pixel 0 on. Prints errors in scene units, hypothesis intervals and shares of the depth, for each view and for all, whether
-/// confidences are probabilities, and the mean error of the most confident pixels beside the best that any order could reach.
+/// MAPS holds depth/NAME.pfm and confidence/NAME.pfm, as `engine infer` writes them; DIR holds NAME.pfm or
+/// depth/NAME.pfm, 0 where nothing is known. Maps of different sizes are compared at the pixels that coincide: the
+/// finer one keeps every n-th pixel, from pixel 0 on. Prints errors in scene units, hypothesis intervals and shares of
+/// the depth, for each view and for all, whether confidences are probabilities, and the mean error of the most
+/// confident pixels beside the best that any order could reach.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -116,9 +123,7 @@ fn measure(files: &MapFiles, args: &DepthArgs) -> Result<(DepthErrors, Option<St
         let file = folder.join(format!("{}.png", files.name));
         make_folder_of(&file)?;
         let _guard = interrupt::writing();
-        write_whole(&file, "write the map of errors", |out| {
-            error_maps(&maps, files.interval).write_png(out)
-        })?;
+        write_whole(&file, "write the map of errors", |out| error_maps(&maps, files.interval).write_png(out))?;
     }
     Ok((errors, maps.resampling))
 }

@@ -4,14 +4,22 @@ use std::path::PathBuf;
 
 use clap::builder::PossibleValuesParser;
 use clap::{ArgGroup, Args};
-use engine::camera::DepthRange;
+use engine::Result;
 use engine::fusion::Method;
-use engine::fusion::grid::{self, Given, Setting};
-use engine::fusion::presets::{PRESETS, described};
-use engine::pipeline::sweep::{Best, SweepOptions, sweep};
-use engine::pipeline::{self, FuseOptions, MapsOptions};
-use engine::progress::Progress;
-use engine::{Result, interrupt};
+use engine::fusion::grid;
+use engine::fusion::grid::Given;
+use engine::fusion::grid::Setting;
+use engine::fusion::presets::PRESETS;
+use engine::fusion::presets::described;
+use engine::host::interrupt;
+use engine::host::progress::Progress;
+use engine::run;
+use engine::run::FuseOptions;
+use engine::run::MapsOptions;
+use engine::run::fuse_grid::Best;
+use engine::run::fuse_grid::SweepOptions;
+use engine::run::fuse_grid::sweep;
+use engine::scene::camera::DepthRange;
 use serde_json::json;
 
 use super::options::{self, OutputArgs, ReportArgs, SceneArgs};
@@ -20,8 +28,8 @@ use super::options::{self, OutputArgs, ReportArgs, SceneArgs};
 ///
 /// MAPS holds depth/NAME.pfm and, where there are any, confidence/NAME.pfm, as `engine infer` writes them; NAME is the
 /// image's file name without its extension, and a map's size against its photo's tells its scale. Results go to OUT,
-/// by default the folder MAPS_fused beside MAPS: fused.ply and manifest.json. With --sweep they go to MAPS_sweep: sweep.json and
-/// pareto.png.
+/// by default the folder MAPS_fused beside MAPS: fused.ply and manifest.json. With --sweep they go to MAPS_sweep:
+/// sweep.json and pareto.png.
 #[derive(Args, Debug)]
 #[command(group = ArgGroup::new("sweeping").args(["sweep"]).multiple(true))]
 #[command(after_help = "\
@@ -42,9 +50,9 @@ pub struct FuseArgs {
     #[command(flatten)]
     scene_args: SceneArgs,
 
-    /// How maps are compared: reprojection (source views bring a pixel back to its place and depth), pyramid (levels are
-    /// merged first), dynamic (few views agree closely or many loosely), disparity (fusibile's, used pixels are marked), graph
-    /// (COLMAP's, with normals) [default: reprojection, or the preset's]
+    /// How maps are compared: reprojection (source views bring a pixel back to its place and depth), pyramid (levels
+    /// are merged first), dynamic (few views agree closely or many loosely), disparity (fusibile's, used pixels are
+    /// marked), graph (COLMAP's, with normals) [default: reprojection, or the preset's]
     #[arg(long, value_name = "METHOD", value_parser = PossibleValuesParser::new(Method::NAMES), hide_possible_values = true, help_heading = "Fusion")]
     method: Option<String>,
     /// Begin with the constants that a program or paper has published; --list-presets shows them
@@ -96,21 +104,22 @@ struct ConstantArgs {
     /// Source views that a pixel is checked against, the best ones first [default: 10]
     #[arg(long, value_name = "N", value_parser = options::positive_integer)]
     check_sources: Option<usize>,
-    /// reprojection, pyramid: a source view agrees with a pixel if the pixel, sent to the source and back with the depth found
-    /// there, moves by less than this many map pixels [default: 1]. graph: the seed falls at most this many map pixels from a
-    /// pixel that joins it [default: 2]
+    /// reprojection, pyramid: a source view agrees with a pixel if the pixel, sent to the source and back with the
+    /// depth found there, moves by less than this many map pixels [default: 1]. graph: the seed falls at most this
+    /// many map pixels from a pixel that joins it [default: 2]
     #[arg(long, value_name = "PX", value_parser = options::positive_number)]
     max_reprojection_px: Option<f64>,
-    /// reprojection, pyramid: ... and its depth changes by less than this fraction. graph: ... at a depth that differs by at
-    /// most this fraction [default: 0.01, which is 1 %]
+    /// reprojection, pyramid: ... and its depth changes by less than this fraction. graph: ... at a depth that differs
+    /// by at most this fraction [default: 0.01, which is 1 %]
     #[arg(long, value_name = "FRACTION", value_parser = options::positive_number)]
     max_depth_error_rel: Option<f64>,
-    /// reprojection, pyramid: source views that must agree on a pixel; all where a view has fewer [default: 3]. disparity: the
-    /// same, however few a view has [default: 3]. dynamic: the least number that may do (1 to 16) [default: 2]
+    /// reprojection, pyramid: source views that must agree on a pixel; all where a view has fewer [default: 3].
+    /// disparity: the same, however few a view has [default: 3]. dynamic: the least number that may do (1 to 16)
+    /// [default: 2]
     #[arg(long, value_name = "N", value_parser = options::positive_integer)]
     min_views: Option<usize>,
-    /// reprojection, pyramid, dynamic: also write the pixels of later views that an accepted point has already explained
-    /// (true or false) [default: false]
+    /// reprojection, pyramid, dynamic: also write the pixels of later views that an accepted point has already
+    /// explained (true or false) [default: false]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     keep_duplicates: Option<bool>,
     /// pyramid: levels that are merged, from MAPS/levels/0 on (1 to 8) [default: 3]
@@ -134,7 +143,8 @@ struct ConstantArgs {
     /// pyramid: how often merged maps are doubled in size before they are compared (0 to 3) [default: 0]
     #[arg(long, value_name = "N")]
     doublings: Option<usize>,
-    /// dynamic: i views agree if they bring a pixel back less than i times this many map pixels away ... [default: 0.25]
+    /// dynamic: i views agree if they bring a pixel back less than i times this many map pixels away ... [default:
+    /// 0.25]
     #[arg(long, value_name = "PX", value_parser = options::positive_number)]
     reprojection_step_px: Option<f64>,
     /// dynamic: ... with a depth that changes by less than i times this fraction [default: 1/1300, about 0.00077]
@@ -143,12 +153,12 @@ struct ConstantArgs {
     /// dynamic: the greatest i (1 to 16); depths are averaged within its tolerance [default: 10]
     #[arg(long, value_name = "N", value_parser = options::positive_integer)]
     max_views: Option<usize>,
-    /// disparity: a source view agrees with a pixel if its depth and the pixel's, as disparities between the two views, differ
-    /// by less than this many map pixels [default: 0.25]
+    /// disparity: a source view agrees with a pixel if its depth and the pixel's, as disparities between the two
+    /// views, differ by less than this many map pixels [default: 0.25]
     #[arg(long, value_name = "PX", value_parser = options::positive_number)]
     max_disparity_px: Option<f64>,
-    /// disparity, graph: ... and its normal is at most this many degrees from the pixel's; from 180 on normals are not compared
-    /// [default: 180; graph: 10]
+    /// disparity, graph: ... and its normal is at most this many degrees from the pixel's; from 180 on normals are not
+    /// compared [default: 180; graph: 10]
     #[arg(long, value_name = "DEGREES", value_parser = options::positive_number)]
     max_normal_deg: Option<f64>,
     /// graph: pixels of all views that make a point [default: 5]
@@ -232,7 +242,7 @@ pub fn run(args: FuseArgs, progress: &Progress) -> Result<()> {
         let Setting { preset, settings, .. } = grid::setting(method, preset, &given)?;
         super::use_threads(args.threads)?;
         let options = FuseOptions { maps: with_maps(), preset, settings };
-        return pipeline::fuse(maps, scene, &options, progress);
+        return run::fuse::fuse(maps, scene, &options, progress);
     };
     let axes: Vec<(String, Vec<String>)> =
         args.sweep.iter().map(|Axis(name, values)| (name.clone(), values.clone())).collect();
@@ -252,9 +262,7 @@ pub fn run(args: FuseArgs, progress: &Progress) -> Result<()> {
 
 fn list_presets(progress: &Progress) {
     let text: Vec<String> = PRESETS.iter().map(described).collect();
-    let all = PRESETS
-        .iter()
-        .map(|p| json!({ "name": p.name, "source": p.source, "settings": p.settings.fields() }));
+    let all = PRESETS.iter().map(|p| json!({ "name": p.name, "source": p.source, "settings": p.settings.fields() }));
     progress.summary(&text.join("\n"), json!({ "presets": all.collect::<Vec<_>>() }));
 }
 

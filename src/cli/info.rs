@@ -4,13 +4,18 @@ use std::path::PathBuf;
 
 use clap::Args;
 use engine::Result;
-use engine::camera::{Camera, DepthRange, Sampling};
 use engine::cuda;
-use engine::memory;
-use engine::pipeline::need::{self, RunSize};
-use engine::pipeline::plan::{Frame, RangeFrom, ViewPlan};
-use engine::progress::print_line;
+use engine::host::memory;
+use engine::host::progress::print_line;
+use engine::run::memory as need;
+use engine::run::memory::RunSize;
+use engine::run::plan::Frame;
+use engine::run::plan::RangeFrom;
+use engine::run::plan::ViewPlan;
 use engine::scene::View;
+use engine::scene::camera::Camera;
+use engine::scene::camera::DepthRange;
+use engine::scene::camera::Sampling;
 use glam::{DMat3, DVec3};
 use serde_json::json;
 
@@ -112,9 +117,7 @@ fn memory_need(args: &InfoArgs, network: &engine::net::BsMvsNet) -> memory::Memo
         sampling: Sampling::Linear,
     };
     let cache = need::features_of_one_view(&[frame], &plan, args.levels);
-    let host = |width, height, planes| {
-        network.memory_plan(width, height, planes, rayon::current_num_threads()).peak(0)
-    };
+    let host = |width, height, planes| network.memory_plan(width, height, planes, rayon::current_num_threads()).peak(0);
     let run = RunSize { network: &host, levels: args.levels, depth_left: true, fused: true, cache };
     need::need(&[view], &[frame], &[plan], None, &run)
 }

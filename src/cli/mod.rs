@@ -16,16 +16,23 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use engine::camera::{DepthRange, Sampling};
-use engine::cuda::inference::{self, DeviceNetwork};
+use engine::Error;
+use engine::Result;
+use engine::cuda::inference;
+use engine::cuda::inference::DeviceNetwork;
 use engine::cuda::program::Layout;
+use engine::host::interrupt;
+use engine::host::progress::Progress;
+use engine::host::progress::Style;
+use engine::host::progress::print_error_line;
+use engine::maps::merge::MergeOptions;
 use engine::net::BsMvsNet;
 use engine::net::weights::Checkpoint;
-use engine::pipeline::geometry::Geometry;
-use engine::pipeline::{self, InferOptions};
-use engine::progress::{Progress, Style, print_error_line};
-use engine::pyramid::MergeOptions;
-use engine::{Error, Result, interrupt};
+use engine::run;
+use engine::run::InferOptions;
+use engine::run::device::Geometry;
+use engine::scene::camera::DepthRange;
+use engine::scene::camera::Sampling;
 use serde_json::json;
 
 use info::InfoArgs;
@@ -233,7 +240,7 @@ impl InferWork {
             geometry: device.clone().map_or(Geometry::Host, Geometry::Device),
         };
         match device {
-            None => pipeline::infer(scene, &network(self.weights.as_deref())?, &options, progress),
+            None => run::infer(scene, &network(self.weights.as_deref())?, &options, progress),
             Some(driver) => {
                 let checkpoint = checkpoint(self.weights.as_deref())?;
                 let on_device = inference::Options {
@@ -243,7 +250,7 @@ impl InferWork {
                     layout: Layout::Shared,
                 };
                 let network = DeviceNetwork::new(driver, &checkpoint, on_device)?;
-                pipeline::infer(scene, &network, &options, progress)
+                run::infer(scene, &network, &options, progress)
             }
         }
     }
@@ -265,6 +272,5 @@ fn checkpoint(weights: Option<&std::path::Path>) -> Result<Checkpoint> {
 
 fn use_threads(threads: Option<usize>) -> Result<()> {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.unwrap_or(0));
-    pool.build_global()
-        .map_err(|e| Error::input("--threads", e.to_string(), "a number of threads that can be started"))
+    pool.build_global().map_err(|e| Error::input("--threads", e.to_string(), "a number of threads that can be started"))
 }

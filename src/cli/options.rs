@@ -5,18 +5,21 @@ use std::sync::{Arc, OnceLock};
 
 use clap::Args;
 use engine::Error;
-use engine::camera::DepthRange;
-use engine::consistency::Thresholds;
 use engine::cuda;
 use engine::cuda::driver::Driver;
 use engine::cuda::graph::Element;
 use engine::cuda::inference::Convolutions;
-use engine::formats::output::write_whole;
+use engine::files::atomic::write_whole;
 use engine::fusion::FusionOptions;
-use engine::pipeline::plan::MAX_PLANES;
-use engine::progress::{Progress, Style};
-use engine::scene::{DepthNumbers, Layout, OpenOptions};
-use engine::trace;
+use engine::host::progress::Progress;
+use engine::host::progress::Style;
+use engine::host::trace;
+use engine::maps::consistency::Thresholds;
+use engine::run::plan::MAX_PLANES;
+use engine::scene::DepthNumbers;
+use engine::scene::Layout;
+use engine::scene::OpenOptions;
+use engine::scene::camera::DepthRange;
 
 /// How the scene's files are read.
 #[derive(Args, Debug)]
@@ -102,8 +105,8 @@ impl FusionArgs {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Machine")]
 pub struct MachineArgs {
-    /// What the network runs on: auto, cpu, cuda (the first NVIDIA GPU) or cuda:N. auto takes a GPU where the program was built with
-    /// the feature `cuda` and there is one, and says so where there is none
+    /// What the network runs on: auto, cpu, cuda (the first NVIDIA GPU) or cuda:N. auto takes a GPU where the program
+    /// was built with the feature `cuda` and there is one, and says so where there is none
     #[arg(long, value_name = "DEVICE", default_value = "auto", value_parser = device)]
     pub device: Device,
 
@@ -111,7 +114,8 @@ pub struct MachineArgs {
     #[arg(long, value_name = "F16|F32", default_value = "f16")]
     pub precision: Precision,
 
-    /// What does the convolutions on a GPU: the engine's kernels, or cuDNN (9.x, found by the system or in the folders of ENGINE_CUDA_LIBS)
+    /// What does the convolutions on a GPU: the engine's kernels, or cuDNN (9.x, found by the system or in the folders
+    /// of ENGINE_CUDA_LIBS)
     #[arg(long, value_name = "OWN|CUDNN", default_value = "own")]
     pub convolutions: Convolutions,
 

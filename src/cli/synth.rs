@@ -3,19 +3,26 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use engine::progress::Progress;
+use engine::Result;
+use engine::host::interrupt;
+use engine::host::progress::Progress;
+use engine::synth::Generator;
+use engine::synth::GeneratorOptions;
+use engine::synth::LARGEST_SIDE;
+use engine::synth::SMALLEST_SIDE;
 use engine::synth::rig::Rig;
-use engine::synth::write::{self, PhotoFormat, WriteOptions};
-use engine::synth::{Generator, GeneratorOptions, LARGEST_SIDE, SMALLEST_SIDE};
-use engine::{Result, interrupt};
+use engine::synth::write;
+use engine::synth::write::PhotoFormat;
+use engine::synth::write::WriteOptions;
 
 use super::options::{self, ReportArgs};
 
 /// Synthetic scenes with exact depth, for training and for trying things.
 ///
-/// Writes OUT/scene_00000, OUT/scene_00001, ... in the MVSNet layout: images/, cams/, pair.txt, depths/*.pfm (true depth of
-/// every fourth pixel, 0 where there is none) and truth.ply (the surfaces that are seen). The same options and seed give
-/// the same bytes on any number of threads; a run that was stopped goes on when the same command is given again.
+/// Writes OUT/scene_00000, OUT/scene_00001, ... in the MVSNet layout: images/, cams/, pair.txt, depths/*.pfm (true
+/// depth of every fourth pixel, 0 where there is none) and truth.ply (the surfaces that are seen). The same options
+/// and seed give the same bytes on any number of threads; a run that was stopped goes on when the same command is
+/// given again.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -81,12 +88,10 @@ pub struct SynthArgs {
 
 /// `640x512`.
 pub(super) fn size(text: &str) -> Result<(usize, usize), String> {
-    let side =
-        |t: &str| t.trim().parse::<usize>().ok().filter(|n| (SMALLEST_SIDE..=LARGEST_SIDE).contains(n));
+    let side = |t: &str| t.trim().parse::<usize>().ok().filter(|n| (SMALLEST_SIDE..=LARGEST_SIDE).contains(n));
     let sides = text.split_once(['x', 'X']).and_then(|(w, h)| Some((side(w)?, side(h)?)));
-    sides.ok_or_else(|| {
-        format!("expected WIDTHxHEIGHT, each {SMALLEST_SIDE} to {LARGEST_SIDE} pixels, such as 640x512")
-    })
+    sides
+        .ok_or_else(|| format!("expected WIDTHxHEIGHT, each {SMALLEST_SIDE} to {LARGEST_SIDE} pixels, such as 640x512"))
 }
 
 /// `320x256`, multiples of 4, as training and the measures on rendered scenes need it.
@@ -120,11 +125,7 @@ pub fn run(args: SynthArgs, progress: &Progress) -> Result<()> {
         low_texture: args.low_texture,
         variation: args.variation,
     })?;
-    let options = WriteOptions {
-        photos: args.photos,
-        planes: args.planes,
-        full_depth: args.full_depth,
-        extras: args.extras,
-    };
+    let options =
+        WriteOptions { photos: args.photos, planes: args.planes, full_depth: args.full_depth, extras: args.extras };
     write::write_scenes(&generator, &args.out, args.scenes as u64, &options, args.force, progress)
 }

@@ -4,25 +4,40 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
-use engine::camera::Sampling;
-use engine::net::{Aggregation, Config, Decoder, Difference};
-use engine::ops::depth_backward::DepthLoss;
-use engine::progress::Progress;
+use engine::Error;
+use engine::Result;
+use engine::cpu::ops::depth_backward::DepthLoss;
+use engine::host::interrupt;
+use engine::host::progress::Progress;
+use engine::net::Aggregation;
+use engine::net::Config;
+use engine::net::Decoder;
+use engine::net::Difference;
+use engine::scene::camera::Sampling;
 use engine::synth::GeneratorOptions;
 use engine::synth::rig::Rig;
-use engine::train::augment::{AugmentOptions, Augmented};
-use engine::train::dtu::{Dtu, DtuOptions, Split};
+use engine::train::augment::AugmentOptions;
+use engine::train::augment::Augmented;
+use engine::train::dtu::Dtu;
+use engine::train::dtu::DtuOptions;
+use engine::train::dtu::Split;
 use engine::train::mix::Mix;
 use engine::train::optimizer::AdamOptions;
 use engine::train::prefetch::PrefetchOptions;
-use engine::train::run::{self, SamplingChoice, TrainData, TrainOptions};
+use engine::train::run;
+use engine::train::run::SamplingChoice;
+use engine::train::run::TrainData;
+use engine::train::run::TrainOptions;
 use engine::train::sample::Dataset;
-use engine::train::scenes::{Scenes, ScenesOptions};
-use engine::train::schedule::{RateOptions, Schedule};
+use engine::train::scenes::Scenes;
+use engine::train::scenes::ScenesOptions;
+use engine::train::schedule::RateOptions;
+use engine::train::schedule::Schedule;
 use engine::train::step::expect_statistics;
-use engine::train::synthetic::{Synthetic, SyntheticOptions};
-use engine::train::validation::{VALIDATION_SEED, ValidationSet};
-use engine::{Error, Result, interrupt};
+use engine::train::synthetic::Synthetic;
+use engine::train::synthetic::SyntheticOptions;
+use engine::train::validation::VALIDATION_SEED;
+use engine::train::validation::ValidationSet;
 use serde_json::json;
 
 use super::options::{self, ReportArgs};
@@ -30,9 +45,10 @@ use super::synth;
 
 /// Trains the network.
 ///
-/// RUN is the run's folder: weights.safetensors (the last ones; `engine infer --weights` takes them), best.safetensors (those with
-/// the best validation), state.safetensors, log.jsonl, TensorBoard's files and panels/*.png. A run that was stopped (Ctrl-C,
-/// kill, power) goes on when the same command is given again, and ends with the same weights, bit for bit.
+/// RUN is the run's folder: weights.safetensors (the last ones; `engine infer --weights` takes them), best.safetensors
+/// (those with the best validation), state.safetensors, log.jsonl, TensorBoard's files and panels/*.png. A run that
+/// was stopped (Ctrl-C, kill, power) goes on when the same command is given again, and ends with the same weights, bit
+/// for bit.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -47,13 +63,13 @@ pub struct TrainArgs {
     #[arg(long)]
     fresh: bool,
 
-    /// What to learn from, mixed by weight: `synth` (scenes made on the fly), `dtu:DIR` (the DTU training set in MVSNet's layout),
-    /// `scenes:DIR` (a scene in MVSNet's layout with depths/, or a folder of such), each with `@WEIGHT` after it if it is
-    /// not 1 [default: synth]
+    /// What to learn from, mixed by weight: `synth` (scenes made on the fly), `dtu:DIR` (the DTU training set in
+    /// MVSNet's layout), `scenes:DIR` (a scene in MVSNet's layout with depths/, or a folder of such), each with
+    /// `@WEIGHT` after it if it is not 1 [default: synth]
     #[arg(long, value_name = "KIND[:DIR][@WEIGHT]", value_parser = data, help_heading = "Data")]
     data: Vec<DataSpec>,
-    /// Width and height that samples are cut to; scenes made on the fly have this size [default: 256x192; with the paper's
-    /// preset whole photos, and scenes made on the fly of 640x512]
+    /// Width and height that samples are cut to; scenes made on the fly have this size [default: 256x192; with the
+    /// paper's preset whole photos, and scenes made on the fly of 640x512]
     #[arg(long, value_name = "WxH", value_parser = synth::size_of_4, help_heading = "Data")]
     size: Option<(usize, usize)>,
     /// Photos of scenes:DIR are reduced to at most this many pixels on their longer side
@@ -71,14 +87,15 @@ pub struct TrainArgs {
     /// Where the cameras of scenes made on the fly stand
     #[arg(long, value_name = "RIG", default_value = "mixed", help_heading = "Data")]
     rig: Rig,
-    /// Samples per scene made on the fly: the first when it is made, the others later, with other reference views and other
-    /// colours; for machines that train faster than they render
+    /// Samples per scene made on the fly: the first when it is made, the others later, with other reference views and
+    /// other colours; for machines that train faster than they render
     #[arg(long, value_name = "N", default_value = "8", value_parser = options::positive_integer, help_heading = "Data")]
     reuse: usize,
     /// Memory in which scenes wait for their reuse, in GB
     #[arg(long, value_name = "GB", default_value = "2", value_parser = options::positive_number, help_heading = "Data")]
     scene_memory: f64,
-    /// Take samples as they are: whole photos (unless --size is given), no flips, no changed colours or ranges, the best source views
+    /// Take samples as they are: whole photos (unless --size is given), no flips, no changed colours or ranges, the
+    /// best source views
     #[arg(long, help_heading = "Data")]
     no_augment: bool,
     /// Views of a sample, the reference counted: a number, or the least and the most [default: 3-5; the paper's: 4]
@@ -87,13 +104,14 @@ pub struct TrainArgs {
     /// Numbers of hypotheses; each step takes one of them [default: 64,96,128,192; the paper's: 192]
     #[arg(long, value_name = "D,D,...", value_delimiter = ',', value_parser = options::planes, help_heading = "Data")]
     planes: Vec<usize>,
-    /// Spacing of the hypotheses: evenly in depth, in 1 / depth, or one of both by chance [default: mixed; the paper's: linear]
+    /// Spacing of the hypotheses: evenly in depth, in 1 / depth, or one of both by chance [default: mixed; the
+    /// paper's: linear]
     #[arg(long, value_name = "SPACING", help_heading = "Data")]
     sampling: Option<SamplingChoice>,
 
-    /// Defaults for everything that is not given: `engine`, or the `paper`'s loss, optimizer, schedule and sizes: L1, rate 0.001 times
-    /// 0.9 after each of 12 epochs, batch 1, 4 views, 192 planes evenly in depth, whole photos as they are. (Its network is
-    /// --difference signed --decoder trilinear.)
+    /// Defaults for everything that is not given: `engine`, or the `paper`'s loss, optimizer, schedule and sizes: L1,
+    /// rate 0.001 times 0.9 after each of 12 epochs, batch 1, 4 views, 192 planes evenly in depth, whole photos as
+    /// they are. (Its network is --difference signed --decoder trilinear.)
     #[arg(long, value_name = "NAME", default_value = "engine", help_heading = "Training")]
     preset: Preset,
     /// Steps of the run [default: epochs times the steps of an epoch]
@@ -129,8 +147,8 @@ pub struct TrainArgs {
     /// Decoupled weight decay, of all weights but norms and biases
     #[arg(long, value_name = "D", default_value = "0", value_parser = not_negative, help_heading = "Training")]
     weight_decay: f64,
-    /// Decay of the moving average of the weights, which is what is validated and written (0: none is kept) [default: 0.999;
-    /// the paper's: 0]
+    /// Decay of the moving average of the weights, which is what is validated and written (0: none is kept) [default:
+    /// 0.999; the paper's: 0]
     #[arg(long, value_name = "0..1", value_parser = options::fraction, help_heading = "Training")]
     ema: Option<f64>,
     /// Of first weights, scenes and choices
@@ -150,8 +168,8 @@ pub struct TrainArgs {
     #[arg(long, value_name = "KIND", default_value = "skip", help_heading = "Network")]
     decoder: Decoder,
 
-    /// A set that is only measured, never learned from: dtu:DIR (its validation scans) or scenes:DIR. Scenes made on the fly and DTU
-    /// bring sets of their own
+    /// A set that is only measured, never learned from: dtu:DIR (its validation scans) or scenes:DIR. Scenes made on
+    /// the fly and DTU bring sets of their own
     #[arg(long, value_name = "KIND:DIR", value_parser = data, help_heading = "Validation")]
     validation: Vec<DataSpec>,
     /// Steps between validations (0: only at the end)
@@ -173,8 +191,8 @@ pub struct TrainArgs {
     #[arg(long, value_name = "N", default_value = "50", value_parser = options::positive_integer, help_heading = "Validation")]
     log_every: usize,
 
-    /// What makes the gradients: auto, cpu, cuda or cuda:N; auto takes a GPU where there is one. A run may go on on another device,
-    /// whose sums differ in the last bits
+    /// What makes the gradients: auto, cpu, cuda or cuda:N; auto takes a GPU where there is one. A run may go on on
+    /// another device, whose sums differ in the last bits
     #[arg(long, value_name = "DEVICE", default_value = "auto", value_parser = options::device, help_heading = "Machine")]
     device: options::Device,
     /// Threads to work with [default: one a processor]
@@ -259,8 +277,7 @@ pub fn run(mut args: TrainArgs, progress: &Progress) -> Result<()> {
             expect_statistics("samples of --size with --planes", size, planes)?;
         }
     }
-    let default =
-        |typed: Option<f64>, ours: f64, papers: f64| typed.unwrap_or(if paper { papers } else { ours });
+    let default = |typed: Option<f64>, ours: f64, papers: f64| typed.unwrap_or(if paper { papers } else { ours });
     let positive = |v: f64| (v > 0.0).then_some(v);
     let loss = DepthLoss {
         l1: default(args.l1, 0.5, 1.0) as f32,
@@ -419,9 +436,7 @@ impl Setup {
                     }
                     Err(reason) => return Err(reason),
                 },
-                DataKind::Scenes(folder) => {
-                    of_dataset("scenes", &Scenes::open(folder, self.scenes(args, 0.0))?)?
-                }
+                DataKind::Scenes(folder) => of_dataset("scenes", &Scenes::open(folder, self.scenes(args, 0.0))?)?,
             };
             let same = sets.iter().filter(|s| s.name.split(' ').next() == Some(&set.name)).count();
             if same > 0 {

@@ -1,11 +1,13 @@
-//! Device memory and launches outside of graphs: for work whose sizes are known only as it goes, such as the points of a cloud.
+//! Device memory and launches outside of graphs: for work whose sizes are known only as it goes, such as the points of
+//! a cloud.
 
 use std::ffi::c_void;
 use std::sync::Arc;
 
 use super::driver::{Driver, Launch, Pointer, Stream};
 use super::program::Owned;
-use crate::error::{Error, Result};
+use crate::error::Error;
+use crate::error::Result;
 
 /// Memory of a device with the transfers to and from it.
 pub struct Buffer {
@@ -19,7 +21,7 @@ impl Buffer {
     /// # Errors
     /// [`crate::Error::Memory`] with what is free.
     pub fn new(driver: &Arc<dyn Driver>, bytes: usize, what: &str) -> Result<Self> {
-        let described = || format!("{what} of {}", crate::memory::readable(bytes as u64));
+        let described = || format!("{what} of {}", crate::host::memory::readable(bytes as u64));
         let memory = Owned::new(driver, bytes as u64, described)?;
         Ok(Self { driver: driver.clone(), memory })
     }
@@ -98,8 +100,7 @@ impl Parameters {
         if blocks == 0 {
             return Ok(());
         }
-        let mut parameters: Vec<*mut c_void> =
-            self.words.iter_mut().map(|words| words.as_mut_ptr().cast()).collect();
+        let mut parameters: Vec<*mut c_void> = self.words.iter_mut().map(|words| words.as_mut_ptr().cast()).collect();
         let mut launch = Launch {
             kernel,
             grid: [blocks, 1, 1],

@@ -1,16 +1,21 @@
-//! Geometric consistency between depth maps on a device (`kernels/consistency.cu`): [`crate::consistency`] to the bit, since the kernels repeat its
-//! f64 operations one by one.
+//! Geometric consistency between depth maps on a device (`kernels/consistency.cu`): [`crate::maps::consistency`] to
+//! the bit, since the kernels repeat its f64 operations one by one.
 //!
-//! [`agreement_above`] takes maps from the host and returns them there; [`queue_agreement`] works on maps that lie on the device.
+//! [`agreement_above`] takes maps from the host and returns them there; [`queue_agreement`] works on maps that lie on
+//! the device.
 
 use std::sync::Arc;
 
 use super::buffer::{Buffer, Parameters};
 use super::driver::{Driver, Pointer, Stream};
-use crate::camera::Camera;
-use crate::consistency::{self, Agreement, DepthView, Thresholds};
-use crate::error::{Error, Result};
-use crate::map::Map;
+use crate::error::Error;
+use crate::error::Result;
+use crate::files::map::Map;
+use crate::maps::consistency;
+use crate::maps::consistency::Agreement;
+use crate::maps::consistency::DepthView;
+use crate::maps::consistency::Thresholds;
+use crate::scene::camera::Camera;
 
 /// A view's maps on a device, both f32 [height, width].
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -111,8 +116,8 @@ pub(super) fn upload(driver: &Arc<dyn Driver>, stream: Stream, map: &Map, what: 
     Buffer::holding(driver, stream, bytemuck::cast_slice(&map.data), what)
 }
 
-/// Queues the comparison of every pixel of `reference` with the `sources`: `count` [height, width] of bytes and `mean` [height, width] of f32, as
-/// [`Agreement`] has them, for pixels with a confidence above `min_confidence`.
+/// Queues the comparison of every pixel of `reference` with the `sources`: `count` [height, width] of bytes and `mean`
+/// [height, width] of f32, as [`Agreement`] has them, for pixels with a confidence above `min_confidence`.
 ///
 /// # Errors
 /// The device's.
@@ -139,7 +144,7 @@ pub fn queue_agreement(
         .launch(driver, stream, "consistency_forward_f32", reference.pixels(), 128)
 }
 
-/// [`crate::consistency::agreement_above`] on a device, from and to host memory.
+/// [`crate::maps::consistency::agreement_above`] on a device, from and to host memory.
 ///
 /// # Errors
 /// [`Error::Shape`] where a view's depth and confidence differ in size; [`Error::Memory`]; the device's.

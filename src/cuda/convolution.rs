@@ -2,7 +2,7 @@
 
 use super::driver::Pointer;
 use super::graph::Element;
-use crate::tensor::Shape;
+use crate::cpu::tensor::Shape;
 
 /// Which of the three products.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -10,7 +10,8 @@ use cudarc::driver::CudaStream;
 use super::device::{Gpu, load_from_folders};
 use super::driver::{Driver, Pointer, Stream};
 use super::graph::{Element, stored};
-use crate::error::{Error, Result};
+use crate::error::Error;
+use crate::error::Result;
 
 /// The library.
 pub(super) struct Cublas {
@@ -49,7 +50,8 @@ impl Cublas {
         Ok(Some(Self { handle: result::create_handle().map_err(failed("opening it"))? }))
     }
 
-    /// See [`Driver::gemm_seconds`]. The matrices hold random values: a GPU that multiplies zeros draws less power and is faster than with any data.
+    /// See [`Driver::gemm_seconds`]. The matrices hold random values: a GPU that multiplies zeros draws less power and
+    /// is faster than with any data.
     pub(super) fn gemm_seconds(
         &self,
         gpu: &Gpu,
@@ -62,8 +64,8 @@ impl Cublas {
             Element::F32 => sys::cudaDataType::CUDA_R_32F,
             _ => return Ok(None),
         };
-        let side = i32::try_from(n)
-            .map_err(|_| Error::Bug { place: "cublas", problem: format!("a matrix of side {n}") })?;
+        let side =
+            i32::try_from(n).map_err(|_| Error::Bug { place: "cublas", problem: format!("a matrix of side {n}") })?;
         let mut state = 1u32;
         let values: Vec<f32> = (0..n * n)
             .map(|_| {
@@ -77,8 +79,7 @@ impl Cublas {
         gpu.upload(a.1, &bytes, Stream::FIRST)?;
         gpu.upload(b.1, &bytes, Stream::FIRST)?;
         // SAFETY: both live; the stream belongs to the context that the handle was made in.
-        unsafe { result::set_stream(self.handle, stream.cu_stream().cast()) }
-            .map_err(failed("choosing a stream"))?;
+        unsafe { result::set_stream(self.handle, stream.cu_stream().cast()) }.map_err(failed("choosing a stream"))?;
         let (one, zero) = (1f32, 0f32);
         let product = || {
             let plain = sys::cublasOperation_t::CUBLAS_OP_N;

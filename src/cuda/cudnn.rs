@@ -1,7 +1,7 @@
 //! Convolutions by cuDNN: descriptors made once for each geometry, one fixed algorithm for each product.
 //!
-//! The algorithms are the implicit GEMM with precomputed indices forward and the deterministic "algorithm 1" of both gradients: which one runs
-//! does not depend on a timing, so that the same input gives the same bits on each run.
+//! The algorithms are the implicit GEMM with precomputed indices forward and the deterministic "algorithm 1" of both
+//! gradients: which one runs does not depend on a timing, so that the same input gives the same bits on each run.
 
 use std::collections::HashMap;
 use std::ffi::{c_int, c_void};
@@ -10,15 +10,16 @@ use cudarc::cudnn::result::{self, CudnnError};
 use cudarc::cudnn::sys::{
     self, cudnnActivationMode_t as Activation, cudnnConvolutionBwdDataAlgo_t as DataAlgorithm,
     cudnnConvolutionBwdFilterAlgo_t as FilterAlgorithm, cudnnConvolutionFwdAlgo_t as ForwardAlgorithm,
-    cudnnConvolutionMode_t as Mode, cudnnDataType_t as DataType, cudnnMathType_t as Math,
-    cudnnNanPropagation_t as Nan, cudnnTensorFormat_t as Format,
+    cudnnConvolutionMode_t as Mode, cudnnDataType_t as DataType, cudnnMathType_t as Math, cudnnNanPropagation_t as Nan,
+    cudnnTensorFormat_t as Format,
 };
 
 use super::convolution::{Call, Pointers, Product};
 use super::device::load_from_folders;
 use super::graph::Element;
-use crate::error::{Error, Result};
-use crate::tensor::Shape;
+use crate::cpu::tensor::Shape;
+use crate::error::Error;
+use crate::error::Result;
 
 const FORWARD: ForwardAlgorithm = ForwardAlgorithm::CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_PRECOMP_GEMM;
 const DATA: DataAlgorithm = DataAlgorithm::CUDNN_CONVOLUTION_BWD_DATA_ALGO_1;
@@ -48,8 +49,8 @@ fn failed(what: &'static str) -> impl FnOnce(CudnnError) -> Error {
     move |error| Error::Device(format!("cuDNN, {what}: {error:?}"))
 }
 
-/// Loads the library from `ENGINE_CUDA_LIBS` (the folders `nvidia/cudnn/lib` and `nvidia/cu13/lib` of a Python installation, say) if it is not
-/// where the system looks. A library that is loaded is found by its name afterwards.
+/// Loads the library from `ENGINE_CUDA_LIBS` (the folders `nvidia/cudnn/lib` and `nvidia/cu13/lib` of a Python
+/// installation, say) if it is not where the system looks. A library that is loaded is found by its name afterwards.
 fn load() -> Result<()> {
     // SAFETY: tries to load the library, whose initialisers have no requirements.
     if unsafe { sys::is_culib_present() } {
@@ -85,10 +86,8 @@ fn tensor(shape: Shape, planes: bool, element: Element) -> Result<sys::cudnnTens
     let sizes = ints([n, c, d, h, w]);
     let strides = ints([d * h * w * c, 1, h * w * c, w * c, c]);
     // SAFETY: both arrays have the five entries that are announced.
-    unsafe {
-        result::set_tensornd_descriptor(descriptor, data_type(element)?, 5, sizes.as_ptr(), strides.as_ptr())
-    }
-    .map_err(failed("describing a tensor"))?;
+    unsafe { result::set_tensornd_descriptor(descriptor, data_type(element)?, 5, sizes.as_ptr(), strides.as_ptr()) }
+        .map_err(failed("describing a tensor"))?;
     Ok(descriptor)
 }
 
@@ -100,13 +99,7 @@ impl Descriptors {
         let sizes = ints([call.output.c, call.input.c, kd, kh, kw]);
         // SAFETY: five entries; the format NHWC means [CO, kd, kh, kw, CI].
         unsafe {
-            result::set_filternd_descriptor(
-                w,
-                data_type(call.element)?,
-                Format::CUDNN_TENSOR_NHWC,
-                5,
-                sizes.as_ptr(),
-            )
+            result::set_filternd_descriptor(w, data_type(call.element)?, Format::CUDNN_TENSOR_NHWC, 5, sizes.as_ptr())
         }
         .map_err(failed("describing weights"))?;
         let convolution = result::create_convolution_descriptor().map_err(failed("making a descriptor"))?;
@@ -130,11 +123,9 @@ impl Descriptors {
             (_, false) => Math::CUDNN_FMA_MATH,
         };
         // SAFETY: the descriptor was just made.
-        unsafe { result::set_convolution_math_type(convolution, math) }
-            .map_err(failed("choosing the arithmetic"))?;
+        unsafe { result::set_convolution_math_type(convolution, math) }.map_err(failed("choosing the arithmetic"))?;
         let activation = result::create_activation_descriptor().map_err(failed("making a descriptor"))?;
-        let mode =
-            if call.relu { Activation::CUDNN_ACTIVATION_RELU } else { Activation::CUDNN_ACTIVATION_IDENTITY };
+        let mode = if call.relu { Activation::CUDNN_ACTIVATION_RELU } else { Activation::CUDNN_ACTIVATION_IDENTITY };
         // SAFETY: as above.
         unsafe { result::set_activation_descriptor(activation, mode, Nan::CUDNN_PROPAGATE_NAN, 0.0) }
             .map_err(failed("describing a ReLU"))?;
@@ -187,41 +178,21 @@ impl Cudnn {
         // SAFETY: the descriptors live in `known`.
         let bytes = unsafe {
             match call.product {
-                Product::Forward => result::get_convolution_forward_workspace_size(
-                    handle,
-                    d.x,
-                    d.w,
-                    d.convolution,
-                    d.y,
-                    FORWARD,
-                ),
-                Product::Data => result::get_convolution_backward_data_workspace_size(
-                    handle,
-                    d.w,
-                    d.y,
-                    d.convolution,
-                    d.x,
-                    DATA,
-                ),
-                Product::Filter => result::get_convolution_backward_filter_workspace_size(
-                    handle,
-                    d.x,
-                    d.y,
-                    d.convolution,
-                    d.w,
-                    FILTER,
-                ),
+                Product::Forward => {
+                    result::get_convolution_forward_workspace_size(handle, d.x, d.w, d.convolution, d.y, FORWARD)
+                }
+                Product::Data => {
+                    result::get_convolution_backward_data_workspace_size(handle, d.w, d.y, d.convolution, d.x, DATA)
+                }
+                Product::Filter => {
+                    result::get_convolution_backward_filter_workspace_size(handle, d.x, d.y, d.convolution, d.w, FILTER)
+                }
             }
         };
         bytes.map(|b| b as u64).map_err(failed("asking for the workspace"))
     }
 
-    pub(super) fn convolve(
-        &mut self,
-        stream: cudarc::driver::sys::CUstream,
-        call: &Call,
-        at: &Pointers,
-    ) -> Result<()> {
+    pub(super) fn convolve(&mut self, stream: cudarc::driver::sys::CUstream, call: &Call, at: &Pointers) -> Result<()> {
         let handle = self.handle;
         // SAFETY: the stream lives; cuDNN's own type of it is the same handle.
         unsafe { result::set_stream(handle, stream.cast()) }.map_err(failed("choosing a stream"))?;

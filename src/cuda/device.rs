@@ -1,23 +1,23 @@
-//! An NVIDIA GPU through CUDA's driver, which is loaded when the program runs: a build with the feature `cuda` starts on machines without it, too.
+//! An NVIDIA GPU through CUDA's driver, which is loaded when the program runs: a build with the feature `cuda` starts
+//! on machines without it, too.
 //!
-//! The driver's calls are made through cudarc's bindings at their lowest level, since memory is planned by [`super::plan`] and order is kept by
-//! streams here; nothing is freed or awaited behind the engine's back.
+//! The driver's calls are made through cudarc's bindings at their lowest level, since memory is planned by
+//! [`super::plan`] and order is kept by streams here; nothing is freed or awaited behind the engine's back.
 
 use std::any::Any;
 use std::collections::HashMap;
 use std::ffi::CString;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use cudarc::driver::sys::{
-    self, CUdevice_attribute_enum as Attribute, CUfunction_attribute_enum as FunctionAttribute,
-};
+use cudarc::driver::sys::{self, CUdevice_attribute_enum as Attribute, CUfunction_attribute_enum as FunctionAttribute};
 use cudarc::driver::{CudaContext, CudaEvent, CudaStream, DriverError, result};
 
 use super::convolution::{Call, Pointers};
 use super::cublas::Cublas;
 use super::cudnn::Cudnn;
 use super::driver::{Driver, Event, HostMemory, Launch, Pointer, Recording, Stream};
-use crate::error::{Error, Result};
+use crate::error::Error;
+use crate::error::Result;
 
 include!(concat!(env!("OUT_DIR"), "/modules.rs"));
 
@@ -52,8 +52,7 @@ pub struct Gpu {
 fn failed(what: impl Into<String>) -> impl FnOnce(DriverError) -> Error {
     let what = what.into();
     move |error| {
-        let text =
-            error.error_string().map_or_else(|_| format!("{error:?}"), |s| s.to_string_lossy().into_owned());
+        let text = error.error_string().map_or_else(|_| format!("{error:?}"), |s| s.to_string_lossy().into_owned());
         Error::Device(format!("{what}: {text}"))
     }
 }
@@ -70,8 +69,7 @@ pub fn count() -> Result<usize> {
     // SAFETY: tries to load the library, whose initialisers have no requirements.
     if !unsafe { sys::is_culib_present() } {
         return Err(Error::Device(
-            "no CUDA driver (libcuda.so.1) on this machine; install NVIDIA's driver, or use --device cpu"
-                .into(),
+            "no CUDA driver (libcuda.so.1) on this machine; install NVIDIA's driver, or use --device cpu".into(),
         ));
     }
     result::init().map_err(failed("starting CUDA's driver"))?;
@@ -92,8 +90,7 @@ impl Gpu {
         }
         let context = CudaContext::new(index).map_err(failed(format!("opening GPU {index}")))?;
         let name = context.name().map_err(failed("asking a GPU for its name"))?;
-        let (major, minor) =
-            context.compute_capability().map_err(failed("asking a GPU for its architecture"))?;
+        let (major, minor) = context.compute_capability().map_err(failed("asking a GPU for its architecture"))?;
         let modules = load_modules(&name, (major, minor))?;
         let first = context.new_stream().map_err(failed("making a stream"))?;
         Ok(Self {
@@ -142,10 +139,7 @@ impl Gpu {
             let most = self.attribute(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?;
             // SAFETY: the function was just got.
             let fixed = unsafe {
-                result::function::get_function_attribute(
-                    handle,
-                    FunctionAttribute::CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES,
-                )
+                result::function::get_function_attribute(handle, FunctionAttribute::CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES)
             }
             .map_err(failed(format!("asking for the shared memory of `{kernel}`")))?;
             if most - fixed > SHARED_WITHOUT_ASKING as i32 {
@@ -161,7 +155,8 @@ impl Gpu {
     }
 }
 
-/// Machine code for this architecture where the program has it, else PTX, which the driver translates (and keeps in its cache).
+/// Machine code for this architecture where the program has it, else PTX, which the driver translates (and keeps in
+/// its cache).
 fn load_modules(name: &str, (major, minor): (i32, i32)) -> Result<Vec<Mutex<Module>>> {
     let own = format!("sm_{major}{minor}");
     let mut modules = Vec::new();
@@ -175,8 +170,7 @@ fn load_modules(name: &str, (major, minor): (i32, i32)) -> Result<Vec<Mutex<Modu
             .filter(|(_, arch, _)| ptx_for(arch).is_some_and(|v| v <= major * 10 + minor))
             .max_by_key(|(_, arch, _)| ptx_for(arch));
         let Some((_, arch, image)) = exact.or(newest) else {
-            let problem =
-                format!("this build has no kernels for {name} ({own}); build with ENGINE_CUDA_ARCHS={own}");
+            let problem = format!("this build has no kernels for {name} ({own}); build with ENGINE_CUDA_ARCHS={own}");
             return Err(Error::Device(problem));
         };
         // PTX is text that ends with a zero.
@@ -250,8 +244,7 @@ impl Recording for Recorded {
             return Err(Error::Device(format!("there is no stream {}", stream.0)));
         };
         // SAFETY: both live as long as this.
-        unsafe { result::graph::launch(self.executable, stream.cu_stream()) }
-            .map_err(failed("replaying a graph"))
+        unsafe { result::graph::launch(self.executable, stream.cu_stream()) }.map_err(failed("replaying a graph"))
     }
 }
 
@@ -284,8 +277,8 @@ impl Driver for Gpu {
 
     fn release(&self, pointer: Pointer) {
         if self.bound().is_ok() {
-            // SAFETY: allocated by `allocate` and released once by its owner; the driver waits for work on it. A failure leaves memory
-            // behind; there is nobody to tell.
+            // SAFETY: allocated by `allocate` and released once by its owner; the driver waits for work on it. A
+            // failure leaves memory behind; there is nobody to tell.
             let _ = unsafe { result::free_sync(pointer) };
         }
     }
@@ -345,8 +338,8 @@ impl Driver for Gpu {
         let stream = self.on(stream)?;
         let function = self.function(launch.kernel)?;
         let ([gx, gy, gz], [bx, by, bz]) = (launch.grid, launch.block);
-        // SAFETY: the function belongs to a loaded module; each parameter points to a value of the type that the kernel takes, which the tests
-        // check for every launch on the emulated device.
+        // SAFETY: the function belongs to a loaded module; each parameter points to a value of the type that the
+        // kernel takes, which the tests check for every launch on the emulated device.
         let launched = unsafe {
             result::launch_kernel(
                 function.0,
@@ -357,10 +350,8 @@ impl Driver for Gpu {
                 launch.parameters,
             )
         };
-        launched.map_err(failed(format!(
-            "launching `{}` with grid {:?} of {:?}",
-            launch.kernel, launch.grid, launch.block
-        )))
+        launched
+            .map_err(failed(format!("launching `{}` with grid {:?} of {:?}", launch.kernel, launch.grid, launch.block)))
     }
 
     fn convolution_workspace(&self, call: &Call) -> Result<u64> {
@@ -381,11 +372,7 @@ impl Driver for Gpu {
         cudnn.as_mut().map_or(Ok(()), |cudnn| cudnn.convolve(stream.cu_stream(), call, at))
     }
 
-    fn record(
-        &self,
-        stream: Stream,
-        work: &mut dyn FnMut() -> Result<()>,
-    ) -> Result<Option<Box<dyn Recording>>> {
+    fn record(&self, stream: Stream, work: &mut dyn FnMut() -> Result<()>) -> Result<Option<Box<dyn Recording>>> {
         let recorded = self.on(stream)?;
         let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
         // SAFETY: the stream lives; the capture is ended below whatever the work returns.
@@ -393,8 +380,7 @@ impl Driver for Gpu {
             .map_err(failed("beginning a recording"))?;
         let worked = work();
         // SAFETY: begun above.
-        let graph = unsafe { result::stream::end_capture(recorded.cu_stream()) }
-            .map_err(failed("ending a recording"));
+        let graph = unsafe { result::stream::end_capture(recorded.cu_stream()) }.map_err(failed("ending a recording"));
         worked?;
         let graph = graph?;
         // SAFETY: the graph was just made.
@@ -406,9 +392,8 @@ impl Driver for Gpu {
 
     fn event(&self, stream: Stream) -> Result<Box<dyn Event>> {
         let stream = self.on(stream)?;
-        let event = stream
-            .record_event(Some(sys::CUevent_flags::CU_EVENT_DEFAULT))
-            .map_err(failed("marking a time"))?;
+        let event =
+            stream.record_event(Some(sys::CUevent_flags::CU_EVENT_DEFAULT)).map_err(failed("marking a time"))?;
         Ok(Box::new(Mark(event)))
     }
 
@@ -454,18 +439,18 @@ impl Drop for Gpu {
             return;
         }
         for module in &self.modules {
-            // SAFETY: loaded by `load_modules`, unloaded once, and nothing runs any more: programs hold the driver. A failure leaves memory
-            // behind; there is nobody to tell.
+            // SAFETY: loaded by `load_modules`, unloaded once, and nothing runs any more: programs hold the driver. A
+            // failure leaves memory behind; there is nobody to tell.
             let _ = unsafe { result::module::unload(locked(module).0) };
         }
     }
 }
 
-/// Loads libraries from [`library_folders`] where they are there. A library that is loaded is found by its name afterwards.
+/// Loads libraries from [`library_folders`] where they are there. A library that is loaded is found by its name
+/// afterwards.
 pub(super) fn load_from_folders(names: &[&str]) {
     for name in names {
-        for path in library_folders().into_iter().map(|folder| folder.join(name)).filter(|path| path.exists())
-        {
+        for path in library_folders().into_iter().map(|folder| folder.join(name)).filter(|path| path.exists()) {
             use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
             // SAFETY: NVIDIA's libraries, whose initialisers have no requirements.
             if let Ok(library) = unsafe { Library::open(Some(&path), RTLD_NOW | RTLD_GLOBAL) } {

@@ -1,5 +1,5 @@
-//! What the engine asks of a device: memory, copies, launches, order. Below it lies CUDA's driver or, in the tests, an emulator that runs the
-//! same kernels on the processor.
+//! What the engine asks of a device: memory, copies, launches, order. Below it lies CUDA's driver or, in the tests, an
+//! emulator that runs the same kernels on the processor.
 
 use std::ffi::c_void;
 
@@ -148,15 +148,12 @@ pub trait Driver: Send + Sync {
         at: &super::convolution::Pointers,
     ) -> Result<()>;
 
-    /// Records what `work` queues in a stream instead of running it; `None` where the device cannot, and then nothing was queued.
+    /// Records what `work` queues in a stream instead of running it; `None` where the device cannot, and then nothing
+    /// was queued.
     ///
     /// # Errors
     /// The work's or the device's.
-    fn record(
-        &self,
-        stream: Stream,
-        work: &mut dyn FnMut() -> Result<()>,
-    ) -> Result<Option<Box<dyn Recording>>>;
+    fn record(&self, stream: Stream, work: &mut dyn FnMut() -> Result<()>) -> Result<Option<Box<dyn Recording>>>;
 
     /// Marks this point of a stream's work.
     ///
@@ -176,8 +173,8 @@ pub trait Driver: Send + Sync {
     /// What went wrong in that work.
     fn synchronize(&self, stream: Stream) -> Result<()>;
 
-    /// Seconds that the device's own library takes for the product of two `n` x `n` matrices of this element, sums in f32: what a device reaches at most.
-    /// `None` where there is no such library.
+    /// Seconds that the device's own library takes for the product of two `n` x `n` matrices of this element, sums in
+    /// f32: what a device reaches at most. `None` where there is no such library.
     ///
     /// # Errors
     /// The device's.

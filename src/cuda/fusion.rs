@@ -1,8 +1,10 @@
-//! Finished depth maps to one coloured cloud on a device (`kernels/fusion.cu`): [`crate::fusion::fuse`] to the bit, points in the same order.
+//! Finished depth maps to one coloured cloud on a device (`kernels/fusion.cu`): [`crate::fusion::fuse`] to the bit,
+//! points in the same order.
 //!
-//! Maps stay where they are; what comes back are the points of one view after the other. Memory beside the maps: 5 1/8 bytes a pixel of all views,
-//! and 32 bytes for each kept pixel of the view that keeps most. (One thing is done in another way: the processor leaves out blocks of points that lie
-//! beyond a side of a later view's frustum, here every point is projected. That can only differ where rounding moves a point across a map's border.)
+//! Maps stay where they are; what comes back are the points of one view after the other. Memory beside the maps: 5 1/8
+//! bytes a pixel of all views, and 32 bytes for each kept pixel of the view that keeps most. (One thing is done in
+//! another way: the processor leaves out blocks of points that lie beyond a side of a later view's frustum, here every
+//! point is projected. That can only differ where rounding moves a point across a map's border.)
 
 use std::sync::Arc;
 
@@ -11,10 +13,18 @@ use glam::DMat3;
 use super::buffer::{Buffer, Parameters};
 use super::consistency::{DeviceView, Limits, Transform, pairs, upload};
 use super::driver::{Driver, Pointer, Stream};
-use crate::camera::{Camera, DepthRange};
-use crate::error::{Error, Result};
-use crate::formats::ply::Point;
-use crate::fusion::{Funnel, Fused, FusionOptions, FusionView, Method, Reprojection, check};
+use crate::error::Error;
+use crate::error::Result;
+use crate::files::ply::Point;
+use crate::fusion::Funnel;
+use crate::fusion::Fused;
+use crate::fusion::FusionOptions;
+use crate::fusion::FusionView;
+use crate::fusion::Method;
+use crate::fusion::Reprojection;
+use crate::fusion::check;
+use crate::scene::camera::Camera;
+use crate::scene::camera::DepthRange;
 
 /// Pixels of a block (`kernels/fusion.cu`).
 const PIXELS: usize = 256;
@@ -120,8 +130,7 @@ pub fn fuse_on_device(
         emit(driver, stream, &views[at], &own, (&places, &on_device))?;
         if !options.keep_duplicates {
             let later = views.iter().zip(&confirmed).skip(at + 1);
-            let later: Vec<Later> =
-                later.filter_map(|(view, left)| Some(later_view(view, left.as_ref()?))).collect();
+            let later: Vec<Later> = later.filter_map(|(view, left)| Some(later_view(view, left.as_ref()?))).collect();
             explain_away(driver, stream, &views[at], &own, &later, options)?;
         }
         let words = on_device.download::<[u32; WORDS]>(stream, emitted)?;
@@ -175,12 +184,13 @@ fn confirm(
         .with(Range::new(*range))
         .with(Limits::new(&options.thresholds, least))
         .launch(driver, stream, "fusion_forward_confirm_f32", pixels, PIXELS as u32)?;
-    Parameters::new()
-        .with(by_block.pointer())
-        .with(sums.pointer())
-        .with(blocks as i32)
-        .with(columns as i32)
-        .launch(driver, stream, "count_forward_sums_u32", columns * 256, 256)?;
+    Parameters::new().with(by_block.pointer()).with(sums.pointer()).with(blocks as i32).with(columns as i32).launch(
+        driver,
+        stream,
+        "count_forward_sums_u32",
+        columns * 256,
+        256,
+    )?;
     let sums = sums.download::<u32>(stream, columns)?;
     let lines: Vec<usize> = sums.iter().map(|&n| n as usize).collect();
     [funnel.in_range, funnel.near_end, funnel.far_end, funnel.confident, funnel.kept] =
@@ -298,12 +308,12 @@ fn point(words: &[u32; WORDS]) -> Point {
 /// [`crate::fusion::fuse`] on a device, from host memory.
 ///
 /// # Errors
-/// [`Error::Shape`], naming the view, where its maps differ in size or a source is not another view; [`Error::Memory`]; the device's.
+/// [`Error::Shape`], naming the view, where its maps differ in size or a source is not another view;
+/// [`Error::Memory`]; the device's.
 pub fn fuse(driver: &Arc<dyn Driver>, views: &[FusionView], options: &FusionOptions) -> Result<Fused> {
     check(views)?;
     let Method::Reprojection(constants) = &options.method else {
-        let problem =
-            "only the method `reprojection` runs on a device; the others run on the processor".into();
+        let problem = "only the method `reprojection` runs on a device; the others run on the processor".into();
         return Err(Error::Shape { op: "device fusion", problem });
     };
     let stream = Stream::FIRST;

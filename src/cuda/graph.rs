@@ -1,13 +1,15 @@
 //! What is to be done on a device, written down before it is done: values and the steps that make them.
 //!
-//! A network's work is the same for every view of one size, so it is noted once as a [`Graph`]. From that follow how long each value lives and
-//! where it lies in memory ([`super::plan`]), and a program that is replayed view after view ([`super::program`]). For training the same ops note
-//! how their gradients are made, and [`Graph::backward`] appends those steps; what a gradient reads lives until then, by the same rule.
+//! A network's work is the same for every view of one size, so it is noted once as a [`Graph`]. From that follow how
+//! long each value lives and where it lies in memory ([`super::plan`]), and a program that is replayed view after view
+//! ([`super::program`]). For training the same ops note how their gradients are made, and [`Graph::backward`] appends
+//! those steps; what a gradient reads lives until then, by the same rule.
 
 use std::collections::BTreeMap;
 
-use crate::error::{Error, Result};
-use crate::tensor::Shape;
+use crate::cpu::tensor::Shape;
+use crate::error::Error;
+use crate::error::Result;
 
 /// How an element is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -62,7 +64,8 @@ pub enum Kind {
     Output,
     /// The same in all runs: weights. Little-endian bytes.
     Constant(Vec<u8>),
-    /// Memory that somebody else owns and keeps longer than the program: parameters that programs of several shapes share.
+    /// Memory that somebody else owns and keeps longer than the program: parameters that programs of several shapes
+    /// share.
     External(crate::cuda::driver::Pointer),
     /// Changed by steps and kept between runs, beginning with these bytes: parameters, moments, running statistics.
     State(Vec<u8>),
@@ -203,7 +206,8 @@ pub struct Step {
     pub flops: u64,
 }
 
-/// How the gradients in an op's inputs are made from the one in its output: appends steps, and returns one value for each input that is wanted.
+/// How the gradients in an op's inputs are made from the one in its output: appends steps, and returns one value for
+/// each input that is wanted.
 pub type Backward = Box<dyn FnOnce(&mut Graph, Value, &[bool]) -> Result<Vec<Option<Value>>> + Send>;
 
 struct Node {
@@ -246,35 +250,17 @@ impl Graph {
     }
 
     /// Values that never change, given as f32 and stored as `element` (F32, F16 or F64).
-    pub fn constant(
-        &mut self,
-        name: impl Into<String>,
-        shape: Shape,
-        element: Element,
-        values: &[f32],
-    ) -> Value {
+    pub fn constant(&mut self, name: impl Into<String>, shape: Shape, element: Element, values: &[f32]) -> Value {
         self.add(name, shape, element, Kind::Constant(stored(element, values)))
     }
 
     /// Bytes that never change.
-    pub fn constant_bytes(
-        &mut self,
-        name: impl Into<String>,
-        shape: Shape,
-        element: Element,
-        bytes: Vec<u8>,
-    ) -> Value {
+    pub fn constant_bytes(&mut self, name: impl Into<String>, shape: Shape, element: Element, bytes: Vec<u8>) -> Value {
         self.add(name, shape, element, Kind::Constant(bytes))
     }
 
     /// Values that steps change and that stay between runs.
-    pub fn state(
-        &mut self,
-        name: impl Into<String>,
-        shape: Shape,
-        element: Element,
-        values: &[f32],
-    ) -> Value {
+    pub fn state(&mut self, name: impl Into<String>, shape: Shape, element: Element, values: &[f32]) -> Value {
         self.add(name, shape, element, Kind::State(stored(element, values)))
     }
 
@@ -356,13 +342,7 @@ impl Graph {
     /// Copies `bytes` from an offset of one value to an offset of another.
     pub fn copy(&mut self, label: &str, (from, at): (Value, u64), (to, offset): (Value, u64), bytes: u64) {
         let args = vec![Arg::Read(from, at), Arg::Write(to, offset)];
-        self.steps.push(Step {
-            op: "copy",
-            label: label.to_owned(),
-            work: Work::Copy(bytes),
-            args,
-            flops: 0,
-        });
+        self.steps.push(Step { op: "copy", label: label.to_owned(), work: Work::Copy(bytes), args, flops: 0 });
     }
 
     /// Wants a gradient of this value.
@@ -390,8 +370,8 @@ impl Graph {
         }
     }
 
-    /// Appends the steps that make the gradients of everything that `of` was made from, `gradient` being the one in `of`. Gradients of a
-    /// value that is used more than once are added up in the reverse order of its uses.
+    /// Appends the steps that make the gradients of everything that `of` was made from, `gradient` being the one in
+    /// `of`. Gradients of a value that is used more than once are added up in the reverse order of its uses.
     ///
     /// # Errors
     /// [`Error::Bug`] where an op's gradients do not fit its inputs.
@@ -402,8 +382,7 @@ impl Graph {
             let wanted: Vec<bool> = node.inputs.iter().map(|v| self.wanted[v.0]).collect();
             let parts = (node.backward)(self, gradient, &wanted)?;
             if parts.len() != wanted.len() {
-                let problem =
-                    format!("{} gradients of {} inputs at {}", parts.len(), wanted.len(), node.label);
+                let problem = format!("{} gradients of {} inputs at {}", parts.len(), wanted.len(), node.label);
                 return Err(Error::Bug { place: "device graph", problem });
             }
             for ((input, part), wanted) in node.inputs.iter().zip(parts).zip(wanted) {
@@ -437,8 +416,8 @@ pub fn stored(element: Element, values: &[f32]) -> Vec<u8> {
     }
 }
 
-/// Blocks of `threads` that hold `n` threads between them: a one-dimensional grid. Kernels loop where the grid is cut off at what keeps a
-/// device busy.
+/// Blocks of `threads` that hold `n` threads between them: a one-dimensional grid. Kernels loop where the grid is cut
+/// off at what keeps a device busy.
 pub fn blocks(n: usize, threads: u32) -> [u32; 3] {
     const MOST: usize = 1 << 20;
     [n.div_ceil(threads as usize).min(MOST) as u32, 1, 1]

@@ -1,8 +1,9 @@
 //! The network on a device, for the pipeline: photos in, depth and confidence out.
 //!
-//! A program is made for each size of work and replayed for each view of it. Feature maps stay on the device and are copied into a program's inputs
-//! before it runs; the levels of one view run in streams of their own. Memory is planned before the first photo is decoded: the programs of all sizes
-//! that the run will meet, and what is left is room for feature maps.
+//! A program is made for each size of work and replayed for each view of it. Feature maps stay on the device and are
+//! copied into a program's inputs before it runs; the levels of one view run in streams of their own. Memory is
+//! planned before the first photo is decoded: the programs of all sizes that the run will meet, and what is left is
+//! room for feature maps.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
@@ -16,18 +17,25 @@ use super::ops::head::Depths;
 use super::ops::{image, sweep};
 use super::plan::plan;
 use super::program::{Layout, Owned, Program};
-use crate::camera::{Hypotheses, Sampling};
-use crate::error::{Error, Result};
-use crate::map::Map;
-use crate::memory::readable;
-use crate::net::backend::{DepthJob, DepthNetwork, DevicePlan, JobSize};
+use crate::cpu::ops::depth::Expectation;
+use crate::cpu::ops::pointwise::expect_multiples_of_4;
+use crate::cpu::tensor::Shape;
+use crate::error::Error;
+use crate::error::Result;
+use crate::files::map::Map;
+use crate::host::memory::readable;
+use crate::net::Config;
+use crate::net::Estimate;
+use crate::net::MemoryPlan;
+use crate::net::backend::DepthJob;
+use crate::net::backend::DepthNetwork;
+use crate::net::backend::DevicePlan;
+use crate::net::backend::JobSize;
 use crate::net::parameters::Parameters;
 use crate::net::weights::Checkpoint;
-use crate::net::{Config, Estimate, MemoryPlan};
-use crate::ops::depth::Expectation;
-use crate::ops::pointwise::expect_multiples_of_4;
-use crate::photo::Photo;
-use crate::tensor::Shape;
+use crate::scene::camera::Hypotheses;
+use crate::scene::camera::Sampling;
+use crate::scene::photo::Photo;
 
 /// Planes of a slab of the cost volume, from what costs nothing to what saves most: a shared plane of 32 is made twice.
 pub const SLABS: [usize; 4] = [32, 16, 8, 4];
@@ -87,7 +95,8 @@ struct DepthProgram {
     values: DepthValues,
 }
 
-/// What a depth program is made for: volume and source maps, planes and views, sampling, and the slot, since two programs of one size may run at once.
+/// What a depth program is made for: volume and source maps, planes and views, sampling, and the slot, since two
+/// programs of one size may run at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 struct DepthKey {
     reference: (usize, usize),
@@ -133,7 +142,8 @@ impl DeviceNetwork {
     /// # Errors
     /// Where the checkpoint is not one of this network.
     pub fn new(driver: Arc<dyn Driver>, checkpoint: &Checkpoint, options: Options) -> Result<Self> {
-        // The processor's network looks at every tensor; so do folded norms here, later, but a run should fail before it begins.
+        // The processor's network looks at every tensor; so do folded norms here, later, but a run should fail before
+        // it begins.
         let parameters = Parameters::from_checkpoint(checkpoint)?;
         parameters.network(&checkpoint.name)?;
         Ok(Self {
@@ -197,10 +207,7 @@ impl DeviceNetwork {
         graph.keep(estimate.depth);
         graph.keep(estimate.confidence);
         let (offsets, middle) = (depths.offsets, depths.middle);
-        Ok((
-            graph,
-            DepthValues { inputs, offsets, middle, depth: estimate.depth, confidence: estimate.confidence },
-        ))
+        Ok((graph, DepthValues { inputs, offsets, middle, depth: estimate.depth, confidence: estimate.confidence }))
     }
 
     fn feature_map(&self, shape: Shape) -> Result<FeatureMap> {
@@ -303,8 +310,7 @@ impl DepthNetwork for DeviceNetwork {
         }
         let for_features: u64 = photos.values().sum();
         // Room for the features of one view and its sources on all levels, if slabs can be made small enough for that.
-        let map_bytes =
-            |s: &JobSize| (s.width / 4 * (s.height / 4) * 32) as u64 * self.options.element.bytes();
+        let map_bytes = |s: &JobSize| (s.width / 4 * (s.height / 4) * 32) as u64 * self.options.element.bytes();
         let wished = sizes.iter().map(|s| map_bytes(s) * s.views as u64).max().unwrap_or(0) * 3 / 2;
         let mut chosen = None;
         for planes in SLABS {
@@ -373,16 +379,12 @@ impl DepthNetwork for DeviceNetwork {
     fn begin<'a>(&'a self, slot: usize, job: DepthJob<'a, FeatureMap>) -> Result<Running> {
         let DepthJob { reference, sources, hypotheses } = job;
         if sources.is_empty() || hypotheses.depths.is_empty() {
-            let problem = format!(
-                "{} sources, {} depths; at least one of each",
-                sources.len(),
-                hypotheses.depths.len()
-            );
+            let problem =
+                format!("{} sources, {} depths; at least one of each", sources.len(), hypotheses.depths.len());
             return Err(Error::Shape { op: "plane sweep", problem });
         }
         let size = |map: &FeatureMap| (map.shape.w, map.shape.h);
-        let stack =
-            sources.iter().map(|(map, _)| size(map)).fold((0, 0), |(w, h), (x, y)| (w.max(x), h.max(y)));
+        let stack = sources.iter().map(|(map, _)| size(map)).fold((0, 0), |(w, h), (x, y)| (w.max(x), h.max(y)));
         let key = DepthKey {
             reference: size(reference),
             stack,
@@ -415,13 +417,8 @@ impl DepthNetwork for DeviceNetwork {
             return Err(Error::Bug { place: "device network", problem: "a program is gone".into() });
         };
         let (width, height) = running.key.reference;
-        let map =
-            |value: Value| Ok::<_, Error>(Map { width, height, data: made.program.download_f32(value)? });
-        Ok(Estimate {
-            depth: map(made.values.depth)?,
-            confidence: map(made.values.confidence)?,
-            logits: None,
-        })
+        let map = |value: Value| Ok::<_, Error>(Map { width, height, data: made.program.download_f32(value)? });
+        Ok(Estimate { depth: map(made.values.depth)?, confidence: map(made.values.confidence)?, logits: None })
     }
 }
 
@@ -432,7 +429,7 @@ impl DeviceNetwork {
         made: &DepthProgram,
         stream: Stream,
         reference: &FeatureMap,
-        sources: &[(&FeatureMap, crate::camera::PlaneSweep)],
+        sources: &[(&FeatureMap, crate::scene::camera::PlaneSweep)],
         hypotheses: &Hypotheses,
     ) -> Result<()> {
         let program = &made.program;
@@ -453,10 +450,8 @@ impl DeviceNetwork {
                 self.driver.copy(row, from, bytes(Shape { h: 1, ..map.shape }), stream)?;
             }
         }
-        let rows: Vec<f32> = sources
-            .iter()
-            .flat_map(|(map, sweep)| sweep::source_row(sweep, map.shape.h, map.shape.w))
-            .collect();
+        let rows: Vec<f32> =
+            sources.iter().flat_map(|(map, sweep)| sweep::source_row(sweep, map.shape.h, map.shape.w)).collect();
         let depths: Vec<f32> = hypotheses.depths.iter().map(|&d| d as f32).collect();
         let expectation = Expectation::new(hypotheses);
         program.upload(made.values.inputs.sources, bytemuck::cast_slice(&rows))?;

@@ -1,6 +1,8 @@
-//! The network's layers on a device graph: folded constants for inference, or parameters with batch statistics for training.
+//! The network's layers on a device graph: folded constants for inference, or parameters with batch statistics for
+//! training.
 //!
-//! One description of the network ([`super::network`]) serves both; which of the two a layer is depends on where its weights come from.
+//! One description of the network ([`super::network`]) serves both; which of the two a layer is depends on where its
+//! weights come from.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,10 +10,12 @@ use std::sync::Arc;
 use super::driver::Driver;
 use super::graph::{Element, Graph, Value};
 use super::ops::{conv, conv_library, depthwise, norm};
-use crate::error::{Error, Result};
-use crate::net::weights::{Checkpoint, Kernel};
-use crate::ops::conv_backward::ConvGeometry;
-use crate::tensor::Shape;
+use crate::cpu::ops::conv_backward::ConvGeometry;
+use crate::cpu::tensor::Shape;
+use crate::error::Error;
+use crate::error::Result;
+use crate::net::weights::Checkpoint;
+use crate::net::weights::Kernel;
 
 /// Where weights come from.
 pub enum Weights<'w> {
@@ -186,8 +190,7 @@ impl<'g, 'w> Layers<'g, 'w> {
 }
 
 fn parameter(values: &BTreeMap<String, Value>, name: &str) -> Result<Value> {
-    let missing =
-        || Error::Weights { file: "training".into(), problem: format!("tensor `{name}` is missing") };
+    let missing = || Error::Weights { file: "training".into(), problem: format!("tensor `{name}` is missing") };
     values.get(name).copied().ok_or_else(missing)
 }
 

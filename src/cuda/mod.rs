@@ -1,8 +1,9 @@
 //! The engine on an NVIDIA GPU.
 //!
-//! A network is written down as a [`graph::Graph`] of launches ([`ops`]), its memory is planned ([`plan`]), and a [`program::Program`] runs it, view
-//! after view, on whatever a [`driver::Driver`] stands for. The kernels are in `kernels/`. All of it but the driver for real devices is compiled
-//! always, and the tests run it on an emulated device, so that one without a GPU sees every kernel work.
+//! A network is written down as a [`graph::Graph`] of launches ([`ops`]), its memory is planned ([`plan`]), and a
+//! [`program::Program`] runs it, view after view, on whatever a [`driver::Driver`] stands for. The kernels are in
+//! `kernels/`. All of it but the driver for real devices is compiled always, and the tests run it on an emulated
+//! device, so that one without a GPU sees every kernel work.
 
 pub mod buffer;
 pub mod consistency;
@@ -34,7 +35,8 @@ use crate::error::Result;
 /// The GPU of this index.
 ///
 /// # Errors
-/// [`crate::Error::Device`] where there is none, its driver is missing or too old, or the program was built without the feature `cuda`.
+/// [`crate::Error::Device`] where there is none, its driver is missing or too old, or the program was built without
+/// the feature `cuda`.
 #[cfg(feature = "cuda")]
 pub fn open(index: usize) -> Result<Arc<dyn driver::Driver>> {
     Ok(Arc::new(device::Gpu::open(index)?))
@@ -47,8 +49,7 @@ pub fn open(index: usize) -> Result<Arc<dyn driver::Driver>> {
 #[cfg(not(feature = "cuda"))]
 pub fn open(_: usize) -> Result<Arc<dyn driver::Driver>> {
     Err(Error::Device(
-        "this build has no CUDA; build it with `cargo build --release --features cuda`, or use --device cpu"
-            .into(),
+        "this build has no CUDA; build it with `cargo build --release --features cuda`, or use --device cpu".into(),
     ))
 }
 

@@ -1,9 +1,11 @@
-//! BS-MVSNet as a device graph: photos to features, features to depth and confidence (inference) or to logits (training).
+//! BS-MVSNet as a device graph: photos to features, features to depth and confidence (inference) or to logits
+//! (training).
 //!
-//! Follows the PyTorch definition (`tools/reference/bs_mvsnet.py`) layer by layer, as `net` does on the processor; names of layers are its names.
-//! For inference the two strided convolutions that begin the regularizer read the cost volume once, the decoder's projection is part of the sweep,
-//! and the last stage ends in depth and confidence without a volume of full resolution. The cost volume itself, the largest tensor by far, is made
-//! in slabs of depth planes that share one buffer: [`Slabs`].
+//! Follows the PyTorch definition (`tools/reference/bs_mvsnet.py`) layer by layer, as `net` does on the processor;
+//! names of layers are its names. For inference the two strided convolutions that begin the regularizer read the cost
+//! volume once, the decoder's projection is part of the sweep, and the last stage ends in depth and confidence without
+//! a volume of full resolution. The cost volume itself, the largest tensor by far, is made in slabs of depth planes
+//! that share one buffer: [`Slabs`].
 
 use super::graph::{Graph, Value};
 use super::layers::{Layers, Size, Weights};
@@ -11,10 +13,13 @@ use super::ops::conv;
 use super::ops::head::{self, Depths, Estimate};
 use super::ops::sweep::{self, Skip, Views, Weighting};
 use super::ops::{pointwise, reduce, resample};
+use crate::cpu::tensor::Shape;
 use crate::error::Result;
+use crate::net::Aggregation;
+use crate::net::Config;
+use crate::net::Decoder;
+use crate::net::Difference;
 use crate::net::weights::Kernel;
-use crate::net::{Aggregation, Config, Decoder, Difference};
-use crate::tensor::Shape;
 
 fn two(channels: (usize, usize), side: usize, stride: usize) -> Size {
     (channels, Kernel::d2(side, stride))
@@ -24,7 +29,8 @@ fn three(channels: (usize, usize), side: usize, stride: usize) -> Size {
     (channels, Kernel::d3(side, stride))
 }
 
-/// FeatureNet: normalised photos [V, H, W, 3] -> [V, H/4, W/4, 32]. All views go through as one batch, so that a norm sees all of them.
+/// FeatureNet: normalised photos [V, H, W, 3] -> [V, H/4, W/4, 32]. All views go through as one batch, so that a norm
+/// sees all of them.
 ///
 /// # Errors
 /// Where a tensor is missing, or H or W is no multiple of 4.
@@ -112,8 +118,7 @@ pub fn training_logits(layers: &mut Layers, config: Config, inputs: &SweepInputs
     let views = views(config, inputs);
     let weighting = weighting(layers, config, &views)?;
     let (cost, _) = sweep::cost_volume(layers.graph, "aggregation", &views, &weighting, None)?;
-    let (s2, c2) =
-        layers.pair(["regularizer.spatial2", "regularizer.context2"], cost, three((32, 16), 3, 2))?;
+    let (s2, c2) = layers.pair(["regularizer.spatial2", "regularizer.context2"], cost, three((32, 16), 3, 2))?;
     let size = layers.graph.shape(cost);
     let (fused, s4) = middle(layers, s2, c2)?;
     match config.decoder {
@@ -135,7 +140,8 @@ pub fn training_logits(layers: &mut Layers, config: Config, inputs: &SweepInputs
 /// How many depth planes of the cost volume exist at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Slabs {
-    /// Planes of a slab, even: the strided layers make half as many from them. All planes at once where it is not less than D.
+    /// Planes of a slab, even: the strided layers make half as many from them. All planes at once where it is not less
+    /// than D.
     pub planes: usize,
 }
 
@@ -200,9 +206,9 @@ pub fn depth(
     }
 }
 
-/// Everything that reads the cost volume: the first layers of both paths at half resolution, and the projection of the cost. A slab of planes is made,
-/// read and overwritten by the next; a strided layer's output plane k reads planes 2k - 1 to 2k + 1, so that neighbouring slabs share one plane, which
-/// is made twice.
+/// Everything that reads the cost volume: the first layers of both paths at half resolution, and the projection of the
+/// cost. A slab of planes is made, read and overwritten by the next; a strided layer's output plane k reads planes 2k
+/// - 1 to 2k + 1, so that neighbouring slabs share one plane, which is made twice.
 fn beginning(
     graph: &mut Graph,
     views: &Views,
@@ -279,8 +285,7 @@ fn separable(layers: &mut Layers, name: &str, x: Value, (input, output): (usize,
     let y = layers.depthwise(&format!("{name}.depthwise1"), x, 2)?;
     let y = layers.conv_bn(&format!("{name}.pointwise1"), y, three((input, output), 1, 1), true, None)?;
     let y = layers.depthwise(&format!("{name}.depthwise2"), y, 1)?;
-    let shortcut =
-        layers.conv_bn(&format!("{name}.shortcut"), x, three((input, output), 1, 2), false, None)?;
+    let shortcut = layers.conv_bn(&format!("{name}.shortcut"), x, three((input, output), 1, 2), false, None)?;
     layers.conv_bn(&format!("{name}.pointwise2"), y, three((output, output), 1, 1), true, Some(shortcut))
 }
 

@@ -1,11 +1,13 @@
 //! Where every value of a graph lies in memory: known before anything runs.
 //!
-//! A temporary lives from the first step that writes it to the last that uses it. Two whose lives do not meet may lie at the same place. The largest
-//! values are placed first, each at the lowest address where it meets no value that is placed already and lives at the same time: a greedy rule that
-//! for this network's graphs comes within a few percent of the largest sum of lives at one step, which no placement can beat.
+//! A temporary lives from the first step that writes it to the last that uses it. Two whose lives do not meet may lie
+//! at the same place. The largest values are placed first, each at the lowest address where it meets no value that is
+//! placed already and lives at the same time: a greedy rule that for this network's graphs comes within a few percent
+//! of the largest sum of lives at one step, which no placement can beat.
 
 use super::graph::{Arg, Graph, Kind};
-use crate::error::{Error, Result};
+use crate::error::Error;
+use crate::error::Result;
 
 /// Addresses are multiples of this: what a device's allocations are, and enough for every vector access.
 pub const ALIGNMENT: u64 = 256;
@@ -100,8 +102,7 @@ pub fn plan(graph: &Graph) -> Result<Plan> {
     }
     let at_step = |step: usize| -> u64 {
         let alive = |(i, life): (usize, &Option<Life>)| {
-            life.filter(|l| l.first <= step && step <= l.last)
-                .map(|_| aligned(graph.values[i].bytes().max(1)))
+            life.filter(|l| l.first <= step && step <= l.last).map(|_| aligned(graph.values[i].bytes().max(1)))
         };
         lives.iter().enumerate().filter_map(alive).sum()
     };
@@ -123,8 +124,7 @@ fn lives(graph: &Graph) -> Result<Vec<Option<Life>>> {
                 (Some(life), _) => life.last = step,
                 (empty @ None, Arg::Write(..)) => *empty = Some(Life { first: step, last: step }),
                 (None, _) => {
-                    let problem =
-                        format!("{} at {} reads `{}` before it is made", what.op, what.label, info.name);
+                    let problem = format!("{} at {} reads `{}` before it is made", what.op, what.label, info.name);
                     return Err(Error::Bug { place: "device plan", problem });
                 }
             }
@@ -141,8 +141,10 @@ fn lives(graph: &Graph) -> Result<Vec<Option<Life>>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cuda::graph::{Element, read, write};
-    use crate::tensor::Shape;
+    use crate::cpu::tensor::Shape;
+    use crate::cuda::graph::Element;
+    use crate::cuda::graph::read;
+    use crate::cuda::graph::write;
 
     fn step(graph: &mut Graph, args: Vec<Arg>) {
         graph.launch("step", "", "step", [1; 3], [1; 3], 0, args);

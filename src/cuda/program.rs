@@ -8,7 +8,8 @@ use super::convolution::Pointers;
 use super::driver::{Driver, Launch, Pointer, Recording, Stream};
 use super::graph::{Arg, Graph, Kind, Step, Value, Work};
 use super::plan::{Home, Plan, plan};
-use crate::error::{Error, Result};
+use crate::error::Error;
+use crate::error::Result;
 
 /// How a graph is put into memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -16,7 +17,8 @@ pub enum Layout {
     /// Temporaries share one arena over time.
     #[default]
     Shared,
-    /// Every value has an allocation of its own: an access beside one is noticed by whoever watches allocations. For tests.
+    /// Every value has an allocation of its own: an access beside one is noticed by whoever watches allocations. For
+    /// tests.
     Apart,
 }
 
@@ -34,7 +36,7 @@ impl Owned {
     pub fn new(driver: &Arc<dyn Driver>, bytes: u64, what: impl FnOnce() -> String) -> Result<Self> {
         let pointer = driver.allocate(bytes.max(1)).map_err(|error| {
             let free =
-                driver.memory().map_or_else(|_| "unknown".into(), |(free, _)| crate::memory::readable(free));
+                driver.memory().map_or_else(|_| "unknown".into(), |(free, _)| crate::host::memory::readable(free));
             Error::Memory(format!("{}: {error}; {free} are free on {}", what(), driver.name()))
         })?;
         Ok(Self { driver: driver.clone(), pointer })
@@ -81,9 +83,9 @@ impl Program {
                 let planned = || {
                     format!(
                         "a plan of {} (arena {}, weights and inputs {})",
-                        crate::memory::readable(plan.arena + plan.lasting),
-                        crate::memory::readable(plan.arena),
-                        crate::memory::readable(plan.lasting)
+                        crate::host::memory::readable(plan.arena + plan.lasting),
+                        crate::host::memory::readable(plan.arena),
+                        crate::host::memory::readable(plan.lasting)
                     )
                 };
                 let arena = Owned::new(driver, plan.arena, planned)?;
@@ -198,16 +200,11 @@ impl Program {
         let element = info.element;
         self.download(value, &mut bytes)?;
         Ok(match element {
-            Element::F32 => {
-                bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+            Element::F32 => bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
+            Element::F16 => bytes.chunks_exact(2).map(|b| half::f16::from_le_bytes([b[0], b[1]]).to_f32()).collect(),
+            Element::F64 => {
+                bytes.chunks_exact(8).map(|b| f64::from_le_bytes(std::array::from_fn(|i| b[i])) as f32).collect()
             }
-            Element::F16 => {
-                bytes.chunks_exact(2).map(|b| half::f16::from_le_bytes([b[0], b[1]]).to_f32()).collect()
-            }
-            Element::F64 => bytes
-                .chunks_exact(8)
-                .map(|b| f64::from_le_bytes(std::array::from_fn(|i| b[i])) as f32)
-                .collect(),
             Element::U8 => bytes.iter().map(|&b| f32::from(b)).collect(),
             Element::U32 => {
                 bytes.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]) as f32).collect()
@@ -215,8 +212,9 @@ impl Program {
         })
     }
 
-    /// Queues all steps. The first run launches them one by one, which loads kernels and fills libraries' caches; the second is recorded where
-    /// the device can, and from then on the recording is replayed: one launch instead of a hundred.
+    /// Queues all steps. The first run launches them one by one, which loads kernels and fills libraries' caches; the
+    /// second is recorded where the device can, and from then on the recording is replayed: one launch instead of a
+    /// hundred.
     ///
     /// # Errors
     /// Where a step fails; the message names it with its shapes and the device.
@@ -273,22 +271,12 @@ impl Program {
     fn located(&self, step: &Step, error: &Error) -> Error {
         let shape = |arg: &Arg| {
             arg.value().map(|v| {
-                format!(
-                    "`{}` {} {}",
-                    self.graph.info(v).name,
-                    self.graph.shape(v),
-                    self.graph.element(v).suffix()
-                )
+                format!("`{}` {} {}", self.graph.info(v).name, self.graph.shape(v), self.graph.element(v).suffix())
             })
         };
         let values: Vec<String> = step.args.iter().filter_map(shape).collect();
         let at = if step.label.is_empty() { String::new() } else { format!(" at {}", step.label) };
-        Error::Device(format!(
-            "{}{at} on {} with {}: {error}",
-            step.op,
-            self.driver.name(),
-            values.join(", ")
-        ))
+        Error::Device(format!("{}{at} on {} with {}: {error}", step.op, self.driver.name(), values.join(", ")))
     }
 
     fn address(&self, arg: &Arg) -> Pointer {
@@ -311,13 +299,11 @@ impl Program {
                     .iter()
                     .map(|bytes| {
                         let mut words = vec![0u128; bytes.len().div_ceil(16)];
-                        bytemuck::cast_slice_mut::<u128, u8>(&mut words)[..bytes.len()]
-                            .copy_from_slice(bytes);
+                        bytemuck::cast_slice_mut::<u128, u8>(&mut words)[..bytes.len()].copy_from_slice(bytes);
                         words
                     })
                     .collect();
-                let mut parameters: Vec<*mut c_void> =
-                    words.iter_mut().map(|w| w.as_mut_ptr().cast()).collect();
+                let mut parameters: Vec<*mut c_void> = words.iter_mut().map(|w| w.as_mut_ptr().cast()).collect();
                 let sizes: Vec<usize> = storage.iter().map(Vec::len).collect();
                 let mut launch = Launch {
                     kernel,
@@ -338,8 +324,7 @@ impl Program {
                 self.driver.copy(to, from, *bytes, self.stream)
             }
             Work::Convolution(call) => {
-                let [x, w, bias, residual, y, workspace] =
-                    [0, 1, 2, 3, 4, 5].map(|i| self.address(&step.args[i]));
+                let [x, w, bias, residual, y, workspace] = [0, 1, 2, 3, 4, 5].map(|i| self.address(&step.args[i]));
                 let at = Pointers { x, w, bias, residual, y, workspace };
                 self.driver.convolve(self.stream, call, &at)
             }

@@ -1,18 +1,23 @@
-//! The multi-metric merge of a pyramid's levels on a device (`kernels/consistency.cu`): [`crate::pyramid::merge_level`] to the bit.
+//! The multi-metric merge of a pyramid's levels on a device (`kernels/consistency.cu`):
+//! [`crate::maps::merge::merge_level`] to the bit.
 
 use std::sync::Arc;
 
 use super::buffer::{Buffer, Parameters};
 use super::consistency::{DeviceView, Limits, pairs, upload};
 use super::driver::{Driver, Stream};
-use crate::error::{Error, Result};
-use crate::pyramid::{LevelMaps, MergeOptions, check};
+use crate::error::Error;
+use crate::error::Result;
+use crate::maps::merge::LevelMaps;
+use crate::maps::merge::MergeOptions;
+use crate::maps::merge::check;
 
 /// Threads of a block that replaces pixels.
 const THREADS: u32 = 256;
 
-/// Repairs the maps of one level with those of the next coarser one, for all views, all on the device, and returns the number of pixels replaced
-/// in each. `fine`'s maps are changed; views, sizes and sources are as [`crate::pyramid::merge_level`] takes them.
+/// Repairs the maps of one level with those of the next coarser one, for all views, all on the device, and returns the
+/// number of pixels replaced in each. `fine`'s maps are changed; views, sizes and sources are as
+/// [`crate::maps::merge::merge_level`] takes them.
 ///
 /// # Errors
 /// [`Error::Shape`] where the lists or sizes do not fit together; [`Error::Memory`]; the device's.
@@ -40,9 +45,7 @@ pub fn merge_on_device(
         let half = (f.width.div_ceil(2), f.height.div_ceil(2));
         if (c.width, c.height) != half {
             let (c, f) = ((c.width, c.height), (f.width, f.height));
-            return shape(format!(
-                "view {view}: a coarse map of {c:?} is not half a fine one of {f:?}, rounded up"
-            ));
+            return shape(format!("view {view}: a coarse map of {c:?} is not half a fine one of {f:?}, rounded up"));
         }
         if let Some(source) = sources[view].iter().find(|&&s| s >= fine.len() || s == view) {
             return shape(format!("view {view}: source {source} is not another of the {} views", fine.len()));
@@ -87,7 +90,7 @@ pub fn merge_on_device(
     Ok(replaced.download::<u32>(stream, fine.len())?.into_iter().map(|n| n as usize).collect())
 }
 
-/// [`crate::pyramid::merge_level`] on a device, from and to host memory.
+/// [`crate::maps::merge::merge_level`] on a device, from and to host memory.
 ///
 /// # Errors
 /// As [`merge_on_device`].

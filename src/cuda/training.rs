@@ -1,7 +1,8 @@
 //! A training step's gradients on a device.
 //!
-//! Forward and backward are one graph for each size of sample, whose programs share the parameters' memory. The weights move on the host
-//! (`train::optimizer`): a step's gradients are four megabytes, and everything that makes runs repeatable and resumable stays in one place.
+//! Forward and backward are one graph for each size of sample, whose programs share the parameters' memory. The
+//! weights move on the host (`train::optimizer`): a step's gradients are four megabytes, and everything that makes
+//! runs repeatable and resumable stays in one place.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -13,16 +14,20 @@ use super::network::{self, SweepInputs};
 use super::ops::head::Depths;
 use super::ops::{image, loss, sweep};
 use super::program::{Layout, Owned, Program};
-use crate::camera::{Camera, Hypotheses, PlaneSweep, Sampling};
-use crate::error::{Error, Result};
-use crate::map::Map;
+use crate::cpu::ops::depth::Expectation;
+use crate::cpu::ops::depth_backward::DepthLoss;
+use crate::cpu::ops::norm::BatchStatistics;
+use crate::cpu::ops::pointwise::expect_multiples_of_4;
+use crate::cpu::tensor::Shape;
+use crate::error::Error;
+use crate::error::Result;
+use crate::files::map::Map;
 use crate::net::parameters::Parameters;
-use crate::ops::depth::Expectation;
-use crate::ops::depth_backward::DepthLoss;
-use crate::ops::norm::BatchStatistics;
-use crate::ops::pointwise::expect_multiples_of_4;
-use crate::photo::Photo;
-use crate::tensor::Shape;
+use crate::scene::camera::Camera;
+use crate::scene::camera::Hypotheses;
+use crate::scene::camera::PlaneSweep;
+use crate::scene::camera::Sampling;
+use crate::scene::photo::Photo;
 
 /// Programs that are kept: samples of a run come in a few sizes.
 const PROGRAMS: usize = 8;
@@ -125,10 +130,7 @@ impl Teacher {
         for (name, at, len) in &self.places {
             let found = parameters.get(name).filter(|p| p.values.data.len() == *len);
             let Some(parameter) = found else {
-                return Err(Error::Bug {
-                    place: "device training",
-                    problem: format!("`{name}` has changed its size"),
-                });
+                return Err(Error::Bug { place: "device training", problem: format!("`{name}` has changed its size") });
             };
             flat[*at as usize / 4..][..*len].copy_from_slice(&parameter.values.data);
         }
@@ -160,14 +162,11 @@ impl Teacher {
             let wide = |value: &Value| -> Result<Vec<f64>> {
                 Ok(made.program.download_f32(*value)?.into_iter().map(f64::from).collect())
             };
-            let found =
-                BatchStatistics { mean: wide(mean)?, variance: wide(variance)?, positions: *positions };
+            let found = BatchStatistics { mean: wide(mean)?, variance: wide(variance)?, positions: *positions };
             statistics.push((norm.clone(), found));
         }
         self.driver.download(self.gradients.pointer(), bytemuck::cast_slice_mut(&mut flat), Stream::FIRST)?;
-        let own = |(name, at, len): &(String, u64, usize)| {
-            (name.clone(), flat[*at as usize / 4..][..*len].to_vec())
-        };
+        let own = |(name, at, len): &(String, u64, usize)| (name.clone(), flat[*at as usize / 4..][..*len].to_vec());
         let gradients = self.places.iter().map(own).collect();
         Ok(Taught { losses: [loss(0), loss(1), loss(2)], valid, gradients, statistics })
     }
@@ -236,16 +235,7 @@ impl Teacher {
         let logits = network::training_logits(&mut layers, parameters.config, &inputs)?;
         let statistics = std::mem::take(&mut layers.statistics);
         let weights = (f32::from_bits(key.loss.0), f32::from_bits(key.loss.1));
-        let found = loss::depth_loss(
-            &mut graph,
-            "loss",
-            logits,
-            truth,
-            &expectation,
-            interval,
-            weights.0,
-            weights.1,
-        )?;
+        let found = loss::depth_loss(&mut graph, "loss", logits, truth, &expectation, interval, weights.0, weights.1)?;
         let gradients = graph.backward(logits, found.gradient)?;
         let flat = graph.external("gradients", list(self.total), Element::F32, self.gradients.pointer());
         for (name, at, len) in &self.places {
@@ -289,9 +279,7 @@ fn put(made: &StepProgram, lesson: &Lesson) -> Result<()> {
     program.upload(made.photos, bytemuck::cast_slice(&all))?;
     let reference = lesson.cameras[0].decimated(0.25);
     let (height, width) = (lesson.truth.height, lesson.truth.width);
-    let row = |camera: &Camera| {
-        sweep::source_row(&PlaneSweep::new(&reference, &camera.decimated(0.25)), height, width)
-    };
+    let row = |camera: &Camera| sweep::source_row(&PlaneSweep::new(&reference, &camera.decimated(0.25)), height, width);
     let rows: Vec<f32> = lesson.cameras[1..].iter().flat_map(row).collect();
     program.upload(made.sources, bytemuck::cast_slice(&rows))?;
     let depths: Vec<f32> = lesson.hypotheses.depths.iter().map(|&d| d as f32).collect();

@@ -1,15 +1,15 @@
 //! Corners of a photo with what they look like, and which corners of two photos look alike.
 //!
-//! A corner is where the smaller eigenvalue of the gradients' second moments is largest (Shi and Tomasi, "Good features to track",
-//! CVPR 1994), some in every part of the photo. It looks like the 11 x 11 pixels around it, less their mean and divided by their
-//! deviation, so that exposure and contrast have no part. Two corners match where each is the other's best, the best is clearly
-//! better than the second, and the correlation is high. That bears turns of some 20 degrees and sizes that differ by some 20 %,
-//! which neighbours in a scene seldom exceed.
+//! A corner is where the smaller eigenvalue of the gradients' second moments is largest (Shi and Tomasi, "Good
+//! features to track", CVPR 1994), some in every part of the photo. It looks like the 11 x 11 pixels around it, less
+//! their mean and divided by their deviation, so that exposure and contrast have no part. Two corners match where each
+//! is the other's best, the best is clearly better than the second, and the correlation is high. That bears turns of
+//! some 20 degrees and sizes that differ by some 20 %, which neighbours in a scene seldom exceed.
 
 use glam::DVec2;
 use rayon::prelude::*;
 
-use crate::photo::Photo;
+use crate::scene::photo::Photo;
 
 /// Pixels to either side of a corner that belong to it.
 const REACH: usize = 5;
@@ -24,8 +24,9 @@ const APART: usize = 3;
 const LEAST_DEVIATION: f32 = 0.01;
 /// Correlations below this are no match.
 const LEAST_CORRELATION: f32 = 0.8;
-/// The best match's distance, 1 less the correlation, must be under this share of the second best's, as Lowe does it (IJCV 2004).
-/// With 0.7, half of the matches of difficult scenes are false; with 0.5, half of the right ones are lost.
+/// The best match's distance, 1 less the correlation, must be under this share of the second best's, as Lowe does it
+/// (IJCV 2004). With 0.7, half of the matches of difficult scenes are false; with 0.5, half of the right ones are
+/// lost.
 const RATIO: f32 = 0.6;
 
 /// A corner.
@@ -39,8 +40,7 @@ pub struct Corner {
 /// Grey values after a 3 x 3 binomial blur, row by row; the border repeats its neighbours.
 fn smooth_grey(photo: &Photo) -> Vec<f32> {
     let (width, height) = (photo.width, photo.height);
-    let grey: Vec<f32> =
-        photo.rgb.chunks_exact(3).map(|p| 0.299 * p[0] + 0.587 * p[1] + 0.114 * p[2]).collect();
+    let grey: Vec<f32> = photo.rgb.chunks_exact(3).map(|p| 0.299 * p[0] + 0.587 * p[1] + 0.114 * p[2]).collect();
     let at = |x: isize, y: isize| {
         let clamp = |v: isize, n: usize| v.clamp(0, n as isize - 1) as usize;
         grey[clamp(y, height) * width + clamp(x, width)]
@@ -183,8 +183,7 @@ pub fn matches(a: &[Corner], b: &[Corner]) -> Vec<(usize, usize)> {
             take(&mut of_b[j], i, value);
         }
     }
-    let clear =
-        |found: &Best| found.best >= LEAST_CORRELATION && 1.0 - found.best < RATIO * (1.0 - found.second);
+    let clear = |found: &Best| found.best >= LEAST_CORRELATION && 1.0 - found.best < RATIO * (1.0 - found.second);
     let pair = |(i, found): (usize, &Best)| {
         let back = of_b.get(found.at)?;
         (clear(found) && clear(back) && back.at == i).then_some((i, found.at))
@@ -228,8 +227,7 @@ mod tests {
         assert!(found.len() * 3 > a.len(), "{} of {}", found.len(), a.len());
         // Half of what a track may be off: two corners that are both off by so much still fit.
         let most = 0.5 * crate::doctor::tracks::FITS_PX;
-        let right =
-            |&&(i, j): &&(usize, usize)| (b[j].pixel - a[i].pixel).distance(DVec2::new(3.25, 6.5)) < most;
+        let right = |&&(i, j): &&(usize, usize)| (b[j].pixel - a[i].pixel).distance(DVec2::new(3.25, 6.5)) < most;
         let share = found.iter().filter(right).count() as f64 / found.len() as f64;
         assert!(share > 0.9, "{share}");
     }

@@ -6,55 +6,45 @@ use serde_json::{Value, json};
 use super::{
     DoctorOptions, Finding, Grade, KnownDepths, counted_views, median, name_of, range_json, range_text, units,
 };
-use crate::camera::{DepthRange, Hypotheses, Sampling};
-use crate::pipeline::plan::{Frame, Plan, RangeFrom, ViewPlan};
-use crate::scene::{DepthNumbers, Scene};
+use crate::run::plan::Frame;
+use crate::run::plan::Plan;
+use crate::run::plan::RangeFrom;
+use crate::run::plan::ViewPlan;
+use crate::scene::DepthNumbers;
+use crate::scene::Scene;
+use crate::scene::camera::DepthRange;
+use crate::scene::camera::Hypotheses;
+use crate::scene::camera::Sampling;
 
-/// Shares of known depths outside of the range: one in twenty may be outliers, one in five is missing surfaces, and with half of
-/// them the range belongs to something else.
+/// Shares of known depths outside of the range: one in twenty may be outliers, one in five is missing surfaces, and
+/// with half of them the range belongs to something else.
 pub(super) const OUTSIDE: (f64, f64) = (0.05, 0.5);
-/// The share of planes that lie between known depths, below which most planes are wasted: of sparse points, which lie all over
-/// the surfaces, and of points matched in the photos, which may lie on some of them only.
+/// The share of planes that lie between known depths, below which most planes are wasted: of sparse points, which lie
+/// all over the surfaces, and of points matched in the photos, which may lie on some of them only.
 const USED_PLANES: (f64, f64) = (0.15, 0.05);
-/// Neighbouring planes this far apart in the best source, in pixels of the maps (a quarter of the photo's): a surface midway
-/// between them is more than a pixel from both, so that features of one pixel do not meet on either.
+/// Neighbouring planes this far apart in the best source, in pixels of the maps (a quarter of the photo's): a surface
+/// midway between them is more than a pixel from both, so that features of one pixel do not meet on either.
 pub(super) const COARSE_PX: f64 = 2.0;
 /// From here on the planes, not the maps' pixels, limit how exact depths are.
 const LIMITING_PX: f64 = 1.0;
 /// Planes this close, in pixels of the maps, cannot be told apart.
 const FINE_PX: f64 = 0.05;
-/// Evenly spaced depths waste planes far away, or lack them nearby, above this ratio of far to near (the run's own limit).
+/// Evenly spaced depths waste planes far away, or lack them nearby, above this ratio of far to near (the run's own
+/// limit).
 const LINEAR_BELOW: f64 = 3.0;
 
 /// Looks at every planned view.
-pub fn check(
-    scene: &Scene,
-    plan: &Plan,
-    options: &DoctorOptions,
-    known: &KnownDepths,
-    findings: &mut Vec<Finding>,
-) {
+pub fn check(scene: &Scene, plan: &Plan, options: &DoctorOptions, known: &KnownDepths, findings: &mut Vec<Finding>) {
     range(scene, plan, options, known, findings);
     resolution(scene, plan, known, findings);
 }
 
-fn range(
-    scene: &Scene,
-    plan: &Plan,
-    options: &DoctorOptions,
-    known: &KnownDepths,
-    findings: &mut Vec<Finding>,
-) {
+fn range(scene: &Scene, plan: &Plan, options: &DoctorOptions, known: &KnownDepths, findings: &mut Vec<Finding>) {
     let all = plan.views.len();
-    let outside: Vec<(usize, f64)> = plan
-        .views
-        .iter()
-        .enumerate()
-        .filter_map(|(i, v)| Some((i, known.outside(v.view, v.range)?)))
-        .collect();
-    let list = |of: &[(usize, f64)]| -> Vec<String> {
-        of.iter().map(|&(i, _)| name_of(scene, plan.views[i].view)).collect()
-    };
+    let outside: Vec<(usize, f64)> =
+        plan.views.iter().enumerate().filter_map(|(i, v)| Some((i, known.outside(v.view, v.range)?))).collect();
+    let list =
+        |of: &[(usize, f64)]| -> Vec<String> { of.iter().map(|&(i, _)| name_of(scene, plan.views[i].view)).collect() };
     let from = plan.views[0].range_from;
     let source = match from {
         RangeFrom::Option => "--range",
@@ -146,11 +136,7 @@ fn range(
         Finding::ok(
             "range",
             "range",
-            format!(
-                "{} from {source} for view {}; {checked}",
-                range_text(view.range),
-                name_of(scene, view.view)
-            ),
+            format!("{} from {source} for view {}; {checked}", range_text(view.range), name_of(scene, view.view)),
         )
         .with(json!({ "range": range_json(view.range), "checked_views": outside.len() })),
     );
@@ -160,13 +146,9 @@ fn middle(range: DepthRange) -> f64 {
     (range.near * range.far).sqrt()
 }
 
-/// Where two depth numbers were assumed to be near and far, and the points fit near and interval: the option that reads them so.
-fn other_reading(
-    scene: &Scene,
-    view: &ViewPlan,
-    options: &DoctorOptions,
-    known: &KnownDepths,
-) -> Option<String> {
+/// Where two depth numbers were assumed to be near and far, and the points fit near and interval: the option that
+/// reads them so.
+fn other_reading(scene: &Scene, view: &ViewPlan, options: &DoctorOptions, known: &KnownDepths) -> Option<String> {
     let of = &scene.views[view.view];
     if view.range_from != RangeFrom::Scene
         || of.planes.is_some()
@@ -186,8 +168,8 @@ fn other_reading(
     })
 }
 
-/// How far the points at two depths on the axis of a view's map are apart in a source's map, in pixels; `None` where the source
-/// does not see both.
+/// How far the points at two depths on the axis of a view's map are apart in a source's map, in pixels; `None` where
+/// the source does not see both.
 pub(super) fn disparity(view: &Frame, source: &Frame, depths: [f64; 2]) -> Option<f64> {
     let (own, other, size) = (view.map_camera(0), source.map_camera(0), source.map_size(0));
     let last = DVec2::new(size.0 as f64 - 0.5, size.1 as f64 - 0.5);
@@ -228,8 +210,7 @@ fn resolution(scene: &Scene, plan: &Plan, known: &KnownDepths, findings: &mut Ve
         }
     }
     let count = plan.views.len();
-    let list =
-        |views: Vec<&ViewPlan>| -> Vec<String> { views.iter().map(|v| name_of(scene, v.view)).collect() };
+    let list = |views: Vec<&ViewPlan>| -> Vec<String> { views.iter().map(|v| name_of(scene, v.view)).collect() };
     if let Some(&(view, (depth, px))) = coarse.first() {
         let views = list(coarse.iter().map(|c| c.0).collect());
         let planes = (view.planes as f64 * px).ceil();
@@ -308,8 +289,7 @@ fn resolution(scene: &Scene, plan: &Plan, known: &KnownDepths, findings: &mut Ve
             .with(json!({ "map_px": px, "planes": view.planes })),
         );
     }
-    let each: Vec<Value> =
-        all.iter().map(|&(view, most, least)| view_json(scene, view, least, most)).collect();
+    let each: Vec<Value> = all.iter().map(|&(view, most, least)| view_json(scene, view, least, most)).collect();
     let Some(&(view, most, least)) = all.first() else { return };
     let [first, half, last] = intervals(view);
     let spacing = match view.sampling {

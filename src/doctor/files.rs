@@ -5,9 +5,12 @@ use std::path::Path;
 use serde_json::json;
 
 use super::{Finding, Grade, counted_views, names};
-use crate::error::{Error, counted};
-use crate::formats::colmap::{self, ImageSize};
-use crate::scene::{Layout, Scene};
+use crate::error::Error;
+use crate::error::counted;
+use crate::scene::Layout;
+use crate::scene::Scene;
+use crate::scene::colmap::scene;
+use crate::scene::colmap::scene::ImageSize;
 
 /// Sizes count as the same shape within this share: photos that were reduced have rounded sides.
 const SAME_SHAPE: f64 = 0.01;
@@ -29,12 +32,11 @@ pub fn unreadable(path: &Path, error: &Error, findings: &mut Vec<Finding>) {
     let name = if text.contains("determinant -1") { "mirrored-camera" } else { "unreadable" };
     let mut finding = refused("files", name, error);
     if name == "mirrored-camera" {
-        finding.advice =
-            "an axis was negated alone, or the handedness changed: negate two axes, or none".into();
+        finding.advice = "an axis was negated alone, or the handedness changed: negate two axes, or none".into();
     }
     findings.push(finding);
     // A scene without a model, or one that cannot be read, has no sizes to compare.
-    let Ok(sizes) = colmap::sizes(path) else { return };
+    let Ok(sizes) = scene::sizes(path) else { return };
     let wrong: Vec<&ImageSize> = sizes.iter().filter(|s| real(s.camera) != real2(s.photo)).collect();
     let Some(first) = wrong.first() else { return };
     let list: Vec<String> = wrong.iter().map(|s| s.name.clone()).collect();
@@ -136,13 +138,11 @@ fn identical_photos(scene: &Scene, findings: &mut Vec<Finding>) {
     for alike in by_length.into_values().filter(|alike| alike.len() > 1) {
         let read = |i: usize| std::fs::read(&scene.views[i].image).ok();
         let Some(first) = read(alike[0]) else { continue };
-        let same: Vec<usize> =
-            alike[1..].iter().copied().filter(|&i| read(i).as_ref() == Some(&first)).collect();
+        let same: Vec<usize> = alike[1..].iter().copied().filter(|&i| read(i).as_ref() == Some(&first)).collect();
         if same.is_empty() {
             continue;
         }
-        let views: Vec<String> =
-            alike[..1].iter().chain(&same).map(|&i| scene.views[i].name.clone()).collect();
+        let views: Vec<String> = alike[..1].iter().chain(&same).map(|&i| scene.views[i].name.clone()).collect();
         findings.push(
             Finding::new(
                 Grade::Problem,

@@ -3,10 +3,11 @@
 use serde_json::json;
 
 use super::{Finding, Grade, counted_views};
-use crate::scene::{Scene, View};
+use crate::scene::Scene;
+use crate::scene::View;
 
-/// K belongs to another size where both sides say so by more than this share: photos are cropped by less (DTU: 1 %), and the
-/// principal points of real lenses lie within some 5 % of the middle.
+/// K belongs to another size where both sides say so by more than this share: photos are cropped by less (DTU: 1 %),
+/// and the principal points of real lenses lie within some 5 % of the middle.
 const OTHER_SIZE: f64 = 0.2;
 /// Both sides tell the same scale within this share.
 const SAME_SCALE: f64 = 0.12;
@@ -19,7 +20,8 @@ const NOT_SQUARE: f64 = 0.02;
 
 /// What K says about a photo.
 struct Seen {
-    /// Implied width by width, implied height by height: an implied side is twice the principal point's distance from it.
+    /// Implied width by width, implied height by height: an implied side is twice the principal point's distance from
+    /// it.
     implied: (f64, f64),
     /// The same against the other side.
     crossed: (f64, f64),
@@ -87,10 +89,7 @@ pub fn check(scene: &Scene, findings: &mut Vec<Finding>) {
                 counted_views(&views, all)
             ),
             "K for the stored photos, in pixels",
-            format!(
-                "multiply the first two rows of K by {:.4}, or use photos of the size that K is for",
-                1.0 / scale
-            ),
+            format!("multiply the first two rows of K by {:.4}, or use photos of the size that K is for", 1.0 / scale),
             views,
             json!({ "scale": scale }),
         );
@@ -131,13 +130,9 @@ pub fn check(scene: &Scene, findings: &mut Vec<Finding>) {
         push(
             Grade::Warning,
             "focal-length",
-            format!(
-                "{}: the focal length gives an opening of {degrees:.1} degrees",
-                counted_views(&views, all)
-            ),
+            format!("{}: the focal length gives an opening of {degrees:.1} degrees", counted_views(&views, all)),
             "4 to 130 degrees",
-            "give focal lengths in pixels of the stored photo, not in millimetres or as shares of the width"
-                .into(),
+            "give focal lengths in pixels of the stored photo, not in millimetres or as shares of the width".into(),
             views,
             json!({ "degrees": degrees }),
         );
@@ -149,8 +144,7 @@ pub fn check(scene: &Scene, findings: &mut Vec<Finding>) {
             "not-square",
             format!("{}: fx / fy is {aspect:.3}", counted_views(&views, all)),
             "square pixels",
-            "check that both were scaled by their own side's ratio, and that the photos were not stretched"
-                .into(),
+            "check that both were scaled by their own side's ratio, and that the photos were not stretched".into(),
             views,
             json!({ "aspect": aspect }),
         );
@@ -162,9 +156,7 @@ pub fn check(scene: &Scene, findings: &mut Vec<Finding>) {
             Finding::ok(
                 "intrinsics",
                 "intrinsics",
-                format!(
-                    "K fits the photos of all {all} views; they open {least:.0} to {most:.0} degrees across"
-                ),
+                format!("K fits the photos of all {all} views; they open {least:.0} to {most:.0} degrees across"),
             )
             .with(json!({ "least_degrees": least, "most_degrees": most })),
         );

@@ -2,7 +2,7 @@
 
 use glam::{DMat3, DVec3};
 
-use crate::camera::Camera;
+use crate::scene::camera::Camera;
 
 /// What may be wrong with a camera as it was read.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -25,7 +25,8 @@ pub enum Mistake {
 const FLIP: DMat3 = DMat3::from_cols(DVec3::X, DVec3::NEG_Y, DVec3::NEG_Z);
 
 impl Mistake {
-    /// The mistakes without numbers, and K for photos of a half, a quarter, two and four times the size, which are the usual ones.
+    /// The mistakes without numbers, and K for photos of a half, a quarter, two and four times the size, which are the
+    /// usual ones.
     pub const USUAL: [Self; 11] = [
         Self::InvertedPose,
         Self::FlippedAxes,
@@ -100,23 +101,18 @@ impl Mistake {
         match self {
             Self::ScaledIntrinsics(s) => (
                 "K for the stored photos, in pixels".into(),
-                format!(
-                    "multiply the first two rows of K by {:.4}, or use photos of the size that K is for",
-                    1.0 / s
-                ),
+                format!("multiply the first two rows of K by {:.4}, or use photos of the size that K is for", 1.0 / s),
             ),
-            Self::ScaledFocal(s) => (
-                "focal lengths in pixels of the stored photos".into(),
-                format!("multiply fx and fy by {:.4}", 1.0 / s),
-            ),
+            Self::ScaledFocal(s) => {
+                ("focal lengths in pixels of the stored photos".into(), format!("multiply fx and fy by {:.4}", 1.0 / s))
+            }
             Self::ShiftedPrincipal(x, y) => (
                 "cx and cy for pixel centres at integers (COLMAP: at halves)".into(),
                 format!("subtract {x:.2} from cx and {y:.2} from cy"),
             ),
-            Self::InvertedPose => (
-                "world to camera, x_cam = R X + t".into(),
-                "invert each matrix: R transposed, and t = -R^T t".into(),
-            ),
+            Self::InvertedPose => {
+                ("world to camera, x_cam = R X + t".into(), "invert each matrix: R transposed, and t = -R^T t".into())
+            }
             Self::FlippedAxes => (
                 "x right, y down, z forwards".into(),
                 "negate the second and third row of each world-to-camera matrix".into(),
@@ -136,11 +132,8 @@ mod tests {
     #[test]
     fn undoing_is_the_inverse_of_the_mistake() {
         let r = DMat3::from_rotation_y(0.4) * DMat3::from_rotation_x(-0.2);
-        let k = DMat3::from_cols(
-            DVec3::new(800.0, 0.0, 0.0),
-            DVec3::new(0.0, 810.0, 0.0),
-            DVec3::new(320.0, 240.0, 1.0),
-        );
+        let k =
+            DMat3::from_cols(DVec3::new(800.0, 0.0, 0.0), DVec3::new(0.0, 810.0, 0.0), DVec3::new(320.0, 240.0, 1.0));
         let right = Camera { k, r, t: DVec3::new(0.3, -0.2, 2.0) };
         let centre = right.centre();
         let wrong = [

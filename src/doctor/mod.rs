@@ -1,27 +1,31 @@
-//! `engine doctor`: looks at a scene before and after a run and says what is wrong with it, in words that name the mistake.
+//! `engine doctor`: looks at a scene before and after a run and says what is wrong with it, in words that name the
+//! mistake.
 //!
-//! Each check is a file: [`files`] (layout, sizes, depth numbers), [`intrinsics`] (K against the photo), [`poses`] (cameras against
-//! each other), [`observations`] (sparse points through the cameras), [`photos`] (matches between the photos through the cameras,
-//! from [`corners`] and [`tracks`]), [`pairs`] (angles and overlap of sources), [`depths`] (range, planes, resolution), [`memory`]
-//! and [`run`] (what became of the pixels). [`mistakes`] has the mistakes that are recognised by trying their correction.
+//! Each check is a file: [`files`] (layout, sizes, depth numbers), [`intrinsics`] (K against the photo), [`poses`]
+//! (cameras against each other), [`observations`] (sparse points through the cameras), [`photos`] (matches between the
+//! photos through the cameras, from [`corners`] and [`tracks`]), [`pairs`] (angles and overlap of sources), [`depths`]
+//! (range, planes, resolution), [`memory`] and [`run`] (what became of the pixels). [`mistakes`] has the mistakes that
+//! are recognised by trying their correction.
 //!
-//! Every finding says what was found, what was expected and what to do. A *problem* makes results wrong or impossible, a *warning*
-//! makes them worse than they need be, a *note* is worth knowing. Every number with which a finding is graded stands in its check
-//! with the reason beside it.
+//! Every finding says what was found, what was expected and what to do. A *problem* makes results wrong or impossible,
+//! a *warning* makes them worse than they need be, a *note* is worth knowing. Every number with which a finding is
+//! graded stands in its check with the reason beside it.
 
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::camera::DepthRange;
-use crate::error::{Error, Result};
-use crate::finished_run::FinishedRun;
+use crate::error::Error;
+use crate::error::Result;
+use crate::files::folder;
+use crate::manifest::finished::FinishedRun;
 use crate::net::BsMvsNet;
-use crate::output;
-use crate::pipeline::InferOptions;
-use crate::pipeline::plan;
-use crate::scene::{Layout, Scene};
+use crate::run::InferOptions;
+use crate::run::plan;
+use crate::scene::Layout;
+use crate::scene::Scene;
+use crate::scene::camera::DepthRange;
 
 pub mod corners;
 pub mod depths;
@@ -224,7 +228,7 @@ fn finished_run(scene: &Path, options: &DoctorOptions) -> Result<Option<Finished
         });
     }
     // Where no default folder can be named there is no run in it.
-    output::default_folder(scene).ok().map_or(Ok(None), |folder| FinishedRun::read(&folder))
+    folder::default_folder(scene).ok().map_or(Ok(None), |folder| FinishedRun::read(&folder))
 }
 
 /// Depths that surfaces are known to have, by view: from sparse points or from matched photos.

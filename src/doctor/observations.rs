@@ -1,8 +1,8 @@
-//! Sparse points through the cameras: a COLMAP model says where each photo was seen to see each point, so that the distance
-//! between that pixel and the projected point is the cameras' error, in pixels, without looking at a photo.
+//! Sparse points through the cameras: a COLMAP model says where each photo was seen to see each point, so that the
+//! distance between that pixel and the projected point is the cameras' error, in pixels, without looking at a photo.
 //!
-//! Where a view's median error is large, each known mistake is undone in turn; a view whose points fit then, and only then, has
-//! that mistake. Swapped ids are found by trying the poses of all other views.
+//! Where a view's median error is large, each known mistake is undone in turn; a view whose points fit then, and only
+//! then, has that mistake. Swapped ids are found by trying the poses of all other views.
 
 use glam::{DMat3, DVec2, DVec3};
 use rayon::prelude::*;
@@ -10,11 +10,12 @@ use serde_json::json;
 
 use super::mistakes::Mistake;
 use super::{Finding, Grade, KnownDepths, counted_views, median, name_of};
-use crate::camera::Camera;
 use crate::error::Result;
-use crate::formats::colmap::{self, Observation};
-use crate::lens::Distortion;
 use crate::scene::Scene;
+use crate::scene::camera::Camera;
+use crate::scene::colmap::scene;
+use crate::scene::colmap::scene::Observation;
+use crate::scene::lens::Distortion;
 
 /// Fewer observations say nothing about a view.
 const FEWEST: usize = 20;
@@ -76,8 +77,7 @@ impl<'a> Seen<'a> {
 
     /// The median error in pixels; points behind the camera are infinitely wrong.
     fn error(&self, camera: &Camera) -> f64 {
-        let distance =
-            |(pixel, seen): (Option<DVec2>, DVec2)| pixel.map_or(f64::INFINITY, |p| p.distance(seen));
+        let distance = |(pixel, seen): (Option<DVec2>, DVec2)| pixel.map_or(f64::INFINITY, |p| p.distance(seen));
         median(self.pixels(camera).into_iter().map(distance).collect()).unwrap_or(f64::INFINITY)
     }
 
@@ -115,7 +115,7 @@ enum Cause {
 /// # Errors
 /// Files of the model that cannot be read.
 pub fn check(scene: &Scene, findings: &mut Vec<Finding>, known: &mut KnownDepths) -> Result<()> {
-    let seen: Vec<Seen> = colmap::observations(scene)?
+    let seen: Vec<Seen> = scene::observations(scene)?
         .into_iter()
         .zip(&scene.views)
         .map(|(all, view)| {
@@ -142,8 +142,7 @@ pub fn check(scene: &Scene, findings: &mut Vec<Finding>, known: &mut KnownDepths
         return Ok(());
     }
     let errors: Vec<f64> = usable.par_iter().map(|&v| seen[v].error(&seen[v].camera)).collect();
-    let bad: Vec<usize> =
-        usable.iter().zip(&errors).filter(|&(_, &e)| e >= WARNING_PX).map(|(&v, _)| v).collect();
+    let bad: Vec<usize> = usable.iter().zip(&errors).filter(|&(_, &e)| e >= WARNING_PX).map(|(&v, _)| v).collect();
     let causes: Vec<(Cause, f64)> = bad.par_iter().map(|&v| cause(&seen, v)).collect();
 
     // Views with the same kind of cause make one finding.
@@ -173,11 +172,9 @@ pub fn check(scene: &Scene, findings: &mut Vec<Finding>, known: &mut KnownDepths
                 let pairs: Vec<String> = members
                     .iter()
                     .filter_map(|&i| match causes[i].0 {
-                        Cause::PoseOf(other) => Some(format!(
-                            "{} has the pose of {}",
-                            name_of(scene, other),
-                            name_of(scene, bad[i])
-                        )),
+                        Cause::PoseOf(other) => {
+                            Some(format!("{} has the pose of {}", name_of(scene, other), name_of(scene, bad[i])))
+                        }
                         _ => None,
                     })
                     .collect();
@@ -190,16 +187,13 @@ pub fn check(scene: &Scene, findings: &mut Vec<Finding>, known: &mut KnownDepths
             Cause::Unknown => (
                 "no known mistake explains it".into(),
                 format!("less than {WARNING_PX} px"),
-                "check that points and cameras are from the same reconstruction and in the same coordinates"
-                    .into(),
+                "check that points and cameras are from the same reconstruction and in the same coordinates".into(),
             ),
         };
         let grade = if before >= PROBLEM_PX { Grade::Problem } else { Grade::Warning };
         let size = if before.is_finite() { format!("{before:.1} px") } else { "behind the camera".into() };
-        let found = format!(
-            "{}: sparse points are off by {size} (median): {words}",
-            counted_views(&views, scene.views.len())
-        );
+        let found =
+            format!("{}: sparse points are off by {size} (median): {words}", counted_views(&views, scene.views.len()));
         findings.push(
             Finding::new(grade, "sparse points", name, found, expected, advice)
                 .of_views(views)
@@ -256,9 +250,8 @@ fn cause(seen: &[Seen], view: usize) -> (Cause, f64) {
 
 /// Whether all points lie half a pixel from where they were seen.
 fn half_pixel(seen: &[Seen], usable: &[usize], findings: &mut Vec<Finding>) {
-    let shift = |along: fn(DVec2) -> f64| {
-        median(usable.iter().filter_map(|&v| seen[v].median(|p, s| along(p - s))).collect())
-    };
+    let shift =
+        |along: fn(DVec2) -> f64| median(usable.iter().filter_map(|&v| seen[v].median(|p, s| along(p - s))).collect());
     let Some((x, y)) = shift(|d| d.x).zip(shift(|d| d.y)) else { return };
     let is_half = |d: f64| (d.abs() - 0.5).abs() < HALF_PX;
     if is_half(x) && is_half(y) && x * y > 0.0 {

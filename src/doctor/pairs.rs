@@ -5,18 +5,21 @@ use rayon::prelude::*;
 use serde_json::{Value, json};
 
 use super::{Finding, Grade, KnownDepths, counted_views, median, name_of, units};
-use crate::camera::DepthRange;
-use crate::pipeline::plan::{Plan, ViewPlan};
+use crate::run::plan::Plan;
+use crate::run::plan::ViewPlan;
 use crate::scene::Scene;
+use crate::scene::camera::DepthRange;
 
-/// Below this angle, in degrees, a pixel of a depth map is more than 1 % of the depth: an angle of 1 degree and a focal length of
-/// 1.2 widths of 1600 pixels give 34 px of disparity from here to infinity, of which 1 % is a third of a pixel.
+/// Below this angle, in degrees, a pixel of a depth map is more than 1 % of the depth: an angle of 1 degree and a
+/// focal length of 1.2 widths of 1600 pixels give 34 px of disparity from here to infinity, of which 1 % is a third of
+/// a pixel.
 const SMALL_DEGREES: f64 = 1.0;
 /// Above this angle, in degrees, most of what one photo shows looks different in the other, or is hidden.
 const LARGE_DEGREES: f64 = 45.0;
 /// A source that sees less than this share of the view's frustum has little to say.
 const LEAST_OVERLAP: f64 = 0.2;
-/// Pixels of the grid over the view at which angle and overlap are taken, in each direction, and depths from near to far.
+/// Pixels of the grid over the view at which angle and overlap are taken, in each direction, and depths from near to
+/// far.
 const GRID: usize = 7;
 const DEPTHS: usize = 5;
 
@@ -27,7 +30,8 @@ pub struct Pair {
     pub source: usize,
     /// The distance between the two cameras.
     pub baseline: f64,
-    /// Median angle between the two rays of a point, in degrees, of the points that both see; of all where there are none.
+    /// Median angle between the two rays of a point, in degrees, of the points that both see; of all where there are
+    /// none.
     pub degrees: f64,
     /// Share of the view's frustum that the source sees.
     pub overlap: f64,
@@ -79,25 +83,15 @@ pub fn check(scene: &Scene, plan: &Plan, known: &KnownDepths, findings: &mut Vec
     // Where depths are known, they tell where the surfaces are; a range may be much wider.
     let range = |view: &ViewPlan| known.span(view.view).filter(|r| r.far > r.near).unwrap_or(view.range);
     let pairs: Vec<Vec<Pair>> = plan.views.par_iter().map(|v| of_view(scene, v, range(v))).collect();
-    let mut group = |grade,
-                     name,
-                     wrong: Vec<(usize, Pair)>,
-                     what: &dyn Fn(&Pair) -> String,
-                     expected: &str,
-                     advice: &str| {
-        let Some((_, first)) = wrong.first() else { return };
-        let views: Vec<String> = wrong.iter().map(|&(v, _)| name_of(scene, plan.views[v].view)).collect();
-        let text = format!(
-            "{}: {} (source {})",
-            counted_views(&views, all),
-            what(first),
-            name_of(scene, first.source)
-        );
-        let numbers =
-            json!({ "degrees": first.degrees, "overlap": first.overlap, "baseline": first.baseline });
-        findings
-            .push(Finding::new(grade, "pairs", name, text, expected, advice).of_views(views).with(numbers));
-    };
+    let mut group =
+        |grade, name, wrong: Vec<(usize, Pair)>, what: &dyn Fn(&Pair) -> String, expected: &str, advice: &str| {
+            let Some((_, first)) = wrong.first() else { return };
+            let views: Vec<String> = wrong.iter().map(|&(v, _)| name_of(scene, plan.views[v].view)).collect();
+            let text =
+                format!("{}: {} (source {})", counted_views(&views, all), what(first), name_of(scene, first.source));
+            let numbers = json!({ "degrees": first.degrees, "overlap": first.overlap, "baseline": first.baseline });
+            findings.push(Finding::new(grade, "pairs", name, text, expected, advice).of_views(views).with(numbers));
+        };
     let each = |wanted: &dyn Fn(&Pair) -> bool, of_all: bool| -> Vec<(usize, Pair)> {
         let of_view = |(v, pairs): (usize, &Vec<Pair>)| {
             let wrong: Vec<Pair> = pairs.iter().copied().filter(|p| wanted(p)).collect();
@@ -126,10 +120,8 @@ pub fn check(scene: &Scene, plan: &Plan, known: &KnownDepths, findings: &mut Vec
         "sources that look at the same place",
         "take it out of pair.txt, or remove pair.txt to have sources selected",
     );
-    let few: Vec<_> = each(&|p: &Pair| p.overlap < LEAST_OVERLAP, true)
-        .into_iter()
-        .filter(|(_, p)| p.overlap > 0.0)
-        .collect();
+    let few: Vec<_> =
+        each(&|p: &Pair| p.overlap < LEAST_OVERLAP, true).into_iter().filter(|(_, p)| p.overlap > 0.0).collect();
     group(
         Grade::Warning,
         "little-overlap",
@@ -148,9 +140,7 @@ pub fn check(scene: &Scene, plan: &Plan, known: &KnownDepths, findings: &mut Vec
         Grade::Warning,
         "small-angle",
         each(&|p: &Pair| p.degrees < SMALL_DEGREES, true),
-        &|p| {
-            format!("all sources are under {SMALL_DEGREES} degree from the view, the first {:.2}", p.degrees)
-        },
+        &|p| format!("all sources are under {SMALL_DEGREES} degree from the view, the first {:.2}", p.degrees),
         "5 to 20 degrees between the rays of a point",
         "list sources that are further apart in pair.txt, or check the scale of translations and range",
     );
@@ -221,14 +211,14 @@ fn summary(scene: &Scene, plan: &Plan, pairs: &[Vec<Pair>], findings: &mut Vec<F
     );
 }
 
-/// Sources are far where their median angle is above this, in degrees: matching loses from here on (SPEC's score is down to a
-/// third at 20 degrees) ...
+/// Sources are far where their median angle is above this, in degrees: matching loses from here on (SPEC's score is
+/// down to a third at 20 degrees) ...
 const FAR_DEGREES: f64 = 20.0;
 /// ... and so many views that are not listed would be at less than half the angle.
 const NEARER: usize = 2;
 
-/// Views whose sources are far although nearer ones are there that see as much: the view's place in the plan, its median source,
-/// and the best of the nearer ones.
+/// Views whose sources are far although nearer ones are there that see as much: the view's place in the plan, its
+/// median source, and the best of the nearer ones.
 fn better_sources(
     scene: &Scene,
     plan: &Plan,
@@ -244,11 +234,9 @@ fn better_sources(
         }
         let others = (0..scene.views.len()).filter(|&o| o != view.view && !view.sources.contains(&o));
         let useful = |p: &Pair| {
-            (SMALL_DEGREES..0.5 * middle.degrees).contains(&p.degrees)
-                && p.overlap >= middle.overlap.max(LEAST_OVERLAP)
+            (SMALL_DEGREES..0.5 * middle.degrees).contains(&p.degrees) && p.overlap >= middle.overlap.max(LEAST_OVERLAP)
         };
-        let mut nearer: Vec<Pair> =
-            others.map(|o| pair(scene, view.view, o, range(view))).filter(useful).collect();
+        let mut nearer: Vec<Pair> = others.map(|o| pair(scene, view.view, o, range(view))).filter(useful).collect();
         nearer.sort_by(|a, b| a.degrees.total_cmp(&b.degrees));
         (nearer.len() >= NEARER).then(|| (v, middle, nearer[0]))
     };

@@ -1,8 +1,10 @@
-//! The photos themselves through the cameras: corners matched between photos must fit what the cameras say, whatever the layout.
+//! The photos themselves through the cameras: corners matched between photos must fit what the cameras say, whatever
+//! the layout.
 //!
-//! The share of tracks that fit ([`super::tracks`]) is computed for the cameras as they are and with each known mistake undone. A
-//! mistake is named where undoing it makes the share half as large again, and large enough to be no chance. Photos under each
-//! other's ids are found by exchanging the cameras of every two views, the best exchange first.
+//! The share of tracks that fit ([`super::tracks`]) is computed for the cameras as they are and with each known
+//! mistake undone. A mistake is named where undoing it makes the share half as large again, and large enough to be no
+//! chance. Photos under each other's ids are found by exchanging the cameras of every two views, the best exchange
+//! first.
 
 use rayon::prelude::*;
 use serde_json::json;
@@ -10,9 +12,9 @@ use serde_json::json;
 use super::mistakes::Mistake;
 use super::tracks::{FITS_PX, Track, Tracks, fits, triangulated};
 use super::{Finding, Grade, KnownDepths, counted_views, median, names};
-use crate::camera::Camera;
 use crate::error::Result;
 use crate::scene::Scene;
+use crate::scene::camera::Camera;
 
 /// With fewer tracks nothing is said: there is too little to be seen in the photos, or they overlap too little.
 const FEWEST: usize = 30;
@@ -22,11 +24,13 @@ const NO_CHANCE: f64 = 0.25;
 const LARGER: f64 = 1.5;
 /// Exchanging two cameras must make so many more tracks fit.
 const LEAST_GAIN: usize = 10;
-/// A view's tracks fit by less than this part of the share that is usual: its photo and camera do not belong together ...
+/// A view's tracks fit by less than this part of the share that is usual: its photo and camera do not belong together
+/// ...
 const MISFIT: f64 = 0.25;
 /// ... if matches are to be relied on at all, ...
 const RELIABLE: f64 = 0.5;
-/// ... and the view has at least this part of the usual number of tracks: a photo that nothing was matched in has false ones only.
+/// ... and the view has at least this part of the usual number of tracks: a photo that nothing was matched in has
+/// false ones only.
 const ENOUGH_TRACKS: f64 = 0.5;
 
 /// How well photos and cameras fit.
@@ -54,11 +58,7 @@ fn undone(mistake: Mistake, cameras: &[Camera]) -> Vec<Camera> {
 ///
 /// # Errors
 /// Photos that cannot be read; an interrupt.
-pub fn check(
-    scene: &Scene,
-    findings: &mut Vec<Finding>,
-    known: &mut KnownDepths,
-) -> Result<Option<PhotoFit>> {
+pub fn check(scene: &Scene, findings: &mut Vec<Finding>, known: &mut KnownDepths) -> Result<Option<PhotoFit>> {
     let found = Tracks::find(scene)?;
     let all: Vec<&Track> = found.tracks.iter().collect();
     if all.len() < FEWEST {
@@ -125,8 +125,7 @@ pub fn check(
         .filter_map(|track| Some((*track, triangulated(track, &cameras)?.1)).filter(|(_, e)| *e < FITS_PX))
         .collect();
     let reduction = |track: &Track| track.iter().map(|&(view, _)| found.reduction[view]).fold(1.0, f64::max);
-    let typical =
-        median(fitting.iter().map(|(track, error)| error * reduction(track)).collect()).unwrap_or(0.0);
+    let typical = median(fitting.iter().map(|(track, error)| error * reduction(track)).collect()).unwrap_or(0.0);
     if !explained && before >= NO_CHANCE {
         findings.push(
             Finding::ok(
@@ -205,9 +204,9 @@ fn exchanged(
             ((a, b), before, after, touched)
         };
         let gains: Vec<_> = pairs.par_iter().map(gain).collect();
-        let best = gains.into_iter().max_by_key(|&((a, b), before, after, _)| {
-            (after as isize - before as isize, std::cmp::Reverse((a, b)))
-        });
+        let best = gains
+            .into_iter()
+            .max_by_key(|&((a, b), before, after, _)| (after as isize - before as isize, std::cmp::Reverse((a, b))));
         let Some(((a, b), before, after, touched)) = best else { break };
         let [was, is] = [before, after].map(|n| n as f64 / touched.max(1) as f64);
         if after < before + LEAST_GAIN || is < NO_CHANCE || is < LARGER * was {
@@ -294,8 +293,8 @@ fn misfits(scene: &Scene, found: &Tracks, cameras: &[Camera], all: f64, findings
     true
 }
 
-/// Places of the views whose tracks do not fit although those without them do, worst first, with the two shares. A wrong view
-/// spoils the tracks of all others, so that views are taken out one by one.
+/// Places of the views whose tracks do not fit although those without them do, worst first, with the two shares. A
+/// wrong view spoils the tracks of all others, so that views are taken out one by one.
 fn misfitting_views(found: &Tracks, cameras: &[Camera]) -> Vec<(usize, f64, f64)> {
     let fit: Vec<bool> = found.tracks.par_iter().map(|track| fits(track, cameras)).collect();
     let n = found.views.len();
@@ -307,14 +306,12 @@ fn misfitting_views(found: &Tracks, cameras: &[Camera]) -> Vec<(usize, f64, f64)
     while wrong.len() < n / 2 {
         let shares = |place: usize| {
             let share = |of: bool| {
-                let chosen: Vec<bool> =
-                    left.iter().filter(|(t, _)| has(t, place) == of).map(|(_, fit)| *fit).collect();
+                let chosen: Vec<bool> = left.iter().filter(|(t, _)| has(t, place) == of).map(|(_, fit)| *fit).collect();
                 let fitting = chosen.iter().filter(|&&fit| fit).count();
                 (chosen.len(), fitting as f64 / chosen.len().max(1) as f64)
             };
             let ((count, own), (others, rest)) = (share(true), share(false));
-            let is_wrong =
-                count as f64 >= enough && others >= FEWEST && rest >= RELIABLE && own < MISFIT * rest;
+            let is_wrong = count as f64 >= enough && others >= FEWEST && rest >= RELIABLE && own < MISFIT * rest;
             is_wrong.then_some((place, own, rest))
         };
         let Some(worst) = (0..n).filter_map(shares).reduce(|a, b| if b.1 < a.1 { b } else { a }) else {

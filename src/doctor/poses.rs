@@ -3,8 +3,8 @@
 use serde_json::json;
 
 use super::{Finding, Grade, names, units};
-use crate::camera::Camera;
 use crate::scene::Scene;
+use crate::scene::camera::Camera;
 
 /// Rotations are the same within this, in radians: what nine digits of a matrix can tell.
 const SAME_ROTATION: f64 = 1e-6;
@@ -35,11 +35,7 @@ pub fn check(scene: &Scene, findings: &mut Vec<Finding>) {
         for b in a + 1..cameras.len() {
             if centres[a].distance(centres[b]) <= least {
                 let pair = format!("{} and {}", scene.views[a].name, scene.views[b].name);
-                if turn(cameras[a], cameras[b]) < SAME_ROTATION {
-                    copies.push(pair)
-                } else {
-                    turned.push(pair)
-                }
+                if turn(cameras[a], cameras[b]) < SAME_ROTATION { copies.push(pair) } else { turned.push(pair) }
             }
         }
     }

@@ -1,8 +1,8 @@
 //! After a run: where each view's pixels were lost, and why, as far as maps, photos and cameras tell.
 //!
-//! The funnel has three filters: a depth in the range, a confidence, and confirmation by source views. The one that keeps the
-//! smallest share is the one to explain. Each explanation is a number that is computed from the run's own maps and the scene; the
-//! first that passes its limit is named, and where none does, that is said.
+//! The funnel has three filters: a depth in the range, a confidence, and confirmation by source views. The one that
+//! keeps the smallest share is the one to explain. Each explanation is a number that is computed from the run's own
+//! maps and the scene; the first that passes its limit is named, and where none does, that is said.
 
 use glam::{DMat3, DVec3};
 use serde_json::{Value, json};
@@ -11,16 +11,17 @@ use super::depths::{COARSE_PX, OUTSIDE, disparity};
 use super::photos::PhotoFit;
 use super::{Finding, Grade, KnownDepths, percent};
 use crate::error::Result;
-use crate::finished_run::{FinishedRun, FinishedView};
-use crate::formats::pfm;
+use crate::files::pfm;
 use crate::fusion::Funnel;
-use crate::photo::Photo;
-use crate::pipeline::plan::Frame;
+use crate::manifest::finished::FinishedRun;
+use crate::manifest::finished::FinishedView;
+use crate::run::plan::Frame;
 use crate::scene::Scene;
+use crate::scene::photo::Photo;
 use crate::synth::maps::texture_strength;
 
-/// A view is poor where less than this share of its pixels is confirmed: of the scenes that the engine is measured on, good views
-/// have 50 to 90 %.
+/// A view is poor where less than this share of its pixels is confirmed: of the scenes that the engine is measured on,
+/// good views have 50 to 90 %.
 const POOR: f64 = 0.3;
 /// Depths that pile up at one end of the range: its last 2 % hold more than this share of them.
 const AT_END: f64 = 0.25;
@@ -30,8 +31,8 @@ const LOW_TEXTURE: f32 = 0.02;
 const TEXTURE_SHARE: (f64, f64) = (0.5, 1.5);
 /// A view whose matches fit its camera by less than this share has a wrong camera or photo.
 const PHOTO_FITS: f64 = 0.25;
-/// Depths between two planes are seldom known to a smaller share of their distance: the validation's median error is some tenth of
-/// an interval.
+/// Depths between two planes are seldom known to a smaller share of their distance: the validation's median error is
+/// some tenth of an interval.
 const INTERPOLATED: f64 = 0.125;
 /// Poses differ where a coordinate of the rotation does by more than this: more than rounding.
 const SAME_POSE: f64 = 1e-6;
@@ -96,16 +97,9 @@ pub fn check(
         let grade = if funnel.kept == 0 { Grade::Problem } else { Grade::Warning };
         let expected = format!("{} confirmed or more", percent(POOR));
         findings.push(
-            Finding::new(
-                grade,
-                "run",
-                reason.name,
-                format!("{text}: {}", reason.why),
-                expected,
-                reason.advice,
-            )
-            .of_views(vec![view.name.clone()])
-            .with(json!({ "funnel": funnel, "reason": reason.numbers })),
+            Finding::new(grade, "run", reason.name, format!("{text}: {}", reason.why), expected, reason.advice)
+                .of_views(vec![view.name.clone()])
+                .with(json!({ "funnel": funnel, "reason": reason.numbers })),
         );
     }
     Ok(())
@@ -208,9 +202,7 @@ fn explain(
             let others: Vec<f64> = run
                 .views
                 .iter()
-                .filter(|other| {
-                    scene.views[at].sources.iter().any(|s| scene.views[s.view].name == other.name)
-                })
+                .filter(|other| scene.views[at].sources.iter().any(|s| scene.views[s.view].name == other.name))
                 .filter_map(|other| other.funnel.as_ref().map(|f| ratio(f.confident, f.pixels)))
                 .collect();
             let of_others = super::median(others).unwrap_or(0.0);
@@ -278,16 +270,12 @@ fn coarse_planes(scene: &Scene, run: &FinishedRun, view: &FinishedView, at: usiz
     let used = run.number("views").map_or(4, |n| (n as usize).saturating_sub(1));
     let sources: Vec<_> = scene.views[at].sources.iter().take(used).map(|s| frame(s.view)).collect();
     let depths = depth.hypotheses().depths;
-    let step =
-        |pair: &[f64]| sources.iter().filter_map(|s| disparity(&own, s, [pair[0], pair[1]])).reduce(f64::max);
+    let step = |pair: &[f64]| sources.iter().filter_map(|s| disparity(&own, s, [pair[0], pair[1]])).reduce(f64::max);
     let middle = super::median(depths.windows(2).filter_map(step).collect())?;
     (middle > COARSE_PX).then(|| {
         reason(
             "run-too-few-planes",
-            format!(
-                "its {} planes are {middle:.1} map pixels apart in the best source (median)",
-                depth.planes
-            ),
+            format!("its {} planes are {middle:.1} map pixels apart in the best source (median)", depth.planes),
             format!("use --planes {} or a tighter --range", (depth.planes as f64 * middle).ceil()),
             json!({ "map_px": middle, "planes": depth.planes }),
         )

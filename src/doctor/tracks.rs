@@ -1,10 +1,11 @@
 //! Corners that were matched in two or three photos, and how well cameras explain them.
 //!
-//! A track's rays have a point with the least sum of squared distances to them; seen through the same cameras it lies some pixels
-//! from the corners. The largest of these distances is the track's error: for two views it is about half the distance to the
-//! epipolar line, for three it also says that both baselines give the same depth, which K, scale and order of the cameras must be
-//! right for. False matches fit by chance only (a few per cent of pairs, next to none of triples), so that the share of tracks
-//! that fit tells right from wrong cameras without having to sort out matches first.
+//! A track's rays have a point with the least sum of squared distances to them; seen through the same cameras it lies
+//! some pixels from the corners. The largest of these distances is the track's error: for two views it is about half
+//! the distance to the epipolar line, for three it also says that both baselines give the same depth, which K, scale
+//! and order of the cameras must be right for. False matches fit by chance only (a few per cent of pairs, next to none
+//! of triples), so that the share of tracks that fit tells right from wrong cameras without having to sort out matches
+//! first.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,11 +13,11 @@ use glam::{DMat3, DVec2, DVec3};
 use rayon::prelude::*;
 
 use super::corners::{Corner, corners, matches};
-use crate::camera::Camera;
 use crate::error::Result;
-use crate::interrupt;
-use crate::photo::Photo;
+use crate::host::interrupt;
 use crate::scene::Scene;
+use crate::scene::camera::Camera;
+use crate::scene::photo::Photo;
 
 /// Photos are reduced to this: enough for corners, and a pixel of it is not less exact than a depth map's.
 pub const SIDE: usize = 800;
@@ -71,7 +72,8 @@ fn pairs(scene: &Scene, views: &[usize]) -> BTreeSet<(usize, usize)> {
     pairs
 }
 
-/// The views whose photos are looked at: all of a small scene, else some, spread evenly, with their sources and neighbours.
+/// The views whose photos are looked at: all of a small scene, else some, spread evenly, with their sources and
+/// neighbours.
 fn chosen(scene: &Scene) -> Vec<usize> {
     let all = scene.views.len();
     if all <= MOST_VIEWS {
@@ -136,9 +138,7 @@ fn triples(found: &[Vec<Corner>], matched: &BTreeMap<(usize, usize), Vec<(usize,
                     let c = second.get(a)?;
                     // Where the third pair was matched too, it must say the same.
                     let agrees = third.is_none_or(|t| t.get(b) == Some(c));
-                    agrees.then(|| {
-                        vec![(i, found[i][*a].pixel), (j, found[j][*b].pixel), (k, found[k][*c].pixel)]
-                    })
+                    agrees.then(|| vec![(i, found[i][*a].pixel), (j, found[j][*b].pixel), (k, found[k][*c].pixel)])
                 })
                 .collect();
             let step = of_three.len().div_ceil(MOST_OF_THREE).max(1);
@@ -148,8 +148,8 @@ fn triples(found: &[Vec<Corner>], matched: &BTreeMap<(usize, usize), Vec<(usize,
     tracks
 }
 
-/// The point nearest to a track's rays, and the largest distance in pixels between its projections and the corners. `None` where
-/// it is behind a camera, or where the rays are parallel.
+/// The point nearest to a track's rays, and the largest distance in pixels between its projections and the corners.
+/// `None` where it is behind a camera, or where the rays are parallel.
 pub fn triangulated(track: &Track, cameras: &[Camera]) -> Option<(DVec3, f64)> {
     let (mut a, mut b) = (DMat3::ZERO, DVec3::ZERO);
     for &(view, pixel) in track {

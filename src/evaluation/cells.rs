@@ -1,9 +1,10 @@
 //! Points sorted into the cells of a cubic grid, for questions about neighbourhoods of one fixed size.
 //!
-//! Only cells that hold points exist: a sorted list of their numbers. A number is made of 21 bits an axis, x the lowest, so that
-//! the three neighbours along x follow each other in the list and going through the list in order moves each of the nine rows
-//! around a cell forward only. The grid is centred on the median of a sample of the points; points beyond its two million cells
-//! an axis count to its outermost cells. That keeps neighbours in neighbouring cells, so it costs time there, nothing else.
+//! Only cells that hold points exist: a sorted list of their numbers. A number is made of 21 bits an axis, x the
+//! lowest, so that the three neighbours along x follow each other in the list and going through the list in order
+//! moves each of the nine rows around a cell forward only. The grid is centred on the median of a sample of the
+//! points; points beyond its two million cells an axis count to its outermost cells. That keeps neighbours in
+//! neighbouring cells, so it costs time there, nothing else.
 
 use std::ops::Range;
 

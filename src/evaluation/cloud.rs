@@ -1,16 +1,17 @@
 //! Any cloud against any other: distances both ways, and how many of them are below thresholds.
 //!
-//! Accuracy is from the measured cloud to the reference, completeness from the reference to the measured cloud. Precision is the
-//! share of the measured cloud's points nearer to the reference than a threshold, recall that of the reference's points, and
-//! the F-score their harmonic mean (Knapitsch et al., "Tanks and Temples", 2017). Nothing is said about which places the cameras
-//! could see: where the reference reaches further than the photos, recall suffers.
+//! Accuracy is from the measured cloud to the reference, completeness from the reference to the measured cloud.
+//! Precision is the share of the measured cloud's points nearer to the reference than a threshold, recall that of the
+//! reference's points, and the F-score their harmonic mean (Knapitsch et al., "Tanks and Temples", 2017). Nothing is
+//! said about which places the cameras could see: where the reference reaches further than the photos, recall suffers.
 
 use serde::Serialize;
 
 use super::Statistics;
 use super::nearest::{Tree, bounds};
 use super::thinning::one_a_voxel;
-use crate::{Error, Result};
+use crate::Error;
+use crate::Result;
 
 /// Thresholds that are taken unless others are given: these shares of the diagonal of the reference's bounding box.
 pub const THRESHOLD_SHARES: [f64; 3] = [0.001, 0.002, 0.005];
@@ -66,11 +67,7 @@ pub struct Comparison {
 ///
 /// # Errors
 /// A cloud without points, or too wide for the voxels asked for.
-pub fn compare(
-    cloud: Vec<[f32; 3]>,
-    reference: Vec<[f32; 3]>,
-    settings: &CloudSettings,
-) -> Result<Comparison> {
+pub fn compare(cloud: Vec<[f32; 3]>, reference: Vec<[f32; 3]>, settings: &CloudSettings) -> Result<Comparison> {
     // Before the reference is put in order, which may take long.
     has_points(&cloud, "the cloud to measure")?;
     Reference::new(reference, settings)?.compare(cloud)

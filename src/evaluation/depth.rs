@@ -1,14 +1,14 @@
 //! How far depth maps are from maps of the true depth, with or without knowing the hypotheses that they were made of.
 //!
-//! The measures of training's validation ([`super::depth_metrics`]) are in hypothesis intervals, which only a map with a known
-//! range and number of planes has. Here the same questions are asked in scene units and in shares of the true depth as well; where
-//! intervals are known for all views, training's measures are part of the answer.
+//! The measures of training's validation ([`super::depth_metrics`]) are in hypothesis intervals, which only a map with
+//! a known range and number of planes has. Here the same questions are asked in scene units and in shares of the true
+//! depth as well; where intervals are known for all views, training's measures are part of the answer.
 //!
-//! **Does the confidence know?** Keep the most confident share of the pixels (the coverage): the mean relative error of what is
-//! kept is the risk. The area under the curve of risk over coverage is compared with two others: the oracle's, which keeps the
-//! pixels with the smallest errors first and cannot be beaten, and the mean error, which is the area where the confidence says
-//! nothing. `confidence_skill` = (mean - area) / (mean - oracle) is 1 for the oracle, 0 for chance, and negative where confident
-//! pixels are worse than others.
+//! **Does the confidence know?** Keep the most confident share of the pixels (the coverage): the mean relative error
+//! of what is kept is the risk. The area under the curve of risk over coverage is compared with two others: the
+//! oracle's, which keeps the pixels with the smallest errors first and cannot be beaten, and the mean error, which is
+//! the area where the confidence says nothing. `confidence_skill` = (mean - area) / (mean - oracle) is 1 for the
+//! oracle, 0 for chance, and negative where confident pixels are worse than others.
 //!
 //! What counts as a pixel, and that sums have the same bits in any order, is as in [`super::depth_metrics`].
 
@@ -18,7 +18,7 @@ use super::depth_metrics::{
     CalibrationBin, DepthMetrics, MetricsSummary, Pixel, RELATIVE_BINS, Sum, check, relative_bin, risk_curve,
 };
 use crate::error::Result;
-use crate::map::Map;
+use crate::files::map::Map;
 
 /// Shares are told of the pixels with an error under so many intervals.
 pub const WITHIN_INTERVALS: [f64; 3] = [1.0, 2.0, 4.0];
@@ -98,18 +98,13 @@ impl DepthErrors {
         Self::default()
     }
 
-    /// Adds the pixels of a view. `interval` is its mean distance of two hypotheses in scene units. Once a view without an
-    /// interval or without confidence was added, there is no answer to what needs it.
+    /// Adds the pixels of a view. `interval` is its mean distance of two hypotheses in scene units. Once a view
+    /// without an interval or without confidence was added, there is no answer to what needs it.
     ///
     /// # Errors
-    /// [`crate::Error::Shape`] where the maps differ in size or the interval is not a finite number > 0; nothing is added then.
-    pub fn add(
-        &mut self,
-        depth: &Map,
-        confidence: Option<&Map>,
-        truth: &Map,
-        interval: Option<f64>,
-    ) -> Result<()> {
+    /// [`crate::Error::Shape`] where the maps differ in size or the interval is not a finite number > 0; nothing is
+    /// added then.
+    pub fn add(&mut self, depth: &Map, confidence: Option<&Map>, truth: &Map, interval: Option<f64>) -> Result<()> {
         let mut maps = vec![("depth", depth), ("truth", truth)];
         maps.extend(confidence.map(|map| ("confidence", map)));
         check(&maps, interval.unwrap_or(1.0))?;
@@ -255,8 +250,9 @@ fn histogram_bin(relative: f64) -> usize {
     (place as usize).min(HISTOGRAM_BINS - 1)
 }
 
-/// What [`DepthErrors`] has found. Shares are 0..1 of the pixels with a truth, so that a pixel without a depth is never within
-/// anything; means and medians are of the pixels with a depth. What nothing was counted for is `None`, in JSON `null`.
+/// What [`DepthErrors`] has found. Shares are 0..1 of the pixels with a truth, so that a pixel without a depth is
+/// never within anything; means and medians are of the pixels with a depth. What nothing was counted for is `None`, in
+/// JSON `null`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct DepthSummary {
     /// Pixels with a truth.
@@ -323,8 +319,8 @@ pub struct ConfidenceSummary {
     pub area_under_risk_rel: Option<f64>,
     /// The same if the pixels with the smallest errors were kept first.
     pub oracle_area_rel: Option<f64>,
-    /// (mean error - area) / (mean error - oracle's area): 1 where confidence orders the pixels as their errors do, 0 where it
-    /// says nothing.
+    /// (mean error - area) / (mean error - oracle's area): 1 where confidence orders the pixels as their errors do, 0
+    /// where it says nothing.
     pub confidence_skill: Option<f64>,
 }
 

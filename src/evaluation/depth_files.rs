@@ -1,14 +1,17 @@
 //! Depth maps with their truth: which files belong together, and how maps of different sizes are laid over each other.
 //!
-//! A map keeps every n-th pixel of the photo, from pixel 0 on (SPEC "Geometry"), so that of two maps of one photo the finer one
-//! has a pixel that coincides with every pixel of the coarser one: those are compared, and nothing is interpolated.
+//! A map keeps every n-th pixel of the photo, from pixel 0 on (SPEC "Geometry"), so that of two maps of one photo the
+//! finer one has a pixel that coincides with every pixel of the coarser one: those are compared, and nothing is
+//! interpolated.
 
 use std::path::{Path, PathBuf};
 
-use crate::error::{Error, Result, counted};
-use crate::finished_run::FinishedRun;
-use crate::formats::pfm;
-use crate::map::Map;
+use crate::error::Error;
+use crate::error::Result;
+use crate::error::counted;
+use crate::files::map::Map;
+use crate::files::pfm;
+use crate::manifest::finished::FinishedRun;
 
 /// A depth map and what belongs to it.
 #[derive(Clone, Debug, PartialEq)]
@@ -139,19 +142,11 @@ impl MapFiles {
         }
         if let Some(n) = fits(&depth, &truth) {
             let confidence = confidence.map(|map| every(&map, n));
-            return Ok(Overlaid {
-                depth: every(&depth, n),
-                confidence,
-                truth,
-                resampling: named(n, "the map"),
-            });
+            return Ok(Overlaid { depth: every(&depth, n), confidence, truth, resampling: named(n, "the map") });
         }
         Err(Error::input(
             self.truth.display().to_string(),
-            format!(
-                "a truth of {} x {} for a map of {} x {}",
-                truth.width, truth.height, depth.width, depth.height
-            ),
+            format!("a truth of {} x {} for a map of {} x {}", truth.width, truth.height, depth.width, depth.height),
             "the same size, or one that keeps every n-th pixel of the other (ceil(W / n) x ceil(H / n)); resample the truth \
              by keeping pixels, not by averaging",
         ))
@@ -162,8 +157,8 @@ fn size(map: &Map) -> (usize, usize) {
     (map.width, map.height)
 }
 
-/// The n for which the coarse map keeps every n-th pixel of the fine one; of several (of tiny maps) one that divides both sides,
-/// else the smallest.
+/// The n for which the coarse map keeps every n-th pixel of the fine one; of several (of tiny maps) one that divides
+/// both sides, else the smallest.
 fn factor(fine: (usize, usize), coarse: (usize, usize)) -> Option<usize> {
     let most = fine.0.max(fine.1);
     let fits = |n: &usize| (fine.0.div_ceil(*n), fine.1.div_ceil(*n)) == coarse;

@@ -1,22 +1,23 @@
 //! How good depth maps are: distances, shares of pixels, and what the confidence is worth.
 //!
-//! A pixel counts where the truth is finite and > 0. Where it counts but the map has no depth (not finite, or not > 0; the
-//! network always gives one, a filtered map does not), it is wrong in every share, and no part of means and medians.
-//! Confidence is taken as 0 where it is not a number, and clamped to 0..1.
+//! A pixel counts where the truth is finite and > 0. Where it counts but the map has no depth (not finite, or not > 0;
+//! the network always gives one, a filtered map does not), it is wrong in every share, and no part of means and
+//! medians. Confidence is taken as 0 where it is not a number, and clamped to 0..1.
 //!
 //! **Order.** Sums are kept in fixed point and everything else in counts, so that the same pixels give the same bits in
 //! whatever order and on however many threads they were added and merged.
 //!
-//! **Calibration.** The confidence is the network's probability of the four hypotheses around the expected depth: one to
-//! two intervals to either side of it. A pixel is therefore *right* where its error is under [`RIGHT_INTERVALS`] = 2
-//! intervals, and the confidence is calibrated where, of the pixels with confidence 0.7, 70 % are right. The interval is the
-//! mean one, (far - near) / (planes - 1), as in the loss; for inverse sampling the planes lie closer than that near the
-//! camera and wider far from it, so right is a little lenient near and strict far away.
+//! **Calibration.** The confidence is the network's probability of the four hypotheses around the expected depth: one
+//! to two intervals to either side of it. A pixel is therefore *right* where its error is under [`RIGHT_INTERVALS`] =
+//! 2 intervals, and the confidence is calibrated where, of the pixels with confidence 0.7, 70 % are right. The
+//! interval is the mean one, (far - near) / (planes - 1), as in the loss; for inverse sampling the planes lie closer
+//! than that near the camera and wider far from it, so right is a little lenient near and strict far away.
 
 use serde::Serialize;
 
-use crate::error::{Error, Result};
-use crate::map::Map;
+use crate::error::Error;
+use crate::error::Result;
+use crate::files::map::Map;
 
 /// Shares are told of the pixels whose error is under so many scene units (millimetres on DTU).
 pub const WITHIN_UNITS: [f64; 4] = [1.0, 2.0, 4.0, 8.0];
@@ -38,14 +39,14 @@ const RELATIVE_LEAST: f64 = 1e-9;
 /// Reaches to an error of 1000 times the depth.
 pub(crate) const RELATIVE_BINS: usize = 2780;
 
-/// For the risk at a coverage, pixels are sorted by confidence into bins even in log-odds, ln(c / (1 - c)): most confidences
-/// of a trained network lie near 1, where even bins in c would throw them all together.
+/// For the risk at a coverage, pixels are sorted by confidence into bins even in log-odds, ln(c / (1 - c)): most
+/// confidences of a trained network lie near 1, where even bins in c would throw them all together.
 const ODDS_BINS: usize = 4096;
 /// Log-odds where the bins end: those of the largest f32 under 1 are 16.6.
 const ODDS_MOST: f64 = 17.0;
 
-/// A sum of numbers >= 0 whose bits do not depend on the order of adding: fixed point with 60 bits behind the point, which
-/// holds sums to 3e20.
+/// A sum of numbers >= 0 whose bits do not depend on the order of adding: fixed point with 60 bits behind the point,
+/// which holds sums to 3e20.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Sum(u128);
 
@@ -177,7 +178,8 @@ impl DepthMetrics {
     /// Adds the pixels of a view; `interval` is its mean distance of two hypotheses in scene units.
     ///
     /// # Errors
-    /// [`Error::Shape`] where the maps differ in size or the interval is not a finite number > 0; nothing is added then.
+    /// [`Error::Shape`] where the maps differ in size or the interval is not a finite number > 0; nothing is added
+    /// then.
     pub fn add(&mut self, depth: &Map, confidence: &Map, truth: &Map, interval: f64) -> Result<()> {
         check(&[("depth", depth), ("confidence", confidence), ("truth", truth)], interval)?;
         for ((&d, &c), &t) in depth.data.iter().zip(&confidence.data).zip(&truth.data) {
@@ -271,12 +273,8 @@ impl DepthMetrics {
             within_0_5_percent: share(self.within_relative[1]),
             within_1_percent: share(self.within_relative[2]),
             confident_share: share(self.confident),
-            confident_mean_error_intervals: self
-                .confident_errors
-                .intervals
-                .mean(self.confident_errors.pixels),
-            calibration_error: (self.pixels > 0)
-                .then(|| calibration.iter().map(gap).sum::<f64>() / self.pixels as f64),
+            confident_mean_error_intervals: self.confident_errors.intervals.mean(self.confident_errors.pixels),
+            calibration_error: (self.pixels > 0).then(|| calibration.iter().map(gap).sum::<f64>() / self.pixels as f64),
             calibration,
             area_under_risk_intervals: area,
             risk_coverage: risk,
@@ -309,20 +307,16 @@ impl DepthMetrics {
     fn risk_coverage(&self) -> (Vec<RiskPoint>, Option<f64>) {
         let bins = self.risk.iter().rev().map(|bin| (bin.pixels, bin.intervals.value()));
         let (points, area) = risk_curve(bins, self.with_depth);
-        let point =
-            |(i, mean)| RiskPoint { coverage_percent: 10 * (i as u32 + 1), mean_error_intervals: mean };
+        let point = |(i, mean)| RiskPoint { coverage_percent: 10 * (i as u32 + 1), mean_error_intervals: mean };
         (points.into_iter().enumerate().map(point).collect(), area)
     }
 }
 
-/// The risk at 10, 20, ... 100 % coverage of `total` pixels, and its mean over all coverages; `None` where there are no pixels.
-/// `bins` have pixels and their sum of errors, those that are kept first in front. Within a bin, pixels count as if each had
-/// the bin's mean error, which makes the curve continuous: risk(k) = (S + m (k - n)) / k for the first k pixels, with n pixels
-/// and their sum of errors S before the bin. Its integral is closed.
-pub(crate) fn risk_curve(
-    bins: impl Iterator<Item = (u64, f64)>,
-    total: u64,
-) -> ([Option<f64>; 10], Option<f64>) {
+/// The risk at 10, 20, ... 100 % coverage of `total` pixels, and its mean over all coverages; `None` where there are
+/// no pixels. `bins` have pixels and their sum of errors, those that are kept first in front. Within a bin, pixels
+/// count as if each had the bin's mean error, which makes the curve continuous: risk(k) = (S + m (k - n)) / k for the
+/// first k pixels, with n pixels and their sum of errors S before the bin. Its integral is closed.
+pub(crate) fn risk_curve(bins: impl Iterator<Item = (u64, f64)>, total: u64) -> ([Option<f64>; 10], Option<f64>) {
     let mut points = [None; 10];
     let (mut n, mut sum, mut area) = (0.0, 0.0, 0.0);
     let mut next = 0;
@@ -362,8 +356,8 @@ fn odds_bin(confidence: f64) -> usize {
     even_bin((odds + ODDS_MOST) / (2.0 * ODDS_MOST), ODDS_BINS)
 }
 
-/// What [`DepthMetrics`] has found. Shares are 0..1 of the pixels with a truth; what nothing was counted for is `None`, in
-/// JSON `null`.
+/// What [`DepthMetrics`] has found. Shares are 0..1 of the pixels with a truth; what nothing was counted for is
+/// `None`, in JSON `null`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct MetricsSummary {
     /// Pixels with a truth.
@@ -402,8 +396,8 @@ pub struct MetricsSummary {
     pub calibration_error: Option<f64>,
     /// Confidence against truth, bin by bin.
     pub calibration: Vec<CalibrationBin>,
-    /// Area under the risk-coverage curve: the mean over all coverages of the risk, in intervals. Smaller is better; it is
-    /// the mean error where confidence says nothing.
+    /// Area under the risk-coverage curve: the mean over all coverages of the risk, in intervals. Smaller is better;
+    /// it is the mean error where confidence says nothing.
     pub area_under_risk_intervals: Option<f64>,
     /// The curve at 10, 20, ... 100 %.
     pub risk_coverage: Vec<RiskPoint>,

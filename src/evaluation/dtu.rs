@@ -1,10 +1,10 @@
 //! The DTU point-cloud evaluation on clouds in memory (protocol page, section D, all constants from there).
 //!
-//! Accuracy: distances from the prediction, thinned to 0.2 mm, to the structured-light reference, over points that the cameras
-//! can see (the mask). Completeness: distances from the reference to the thinned prediction, over points above the ground plane.
-//! Distances of 20 mm and more are left out of both. The original's search in cells of 60 mm gives every point in its grid the
-//! true distance where that is below 60 and every point outside it 60, so here a search as far as 20 mm over all points, and
-//! leaving out points outside the grid, gives the same sets (D.4).
+//! Accuracy: distances from the prediction, thinned to 0.2 mm, to the structured-light reference, over points that the
+//! cameras can see (the mask). Completeness: distances from the reference to the thinned prediction, over points above
+//! the ground plane. Distances of 20 mm and more are left out of both. The original's search in cells of 60 mm gives
+//! every point in its grid the true distance where that is below 60 and every point outside it 60, so here a search as
+//! far as 20 mm over all points, and leaving out points outside the grid, gives the same sets (D.4).
 
 use serde::Serialize;
 
@@ -35,7 +35,8 @@ pub struct ObservabilityMask {
 }
 
 impl ObservabilityMask {
-    /// Whether a point is in a voxel that is seen: `round((q - min) / resolution + 1)`, counted from 1, ties away from zero.
+    /// Whether a point is in a voxel that is seen: `round((q - min) / resolution + 1)`, counted from 1, ties away from
+    /// zero.
     pub fn sees(&self, point: [f32; 3]) -> bool {
         let mut index = 0;
         let mut stride = 1;
@@ -50,7 +51,8 @@ impl ObservabilityMask {
         self.seen.get(index).is_some_and(|&seen| seen != 0)
     }
 
-    /// Whether the original's search visits a point: its cells of 60 mm start at the smallest corner and overshoot the largest.
+    /// Whether the original's search visits a point: its cells of 60 mm start at the smallest corner and overshoot the
+    /// largest.
     pub fn is_searched(&self, point: [f32; 3]) -> bool {
         (0..3).all(|axis| {
             let (p, min) = (f64::from(point[axis]), self.min[axis]);
@@ -130,13 +132,7 @@ impl ScanNumbers {
                 reasons.push(why);
             }
         };
-        explain(
-            self.accuracy.count,
-            "the prediction",
-            self.points,
-            "in the observability mask",
-            self.in_mask,
-        );
+        explain(self.accuracy.count, "the prediction", self.points, "in the observability mask", self.in_mask);
         explain(
             self.completeness.count,
             "the reference",
@@ -175,7 +171,8 @@ impl ErrorCloud {
         self.counts.iter().filter(|c| **c).count()
     }
 
-    /// A point's colour in the original's error clouds: white to red over 0 to 10 mm where it counts, blue to green elsewhere.
+    /// A point's colour in the original's error clouds: white to red over 0 to 10 mm where it counts, blue to green
+    /// elsewhere.
     pub fn colour(&self, index: usize) -> [u8; 3] {
         let share = (self.distances[index] / 10.0).min(1.0);
         let [rising, falling] = [share, 1.0 - share].map(|s| (255.0 * s).round() as u8);
@@ -246,8 +243,7 @@ pub struct MeanNumbers {
 impl MeanNumbers {
     /// Over scans; not a number where that of any scan is not, or without scans.
     pub fn of(scans: &[ScanNumbers]) -> Self {
-        let mean =
-            |number: fn(&ScanNumbers) -> f64| scans.iter().map(number).sum::<f64>() / scans.len() as f64;
+        let mean = |number: fn(&ScanNumbers) -> f64| scans.iter().map(number).sum::<f64>() / scans.len() as f64;
         let (accuracy, completeness) = (mean(|s| s.accuracy.mean), mean(|s| s.completeness.mean));
         Self {
             accuracy,

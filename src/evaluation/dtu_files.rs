@@ -1,13 +1,16 @@
-//! The files of a DTU evaluation: the reference as the data set's SampleSet and Points archives lay it out, and one prediction
-//! for each scan in a folder of results.
+//! The files of a DTU evaluation: the reference as the data set's SampleSet and Points archives lay it out, and one
+//! prediction for each scan in a folder of results.
 
 use std::path::{Path, PathBuf};
 
 use super::dtu::{ErrorCloud, ObservabilityMask, Reference};
+use crate::Error;
+use crate::Result;
 use crate::error::counted;
-use crate::formats::mat::{Array, MatFile};
-use crate::formats::{ply, ply_points};
-use crate::{Error, Result};
+use crate::files::mat::Array;
+use crate::files::mat::MatFile;
+use crate::files::ply;
+use crate::files::ply_points;
 
 /// The reference files of a scan.
 #[derive(Clone, Debug, PartialEq)]
@@ -90,11 +93,7 @@ fn read_plane(path: &Path) -> Result<[f64; 4]> {
         Some(plane) if numbers.len() == 4 && plane.iter().all(|v| v.is_finite()) => Ok(*plane),
         _ => {
             let place = format!("{}: 'P'", path.display());
-            Err(Error::input(
-                place,
-                shape(array),
-                "4 x 1 finite numbers a, b, c, d with a x + b y + c z + d > 0 above",
-            ))
+            Err(Error::input(place, shape(array), "4 x 1 finite numbers a, b, c, d with a x + b y + c z + d > 0 above"))
         }
     }
 }
@@ -104,15 +103,14 @@ fn shape(array: &Array) -> String {
     sides.join(" x ")
 }
 
-/// The cloud of a scan in a folder of results: `METHODnnn_l3.ply` (the name that the original evaluation reads, three digits),
-/// `scanN/fused.ply` or `scanN.ply`.
+/// The cloud of a scan in a folder of results: `METHODnnn_l3.ply` (the name that the original evaluation reads, three
+/// digits), `scanN/fused.ply` or `scanN.ply`.
 ///
 /// # Errors
 /// [`Error::Input`] where there is none or more than one; [`Error::Io`] where the folder cannot be listed.
 pub fn find_prediction(folder: &Path, scan: u32) -> Result<PathBuf> {
     let plain = [format!("scan{scan}/fused.ply"), format!("scan{scan}.ply")];
-    let mut found: Vec<PathBuf> =
-        plain.iter().map(|name| folder.join(name)).filter(|p| p.is_file()).collect();
+    let mut found: Vec<PathBuf> = plain.iter().map(|name| folder.join(name)).filter(|p| p.is_file()).collect();
     let ending = format!("{scan:03}_l3.ply");
     for entry in std::fs::read_dir(folder).map_err(Error::io("list the clouds", folder))? {
         let entry = entry.map_err(Error::io("list the clouds", folder))?;
@@ -145,9 +143,7 @@ pub fn find_prediction(folder: &Path, scan: u32) -> Result<PathBuf> {
 /// # Errors
 /// [`Error::Io`]; nothing is left behind then.
 pub fn write_error_cloud(path: &Path, cloud: &ErrorCloud, what: &str) -> Result<()> {
-    let comments = [
-        what.to_owned(),
-        "white to red: 0 to 10 mm, counted points; blue to green: 0 to 10 mm, others".to_owned(),
-    ];
+    let comments =
+        [what.to_owned(), "white to red: 0 to 10 mm, counted points; blue to green: 0 to 10 mm, others".to_owned()];
     ply::write_coloured(path, &cloud.points, |index| cloud.colour(index), &comments)
 }

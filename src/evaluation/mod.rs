@@ -1,13 +1,14 @@
 //! How good point clouds and depth maps are.
 //!
-//! Clouds are measured by their distances to a reference and back:
-//! [`dtu`] is the protocol of the DTU data set to the constant (protocol page, section D) and [`dtu_files`] finds its files;
-//! [`cloud`] measures any cloud against any other and [`plot`] draws what it found. Below them [`thinning`] takes crowded points out and [`nearest`] finds
-//! nearest points. Clouds are `[f32; 3]` in memory, as their files hold them; all arithmetic is f64, and no result depends on the
-//! number of threads.
+//! Clouds are measured by their distances to a reference and back: [`dtu`] is the protocol of the DTU data set to the
+//! constant (protocol page, section D) and [`dtu_files`] finds its files; [`cloud`] measures any cloud against any
+//! other and [`plot`] draws what it found. Below them [`thinning`] takes crowded points out and [`nearest`] finds
+//! nearest points. Clouds are `[f32; 3]` in memory, as their files hold them; all arithmetic is f64, and no result
+//! depends on the number of threads.
 //!
-//! Depth maps are measured against maps of the true depth: [`depth_metrics`] has the measures of training's validation, [`depth`]
-//! adds those that do without hypotheses, [`depth_files`] reads maps with their truth, and [`depth_plot`] draws.
+//! Depth maps are measured against maps of the true depth: [`depth_metrics`] has the measures of training's
+//! validation, [`depth`] adds those that do without hypotheses, [`depth_files`] reads maps with their truth, and
+//! [`depth_plot`] draws.
 
 use serde::Serialize;
 
@@ -16,15 +17,14 @@ pub mod cloud;
 pub mod depth;
 pub mod depth_files;
 pub mod depth_metrics;
-pub mod depth_plot;
 pub mod dtu;
 pub mod dtu_files;
 pub mod nearest;
 pub mod pareto;
-pub mod plot;
 pub mod thinning;
 
-/// What a set of distances says. Of an empty set mean, median and variance are not a number, which JSON writes as `null`.
+/// What a set of distances says. Of an empty set mean, median and variance are not a number, which JSON writes as
+/// `null`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Statistics {
     /// Their mean.
@@ -69,8 +69,7 @@ pub fn table(rows: &[Vec<String>]) -> String {
     };
     let widths: Vec<usize> = (0..columns).map(width).collect();
     let line = |row: &Vec<String>| {
-        let words: Vec<String> =
-            row.iter().zip(&widths).map(|(word, &width)| format!("{word:>width$}")).collect();
+        let words: Vec<String> = row.iter().zip(&widths).map(|(word, &width)| format!("{word:>width$}")).collect();
         words.join("  ")
     };
     rows.iter().map(line).collect::<Vec<_>>().join("\n")

@@ -1,13 +1,14 @@
 //! The distance to the nearest point of a cloud: a k-d tree without pointers.
 //!
-//! The points are reordered so that every node is a piece of the array: its middle point splits it at the median of the
-//! axis along which the piece is widest, the points before it lie on one side and those after it on the other. So the tree
-//! takes 13 bytes a point, and neither outliers far away nor crowds at one place unbalance it, as they would a grid.
-//! Coordinates are f32; every difference, square and bound is f64.
+//! The points are reordered so that every node is a piece of the array: its middle point splits it at the median of
+//! the axis along which the piece is widest, the points before it lie on one side and those after it on the other. So
+//! the tree takes 13 bytes a point, and neither outliers far away nor crowds at one place unbalance it, as they would
+//! a grid. Coordinates are f32; every difference, square and bound is f64.
 //!
-//! A search goes down to the leaf where the point would lie and back up through the sides that may hold a nearer point. Bounds
-//! are sums of squares in the same order as distances, so rounding never makes a bound larger than a distance behind it and the
-//! result is the exact minimum. Bounded by cache misses: asking in the order of another tree ([`Tree::points`]) is fastest.
+//! A search goes down to the leaf where the point would lie and back up through the sides that may hold a nearer
+//! point. Bounds are sums of squares in the same order as distances, so rounding never makes a bound larger than a
+//! distance behind it and the result is the exact minimum. Bounded by cache misses: asking in the order of another
+//! tree ([`Tree::points`]) is fastest.
 
 use rayon::prelude::*;
 
@@ -46,7 +47,8 @@ impl Tree {
 
     /// The distance from a place to the nearest point if that is less than `limit` (which may be infinite).
     pub fn distance(&self, from: [f32; 3], limit: f64) -> Option<f64> {
-        // One step more than the limit's square: whether the root of a square just below it is less is decided on the root.
+        // One step more than the limit's square: whether the root of a square just below it is less is decided on the
+        // root.
         let mut best = (limit * limit).next_up();
         self.search(from.map(f64::from), 0, self.points.len(), [0.0; 3], &mut best);
         Some(best.sqrt()).filter(|&distance| distance < limit)
@@ -63,8 +65,8 @@ impl Tree {
         found
     }
 
-    /// Lowers `best`, a squared distance, to that of the nearest point in `start..end`. `away` is how far the piece is from the
-    /// place along each axis, as far as the splits above tell.
+    /// Lowers `best`, a squared distance, to that of the nearest point in `start..end`. `away` is how far the piece is
+    /// from the place along each axis, as far as the splits above tell.
     fn search(&self, from: [f64; 3], start: usize, end: usize, away: [f64; 3], best: &mut f64) {
         if end - start <= LEAF {
             for point in &self.points[start..end] {

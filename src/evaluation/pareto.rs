@@ -1,10 +1,15 @@
-//! Which of several clouds are the best of their kind, and a picture of that: a cloud is Pareto-optimal where no other is
-//! at least as accurate and as complete, and better in one of the two.
+//! Which of several clouds are the best of their kind, and a picture of that: a cloud is Pareto-optimal where no other
+//! is at least as accurate and as complete, and better in one of the two.
 
-use crate::canvas::{Canvas, INK, LETTER, MARGIN, PALE_INK, ticks};
+use crate::draw::canvas::Canvas;
+use crate::draw::canvas::INK;
+use crate::draw::canvas::LETTER;
+use crate::draw::canvas::MARGIN;
+use crate::draw::canvas::PALE_INK;
+use crate::draw::canvas::ticks;
 
-/// For each pair of accuracy and completeness (both better the smaller) whether it is Pareto-optimal. What is not a number
-/// is not; of equal pairs either all are or none.
+/// For each pair of accuracy and completeness (both better the smaller) whether it is Pareto-optimal. What is not a
+/// number is not; of equal pairs either all are or none.
 pub fn pareto(clouds: &[(f64, f64)]) -> Vec<bool> {
     let mut order: Vec<usize> =
         (0..clouds.len()).filter(|&i| clouds[i].0.is_finite() && clouds[i].1.is_finite()).collect();
@@ -35,23 +40,18 @@ const OPTIMAL: [u8; 3] = [213, 94, 0];
 const GROUND: [u8; 3] = [246, 246, 248];
 const GRID: [u8; 3] = [214, 216, 222];
 
-/// Accuracy to the right, completeness upwards, so that the lower left is best: every cloud a dot, the optimal ones larger, with
-/// their number (from 1) and the border of what they dominate.
+/// Accuracy to the right, completeness upwards, so that the lower left is best: every cloud a dot, the optimal ones
+/// larger, with their number (from 1) and the border of what they dominate.
 pub fn pareto_plot(clouds: &[(f64, f64)]) -> Canvas {
     let (width, height) = PANEL;
     let optimal = pareto(clouds);
     let mut canvas = Canvas::new(LEFT + width + 2 * MARGIN, TOP + height + 5 * LETTER + MARGIN);
     canvas.text(MARGIN, MARGIN - 4, "completeness, mean (lower is better)", INK);
     canvas.panel(LEFT, TOP, width, height, |_, _| GROUND);
-    let finite: Vec<(f64, f64)> =
-        clouds.iter().copied().filter(|c| c.0.is_finite() && c.1.is_finite()).collect();
+    let finite: Vec<(f64, f64)> = clouds.iter().copied().filter(|c| c.0.is_finite() && c.1.is_finite()).collect();
     let (across, up) = (extent(finite.iter().map(|c| c.0)), extent(finite.iter().map(|c| c.1)));
-    let column = |value: f64| {
-        LEFT + ((value - across.0) / (across.1 - across.0) * (width - 1) as f64).round() as usize
-    };
-    let row = |value: f64| {
-        TOP + height - 1 - ((value - up.0) / (up.1 - up.0) * (height - 1) as f64).round() as usize
-    };
+    let column = |value: f64| LEFT + ((value - across.0) / (across.1 - across.0) * (width - 1) as f64).round() as usize;
+    let row = |value: f64| TOP + height - 1 - ((value - up.0) / (up.1 - up.0) * (height - 1) as f64).round() as usize;
 
     for (value, label) in ticks(up.0, up.1, 6) {
         canvas.panel(LEFT, row(value), width, 1, |_, _| GRID);
@@ -94,8 +94,7 @@ pub fn pareto_plot(clouds: &[(f64, f64)]) -> Canvas {
 
 /// From the least to the greatest value, with a margin; something around a single value, 0 to 1 without any.
 fn extent(values: impl Iterator<Item = f64>) -> (f64, f64) {
-    let (low, high) =
-        values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)));
+    let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)));
     if low > high {
         return (0.0, 1.0);
     }

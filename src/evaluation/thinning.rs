@@ -1,9 +1,10 @@
 //! Fewer points of a crowded cloud: by a least distance, as the DTU protocol does, or one a voxel.
 //!
-//! The protocol (page D.3, step 2) walks through all points in random order; a point that is still there takes out every other one
-//! within the radius. The same set, without the walk: a point stays exactly if no point of smaller rank that stays lies within the
-//! radius. Threads decide points in any order, each as soon as its neighbours of smaller rank tell; what is undecided after one
-//! round over all points is looked at again. The outcome depends on points, radius and seed alone.
+//! The protocol (page D.3, step 2) walks through all points in random order; a point that is still there takes out
+//! every other one within the radius. The same set, without the walk: a point stays exactly if no point of smaller
+//! rank that stays lies within the radius. Threads decide points in any order, each as soon as its neighbours of
+//! smaller rank tell; what is undecided after one round over all points is looked at again. The outcome depends on
+//! points, radius and seed alone.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
@@ -12,8 +13,9 @@ use rayon::prelude::*;
 
 use super::cells::{self, Cells, Rows};
 use super::nearest::{difference, squared};
+use crate::Error;
+use crate::Result;
 use crate::synth::random::mixed;
-use crate::{Error, Result};
 
 const UNDECIDED: u8 = 0;
 const STAYS: u8 = 1;
@@ -22,8 +24,8 @@ const GOES: u8 = 2;
 /// Cells that one task looks at.
 const CHUNK: usize = 4096;
 
-/// The place of a point in the random order: smaller ranks come first. A permutation of 64-bit numbers, so no two points of a
-/// cloud have the same.
+/// The place of a point in the random order: smaller ranks come first. A permutation of 64-bit numbers, so no two
+/// points of a cloud have the same.
 #[inline]
 pub fn rank(index: u32, seed: u64) -> u64 {
     mixed(u64::from(index) ^ mixed(seed.wrapping_add(0x9e37_79b9_7f4a_7c15)))
@@ -32,8 +34,8 @@ pub fn rank(index: u32, seed: u64) -> u64 {
 /// The points that stay, in their order: no two within `radius` of each other (a distance of exactly `radius` counts as
 /// within), every other one within it of one that stays. Finite points, at most 2^32 - 1.
 pub fn thin(points: &[[f32; 3]], radius: f64, seed: u64) -> Vec<[f32; 3]> {
-    // A little more than the radius: two points exactly the radius apart must not round to cells two apart. Cells are counted
-    // up to 2^20 from the centre, where a quotient is rounded by less than 2^-32.
+    // A little more than the radius: two points exactly the radius apart must not round to cells two apart. Cells are
+    // counted up to 2^20 from the centre, where a quotient is rounded by less than 2^-32.
     let cells = Cells::new(points, radius * (1.0 + 1e-6), |index| rank(index, seed));
     let states: Vec<AtomicU8> = (0..points.len()).map(|_| AtomicU8::new(UNDECIDED)).collect();
     let chunks = cells.keys.len().div_ceil(CHUNK);
@@ -88,8 +90,8 @@ impl Pass<'_> {
         left
     }
 
-    /// What the neighbours of smaller rank make of a point. A state never changes once it is decided, so reading one while
-    /// another thread decides it can only delay this point, not change it.
+    /// What the neighbours of smaller rank make of a point. A state never changes once it is decided, so reading one
+    /// while another thread decides it can only delay this point, not change it.
     fn state(&self, at: usize, around: &[Range<usize>]) -> u8 {
         let point = self.cells.points[at].map(f64::from);
         let own_rank = rank(self.cells.indices[at], self.seed);

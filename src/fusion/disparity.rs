@@ -2,10 +2,11 @@
 //! that it should see and the one that it has are the same disparity, within a fraction of a pixel; position and normal
 //! are the means of all that agree, and the source pixels that went into a point make no point of their own.
 //!
-//! A view's pixels only mark pixels of *other* views, and whether a pixel is marked only matters when its own view's turn
-//! comes. So the views are taken in order, the pixels of one of them all at once, and the result is the same whatever
-//! the number of threads. Two places differ from the program: an agreeing view's position is taken exactly where the
-//! point projects (there at the pixel before it), and the pixel nearest to that is marked (there the one before).
+//! A view's pixels only mark pixels of *other* views, and whether a pixel is marked only matters when its own view's
+//! turn comes. So the views are taken in order, the pixels of one of them all at once, and the result is the same
+//! whatever the number of threads. Two places differ from the program: an agreeing view's position is taken exactly
+//! where the point projects (there at the pixel before it), and the pixel nearest to that is marked (there the one
+//! before).
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -15,17 +16,17 @@ use rayon::prelude::*;
 use super::settings::Disparity;
 use super::shared::usable;
 use super::{Funnel, Fused, FusionView};
-use crate::consistency::{depth_at, is_depth};
-use crate::formats::ply::Point;
-use crate::map::Map;
-use crate::normals;
+use crate::files::map::Map;
+use crate::files::ply::Point;
+use crate::maps::consistency::depth_at;
+use crate::maps::consistency::is_depth;
+use crate::maps::normals;
 
 /// The cloud of views that fit together.
 pub fn fuse(views: &[FusionView], min_confidence: f64, constants: &Disparity) -> Fused {
     let usable: Vec<(Map, Funnel)> = views.par_iter().map(|view| usable(view, min_confidence)).collect();
     let (depths, mut funnels): (Vec<Map>, Vec<Funnel>) = usable.into_iter().unzip();
-    let normals: Vec<Vec<[f32; 3]>> =
-        views.iter().map(|view| normals::from_depth(&view.camera, &view.depth)).collect();
+    let normals: Vec<Vec<[f32; 3]>> = views.iter().map(|view| normals::from_depth(&view.camera, &view.depth)).collect();
     let used: Vec<Vec<AtomicBool>> =
         depths.iter().map(|d| d.data.iter().map(|_| AtomicBool::new(false)).collect()).collect();
     let all = Views { views, depths, normals, used, constants };
@@ -121,8 +122,7 @@ impl Views<'_> {
     fn point(&self, at: usize, i: usize, compared: &[Compared]) -> (usize, Option<Point>) {
         let (view, width) = (&self.views[at], self.depths[at].width);
         let own_normal = self.normals[at][i];
-        let own =
-            view.camera.unproject((i % width) as f64, (i / width) as f64, f64::from(self.depths[at].data[i]));
+        let own = view.camera.unproject((i % width) as f64, (i / width) as f64, f64::from(self.depths[at].data[i]));
         let min_cosine = self.constants.max_normal_deg.min(180.0).to_radians().cos();
         let (mut position, mut normal) = (own, Vec3::from(own_normal).as_dvec3());
         let mut agreeing = Vec::new();

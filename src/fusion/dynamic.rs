@@ -6,7 +6,8 @@ use rayon::prelude::*;
 use super::settings::Dynamic;
 use super::shared::{confirm, emit_in_order};
 use super::{Fused, FusionView};
-use crate::consistency::{DepthView, dynamic_agreement_above};
+use crate::maps::consistency::DepthView;
+use crate::maps::consistency::dynamic_agreement_above;
 
 /// The cloud of views that fit together.
 pub fn fuse(views: &[FusionView], min_confidence: f64, constants: &Dynamic) -> Fused {
@@ -14,8 +15,7 @@ pub fn fuse(views: &[FusionView], min_confidence: f64, constants: &Dynamic) -> F
     let confirmed = views.par_iter().map(|view| {
         let sources: Vec<DepthView> = view.sources.iter().map(|&s| views[s].depth_view()).collect();
         let sources: Vec<&DepthView> = sources.iter().collect();
-        let (agreement, kept) =
-            dynamic_agreement_above(&view.depth_view(), &sources, thresholds, min_confidence);
+        let (agreement, kept) = dynamic_agreement_above(&view.depth_view(), &sources, thresholds, min_confidence);
         confirm(view, agreement, min_confidence, |at, _| kept[at])
     });
     let confirmed = confirmed.collect();

@@ -15,8 +15,7 @@ pub fn explain(funnels: &[Funnel], options: &FusionOptions) -> Option<String> {
     Some(if all.pixels == 0 {
         "there were no depth maps to fuse".into()
     } else if funnels.iter().all(|f| f.agreed.is_empty()) {
-        "no view has a source view that could confirm its depths: check the pair list, or fuse more views"
-            .into()
+        "no view has a source view that could confirm its depths: check the pair list, or fuse more views".into()
     } else if share(all.in_range, all.pixels) < 0.5 {
         format!(
             "only {} of the pixels have a depth between near and far: check that the range is in the cameras' units, \

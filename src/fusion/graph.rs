@@ -1,15 +1,15 @@
 //! Graph fusion (COLMAP's StereoFusion; Schönberger et al. 2016; protocol page E.10): from a seed pixel a walk goes
 //! breadth-first from pixel to pixel, each to the pixels that its own point falls on in its source views, and gathers
-//! those that agree with the seed in place, depth and normal. Enough of them make a point, the median of their positions,
-//! normals and colours. A gathered pixel takes part in no further walk, whether it made a point or not, and no walk
-//! enters a view whose own seeds are done.
+//! those that agree with the seed in place, depth and normal. Enough of them make a point, the median of their
+//! positions, normals and colours. A gathered pixel takes part in no further walk, whether it made a point or not, and
+//! no walk enters a view whose own seeds are done.
 //!
-//! What a walk gathers depends on what the walks before it have taken. Their order is fixed: view by view, in a view in
-//! 64 rounds of pixels that are 8 apart, in a round row by row. The walks of a round are made in parallel as if none of
-//! them took anything, then accepted in order; one that has gathered a pixel that an accepted one has taken is made again.
-//! That is exactly the sequential result: a pixel that another walk has taken either was gathered by this one as well,
-//! which is seen, or did not agree, and then it does not matter who has it. Seeds that are far apart seldom meet, so
-//! few walks are made twice.
+//! What a walk gathers depends on what the walks before it have taken. Their order is fixed: view by view, in a view
+//! in 64 rounds of pixels that are 8 apart, in a round row by row. The walks of a round are made in parallel as if
+//! none of them took anything, then accepted in order; one that has gathered a pixel that an accepted one has taken is
+//! made again. That is exactly the sequential result: a pixel that another walk has taken either was gathered by this
+//! one as well, which is seen, or did not agree, and then it does not matter who has it. Seeds that are far apart
+//! seldom meet, so few walks are made twice.
 
 use std::collections::VecDeque;
 
@@ -19,9 +19,9 @@ use rayon::prelude::*;
 use super::settings::Graph;
 use super::shared::usable;
 use super::{Funnel, Fused, FusionView};
-use crate::formats::ply::Point;
-use crate::map::Map;
-use crate::normals;
+use crate::files::map::Map;
+use crate::files::ply::Point;
+use crate::maps::normals;
 
 /// Distance of the seeds of one round, in pixels along either axis.
 const APART: usize = 8;
@@ -69,8 +69,7 @@ pub fn fuse(views: &[FusionView], min_confidence: f64, constants: &Graph) -> Fus
                     if !maps[at].is_free(seed) {
                         continue;
                     }
-                    if walk.gathered.iter().any(|&(view, pixel)| !maps[view as usize].is_free(pixel as usize))
-                    {
+                    if walk.gathered.iter().any(|&(view, pixel)| !maps[view as usize].is_free(pixel as usize)) {
                         walk = Walker { views, maps: &maps, constants }.walk(at, seed, &mut scratch);
                     }
                     for &(view, pixel) in &walk.gathered {
@@ -172,8 +171,8 @@ struct Walker<'a> {
 impl Walker<'_> {
     fn walk(&self, at: usize, seed: usize, scratch: &mut Scratch) -> Walk {
         let constants = self.constants;
-        // The seed falls on its own pixel, so in its view pixels are whole numbers away: rounding must not decide whether two
-        // pixels are at most two.
+        // The seed falls on its own pixel, so in its view pixels are whole numbers away: rounding must not decide
+        // whether two pixels are at most two.
         let max_shift_squared = constants.max_reprojection_px * constants.max_reprojection_px * (1.0 + 1e-9);
         let min_cosine = constants.max_normal_deg.min(180.0).to_radians().cos();
         let (seed_position, seed_normal) = (self.maps[at].position(seed), self.maps[at].normal(seed));

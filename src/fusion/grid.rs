@@ -1,8 +1,10 @@
-//! What was asked for on the command line, one setting or a grid of them, by the names of methods, presets and constants.
+//! What was asked for on the command line, one setting or a grid of them, by the names of methods, presets and
+//! constants.
 
 use super::presets::{PRESETS, Preset, preset};
 use super::settings::{Method, Settings};
-use crate::{Error, Result};
+use crate::Error;
+use crate::Result;
 
 /// A constant's name, and its value as it was typed.
 pub type Given = (String, String);
@@ -21,7 +23,8 @@ pub struct Setting {
 /// The setting of a method or preset (or the default method) with some constants of their own.
 ///
 /// # Errors
-/// A name that does not exist, a preset of another method, a constant that the method does not have, a value that is none.
+/// A name that does not exist, a preset of another method, a constant that the method does not have, a value that is
+/// none.
 pub fn setting(method: Option<&str>, preset: Option<&str>, given: &[Given]) -> Result<Setting> {
     let mut begun = begin(method, preset)?;
     for (name, value) in given {
@@ -33,8 +36,8 @@ pub fn setting(method: Option<&str>, preset: Option<&str>, given: &[Given]) -> R
     Ok(begun)
 }
 
-/// All combinations of the axes' values, the last axis changing fastest. An axis `method` or `preset` chooses what the others
-/// change; a constant that one method does not have is not varied for it, but some method must have it.
+/// All combinations of the axes' values, the last axis changing fastest. An axis `method` or `preset` chooses what the
+/// others change; a constant that one method does not have is not varied for it, but some method must have it.
 ///
 /// # Errors
 /// As [`setting`]; an axis that is there twice or has no value; a method or preset on an axis and given besides.
@@ -56,11 +59,7 @@ pub fn grid(
     let axis = |wanted: &str| axes.iter().find(|(name, _)| name == wanted).map(|(_, values)| values);
     let mut begun = match (axis("method"), axis("preset")) {
         (Some(_), Some(_)) => {
-            return Err(Error::input(
-                "--sweep",
-                "both method and preset",
-                "one of the two: a preset has its method",
-            ));
+            return Err(Error::input("--sweep", "both method and preset", "one of the two: a preset has its method"));
         }
         (Some(_), None) | (None, Some(_)) if method.is_some() || preset.is_some() => {
             return Err(Error::input(
@@ -69,9 +68,7 @@ pub fn grid(
                 "one of the two",
             ));
         }
-        (Some(methods), None) => {
-            methods.iter().map(|name| begin(Some(name), None)).collect::<Result<Vec<_>>>()?
-        }
+        (Some(methods), None) => methods.iter().map(|name| begin(Some(name), None)).collect::<Result<Vec<_>>>()?,
         (None, Some(presets)) => presets.iter().map(|name| begin(None, Some(name))).collect::<Result<_>>()?,
         (None, None) => vec![begin(method, preset)?],
     };
@@ -83,11 +80,7 @@ pub fn grid(
     for (name, _) in given {
         of_no_use(&format!("--{name}"), name)?;
         if axis(name).is_some() {
-            return Err(Error::input(
-                format!("--{name}"),
-                "a value, and values in --sweep besides",
-                "one of the two",
-            ));
+            return Err(Error::input(format!("--{name}"), "a value, and values in --sweep besides", "one of the two"));
         }
     }
     for (name, values) in axes.iter().filter(|(name, _)| name != "method" && name != "preset") {
@@ -159,9 +152,7 @@ fn begin(method: Option<&str>, name: Option<&str>) -> Result<Setting> {
 }
 
 fn set(settings: &mut Settings, place: &str, name: &str, value: &str) -> Result<bool> {
-    settings
-        .set(name, value)
-        .map_err(|expected| Error::input(place.to_owned(), format!("{value:?}"), expected))
+    settings.set(name, value).map_err(|expected| Error::input(place.to_owned(), format!("{value:?}"), expected))
 }
 
 fn unused(place: &str, name: &str, methods: &str) -> Error {
@@ -224,9 +215,8 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_said() {
-        let message = |method, preset, pairs: &[(&str, &str)]| {
-            setting(method, preset, &given(pairs)).unwrap_err().to_string()
-        };
+        let message =
+            |method, preset, pairs: &[(&str, &str)]| setting(method, preset, &given(pairs)).unwrap_err().to_string();
         assert_eq!(
             message(Some("graph"), None, &[("min-views", "3")]),
             "--min-views: a constant that the method graph does not use; expected a constant of its own, or --method \
@@ -236,16 +226,11 @@ mod tests {
             message(Some("graph"), Some("mvsnet"), &[]),
             "--preset mvsnet: settings of the method reprojection; expected a preset of graph, or no --method"
         );
-        assert!(
-            message(Some("graf"), None, &[])
-                .starts_with("method graf: no such method; expected one of repro")
-        );
+        assert!(message(Some("graf"), None, &[]).starts_with("method graf: no such method; expected one of repro"));
         assert!(message(None, Some("x"), &[]).contains("casmvsnet"));
         let contradiction = message(Some("dynamic"), None, &[("min-views", "9"), ("max-views", "4")]);
         assert_eq!(contradiction, "--min-views: 9, more than --max-views 4; expected at most as many");
-        assert!(
-            message(Some("graph"), None, &[("max-pixels", "4")]).starts_with("--min-pixels: 5, more than")
-        );
+        assert!(message(Some("graph"), None, &[("max-pixels", "4")]).starts_with("--min-pixels: 5, more than"));
     }
 
     #[test]
@@ -257,14 +242,8 @@ mod tests {
         ]);
         let found = grid(None, None, &given(&[("min-confidence", "0.5")]), &list).unwrap();
         let words: Vec<String> = found.iter().map(|s| s.words.join(" ")).collect();
-        let expected = [
-            "reprojection 2 1",
-            "reprojection 2 2",
-            "reprojection 3 1",
-            "reprojection 3 2",
-            "graph - 1",
-            "graph - 2",
-        ];
+        let expected =
+            ["reprojection 2 1", "reprojection 2 2", "reprojection 3 1", "reprojection 3 2", "graph - 1", "graph - 2"];
         assert_eq!(words, expected);
         assert!(found.iter().all(|s| s.settings.fusion.min_confidence == 0.5));
         let Method::Graph(graph) = found[5].settings.fusion.method else { panic!() };
@@ -283,15 +262,9 @@ mod tests {
             (refused(None, &[], &[("min-pixels", &["2"])]), "does not use"),
             (refused(None, &[], &[("colour", &["2"])]), "no constant colour; expected method, preset or"),
             (refused(Some("graph"), &[], &[("method", &["graph"])]), "one of the two"),
-            (
-                refused(None, &[], &[("method", &["graph"]), ("preset", &["colmap"])]),
-                "both method and preset",
-            ),
+            (refused(None, &[], &[("method", &["graph"]), ("preset", &["colmap"])]), "both method and preset"),
             (refused(None, &[("min-views", "2")], &[("min-views", &["3"])]), "values in --sweep besides"),
-            (
-                refused(None, &[("min-pixels", "2")], &[("min-views", &["3"])]),
-                "--min-pixels: a constant that",
-            ),
+            (refused(None, &[("min-pixels", "2")], &[("min-views", &["3"])]), "--min-pixels: a constant that"),
             (refused(Some("graph"), &[], &[("min-pixels", &["2", "20000"])]), "more than --max-pixels 10000"),
         ];
         for (message, part) in cases {

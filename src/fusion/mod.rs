@@ -1,8 +1,8 @@
 //! Finished depth maps to one coloured cloud, by several methods (SPEC "Filter and fusion"; protocol page E.7 to E.10;
 //! docs/FUSION.md has the equations).
 //!
-//! [`settings`] has the methods with their constants, [`presets`] the published values; each method has a file, and what
-//! several share is in `shared.rs`. A cloud depends on the order of the views, never on the number of threads.
+//! [`settings`] has the methods with their constants, [`presets`] the published values; each method has a file, and
+//! what several share is in `shared.rs`. A cloud depends on the order of the views, never on the number of threads.
 
 mod disparity;
 mod dynamic;
@@ -17,12 +17,14 @@ mod shared;
 
 use serde::{Deserialize, Serialize};
 
-use crate::camera::{Camera, DepthRange};
-use crate::consistency::DepthView;
-use crate::formats::ply::Point;
-use crate::map::Map;
-use crate::pyramid::LevelMaps;
-use crate::{Error, Result};
+use crate::Error;
+use crate::Result;
+use crate::files::map::Map;
+use crate::files::ply::Point;
+use crate::maps::consistency::DepthView;
+use crate::maps::merge::LevelMaps;
+use crate::scene::camera::Camera;
+use crate::scene::camera::DepthRange;
 
 pub use explain::explain;
 pub use settings::{Disparity, Dynamic, FusionOptions, Graph, Method, Pyramid, Reprojection, Settings};

@@ -1,12 +1,14 @@
 //! Published constants of fusion, each under the name of the program or paper that they are from (protocol page E.8 to
 //! E.10).
 //!
-//! Constants count pixels of the maps that the program made: a quarter of the photos' size for the first ones, their full
-//! size for others. Confidences are each network's own, so the same threshold may be strict for one and loose for another.
+//! Constants count pixels of the maps that the program made: a quarter of the photos' size for the first ones, their
+//! full size for others. Confidences are each network's own, so the same threshold may be strict for one and loose for
+//! another.
 
 use super::settings::{Disparity, Dynamic, FusionOptions, Graph, Method, Pyramid, Reprojection, Settings};
-use crate::consistency::{DynamicThresholds, Thresholds};
-use crate::pyramid::MergeOptions;
+use crate::maps::consistency::DynamicThresholds;
+use crate::maps::consistency::Thresholds;
+use crate::maps::merge::MergeOptions;
 
 /// Published settings.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -67,10 +69,7 @@ pub const PRESETS: [Preset; 15] = [
                         thresholds: thresholds(1.0, 0.01, 3),
                     },
                     doublings: 1,
-                    reprojection: Reprojection {
-                        thresholds: thresholds(0.5, 0.005, 3),
-                        keep_duplicates: true,
-                    },
+                    reprojection: Reprojection { thresholds: thresholds(0.5, 0.005, 3), keep_duplicates: true },
                 }),
             },
         },
@@ -142,22 +141,19 @@ const fn thresholds(max_reprojection_px: f64, max_depth_error_rel: f64, min_view
 
 /// None of the published programs takes duplicates out.
 const fn reprojection(min_confidence: f64, px: f64, rel: f64, min_views: usize) -> Settings {
-    let method = Method::Reprojection(Reprojection {
-        thresholds: thresholds(px, rel, min_views),
-        keep_duplicates: true,
-    });
+    let method =
+        Method::Reprojection(Reprojection { thresholds: thresholds(px, rel, min_views), keep_duplicates: true });
     Settings { check_sources: 10, fusion: FusionOptions { min_confidence, method } }
 }
 
 const fn dynamic(min_confidence: f64, reprojection_step_px: f64, depth_error_step_rel: f64) -> Settings {
-    let thresholds =
-        DynamicThresholds { reprojection_step_px, depth_error_step_rel, min_views: 2, max_views: 10 };
+    let thresholds = DynamicThresholds { reprojection_step_px, depth_error_step_rel, min_views: 2, max_views: 10 };
     let method = Method::Dynamic(Dynamic { thresholds, keep_duplicates: true });
     Settings { check_sources: 10, fusion: FusionOptions { min_confidence, method } }
 }
 
-/// Every published wrapper gives all normals the same direction and allows 360 degrees: they are not compared. Fusibile asks
-/// all other views, not the best ones only.
+/// Every published wrapper gives all normals the same direction and allows 360 degrees: they are not compared.
+/// Fusibile asks all other views, not the best ones only.
 const fn disparity(min_confidence: f64, max_disparity_px: f64, min_views: usize) -> Settings {
     let method = Method::Disparity(Disparity { max_disparity_px, max_normal_deg: 180.0, min_views });
     Settings { check_sources: 1000, fusion: FusionOptions { min_confidence, method } }

@@ -1,13 +1,15 @@
-//! PVA-MVSNet's multi-metric pyramid (protocol page E.9): the maps of several levels are merged ([`crate::pyramid`]),
-//! doubled in size if asked for, and fused by reprojection.
+//! PVA-MVSNet's multi-metric pyramid (protocol page E.9): the maps of several levels are merged
+//! ([`crate::maps::merge`]), doubled in size if asked for, and fused by reprojection.
 
 use super::reprojection;
 use super::settings::Pyramid;
 use super::{Fused, FusionView};
-use crate::consistency::is_depth;
-use crate::map::Map;
-use crate::pyramid::{LevelMaps, merge_level};
-use crate::{Error, Result};
+use crate::Error;
+use crate::Result;
+use crate::files::map::Map;
+use crate::maps::consistency::is_depth;
+use crate::maps::merge::LevelMaps;
+use crate::maps::merge::merge_level;
 
 /// The cloud of views that fit together.
 ///
@@ -31,15 +33,12 @@ fn merged(views: &[FusionView], constants: &Pyramid) -> Result<Vec<FusionView>> 
             let (levels, name) = (constants.levels, &view.name);
             return Err(Error::Shape {
                 op: "fusion::pyramid",
-                problem: format!(
-                    "view {name}: maps of {found} levels; expected {levels}, the finest of {expected:?}"
-                ),
+                problem: format!("view {name}: maps of {found} levels; expected {levels}, the finest of {expected:?}"),
             });
         }
     }
     let sources: Vec<Vec<usize>> = views.iter().map(|view| view.sources.clone()).collect();
-    let of_level =
-        |level: usize| -> Vec<LevelMaps> { views.iter().map(|v| v.levels[level].clone()).collect() };
+    let of_level = |level: usize| -> Vec<LevelMaps> { views.iter().map(|v| v.levels[level].clone()).collect() };
     let mut maps = of_level(constants.levels - 1);
     for level in (0..constants.levels - 1).rev() {
         let mut finer = of_level(level);
@@ -59,8 +58,9 @@ fn merged(views: &[FusionView], constants: &Pyramid) -> Result<Vec<FusionView>> 
     Ok(views.iter().zip(maps).map(with_maps).collect())
 }
 
-/// The view at twice the resolution: a sample more between every two, [2 height - 1, 2 width - 1]. Depth, confidence and
-/// colour of a new pixel are the mean of the two or four samples around it; it has no depth where one of them has none.
+/// The view at twice the resolution: a sample more between every two, [2 height - 1, 2 width - 1]. Depth, confidence
+/// and colour of a new pixel are the mean of the two or four samples around it; it has no depth where one of them has
+/// none.
 fn doubled(view: &FusionView) -> FusionView {
     let (width, height) = (view.depth.width, view.depth.height);
     let (wide, high) = ((2 * width).saturating_sub(1), (2 * height).saturating_sub(1));
@@ -71,8 +71,7 @@ fn doubled(view: &FusionView) -> FusionView {
         for x in 0..wide {
             // Where a side has one sample it is in the mean twice.
             let four = [(y / 2, x / 2), (y / 2, x.div_ceil(2)), (y.div_ceil(2), x / 2)];
-            let four =
-                [four[0], four[1], four[2], (y.div_ceil(2), x.div_ceil(2))].map(|(y, x)| y * width + x);
+            let four = [four[0], four[1], four[2], (y.div_ceil(2), x.div_ceil(2))].map(|(y, x)| y * width + x);
             let mean = |map: &Map| (four.iter().map(|&i| f64::from(map.data[i])).sum::<f64>() / 4.0) as f32;
             let at = y * wide + x;
             if four.iter().all(|&i| is_depth(view.depth.data[i])) {
@@ -102,15 +101,12 @@ mod tests {
     use glam::{DMat3, DVec3};
 
     use super::*;
-    use crate::camera::{Camera, DepthRange};
+    use crate::scene::camera::Camera;
+    use crate::scene::camera::DepthRange;
 
     #[test]
     fn doubling_keeps_samples_where_they_are_and_puts_means_between() {
-        let k = DMat3::from_cols(
-            DVec3::new(10.0, 0.0, 0.0),
-            DVec3::new(0.0, 10.0, 0.0),
-            DVec3::new(0.5, 1.0, 1.0),
-        );
+        let k = DMat3::from_cols(DVec3::new(10.0, 0.0, 0.0), DVec3::new(0.0, 10.0, 0.0), DVec3::new(0.5, 1.0, 1.0));
         let map = |data: [f32; 6]| Map { width: 2, height: 3, data: data.to_vec() };
         let view = FusionView {
             name: "a".into(),

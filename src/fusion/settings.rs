@@ -2,8 +2,9 @@
 
 use serde_json::{Map as Fields, Value, json};
 
-use crate::consistency::{DynamicThresholds, Thresholds};
-use crate::pyramid::MergeOptions;
+use crate::maps::consistency::DynamicThresholds;
+use crate::maps::consistency::Thresholds;
+use crate::maps::merge::MergeOptions;
 
 /// Which pixels become points.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -69,12 +70,7 @@ pub struct Pyramid {
 impl Default for Pyramid {
     /// Three levels merged and compared as `engine infer` does.
     fn default() -> Self {
-        Self {
-            levels: 3,
-            merge: MergeOptions::default(),
-            doublings: 0,
-            reprojection: Reprojection::default(),
-        }
+        Self { levels: 3, merge: MergeOptions::default(), doublings: 0, reprojection: Reprojection::default() }
     }
 }
 
@@ -164,8 +160,8 @@ impl Method {
         }
     }
 
-    /// The number of source views that must agree on a pixel before it becomes a point; the least one where that depends on
-    /// how closely they agree or where one view may agree several times.
+    /// The number of source views that must agree on a pixel before it becomes a point; the least one where that
+    /// depends on how closely they agree or where one view may agree several times.
     pub fn asked(&self) -> usize {
         match self {
             Self::Reprojection(m) => m.thresholds.min_views,
@@ -197,10 +193,7 @@ impl Method {
         match self {
             Self::Reprojection(Reprojection { thresholds, .. })
             | Self::Pyramid(Pyramid { reprojection: Reprojection { thresholds, .. }, .. }) => {
-                format!(
-                    "--min-views {views} or --max-depth-error-rel {}",
-                    2.0 * thresholds.max_depth_error_rel
-                )
+                format!("--min-views {views} or --max-depth-error-rel {}", 2.0 * thresholds.max_depth_error_rel)
             }
             Self::Dynamic(m) => format!(
                 "--depth-error-step-rel {:.6} or --reprojection-step-px {}",
@@ -210,11 +203,9 @@ impl Method {
             Self::Disparity(m) => {
                 format!("--min-views {views} or --max-disparity-px {}", 2.0 * m.max_disparity_px)
             }
-            Self::Graph(m) => format!(
-                "--min-pixels {} or --max-depth-error-rel {}",
-                fewer(m.min_pixels),
-                2.0 * m.max_depth_error_rel
-            ),
+            Self::Graph(m) => {
+                format!("--min-pixels {} or --max-depth-error-rel {}", fewer(m.min_pixels), 2.0 * m.max_depth_error_rel)
+            }
         }
     }
 

@@ -5,11 +5,13 @@ use glam::{DMat3, DVec3};
 use rayon::prelude::*;
 
 use super::{Funnel, Fused, FusionView};
-use crate::camera::{Camera, DepthRange};
-use crate::consistency::{Agreement, is_depth};
-use crate::formats::ply::Point;
-use crate::map::Map;
-use crate::normals;
+use crate::files::map::Map;
+use crate::files::ply::Point;
+use crate::maps::consistency::Agreement;
+use crate::maps::consistency::is_depth;
+use crate::maps::normals;
+use crate::scene::camera::Camera;
+use crate::scene::camera::DepthRange;
 
 /// What is left of a view's maps after a filter; [height, width].
 #[derive(Default)]
@@ -52,8 +54,7 @@ pub fn confirm(
 
 /// The view's depths in range and above the least confidence, 0 elsewhere; the funnel counts them.
 pub fn usable(view: &FusionView, min_confidence: f64) -> (Map, Funnel) {
-    let mut funnel =
-        Funnel { pixels: view.depth.data.len(), agreed: vec![0; view.sources.len()], ..Funnel::default() };
+    let mut funnel = Funnel { pixels: view.depth.data.len(), agreed: vec![0; view.sources.len()], ..Funnel::default() };
     let mut depth = view.depth.clone();
     for (depth, &confidence) in depth.data.iter_mut().zip(&view.confidence.data) {
         if !enters(&mut funnel, *depth, confidence, view.range, min_confidence) {
@@ -164,8 +165,7 @@ impl<'a> Block<'a> {
     fn new(points: &'a [DVec3]) -> Self {
         let low = points.iter().copied().reduce(DVec3::min).unwrap_or_default();
         let high = points.iter().copied().reduce(DVec3::max).unwrap_or_default();
-        let corner =
-            |i: usize| DVec3::select(glam::BVec3::new(i & 1 != 0, i & 2 != 0, i & 4 != 0), high, low);
+        let corner = |i: usize| DVec3::select(glam::BVec3::new(i & 1 != 0, i & 2 != 0, i & 4 != 0), high, low);
         Self { points, corners: std::array::from_fn(corner) }
     }
 

@@ -1,13 +1,14 @@
 //! What the pipeline asks of the network, whatever it runs on.
 
 use super::{BsMvsNet, Config, Estimate, MemoryPlan};
-use crate::camera::{Hypotheses, PlaneSweep};
+use crate::cpu::tensor::Tensor;
 use crate::error::Result;
-use crate::photo::Photo;
-use crate::tensor::Tensor;
+use crate::scene::camera::Hypotheses;
+use crate::scene::camera::PlaneSweep;
+use crate::scene::photo::Photo;
 
-/// One depth map to make: reference and sources by their features, with the homographies between their cameras at a quarter of the photos'
-/// resolution.
+/// One depth map to make: reference and sources by their features, with the homographies between their cameras at a
+/// quarter of the photos' resolution.
 pub struct DepthJob<'a, F> {
     /// Of the view whose depth is wanted.
     pub reference: &'a F,

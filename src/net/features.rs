@@ -2,10 +2,12 @@
 
 use super::Probe;
 use super::weights::{Checkpoint, Kernel};
+use crate::cpu::ops::conv::Conv;
+use crate::cpu::ops::resample::upsample_add;
+use crate::cpu::tensor::Cpu;
+use crate::cpu::tensor::Shape;
+use crate::cpu::tensor::Tensor;
 use crate::error::Result;
-use crate::ops::conv::Conv;
-use crate::ops::resample::upsample_add;
-use crate::tensor::{Cpu, Shape, Tensor};
 
 /// The layers, in the order in which they run.
 pub struct FeatureNet {

@@ -2,10 +2,14 @@
 
 use super::weights::{Checkpoint, Kernel};
 use super::{Aggregation, Probe};
+use crate::cpu::ops::conv::Conv;
+use crate::cpu::ops::sweep;
+use crate::cpu::ops::sweep::Sweep;
+use crate::cpu::ops::sweep::VoxelGate;
+use crate::cpu::tensor::Buffer;
+use crate::cpu::tensor::Cpu;
+use crate::cpu::tensor::Tensor;
 use crate::error::Result;
-use crate::ops::conv::Conv;
-use crate::ops::sweep::{self, Sweep, VoxelGate};
-use crate::tensor::{Buffer, Cpu, Tensor};
 
 /// A configuration's gate.
 pub enum Gate {

@@ -1,7 +1,9 @@
 //! How much memory a view will need, known before it starts.
 
-use crate::net::{Aggregation, BsMvsNet, Decoder};
-use crate::tensor::Shape;
+use crate::cpu::tensor::Shape;
+use crate::net::Aggregation;
+use crate::net::BsMvsNet;
+use crate::net::Decoder;
 
 /// Bytes that a run needs at its peak, by what they are for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,15 +50,11 @@ impl BsMvsNet {
         // tensors at 1/4, which is where the peak lies.
         let projection = if skip { at(0, 8) } else { 0 };
         let regularizer = projection + at(1, 16) * 2 + at(1, 8) + at(2, 32) * 3 + at(3, 64) * 4;
-        let pixel_gate = if self.config().aggregation == Aggregation::Pixel {
-            16 * bytes(Shape { d: 1, c: 4, ..cost })
-        } else {
-            0
-        };
+        let pixel_gate =
+            if self.config().aggregation == Aggregation::Pixel { 16 * bytes(Shape { d: 1, c: 4, ..cost }) } else { 0 };
         let stride = cost.w.next_multiple_of(16) as u64;
         // Ring of cost planes; ring of planes and logits of a band of 8 rows (ops::sweep, ops::head).
-        let per_thread =
-            3 * 17 * 73 * 32 * 4 + 3 * 10 * (stride + 2) * 8 * 4 + (planes as u64 + 1) * 8 * stride * 4;
+        let per_thread = 3 * 17 * 73 * 32 * 4 + 3 * 10 * (stride + 2) * 8 * 4 + (planes as u64 + 1) * 8 * stride * 4;
         let scratch = per_thread * threads as u64 + 4 * bytes(Shape { d: 1, c: 1, ..cost }) + pixel_gate;
         MemoryPlan { feature_layers, feature_map: bytes(Shape { d: 1, ..cost }), regularizer, scratch }
     }

@@ -20,16 +20,22 @@ use self::gate::Gate;
 pub use self::memory::{KEPT_BY_THE_ALLOCATOR, MemoryPlan};
 use self::regularizer::BiSeNet3d;
 use self::weights::Checkpoint;
-use crate::camera::{Hypotheses, PlaneSweep};
+use crate::cpu::ops::conv::Conv;
+use crate::cpu::ops::depth::Expectation;
+pub use crate::cpu::ops::head::Estimate;
+use crate::cpu::ops::pointwise::expect_multiples_of_4;
+use crate::cpu::ops::pointwise::normalize;
+use crate::cpu::ops::sweep;
+use crate::cpu::ops::sweep::Sweep;
+use crate::cpu::ops::sweep::cost_volume;
+use crate::cpu::simd::Level;
+use crate::cpu::tensor::Cpu;
+use crate::cpu::tensor::Shape;
+use crate::cpu::tensor::Tensor;
 use crate::error::Result;
-use crate::ops::conv::Conv;
-use crate::ops::depth::Expectation;
-pub use crate::ops::head::Estimate;
-use crate::ops::pointwise::{expect_multiples_of_4, normalize};
-use crate::ops::sweep::{self, Sweep, cost_volume};
-use crate::photo::Photo;
-use crate::simd::Level;
-use crate::tensor::{Cpu, Shape, Tensor};
+use crate::scene::camera::Hypotheses;
+use crate::scene::camera::PlaneSweep;
+use crate::scene::photo::Photo;
 
 /// How differences of source views become one cost (eq. 3-5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -184,7 +190,8 @@ impl BsMvsNet {
     }
 
     /// Depth and confidence of a reference view, [H/4, W/4]. Each source view comes with the homographies between the
-    /// cameras at a quarter of the photos' resolution: `PlaneSweep::new(&reference.decimated(0.25), &source.decimated(0.25))`.
+    /// cameras at a quarter of the photos' resolution: `PlaneSweep::new(&reference.decimated(0.25),
+    /// &source.decimated(0.25))`.
     ///
     /// # Errors
     /// [`crate::Error::Shape`] where there is no source, no hypothesis, or a feature map of another kind.
@@ -220,12 +227,7 @@ impl BsMvsNet {
     ///
     /// # Errors
     /// As [`BsMvsNet::depth`].
-    pub fn cost(
-        &self,
-        reference: &Tensor,
-        sources: &[(&Tensor, PlaneSweep)],
-        depths: &[f32],
-    ) -> Result<Tensor> {
+    pub fn cost(&self, reference: &Tensor, sources: &[(&Tensor, PlaneSweep)], depths: &[f32]) -> Result<Tensor> {
         let mut sweep = self.ungated(reference, sources, depths);
         let weights = self.gate.pixel_weights(&self.cpu, &sweep, &mut |_, _| ())?;
         sweep.aggregation = self.gate.aggregation(&weights);

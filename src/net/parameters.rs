@@ -9,8 +9,10 @@ use safetensors::{Dtype, serialize};
 
 use super::weights::Checkpoint;
 use super::{BsMvsNet, Config};
-use crate::error::{Error, Result};
-use crate::tensor::{Shape, Tensor};
+use crate::cpu::tensor::Shape;
+use crate::cpu::tensor::Tensor;
+use crate::error::Error;
+use crate::error::Result;
 
 /// One tensor of a checkpoint.
 #[derive(Clone)]
@@ -55,8 +57,8 @@ fn tensors(config: Config) -> Result<Vec<NamedShape>> {
 }
 
 impl Parameters {
-    /// PyTorch's first values: weights and biases uniform in +-1 / sqrt(fan in), norms that leave everything as it is. Each
-    /// tensor is a function of the seed and its name.
+    /// PyTorch's first values: weights and biases uniform in +-1 / sqrt(fan in), norms that leave everything as it is.
+    /// Each tensor is a function of the seed and its name.
     ///
     /// One value differs: the gate's last bias is positive. A gate that is closed everywhere gets no gradient and would
     /// stay closed.
@@ -164,15 +166,12 @@ fn not_laid_out(e: safetensors::SafeTensorError) -> Error {
     Error::input("checkpoint", e.to_string(), "values that safetensors can hold")
 }
 
-/// The bytes of a safetensors file. The library keeps metadata in a hash map, whose order differs from run to run; here the
-/// keys are put in order, so that equal checkpoints are equal files.
+/// The bytes of a safetensors file. The library keeps metadata in a hash map, whose order differs from run to run;
+/// here the keys are put in order, so that equal checkpoints are equal files.
 ///
 /// # Errors
 /// Where the tensors cannot be laid out.
-pub fn to_safetensors(
-    views: Vec<(String, TensorView)>,
-    metadata: BTreeMap<String, String>,
-) -> Result<Vec<u8>> {
+pub fn to_safetensors(views: Vec<(String, TensorView)>, metadata: BTreeMap<String, String>) -> Result<Vec<u8>> {
     let mut bytes = serialize(views, Some(metadata.clone().into_iter().collect())).map_err(not_laid_out)?;
     let length = bytes.first_chunk::<8>().map_or(0, |b| u64::from_le_bytes(*b)) as usize;
     let header: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(&bytes[8..8 + length])
@@ -195,8 +194,7 @@ fn parameter(name: String, shape: Vec<usize>, values: &[f32]) -> Result<Paramete
 
 /// SplitMix64 keyed by a tensor's name (FNV-1a): u in [0, 1).
 fn uniform(name: &str, seed: u64) -> impl FnMut() -> f64 + use<> {
-    let hash =
-        name.bytes().fold(0xCBF2_9CE4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01B3));
+    let hash = name.bytes().fold(0xCBF2_9CE4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01B3));
     let mut state = hash ^ seed.wrapping_mul(0xD6E8_FEB8_6659_FD93);
     move || {
         state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);

@@ -1,21 +1,32 @@
 //! The 3D BiSeNet: cost volume to depth and confidence (reference: `BiSeNet3d`, Table I).
 //!
 //! The first strided convolutions of both paths and the decoder's projection of the cost volume are fused into the
-//! plane sweep ([`crate::ops::sweep::fused`]), the last stage into the regression ([`crate::ops::head`]); what lies
-//! between works on a half to a thirty-second of the volume's resolution.
+//! plane sweep ([`crate::cpu::ops::sweep::fused`]), the last stage into the regression ([`crate::cpu::ops::head`]);
+//! what lies between works on a half to a thirty-second of the volume's resolution.
 
 use super::weights::{Checkpoint, Kernel};
 use super::{Decoder, Probe};
+use crate::cpu::ops::conv::Conv;
+use crate::cpu::ops::depth::Expectation;
+use crate::cpu::ops::depthwise::Depthwise;
+use crate::cpu::ops::head;
+use crate::cpu::ops::head::Estimate;
+use crate::cpu::ops::head::LogitsConv;
+use crate::cpu::ops::head::regress;
+use crate::cpu::ops::pointwise::add_vector;
+use crate::cpu::ops::pointwise::concat;
+use crate::cpu::ops::pointwise::gate;
+use crate::cpu::ops::pointwise::gate_planes;
+use crate::cpu::ops::reduce::plane_mean;
+use crate::cpu::ops::reduce::volume_mean;
+use crate::cpu::ops::resample::upsample;
+use crate::cpu::ops::resample::upsample_add;
+use crate::cpu::ops::sweep::Sweep;
+use crate::cpu::ops::sweep::fused;
+use crate::cpu::tensor::Cpu;
+use crate::cpu::tensor::Shape;
+use crate::cpu::tensor::Tensor;
 use crate::error::Result;
-use crate::ops::conv::Conv;
-use crate::ops::depth::Expectation;
-use crate::ops::depthwise::Depthwise;
-use crate::ops::head::{self, Estimate, LogitsConv, regress};
-use crate::ops::pointwise::{add_vector, concat, gate, gate_planes};
-use crate::ops::reduce::{plane_mean, volume_mean};
-use crate::ops::resample::{upsample, upsample_add};
-use crate::ops::sweep::{Sweep, fused};
-use crate::tensor::{Cpu, Shape, Tensor};
 
 /// Xception block: two depthwise-separable 3x3x3 convolutions, the first of stride 2, and a 1x1x1 shortcut.
 struct SeparableBlock {
@@ -94,12 +105,7 @@ impl FeatureFusion {
         let point = Kernel::d3(1, 1);
         Ok(Self {
             merge: checkpoint.conv_bn("regularizer.fusion.merge", (input, output), point, true)?,
-            attention1: checkpoint.conv_bn(
-                "regularizer.fusion.attention1",
-                (output, output),
-                point,
-                false,
-            )?,
+            attention1: checkpoint.conv_bn("regularizer.fusion.attention1", (output, output), point, false)?,
             attention2: checkpoint.conv("regularizer.fusion.attention2", (output, output), point, false)?,
         })
     }
@@ -145,9 +151,8 @@ impl BiSeNet3d {
     /// # Errors
     /// Where one is missing or misshapen.
     pub fn new(checkpoint: &Checkpoint) -> Result<Self> {
-        let conv = |name: &str, channels, kernel| {
-            checkpoint.conv_bn(&format!("regularizer.{name}"), channels, kernel, true)
-        };
+        let conv =
+            |name: &str, channels, kernel| checkpoint.conv_bn(&format!("regularizer.{name}"), channels, kernel, true);
         let (point, full, strided) = (Kernel::d3(1, 1), Kernel::d3(3, 1), Kernel::d3(3, 2));
         let first = (conv("spatial2", (32, 16), strided)?, conv("context2", (32, 16), strided)?);
         let head = match checkpoint.config.decoder {
@@ -226,8 +231,7 @@ impl BiSeNet3d {
                 cpu.recycle(x);
                 let x = decode2.apply(cpu, sum)?;
                 probe("regularizer.decode2", &x);
-                let estimate =
-                    regress(cpu, &head::Decoder::Skip(&x, &skip, logits), expectation, keep_logits)?;
+                let estimate = regress(cpu, &head::Decoder::Skip(&x, &skip, logits), expectation, keep_logits)?;
                 cpu.recycle(x);
                 cpu.recycle(skip);
                 Ok(estimate)

@@ -9,18 +9,33 @@ use std::rc::Rc;
 
 use super::parameters::Parameters;
 use super::{Aggregation, Config, Decoder, Difference};
-use crate::camera::{Camera, Hypotheses, PlaneSweep};
-use crate::error::{Error, Result};
-use crate::ops::conv_backward::{ConvGeometry, ConvOp};
-use crate::ops::cost_volume::{CostVolumeOp, PixelStatisticsOp, Views, Weighting};
-use crate::ops::depthwise::{DepthwiseOp, ToOneChannelOp};
-use crate::ops::norm::{BatchNormOp, BatchStatistics};
-use crate::ops::pointwise::{AddReluOp, AddVectorOp, ConcatOp, GateOp, expect_multiples_of_4, normalize};
-use crate::ops::reduce::MeanOp;
-use crate::ops::resample::UpsampleOp;
-use crate::photo::Photo;
-use crate::tape::{Tape, Var};
-use crate::tensor::Shape;
+use crate::cpu::ops::conv_backward::ConvGeometry;
+use crate::cpu::ops::conv_backward::ConvOp;
+use crate::cpu::ops::cost_volume::CostVolumeOp;
+use crate::cpu::ops::cost_volume::PixelStatisticsOp;
+use crate::cpu::ops::cost_volume::Views;
+use crate::cpu::ops::cost_volume::Weighting;
+use crate::cpu::ops::depthwise::DepthwiseOp;
+use crate::cpu::ops::depthwise::ToOneChannelOp;
+use crate::cpu::ops::norm::BatchNormOp;
+use crate::cpu::ops::norm::BatchStatistics;
+use crate::cpu::ops::pointwise::AddReluOp;
+use crate::cpu::ops::pointwise::AddVectorOp;
+use crate::cpu::ops::pointwise::ConcatOp;
+use crate::cpu::ops::pointwise::GateOp;
+use crate::cpu::ops::pointwise::expect_multiples_of_4;
+use crate::cpu::ops::pointwise::normalize;
+use crate::cpu::ops::reduce::MeanOp;
+use crate::cpu::ops::resample::UpsampleOp;
+use crate::cpu::tape::Tape;
+use crate::cpu::tape::Var;
+use crate::cpu::tensor::Shape;
+use crate::error::Error;
+use crate::error::Result;
+use crate::scene::camera::Camera;
+use crate::scene::camera::Hypotheses;
+use crate::scene::camera::PlaneSweep;
+use crate::scene::photo::Photo;
 
 /// Two dimensions: each plane of a tensor by itself. Three: a volume.
 #[derive(Clone, Copy)]
@@ -81,8 +96,7 @@ impl<'t, 'a> TrainingPass<'t, 'a> {
         let weight = self.parameter(&format!("{name}.conv.weight"))?;
         let y = self.tape.apply(ConvOp { geometry, bias: false, relu: false }, name, &[x, weight])?;
         let norm = format!("{name}.bn");
-        let (gamma, beta) =
-            (self.parameter(&format!("{norm}.weight"))?, self.parameter(&format!("{norm}.bias"))?);
+        let (gamma, beta) = (self.parameter(&format!("{norm}.weight"))?, self.parameter(&format!("{norm}.bias"))?);
         let statistics = Rc::new(OnceCell::new());
         self.statistics.borrow_mut().push((norm.clone(), statistics.clone()));
         self.tape.apply(BatchNormOp { relu, statistics }, &norm, &[&y, gamma, beta])
@@ -180,10 +194,8 @@ impl<'t, 'a> TrainingPass<'t, 'a> {
             Aggregation::Variance => apply(Weighting::Variance, &[]),
             Aggregation::Voxel => {
                 let names = ["reduce.weight", "reduce.bias", "weight.weight", "weight.bias"];
-                let gate = names
-                    .map(|n| self.parameter(&format!("gate.{n}")))
-                    .into_iter()
-                    .collect::<Result<Vec<_>>>()?;
+                let gate =
+                    names.map(|n| self.parameter(&format!("gate.{n}"))).into_iter().collect::<Result<Vec<_>>>()?;
                 apply(Weighting::Voxel, &gate)
             }
             Aggregation::Pixel => {

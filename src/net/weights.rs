@@ -9,9 +9,10 @@ use safetensors::{Dtype, SafeTensorError, SafeTensors};
 use sha2::{Digest, Sha256};
 
 use super::{Aggregation, Config, Decoder, Difference};
-use crate::error::{Error, Result};
-use crate::ops::conv::Conv;
-use crate::ops::depthwise::Depthwise;
+use crate::cpu::ops::conv::Conv;
+use crate::cpu::ops::depthwise::Depthwise;
+use crate::error::Error;
+use crate::error::Result;
 
 /// Batch norm's epsilon.
 const EPSILON: f64 = 1e-5;
@@ -92,17 +93,15 @@ impl Checkpoint {
         let file = SafeTensors::deserialize(bytes).map_err(not_one)?;
         let mut tensors = BTreeMap::new();
         for (tensor, view) in file.iter() {
-            let floats = (view.dtype() == Dtype::F32).then(|| {
-                view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
-            });
+            let floats = (view.dtype() == Dtype::F32)
+                .then(|| view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect());
             let values = Values { shape: view.shape().to_vec(), values: floats, dtype: view.dtype() };
             tensors.insert(tensor.to_owned(), values);
         }
         // Without a single name of this network, the first missing tensor would tell less than what is there.
         let ours = |name: &String| name.starts_with("features.") || name.starts_with("regularizer.");
         if !tensors.keys().any(ours) {
-            let first =
-                tensors.keys().next().map_or("no tensor".into(), |n| format!("tensors such as `{n}`"));
+            let first = tensors.keys().next().map_or("no tensor".into(), |n| format!("tensors such as `{n}`"));
             let problem = format!("not a checkpoint of BS-MVSNet: it holds {first}; expected `features.*`");
             return Err(fail(problem + ", `gate.*` and `regularizer.*`"));
         }
@@ -136,16 +135,13 @@ impl Checkpoint {
             return Err(self.fail(problem));
         };
         if found.shape != shape {
-            return Err(
-                self.fail(format!("tensor `{tensor}` has shape {:?}; expected {shape:?}", found.shape))
-            );
+            return Err(self.fail(format!("tensor `{tensor}` has shape {:?}; expected {shape:?}", found.shape)));
         }
         let Some(values) = found.values else {
             return Err(self.fail(format!("tensor `{tensor}` is {:?}; expected F32", found.dtype)));
         };
         if let Some(i) = values.iter().position(|v| !v.is_finite()) {
-            let problem =
-                format!("tensor `{tensor}` holds {} at element {i}; expected finite values", values[i]);
+            let problem = format!("tensor `{tensor}` holds {} at element {i}; expected finite values", values[i]);
             return Err(self.fail(problem));
         }
         Ok(values)
@@ -177,8 +173,8 @@ impl Checkpoint {
         Ok(Conv::new(channels, kernel.size(), kernel.stride(), &weights, &bias, relu))
     }
 
-    /// Weights of `shape` (PyTorch's order) and biases of `outputs` channels that do what `{name}.conv` and the batch norm
-    /// `{name}.bn` after it do.
+    /// Weights of `shape` (PyTorch's order) and biases of `outputs` channels that do what `{name}.conv` and the batch
+    /// norm `{name}.bn` after it do.
     pub fn folded(&self, name: &str, outputs: usize, shape: &[usize]) -> Result<(Vec<f32>, Vec<f32>)> {
         let mut weights = self.take(&format!("{name}.conv.weight"), shape)?;
         let norm = |what: &str| self.take(&format!("{name}.bn.{what}"), &[outputs]);
@@ -198,8 +194,7 @@ impl Checkpoint {
             bias[o] = (f64::from(beta[o]) - f64::from(mean[o]) * scale) as f32;
         }
         if !weights.iter().chain(&bias).all(|v| v.is_finite()) {
-            let problem =
-                format!("batch norm `{name}.bn` scales `{name}.conv.weight` beyond what f32 can hold");
+            let problem = format!("batch norm `{name}.bn` scales `{name}.conv.weight` beyond what f32 can hold");
             return Err(self.fail(problem));
         }
         Ok((weights, bias))
@@ -219,14 +214,10 @@ fn not_safetensors(bytes: &[u8], error: &SafeTensorError) -> String {
     match error {
         _ if bytes.is_empty() => format!("the file is empty; {expected}"),
         _ if bytes.starts_with(b"PK") => {
-            format!(
-                "a zip archive, perhaps one of torch.save; {expected} (safetensors.torch.save_file writes it)"
-            )
+            format!("a zip archive, perhaps one of torch.save; {expected} (safetensors.torch.save_file writes it)")
         }
         SafeTensorError::MetadataIncompleteBuffer => {
-            format!(
-                "cut short or damaged: its {size} bytes are not those that its header names; copy it again"
-            )
+            format!("cut short or damaged: its {size} bytes are not those that its header names; copy it again")
         }
         SafeTensorError::HeaderTooSmall | SafeTensorError::InvalidHeaderLength => {
             format!("cut short ({size} bytes, less than its header) or no safetensors file; {expected}")
@@ -285,8 +276,7 @@ fn config(
     let decoder = if has("regularizer.head.conv.weight") { Decoder::Trilinear } else { Decoder::Skip };
     let mut config = Config { aggregation, difference: Difference::Squared, decoder };
     let get = |key: &str| metadata.and_then(|m| m.get(key));
-    let unknown =
-        |key: &str, value: &str, known: &str| format!("metadata {key} = `{value}`; expected {known}");
+    let unknown = |key: &str, value: &str, known: &str| format!("metadata {key} = `{value}`; expected {known}");
     if let Some(value) = get("aggregation") {
         config.aggregation = match value.as_str() {
             "voxel" => Aggregation::Voxel,

@@ -3,8 +3,8 @@
 
 use glam::DVec3;
 
-/// A half line `origin + t * direction`; the direction need not have length 1: for rays of pixels its depth is 1, so that
-/// t is the depth.
+/// A half line `origin + t * direction`; the direction need not have length 1: for rays of pixels its depth is 1, so
+/// that t is the depth.
 #[derive(Clone, Copy, Debug)]
 pub struct Ray {
     /// Where it starts.
@@ -68,7 +68,8 @@ impl Bounds {
     pub fn crossing(&self, ray: &Ray, from: f64, to: f64) -> Option<(f64, f64)> {
         let a = (self.low - ray.origin) * ray.inverse;
         let b = (self.high - ray.origin) * ray.inverse;
-        // A ray in a face's plane gives 0 * inf = NaN; f64::min and max then take the other operand, which lets the ray in.
+        // A ray in a face's plane gives 0 * inf = NaN; f64::min and max then take the other operand, which lets the
+        // ray in.
         let near = a.x.min(b.x).max(a.y.min(b.y)).max(a.z.min(b.z)).max(from);
         let far = a.x.max(b.x).min(a.y.max(b.y)).min(a.z.max(b.z)).min(to);
         // The slabs are rounded: a relative slack of some ulps keeps rays through edges and flat boxes.
@@ -76,8 +77,8 @@ impl Bounds {
     }
 }
 
-/// A node: a leaf holds `count` items from `first` on, an inner node (`count` = 0) its left child right behind it and its
-/// right child at `first`.
+/// A node: a leaf holds `count` items from `first` on, an inner node (`count` = 0) its left child right behind it and
+/// its right child at `first`.
 #[derive(Clone, Copy, Debug)]
 struct Node {
     bounds: Bounds,
@@ -133,9 +134,9 @@ impl Tree {
         self.split(boxes, start + half, end);
     }
 
-    /// Calls `test` with each item whose box the ray crosses between `from` and `to`, nearer boxes first, as far as that is
-    /// cheap. `test` gets the item and the current end and returns the new one: the hit's t, or the end unchanged; one
-    /// at or below `from` ends the walk.
+    /// Calls `test` with each item whose box the ray crosses between `from` and `to`, nearer boxes first, as far as
+    /// that is cheap. `test` gets the item and the current end and returns the new one: the hit's t, or the end
+    /// unchanged; one at or below `from` ends the walk.
     #[inline]
     pub fn walk(&self, ray: &Ray, from: f64, to: f64, mut test: impl FnMut(usize, f64) -> f64) {
         let mut to = to;

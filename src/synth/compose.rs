@@ -87,8 +87,7 @@ impl Composition<'_> {
     fn stone(&mut self) -> Shape {
         const TURNS: usize = 40;
         const RINGS: usize = 20;
-        let noise =
-            Noise { first: self.random.between(2, 7), octaves: 3, gain: 0.5, salt: self.random.bits() };
+        let noise = Noise { first: self.random.between(2, 7), octaves: 3, gain: 0.5, salt: self.random.bits() };
         let rough = self.random.range(0.3, 2.0);
         let mut points = Vec::with_capacity(TURNS * (RINGS - 1) + 2);
         let place = |turn: f64, lift: f64| {
@@ -141,8 +140,7 @@ impl Composition<'_> {
             if matches!(shape, Shape::Plane { .. }) && self.random.chance(0.7) {
                 rotation *= DMat3::from_rotation_x(self.random.range(0.6, 1.5));
             }
-            let (turn, r) =
-                (self.random.range(0.0, std::f64::consts::TAU), spread * self.random.unit().sqrt());
+            let (turn, r) = (self.random.range(0.0, std::f64::consts::TAU), spread * self.random.unit().sqrt());
             let (x, y) = (r * turn.cos(), r * turn.sin());
             self.add(shape, rotation, DVec3::new(x, y, 0.0), scale, size);
             if let Some(object) = self.objects.last_mut() {
@@ -287,8 +285,7 @@ impl Composition<'_> {
     fn corner(&mut self) {
         let radius = self.radius;
         let ground = -radius * self.random.range(0.2, 0.5);
-        let flat =
-            DVec3::new(self.rigged.towards.x, self.rigged.towards.y, 0.0).try_normalize().unwrap_or(DVec3::X);
+        let flat = DVec3::new(self.rigged.towards.x, self.rigged.towards.y, 0.0).try_normalize().unwrap_or(DVec3::X);
         let behind = radius * self.random.range(0.5, 1.0);
         let half = 2.0 * radius;
         self.add(Shape::Plane { half: [half, half] }, DMat3::IDENTITY, DVec3::Z * ground, 1.0, half);
@@ -338,11 +335,7 @@ impl Composition<'_> {
         let texture = photo.unwrap_or_else(|| self.stock.library.pattern(self.random));
         let mean = texture.mean().max_element().max(0.02);
         let gain = self.random.log_range(0.03, 0.6) as f32 / mean;
-        Backdrop::Around {
-            texture,
-            repeats: self.random.between(2, 12) as f64,
-            gain: Vec3::splat(gain.min(2.0)),
-        }
+        Backdrop::Around { texture, repeats: self.random.between(2, 12) as f64, gain: Vec3::splat(gain.min(2.0)) }
     }
 
     fn lights(&mut self) -> Lights {

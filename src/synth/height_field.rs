@@ -43,10 +43,8 @@ impl HeightField {
                 normals.push(DVec3::new(-a, -b, 1.0));
             }
         }
-        let (low, high) =
-            heights.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), &z| (l.min(z), h.max(z)));
-        let bounds =
-            Bounds { low: DVec3::new(-half[0], -half[1], low), high: DVec3::new(half[0], half[1], high) };
+        let (low, high) = heights.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), &z| (l.min(z), h.max(z)));
+        let bounds = Bounds { low: DVec3::new(-half[0], -half[1], low), high: DVec3::new(half[0], half[1], high) };
         Self { columns, rows, half, heights, normals, bounds }
     }
 
@@ -63,8 +61,7 @@ impl HeightField {
         let scale = [0, 1].map(|k| counts[k] as f64 / (2.0 * self.half[k]));
         let o = [0, 1].map(|k| (ray.origin[k] + self.half[k]) * scale[k]);
         let d = [0, 1].map(|k| ray.direction[k] * scale[k]);
-        let cell_at =
-            |k: usize, t: f64| (o[k] + t * d[k]).floor().clamp(0.0, counts[k] as f64 - 1.0) as usize;
+        let cell_at = |k: usize, t: f64| (o[k] + t * d[k]).floor().clamp(0.0, counts[k] as f64 - 1.0) as usize;
         let mut cell = [0, 1].map(|k| cell_at(k, enter));
         let mut at = enter;
         // One step a cell: more than all columns and rows together cannot be crossed.
@@ -93,15 +90,7 @@ impl HeightField {
     }
 
     /// The first hit of a cell's two triangles; the ray crosses the cell from t = `enter` to `exit`.
-    fn in_cell(
-        &self,
-        ray: &Ray,
-        [i, j]: [usize; 2],
-        enter: f64,
-        exit: f64,
-        from: f64,
-        to: f64,
-    ) -> Option<Hit> {
+    fn in_cell(&self, ray: &Ray, [i, j]: [usize; 2], enter: f64, exit: f64, from: f64, to: f64) -> Option<Hit> {
         let across = self.columns + 1;
         let corner = j * across + i;
         let indices = [corner, corner + 1, corner + across + 1, corner + across];

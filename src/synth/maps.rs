@@ -6,9 +6,10 @@ use rayon::prelude::*;
 use super::scene::SyntheticScene;
 use super::sight::Sight;
 use super::world::{Surface, World};
-use crate::camera::{Camera, DepthRange};
-use crate::map::Map;
-use crate::photo::Photo;
+use crate::files::map::Map;
+use crate::scene::camera::Camera;
+use crate::scene::camera::DepthRange;
+use crate::scene::photo::Photo;
 
 /// Exact depth at the pixels (`step` x, `step` y); 0 where no surface lies between near and far.
 pub fn depth(world: &World, camera: &Camera, size: (usize, usize), range: DepthRange, step: usize) -> Map {
@@ -20,8 +21,8 @@ pub fn depth(world: &World, camera: &Camera, size: (usize, usize), range: DepthR
 pub struct Extras {
     /// Contrast of the photo around the pixel, see [`texture_strength`].
     pub texture: Map,
-    /// Angle between the surface's normal and the direction to the camera, in degrees: 0 is seen head on. 0 where there is no
-    /// depth.
+    /// Angle between the surface's normal and the direction to the camera, in degrees: 0 is seen head on. 0 where
+    /// there is no depth.
     pub slant: Map,
     /// Number of other views that see the surface point there: within their photo and range, nothing in between.
     pub visible: Map,
@@ -39,16 +40,9 @@ impl SyntheticScene {
 
     /// See [`Extras::slant`].
     pub fn slant(&self, view: usize, step: usize) -> Map {
-        of_pixels(
-            &self.world,
-            &self.cameras[view],
-            self.size,
-            self.ranges[view],
-            step,
-            |surface, direction| {
-                (-direction.normalize().dot(surface.normal)).clamp(0.0, 1.0).acos().to_degrees() as f32
-            },
-        )
+        of_pixels(&self.world, &self.cameras[view], self.size, self.ranges[view], step, |surface, direction| {
+            (-direction.normalize().dot(surface.normal)).clamp(0.0, 1.0).acos().to_degrees() as f32
+        })
     }
 
     /// See [`Extras::visible`].
@@ -66,8 +60,8 @@ impl SyntheticScene {
     }
 }
 
-/// Standard deviation of the photo's grey values 0..1 in the window of 9 x 9 pixels around every `step`-th pixel (cut at the
-/// borders).
+/// Standard deviation of the photo's grey values 0..1 in the window of 9 x 9 pixels around every `step`-th pixel (cut
+/// at the borders).
 pub fn texture_strength(photo: &Photo, step: usize) -> Map {
     const REACH: usize = 4;
     let grey = |x: usize, y: usize| {

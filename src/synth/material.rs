@@ -31,11 +31,7 @@ struct Layer {
 
 impl Layer {
     fn new(texture: Arc<Texture>, width: f64, random: &mut Random) -> Self {
-        let angle = if random.chance(0.5) {
-            random.range(-0.1, 0.1)
-        } else {
-            random.range(0.0, std::f64::consts::TAU)
-        };
+        let angle = if random.chance(0.5) { random.range(-0.1, 0.1) } else { random.range(0.0, std::f64::consts::TAU) };
         let offset = DVec2::new(random.range(0.0, 8.0), random.range(0.0, 8.0));
         Self { texture, scale: 1.0 / width, turn: DVec2::from_angle(angle), offset }
     }
@@ -66,9 +62,7 @@ impl Colours {
     fn of(&self, sample: Vec3) -> Vec3 {
         match self {
             Self::Photo { gain, order } => *gain * Vec3::from_array(order.map(|k| sample[k])),
-            Self::Ramp { low, high, tint, tinted } => {
-                low.lerp(*high, sample.x).lerp(*tint, sample.y * tinted)
-            }
+            Self::Ramp { low, high, tint, tinted } => low.lerp(*high, sample.x).lerp(*tint, sample.y * tinted),
         }
     }
 }
@@ -95,13 +89,7 @@ pub struct Material {
 impl Material {
     /// A material for surfaces of about `size` world units; with the probability `low_texture` one with little texture
     /// or nearly none.
-    pub fn random(
-        library: &Library,
-        size: f64,
-        low_texture: f64,
-        from_above: bool,
-        random: &mut Random,
-    ) -> Self {
+    pub fn random(library: &Library, size: f64, low_texture: f64, from_above: bool, random: &mut Random) -> Self {
         let photo = if random.chance(0.7) { library.photo(random) } else { None };
         let of_photo = photo.is_some();
         let texture = photo.unwrap_or_else(|| library.pattern(random));
@@ -125,8 +113,7 @@ impl Material {
             let saturation = random.range(0.0, 0.7) as f32;
             let mut colour = |level: f32| {
                 let hue = Vec3::from_array([0, 1, 2].map(|_| random.unit() as f32));
-                (Vec3::splat(level) * (1.0 - saturation) + hue * 2.0 * level * saturation)
-                    .clamp(Vec3::ZERO, Vec3::ONE)
+                (Vec3::splat(level) * (1.0 - saturation) + hue * 2.0 * level * saturation).clamp(Vec3::ZERO, Vec3::ONE)
             };
             let (low, high, tint) = (colour(0.3 * brightness), colour(1.5 * brightness), colour(brightness));
             let (low, high) = if random.chance(0.5) { (low, high) } else { (high, low) };
@@ -139,10 +126,7 @@ impl Material {
             let left = random.log_range(0.003, 0.25) as f32;
             (left, 0.3 * left)
         } else {
-            (
-                random.range(0.4, 1.2) as f32,
-                if random.chance(0.6) { random.range(0.05, 0.5) as f32 } else { 0.0 },
-            )
+            (random.range(0.4, 1.2) as f32, if random.chance(0.6) { random.range(0.05, 0.5) as f32 } else { 0.0 })
         };
         let shiny = random.chance(0.35);
         Self {

@@ -11,7 +11,8 @@ use ply_rs_bw::ply::{DefaultElement, Property, PropertyAccess, PropertyAccessRes
 
 use super::bounds::{Bounds, Ray, Tree};
 use super::shapes::{Hit, triangle};
-use crate::{Error, Result};
+use crate::Error;
+use crate::Result;
 
 /// Triangles, scaled and moved into the unit ball around the origin.
 #[derive(Clone, Debug)]
@@ -108,11 +109,7 @@ type Soup = (Vec<DVec3>, Vec<[usize; 3]>);
 fn refuse(path: &Path, found: String) -> Error {
     // The readers' own messages may have several lines.
     let found = found.split_whitespace().collect::<Vec<_>>().join(" ");
-    Error::input(
-        path.display().to_string(),
-        found,
-        "a triangle mesh as OBJ or PLY file, with vertices and faces",
-    )
+    Error::input(path.display().to_string(), found, "a triangle mesh as OBJ or PLY file, with vertices and faces")
 }
 
 /// Counts the lines that went through, for messages.
@@ -134,8 +131,7 @@ impl<R: BufRead> BufRead for CountedLines<'_, R> {
 
     fn consume(&mut self, amount: usize) {
         // Lines are consumed up to their end or in pieces without one, so it is enough to look at the last byte.
-        let ended =
-            amount > 0 && self.inner.fill_buf().is_ok_and(|buffer| buffer.get(amount - 1) == Some(&b'\n'));
+        let ended = amount > 0 && self.inner.fill_buf().is_ok_and(|buffer| buffer.get(amount - 1) == Some(&b'\n'));
         self.lines.set(self.lines.get() + usize::from(ended));
         self.inner.consume(amount);
     }
@@ -145,12 +141,8 @@ fn read_obj(path: &Path) -> Result<Soup> {
     let file = File::open(path).map_err(Error::io("open the mesh", path))?;
     let lines = Cell::new(0);
     let mut reader = CountedLines { inner: BufReader::new(file), lines: &lines };
-    let options = tobj::LoadOptions {
-        triangulate: true,
-        ignore_points: true,
-        ignore_lines: true,
-        ..Default::default()
-    };
+    let options =
+        tobj::LoadOptions { triangulate: true, ignore_points: true, ignore_lines: true, ..Default::default() };
     // Materials are not used: surfaces get their colours from the generator.
     let (models, _) = tobj::load_obj_buf(&mut reader, &options, |_| Ok(Default::default()))
         .map_err(|e| refuse(path, format!("{e} at line {} or just after", lines.get())))?;
@@ -246,8 +238,7 @@ fn read_ply(path: &Path) -> Result<Soup> {
                 }
             }
             _ => {
-                let skipped =
-                    Parser::<DefaultElement>::new().read_payload_for_element(&mut reader, element, &header);
+                let skipped = Parser::<DefaultElement>::new().read_payload_for_element(&mut reader, element, &header);
                 skipped.map_err(wrong)?;
             }
         }

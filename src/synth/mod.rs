@@ -1,12 +1,12 @@
-//! Synthetic scenes with exact depth: random surfaces with textures, seen by cameras on a rig, for training and for trying the
-//! whole pipeline at any size.
+//! Synthetic scenes with exact depth: random surfaces with textures, seen by cameras on a rig, for training and for
+//! trying the whole pipeline at any size.
 //!
-//! A scene is a function of the options, the seed and its index: [`Generator::scene`] gives any of them in any order, on any
-//! number of threads, with the same bytes, so that a training run that goes on sees what it would have seen.
+//! A scene is a function of the options, the seed and its index: [`Generator::scene`] gives any of them in any order,
+//! on any number of threads, with the same bytes, so that a training run that goes on sees what it would have seen.
 //!
-//! [`rig`] places cameras, [`compose`] puts a [`world`] of [`shapes`] with [`material`]s before them, [`scene`] keeps the
-//! ones that are seen well, [`sight`] finds what cameras see of it, [`render`] takes photos, [`maps`] casts exact depth and what goes with it, and [`mod@write`] makes
-//! folders in the MVSNet layout.
+//! [`rig`] places cameras, [`compose`] puts a [`world`] of [`shapes`] with [`material`]s before them, [`scene`] keeps
+//! the ones that are seen well, [`sight`] finds what cameras see of it, [`render`] takes photos, [`maps`] casts exact
+//! depth and what goes with it, and [`mod@write`] makes folders in the MVSNet layout.
 
 pub mod bounds;
 pub mod compose;
@@ -30,11 +30,13 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use crate::camera::{Camera, DepthRange};
-use crate::map::Map;
-use crate::photo::Photo;
+use crate::Error;
+use crate::Result;
+use crate::files::map::Map;
 use crate::scene::SourceView;
-use crate::{Error, Result};
+use crate::scene::camera::Camera;
+use crate::scene::camera::DepthRange;
+use crate::scene::photo::Photo;
 use compose::Stock;
 use mesh::Mesh;
 use rig::Rig;
@@ -91,8 +93,8 @@ pub struct Sample {
     pub photos: Vec<Photo>,
     /// Of every view, at the photos' size.
     pub cameras: Vec<Camera>,
-    /// Exact depth of every fourth pixel, ceil(height / 4) x ceil(width / 4), 0 where there is none: of the reference view, or
-    /// of every view where all were asked for.
+    /// Exact depth of every fourth pixel, ceil(height / 4) x ceil(width / 4), 0 where there is none: of the reference
+    /// view, or of every view where all were asked for.
     pub depth: Vec<Map>,
     /// The reference view's depths to search.
     pub range: DepthRange,
@@ -135,8 +137,7 @@ impl Generator {
         if let Some(folder) = &options.textures {
             texture::read_photos(folder, &mut library)?;
         }
-        let meshes =
-            options.meshes.iter().map(|path| Mesh::read(path).map(Arc::new)).collect::<Result<_>>()?;
+        let meshes = options.meshes.iter().map(|path| Mesh::read(path).map(Arc::new)).collect::<Result<_>>()?;
         Ok(Self { options, library, meshes })
     }
 

@@ -108,8 +108,7 @@ fn contrast(value: f64, factor: f64) -> f64 {
 
 /// 0..1 by place.
 fn hash01(x: u64, y: u64, salt: u64) -> f64 {
-    (mixed(mixed(x ^ salt).wrapping_add(y.wrapping_mul(0x9e37_79b9_7f4a_7c15))) >> 11) as f64
-        / (1u64 << 53) as f64
+    (mixed(mixed(x ^ salt).wrapping_add(y.wrapping_mul(0x9e37_79b9_7f4a_7c15))) >> 11) as f64 / (1u64 << 53) as f64
 }
 
 /// Value noise over the unit square that fits to itself: `octaves` lattices from `first` cells a side on, each twice as
@@ -130,8 +129,7 @@ impl Noise {
     pub fn at(&self, x: f64, y: f64) -> f64 {
         let (mut sum, mut weight, mut strength) = (0.0, 0.0, 1.0);
         for octave in 0..self.octaves {
-            sum += strength
-                * lattice(x, y, (self.first << octave) as u64, self.salt.wrapping_add(octave as u64));
+            sum += strength * lattice(x, y, (self.first << octave) as u64, self.salt.wrapping_add(octave as u64));
             weight += strength;
             strength *= self.gain;
         }

@@ -83,8 +83,7 @@ impl Random {
     /// A rotation, evenly over all of them (Shoemake's quaternion).
     pub fn rotation(&mut self) -> DMat3 {
         let (u, a, b) = (self.unit(), self.range(0.0, 1.0), self.range(0.0, 1.0));
-        let ((sa, ca), (sb, cb)) =
-            ((a * std::f64::consts::TAU).sin_cos(), (b * std::f64::consts::TAU).sin_cos());
+        let ((sa, ca), (sb, cb)) = ((a * std::f64::consts::TAU).sin_cos(), (b * std::f64::consts::TAU).sin_cos());
         let (p, q) = ((1.0 - u).sqrt(), u.sqrt());
         DMat3::from_quat(DQuat::from_xyzw(p * sa, p * ca, q * sb, q * cb).normalize())
     }

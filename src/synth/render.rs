@@ -1,9 +1,10 @@
 //! Photos by ray casting: one ray a pixel where a surface goes on smoothly, many where something ends, and then what a
 //! real camera does to the light.
 //!
-//! Textures are averaged over a pixel's footprint by their levels ([`super::texture`]), so one ray is enough inside a surface.
-//! Pixels beside which the object, the normal, the plane or the shadow changes, and those that a thin rod crosses, get
-//! `SUB` x `SUB` rays for what covers them; the colour of each piece of surface among these is looked up once.
+//! Textures are averaged over a pixel's footprint by their levels ([`super::texture`]), so one ray is enough inside a
+//! surface. Pixels beside which the object, the normal, the plane or the shadow changes, and those that a thin rod
+//! crosses, get `SUB` x `SUB` rays for what covers them; the colour of each piece of surface among these is looked up
+//! once.
 
 use glam::{DVec3, Vec3};
 use rayon::prelude::*;
@@ -13,8 +14,8 @@ use super::shapes::Shape;
 use super::sight::Sight;
 use super::texture::photo_value;
 use super::world::{Surface, World};
-use crate::camera::Camera;
-use crate::photo::Photo;
+use crate::scene::camera::Camera;
+use crate::scene::photo::Photo;
 
 /// Rays along each side of a pixel at an edge.
 const SUB: usize = 4;
@@ -37,8 +38,8 @@ pub struct Look {
 }
 
 impl Look {
-    /// One for each view: alike up to `variation` (0: the same for all and free of noise; 1: as different as photos of one
-    /// walk by an automatic camera).
+    /// One for each view: alike up to `variation` (0: the same for all and free of noise; 1: as different as photos of
+    /// one walk by an automatic camera).
     pub fn random(views: usize, exposure: f32, variation: f64, random: &mut Random) -> Vec<Self> {
         let differ = variation * random.range(0.1, 1.0);
         let noise = variation * random.log_range(0.001, 0.02);
@@ -192,15 +193,9 @@ struct Piece {
     known: Option<bool>,
 }
 
-/// A pixel where something ends: many rays tell what covers it and what of that lies in the light; every piece gets its colour
-/// once.
-fn whole(
-    world: &World,
-    sight: &Sight,
-    across: [DVec3; 2],
-    (u, v): (f64, f64),
-    around: &[&[Seen]; 3],
-) -> Vec3 {
+/// A pixel where something ends: many rays tell what covers it and what of that lies in the light; every piece gets
+/// its colour once.
+fn whole(world: &World, sight: &Sight, across: [DVec3; 2], (u, v): (f64, f64), around: &[&[Seen]; 3]) -> Vec3 {
     let mut pieces: [Option<Piece>; SUB * SUB] = [None; SUB * SUB];
     let mut open = 0;
     for k in 0..SUB * SUB {
@@ -210,8 +205,7 @@ fn whole(
             open += 1;
             continue;
         };
-        let same =
-            |piece: &&mut Option<Piece>| piece.as_ref().is_none_or(|p| is_same_piece(&p.surface, &surface));
+        let same = |piece: &&mut Option<Piece>| piece.as_ref().is_none_or(|p| is_same_piece(&p.surface, &surface));
         let Some(slot) = pieces.iter_mut().find(same) else { continue };
         let piece = slot.get_or_insert_with(|| Piece {
             direction: sight.rays().through(u, v).direction,

@@ -4,7 +4,7 @@ use glam::{DMat3, DVec3};
 use serde::{Deserialize, Serialize};
 
 use super::random::Random;
-use crate::camera::Camera;
+use crate::scene::camera::Camera;
 
 /// How the cameras of a scene are placed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -60,29 +60,24 @@ impl Rigged {
             }
             Rig::Circle => {
                 let elevation = random.range(8f64, 50.0).to_radians();
-                let step =
-                    random.range(5f64, 14.0).to_radians().min(std::f64::consts::TAU / views.max(1) as f64);
+                let step = random.range(5f64, 14.0).to_radians().min(std::f64::consts::TAU / views.max(1) as f64);
                 let start = random.range(0.0, std::f64::consts::TAU);
                 let wave = (random.range(0.0, 0.12), random.range(0.5, 3.0), random.range(0.0, 6.0));
                 let direction = |i: usize| {
                     let turn = start + step * (i as f64 + random.range(-0.2, 0.2));
-                    let lift =
-                        elevation + wave.0 * (wave.1 * turn + wave.2).sin() + random.range(-0.02, 0.02);
+                    let lift = elevation + wave.0 * (wave.1 * turn + wave.2).sin() + random.range(-0.02, 0.02);
                     on_sphere(turn, lift)
                 };
                 ((0..views).map(direction).collect::<Vec<_>>(), 0.06, random.log_range(0.3, 30.0))
             }
             Rig::Cluster => {
-                let reference = on_sphere(
-                    random.range(0.0, std::f64::consts::TAU),
-                    random.range(5f64, 75.0).to_radians(),
-                );
+                let reference =
+                    on_sphere(random.range(0.0, std::f64::consts::TAU), random.range(5f64, 75.0).to_radians());
                 let widest = random.range(5f64, 22.0).to_radians();
                 let mut directions = vec![reference];
                 while directions.len() < views {
                     // Never right beside the reference view: from there nothing can be triangulated.
-                    let (aside, turn) =
-                        (widest * random.range(0.2, 1.0), random.range(0.0, std::f64::consts::TAU));
+                    let (aside, turn) = (widest * random.range(0.2, 1.0), random.range(0.0, std::f64::consts::TAU));
                     let x = reference.any_orthonormal_vector();
                     let y = reference.cross(x);
                     let across = x * turn.cos() + y * turn.sin();
@@ -155,9 +150,8 @@ fn arc_directions(views: usize, random: &mut Random) -> Vec<DVec3> {
 fn arc_intrinsics(size: (usize, usize), zoom: f64) -> DMat3 {
     // The wider side decides, so that other shapes of photos see as much as the arc's own.
     let scale = (size.0 as f64 / ARC_SIZE[0]).max(size.1 as f64 / ARC_SIZE[1]);
-    let shift = |k: usize, length: usize| {
-        0.5 * (length as f64 - 1.0) + scale * (ARC_PRINCIPAL[k] - 0.5 * (ARC_SIZE[k] - 1.0))
-    };
+    let shift =
+        |k: usize, length: usize| 0.5 * (length as f64 - 1.0) + scale * (ARC_PRINCIPAL[k] - 0.5 * (ARC_SIZE[k] - 1.0));
     DMat3::from_cols(
         DVec3::new(ARC_FOCAL[0] * scale * zoom, 0.0, 0.0),
         DVec3::new(0.0, ARC_FOCAL[1] * scale * zoom, 0.0),
@@ -195,9 +189,7 @@ mod tests {
 
     #[test]
     fn every_rig_looks_at_the_middle_from_where_it_should() {
-        for (rig, views) in
-            [(Rig::Arc, 49), (Rig::Arc, 5), (Rig::Arc, 64), (Rig::Circle, 9), (Rig::Cluster, 5)]
-        {
+        for (rig, views) in [(Rig::Arc, 49), (Rig::Arc, 5), (Rig::Arc, 64), (Rig::Circle, 9), (Rig::Cluster, 5)] {
             for seed in 0..20 {
                 let size = (320, 256);
                 let rigged = Rigged::random(rig, views, size, &mut Random::new(&[seed]));
@@ -237,8 +229,7 @@ mod tests {
         let directions = arc_directions(ARC_POSITIONS, &mut Random::new(&[1]));
         for (i, a) in directions.iter().enumerate() {
             let others = directions.iter().enumerate().filter(|(j, _)| *j != i);
-            let nearest =
-                others.map(|(_, b)| a.dot(*b).min(1.0).acos().to_degrees()).fold(f64::INFINITY, f64::min);
+            let nearest = others.map(|(_, b)| a.dot(*b).min(1.0).acos().to_degrees()).fold(f64::INFINITY, f64::min);
             assert!((3.0..7.0).contains(&nearest), "{nearest}");
         }
     }

@@ -10,10 +10,15 @@ use super::render::{self, Look};
 use super::rig::{Rig, Rigged};
 use super::sight::Sight;
 use super::world::{World, sees};
-use crate::camera::{Camera, DepthRange};
-use crate::map::Map;
-use crate::photo::Photo;
-use crate::scene::{Layout, Scene, ScenePoint, SourceView, View};
+use crate::files::map::Map;
+use crate::scene::Layout;
+use crate::scene::Scene;
+use crate::scene::ScenePoint;
+use crate::scene::SourceView;
+use crate::scene::View;
+use crate::scene::camera::Camera;
+use crate::scene::camera::DepthRange;
+use crate::scene::photo::Photo;
 
 /// A world with the cameras that look at it.
 #[derive(Clone, Debug)]
@@ -56,14 +61,7 @@ struct Verdict {
 
 impl SyntheticScene {
     /// The scene of these words (seed, index): cameras, a world in front of them, ranges and looks.
-    pub fn random(
-        stock: &Stock,
-        rig: Rig,
-        views: usize,
-        size: (usize, usize),
-        variation: f64,
-        words: &[u64],
-    ) -> Self {
+    pub fn random(stock: &Stock, rig: Rig, views: usize, size: (usize, usize), variation: f64, words: &[u64]) -> Self {
         // A rig is chosen once: compositions that suit one rig less must not make it rarer.
         let rig = Rigged::random(rig, 1, size, &mut Random::new(words)).rig;
         let attempt = |number: u64| {
@@ -112,8 +110,8 @@ impl SyntheticScene {
         maps::depth(&self.world, &self.cameras[view], self.size, self.ranges[view], step)
     }
 
-    /// The views as a scene without files, with the points of a coarse grid over every view's depth: for the selection of
-    /// source views.
+    /// The views as a scene without files, with the points of a coarse grid over every view's depth: for the selection
+    /// of source views.
     fn with_points(&self) -> Scene {
         const ACROSS: usize = 12;
         let view = |i: usize| View {
@@ -138,9 +136,7 @@ impl SyntheticScene {
             let points = hits.map(|hit| ScenePoint {
                 position: hit.position,
                 error: 0.0,
-                views: (0..self.cameras.len())
-                    .filter(|&other| other == v || self.sees(other, hit.position))
-                    .collect(),
+                views: (0..self.cameras.len()).filter(|&other| other == v || self.sees(other, hit.position)).collect(),
             });
             points.collect::<Vec<_>>()
         };
@@ -203,8 +199,7 @@ fn judge(world: &World, rigged: &Rigged, size: (usize, usize)) -> Verdict {
         let rays = sight.rays();
         let (mut covered, mut blocked, mut common, mut lowest, mut highest) = (0, 0, 0, f64::INFINITY, 0f64);
         for i in 0..columns * rows {
-            let place =
-                |i: usize, count: usize, length: usize| (i as f64 + 0.5) / count as f64 * length as f64 - 0.5;
+            let place = |i: usize, count: usize, length: usize| (i as f64 + 0.5) / count as f64 * length as f64 - 0.5;
             let (u, v) = (place(i % columns, columns, size.0), place(i / columns, rows, size.1));
             let ray = rays.through(u, v);
             let Some(hit) = sight.first(u, v, 1e-3 * rigged.distance, f64::INFINITY) else {
@@ -212,12 +207,7 @@ fn judge(world: &World, rigged: &Rigged, size: (usize, usize)) -> Verdict {
             };
             if view == 0 {
                 light += world
-                    .shade(
-                        &hit,
-                        f32::from(u8::from(world.lit(&hit))),
-                        ray.direction,
-                        rays.across().map(|a| a * step),
-                    )
+                    .shade(&hit, f32::from(u8::from(world.lit(&hit))), ray.direction, rays.across().map(|a| a * step))
                     .element_sum()
                     / 3.0;
             }

@@ -110,8 +110,8 @@ impl Shape {
     }
 }
 
-/// Both t with |o + t d|^2 = radius^2, in order; `a` = d d, `b` = o d. The discriminant comes from the distance of the ray's
-/// foot point, which keeps its digits where the ray starts far away.
+/// Both t with |o + t d|^2 = radius^2, in order; `a` = d d, `b` = o d. The discriminant comes from the distance of the
+/// ray's foot point, which keeps its digits where the ray starts far away.
 fn roots(a: f64, b: f64, o: DVec3, d: DVec3, radius: f64) -> Option<(f64, f64)> {
     let foot = o - d * (b / a);
     let left = radius * radius - foot.length_squared();
@@ -135,8 +135,7 @@ fn cylinder(ray: &Ray, radius: f64, half_length: f64, within: impl Fn(f64) -> bo
     } else {
         return None;
     };
-    let (t1, t2) =
-        ((-half_length - ray.origin.z) / ray.direction.z, (half_length - ray.origin.z) / ray.direction.z);
+    let (t1, t2) = ((-half_length - ray.origin.z) / ray.direction.z, (half_length - ray.origin.z) / ray.direction.z);
     // A ray across the axis never meets the caps: 0 / 0 is on a cap's edge, which counts as inside.
     let (cap_in, cap_out) = if ray.direction.z != 0.0 {
         (t1.min(t2), t1.max(t2))

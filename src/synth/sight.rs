@@ -6,7 +6,7 @@ use glam::{DMat3, DVec2, DVec3};
 use super::bounds::Ray;
 use super::shapes::Hit;
 use super::world::{Object, PixelRays, Surface, World};
-use crate::camera::Camera;
+use crate::scene::camera::Camera;
 
 /// What an object covers of a picture.
 enum Outline {
@@ -50,10 +50,8 @@ impl Outline {
         hull.iter().zip(hull.iter().cycle().skip(1)).all(|(&a, &b)| {
             let side = b - a;
             // The corner of the rectangle that lies farthest to the left of the side.
-            let corner = DVec2::new(
-                if side.y > 0.0 { low.x } else { high.x },
-                if side.x > 0.0 { high.y } else { low.y },
-            );
+            let corner =
+                DVec2::new(if side.y > 0.0 { low.x } else { high.x }, if side.x > 0.0 { high.y } else { low.y });
             side.perp_dot(corner - a) >= 0.0
         })
     }
@@ -83,9 +81,9 @@ impl Squares {
             .iter()
             .map(|(_, outline)| match outline {
                 Outline::Everywhere => (DVec2::NEG_INFINITY, DVec2::INFINITY),
-                Outline::Hull(hull) => hull
-                    .iter()
-                    .fold((DVec2::INFINITY, DVec2::NEG_INFINITY), |(l, h), &p| (l.min(p), h.max(p))),
+                Outline::Hull(hull) => {
+                    hull.iter().fold((DVec2::INFINITY, DVec2::NEG_INFINITY), |(l, h), &p| (l.min(p), h.max(p)))
+                }
             })
             .collect();
         for i in 0..columns * rows {
@@ -118,11 +116,8 @@ fn corners(object: &Object) -> [DVec3; 8] {
     let own = object.shape.bounds();
     std::array::from_fn(|i| {
         let pick = |bit: usize, low: f64, high: f64| if i >> bit & 1 == 0 { low } else { high };
-        let corner = DVec3::new(
-            pick(0, own.low.x, own.high.x),
-            pick(1, own.low.y, own.high.y),
-            pick(2, own.low.z, own.high.z),
-        );
+        let corner =
+            DVec3::new(pick(0, own.low.x, own.high.x), pick(1, own.low.y, own.high.y), pick(2, own.low.z, own.high.z));
         object.rotation * (corner * object.scale) + object.origin
     })
 }

@@ -8,9 +8,10 @@ use glam::{DVec2, Vec3};
 use rayon::prelude::*;
 
 use super::random::Random;
-use crate::formats::image;
-use crate::photo::Photo;
-use crate::{Error, Result};
+use crate::Error;
+use crate::Result;
+use crate::files::image;
+use crate::scene::photo::Photo;
 
 /// Values 0..1 by stored byte: of light, coded as photos are (IEC 61966-2-1).
 static LIGHT: LazyLock<[f32; 256]> = LazyLock::new(|| std::array::from_fn(|i| light(i as f32 / 255.0)));
@@ -61,22 +62,14 @@ const MOST_TAPS: f64 = 8.0;
 
 impl Texture {
     /// From bytes whose sides are powers of two.
-    fn new(
-        width: usize,
-        height: usize,
-        texels: Vec<[u8; 4]>,
-        coding: Coding,
-        mirrored: bool,
-        aspect: f64,
-    ) -> Self {
+    fn new(width: usize, height: usize, texels: Vec<[u8; 4]>, coding: Coding, mirrored: bool, aspect: f64) -> Self {
         let decode: &[f32; 256] = if coding == Coding::Light { &LIGHT } else { &PLAIN };
         let mut levels = vec![Level { width, height, texels }];
         while let Some(Level { width, height, texels }) = levels.last().filter(|l| l.width * l.height > 1) {
             let (w, h) = ((width / 2).max(1), (height / 2).max(1));
             let halved = (0..w * h).map(|i| {
                 let (x, y) = (i % w * (width / w), i / w * (height / h));
-                let others =
-                    [0, width / w - 1].map(|dx| [0, height / h - 1].map(|dy| (y + dy) * width + x + dx));
+                let others = [0, width / w - 1].map(|dx| [0, height / h - 1].map(|dy| (y + dy) * width + x + dx));
                 let mut out = [0; 4];
                 for (k, out) in out.iter_mut().enumerate().take(3) {
                     let sum: f32 = others.iter().flatten().map(|&i| decode[usize::from(texels[i][k])]).sum();
@@ -125,7 +118,8 @@ impl Texture {
         self.coding
     }
 
-    /// The mean over a pixel's footprint: the parallelogram of `dx` and `dy` around `at`, in units of the texture's width.
+    /// The mean over a pixel's footprint: the parallelogram of `dx` and `dy` around `at`, in units of the texture's
+    /// width.
     pub fn sample(&self, at: DVec2, dx: DVec2, dy: DVec2) -> Vec3 {
         let Level { width, height, .. } = self.levels[0];
         let scale = DVec2::new(width as f64, height as f64 / self.aspect);
@@ -272,10 +266,8 @@ mod tests {
         // A long, thin footprint across stripes averages along its length only.
         let stripes: Vec<[f32; 2]> = (0..64 * 64).map(|i| [(i / 64 % 2) as f32, 0.0]).collect();
         let stripes = Texture::from_pattern(64, &stripes);
-        let along =
-            stripes.sample(DVec2::new(3.5, 3.5) * texel, DVec2::X * 8.0 * texel, DVec2::Y * 0.5 * texel);
-        let across =
-            stripes.sample(DVec2::new(3.5, 3.5) * texel, DVec2::X * 0.5 * texel, DVec2::Y * 8.0 * texel);
+        let along = stripes.sample(DVec2::new(3.5, 3.5) * texel, DVec2::X * 8.0 * texel, DVec2::Y * 0.5 * texel);
+        let across = stripes.sample(DVec2::new(3.5, 3.5) * texel, DVec2::X * 0.5 * texel, DVec2::Y * 8.0 * texel);
         assert_eq!(along.x, 1.0);
         assert!((across.x - 0.5).abs() < 0.01, "{}", across.x);
     }
@@ -286,10 +278,7 @@ mod tests {
         let texture = Texture::from_photo(&photo, 1024);
         let at = |x: f64| texture.sample(DVec2::new(x, 0.25), DVec2::X * 1e-3, DVec2::Y * 1e-3).x;
         // Texels: black at 0.25, white at 0.75, then mirrored: white at 1.25, black at 1.75, black at 2.25.
-        assert_eq!(
-            [at(0.25), at(0.75), at(1.25), at(1.75), at(2.25), at(-0.25)],
-            [0.0, 1.0, 1.0, 0.0, 0.0, 0.0]
-        );
+        assert_eq!([at(0.25), at(0.75), at(1.25), at(1.75), at(2.25), at(-0.25)], [0.0, 1.0, 1.0, 0.0, 0.0, 0.0]);
         // One half of white's light is the byte 188; 2e-3 is half a step of the bytes there.
         assert!((texture.mean().x - 0.5).abs() < 4e-3, "{}", texture.mean().x);
         for v in [0.0, 0.01, 0.2, 0.7, 1.0] {

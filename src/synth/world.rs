@@ -9,7 +9,7 @@ use super::material::{Material, Patch};
 use super::shapes::{Hit, Shape};
 use super::sight::Shadows;
 use super::texture::{Coding, Texture};
-use crate::camera::Camera;
+use crate::scene::camera::Camera;
 
 /// A shape at a place, with a material.
 #[derive(Clone, Debug)]
@@ -205,8 +205,8 @@ impl World {
         !shadows.covers(&self.objects, point, clear.then_some(surface.object))
     }
 
-    /// The light that the surface, a share `lit` of which the lamp shines on, sends back along a ray of `direction`, whose neighbours to the right and below have
-    /// directions that differ by `across`.
+    /// The light that the surface, a share `lit` of which the lamp shines on, sends back along a ray of `direction`,
+    /// whose neighbours to the right and below have directions that differ by `across`.
     pub fn shade(&self, surface: &Surface, lit: f32, direction: DVec3, across: [DVec3; 2]) -> Vec3 {
         let object = &self.objects[surface.object];
         let n = surface.normal;
@@ -225,9 +225,7 @@ impl World {
         let mut mirrored = Vec3::ZERO;
         let highlight = |to: DVec3| {
             let middle = (to - direction.normalize()).normalize_or_zero();
-            object.material.shine
-                * 4.0
-                * (smooth.dot(middle).max(0.0) as f32).powf(object.material.narrowness)
+            object.material.shine * 4.0 * (smooth.dot(middle).max(0.0) as f32).powf(object.material.narrowness)
         };
         let shiny = object.material.shine > 0.0;
         if lit > 0.0 {
@@ -253,11 +251,8 @@ impl World {
                 let size = pixel * turn * repeats;
                 let sample = texture.sample(at, DVec2::X * size, DVec2::Y * size);
                 // A pattern's two values are no colours.
-                let colour = if texture.coding() == Coding::Light {
-                    sample
-                } else {
-                    Vec3::splat(0.5 * (sample.x + sample.y))
-                };
+                let colour =
+                    if texture.coding() == Coding::Light { sample } else { Vec3::splat(0.5 * (sample.x + sample.y)) };
                 *gain * colour
             }
         }
@@ -304,8 +299,8 @@ impl PixelRays {
 /// surfaces seen at an angle, far below what makes a difference to any depth map (1e-6 of 1 m is a micrometre).
 const SAME_DEPTH: f64 = 1e-6;
 
-/// Whether a camera with photos of `size` sees a point of a surface: inside the photo's outermost pixel centres, in front of
-/// it, and with nothing in between.
+/// Whether a camera with photos of `size` sees a point of a surface: inside the photo's outermost pixel centres, in
+/// front of it, and with nothing in between.
 pub fn sees(world: &World, camera: &Camera, size: (usize, usize), point: DVec3) -> bool {
     let Some((pixel, _)) = camera.pixel(point) else { return false };
     let last = DVec2::new(size.0 as f64 - 1.0, size.1 as f64 - 1.0);

@@ -1,8 +1,8 @@
 //! Scenes on disk: the MVSNet layout with true depth and a ground-truth cloud.
 //!
-//! `images/ID.png` or `.jpg`, `cams/ID_cam.txt` (near, interval, planes, far), `pair.txt`, `depths/ID.pfm` (every fourth pixel),
-//! and `truth.ply`; on request `depths_full/ID.pfm`, `texture/ID.pfm`, `slant/ID.pfm`, `visible/ID.pfm`. `scene.json` is
-//! written last and marks a scene that is complete.
+//! `images/ID.png` or `.jpg`, `cams/ID_cam.txt` (near, interval, planes, far), `pair.txt`, `depths/ID.pfm` (every
+//! fourth pixel), and `truth.ply`; on request `depths_full/ID.pfm`, `texture/ID.pfm`, `slant/ID.pfm`,
+//! `visible/ID.pfm`. `scene.json` is written last and marks a scene that is complete.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -17,15 +17,19 @@ use serde_json::{Value, json};
 use super::scene::{SyntheticScene, name};
 use super::world::PixelRays;
 use super::{Generator, GeneratorOptions};
-use crate::camera::{Camera, DepthRange};
-use crate::formats::output::write_whole;
-use crate::formats::{pfm, ply};
-use crate::map::Map;
-use crate::output::write_json;
-use crate::photo::Photo;
-use crate::progress::Progress;
+use crate::Error;
+use crate::Result;
+use crate::files::atomic::write_whole;
+use crate::files::folder::write_json;
+use crate::files::map::Map;
+use crate::files::pfm;
+use crate::files::ply;
+use crate::host::interrupt;
+use crate::host::progress::Progress;
 use crate::scene::View;
-use crate::{Error, Result, interrupt};
+use crate::scene::camera::Camera;
+use crate::scene::camera::DepthRange;
+use crate::scene::photo::Photo;
 
 /// The file that marks a complete scene.
 pub const MARK: &str = "scene.json";
@@ -107,8 +111,7 @@ pub fn write_scene(scene: &SyntheticScene, folder: &Path, options: &WriteOptions
     let comments = ["ground truth: every fourth pixel of every view, once a surface is seen".to_owned()];
     ply::write(&folder.join("truth.ply"), &points, &comments)?;
     drop(_guard);
-    let written =
-        Written { views: views.len(), points: points.len(), covered: covered as f64 / pixels.max(1) as f64 };
+    let written = Written { views: views.len(), points: points.len(), covered: covered as f64 / pixels.max(1) as f64 };
     let rig = serde_json::to_value(scene.rig).unwrap_or(Value::Null);
     let mark = json!({
         "rig": rig, "views": written.views, "width": scene.size.0, "height": scene.size.1,
@@ -123,12 +126,7 @@ fn make(folder: &Path) -> Result<()> {
 }
 
 /// Writes all of one view; returns its photo and depth at every fourth pixel.
-fn write_view(
-    scene: &SyntheticScene,
-    view: usize,
-    folder: &Path,
-    options: &WriteOptions,
-) -> Result<(Photo, Map)> {
+fn write_view(scene: &SyntheticScene, view: usize, folder: &Path, options: &WriteOptions) -> Result<(Photo, Map)> {
     let file = |part: &str, ending: &str| folder.join(part).join(format!("{}{ending}", name(view)));
     let photo = scene.photo(view);
     let depth = scene.depth(view, 4);
@@ -162,19 +160,13 @@ fn write_photo(path: &Path, photo: &Photo, format: PhotoFormat) -> Result<()> {
     let bytes: Vec<u8> = photo.rgb.iter().map(|v| (v * 255.0).round() as u8).collect();
     let (width, height) = (photo.width as u32, photo.height as u32);
     write_whole(path, "write the photo", |file| {
-        let done =
-            match format {
-                PhotoFormat::Png => {
-                    PngEncoder::new_with_quality(file, CompressionType::Fast, FilterType::Adaptive)
-                        .write_image(&bytes, width, height, ExtendedColorType::Rgb8)
-                }
-                PhotoFormat::Jpg => JpegEncoder::new_with_quality(file, 95).write_image(
-                    &bytes,
-                    width,
-                    height,
-                    ExtendedColorType::Rgb8,
-                ),
-            };
+        let done = match format {
+            PhotoFormat::Png => PngEncoder::new_with_quality(file, CompressionType::Fast, FilterType::Adaptive)
+                .write_image(&bytes, width, height, ExtendedColorType::Rgb8),
+            PhotoFormat::Jpg => {
+                JpegEncoder::new_with_quality(file, 95).write_image(&bytes, width, height, ExtendedColorType::Rgb8)
+            }
+        };
         done.map_err(std::io::Error::other)
     })
 }
@@ -310,12 +302,13 @@ pub fn write_scenes(
     let text = format!(
         "{made} scenes of {} views at {width} x {height} in {} ({:.2} scenes/s, {:.2} Mpixel/s){beside}: {}",
         generator.options().views,
-        crate::progress::duration(seconds),
+        crate::host::progress::duration(seconds),
         made as f64 / seconds.max(1e-9),
         megapixels / seconds.max(1e-9),
         out.display(),
     );
-    let fields = json!({ "scenes": made, "kept": kept, "points": total.points, "megapixels": megapixels, "seconds": seconds });
+    let fields =
+        json!({ "scenes": made, "kept": kept, "points": total.points, "megapixels": megapixels, "seconds": seconds });
     progress.summary(&text, fields);
     Ok(())
 }

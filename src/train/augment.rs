@@ -1,34 +1,35 @@
 //! Variety: the same scene looks different each time it is seen. Photos, cameras and truth stay one geometry.
 //!
-//! In this order: reduced, mirrored, cut to a crop, the range moved, colours changed. All of it is a function of the sample,
-//! the options, a seed and an index.
+//! In this order: reduced, mirrored, cut to a crop, the range moved, colours changed. All of it is a function of the
+//! sample, the options, a seed and an index.
 
 use std::sync::Arc;
 
 use super::colour;
 use super::frame::{Window, cut, is_depth, keep_within, mirrored, reduced};
 use super::sample::{Dataset, TrainingSample, expect_share};
-use crate::camera::DepthRange;
+use crate::Error;
+use crate::Result;
+use crate::scene::camera::DepthRange;
 use crate::synth::random::Random;
-use crate::{Error, Result};
 
 /// What is changed, and how much.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AugmentOptions {
-    /// Width and height that are cut out at a random place, multiples of 4; `None`, and a side that the photo does not have:
-    /// the whole of it.
+    /// Width and height that are cut out at a random place, multiples of 4; `None`, and a side that the photo does not
+    /// have: the whole of it.
     pub crop: Option<(usize, usize)>,
     /// Probability that photos with at least [`LARGE`] times the crop's sides are reduced by a random factor first.
     pub reduced: f64,
     /// Probability that left and right are exchanged.
     pub mirrored: f64,
-    /// How much the colours of all photos change alike: 0 not at all, 1 up to 1 stop of gain, an exponent of 0.7 to 1.4, and half
-    /// of each channel mixed from the others.
+    /// How much the colours of all photos change alike: 0 not at all, 1 up to 1 stop of gain, an exponent of 0.7 to
+    /// 1.4, and half of each channel mixed from the others.
     pub colour: f64,
     /// Probability that all photos become negatives.
     pub inverted: f64,
-    /// How much the photos come to differ: 0 not at all, 1 up to a quarter of a stop, 5 % of tint, 2 % of the full scale as
-    /// offset, noise of up to 1.5 % and blur of up to 0.8 pixels.
+    /// How much the photos come to differ: 0 not at all, 1 up to a quarter of a stop, 5 % of tint, 2 % of the full
+    /// scale as offset, noise of up to 1.5 % and blur of up to 0.8 pixels.
     pub exposure: f64,
     /// How far near and far move at most, as the logarithm of a factor.
     pub range: f64,
@@ -38,15 +39,7 @@ impl Default for AugmentOptions {
     /// Everything but the crop: half of the large photos reduced, half of all mirrored, colours and exposure at half
     /// strength, one of 20 inverted, near and far by up to 20 %.
     fn default() -> Self {
-        Self {
-            crop: None,
-            reduced: 0.5,
-            mirrored: 0.5,
-            colour: 0.5,
-            inverted: 0.05,
-            exposure: 0.5,
-            range: 0.2,
-        }
+        Self { crop: None, reduced: 0.5, mirrored: 0.5, colour: 0.5, inverted: 0.05, exposure: 0.5, range: 0.2 }
     }
 }
 
@@ -60,15 +53,7 @@ const LEAST_RATIO: f64 = 1.05;
 impl AugmentOptions {
     /// Nothing at all.
     pub fn none() -> Self {
-        Self {
-            crop: None,
-            reduced: 0.0,
-            mirrored: 0.0,
-            colour: 0.0,
-            inverted: 0.0,
-            exposure: 0.0,
-            range: 0.0,
-        }
+        Self { crop: None, reduced: 0.0, mirrored: 0.0, colour: 0.0, inverted: 0.0, exposure: 0.0, range: 0.0 }
     }
 
     /// # Errors
@@ -99,8 +84,7 @@ impl AugmentOptions {
 pub fn augmented(sample: TrainingSample, options: &AugmentOptions, seed: u64, index: u64) -> TrainingSample {
     let mut random = Random::new(&[seed, index, 0x0061_7567]);
     // Streams of their own: an option that is switched off changes nothing about the others.
-    let [mut size, mut flip, mut place, mut depths, mut look] =
-        std::array::from_fn(|_| Random::new(&[random.bits()]));
+    let [mut size, mut flip, mut place, mut depths, mut look] = std::array::from_fn(|_| Random::new(&[random.bits()]));
     let mut sample = sample;
     if let Some(size) = reduced_size(&sample, options, &mut size) {
         sample = reduced(&sample, size);
@@ -120,19 +104,14 @@ pub fn augmented(sample: TrainingSample, options: &AugmentOptions, seed: u64, in
 }
 
 /// The size to reduce photos to, if they are to be: from the crop's to their own, evenly in the logarithm.
-fn reduced_size(
-    sample: &TrainingSample,
-    options: &AugmentOptions,
-    random: &mut Random,
-) -> Option<(usize, usize)> {
+fn reduced_size(sample: &TrainingSample, options: &AugmentOptions, random: &mut Random) -> Option<(usize, usize)> {
     let (width, height) = (sample.photos[0].width as f64, sample.photos[0].height as f64);
     let crop = options.crop?;
     let least = (crop.0 as f64 / width).max(crop.1 as f64 / height);
     let wanted = random.chance(options.reduced);
     let factor = random.log_range(least.clamp(1e-3, 1.0), 1.0);
     // Rounded up: a factor at its least still leaves the crop.
-    (wanted && least * LARGE <= 1.0)
-        .then(|| ((width * factor).ceil() as usize, (height * factor).ceil() as usize))
+    (wanted && least * LARGE <= 1.0).then(|| ((width * factor).ceil() as usize, (height * factor).ceil() as usize))
 }
 
 /// Where each view is cut: the reference view where there is truth, the source views where they see the middle of that.
@@ -141,8 +120,7 @@ fn windows(sample: &TrainingSample, crop: (usize, usize), random: &mut Random) -
     const TRIES: usize = 4;
     let photo = &sample.photos[0];
     let (width, height) = (crop.0.min(photo.width), crop.1.min(photo.height));
-    let covered =
-        |window: &Window| window.of_truth(&sample.depth).data.iter().filter(|&&d| is_depth(d)).count();
+    let covered = |window: &Window| window.of_truth(&sample.depth).data.iter().filter(|&&d| is_depth(d)).count();
     let whole = sample.depth.data.iter().filter(|&&d| is_depth(d)).count() as f64;
     let share = (width * height) as f64 / (photo.width * photo.height) as f64;
     let mut best: Option<(usize, Window)> = None;
@@ -160,15 +138,14 @@ fn windows(sample: &TrainingSample, crop: (usize, usize), random: &mut Random) -
         }
     }
     let reference = best.map_or(Window { x: 0, y: 0, width, height }, |(_, window)| window);
-    let mut truth: Vec<f32> =
-        reference.of_truth(&sample.depth).data.into_iter().filter(|&d| is_depth(d)).collect();
+    let mut truth: Vec<f32> = reference.of_truth(&sample.depth).data.into_iter().filter(|&d| is_depth(d)).collect();
     truth.sort_unstable_by(f32::total_cmp);
     let DepthRange { near, far } = sample.range;
     let depth = truth.get(truth.len() / 2).map_or(2.0 / (1.0 / near + 1.0 / far), |&d| f64::from(d));
     let middle = |from: i64, length: usize| from as f64 + 0.5 * length as f64 - 0.5;
     let (u, v) = (middle(reference.x, width), middle(reference.y, height));
     let target = sample.cameras[0].unproject(u, v, depth);
-    let source = |(camera, photo): (&crate::camera::Camera, &crate::photo::Photo)| {
+    let source = |(camera, photo): (&crate::scene::camera::Camera, &crate::scene::photo::Photo)| {
         let (u, v) = camera.pixel(target).map_or((u, v), |(pixel, _)| (pixel.x, pixel.y));
         let origin = |middle: f64, length: usize, crop: usize| {
             let last = length.saturating_sub(crop) as f64;
@@ -199,7 +176,8 @@ fn moved(sample: &TrainingSample, most: f64, random: &mut Random) -> DepthRange 
     DepthRange { near, far }
 }
 
-/// A [`Dataset`] whose samples look different at every index, so that the second epoch of a finite one is no repetition.
+/// A [`Dataset`] whose samples look different at every index, so that the second epoch of a finite one is no
+/// repetition.
 pub struct Augmented {
     inner: Arc<dyn Dataset>,
     options: AugmentOptions,

@@ -1,7 +1,7 @@
 //! How photos look: changes of colour that all views share, and the small differences that photos of one place have.
 
 use super::augment::AugmentOptions;
-use crate::photo::Photo;
+use crate::scene::photo::Photo;
 use crate::synth::random::Random;
 
 /// A change of values 0..1 of one photo, in this order: channels mixed, tone curve, gain and offset, blur, noise.
@@ -94,8 +94,8 @@ impl Change {
     }
 }
 
-/// Intervals of the tone curve's table; with four for each of a byte's values, reading in between errs by less than a byte's
-/// rounding but for the darkest one.
+/// Intervals of the tone curve's table; with four for each of a byte's values, reading in between errs by less than a
+/// byte's rounding but for the darkest one.
 const STEPS: usize = 1024;
 
 fn read(curve: &[f32], value: f32) -> f32 {
@@ -104,7 +104,8 @@ fn read(curve: &[f32], value: f32) -> f32 {
     curve[i] + (at - i as f32) * (curve[i + 1] - curve[i])
 }
 
-/// Blurs by a Gaussian of this deviation (at most 0.8: two pixels to either side hold 99.8 % of it); the edge is repeated.
+/// Blurs by a Gaussian of this deviation (at most 0.8: two pixels to either side hold 99.8 % of it); the edge is
+/// repeated.
 fn blur(photo: &mut Photo, deviation: f64) {
     const REACH: i64 = 2;
     let weight = |k: i64| (-0.5 * (k as f64 / deviation).powi(2)).exp();

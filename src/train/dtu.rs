@@ -1,5 +1,5 @@
-//! The DTU training set as MVSNet lays it out (protocol page D.5, E.1, E.4): one set of cameras for all scans, photos of
-//! 640 x 512 pixels in seven lights, depth at every fourth pixel with a mask.
+//! The DTU training set as MVSNet lays it out (protocol page D.5, E.1, E.4): one set of cameras for all scans, photos
+//! of 640 x 512 pixels in seven lights, depth at every fourth pixel with a mask.
 //!
 //! - `Cameras/train/VIEW_cam.txt`: intrinsics for the depth maps, so four times as large for the photos;
 //! - `Cameras/pair.txt`: source views of each view;
@@ -10,25 +10,27 @@ use std::path::{Path, PathBuf};
 
 use super::frame::keep_within_of;
 use super::sample::{Dataset, TrainingSample, choose_sources, expect_share};
-use crate::camera::{Camera, DepthRange};
+use crate::Error;
+use crate::Result;
 use crate::error::counted;
-use crate::formats::{image, mvsnet, pfm};
-use crate::map::Map;
-use crate::photo::Photo;
+use crate::files::image;
+use crate::files::map::Map;
+use crate::files::pfm;
 use crate::scene::DepthNumbers;
+use crate::scene::camera::Camera;
+use crate::scene::camera::DepthRange;
+use crate::scene::mvsnet;
+use crate::scene::photo::Photo;
 use crate::synth::random::Random;
-use crate::{Error, Result};
 
 /// Scans to train on.
 pub const TRAIN_SCANS: [u32; 79] = [
-    2, 6, 7, 8, 14, 16, 18, 19, 20, 22, 30, 31, 36, 39, 41, 42, 44, 45, 46, 47, 50, 51, 52, 53, 55, 57, 58,
-    60, 61, 63, 64, 65, 68, 69, 70, 71, 72, 74, 76, 83, 84, 85, 87, 88, 89, 90, 91, 92, 93, 94, 95, 96, 97,
-    98, 99, 100, 101, 102, 103, 104, 105, 107, 108, 109, 111, 112, 113, 115, 116, 119, 120, 121, 122, 123,
-    124, 125, 126, 127, 128,
+    2, 6, 7, 8, 14, 16, 18, 19, 20, 22, 30, 31, 36, 39, 41, 42, 44, 45, 46, 47, 50, 51, 52, 53, 55, 57, 58, 60, 61, 63,
+    64, 65, 68, 69, 70, 71, 72, 74, 76, 83, 84, 85, 87, 88, 89, 90, 91, 92, 93, 94, 95, 96, 97, 98, 99, 100, 101, 102,
+    103, 104, 105, 107, 108, 109, 111, 112, 113, 115, 116, 119, 120, 121, 122, 123, 124, 125, 126, 127, 128,
 ];
 /// Scans to choose a checkpoint on.
-pub const VALIDATION_SCANS: [u32; 18] =
-    [3, 5, 17, 21, 28, 35, 37, 38, 40, 43, 56, 59, 66, 67, 82, 86, 106, 117];
+pub const VALIDATION_SCANS: [u32; 18] = [3, 5, 17, 21, 28, 35, 37, 38, 40, 43, 56, 59, 66, 67, 82, 86, 106, 117];
 /// Scans that results are published on.
 pub const TEST_SCANS: [u32; 22] =
     [1, 4, 9, 10, 11, 12, 13, 15, 23, 24, 29, 32, 33, 34, 48, 49, 62, 75, 77, 110, 114, 118];
@@ -87,14 +89,7 @@ impl Default for DtuOptions {
     /// Training scans in all lights; 192 planes 1.06 intervals apart, which is 425 to 931 mm for the files' `425 2.5`;
     /// a quarter of the samples with worse source views.
     fn default() -> Self {
-        Self {
-            split: Split::Train,
-            lights: LIGHTS,
-            planes: 192,
-            interval_scale: 1.06,
-            worse_sources: 0.25,
-            seed: 0,
-        }
+        Self { split: Split::Train, lights: LIGHTS, planes: 192, interval_scale: 1.06, worse_sources: 0.25, seed: 0 }
     }
 }
 
@@ -247,10 +242,7 @@ fn read_views(root: &Path, options: &DtuOptions, notes: &mut Vec<String>) -> Res
             (None, Some(sweep)) => {
                 let intervals = options.planes.saturating_sub(1).max(1) as f64;
                 let far = sweep.near + sweep.interval * options.interval_scale * intervals;
-                let how = format!(
-                    "{} planes {} camera file's intervals apart",
-                    options.planes, options.interval_scale
-                );
+                let how = format!("{} planes {} camera file's intervals apart", options.planes, options.interval_scale);
                 (DepthRange { near: sweep.near, far }, how)
             }
             (None, None) => {

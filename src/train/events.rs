@@ -1,9 +1,10 @@
 //! TensorBoard's event files: curves and pictures of a run, to be looked at with `tensorboard --logdir RUN`.
 //!
-//! A file is a row of TFRecords (length, masked CRC-32C of the length, data, masked CRC-32C of the data), each of which holds
-//! one protobuf message `Event`. Written by hand rather than with a crate: of the two that do it, `tensorboard-rs` (0.5.9, 2022)
-//! brings a second, old `image` and `protobuf` 2, and `tfrecord` (0.15) brings `prost`, `num`, `itertools` and an old `thiserror`,
-//! for the dozen fields that are needed here. The fields' numbers are those of TensorFlow's `event.proto` and `summary.proto`:
+//! A file is a row of TFRecords (length, masked CRC-32C of the length, data, masked CRC-32C of the data), each of
+//! which holds one protobuf message `Event`. Written by hand rather than with a crate: of the two that do it,
+//! `tensorboard-rs` (0.5.9, 2022) brings a second, old `image` and `protobuf` 2, and `tfrecord` (0.15) brings `prost`,
+//! `num`, `itertools` and an old `thiserror`, for the dozen fields that are needed here. The fields' numbers are those
+//! of TensorFlow's `event.proto` and `summary.proto`:
 //!
 //! | message | fields |
 //! | --- | --- |
@@ -20,7 +21,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crc::{CRC_32_ISCSI, Crc, Table};
 
-use crate::error::{Error, Result};
+use crate::error::Error;
+use crate::error::Result;
 
 /// ISCSI is the name under which catalogues have CRC-32C.
 static CRC: Crc<u32, Table<1>> = Crc::<u32, Table<1>>::new(&CRC_32_ISCSI);
@@ -47,8 +49,7 @@ impl EventWriter {
         let tame = |c: char| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' };
         let host: String = host.chars().map(tame).collect();
         // TensorBoard knows its files by `tfevents` and reads them in the order of their names.
-        let name =
-            format!("{EVENT_FILE}{:010}.{}", now() as u64, if host.is_empty() { "host" } else { &host });
+        let name = format!("{EVENT_FILE}{:010}.{}", now() as u64, if host.is_empty() { "host" } else { &host });
         let mut path = folder.join(&name);
         let mut file = File::create_new(&path);
         // Two runs within one second; the next second is not worth waiting for.
@@ -71,8 +72,8 @@ impl EventWriter {
         &self.path
     }
 
-    /// Says that this run goes on from a checkpoint whose next step is `step`: what earlier files have of this and later
-    /// steps is no longer shown.
+    /// Says that this run goes on from a checkpoint whose next step is `step`: what earlier files have of this and
+    /// later steps is no longer shown.
     ///
     /// # Errors
     /// [`Error::Io`]: the file cannot be written.

@@ -1,18 +1,20 @@
 //! What is done to a sample's pixels so that photos, cameras and truth stay one geometry: cutting, mirroring, reducing.
 //!
-//! The truth lies on the pixels (4 i, 4 j) of the reference photo, without any half-pixel shift (SPEC "Geometry"). So the
-//! reference photo is cut at multiples of 4, and mirrored about the column that takes this grid to itself; source photos
-//! have no grid to keep.
+//! The truth lies on the pixels (4 i, 4 j) of the reference photo, without any half-pixel shift (SPEC "Geometry"). So
+//! the reference photo is cut at multiples of 4, and mirrored about the column that takes this grid to itself; source
+//! photos have no grid to keep.
 
 use std::path::Path;
 
 use glam::{DMat3, DVec3};
 
 use super::sample::TrainingSample;
-use crate::camera::{Camera, DepthRange};
-use crate::error::{Error, Result};
-use crate::map::Map;
-use crate::photo::Photo;
+use crate::error::Error;
+use crate::error::Result;
+use crate::files::map::Map;
+use crate::scene::camera::Camera;
+use crate::scene::camera::DepthRange;
+use crate::scene::photo::Photo;
 
 /// Pixels of a photo; they may lie outside of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,8 +29,8 @@ pub struct Window {
     pub height: usize,
 }
 
-/// Neighbouring depths of a map that differ by more than this are two surfaces, and what is between them is none. A plane
-/// seen at 60 degrees through a lens as wide as the photo changes by 1 % a pixel of a map with 160 columns.
+/// Neighbouring depths of a map that differ by more than this are two surfaces, and what is between them is none. A
+/// plane seen at 60 degrees through a lens as wide as the photo changes by 1 % a pixel of a map with 160 columns.
 const LARGEST_STEP: f64 = 0.03;
 
 impl Window {
@@ -37,7 +39,8 @@ impl Window {
         Self { x: 0, y: 0, width: size.0 / 4 * 4, height: size.1 / 4 * 4 }
     }
 
-    /// The photo's pixels in it; beyond the photo its edge is repeated, as it is where photos are padded for the network.
+    /// The photo's pixels in it; beyond the photo its edge is repeated, as it is where photos are padded for the
+    /// network.
     pub fn of_photo(&self, photo: &Photo) -> Photo {
         let clamped = |at: i64, length: usize| at.clamp(0, length as i64 - 1) as usize;
         let mut rgb = Vec::with_capacity(3 * self.width * self.height);
@@ -75,18 +78,13 @@ impl Window {
     }
 }
 
-/// The sample's pixels in one window for each view, all of one size. The reference view's begins at multiples of 4 and lies
-/// inside its photo.
+/// The sample's pixels in one window for each view, all of one size. The reference view's begins at multiples of 4 and
+/// lies inside its photo.
 pub fn cut(sample: &TrainingSample, windows: &[Window]) -> TrainingSample {
     TrainingSample {
         name: sample.name.clone(),
         photos: sample.photos.iter().zip(windows).map(|(photo, window)| window.of_photo(photo)).collect(),
-        cameras: sample
-            .cameras
-            .iter()
-            .zip(windows)
-            .map(|(camera, window)| window.of_camera(camera))
-            .collect(),
+        cameras: sample.cameras.iter().zip(windows).map(|(camera, window)| window.of_camera(camera)).collect(),
         depth: windows[0].of_truth(&sample.depth),
         range: sample.range,
     }
@@ -94,8 +92,8 @@ pub fn cut(sample: &TrainingSample, windows: &[Window]) -> TrainingSample {
 
 /// The sample that the mirrored cameras would give in the mirrored world: left and right are exchanged, depth stays.
 ///
-/// The reference photo is mirrored about the middle of columns 0 and `width - 4`, which both carry truth; its last three
-/// columns would have been left of the photo, and repeat the edge.
+/// The reference photo is mirrored about the middle of columns 0 and `width - 4`, which both carry truth; its last
+/// three columns would have been left of the photo, and repeat the edge.
 pub fn mirrored(sample: &TrainingSample) -> TrainingSample {
     let axis = |view: usize| sample.photos[view].width as i64 - if view == 0 { 4 } else { 1 };
     let photo = |(view, photo): (usize, &Photo)| {
@@ -113,10 +111,7 @@ pub fn mirrored(sample: &TrainingSample) -> TrainingSample {
     TrainingSample {
         name: sample.name.clone(),
         photos: sample.photos.iter().enumerate().map(photo).collect(),
-        cameras: (0..)
-            .zip(&sample.cameras)
-            .map(|(v, camera)| mirrored_camera(camera, axis(v) as f64))
-            .collect(),
+        cameras: (0..).zip(&sample.cameras).map(|(v, camera)| mirrored_camera(camera, axis(v) as f64)).collect(),
         depth,
         range: sample.range,
     }
@@ -124,8 +119,8 @@ pub fn mirrored(sample: &TrainingSample) -> TrainingSample {
 
 /// The camera of the photo whose column `axis - x` is the old column x, in the world mirrored at the plane x = 0.
 ///
-/// With S = diag(-1, 1, 1): x_cam = R X + t becomes S x_cam = (S R S) (S X) + S t. So the pose stays a proper one and the
-/// focal length positive, which a mirrored K alone would not give.
+/// With S = diag(-1, 1, 1): x_cam = R X + t becomes S x_cam = (S R S) (S X) + S t. So the pose stays a proper one and
+/// the focal length positive, which a mirrored K alone would not give.
 pub fn mirrored_camera(camera: &Camera, axis: f64) -> Camera {
     let s = DMat3::from_diagonal(DVec3::new(-1.0, 1.0, 1.0));
     let flip = DMat3::from_cols(DVec3::new(-1.0, 0.0, 0.0), DVec3::Y, DVec3::new(axis, 0.0, 1.0));
@@ -149,8 +144,8 @@ pub fn reduced(sample: &TrainingSample, size: (usize, usize)) -> TrainingSample 
     }
 }
 
-/// Truth for every fourth pixel of a photo reduced from `full` to `size` pixels (equal: not reduced), from truth for every
-/// `step`-th pixel of the full photo, [size / 4]; 0 where that lies between two surfaces.
+/// Truth for every fourth pixel of a photo reduced from `full` to `size` pixels (equal: not reduced), from truth for
+/// every `step`-th pixel of the full photo, [size / 4]; 0 where that lies between two surfaces.
 ///
 /// 1 / depth is interpolated, which is exact on planes.
 pub fn truth_of_reduced(truth: &Map, step: usize, full: (usize, usize), size: (usize, usize)) -> Map {
@@ -209,8 +204,8 @@ fn between(map: &Map, x: f64, y: f64) -> f32 {
     if highest > (1.0 + LARGEST_STEP) * lowest { 0.0 } else { (1.0 / sum) as f32 }
 }
 
-/// [`keep_within`] for the depth map of a file: fails where it has depths and none of them lies in the range, because then range
-/// and map have different units, or the range's numbers mean something else.
+/// [`keep_within`] for the depth map of a file: fails where it has depths and none of them lies in the range, because
+/// then range and map have different units, or the range's numbers mean something else.
 ///
 /// # Errors
 /// [`Error::Input`] with both ranges.

@@ -1,5 +1,5 @@
-//! What a training run tells of itself: `log.jsonl` for programs, TensorBoard's files for curves and pictures, and a live line
-//! for whoever watches.
+//! What a training run tells of itself: `log.jsonl` for programs, TensorBoard's files for curves and pictures, and a
+//! live line for whoever watches.
 //!
 //! `log.jsonl` has one JSON object a line, each with `event` and `step`:
 //!
@@ -13,9 +13,9 @@
 //! **The clock stands apart.** Whatever differs from run to run of the same training (time, speed, waiting) is in the
 //! field `clock`, and nothing else is: without it, two runs on the same machine give the same lines ([`read`]).
 //!
-//! **Going on.** A run that goes on from a checkpoint of step s first takes away the lines of later steps, which it will write
-//! again, and a last line that a killed run has left half-written. With the `interval` line of its checkpoint it also takes up
-//! the means where they were, so that its log is that of a run that was never stopped.
+//! **Going on.** A run that goes on from a checkpoint of step s first takes away the lines of later steps, which it
+//! will write again, and a last line that a killed run has left half-written. With the `interval` line of its
+//! checkpoint it also takes up the means where they were, so that its log is that of a run that was never stopped.
 
 use std::fs::File;
 use std::io::{ErrorKind, Write};
@@ -26,12 +26,14 @@ use serde_json::{Map as Fields, Value, json};
 
 use super::events::EventWriter;
 use super::split_metrics::significant;
-use crate::error::{Error, Result};
+use crate::error::Error;
+use crate::error::Result;
 use crate::evaluation::depth_metrics::MetricsSummary;
-use crate::formats::input;
-use crate::formats::output::write_whole;
-use crate::interrupt;
-use crate::progress::{Live, Progress};
+use crate::files::atomic::write_whole;
+use crate::files::input;
+use crate::host::interrupt;
+use crate::host::progress::Live;
+use crate::host::progress::Progress;
 
 /// The log's name in the run's folder.
 pub const LOG: &str = "log.jsonl";
@@ -101,9 +103,9 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Opens the log of a run in its folder (made where it is missing): a new one, or, with `resume_step`, one that goes on after
-    /// that step. A `train` line is written after every step that is a multiple of `log_every` (0 counts as 1), and
-    /// after the last.
+    /// Opens the log of a run in its folder (made where it is missing): a new one, or, with `resume_step`, one that
+    /// goes on after that step. A `train` line is written after every step that is a multiple of `log_every` (0 counts
+    /// as 1), and after the last.
     ///
     /// # Errors
     /// [`Error::Input`]: there is a log already and `resume_step` is not given; a line of it is not a JSON object.
@@ -125,8 +127,7 @@ impl Journal {
             }
             // Notes and validations of this step may stand between.
             let same_step = kept.iter().rev().take_while(|line| line["step"] == step);
-            let mut telling =
-                same_step.filter(|line| line["event"] == "interval" || line["event"] == "train");
+            let mut telling = same_step.filter(|line| line["event"] == "interval" || line["event"] == "train");
             if let Some(line) = telling.next().filter(|line| line["event"] == "interval") {
                 interval = Interval::from_json(line);
             }
@@ -209,8 +210,8 @@ impl Journal {
         Ok(())
     }
 
-    /// A picture of a validation view was made with the weights after `step`, a PNG of `size` (width, height). TensorBoard gets
-    /// every one; in the folder `panels` the last lies, for those who have no TensorBoard.
+    /// A picture of a validation view was made with the weights after `step`, a PNG of `size` (width, height).
+    /// TensorBoard gets every one; in the folder `panels` the last lies, for those who have no TensorBoard.
     ///
     /// # Errors
     /// [`Error::Io`]: a file cannot be written.
@@ -378,8 +379,8 @@ impl Interval {
     }
 }
 
-/// The lines of a run's log without the field `clock`, and without those of `interval`, which depend on where it was stopped:
-/// what the same training gives again.
+/// The lines of a run's log without the field `clock`, and without those of `interval`, which depend on where it was
+/// stopped: what the same training gives again.
 ///
 /// # Errors
 /// [`Error::Io`]: the log cannot be read. [`Error::Input`]: a line is not a JSON object; the last may be half-written.

@@ -1,21 +1,23 @@
 //! Several datasets as one, in given proportions.
 //!
-//! Nothing is drawn and nothing stored: which dataset an index falls on, and how many indices before it did, follow from the
-//! index alone. So training can begin anywhere in the row. Each part's share is exact after every block of 64 indices
-//! (to the nearest one); within a block the order is shuffled.
+//! Nothing is drawn and nothing stored: which dataset an index falls on, and how many indices before it did, follow
+//! from the index alone. So training can begin anywhere in the row. Each part's share is exact after every block of 64
+//! indices (to the nearest one); within a block the order is shuffled.
 
 use std::sync::Arc;
 
 use super::sample::{Dataset, TrainingSample};
-use crate::synth::random::{Random, mixed};
-use crate::{Error, Result};
+use crate::Error;
+use crate::Result;
+use crate::synth::random::Random;
+use crate::synth::random::mixed;
 
-/// Indices that are shuffled among each other before they are given to the parts, so that no part gets every second index
-/// and with it only the views that a caller asks for on even steps.
+/// Indices that are shuffled among each other before they are given to the parts, so that no part gets every second
+/// index and with it only the views that a caller asks for on even steps.
 const BLOCK: u64 = 64;
 
-/// Several datasets with weights. An endless one is read in its order, a finite one in another order each epoch. Epoch e of
-/// a part of n samples asks it for e n to e n + n - 1, so that what it chooses by the index is chosen anew, too.
+/// Several datasets with weights. An endless one is read in its order, a finite one in another order each epoch. Epoch
+/// e of a part of n samples asks it for e n to e n + n - 1, so that what it chooses by the index is chosen anew, too.
 pub struct Mix {
     parts: Vec<Part>,
     seed: u64,
@@ -68,8 +70,7 @@ impl Mix {
         let mut rest = block.saturating_mul(BLOCK).saturating_add(within);
         for (i, part) in self.parts.iter().enumerate() {
             // How many of the first `n` indices this part has: floor(n share + phase).
-            let taken =
-                |n: u64| ((u128::from(n) * u128::from(part.share) + u128::from(part.phase)) >> 32) as u64;
+            let taken = |n: u64| ((u128::from(n) * u128::from(part.share) + u128::from(part.phase)) >> 32) as u64;
             let before = taken(rest);
             if i + 1 == self.parts.len() || taken(rest.saturating_add(1)) > before {
                 let before = if i + 1 == self.parts.len() { rest } else { before };
@@ -108,8 +109,8 @@ impl Dataset for Mix {
     }
 }
 
-/// An order of the numbers 0 to n - 1 that is computed number by number: a Feistel network over the next power of 4, walked
-/// until it leads back below n (Black and Rogaway: "Ciphers with arbitrary finite domains", 2002).
+/// An order of the numbers 0 to n - 1 that is computed number by number: a Feistel network over the next power of 4,
+/// walked until it leads back below n (Black and Rogaway: "Ciphers with arbitrary finite domains", 2002).
 #[derive(Clone, Copy, Debug)]
 pub struct Permutation {
     n: u64,

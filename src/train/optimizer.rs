@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use rayon::prelude::*;
 
-use crate::error::{Error, Result};
+use crate::error::Error;
+use crate::error::Result;
 use crate::net::parameters::Parameters;
 
 /// Adam's constants; the defaults are the paper's and PyTorch's.
@@ -45,8 +46,8 @@ pub fn norm(gradients: &NamedGradients) -> f64 {
 }
 
 impl Adam {
-    /// One step: `values -= rate * mean / (sqrt(mean square) + epsilon)`, both means corrected for their start at zero, with the
-    /// gradients times `scale`.
+    /// One step: `values -= rate * mean / (sqrt(mean square) + epsilon)`, both means corrected for their start at
+    /// zero, with the gradients times `scale`.
     ///
     /// # Errors
     /// [`Error::Shape`] where a tensor has no gradient of its size.
@@ -100,8 +101,8 @@ impl Adam {
     }
 }
 
-/// average = decay average + (1 - decay) values, running statistics alike. Early on the decay is smaller, so that the first
-/// values are forgotten: (1 + steps) / (10 + steps).
+/// average = decay average + (1 - decay) values, running statistics alike. Early on the decay is smaller, so that the
+/// first values are forgotten: (1 + steps) / (10 + steps).
 pub fn average(average: &mut Parameters, values: &Parameters, decay: f64, steps: u64) {
     let decay = decay.min((1 + steps) as f64 / (10 + steps) as f64) as f32;
     average.list.par_iter_mut().zip(&values.list).for_each(|(average, values)| {

@@ -1,19 +1,27 @@
-//! Pictures of a validation view as training goes on: photo, truth, depth, error and confidence side by side, drawn like the
-//! previews of a reconstruction.
+//! Pictures of a validation view as training goes on: photo, truth, depth, error and confidence side by side, drawn
+//! like the previews of a reconstruction.
 //!
-//! Truth and depth share one scale, the whole range that was searched, and the error's has a fixed end, so that the pictures of
-//! one view at different steps can be laid over each other. Pixels without a truth are dark grey in truth and error, pixels
-//! without a depth light grey in depth and error.
+//! Truth and depth share one scale, the whole range that was searched, and the error's has a fixed end, so that the
+//! pictures of one view at different steps can be laid over each other. Pixels without a truth are dark grey in truth
+//! and error, pixels without a depth light grey in depth and error.
 
 use super::split_metrics::significant;
-use crate::camera::DepthRange;
-use crate::canvas::{
-    Canvas, NO_DEPTH, NO_TRUTH, Row, confidence_colour, depth_colour, error_colour, panel_size, scaled_photo,
-};
-use crate::error::{Error, Result};
-use crate::evaluation::depth_metrics::{CONFIDENT, DepthMetrics};
-use crate::map::Map;
-use crate::photo::Photo;
+use crate::draw::canvas::Canvas;
+use crate::draw::canvas::NO_DEPTH;
+use crate::draw::canvas::NO_TRUTH;
+use crate::draw::canvas::Row;
+use crate::draw::canvas::confidence_colour;
+use crate::draw::canvas::depth_colour;
+use crate::draw::canvas::error_colour;
+use crate::draw::canvas::panel_size;
+use crate::draw::canvas::scaled_photo;
+use crate::error::Error;
+use crate::error::Result;
+use crate::evaluation::depth_metrics::CONFIDENT;
+use crate::evaluation::depth_metrics::DepthMetrics;
+use crate::files::map::Map;
+use crate::scene::camera::DepthRange;
+use crate::scene::photo::Photo;
 
 /// Errors of so many intervals and more have the last colour: two are still right as far as the confidence goes.
 pub const ERROR_CLIP_INTERVALS: f64 = 4.0;
@@ -21,13 +29,14 @@ pub const ERROR_CLIP_INTERVALS: f64 = 4.0;
 /// Panels have so many rows to half as many more: five of them should fit on a screen.
 const LEAST_ROWS: usize = 240;
 
-/// Draws the picture and returns it as a PNG with its width and height; `interval` is the mean distance of two hypotheses.
+/// Draws the picture and returns it as a PNG with its width and height; `interval` is the mean distance of two
+/// hypotheses.
 ///
 /// The three maps have one size, the photo may have any.
 ///
 /// # Errors
-/// [`Error::Shape`] where the maps differ in size, anything is empty, or range and interval are not finite with 0 < near < far and
-/// interval > 0.
+/// [`Error::Shape`] where the maps differ in size, anything is empty, or range and interval are not finite with 0 <
+/// near < far and interval > 0.
 pub fn panel(
     photo: &Photo,
     truth: &Map,
@@ -70,14 +79,12 @@ fn draw(
     let scaled = scaled_photo(photo, width, height);
     row.panel(&mut canvas, 0, "photo", |x, y| scaled[y * width + x]);
     let share = 100.0 * metrics.pixels() as f64 / truth.data.len() as f64;
-    let mean =
-        summary.mean_error_intervals.map_or(String::new(), |m| format!("mean error {}", significant(m)));
+    let mean = summary.mean_error_intervals.map_or(String::new(), |m| format!("mean error {}", significant(m)));
     let size = format!("map {} x {}", truth.width, truth.height);
     row.words(&mut canvas, 0, &[&size, &format!("{share:.0} % with truth"), &mean]);
 
     // Nearest pixels, not interpolated ones: what is shown are the maps' own values.
-    let at =
-        |map: &Map, x: usize, y: usize| f64::from(map.at(x * map.width / width, y * map.height / height));
+    let at = |map: &Map, x: usize, y: usize| f64::from(map.at(x * map.width / width, y * map.height / height));
     let is_depth = |d: f64| d.is_finite() && d > 0.0;
     for (place, name, map, missing) in [(1, "truth", truth, NO_TRUTH), (2, "depth", depth, NO_DEPTH)] {
         row.panel(&mut canvas, place, name, |x, y| match at(map, x, y) {

@@ -1,7 +1,7 @@
 //! Samples made ahead of time, on threads of their own.
 //!
-//! Each loader thread has its own pool of one thread for whatever a dataset does in parallel: in the global pool a photo
-//! that is being rendered would hold up the network's operations, each of which waits for its slowest task.
+//! Each loader thread has its own pool of one thread for whatever a dataset does in parallel: in the global pool a
+//! photo that is being rendered would hold up the network's operations, each of which waits for its slowest task.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -10,7 +10,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::sample::{Dataset, TrainingSample};
-use crate::{Error, Result};
+use crate::Error;
+use crate::Result;
 
 /// How much is made ahead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,8 +78,7 @@ impl Prefetch {
             }
         }
         let queue = Queue { begin: start, next: start, ready: BTreeMap::new(), stopped: false };
-        let shared =
-            Arc::new(Shared { queue: Mutex::new(queue), made: Condvar::new(), room: Condvar::new() });
+        let shared = Arc::new(Shared { queue: Mutex::new(queue), made: Condvar::new(), room: Condvar::new() });
         let views: Arc<dyn Fn(u64) -> usize + Send + Sync> = Arc::new(views);
         // Filled one by one: if a later thread cannot be had, dropping this ends the earlier ones.
         let mut prefetch = Self { shared, loaders: Vec::new(), capacity };
@@ -87,8 +87,7 @@ impl Prefetch {
                 Error::input("loader threads", format!("thread {number}: {e}"), "a system with a free thread")
             };
             let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().map_err(|e| refused(&e))?;
-            let (shared, dataset, views) =
-                (Arc::clone(&prefetch.shared), Arc::clone(&dataset), Arc::clone(&views));
+            let (shared, dataset, views) = (Arc::clone(&prefetch.shared), Arc::clone(&dataset), Arc::clone(&views));
             let load = move || {
                 while let Some(index) = begin_next(&shared, capacity) {
                     let sample = caught(index, || pool.install(|| dataset.sample(index, views(index))));
@@ -103,8 +102,8 @@ impl Prefetch {
         Ok(prefetch)
     }
 
-    /// The next index, its sample, and how long the caller had to wait for it. After an error the next call goes on with
-    /// the index after it.
+    /// The next index, its sample, and how long the caller had to wait for it. After an error the next call goes on
+    /// with the index after it.
     ///
     /// # Errors
     /// [`Error::Sample`] with the dataset's error; [`Error::Bug`] in it where the dataset panicked.

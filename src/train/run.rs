@@ -1,8 +1,9 @@
 //! The training loop: steps, validation, checkpoints, and how a run ends and goes on.
 //!
 //! A run lives in a folder. `state.safetensors` is everything that the next step depends on, `weights.safetensors` and
-//! `best.safetensors` are for use, `train.json` says with what options. Step k looks at the samples k B to (k + 1) B - 1 of
-//! the data with choices drawn from (seed, k), so a run that was stopped and goes on computes the same as one that was not.
+//! `best.safetensors` are for use, `train.json` says with what options. Step k looks at the samples k B to (k + 1) B -
+//! 1 of the data with choices drawn from (seed, k), so a run that was stopped and goes on computes the same as one
+//! that was not.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -20,23 +21,28 @@ use super::schedule::{RateOptions, rate};
 use super::state::State;
 use super::step::{Lesson, device_lesson, lesson};
 use super::validation::ValidationSet;
-use crate::camera::{Hypotheses, Sampling};
+use crate::cpu::ops::depth_backward::DepthLoss;
+use crate::cpu::tensor::Cpu;
 use crate::cuda::driver::Driver;
 use crate::cuda::program::Layout;
 use crate::cuda::training::Teacher;
-use crate::error::{Error, Result};
-use crate::formats::input;
-use crate::formats::output::{TEMPORARY, write_through, write_whole};
-use crate::interrupt;
+use crate::error::Error;
+use crate::error::Result;
+use crate::files::atomic::TEMPORARY;
+use crate::files::atomic::write_through;
+use crate::files::atomic::write_whole;
+use crate::files::folder::remove_leftovers;
+use crate::files::folder::write_json;
+use crate::files::input;
+use crate::host::interrupt;
+use crate::host::progress::Progress;
 use crate::net::Config;
 use crate::net::parameters::Parameters;
 use crate::net::training::follow;
 use crate::net::weights::Checkpoint;
-use crate::ops::depth_backward::DepthLoss;
-use crate::output::{remove_leftovers, write_json};
-use crate::progress::Progress;
+use crate::scene::camera::Hypotheses;
+use crate::scene::camera::Sampling;
 use crate::synth::random::Random;
-use crate::tensor::Cpu;
 
 /// Names of a run's files.
 pub const STATE: &str = "state.safetensors";
@@ -47,8 +53,8 @@ pub const BEST: &str = "best.safetensors";
 /// The options.
 pub const OPTIONS: &str = "train.json";
 
-/// The commit that the program was built from, where whoever built it said so (`ENGINE_COMMIT=$(git rev-parse HEAD) cargo
-/// build`). Asking git in a build script would compile everything again after each commit.
+/// The commit that the program was built from, where whoever built it said so (`ENGINE_COMMIT=$(git rev-parse HEAD)
+/// cargo build`). Asking git in a build script would compile everything again after each commit.
 const COMMIT: &str = match option_env!("ENGINE_COMMIT") {
     Some(commit) => commit,
     None => "unknown",
@@ -125,12 +131,13 @@ pub struct TrainData {
     pub device: Option<Arc<dyn Driver>>,
 }
 
-/// Trains in the folder `out`, or goes on there. `described` are the options that the result depends on, which a run that goes on
-/// must share; `prepare` opens the data, once it is clear that there is something to do.
+/// Trains in the folder `out`, or goes on there. `described` are the options that the result depends on, which a run
+/// that goes on must share; `prepare` opens the data, once it is clear that there is something to do.
 ///
 /// # Errors
 /// Data or weights that cannot be read, a folder that holds another run, a value that is not finite
-/// ([`Error::NotFinite`]; the state before it is kept), a stop by the user ([`Error::Interrupted`], after a checkpoint).
+/// ([`Error::NotFinite`]; the state before it is kept), a stop by the user ([`Error::Interrupted`], after a
+/// checkpoint).
 pub fn train(
     out: &Path,
     options: &TrainOptions,
@@ -204,11 +211,7 @@ fn begin(out: &Path, options: &TrainOptions, described: &Value) -> Result<State>
     if !options.fresh && state_file.exists() && options_file.exists() {
         let text = input::read(&options_file, "read the options of the run")?;
         let found: Value = serde_json::from_slice(&text).map_err(|e| {
-            Error::input(
-                options_file.display().to_string(),
-                e.to_string(),
-                "JSON; give --fresh to begin anew",
-            )
+            Error::input(options_file.display().to_string(), e.to_string(), "JSON; give --fresh to begin anew")
         })?;
         expect_same(&options_file, &found["options"], described)?;
         remove_leftovers(out, 1);
@@ -252,8 +255,7 @@ fn begin(out: &Path, options: &TrainOptions, described: &Value) -> Result<State>
     }
     let panels = out.join(PANELS);
     if panels.exists() {
-        std::fs::remove_dir_all(&panels)
-            .map_err(Error::io("remove the pictures of an earlier run", &panels))?;
+        std::fs::remove_dir_all(&panels).map_err(Error::io("remove the pictures of an earlier run", &panels))?;
     }
     let program = json!({ "program": "engine", "version": env!("CARGO_PKG_VERSION"), "options": described });
     write_json(&options_file, "write the options of the run", &program)?;
@@ -270,11 +272,7 @@ fn expect_same(file: &Path, found: &Value, wanted: &Value) -> Result<()> {
     let text = |v: Option<&Value>| v.map_or("nothing".into(), Value::to_string);
     Err(Error::input(
         file.display().to_string(),
-        format!(
-            "the run began with {key} = {}, and now it is {}",
-            text(found.get(key)),
-            text(wanted.get(key))
-        ),
+        format!("the run began with {key} = {}, and now it is {}", text(found.get(key)), text(wanted.get(key))),
         "the same options to go on, another folder, or --fresh to begin anew",
     ))
 }
@@ -366,16 +364,13 @@ impl Run<'_> {
         })
     }
 
-    /// A sample's gradients. Where they are not finite, the step is done again under watch, to say where that began. The last
-    /// checkpoint stays: the weights that have just failed are not worth more.
+    /// A sample's gradients. Where they are not finite, the step is done again under watch, to say where that began.
+    /// The last checkpoint stays: the weights that have just failed are not worth more.
     fn learn(&mut self, sample: &TrainingSample, hypotheses: &Hypotheses) -> Result<Lesson> {
-        let run =
-            |watch| lesson(&self.cpu, &self.state.parameters, sample, hypotheses, self.options.loss, watch);
+        let run = |watch| lesson(&self.cpu, &self.state.parameters, sample, hypotheses, self.options.loss, watch);
         let found = match &mut self.teacher {
             None => run(false)?,
-            Some(teacher) => {
-                device_lesson(teacher, &self.state.parameters, sample, hypotheses, self.options.loss)?
-            }
+            Some(teacher) => device_lesson(teacher, &self.state.parameters, sample, hypotheses, self.options.loss)?,
         };
         if found.loss.is_finite() && norm(&found.gradients).is_finite() {
             self.bound_pool();
@@ -402,8 +397,8 @@ impl Run<'_> {
         )))
     }
 
-    /// Steps of different sizes leave buffers of different sizes behind. What a step needs is known where it began with an
-    /// empty pool; the pool is emptied when it holds half as much again as the largest step needs.
+    /// Steps of different sizes leave buffers of different sizes behind. What a step needs is known where it began
+    /// with an empty pool; the pool is emptied when it holds half as much again as the largest step needs.
     fn bound_pool(&mut self) {
         let free = self.cpu.free_bytes();
         let (largest, was_empty) = &mut self.pool;

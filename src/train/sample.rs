@@ -1,9 +1,11 @@
 //! What one step of training looks at, and where it comes from.
 
-use crate::camera::{Camera, DepthRange};
-use crate::error::{Error, Result};
-use crate::map::Map;
-use crate::photo::Photo;
+use crate::error::Error;
+use crate::error::Result;
+use crate::files::map::Map;
+use crate::scene::camera::Camera;
+use crate::scene::camera::DepthRange;
+use crate::scene::photo::Photo;
 use crate::synth::random::Random;
 
 /// A reference view with its source views and the truth.
@@ -21,8 +23,8 @@ pub struct TrainingSample {
     pub range: DepthRange,
 }
 
-/// Samples by index. The same index gives the same sample, on any thread and in any order, so that a training run that goes
-/// on sees what it would have seen.
+/// Samples by index. The same index gives the same sample, on any thread and in any order, so that a training run that
+/// goes on sees what it would have seen.
 pub trait Dataset: Send + Sync {
     /// One line for the log: what it is and how much of it there is.
     fn describe(&self) -> String;
@@ -44,8 +46,8 @@ pub trait Dataset: Send + Sync {
 
 /// Which source views a sample takes: places in a list that has the best ones first, in increasing order.
 ///
-/// The `count` best ones; with probability `worse` one of the two best and any others, so that a network learns what to do
-/// with views that see little of the same surface.
+/// The `count` best ones; with probability `worse` one of the two best and any others, so that a network learns what
+/// to do with views that see little of the same surface.
 pub fn choose_sources(available: usize, count: usize, worse: f64, random: &mut Random) -> Vec<usize> {
     if count >= available || count == 0 || !random.chance(worse) {
         return (0..available.min(count)).collect();

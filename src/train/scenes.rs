@@ -1,18 +1,25 @@
 //! Scenes on disk with true depth: the MVSNet layout as `engine synth` writes it (`depths/NAME.pfm`), BlendedMVS
-//! (`rendered_depth_maps/NAME.pfm`), and the example in the tree (`truth/NAME.pfm`). Depth maps have the photo's size or a quarter of it.
+//! (`rendered_depth_maps/NAME.pfm`), and the example in the tree (`truth/NAME.pfm`). Depth maps have the photo's size
+//! or a quarter of it.
 
 use std::path::{Path, PathBuf};
 
 use super::frame::{Window, is_depth, keep_within_of, truth_of_reduced};
 use super::sample::{Dataset, TrainingSample, choose_sources, expect_share};
-use crate::camera::DepthRange;
+use crate::Error;
+use crate::Result;
 use crate::error::counted;
-use crate::formats::{mvsnet, pfm};
-use crate::map::Map;
-use crate::photo::{Photo, reduced_size};
-use crate::scene::{Layout, OpenOptions, Scene, View};
+use crate::files::map::Map;
+use crate::files::pfm;
+use crate::scene::Layout;
+use crate::scene::OpenOptions;
+use crate::scene::Scene;
+use crate::scene::View;
+use crate::scene::camera::DepthRange;
+use crate::scene::mvsnet;
+use crate::scene::photo::Photo;
+use crate::scene::photo::reduced_size;
 use crate::synth::random::Random;
-use crate::{Error, Result};
 
 /// Where the depth maps of a scene are looked for, in this order.
 pub const DEPTH_FOLDERS: [&str; 3] = ["depths", "rendered_depth_maps", "truth"];
@@ -58,8 +65,7 @@ impl Scenes {
     /// Options out of their range; no scene; a scene that does not hold what it should, or no depth map.
     pub fn open(folder: &Path, options: ScenesOptions) -> Result<Self> {
         expect_share("worse sources", options.worse_sources)?;
-        let mut opened =
-            Self { folder: folder.to_owned(), options, scenes: vec![], samples: vec![], notes: vec![] };
+        let mut opened = Self { folder: folder.to_owned(), options, scenes: vec![], samples: vec![], notes: vec![] };
         for root in scene_folders(folder)? {
             opened.add(&root)?;
         }
@@ -67,8 +73,7 @@ impl Scenes {
     }
 
     fn add(&mut self, root: &Path) -> Result<()> {
-        let mut scene =
-            Scene::open(root, &OpenOptions { layout: Some(Layout::MvsNet), ..OpenOptions::default() })?;
+        let mut scene = Scene::open(root, &OpenOptions { layout: Some(Layout::MvsNet), ..OpenOptions::default() })?;
         scene.select_sources();
         let place = root.display();
         self.notes.extend(scene.notes.iter().map(|note| format!("{place}: {note}")));
@@ -134,10 +139,7 @@ impl Scenes {
                 return Err(Error::input(
                     path.display().to_string(),
                     format!("{} x {} pixels", found.0, found.1),
-                    format!(
-                        "{width} x {height}, as the photo, or {} x {}, a quarter of it",
-                        quarter.0, quarter.1
-                    ),
+                    format!("{width} x {height}, as the photo, or {} x {}, a quarter of it", quarter.0, quarter.1),
                 ));
             }
         };

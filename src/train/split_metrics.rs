@@ -1,15 +1,20 @@
-//! The same measures apart for easy and hard pixels: by texture, slant and visibility, where synthetic scenes tell them.
+//! The same measures apart for easy and hard pixels: by texture, slant and visibility, where synthetic scenes tell
+//! them.
 
 use serde::Serialize;
 
 use crate::error::Result;
-use crate::evaluation::depth_metrics::{CONFIDENT, DepthMetrics, MetricsSummary, Pixel, check};
-use crate::map::Map;
+use crate::evaluation::depth_metrics::CONFIDENT;
+use crate::evaluation::depth_metrics::DepthMetrics;
+use crate::evaluation::depth_metrics::MetricsSummary;
+use crate::evaluation::depth_metrics::Pixel;
+use crate::evaluation::depth_metrics::check;
+use crate::files::map::Map;
 use crate::synth::maps::Extras;
 
 /// Limits of the texture's groups: standard deviation of the grey values 0..1 in the 9 x 9 pixels around. The noise of
-/// synthetic photos reaches 0.02 (5 of 255 levels), so that under it there may be nothing else to match; the medians of the
-/// first four default scenes of seed 3 are 0.02 to 0.05, so that 0.04 parts what is left.
+/// synthetic photos reaches 0.02 (5 of 255 levels), so that under it there may be nothing else to match; the medians
+/// of the first four default scenes of seed 3 are 0.02 to 0.05, so that 0.04 parts what is left.
 pub const TEXTURE_LIMITS: [f64; 2] = [0.02, 0.04];
 /// Limits of the slant's groups, in degrees.
 pub const SLANT_LIMITS: [f64; 2] = [30.0, 60.0];
@@ -47,14 +52,7 @@ impl SplitMetrics {
     /// # Errors
     /// [`Error::Shape`](crate::Error::Shape) where the maps differ in size or the interval is not a finite number > 0;
     /// nothing is added then.
-    pub fn add(
-        &mut self,
-        depth: &Map,
-        confidence: &Map,
-        truth: &Map,
-        extras: &Extras,
-        interval: f64,
-    ) -> Result<()> {
+    pub fn add(&mut self, depth: &Map, confidence: &Map, truth: &Map, extras: &Extras, interval: f64) -> Result<()> {
         let Extras { texture, slant, visible } = extras;
         let maps = [("depth", depth), ("confidence", confidence), ("truth", truth)];
         let more = [("texture", texture), ("slant", slant), ("visibility", visible)];
@@ -194,8 +192,7 @@ impl SplitSummary {
         let all = self.rows.first().map_or(0, |row| row.metrics.pixels);
         for SplitRow { split, group, metrics } in &self.rows {
             let share = (all > 0).then(|| metrics.pixels as f64 / all as f64);
-            let mut row =
-                vec![format!("{split}: {group}"), metrics.pixels.to_string(), cell(share, Format::Percent)];
+            let mut row = vec![format!("{split}: {group}"), metrics.pixels.to_string(), cell(share, Format::Percent)];
             row.extend(COLUMNS.iter().map(|(_, value, format)| cell(value(metrics), *format)));
             cells.push(row);
         }
@@ -250,10 +247,7 @@ impl MetricsSummary {
             plain(self.confident_mean_error_intervals),
         );
         if self.pixels_without_depth > 0 {
-            line.push_str(&format!(
-                ", {} of {} pixels without a depth",
-                self.pixels_without_depth, self.pixels
-            ));
+            line.push_str(&format!(", {} of {} pixels without a depth", self.pixels_without_depth, self.pixels));
         }
         line
     }

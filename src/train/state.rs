@@ -7,11 +7,15 @@ use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
 
 use super::optimizer::Adam;
-use crate::error::{Error, Result};
-use crate::formats::input;
-use crate::formats::output::{write_through, write_whole};
-use crate::interrupt;
-use crate::net::parameters::{Parameters, float_view, to_safetensors};
+use crate::error::Error;
+use crate::error::Result;
+use crate::files::atomic::write_through;
+use crate::files::atomic::write_whole;
+use crate::files::input;
+use crate::host::interrupt;
+use crate::net::parameters::Parameters;
+use crate::net::parameters::float_view;
+use crate::net::parameters::to_safetensors;
 use crate::net::weights::Checkpoint;
 
 /// Everything that the next step depends on, beside the options.
@@ -107,8 +111,7 @@ impl State {
         let mut moments: BTreeMap<String, [Vec<f32>; 2]> = BTreeMap::new();
         for (i, prefix) in MOMENTS.iter().enumerate() {
             for (name, view) in parts.get(prefix).into_iter().flatten() {
-                let values =
-                    view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+                let values = view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
                 moments.entry(name.clone()).or_default()[i] = values.collect();
             }
         }
@@ -127,15 +130,15 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::{Aggregation, Config, Decoder, Difference};
+    use crate::net::Aggregation;
+    use crate::net::Config;
+    use crate::net::Decoder;
+    use crate::net::Difference;
 
     #[test]
     fn a_state_comes_back_as_it_was_written() {
-        let config = Config {
-            aggregation: Aggregation::Pixel,
-            difference: Difference::Signed,
-            decoder: Decoder::Trilinear,
-        };
+        let config =
+            Config { aggregation: Aggregation::Pixel, difference: Difference::Signed, decoder: Decoder::Trilinear };
         let mut state = State::new(Parameters::random(config, 3).unwrap(), true);
         state.step = 17;
         state.best = Some((0.1 + 0.2, 12));

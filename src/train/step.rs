@@ -4,16 +4,18 @@ use std::collections::BTreeMap;
 
 use super::optimizer::NamedGradients;
 use super::sample::TrainingSample;
-use crate::camera::Hypotheses;
+use crate::cpu::ops::depth::Expectation;
+use crate::cpu::ops::depth_backward::DepthLoss;
+use crate::cpu::ops::norm::BatchStatistics;
+use crate::cpu::tape::OpTime;
+use crate::cpu::tape::Tape;
+use crate::cpu::tensor::Cpu;
 use crate::cuda::training;
-use crate::error::{Error, Result};
+use crate::error::Error;
+use crate::error::Result;
 use crate::net::parameters::Parameters;
 use crate::net::training::TrainingPass;
-use crate::ops::depth::Expectation;
-use crate::ops::depth_backward::DepthLoss;
-use crate::ops::norm::BatchStatistics;
-use crate::tape::{OpTime, Tape};
-use crate::tensor::Cpu;
+use crate::scene::camera::Hypotheses;
 
 /// What a sample teaches.
 pub struct Lesson {
@@ -33,8 +35,8 @@ pub struct Lesson {
     pub times: BTreeMap<&'static str, OpTime>,
 }
 
-/// A batch norm over one position would take its input away: at the coarsest level of the regularizer, a thirty-second of the
-/// volume, there must be two.
+/// A batch norm over one position would take its input away: at the coarsest level of the regularizer, a thirty-second
+/// of the volume, there must be two.
 ///
 /// # Errors
 /// [`Error::Input`] where there are fewer; `what` is trained on.
@@ -52,12 +54,12 @@ pub fn expect_statistics(what: &str, (width, height): (usize, usize), planes: us
     ))
 }
 
-/// Loss and gradients of a sample. With `watch`, every value on the way is looked at, and the first one that is not finite
-/// ends the step with its name.
+/// Loss and gradients of a sample. With `watch`, every value on the way is looked at, and the first one that is not
+/// finite ends the step with its name.
 ///
 /// # Errors
-/// [`Error::Input`] where the sample is too small for the norms' statistics; [`Error::Shape`] where its parts do not fit
-/// together; [`Error::NotFinite`].
+/// [`Error::Input`] where the sample is too small for the norms' statistics; [`Error::Shape`] where its parts do not
+/// fit together; [`Error::NotFinite`].
 pub fn lesson(
     cpu: &Cpu,
     parameters: &Parameters,
@@ -79,7 +81,7 @@ pub fn lesson(
     let vars = pass.parameters().clone();
     drop(pass);
     let gradients = tape.backward(logits, found.gradient)?;
-    let own = |(name, var): (&&str, &crate::tape::Var)| {
+    let own = |(name, var): (&&str, &crate::cpu::tape::Var)| {
         let values = gradients.of(var).map_or_else(|| vec![0.0; var.shape().len()], |g| g.data.to_vec());
         ((*name).to_owned(), values)
     };
@@ -109,13 +111,7 @@ pub fn device_lesson(
     expect_statistics(&sample.name, size, hypotheses.depths.len())?;
     let found = teacher.teach(
         parameters,
-        &training::Lesson {
-            photos: &sample.photos,
-            cameras: &sample.cameras,
-            truth: &sample.depth,
-            hypotheses,
-            loss,
-        },
+        &training::Lesson { photos: &sample.photos, cameras: &sample.cameras, truth: &sample.depth, hypotheses, loss },
     )?;
     let [loss, l1, cross_entropy] = found.losses;
     Ok(Lesson {

@@ -1,9 +1,10 @@
-//! Rendered scenes as training samples: an endless row of them, or a pool that is rendered once and then kept in memory.
+//! Rendered scenes as training samples: an endless row of them, or a pool that is rendered once and then kept in
+//! memory.
 //!
-//! Rendering a scene can take longer than a training step on it. A pool of the first `n` scenes makes every epoch after the
-//! first nearly free. An endless row can use each scene several times: one sample of `reuse` shows a new scene, the others
-//! show scenes from before, each from a view by chance. Which scenes, follows from the index alone, so that training can begin
-//! anywhere in the row. Photos are kept with 8 bits, which is all that the renderer gives.
+//! Rendering a scene can take longer than a training step on it. A pool of the first `n` scenes makes every epoch
+//! after the first nearly free. An endless row can use each scene several times: one sample of `reuse` shows a new
+//! scene, the others show scenes from before, each from a view by chance. Which scenes, follows from the index alone,
+//! so that training can begin anywhere in the row. Photos are kept with 8 bits, which is all that the renderer gives.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -11,14 +12,17 @@ use std::sync::{Arc, PoisonError, RwLock};
 use rayon::prelude::*;
 
 use super::sample::{Dataset, TrainingSample, choose_sources, expect_share};
-use crate::camera::{Camera, DepthRange};
-use crate::map::Map;
-use crate::photo::Photo;
+use crate::Error;
+use crate::Result;
+use crate::files::map::Map;
 use crate::scene::SourceView;
+use crate::scene::camera::Camera;
+use crate::scene::camera::DepthRange;
+use crate::scene::photo::Photo;
+use crate::synth::Generator;
+use crate::synth::GeneratorOptions;
 use crate::synth::random::Random;
 use crate::synth::scene::SyntheticScene;
-use crate::synth::{Generator, GeneratorOptions};
-use crate::{Error, Result};
 
 /// What rendered samples are made of.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,21 +35,16 @@ pub struct SyntheticOptions {
     pub reuse: u64,
     /// Bytes that kept scenes may take. Those that do not fit are rendered each time.
     pub memory: u64,
-    /// Probability of a sample whose source views are not the best ones; matters where samples have fewer views than scenes.
+    /// Probability of a sample whose source views are not the best ones; matters where samples have fewer views than
+    /// scenes.
     pub worse_sources: f64,
 }
 
 impl Default for SyntheticOptions {
-    /// The generator's defaults, endless, every scene once, 1 GiB where scenes are kept, a quarter of the samples with worse
-    /// source views.
+    /// The generator's defaults, endless, every scene once, 1 GiB where scenes are kept, a quarter of the samples with
+    /// worse source views.
     fn default() -> Self {
-        Self {
-            generator: GeneratorOptions::default(),
-            scenes: None,
-            reuse: 1,
-            memory: 1 << 30,
-            worse_sources: 0.25,
-        }
+        Self { generator: GeneratorOptions::default(), scenes: None, reuse: 1, memory: 1 << 30, worse_sources: 0.25 }
     }
 }
 
@@ -94,9 +93,8 @@ impl Kept {
     fn bytes(&self) -> u64 {
         let photos: usize = self.photos.iter().map(|p| p.capacity()).sum();
         let rest = size_of_val(&self.cameras[..]) + size_of::<Self>();
-        let reference = |r: &Reference| {
-            size_of_val(&r.ranked[..]) + size_of_val(&r.depth.data[..]) + size_of::<Reference>()
-        };
+        let reference =
+            |r: &Reference| size_of_val(&r.ranked[..]) + size_of_val(&r.depth.data[..]) + size_of::<Reference>();
         (photos + self.references.iter().map(reference).sum::<usize>() + rest) as u64
     }
 }

@@ -5,19 +5,24 @@ use rayon::prelude::*;
 use super::panels::panel;
 use super::sample::{Dataset, TrainingSample};
 use super::split_metrics::{SplitMetrics, SplitSummary};
-use crate::camera::{Hypotheses, PlaneSweep, Sampling};
 use crate::error::Result;
-use crate::evaluation::depth_metrics::{DepthMetrics, MetricsSummary};
-use crate::map::Map;
+use crate::evaluation::depth_metrics::DepthMetrics;
+use crate::evaluation::depth_metrics::MetricsSummary;
+use crate::files::map::Map;
 use crate::net::BsMvsNet;
+use crate::scene::camera::Hypotheses;
+use crate::scene::camera::PlaneSweep;
+use crate::scene::camera::Sampling;
+use crate::synth::Generator;
+use crate::synth::GeneratorOptions;
 use crate::synth::maps::Extras;
-use crate::synth::{Generator, GeneratorOptions};
 
-/// The seed of the validation scenes: fixed, so that numbers can be compared from one run to the next, and no training run's
-/// (those begin at 0 and are chosen by people).
+/// The seed of the validation scenes: fixed, so that numbers can be compared from one run to the next, and no training
+/// run's (those begin at 0 and are chosen by people).
 pub const VALIDATION_SEED: u64 = 0x7661_6c69_6461_7465;
 
-/// The seed of the scenes that finished weights are measured on: others than those by which a run chooses its best weights.
+/// The seed of the scenes that finished weights are measured on: others than those by which a run chooses its best
+/// weights.
 pub const EVALUATION_SEED: u64 = 0x0065_7661_6c75_6174;
 
 /// A view with its truth.
@@ -55,12 +60,7 @@ impl ValidationSet {
     ///
     /// # Errors
     /// As [`Generator::new`].
-    pub fn rendered(
-        options: GeneratorOptions,
-        count: usize,
-        planes: usize,
-        sampling: Sampling,
-    ) -> Result<Self> {
+    pub fn rendered(options: GeneratorOptions, count: usize, planes: usize, sampling: Sampling) -> Result<Self> {
         let generator = Generator::new(options)?;
         let view = |index: usize| {
             let scene = generator.scene(index as u64);

@@ -1,14 +1,18 @@
 //! An op forward and backward at once.
 
-use engine::cuda::graph::{Element, Graph, Value};
-use engine::tensor::{Shape, Tensor};
+use engine::cpu::tensor::Shape;
+use engine::cpu::tensor::Tensor;
+use engine::cuda::graph::Element;
+use engine::cuda::graph::Graph;
+use engine::cuda::graph::Value;
 
 use crate::run::run;
 
 /// An input: its shape and values.
 pub type Input = (Shape, Vec<f32>);
 
-/// What an op makes of f32 inputs, and, from the gradient `dy` in its output, those in all inputs, in their order; on the checked device, twice.
+/// What an op makes of f32 inputs, and, from the gradient `dy` in its output, those in all inputs, in their order; on
+/// the checked device, twice.
 pub fn with_gradients(
     inputs: &[Input],
     dy: &[f32],
@@ -34,11 +38,7 @@ pub fn with_gradients(
 }
 
 /// What an op makes of inputs that are stored as `element`.
-pub fn forward(
-    element: Element,
-    inputs: &[Input],
-    op: impl Fn(&mut Graph, &[Value]) -> Value,
-) -> Option<Vec<f32>> {
+pub fn forward(element: Element, inputs: &[Input], op: impl Fn(&mut Graph, &[Value]) -> Value) -> Option<Vec<f32>> {
     let mut found = run(|graph| {
         let values: Vec<Value> = inputs
             .iter()

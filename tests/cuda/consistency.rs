@@ -1,13 +1,18 @@
-//! Consistency and the merge of levels on the device, against the processor's, to the bit, on scenes that are rendered exactly and then spoilt.
+//! Consistency and the merge of levels on the device, against the processor's, to the bit, on scenes that are rendered
+//! exactly and then spoilt.
 
 use std::sync::Arc;
 
-use engine::camera::Camera;
-use engine::consistency::{self, DepthView, Thresholds};
 use engine::cuda;
 use engine::cuda::driver::Driver;
-use engine::map::Map;
-use engine::pyramid::{self, LevelMaps, MergeOptions};
+use engine::files::map::Map;
+use engine::maps::consistency;
+use engine::maps::consistency::DepthView;
+use engine::maps::consistency::Thresholds;
+use engine::maps::merge;
+use engine::maps::merge::LevelMaps;
+use engine::maps::merge::MergeOptions;
+use engine::scene::camera::Camera;
 
 use glam::{DMat3, DVec3};
 
@@ -21,8 +26,9 @@ pub fn sources() -> Vec<Vec<usize>> {
     vec![vec![1, 2, 3, 4], vec![0, 2], vec![0, 1, 3, 4], vec![], vec![3, 2, 1]]
 }
 
-/// A ball before a plane from five cameras, depths off by up to 0.4 %, some of them no depths of any kind, confidences anywhere between 0 and 1;
-/// maps of `scale` times fewer pixels a side than these odd sizes, which differ from view to view where `sizes` says so.
+/// A ball before a plane from five cameras, depths off by up to 0.4 %, some of them no depths of any kind, confidences
+/// anywhere between 0 and 1; maps of `scale` times fewer pixels a side than these odd sizes, which differ from view to
+/// view where `sizes` says so.
 pub fn rough_maps(name: &str, scale: usize, different: bool) -> Vec<LevelMaps> {
     let mut random = Random::new(name);
     let cameras = arc(5, 30.0, 600.0, 41, 31);
@@ -72,8 +78,7 @@ fn agreement_is_the_cpus_to_the_bit() {
         ] {
             let expected = consistency::agreement_above(&views[reference], &sources, &thresholds, least);
             let found =
-                cuda::consistency::agreement_above(&device, &views[reference], &sources, &thresholds, least)
-                    .unwrap();
+                cuda::consistency::agreement_above(&device, &views[reference], &sources, &thresholds, least).unwrap();
             assert_eq!(found.count, expected.count);
             assert_eq!(bits(&found.depth), bits(&expected.depth));
             agreeing += expected.count.iter().map(|&n| usize::from(n)).sum::<usize>();
@@ -96,8 +101,7 @@ fn sources_that_show_nothing_agree_nowhere() {
     let sources = [&empty, &turned];
     let limits = Thresholds::default();
     let expected = consistency::agreement_above(&own, &sources, &limits, f64::NEG_INFINITY);
-    let found =
-        cuda::consistency::agreement_above(&device, &own, &sources, &limits, f64::NEG_INFINITY).unwrap();
+    let found = cuda::consistency::agreement_above(&device, &own, &sources, &limits, f64::NEG_INFINITY).unwrap();
     assert!(found.count.iter().all(|&n| n == 0));
     assert_eq!((found.count, bits(&found.depth)), (expected.count, bits(&expected.depth)));
     // And a reference without pixels.
@@ -105,16 +109,15 @@ fn sources_that_show_nothing_agree_nowhere() {
     assert!(found.count.is_empty() && found.depth.data.is_empty());
     let short = Map::filled(3, 2, 1.0);
     let wrong = DepthView { confidence: &short, ..own };
-    let message =
-        cuda::consistency::agreement_above(&device, &wrong, &[], &limits, 0.5).unwrap_err().to_string();
+    let message = cuda::consistency::agreement_above(&device, &wrong, &[], &limits, 0.5).unwrap_err().to_string();
     assert_eq!(message, "consistency::agreement: depth (21, 16, 336) and confidence (3, 2, 6) of one view");
 }
 
 #[test]
 fn samples_without_weight_are_not_looked_at() {
     let Some(device) = checked() else { return };
-    // Two views from one place with powers of two for a focal length: pixels come back exactly where they are, to the last row and column, and
-    // holes beside them do not matter.
+    // Two views from one place with powers of two for a focal length: pixels come back exactly where they are, to the
+    // last row and column, and holes beside them do not matter.
     let k = DMat3::from_cols(DVec3::X * 64.0, DVec3::Y * 64.0, DVec3::new(4.0, 2.0, 1.0));
     let camera = Camera { k, r: DMat3::IDENTITY, t: DVec3::ZERO };
     let (mut depth, confidence) = (Map::filled(9, 5, 2.0), Map::filled(9, 5, 1.0));
@@ -148,9 +151,8 @@ fn merged_levels_are_the_cpus_to_the_bit() {
         };
         let mut expected = fine.clone();
         let mut found = fine.clone();
-        let replaced = pyramid::merge_level(&coarse, &mut expected, &sources(), &options).unwrap();
-        let on_device =
-            cuda::pyramid::merge_level(&device, &coarse, &mut found, &sources(), &options).unwrap();
+        let replaced = merge::merge_level(&coarse, &mut expected, &sources(), &options).unwrap();
+        let on_device = cuda::pyramid::merge_level(&device, &coarse, &mut found, &sources(), &options).unwrap();
         assert_eq!(on_device, replaced);
         assert!(replaced.iter().enumerate().all(|(i, &n)| (n > 20) == (i != 3)), "{replaced:?}");
         for (found, expected) in found.iter().zip(&expected) {
@@ -171,12 +173,9 @@ fn levels_that_do_not_fit_are_refused() {
     };
     assert_eq!(
         refused(&coarse[..3], &sources()),
-        "pyramid::merge_level: 3 coarse views, 5 fine views and 5 lists of sources"
+        "merge::merge_level: 3 coarse views, 5 fine views and 5 lists of sources"
     );
     let mut wrong = sources();
     wrong[1] = vec![1];
-    assert_eq!(
-        refused(&coarse, &wrong),
-        "pyramid::merge_level: view 1: source 1 is not another of the 5 views"
-    );
+    assert_eq!(refused(&coarse, &wrong), "merge::merge_level: view 1: source 1 is not another of the 5 views");
 }

@@ -1,9 +1,21 @@
 //! Dense convolutions, forward in f32 and f16, and their gradients.
 
-use engine::cuda::graph::{Arg, Element, Graph, Value, Work};
-use engine::cuda::ops::conv::{Algorithm, ConvLayer, algorithm, conv, conv_split, conv_trained, layer};
-use engine::ops::conv_backward::ConvGeometry;
-use engine::tensor::{Cpu, Shape, Tensor};
+use engine::cpu::ops::conv_backward::ConvGeometry;
+use engine::cpu::tensor::Cpu;
+use engine::cpu::tensor::Shape;
+use engine::cpu::tensor::Tensor;
+use engine::cuda::graph::Arg;
+use engine::cuda::graph::Element;
+use engine::cuda::graph::Graph;
+use engine::cuda::graph::Value;
+use engine::cuda::graph::Work;
+use engine::cuda::ops::conv::Algorithm;
+use engine::cuda::ops::conv::ConvLayer;
+use engine::cuda::ops::conv::algorithm;
+use engine::cuda::ops::conv::conv;
+use engine::cuda::ops::conv::conv_split;
+use engine::cuda::ops::conv::conv_trained;
+use engine::cuda::ops::conv::layer;
 
 use crate::reference::{self, Convolution, Random, Volume, roundings};
 use crate::run::{rounded, run};
@@ -52,7 +64,8 @@ impl Problem {
         let (ci, co) = geometry.channels;
         let mut random = Random::new(&format!("{geometry:?} {size:?}"));
         let from = shape(size, ci);
-        // What is stored in f16 is drawn from its numbers: their rounding is not the kernels' affair. Weights are f16 where tensor cores read them.
+        // What is stored in f16 is drawn from its numbers: their rounding is not the kernels' affair. Weights are f16
+        // where tensor cores read them.
         let stored = match algorithm(&geometry, element) {
             Algorithm::Direct => Element::F32,
             _ => Element::F16,
@@ -113,7 +126,8 @@ fn check(geometry: ConvGeometry, size: Size, epilogue: Epilogue, element: Elemen
         assert_eq!(part.data.len(), found.len());
         for (i, (truth, &found)) in part.data.iter().zip(found).enumerate() {
             let bound = match element {
-                // Products of f16 numbers are exact in f32, so the bound of f32 sums holds, then comes one rounding of what is stored.
+                // Products of f16 numbers are exact in f32, so the bound of f32 sums holds, then comes one rounding of
+                // what is stored.
                 Element::F16 => truth.e + U16 * (truth.v.abs() + truth.e) + TINY16,
                 _ => truth.e,
             };
@@ -202,8 +216,8 @@ fn volumes_in_f16() {
     }
 }
 
-/// Blocks that walk through two planes of outputs each, as they do where there are many: the launch is made once more with other runs, over the
-/// first one's output.
+/// Blocks that walk through two planes of outputs each, as they do where there are many: the launch is made once more
+/// with other runs, over the first one's output.
 #[test]
 fn runs_of_planes_meet() {
     const PLANES: std::ops::Range<usize> = 32..36;
@@ -322,14 +336,14 @@ fn check_gradients(geometry: ConvGeometry, size: Size, bias: bool, relu: bool) {
     }
 
     // The mask of the y that was found: of the two computations of a sum near zero each may fall on either side.
-    let through: Vec<f32> =
-        dy.iter().zip(&found[0]).map(|(&g, &y)| if relu && y <= 0.0 { 0.0 } else { g }).collect();
+    let through: Vec<f32> = dy.iter().zip(&found[0]).map(|(&g, &y)| if relu && y <= 0.0 { 0.0 } else { g }).collect();
     let cpu = Cpu::new();
     let tensor = |shape, values: &[f32]| Tensor::from_slice(shape, values).unwrap();
     let (x, masked) = (tensor(x_shape, &problem.x), tensor(y_shape, &through));
     let dx = geometry.backward_input(&cpu, &problem.weights, x_shape, &masked).unwrap();
     let (dw, db) = geometry.backward_weights(&cpu, &x, &masked).unwrap();
-    // Both round; no term is above 1, and a sum of n has n / 3 of the largest magnitude on average. Twice the bound of a sum of n such terms.
+    // Both round; no term is above 1, and a sum of n has n / 3 of the largest magnitude on average. Twice the bound of
+    // a sum of n such terms.
     let compare = |name: &str, found: &[f32], expected: &[f32], terms: usize| {
         let bound = 2.0 * roundings(terms + 2) * reference::U * terms as f64;
         assert_eq!(found.len(), expected.len());

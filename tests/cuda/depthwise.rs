@@ -1,11 +1,15 @@
 //! Depthwise convolutions and the convolution to one channel.
 
-use engine::cuda::graph::{Element, Graph};
-use engine::cuda::ops::depthwise::{depthwise, to_one_channel};
-use engine::ops::depthwise::Depthwise;
-use engine::ops::depthwise::ToOneChannelOp;
-use engine::tape::Tape;
-use engine::tensor::{Cpu, Shape, Tensor};
+use engine::cpu::ops::depthwise::Depthwise;
+use engine::cpu::ops::depthwise::ToOneChannelOp;
+use engine::cpu::tape::Tape;
+use engine::cpu::tensor::Cpu;
+use engine::cpu::tensor::Shape;
+use engine::cpu::tensor::Tensor;
+use engine::cuda::graph::Element;
+use engine::cuda::graph::Graph;
+use engine::cuda::ops::depthwise::depthwise;
+use engine::cuda::ops::depthwise::to_one_channel;
 
 use crate::reference::{self, Random, Volume, roundings};
 use crate::run::{rounded, run};
@@ -66,7 +70,8 @@ fn forward_is_the_reference() {
     }
 }
 
-/// Two computations of a sum of n terms of at most 1 each, n / 3 of that on average: twice the bound of one with n such terms.
+/// Two computations of a sum of n terms of at most 1 each, n / 3 of that on average: twice the bound of one with n
+/// such terms.
 fn compare(what: &str, found: &[f32], expected: &[f32], terms: usize) {
     let bound = 2.0 * roundings(terms + 2) * reference::U * terms as f64;
     assert_eq!(found.len(), expected.len(), "{what}");
@@ -110,7 +115,8 @@ fn gradients_are_the_processors() {
     }
 }
 
-/// Channels that the CPU does not take: a linear op's gradients are its transpose, sum of dy y = sum of dx x = sum of dw w.
+/// Channels that the CPU does not take: a linear op's gradients are its transpose, sum of dy y = sum of dx x = sum of
+/// dw w.
 #[test]
 fn gradients_of_odd_channels_are_adjoint() {
     for (size, stride) in [([3, 4, 5, 12], 1), ([3, 4, 5, 20], 2)] {
@@ -130,11 +136,10 @@ fn gradients_of_odd_channels_are_adjoint() {
         }) else {
             return;
         };
-        let dot = |a: &[f32], b: &[f32]| -> f64 {
-            a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum()
-        };
+        let dot = |a: &[f32], b: &[f32]| -> f64 { a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum() };
         let products = dot(&given, &found[0]);
-        // Each of the products is off by at most the bound of a sum of 27 terms (dw: of the positions), and there are that many of them.
+        // Each of the products is off by at most the bound of a sum of 27 terms (dw: of the positions), and there are
+        // that many of them.
         let terms = 27 * y_shape.len();
         let bound = roundings(terms) * reference::U * terms as f64;
         for (name, sum) in [("dx", dot(&values, &found[1])), ("dw", dot(&weights, &found[2]))] {
@@ -159,8 +164,7 @@ fn one_channel_is_the_processors() {
             [x, w, b].iter().for_each(|&v| graph.want_gradient(v));
             let y = to_one_channel(graph, "test", x, w, b).unwrap();
             let gradients = graph.backward(y, dy).unwrap();
-            let inputs =
-                vec![(x, values.clone()), (w, weights.clone()), (b, bias.clone()), (dy, given.clone())];
+            let inputs = vec![(x, values.clone()), (w, weights.clone()), (b, bias.clone()), (dy, given.clone())];
             (inputs, vec![y, gradients[&x], gradients[&w], gradients[&b]])
         }) else {
             return;

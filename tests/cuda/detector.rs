@@ -1,17 +1,21 @@
 //! The detector finds each mistake that was made on purpose, and nothing in correct kernels.
 
-use engine::cuda::driver::{Driver, Launch, Stream};
+use engine::cuda::driver::Driver;
+use engine::cuda::driver::Launch;
+use engine::cuda::driver::Stream;
 
 use crate::emulator::{Build, Emulator};
 
 use crate::test_device::on_gpu;
 
-/// The emulated device, whatever device the other tests run on; none where that is a GPU, whose machine may have no compiler.
+/// The emulated device, whatever device the other tests run on; none where that is a GPU, whose machine may have no
+/// compiler.
 fn device(build: Build) -> Option<std::sync::Arc<Emulator>> {
     if on_gpu() { None } else { crate::emulator::device(build) }
 }
 
-/// Runs a kernel of `tests/emulator/mistakes.cu` on 64 threads a block over buffers of 64 floats a block, y zero at first.
+/// Runs a kernel of `tests/emulator/mistakes.cu` on 64 threads a block over buffers of 64 floats a block, y zero at
+/// first.
 fn launch(kernel: &str, blocks: u32) -> Option<Result<Vec<f32>, String>> {
     let device = device(Build::Checked)?;
     let n = 64 * blocks as usize;
@@ -46,11 +50,7 @@ fn mistakes_are_found() {
         ("mistake_reuse", 1, "RACE: writes over what another thread reads"),
         ("mistake_shared_sum", 1, "RACE"),
         ("mistake_shared_sum", 2, "RACE"),
-        (
-            "mistake_reads_past",
-            1,
-            "accesses device memory out of bounds: bytes 256 to 260 of a buffer of 256",
-        ),
+        ("mistake_reads_past", 1, "accesses device memory out of bounds: bytes 256 to 260 of a buffer of 256"),
         ("mistake_shared_past", 1, "accesses shared memory out of bounds"),
         ("mistake_unwritten", 1, "reads memory that nobody wrote"),
     ] {
@@ -64,7 +64,8 @@ fn mistakes_are_found() {
 #[test]
 fn a_write_past_the_end_is_found() {
     let Some(device) = device(Build::Checked) else { return };
-    // The write itself is reported; the memory behind the buffer is restored by nobody, so this buffer is left to the end of the program.
+    // The write itself is reported; the memory behind the buffer is restored by nobody, so this buffer is left to the
+    // end of the program.
     let (x, y) = (device.allocate(256).unwrap(), device.allocate(256).unwrap());
     device.fill(x, 0, 256, Stream::FIRST).unwrap();
     let mut words = [x, y];

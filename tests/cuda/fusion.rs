@@ -1,19 +1,22 @@
 //! The cloud from the device, against the processor's, to the bit and in the same order.
 
-use engine::camera::DepthRange;
-use engine::consistency::Thresholds;
 use engine::cuda;
-use engine::cuda::buffer::{Buffer, Parameters};
+use engine::cuda::buffer::Buffer;
+use engine::cuda::buffer::Parameters;
 use engine::cuda::driver::Stream;
-use engine::formats::ply::Point;
-use engine::fusion::{self, FusionOptions, FusionView};
+use engine::files::ply::Point;
+use engine::fusion;
+use engine::fusion::FusionOptions;
+use engine::fusion::FusionView;
+use engine::maps::consistency::Thresholds;
+use engine::scene::camera::DepthRange;
 
 use crate::consistency::{checked, rough_maps, sources};
 use crate::reference::Random;
 
 /// Rough maps with colours that tell every pixel from the others; the range cuts off some depths at both ends.
 fn views() -> Vec<FusionView> {
-    let view = |((i, maps), sources): ((usize, engine::pyramid::LevelMaps), Vec<usize>)| FusionView {
+    let view = |((i, maps), sources): ((usize, engine::maps::merge::LevelMaps), Vec<usize>)| FusionView {
         name: format!("rough{i}"),
         camera: maps.camera,
         colour: (0..maps.depth.data.len()).map(|p| [i as u8, p as u8, (p >> 8) as u8]).collect(),

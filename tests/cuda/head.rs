@@ -1,10 +1,15 @@
 //! Logits, depth and confidence of both decoders.
 
-use engine::camera::{DepthRange, Hypotheses, Sampling};
-use engine::cuda::graph::{Element, Graph};
-use engine::cuda::ops::head::{Depths, regress_skip, regress_trilinear};
-use engine::ops::depth::Expectation;
-use engine::tensor::Shape;
+use engine::cpu::ops::depth::Expectation;
+use engine::cpu::tensor::Shape;
+use engine::cuda::graph::Element;
+use engine::cuda::graph::Graph;
+use engine::cuda::ops::head::Depths;
+use engine::cuda::ops::head::regress_skip;
+use engine::cuda::ops::head::regress_trilinear;
+use engine::scene::camera::DepthRange;
+use engine::scene::camera::Hypotheses;
+use engine::scene::camera::Sampling;
 
 use crate::reference::{self, Convolution, Random, U, Volume, upsample};
 use crate::run::{rounded, run};
@@ -26,8 +31,8 @@ pub fn hypotheses(planes: usize, inverse: bool) -> Hypotheses {
 
 /// Depth and confidence against the plain softmax of these logits.
 fn expect_estimate(name: &str, found: &[Vec<f32>], logits: &Volume, hypotheses: &Hypotheses) {
-    // An exponential is good to 2 units in the last place on every device; sums are brought to a new maximum at most once in 8 planes, which is one
-    // more of them and a product.
+    // An exponential is good to 2 units in the last place on every device; sums are brought to a new maximum at most
+    // once in 8 planes, which is one more of them and a product.
     let exp_error = (4.0 + 5.0 * logits.shape[0].div_ceil(8) as f64) * U;
     let inverse = hypotheses.sampling == Sampling::Inverse;
     let truth = reference::regress(logits, &hypotheses.depths, inverse, exp_error);
@@ -158,8 +163,7 @@ fn other_shapes_are_refused() {
     let half16 = input("half", shape.halved(), Element::F16);
     let weight = input("weight", Shape::plane(1, 8, 27), Element::F32);
     let bias = input("bias", Shape::plane(1, 1, 1), Element::F32);
-    let (four, three) =
-        (depths(&mut graph, &hypotheses(4, false)), depths(&mut graph, &hypotheses(3, false)));
+    let (four, three) = (depths(&mut graph, &hypotheses(4, false)), depths(&mut graph, &hypotheses(3, false)));
     let mut refused = |half, skip, weight, depths: &Depths| {
         regress_skip(&mut graph, "test", half, skip, weight, bias, depths, false).unwrap_err().to_string()
     };

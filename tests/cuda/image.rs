@@ -2,13 +2,18 @@
 
 use std::sync::Arc;
 
-use engine::cuda::driver::{Driver, Stream};
-use engine::cuda::graph::{Element, Graph, Value};
+use engine::cpu::ops::pointwise::normalize;
+use engine::cpu::tensor::Cpu;
+use engine::cpu::tensor::Shape;
+use engine::cuda::driver::Driver;
+use engine::cuda::driver::Stream;
+use engine::cuda::graph::Element;
+use engine::cuda::graph::Graph;
+use engine::cuda::graph::Value;
 use engine::cuda::ops::image;
-use engine::cuda::program::{Layout, Program};
-use engine::ops::pointwise::normalize;
-use engine::photo::Photo;
-use engine::tensor::{Cpu, Shape};
+use engine::cuda::program::Layout;
+use engine::cuda::program::Program;
+use engine::scene::photo::Photo;
 
 use crate::emulator::Build;
 use crate::reference::Random;
@@ -53,8 +58,7 @@ fn normalised_photos_are_the_cpus_to_the_bit() {
     for (count, width, height) in SIZES {
         let (bytes, floats, photos) = photos(count, width, height);
         let shape = Shape { d: count, h: height, w: width, c: 3 };
-        let expected: Vec<f32> =
-            photos.iter().flat_map(|photo| normalize(&cpu, photo).data.to_vec()).collect();
+        let expected: Vec<f32> = photos.iter().flat_map(|photo| normalize(&cpu, photo).data.to_vec()).collect();
         for (given, from) in [(&bytes, Element::U8), (&floats, Element::F32)] {
             for to in [Element::F32, Element::F16] {
                 let op = |graph: &mut Graph, x| image::normalise(graph, "test", x, to).unwrap();

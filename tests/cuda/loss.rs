@@ -1,11 +1,14 @@
 //! The losses of the depth regression, their gradient and the depth, against the CPU backend.
 
-use engine::cuda::graph::{Element, Graph};
+use engine::cpu::ops::depth::Expectation;
+use engine::cpu::ops::depth_backward::DepthLoss;
+use engine::cpu::tensor::Cpu;
+use engine::cpu::tensor::Shape;
+use engine::cpu::tensor::Tensor;
+use engine::cuda::graph::Element;
+use engine::cuda::graph::Graph;
 use engine::cuda::ops::loss::depth_loss;
-use engine::map::Map;
-use engine::ops::depth::Expectation;
-use engine::ops::depth_backward::DepthLoss;
-use engine::tensor::{Cpu, Shape, Tensor};
+use engine::files::map::Map;
 
 use crate::head::{depths, hypotheses};
 use crate::reference::{Random, U, roundings};
@@ -59,13 +62,14 @@ fn losses_and_gradients() {
         let logits = Tensor::from_slice(shape, &logits).unwrap();
         let loss = DepthLoss { l1, cross_entropy };
         let expected = loss.apply(&Cpu::new(), &expectation, &logits, &map).unwrap();
-        // Two computations in f32: exponentials of differences up to 10, and sums of them over the planes, in other orders; relative to a sum of
-        // D terms.
+        // Two computations in f32: exponentials of differences up to 10, and sums of them over the planes, in other
+        // orders; relative to a sum of D terms.
         let rounding = 2.0 * (roundings(d) + 10.0 + 4.0 + 5.0 * d.div_ceil(8) as f64) * U;
         assert_eq!(found[1][0] as usize, expected.valid, "{name}");
         let valid = truth.iter().filter(|t| **t > 0.0 && t.is_finite()).count();
         assert_eq!(expected.valid, valid, "{name}");
-        // Half the range is the largest offset from the middle that is weighted with a probability; in 1 / depth it is stretched at the far end.
+        // Half the range is the largest offset from the middle that is weighted with a probability; in 1 / depth it is
+        // stretched at the far end.
         let range = (935.0 - 425.0) * if inverse { 935.0 / 425.0 } else { 1.0 };
         let off = |a: f32, b: f64| (f64::from(a) - b).abs();
         for (i, (&f, &e)) in found[2].iter().zip(&expected.depth.data).enumerate() {
@@ -79,14 +83,10 @@ fn losses_and_gradients() {
         let ce = (found[0][2], expected.cross_entropy);
         assert!(off(ce.0, ce.1) <= entropy, "{name}: cross-entropy {} for {}", ce.0, ce.1);
         let allowed = f64::from(l1) * distance + f64::from(cross_entropy) * entropy + U * expected.loss;
-        assert!(
-            off(found[0][0], expected.loss) <= allowed,
-            "{name}: loss {} for {}",
-            found[0][0],
-            expected.loss
-        );
-        // p (a (value - mean) + b) - b q: each factor within the rounding, the largest about as large as the largest gradient of a pixel, which the
-        // largest of all bounds to within the number of planes that share a probability.
+        assert!(off(found[0][0], expected.loss) <= allowed, "{name}: loss {} for {}", found[0][0], expected.loss);
+        // p (a (value - mean) + b) - b q: each factor within the rounding, the largest about as large as the largest
+        // gradient of a pixel, which the largest of all bounds to within the number of planes that share a
+        // probability.
         let largest = expected.gradient.data.iter().fold(0.0f32, |m, g| m.max(g.abs()));
         assert_eq!(largest > 0.0, truths, "{name}: nothing is tested");
         for (i, (&f, &e)) in found[3].iter().zip(expected.gradient.data.iter()).enumerate() {

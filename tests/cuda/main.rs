@@ -1,4 +1,5 @@
-//! Every kernel, forward and backward, on the emulated device: against the f64 references and the CPU backend, with the detector watching.
+//! Every kernel, forward and backward, on the emulated device: against the f64 references and the CPU backend, with
+//! the detector watching.
 
 #[allow(dead_code, reason = "shared with tests of whole networks")]
 #[path = "../support/emulator.rs"]

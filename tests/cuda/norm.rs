@@ -1,9 +1,12 @@
 //! Batch norm with batch statistics, its gradients, and the running statistics.
 
-use engine::cuda::graph::{Element, Graph, Value};
+use engine::cpu::ops::norm as cpu_ops;
+use engine::cpu::tensor::Cpu;
+use engine::cpu::tensor::Shape;
+use engine::cuda::graph::Element;
+use engine::cuda::graph::Graph;
+use engine::cuda::graph::Value;
 use engine::cuda::ops::norm;
-use engine::ops::norm as cpu_ops;
-use engine::tensor::{Cpu, Shape};
 
 use crate::backward::{Input, difference, tensor, with_gradients};
 use crate::reference::Random;
@@ -57,8 +60,9 @@ fn forward_and_statistics_match_f64() {
             let column = || x.1.iter().skip(i).step_by(c).map(|&x| f64::from(x));
             let mean = column().sum::<f64>() / n;
             let variance = column().map(|x| (x - mean).powi(2)).sum::<f64>() / n;
-            // f64 values that are compared as f32: half a unit of up to 120. Deviations of at most 3.4 from the first value are rounded once, their
-            // squares once more and four of them at a time three times: 4 units of 12 each.
+            // f64 values that are compared as f32: half a unit of up to 120. Deviations of at most 3.4 from the first
+            // value are rounded once, their squares once more and four of them at a time three times: 4 units of 12
+            // each.
             assert!((f64::from(found[1][i]) - mean).abs() < 1e-5, "{shape}: mean {i}");
             assert!(
                 (f64::from(found[2][i]) - variance).abs() < 4.0 * 12.0 / f64::from(1 << 24),
@@ -67,8 +71,9 @@ fn forward_and_statistics_match_f64() {
             for (k, x) in column().enumerate() {
                 let y = (x - mean) / (variance + 1e-5).sqrt() * f64::from(gamma.1[i]) + f64::from(beta.1[i]);
                 let y = if relu { y.max(0.0) } else { y };
-                // One position has a variance of 0: its deviation, exact in f64, is a rounding of a 120th of 2^-17 in f32, times 1 / sqrt(1e-5).
-                // Others: x resolves to 2^-18 of a deviation, which the variance's own error doubles.
+                // One position has a variance of 0: its deviation, exact in f64, is a rounding of a 120th of 2^-17 in
+                // f32, times 1 / sqrt(1e-5). Others: x resolves to 2^-18 of a deviation, which the variance's own
+                // error doubles.
                 let error = (f64::from(found[0][k * c + i]) - y).abs();
                 assert!(error < 1e-4, "{shape}: y[{k}, {i}] {error}");
             }
@@ -88,20 +93,17 @@ fn gradients_are_the_cpus() {
         let cpu = Cpu::new();
         let (tx, tdy) = (tensor(&x), tensor(&(shape, dy)));
         let (_, statistics) = cpu_ops::forward(&cpu, &tx, &gamma.1, &beta.1, relu).unwrap();
-        let (dx, dgamma, dbeta) =
-            cpu_ops::backward(&cpu, &tx, (&gamma.1, &beta.1), &statistics, relu, &tdy).unwrap();
-        // Sums of n terms of about 1 in two orders of f32 (blocks of 1024 on the processor): within sqrt(1024) units of n.
+        let (dx, dgamma, dbeta) = cpu_ops::backward(&cpu, &tx, (&gamma.1, &beta.1), &statistics, relu, &tdy).unwrap();
+        // Sums of n terms of about 1 in two orders of f32 (blocks of 1024 on the processor): within sqrt(1024) units
+        // of n.
         let n = shape.positions() as f64;
         let of_sum = 32.0 * (n + 4.0) / f64::from(1 << 24);
         assert!(difference(&found[2], &dbeta) < of_sum, "{shape}: beta {}", difference(&found[2], &dbeta));
         let slack = |values: &[f32]| values.iter().fold(1.0f32, |a, v| a.max(v.abs()));
         let of_gamma = of_sum * f64::from(slack(&dgamma));
-        assert!(
-            difference(&found[1], &dgamma) < of_gamma,
-            "{shape}: gamma {}",
-            difference(&found[1], &dgamma)
-        );
-        // dx is of the size of gamma / sigma, up to 5 (475 where a lonely position has no variance): a few units of the largest.
+        assert!(difference(&found[1], &dgamma) < of_gamma, "{shape}: gamma {}", difference(&found[1], &dgamma));
+        // dx is of the size of gamma / sigma, up to 5 (475 where a lonely position has no variance): a few units of
+        // the largest.
         let of_dx = 64.0 * f64::from(slack(&dx.data)) / f64::from(1 << 24);
         assert!(difference(&found[0], &dx.data) < of_dx, "{shape}: x {}", difference(&found[0], &dx.data));
     }
@@ -133,10 +135,7 @@ fn running_statistics_follow_as_on_the_cpu() {
         for ((found, old), new) in found.iter().zip(old).zip(new) {
             let expected = f64::from(old) * 0.9 + new * 0.1;
             // One rounding to f32; the batch's statistics themselves are sums in another order.
-            assert!(
-                (f64::from(*found) - expected).abs() < 1e-6 * expected.abs().max(1.0),
-                "{found} {expected}"
-            );
+            assert!((f64::from(*found) - expected).abs() < 1e-6 * expected.abs().max(1.0), "{found} {expected}");
         }
     }
 }

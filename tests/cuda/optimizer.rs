@@ -3,16 +3,32 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use engine::cuda::driver::{Driver, Stream};
-use engine::cuda::graph::{Element, Graph, Value};
-use engine::cuda::ops::optimizer::{
-    StepNumbers, Trained, adam, average, average_decay, gradient_norm, numbers,
-};
-use engine::cuda::program::{Layout, Program};
-use engine::net::parameters::{Parameter, Parameters};
-use engine::net::{Aggregation, Config, Decoder, Difference};
-use engine::tensor::{Shape, Tensor};
-use engine::train::optimizer::{self, Adam, AdamOptions, NamedGradients};
+use engine::cpu::tensor::Shape;
+use engine::cpu::tensor::Tensor;
+use engine::cuda::driver::Driver;
+use engine::cuda::driver::Stream;
+use engine::cuda::graph::Element;
+use engine::cuda::graph::Graph;
+use engine::cuda::graph::Value;
+use engine::cuda::ops::optimizer::StepNumbers;
+use engine::cuda::ops::optimizer::Trained;
+use engine::cuda::ops::optimizer::adam;
+use engine::cuda::ops::optimizer::average;
+use engine::cuda::ops::optimizer::average_decay;
+use engine::cuda::ops::optimizer::gradient_norm;
+use engine::cuda::ops::optimizer::numbers;
+use engine::cuda::program::Layout;
+use engine::cuda::program::Program;
+use engine::net::Aggregation;
+use engine::net::Config;
+use engine::net::Decoder;
+use engine::net::Difference;
+use engine::net::parameters::Parameter;
+use engine::net::parameters::Parameters;
+use engine::train::optimizer;
+use engine::train::optimizer::Adam;
+use engine::train::optimizer::AdamOptions;
+use engine::train::optimizer::NamedGradients;
 
 use crate::emulator::Build;
 use crate::reference::Random;
@@ -27,8 +43,7 @@ fn tensors() -> Vec<(String, Vec<usize>)> {
 
 fn parameters(random: &mut Random) -> Parameters {
     // Any will do: its names are not looked at.
-    let config =
-        Config { aggregation: Aggregation::Mean, difference: Difference::Squared, decoder: Decoder::Skip };
+    let config = Config { aggregation: Aggregation::Mean, difference: Difference::Squared, decoder: Decoder::Skip };
     let list = tensors().into_iter().map(|(name, shape)| {
         let n = shape.iter().product();
         let values = Tensor::from_slice(Shape::plane(1, 1, n), &random.values(n)).unwrap();
@@ -54,9 +69,8 @@ fn on_device(parameters: &Parameters, options: AdamOptions) -> Option<OnDevice> 
     for parameter in &parameters.list {
         let values = &parameter.values.data;
         let shape = Shape::plane(1, 1, values.len());
-        let mut state = |what: &str, values: &[f32]| {
-            graph.state(format!("{} {what}", parameter.name), shape, Element::F32, values)
-        };
+        let mut state =
+            |what: &str, values: &[f32]| graph.state(format!("{} {what}", parameter.name), shape, Element::F32, values);
         let zeros = vec![0.0; values.len()];
         let (weights, moments) = (state("weights", values), [state("mean", &zeros), state("square", &zeros)]);
         averages.push(state("average", values));

@@ -1,9 +1,12 @@
 //! Sums, gates and concatenation.
 
-use engine::cuda::graph::{Element, Graph, Value};
+use engine::cpu::ops::pointwise as cpu_ops;
+use engine::cpu::tensor::Cpu;
+use engine::cpu::tensor::Shape;
+use engine::cuda::graph::Element;
+use engine::cuda::graph::Graph;
+use engine::cuda::graph::Value;
 use engine::cuda::ops::pointwise;
-use engine::ops::pointwise as cpu_ops;
-use engine::tensor::{Cpu, Shape};
 
 use crate::backward::{Input, difference, forward, storage, tensor, with_gradients};
 use crate::reference::{Random, Value as Bounded, sigmoid};
@@ -32,7 +35,8 @@ fn input(random: &mut Random, element: Element, shape: Shape) -> Input {
     (shape, rounded(element, &random.values(shape.len())))
 }
 
-/// Compares an op of two inputs, the second of the shape that `second` makes of the first's, with what each output element should be.
+/// Compares an op of two inputs, the second of the shape that `second` makes of the first's, with what each output
+/// element should be.
 fn check_forward(
     name: &str,
     second: impl Fn(Shape) -> Shape,
@@ -65,12 +69,7 @@ fn at(input: &Input, i: usize) -> Bounded {
 
 #[test]
 fn sums_match_f64() {
-    check_forward(
-        "add",
-        |s| s,
-        |g, a, b| pointwise::add(g, "test", a, b).unwrap(),
-        |a, b, i| at(a, i) + at(b, i),
-    );
+    check_forward("add", |s| s, |g, a, b| pointwise::add(g, "test", a, b).unwrap(), |a, b, i| at(a, i) + at(b, i));
     check_forward(
         "add_relu",
         |s| s,
@@ -124,8 +123,7 @@ fn concat_copies_bits() {
             if element == Element::F32 {
                 let dy = random.values(cpu.shape.len());
                 let (_, gradients) = with_gradients(&[a, b], &dy, op).unwrap();
-                let (da, db) =
-                    cpu_ops::concat_backward(&Cpu::new(), &tensor(&(cpu.shape, dy)), shape.c).unwrap();
+                let (da, db) = cpu_ops::concat_backward(&Cpu::new(), &tensor(&(cpu.shape, dy)), shape.c).unwrap();
                 assert_eq!(gradients, [da.data.to_vec(), db.data.to_vec()]);
             }
         }
@@ -140,16 +138,12 @@ fn gradients_of_sums_are_the_cpus() {
         let (a, b) = (input(&mut random, Element::F32, shape), input(&mut random, Element::F32, shape));
         let dy = random.values(shape.len());
         let both = [a.clone(), b];
-        let Some((_, same)) =
-            with_gradients(&both, &dy, |g, v| pointwise::add(g, "test", v[0], v[1]).unwrap())
-        else {
+        let Some((_, same)) = with_gradients(&both, &dy, |g, v| pointwise::add(g, "test", v[0], v[1]).unwrap()) else {
             return;
         };
         assert_eq!(same, [dy.clone(), dy.clone()]);
-        let (y, cut) =
-            with_gradients(&both, &dy, |g, v| pointwise::add_relu(g, "test", v[0], v[1]).unwrap()).unwrap();
-        let expected =
-            cpu_ops::relu_backward(&cpu, &tensor(&(shape, y)), &tensor(&(shape, dy.clone()))).unwrap();
+        let (y, cut) = with_gradients(&both, &dy, |g, v| pointwise::add_relu(g, "test", v[0], v[1]).unwrap()).unwrap();
+        let expected = cpu_ops::relu_backward(&cpu, &tensor(&(shape, y)), &tensor(&(shape, dy.clone()))).unwrap();
         assert_eq!(cut, [expected.data.to_vec(), expected.data.to_vec()]);
 
         let vector = input(&mut random, Element::F32, Shape { d: 1, h: 1, w: 1, c: shape.c });
@@ -157,7 +151,8 @@ fn gradients_of_sums_are_the_cpus() {
         let (_, found) = with_gradients(&[a, vector], &dy, op).unwrap();
         assert_eq!(found[0], dy);
         let expected = cpu_ops::add_vector_backward(&cpu, &tensor(&(shape, dy)));
-        // Four values of at most 1 are added in f32 before f64 takes over: 3 roundings of at most 4 units, then one of the result.
+        // Four values of at most 1 are added in f32 before f64 takes over: 3 roundings of at most 4 units, then one of
+        // the result.
         let tolerance = shape.positions() as f64 * 4.0 / f64::from(1 << 24);
         assert!(difference(&found[1], &expected.data) < tolerance);
     }
@@ -170,25 +165,22 @@ fn gradients_of_gates_are_the_cpus() {
         let mut random = Random::new("gate gradients");
         let x = input(&mut random, Element::F32, shape);
         // Gates from -12 to 12: both ends of the sigmoid.
-        let mut wide = |shape: Shape| -> Input {
-            (shape, random.values(shape.len()).iter().map(|v| 12.0 * v).collect())
-        };
+        let mut wide =
+            |shape: Shape| -> Input { (shape, random.values(shape.len()).iter().map(|v| 12.0 * v).collect()) };
         let (refine, planes) = (wide(shape), wide(Shape { h: 1, w: 1, ..shape }));
         let dy = random.values(shape.len());
         let of_cpu = tensor(&(shape, dy.clone()));
-        // x, dy within 1; the exponential is off by 2 units in the last place, the quotient and two products by one each.
+        // x, dy within 1; the exponential is off by 2 units in the last place, the quotient and two products by one
+        // each.
         let tolerance = 8.0 / f64::from(1 << 24);
         let op = |g: &mut Graph, v: &[Value]| pointwise::gate_refine(g, "test", v[0], v[1]).unwrap();
         let Some((_, found)) = with_gradients(&[x.clone(), refine.clone()], &dy, op) else { return };
         let (dx, dgate) = cpu_ops::gate_backward(&cpu, &tensor(&x), &tensor(&refine), &of_cpu).unwrap();
-        assert!(
-            difference(&found[0], &dx.data) < tolerance && difference(&found[1], &dgate.data) < tolerance
-        );
+        assert!(difference(&found[0], &dx.data) < tolerance && difference(&found[1], &dgate.data) < tolerance);
 
         let op = |g: &mut Graph, v: &[Value]| pointwise::gate_planes(g, "test", v[0], v[1]).unwrap();
         let (_, found) = with_gradients(&[x.clone(), planes.clone()], &dy, op).unwrap();
-        let (dx, dgate) =
-            cpu_ops::gate_planes_backward(&cpu, &tensor(&x), &tensor(&planes), &of_cpu).unwrap();
+        let (dx, dgate) = cpu_ops::gate_planes_backward(&cpu, &tensor(&x), &tensor(&planes), &of_cpu).unwrap();
         assert!(difference(&found[0], &dx.data) < tolerance);
         // As for a vector's sum, times a slope of at most 1/4.
         let of_sum = (shape.h * shape.w + 8) as f64 / f64::from(1 << 24);

@@ -1,9 +1,12 @@
 //! Means over planes and volumes.
 
-use engine::cuda::graph::{Element, Graph, Value};
+use engine::cpu::ops::reduce as cpu_ops;
+use engine::cpu::tensor::Cpu;
+use engine::cpu::tensor::Shape;
+use engine::cuda::graph::Element;
+use engine::cuda::graph::Graph;
+use engine::cuda::graph::Value;
 use engine::cuda::ops::reduce;
-use engine::ops::reduce as cpu_ops;
-use engine::tensor::{Cpu, Shape};
 
 use crate::backward::{Input, difference, forward, storage, tensor, with_gradients};
 use crate::reference::{Random, U, Volume, plane_mean, volume_mean};

@@ -1,10 +1,13 @@
 //! Upsampling by 2 and 8, with what is added to it.
 
-use engine::cuda::graph::{Element, Graph, Value};
+use engine::cpu::ops::pointwise::relu_backward;
+use engine::cpu::ops::resample::upsample_backward;
+use engine::cpu::tensor::Cpu;
+use engine::cpu::tensor::Shape;
+use engine::cuda::graph::Element;
+use engine::cuda::graph::Graph;
+use engine::cuda::graph::Value;
 use engine::cuda::ops::resample;
-use engine::ops::pointwise::relu_backward;
-use engine::ops::resample::upsample_backward;
-use engine::tensor::{Cpu, Shape};
 
 use crate::backward::{Input, difference, forward, storage, tensor, with_gradients};
 use crate::reference::{Random, Value as Bounded, Volume, upsample};
@@ -14,8 +17,8 @@ fn shape(d: usize, h: usize, w: usize, c: usize) -> Shape {
     Shape { d, h, w, c }
 }
 
-/// Coarse shape, factor, fine extent: batches of planes, volumes, one sample, sizes that end before, at and after the last sample, rows wider than
-/// a block, every pack.
+/// Coarse shape, factor, fine extent: batches of planes, volumes, one sample, sizes that end before, at and after the
+/// last sample, rows wider than a block, every pack.
 fn cases() -> Vec<(Shape, usize, Shape)> {
     vec![
         (shape(1, 1, 1, 1), 2, shape(1, 1, 1, 0)),
@@ -46,11 +49,7 @@ fn expected(x: &Input, factor: usize, size: Shape) -> Vec<Bounded> {
             .map(|p| upsample(&Volume::exact([1, from.h, from.w, from.c], p), factor, [1, size.h, size.w]))
             .collect()
     } else {
-        vec![upsample(
-            &Volume::exact([from.d, from.h, from.w, from.c], &x.1),
-            factor,
-            [size.d, size.h, size.w],
-        )]
+        vec![upsample(&Volume::exact([from.d, from.h, from.w, from.c], &x.1), factor, [size.d, size.h, size.w])]
     };
     let mut all = Vec::new();
     for z in 0..size.d {
@@ -70,15 +69,12 @@ fn forward_matches_f64() {
             let x = input(&mut random, element, from);
             let skip = input(&mut random, element, size);
             let exact = expected(&x, factor, size);
-            let plain =
-                |g: &mut Graph, v: &[Value]| resample::upsample(g, "test", v[0], factor, size).unwrap();
+            let plain = |g: &mut Graph, v: &[Value]| resample::upsample(g, "test", v[0], factor, size).unwrap();
             let Some(found) = forward(element, std::slice::from_ref(&x), plain) else { return };
             let mut results = vec![(found, exact.clone())];
             if factor == 2 {
                 for relu in [false, true] {
-                    let op = |g: &mut Graph, v: &[Value]| {
-                        resample::upsample_add(g, "test", v[0], v[1], relu).unwrap()
-                    };
+                    let op = |g: &mut Graph, v: &[Value]| resample::upsample_add(g, "test", v[0], v[1], relu).unwrap();
                     let found = forward(element, &[x.clone(), skip.clone()], op).unwrap();
                     let sums = exact.iter().zip(&skip.1).map(|(&v, &s)| {
                         let sum = v + Bounded::exact(f64::from(s));
@@ -111,8 +107,8 @@ fn gradients_are_the_cpus() {
         let plain = |g: &mut Graph, v: &[Value]| resample::upsample(g, "test", v[0], factor, size).unwrap();
         let Some((_, found)) = with_gradients(std::slice::from_ref(&x), &dy, plain) else { return };
         let expected = upsample_backward(&cpu, &tensor(&(size, dy.clone())), factor, from).unwrap();
-        // A sum of up to (2 factor - 1)^3 products of weights that add up to at most factor^3 (or the whole size beyond the last sample), in
-        // another order: roundings of random signs of partial sums of at most that.
+        // A sum of up to (2 factor - 1)^3 products of weights that add up to at most factor^3 (or the whole size
+        // beyond the last sample), in another order: roundings of random signs of partial sums of at most that.
         let terms = size.positions().min((2 * factor - 1).pow(3)) as f64;
         let most = size.positions().min(8 * factor.pow(3)) as f64;
         let tolerance = 2.0 * terms.sqrt() * most / f64::from(1 << 24);
@@ -122,8 +118,7 @@ fn gradients_are_the_cpus() {
         }
         let skip = input(&mut random, Element::F32, size);
         for relu in [false, true] {
-            let op =
-                |g: &mut Graph, v: &[Value]| resample::upsample_add(g, "test", v[0], v[1], relu).unwrap();
+            let op = |g: &mut Graph, v: &[Value]| resample::upsample_add(g, "test", v[0], v[1], relu).unwrap();
             let (y, found) = with_gradients(&[x.clone(), skip.clone()], &dy, op).unwrap();
             let mut through = tensor(&(size, dy.clone()));
             if relu {

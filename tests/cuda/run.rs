@@ -2,16 +2,21 @@
 
 use std::sync::Arc;
 
-use engine::cuda::driver::{Driver, Stream};
-use engine::cuda::graph::{Element, Graph, Value, stored};
-use engine::cuda::program::{Layout, Program};
+use engine::cuda::driver::Driver;
+use engine::cuda::driver::Stream;
+use engine::cuda::graph::Element;
+use engine::cuda::graph::Graph;
+use engine::cuda::graph::Value;
+use engine::cuda::graph::stored;
+use engine::cuda::program::Layout;
+use engine::cuda::program::Program;
 
 use crate::emulator::Build;
 use crate::test_device::test_device;
 
-/// The values of `kept` after two runs of the graph with these inputs, on the build with the detector and every value in an allocation of its
-/// own. The second run must give the same bits: nothing may be left over from the first, and nothing may depend on an order. `None` where there
-/// is no emulator.
+/// The values of `kept` after two runs of the graph with these inputs, on the build with the detector and every value
+/// in an allocation of its own. The second run must give the same bits: nothing may be left over from the first, and
+/// nothing may depend on an order. `None` where there is no emulator.
 pub fn run(graph: impl Fn(&mut Graph) -> (Vec<(Value, Vec<f32>)>, Vec<Value>)) -> Option<Vec<Vec<f32>>> {
     let device: Arc<dyn Driver> = test_device(Build::Checked)?;
     let mut built = Graph::new();

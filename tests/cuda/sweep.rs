@@ -1,11 +1,24 @@
 //! The cost volume, its projection and the pixel gate's statistics, and their gradients.
 
-use engine::camera::PlaneSweep;
-use engine::cuda::graph::{Element, Graph, Value};
-use engine::cuda::ops::sweep::{Skip, Views, Weighting, cost_volume, pixel_statistics, source_row};
-use engine::ops::sweep::{Aggregation, Sweep, VoxelGate};
-use engine::ops::sweep_backward::{cost_volume_backward, pixel_statistics_backward};
-use engine::tensor::{Buffer, Cpu, Shape, Tensor};
+use engine::cpu::ops::sweep::Aggregation;
+use engine::cpu::ops::sweep::Sweep;
+use engine::cpu::ops::sweep::VoxelGate;
+use engine::cpu::ops::sweep_backward::cost_volume_backward;
+use engine::cpu::ops::sweep_backward::pixel_statistics_backward;
+use engine::cpu::tensor::Buffer;
+use engine::cpu::tensor::Cpu;
+use engine::cpu::tensor::Shape;
+use engine::cpu::tensor::Tensor;
+use engine::cuda::graph::Element;
+use engine::cuda::graph::Graph;
+use engine::cuda::graph::Value;
+use engine::cuda::ops::sweep::Skip;
+use engine::cuda::ops::sweep::Views;
+use engine::cuda::ops::sweep::Weighting;
+use engine::cuda::ops::sweep::cost_volume;
+use engine::cuda::ops::sweep::pixel_statistics;
+use engine::cuda::ops::sweep::source_row;
+use engine::scene::camera::PlaneSweep;
 
 use crate::reference::{self, Gate, Homography, Random, Sum, U, Volume};
 use crate::run::{rounded, run};
@@ -51,8 +64,7 @@ impl Scene {
             .collect::<Vec<_>>();
         let depths = (0..d).map(|i| 2.0 + 4.5 * i as f32 / d as f32).collect();
         // The projection of f16 is a product of f16 numbers.
-        let scaled =
-            |v: Vec<f32>, s: f32| rounded(element, &v.into_iter().map(|x| x * s).collect::<Vec<_>>());
+        let scaled = |v: Vec<f32>, s: f32| rounded(element, &v.into_iter().map(|x| x * s).collect::<Vec<_>>());
         let gate = Gate {
             reduce: scaled(rng.values(8 * C), 0.3),
             reduce_bias: rng.values(8),
@@ -86,13 +98,7 @@ impl Scene {
         Views { features, sources, depths, squared, reference: None }
     }
 
-    fn weighting(
-        &self,
-        graph: &mut Graph,
-        aggregation: &str,
-        element: Element,
-        inputs: &mut Inputs,
-    ) -> Weighting {
+    fn weighting(&self, graph: &mut Graph, aggregation: &str, element: Element, inputs: &mut Inputs) -> Weighting {
         let [_, h, w] = self.size;
         match aggregation {
             "voxel" => {
@@ -139,13 +145,7 @@ impl Scene {
             _ => reference::Aggregation::Variance,
         };
         let reference = Volume::exact([1, h, w, C], &self.reference);
-        f(&reference::Sweep {
-            reference: &reference,
-            sources: &maps,
-            depths: &self.depths,
-            aggregation,
-            squared,
-        })
+        f(&reference::Sweep { reference: &reference, sources: &maps, depths: &self.depths, aggregation, squared })
     }
 
     /// Calls `f` with the CPU backend's sweep.
@@ -174,16 +174,16 @@ impl Scene {
         f(&Sweep { reference: &reference, sources: &sources, depths: &self.depths, aggregation, squared })
     }
 
-    /// By how much the cost may be off because the gate of f16 sees f rounded to it: each weight by U16 sum |weight| sum |reduce f|.
+    /// By how much the cost may be off because the gate of f16 sees f rounded to it: each weight by U16 sum |weight|
+    /// sum |reduce f|.
     fn gate_rounding(&self, squared: bool) -> Vec<f64> {
         let count = self.sources.len();
         let mut off = vec![0.0; self.size.iter().product::<usize>() * C];
         for s in 0..count {
             let f = self.plain("mean", squared, s..s + 1, |sweep| sweep.cost());
             for (off, f) in off.chunks_exact_mut(C).zip(f.data.chunks_exact(C)) {
-                let row = |row: &[f32]| {
-                    row.iter().zip(f).map(|(&r, f)| f64::from(r).abs() * (f.v.abs() + f.e)).sum::<f64>()
-                };
+                let row =
+                    |row: &[f32]| row.iter().zip(f).map(|(&r, f)| f64::from(r).abs() * (f.v.abs() + f.e)).sum::<f64>();
                 let rows = self.gate.reduce.chunks_exact(C).zip(&self.gate.weight);
                 let w: f64 = rows.map(|(r, &w)| U16 * f64::from(w).abs() * row(r)).sum();
                 off.iter_mut().zip(f).for_each(|(off, f)| *off += w * f.v.abs() / count as f64);
@@ -193,7 +193,8 @@ impl Scene {
     }
 }
 
-/// Planes, rows, columns; sources; weighting; whether squared. More than a run of 16 planes, than a block's pixels, than a group's lanes of sources.
+/// Planes, rows, columns; sources; weighting; whether squared. More than a run of 16 planes, than a block's pixels,
+/// than a group's lanes of sources.
 #[rustfmt::skip]
 const CASES: [([usize; 3], usize, &str, bool); 9] = [
     ([1, 1, 1], 1, "voxel", true),
@@ -229,11 +230,8 @@ fn forward(element: Element) {
         };
         let truth = scene.plain(aggregation, squared, 0..sources, |s| s.cost());
         let half = element == Element::F16;
-        let gate = if half && aggregation == "voxel" {
-            scene.gate_rounding(squared)
-        } else {
-            vec![0.0; truth.data.len()]
-        };
+        let gate =
+            if half && aggregation == "voxel" { scene.gate_rounding(squared) } else { vec![0.0; truth.data.len()] };
         // What storing a result in f16 adds.
         let stored = |v: f64| if half { U16 * v.abs() + SMALLEST16 } else { 0.0 };
         for (i, (truth, gate)) in truth.data.iter().zip(gate).enumerate() {
@@ -253,10 +251,7 @@ fn forward(element: Element) {
             sum.add(reference::Value::exact(f64::from(skip_bias[o])));
             let truth = sum.value();
             let off = (f64::from(y) - truth.v).abs();
-            assert!(
-                off <= truth.e + stored(truth.v) * (1.0 + U16),
-                "{name}: projection {i}: {y} for {truth:?}"
-            );
+            assert!(off <= truth.e + stored(truth.v) * (1.0 + U16), "{name}: projection {i}: {y} for {truth:?}");
         }
     }
 }
@@ -330,8 +325,9 @@ fn nothing_is_read_outside_the_sources() {
     }
 }
 
-/// Two computations of one gradient in f32: sums of up to D S + 32 terms in other orders, positions that differ by a rounding. Each is within
-/// 8 sqrt(n) U of the sum of its terms' sizes, which for these inputs is at most some 10 times the largest element of the gradient.
+/// Two computations of one gradient in f32: sums of up to D S + 32 terms in other orders, positions that differ by a
+/// rounding. Each is within 8 sqrt(n) U of the sum of its terms' sizes, which for these inputs is at most some 10
+/// times the largest element of the gradient.
 fn expect_near(what: &str, found: &[f32], expected: &[f32], terms: usize) {
     assert_eq!(found.len(), expected.len(), "{what}");
     let largest = expected.iter().fold(0.0f64, |m, v| m.max(f64::from(v.abs())));
@@ -365,8 +361,7 @@ fn cost_volume_gradients() {
         let [d, h, w] = size;
         let shape = Shape { d, h, w, c: C };
         // Small, as gradients are: the unit of the integers has to follow.
-        let dy: Vec<f32> =
-            Random::new("gradient").values(shape.len()).into_iter().map(|v| v * 1e-7).collect();
+        let dy: Vec<f32> = Random::new("gradient").values(shape.len()).into_iter().map(|v| v * 1e-7).collect();
         let Some(found) = run(|graph| {
             let mut inputs = Vec::new();
             let views = scene.views(graph, Element::F32, squared, &mut inputs);
@@ -434,8 +429,7 @@ fn statistics_gradients() {
         let mut maps = Vec::new();
         for (s, dy) in dy.chunks_exact(h * w * 2).enumerate() {
             let dy = Tensor::from_slice(Shape { d: 1, h, w, c: 2 }, dy).unwrap();
-            let (r, map) =
-                scene.cpu("mean", squared, |sweep| pixel_statistics_backward(&cpu, sweep, s, &dy).unwrap());
+            let (r, map) = scene.cpu("mean", squared, |sweep| pixel_statistics_backward(&cpu, sweep, s, &dy).unwrap());
             reference.iter_mut().zip(r.data.iter()).for_each(|(sum, v)| *sum += v);
             maps.push(map.data.to_vec());
         }

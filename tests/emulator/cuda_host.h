@@ -1,9 +1,10 @@
 // The part of CUDA C++ that the kernels use, for a C++ compiler: the same .cu files run on the processor.
 //
-// The threads of a block are fibers of one OS thread that switch only at __syncthreads() and at warp collectives; blocks are spread over
-// OS threads. Shared memory and device memory lie in ranges that the emulator knows, so that the checked build (see checks.cpp) can tell
-// races, accesses out of bounds and reads of memory that nobody wrote. What the emulator cannot show: time, occupancy, coalescing, bank
-// conflicts, the memory model between blocks, and the rounding of contracted multiply-adds and fast intrinsics.
+// The threads of a block are fibers of one OS thread that switch only at __syncthreads() and at warp collectives;
+// blocks are spread over OS threads. Shared memory and device memory lie in ranges that the emulator knows, so that
+// the checked build (see checks.cpp) can tell races, accesses out of bounds and reads of memory that nobody wrote.
+// What the emulator cannot show: time, occupancy, coalescing, bank conflicts, the memory model between blocks, and the
+// rounding of contracted multiply-adds and fast intrinsics.
 #pragma once
 #define ENGINE_EMULATED 1
 #include <algorithm>
@@ -68,7 +69,9 @@ static inline int4 make_int4(int x, int y, int z, int w) { return {x, y, z, w}; 
 static inline uint2 make_uint2(unsigned x, unsigned y) { return {x, y}; }
 static inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return {x, y, z, w}; }
 static inline double2 make_double2(double x, double y) { return {x, y}; }
-static inline uchar4 make_uchar4(unsigned char x, unsigned char y, unsigned char z, unsigned char w) { return {x, y, z, w}; }
+static inline uchar4 make_uchar4(unsigned char x, unsigned char y, unsigned char z, unsigned char w) {
+    return {x, y, z, w};
+}
 
 namespace emulator {
 extern thread_local uint3 thread_index, block_index;
@@ -87,7 +90,8 @@ void* dynamic_shared();
 // An access of the checked build, from an atomic; nothing in the fast build.
 void note_atomic(const void* address, size_t bytes);
 typedef void (*Body)(void**);
-int launch(const char* name, Body body, void** parameters, const unsigned* grid, const unsigned* block, size_t shared, bool cooperative);
+int launch(const char* name, Body body, void** parameters, const unsigned* grid, const unsigned* block, size_t shared,
+           bool cooperative);
 [[noreturn]] void fail(const char* why);
 
 template <class T>
@@ -120,20 +124,21 @@ struct Call<Kernel> {
 };
 }  // namespace emulator
 
-// A kernel's entry points. KERNEL: threads that do not talk to each other; BLOCK_KERNEL: with barriers or warp collectives.
-// parameter_size lets the caller check what it passes, which a driver would not.
-#define ENGINE_ENTRY(name, cooperative)                                                                                     \
-    extern "C" int launch_##name(const unsigned* grid, const unsigned* block, size_t shared, void** parameters) {          \
-        return emulator::launch(#name, &emulator::Call<name>::body, parameters, grid, block, shared, cooperative);          \
-    }                                                                                                                       \
-    extern "C" size_t parameter_count_##name() { return emulator::Call<name>::count; }                                      \
+// A kernel's entry points. KERNEL: threads that do not talk to each other; BLOCK_KERNEL: with barriers or warp
+// collectives. parameter_size lets the caller check what it passes, which a driver would not.
+#define ENGINE_ENTRY(name, cooperative)                                                                            \
+    extern "C" int launch_##name(const unsigned* grid, const unsigned* block, size_t shared, void** parameters) {  \
+        return emulator::launch(#name, &emulator::Call<name>::body, parameters, grid, block, shared, cooperative); \
+    }                                                                                                              \
+    extern "C" size_t parameter_count_##name() { return emulator::Call<name>::count; }                             \
     extern "C" size_t parameter_size_##name(size_t i) { return emulator::Call<name>::size(i); }
 #define KERNEL(name) ENGINE_ENTRY(name, false)
 #define BLOCK_KERNEL(name) ENGINE_ENTRY(name, true)
 
-// Shared memory: `SHARED(float, tile, 256)` is an array of 256 floats of the block; DYNAMIC_SHARED's size comes with the launch.
-#define SHARED(T, name, count)                  \
-    static const char name##_place = 0;         \
+// Shared memory: `SHARED(float, tile, 256)` is an array of 256 floats of the block; DYNAMIC_SHARED's size comes with
+// the launch.
+#define SHARED(T, name, count)          \
+    static const char name##_place = 0; \
     T* const name = static_cast<T*>(emulator::shared_array(&name##_place, sizeof(T) * (count)))
 #define DYNAMIC_SHARED(T, name) T* const name = static_cast<T*>(emulator::dynamic_shared())
 

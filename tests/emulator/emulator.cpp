@@ -118,7 +118,8 @@ struct Block {
         if (threads > stack_count) {
             if (stacks) munmap(stacks, stack_count * STACK);
             stack_count = threads;
-            void* p = mmap(nullptr, threads * STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+            void* p = mmap(nullptr, threads * STACK, PROT_READ | PROT_WRITE,
+                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
             if (p == MAP_FAILED) fail("no memory for the threads' stacks");
             stacks = static_cast<unsigned char*>(p);
             for (size_t i = 0; i < threads; i++) mprotect(stacks + i * STACK, 4096, PROT_NONE);
@@ -135,8 +136,8 @@ static thread_local Block* current_block = nullptr;
 
 void fail(const char* why) {
     const Block* b = current_block;
-    fprintf(stderr, "emulator: %s: %s (block %u %u %u, thread %u %u %u)\n", b ? b->kernel : "", why, block_index.x, block_index.y,
-            block_index.z, thread_index.x, thread_index.y, thread_index.z);
+    fprintf(stderr, "emulator: %s: %s (block %u %u %u, thread %u %u %u)\n", b ? b->kernel : "", why, block_index.x,
+            block_index.y, block_index.z, thread_index.x, thread_index.y, thread_index.z);
     abort();
 }
 
@@ -283,7 +284,8 @@ static void run_cooperative(Block& b, unsigned threads) {
         }
         if (done == threads) return;
         if (done + waiting == threads) {
-            // Threads that have left do not hold the others up on the device either, but a barrier that only some reach is a mistake.
+            // Threads that have left do not hold the others up on the device either, but a barrier that only some
+            // reach is a mistake.
             if (done) fail("a barrier that not all threads of the block reach");
             memcpy(b.vote_result, b.vote_gathering, sizeof b.vote_result);
             reset_votes(b);
@@ -291,7 +293,8 @@ static void run_cooperative(Block& b, unsigned threads) {
             for (Fiber& fiber : b.fibers) fiber.state = State::Ready;
             progress = true;
         }
-        if (!progress) fail("threads wait at different barriers: a divergent __syncthreads or a mask with lanes that never come");
+        if (!progress)
+            fail("threads wait at different barriers: a divergent __syncthreads or a mask with lanes that never come");
     }
 }
 
@@ -304,11 +307,14 @@ static void run_independent(Block& b) {
             }
 }
 
-int launch(const char* name, Body body, void** parameters, const unsigned* grid, const unsigned* block, size_t shared, bool cooperative) {
+int launch(const char* name, Body body, void** parameters, const unsigned* grid, const unsigned* block, size_t shared,
+           bool cooperative) {
     uint64_t blocks = uint64_t(grid[0]) * grid[1] * grid[2];
     unsigned threads = block[0] * block[1] * block[2];
     // The device's limits: what it would refuse is refused here.
-    if (threads == 0 || threads > 1024 || block[2] > 64 || blocks == 0 || grid[1] > 65535 || grid[2] > 65535 || grid[0] > 0x7fffffff) return 1;
+    if (threads == 0 || threads > 1024 || block[2] > 64 || blocks == 0 || grid[1] > 65535 || grid[2] > 65535 ||
+        grid[0] > 0x7fffffff)
+        return 1;
     if (shared > SHARED_LIMIT) return 1;
     begin_launch();
     std::atomic<uint64_t> next{0};
@@ -332,7 +338,8 @@ int launch(const char* name, Body body, void** parameters, const unsigned* grid,
             uint64_t taken = next.fetch_add(1, std::memory_order_relaxed);
             if (taken >= blocks) break;
             uint64_t i = backwards ? blocks - 1 - taken : taken;
-            block_index = {unsigned(i % grid[0]), unsigned(i / grid[0] % grid[1]), unsigned(i / (uint64_t(grid[0]) * grid[1]))};
+            block_index = {unsigned(i % grid[0]), unsigned(i / grid[0] % grid[1]),
+                           unsigned(i / (uint64_t(grid[0]) * grid[1]))};
             b.epoch = 0;
             b.shared_places.clear();
             b.shared_used = shared;

@@ -13,7 +13,8 @@ constexpr size_t SHARED_BYTES = 256 << 10;
 // OS threads that run blocks at the same time, at most.
 constexpr unsigned MAX_WORKERS = 16;
 
-// Who runs now: kernel, block and thread by their linear indices, and how many barriers the block and the thread's warp have passed.
+// Who runs now: kernel, block and thread by their linear indices, and how many barriers the block and the thread's
+// warp have passed.
 struct Place {
     const char* kernel = nullptr;
     uint32_t block = 0, thread = 0, epoch = 0, warp_epoch = 0;

@@ -1,11 +1,12 @@
 // Device memory of the emulator, and in the checked build the detector.
 //
-// The checked build compiles the kernels with -fsanitize=thread, which puts a call before every access to memory. Those calls end here and not
-// in the sanitizer's library: for each byte of device and shared memory the last write and the last reads are noted with the thread that did
-// them and the barriers that it had passed. Two accesses of different threads, one of them a write and not both atomic, are a race unless a
-// barrier lies between: __syncthreads for threads of one block, a warp collective for lanes of one warp, and nothing at all for threads of
-// different blocks of a launch. This does not depend on the order in which the emulator happens to run them. Accesses outside of what was
-// allocated and reads of bytes that nobody wrote are reported, too.
+// The checked build compiles the kernels with -fsanitize=thread, which puts a call before every access to memory.
+// Those calls end here and not in the sanitizer's library: for each byte of device and shared memory the last write
+// and the last reads are noted with the thread that did them and the barriers that it had passed. Two accesses of
+// different threads, one of them a write and not both atomic, are a race unless a barrier lies between: __syncthreads
+// for threads of one block, a warp collective for lanes of one warp, and nothing at all for threads of different
+// blocks of a launch. This does not depend on the order in which the emulator happens to run them. Accesses outside of
+// what was allocated and reads of bytes that nobody wrote are reported, too.
 #include "emulator.h"
 
 #include <sys/mman.h>
@@ -19,7 +20,8 @@
 
 namespace emulator {
 
-// Device addresses: one range, so that a stray address is known as such. Nothing of it is memory before it is allocated.
+// Device addresses: one range, so that a stray address is known as such. Nothing of it is memory before it is
+// allocated.
 constexpr size_t RANGE = size_t(64) << 30;
 // Between allocations, more than a kernel is off by mistake.
 constexpr size_t GAP = 1 << 16;
@@ -27,7 +29,8 @@ constexpr unsigned WORKERS = MAX_WORKERS;
 
 struct Cell {
     uint32_t launch;
-    // Thread + 1 of the last write and read (0: none), with its block and barriers; reads of several threads by what they have in common.
+    // Thread + 1 of the last write and read (0: none), with its block and barriers; reads of several threads by what
+    // they have in common.
     uint32_t writer, write_block, write_epoch, write_warp_epoch;
     uint32_t reader, read_block, read_warp, read_epoch, read_warp_epoch;
     bool written, write_atomic, read_atomic;
@@ -74,14 +77,15 @@ void close_shared(unsigned char*) {
     shared_cells.resize(SHARED_BYTES);
 }
 
-// Calls of one kind at one place in the source are reported once; the address of the access is resolved to a line by the caller.
+// Calls of one kind at one place in the source are reported once; the address of the access is resolved to a line by
+// the caller.
 static void tell(const char* what, const Place& now, uintptr_t address, void* from, const char* detail) {
     if (reported >= 8) return;
     if (seen[{std::string(now.kernel) + what, from}]++) return;
     reported++;
     char line[512];
-    snprintf(line, sizeof line, "%p %s: %s%s; block %u, thread %u, address %#zx\n", from, now.kernel, what, detail, now.block, now.thread,
-             size_t(address));
+    snprintf(line, sizeof line, "%p %s: %s%s; block %u, thread %u, address %#zx\n", from, now.kernel, what, detail,
+             now.block, now.thread, size_t(address));
     report += line;
 }
 
@@ -112,7 +116,8 @@ static void check_cell(Cell& cell, const Place& now, bool write, bool atomic, ui
     if (write && cell.reader && !(atomic && cell.read_atomic)) {
         bool self = cell.read_block == now.block && cell.reader == me;
         bool same_warp = cell.reader < BLOCK_READS && cell.read_warp == now.thread / 32;
-        bool fine = self || (cell.reader != GRID_READS && ordered(now, cell.read_block, cell.read_epoch, cell.read_warp_epoch, same_warp));
+        bool fine = self || (cell.reader != GRID_READS &&
+                             ordered(now, cell.read_block, cell.read_epoch, cell.read_warp_epoch, same_warp));
         if (!fine) {
             snprintf(detail, sizeof detail, " (a thread of block %u)", cell.read_block);
             tell("RACE: writes over what another thread reads", now, address, from, detail);
@@ -150,7 +155,8 @@ static void access(const void* pointer, size_t bytes, bool write, bool atomic, v
     if (!now.kernel) return;
     uintptr_t address = reinterpret_cast<uintptr_t>(pointer);
     unsigned char* shared = shared_start();
-    if (address >= reinterpret_cast<uintptr_t>(shared) && address < reinterpret_cast<uintptr_t>(shared) + WORKERS * SHARED_BYTES) {
+    if (address >= reinterpret_cast<uintptr_t>(shared) &&
+        address < reinterpret_cast<uintptr_t>(shared) + WORKERS * SHARED_BYTES) {
         size_t offset = address - reinterpret_cast<uintptr_t>(shared);
         for (size_t i = offset; i < offset + bytes; i++) {
             if (i >= SHARED_BYTES || !shared_open[i]) {
@@ -176,11 +182,14 @@ static void access(const void* pointer, size_t bytes, bool write, bool atomic, v
     size_t offset = address - found->first;
     if (!area.live || offset + bytes > area.bytes) {
         char detail[128];
-        snprintf(detail, sizeof detail, ": bytes %zu to %zu of a buffer of %zu%s", offset, offset + bytes, area.bytes, area.live ? "" : " that was freed");
+        snprintf(detail, sizeof detail, ": bytes %zu to %zu of a buffer of %zu%s", offset, offset + bytes, area.bytes,
+                 area.live ? "" : " that was freed");
         tell("accesses device memory out of bounds", now, address, from, detail);
         return;
     }
-    if (address % (bytes & (~bytes + 1)) != 0) tell("accesses device memory at an address that is not a multiple of the access's size", now, address, from, "");
+    if (address % (bytes & (~bytes + 1)) != 0)
+        tell("accesses device memory at an address that is not a multiple of the access's size", now, address, from,
+             "");
     for (size_t i = 0; i < bytes; i++) check_cell(area.cells[offset + i], now, write, atomic, address, from);
 }
 
@@ -200,7 +209,8 @@ static void mark(uintptr_t address, size_t bytes) {
     if (found == areas.begin()) return;
     --found;
     size_t offset = address - found->first;
-    for (size_t i = 0; i < bytes && offset + i < found->second.cells.size(); i++) found->second.cells[offset + i].written = true;
+    for (size_t i = 0; i < bytes && offset + i < found->second.cells.size(); i++)
+        found->second.cells[offset + i].written = true;
 }
 
 }  // namespace emulator
@@ -271,10 +281,12 @@ const char* emulator_report() {
 }
 
 #if defined(ENGINE_CHECKED)
-#define HOOKS(size)                                                                                                          \
-    void __tsan_read##size(void* p) { emulator::access(p, size, false, false, __builtin_return_address(0)); }                 \
-    void __tsan_write##size(void* p) { emulator::access(p, size, true, false, __builtin_return_address(0)); }                 \
-    void __tsan_unaligned_read##size(void* p) { emulator::access(p, size, false, false, __builtin_return_address(0)); }       \
+#define HOOKS(size)                                                                                           \
+    void __tsan_read##size(void* p) { emulator::access(p, size, false, false, __builtin_return_address(0)); } \
+    void __tsan_write##size(void* p) { emulator::access(p, size, true, false, __builtin_return_address(0)); } \
+    void __tsan_unaligned_read##size(void* p) {                                                               \
+        emulator::access(p, size, false, false, __builtin_return_address(0));                                 \
+    }                                                                                                         \
     void __tsan_unaligned_write##size(void* p) { emulator::access(p, size, true, false, __builtin_return_address(0)); }
 HOOKS(1)
 HOOKS(2)

@@ -1,4 +1,5 @@
-// Kernels with one mistake each, and correct ones beside them: what the detector must find, and what it must leave alone.
+// Kernels with one mistake each, and correct ones beside them: what the detector must find, and what it must leave
+// alone.
 #include "common.cuh"
 
 extern "C" __global__ void reverse_f32(const float* x, float* y) {

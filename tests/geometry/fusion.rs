@@ -1,17 +1,16 @@
 //! Fusion: points on the surfaces, each part of them about once, with the reason when there are few.
 
-use engine::fusion::{self, Funnel, Fused, FusionOptions, FusionView};
+use engine::fusion;
+use engine::fusion::Funnel;
+use engine::fusion::Fused;
+use engine::fusion::FusionOptions;
+use engine::fusion::FusionView;
 
 use super::*;
 
 const ANY_RANGE: DepthRange = DepthRange { near: 100.0, far: 2000.0 };
 
-pub fn fusion_views(
-    surfaces: &[Surface],
-    count: usize,
-    degrees: f64,
-    most_sources: usize,
-) -> Vec<FusionView> {
+pub fn fusion_views(surfaces: &[Surface], count: usize, degrees: f64, most_sources: usize) -> Vec<FusionView> {
     let views = rendered(surfaces, &arc(count, degrees, 600.0, WIDTH, HEIGHT));
     let view = |(i, (view, sources)): (usize, (Rendered, Vec<usize>))| FusionView {
         name: format!("view{i}"),
@@ -122,8 +121,7 @@ fn plain_fusion(views: &[FusionView], min_confidence: f32, min_views: usize) -> 
         let needed = min_views.min(sources.len());
         let keep = |at: usize| {
             let d = f64::from(view.depth.data[at]);
-            let fine =
-                d >= view.range.near && d <= view.range.far && view.confidence.data[at] > min_confidence;
+            let fine = d >= view.range.near && d <= view.range.far && view.confidence.data[at] > min_confidence;
             (fine && needed > 0 && counts[at] >= needed).then_some((means[at] as f32, counts[at]))
         };
         kept.push((0..counts.len()).map(keep).collect());
@@ -133,18 +131,12 @@ fn plain_fusion(views: &[FusionView], min_confidence: f32, min_views: usize) -> 
         for at in 0..kept[i].len() {
             let Some((depth, count)) = kept[i][at] else { continue };
             let width = view.depth.width;
-            let point =
-                plain_loops::world(&view.camera, (at % width) as f64, (at / width) as f64, f64::from(depth));
+            let point = plain_loops::world(&view.camera, (at % width) as f64, (at / width) as f64, f64::from(depth));
             points.push((point, count + 1));
             for (later, kept) in views.iter().zip(&mut kept).skip(i + 1) {
                 let [u, v, z] = plain_loops::pixel(&later.camera, point);
                 let (x, y) = (u.round(), v.round());
-                if z > 0.0
-                    && x >= 0.0
-                    && y >= 0.0
-                    && x < later.depth.width as f64
-                    && y < later.depth.height as f64
-                {
+                if z > 0.0 && x >= 0.0 && y >= 0.0 && x < later.depth.width as f64 && y < later.depth.height as f64 {
                     let pixel = &mut kept[y as usize * later.depth.width + x as usize];
                     if pixel.is_some_and(|(d, _)| (z - f64::from(d)).abs() / f64::from(d) < 0.01) {
                         *pixel = None;
@@ -245,25 +237,13 @@ fn the_reason_for_a_thin_cloud_is_told() {
     let cases = [
         (Funnel { pixels: 0, in_range: 0, ..none_kept() }, "there were no depth maps"),
         (Funnel { agreed: vec![], ..none_kept() }, "no view has a source view"),
-        (
-            Funnel { in_range: 100, confident: 90, ..none_kept() },
-            "only 10 % of the pixels have a depth between near",
-        ),
+        (Funnel { in_range: 100, confident: 90, ..none_kept() }, "only 10 % of the pixels have a depth between near"),
         (Funnel { near_end: 400, ..none_kept() }, "40 % of the depths lie at the near end"),
         (Funnel { far_end: 600, ..none_kept() }, "60 % of the depths lie at the far end"),
-        (
-            Funnel { confident: 50, agreed: vec![45, 40, 40, 30], kept: 40, ..fine.clone() },
-            "only 5 % of the pixels",
-        ),
+        (Funnel { confident: 50, agreed: vec![45, 40, 40, 30], kept: 40, ..fine.clone() }, "only 5 % of the pixels"),
         (Funnel { confident: 0, ..none_kept() }, "only 0 % of the pixels have a confidence above 0.8"),
-        (
-            Funnel { agreed: vec![24, 1, 0, 0], ..none_kept() },
-            "only 3 % of the confident pixels agree with even one",
-        ),
-        (
-            Funnel { agreed: vec![600, 300, 40, 0], kept: 40, ..none_kept() },
-            "75 % of the confident pixels agree",
-        ),
+        (Funnel { agreed: vec![24, 1, 0, 0], ..none_kept() }, "only 3 % of the confident pixels agree with even one"),
+        (Funnel { agreed: vec![600, 300, 40, 0], kept: 40, ..none_kept() }, "75 % of the confident pixels agree"),
     ];
     for (funnel, start) in cases {
         let text = thin(funnel);
@@ -281,8 +261,7 @@ fn the_reason_for_a_thin_cloud_is_told() {
 #[test]
 fn depths_at_the_ends_of_the_range_are_counted() {
     let mut views = fusion_views(&slanted_plane(), 2, 10.0, 1);
-    for (value, end) in
-        [(100.0, "near"), (101.0, "near"), (130.0, ""), (1900.0, ""), (1990.0, "far"), (2000.0, "far")]
+    for (value, end) in [(100.0, "near"), (101.0, "near"), (130.0, ""), (1900.0, ""), (1990.0, "far"), (2000.0, "far")]
     {
         views[0].depth.data.fill(value);
         let funnel = fusion::fuse(&views, &FusionOptions::default()).unwrap().funnels[0].clone();

@@ -11,10 +11,16 @@ mod plain_loops;
 #[path = "../support/synthetic.rs"]
 mod synthetic;
 
-use engine::camera::{Camera, DepthRange, PlaneSweep};
-use engine::consistency::{Agreement, DepthView, Thresholds, agreement, agreement_above};
-use engine::map::Map;
-use engine::normals;
+use engine::files::map::Map;
+use engine::maps::consistency::Agreement;
+use engine::maps::consistency::DepthView;
+use engine::maps::consistency::Thresholds;
+use engine::maps::consistency::agreement;
+use engine::maps::consistency::agreement_above;
+use engine::maps::normals;
+use engine::scene::camera::Camera;
+use engine::scene::camera::DepthRange;
+use engine::scene::camera::PlaneSweep;
 use glam::{DMat3, DVec3};
 use plain_loops::Random;
 use synthetic::{Rendered, Surface, arc, ball_before_plane, neighbours, render, slanted_plane};
@@ -46,8 +52,7 @@ fn depths_around(view: &Rendered, point: DVec3) -> Option<([f64; 4], f64)> {
         return None;
     }
     let (x, y) = ((u as usize).min(WIDTH - 2), (v as usize).min(HEIGHT - 2));
-    let mut depths =
-        [(x, y), (x + 1, y), (x, y + 1), (x + 1, y + 1)].map(|(x, y)| f64::from(view.depth.at(x, y)));
+    let mut depths = [(x, y), (x + 1, y), (x, y + 1), (x + 1, y + 1)].map(|(x, y)| f64::from(view.depth.at(x, y)));
     depths.sort_by(f64::total_cmp);
     Some((depths, z))
 }
@@ -61,8 +66,7 @@ fn plainly_seen(view: &Rendered, surfaces: &[Surface], point: DVec3) -> bool {
 
 /// Whether something hides the point, and all four depths around it are at least 3 % nearer.
 fn plainly_hidden(view: &Rendered, surfaces: &[Surface], point: DVec3) -> bool {
-    depths_around(view, point).is_some_and(|(depths, z)| depths[3] < 0.97 * z)
-        && hidden(view, surfaces, point, 0.001)
+    depths_around(view, point).is_some_and(|(depths, z)| depths[3] < 0.97 * z) && hidden(view, surfaces, point, 0.001)
 }
 
 /// Whether another surface stands before the point by more than this share of its distance.
@@ -191,8 +195,7 @@ fn agreement_equals_plain_loops() {
     let (cameras, maps) = rough_maps(7, 0.05);
     let pairs: Vec<_> = cameras.iter().zip(&maps).collect();
     for reference in 0..pairs.len() {
-        let sources: Vec<_> =
-            pairs.iter().enumerate().filter(|(i, _)| *i != reference).map(|(_, p)| *p).collect();
+        let sources: Vec<_> = pairs.iter().enumerate().filter(|(i, _)| *i != reference).map(|(_, p)| *p).collect();
         let result = compare(pairs[reference], &sources);
         let (counts, means) = plain_loops::agreement(pairs[reference], &sources, 1.0, 0.01);
         let by_count = (0..=4).map(|n| counts.iter().filter(|&&c| c == n).count()).collect::<Vec<_>>();
@@ -211,16 +214,13 @@ fn only_confident_pixels_are_examined_where_asked() {
     let mut confidence = Map::filled(WIDTH, HEIGHT, 0.95);
     confidence.data[..WIDTH].fill(0.8);
     confidence.data[WIDTH] = f32::NAN;
-    let view =
-        |i: usize| DepthView { camera: views[i].camera, depth: &views[i].depth, confidence: &confidence };
+    let view = |i: usize| DepthView { camera: views[i].camera, depth: &views[i].depth, confidence: &confidence };
     let (reference, sources) = (view(1), [view(0), view(2)]);
     let sources: Vec<_> = sources.iter().collect();
     let all = agreement(&reference, &sources, &Thresholds::default());
     let some = agreement_above(&reference, &sources, &Thresholds::default(), 0.8);
     // A confidence of exactly 0.8 is not above 0.8.
-    assert!(
-        some.count[..=WIDTH].iter().all(|&n| n == 0) && some.depth.data[..=WIDTH].iter().all(|&d| d == 0.0)
-    );
+    assert!(some.count[..=WIDTH].iter().all(|&n| n == 0) && some.depth.data[..=WIDTH].iter().all(|&d| d == 0.0));
     assert_eq!(some.count[WIDTH + 1..], all.count[WIDTH + 1..]);
     assert_eq!(some.depth.data[WIDTH + 1..], all.depth.data[WIDTH + 1..]);
     assert!(all.count[..=WIDTH].iter().any(|&n| n > 0));

@@ -1,6 +1,8 @@
 //! Merging the levels of the depth pyramid.
 
-use engine::pyramid::{LevelMaps, MergeOptions, merge_level};
+use engine::maps::merge::LevelMaps;
+use engine::maps::merge::MergeOptions;
+use engine::maps::merge::merge_level;
 
 use super::*;
 
@@ -8,11 +10,7 @@ use super::*;
 /// of the camera are powers of two or zero, so that pixels come back exactly and the borders stay inside.
 fn coinciding(width: usize, height: usize, depth: &[f32], confidence: &[f32]) -> Vec<LevelMaps> {
     let maps = LevelMaps {
-        camera: Camera {
-            k: DMat3::from_diagonal(DVec3::new(8.0, 8.0, 1.0)),
-            r: DMat3::IDENTITY,
-            t: DVec3::ZERO,
-        },
+        camera: Camera { k: DMat3::from_diagonal(DVec3::new(8.0, 8.0, 1.0)), r: DMat3::IDENTITY, t: DVec3::ZERO },
         depth: Map { width, height, data: depth.to_vec() },
         confidence: Map { width, height, data: confidence.to_vec() },
     };

@@ -1,12 +1,20 @@
-//! The methods of fusion beside reprojection: points on the surfaces, planted outliers gone, the same whatever the number of
-//! threads, and equal to plain loops that follow each method's definition one pixel after the other.
+//! The methods of fusion beside reprojection: points on the surfaces, planted outliers gone, the same whatever the
+//! number of threads, and equal to plain loops that follow each method's definition one pixel after the other.
 
 use std::collections::VecDeque;
 
-use engine::fusion::{
-    self, Disparity, Dynamic, FusionOptions, FusionView, Graph, Method, Pyramid, Reprojection,
-};
-use engine::pyramid::{LevelMaps, MergeOptions, merge_level};
+use engine::fusion;
+use engine::fusion::Disparity;
+use engine::fusion::Dynamic;
+use engine::fusion::FusionOptions;
+use engine::fusion::FusionView;
+use engine::fusion::Graph;
+use engine::fusion::Method;
+use engine::fusion::Pyramid;
+use engine::fusion::Reprojection;
+use engine::maps::merge::LevelMaps;
+use engine::maps::merge::MergeOptions;
+use engine::maps::merge::merge_level;
 
 use super::fusion::{fusion_views, rough_views};
 use super::*;
@@ -44,7 +52,7 @@ fn with(method: Method) -> FusionOptions {
 /// How far each point lies from the nearest surface, sorted.
 fn distances(fused: &fusion::Fused) -> Vec<f64> {
     let surfaces = ball_before_plane();
-    let of = |point: &engine::formats::ply::Point| {
+    let of = |point: &engine::files::ply::Point| {
         let at = glam::Vec3::from(point.position).as_dvec3();
         surfaces.iter().map(|s| s.distance(at)).fold(f64::INFINITY, f64::min)
     };
@@ -68,10 +76,10 @@ fn every_method_puts_points_on_the_surfaces_and_leaves_planted_outliers_out() {
         assert!(fused.points.len() > least, "{}: {}", method.name(), fused.points.len());
         let all = distances(&fused);
         let (median, worst) = (all[all.len() / 2], all[all.len() - 1]);
-        // Most of a point's depths, among them its own, are exact; what else may agree bounds the rest: 1 % (0.77 % for
-        // dynamic) of 800; a quarter of a pixel of disparity at a baseline of 70 and a focal length of 115, 0.25 x 750^2 /
-        // (70 x 115) = 17, in a mean with an exact one among four; a walk's pixels lie within 2 px (14) and 1 %
-        // (8) of their seed, and every coordinate of their median is one of theirs or between two.
+        // Most of a point's depths, among them its own, are exact; what else may agree bounds the rest: 1 % (0.77 %
+        // for dynamic) of 800; a quarter of a pixel of disparity at a baseline of 70 and a focal length of 115, 0.25 x
+        // 750^2 / (70 x 115) = 17, in a mean with an exact one among four; a walk's pixels lie within 2 px (14) and 1
+        // % (8) of their seed, and every coordinate of their median is one of theirs or between two.
         let (median_bound, worst_bound) = match method {
             Method::Reprojection(_) | Method::Pyramid(_) | Method::Dynamic(_) => (0.02, 6.0),
             Method::Disparity(_) => (0.02, 13.0),
@@ -106,8 +114,7 @@ fn every_method_gives_the_same_cloud_whatever_the_number_of_threads() {
             other => other,
         };
         let options = FusionOptions { min_confidence: 0.3, method };
-        let [one, three, eight] =
-            [1, 3, 8].map(|n| in_threads(n, || fusion::fuse(&views, &options).unwrap()));
+        let [one, three, eight] = [1, 3, 8].map(|n| in_threads(n, || fusion::fuse(&views, &options).unwrap()));
         assert!(one.points.len() > 500, "{}: {}", method.name(), one.points.len());
         for other in [three, eight] {
             assert!(one.points == other.points, "{}", method.name());
@@ -136,7 +143,7 @@ fn assert_same(fused: &fusion::Fused, plain: &[([f64; 3], usize)], what: &str) {
 #[test]
 fn dynamic_fusion_equals_plain_loops() {
     let views = rough_views(41);
-    let thresholds = engine::consistency::DynamicThresholds::default();
+    let thresholds = engine::maps::consistency::DynamicThresholds::default();
     let mut plain = Vec::new();
     let mut kept_with = [0; 11];
     for view in &views {
@@ -157,10 +164,8 @@ fn dynamic_fusion_equals_plain_loops() {
         }
     }
     assert!(kept_with[2] > 100 && kept_with[3] > 100 && kept_with[4] > 20, "{kept_with:?}");
-    let options = FusionOptions {
-        min_confidence: 0.4,
-        method: Method::Dynamic(Dynamic { thresholds, keep_duplicates: true }),
-    };
+    let options =
+        FusionOptions { min_confidence: 0.4, method: Method::Dynamic(Dynamic { thresholds, keep_duplicates: true }) };
     assert_same(&fusion::fuse(&views, &options).unwrap(), &plain, "dynamic");
     // Without duplicates it is a part of that cloud.
     let fewer = FusionOptions { method: Method::Dynamic(Dynamic::default()), ..options };
@@ -178,11 +183,7 @@ fn usable_map(view: &FusionView, min_confidence: f32) -> Map {
 }
 
 /// The definition of [`Disparity`], one pixel after the other.
-fn plain_disparity(
-    views: &[FusionView],
-    min_confidence: f32,
-    constants: &Disparity,
-) -> Vec<([f64; 3], usize)> {
+fn plain_disparity(views: &[FusionView], min_confidence: f32, constants: &Disparity) -> Vec<([f64; 3], usize)> {
     let maps: Vec<Map> = views.iter().map(|v| usable_map(v, min_confidence)).collect();
     let normals: Vec<_> = views.iter().map(|v| normals::from_depth(&v.camera, &v.depth)).collect();
     let mut used: Vec<Vec<bool>> = maps.iter().map(|m| vec![false; m.data.len()]).collect();
@@ -278,8 +279,7 @@ fn plain_graph(views: &[FusionView], min_confidence: f32, constants: &Graph) -> 
                     let [x, y, z] = plain_loops::pixel(&views[w].camera, first);
                     let depth = f64::from(maps[w].data[at]);
                     let shift = (x - (at % maps[w].width) as f64).hypot(y - (at / maps[w].width) as f64);
-                    let cosine: f64 =
-                        (0..3).map(|i| f64::from(normals[w][at][i]) * f64::from(first_normal[i])).sum();
+                    let cosine: f64 = (0..3).map(|i| f64::from(normals[w][at][i]) * f64::from(first_normal[i])).sum();
                     if (z - depth).abs() / depth > constants.max_depth_error_rel
                         // Two whole pixels are two, whatever rounding says.
                         || shift > constants.max_reprojection_px + 1e-9
@@ -373,7 +373,8 @@ fn the_pyramid_is_merged_levels_fused_by_reprojection() {
     let ratio = doubled.points.len() as f64 / once.points.len() as f64;
     assert!((3.5..4.5).contains(&ratio), "{ratio}");
     let all = distances(&doubled);
-    // Between samples a plane's depth is not linear in the pixel: off by second differences, 1e-5 of 600 (as sampled depth).
+    // Between samples a plane's depth is not linear in the pixel: off by second differences, 1e-5 of 600 (as sampled
+    // depth).
     assert!(all[all.len() / 2] < 0.03, "{}", all[all.len() / 2]);
     assert!(all[all.len() - 1] < 12.0, "{}", all[all.len() - 1]);
 

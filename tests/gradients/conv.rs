@@ -1,8 +1,9 @@
 //! Convolution: linear in its input, its weights and its bias.
 
-use engine::ops::conv::Conv;
-use engine::ops::conv_backward::ConvGeometry;
-use engine::tensor::{Cpu, Shape};
+use engine::cpu::ops::conv::Conv;
+use engine::cpu::ops::conv_backward::ConvGeometry;
+use engine::cpu::tensor::Cpu;
+use engine::cpu::tensor::Shape;
 
 use super::*;
 
@@ -29,12 +30,7 @@ fn check(cpu: &Cpu, geometry: ConvGeometry, x: Shape) {
     let moved = Tensor::from_slice(x.shape, &moved).unwrap();
     let y_moved = forward(&weights, &vec![0.0; co], &moved);
     let terms = taps * ci.max(co);
-    expect_adjoint(
-        &format!("input of {what}"),
-        dot(&y_moved.data, &dy.data),
-        dot(&moved.data, &dx.data),
-        terms,
-    );
+    expect_adjoint(&format!("input of {what}"), dot(&y_moved.data, &dy.data), dot(&moved.data, &dx.data), terms);
 
     let (dw, db) = on_any_number_of_threads(&what, || geometry.backward_weights(cpu, &x, &dy).unwrap());
     let w_moved: Vec<f32> = weights.iter().zip(&dw).map(|(w, d)| w + 0.5 * d).collect();
@@ -67,8 +63,7 @@ fn gradients_are_adjoint() {
     let shape = |d, h, w| Shape { d, h, w, c: 0 };
     for cpu in devices(200_000) {
         // Every kind of layer that the network has.
-        for geometry in
-            [d2(3, 1, (3, 8)), d2(3, 1, (8, 8)), d2(5, 2, (8, 16)), d2(3, 2, (32, 48)), d2(1, 1, (64, 48))]
+        for geometry in [d2(3, 1, (3, 8)), d2(3, 1, (8, 8)), d2(5, 2, (8, 16)), d2(3, 2, (32, 48)), d2(1, 1, (64, 48))]
         {
             for x in [shape(1, 1, 1), shape(1, 2, 3), shape(1, 7, 5), shape(1, 12, 17), shape(1, 9, 34)] {
                 check(&cpu, geometry, x);
@@ -102,8 +97,7 @@ fn shapes_that_do_not_fit_are_named() {
     let dy = Tensor::zeros(x.with_channels(16));
     let weights = vec![0.0; geometry.weights()];
     let message = geometry.backward_input(&cpu, &weights, x, &dy).err().unwrap().to_string();
-    let expected =
-        "convolution gradient: output gradient [D 2, H 3, W 4, C 16], expected [D 1, H 2, W 2, C 16]";
+    let expected = "convolution gradient: output gradient [D 2, H 3, W 4, C 16], expected [D 1, H 2, W 2, C 16]";
     assert_eq!(message, expected);
     let x = Tensor::zeros(x.with_channels(4));
     let message = geometry.backward_weights(&cpu, &x, &dy).err().unwrap().to_string();

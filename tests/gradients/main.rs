@@ -1,7 +1,7 @@
 //! The gradients of the operations, each by itself.
 //!
-//! Linear operations answer to their adjoint: `<A x, y> = <x, A' y>` for any x and y, summed up in f64. The others answer to
-//! central differences of a plain f64 forward: differences of f32 values would be wrong in the third digit.
+//! Linear operations answer to their adjoint: `<A x, y> = <x, A' y>` for any x and y, summed up in f64. The others
+//! answer to central differences of a plain f64 forward: differences of f32 values would be wrong in the third digit.
 
 #[allow(dead_code)]
 #[path = "../support/reference.rs"]
@@ -12,8 +12,10 @@ mod norm;
 mod small;
 mod volume;
 
-use engine::simd::Level;
-use engine::tensor::{Cpu, Shape, Tensor};
+use engine::cpu::simd::Level;
+use engine::cpu::tensor::Cpu;
+use engine::cpu::tensor::Shape;
+use engine::cpu::tensor::Tensor;
 
 /// SplitMix64, so that inputs never change with a library.
 struct Random(u64);
@@ -48,12 +50,7 @@ fn dot(a: &[f32], b: &[f32]) -> (f64, f64) {
 fn expect_adjoint(what: &str, left: (f64, f64), right: (f64, f64), terms: usize) {
     let bound = 8.0 * f64::from(f32::EPSILON) * (terms as f64).sqrt() * left.1.max(right.1);
     let apart = (left.0 - right.0).abs();
-    assert!(
-        apart <= bound,
-        "{what}: {} against {}, apart by {apart:.2e}, bound {bound:.2e}",
-        left.0,
-        right.0
-    );
+    assert!(apart <= bound, "{what}: {} against {}, apart by {apart:.2e}, bound {bound:.2e}", left.0, right.0);
     assert!(left.0.abs() > 10.0 * bound, "{what}: {} says nothing with a bound of {bound:.2e}", left.0);
 }
 
@@ -79,9 +76,6 @@ fn on_any_number_of_threads<T: PartialEq + Send>(what: &str, work: impl Fn() -> 
         Some(pool.install(&work))
     });
     let first = results[0].take().unwrap();
-    assert!(
-        results[1..].iter().all(|r| r.as_ref() == Some(&first)),
-        "{what} depends on the number of threads"
-    );
+    assert!(results[1..].iter().all(|r| r.as_ref() == Some(&first)), "{what} depends on the number of threads");
     first
 }

@@ -1,7 +1,7 @@
 //! Batch norm with batch statistics against plain f64.
 
-use engine::ops::norm;
-use engine::tensor::Shape;
+use engine::cpu::ops::norm;
+use engine::cpu::tensor::Shape;
 
 use super::*;
 
@@ -62,24 +62,15 @@ fn forward_and_gradients_match_f64() {
             }
             for (i, (mean, variance)) in truth.iter().enumerate() {
                 assert!((statistics.mean[i] - mean).abs() < 1e-5, "{what}: mean {i}");
-                assert!(
-                    (statistics.variance[i] - variance).abs() < 1e-5 * (1.0 + variance),
-                    "{what}: variance {i}"
-                );
+                assert!((statistics.variance[i] - variance).abs() < 1e-5 * (1.0 + variance), "{what}: variance {i}");
             }
             let (dx, dgamma, dbeta) = on_any_number_of_threads(&what, || {
-                let (dx, dgamma, dbeta) =
-                    norm::backward(&cpu, &x, (&gamma, &beta), &statistics, relu, &dy).unwrap();
+                let (dx, dgamma, dbeta) = norm::backward(&cpu, &x, (&gamma, &beta), &statistics, relu, &dy).unwrap();
                 (dx.data.to_vec(), dgamma, dbeta)
             });
             // The loss is <y, dy>; central differences in f64, of a few elements of everything.
             let loss = |x: &[f64], gamma: &[f64], beta: &[f64]| -> f64 {
-                plain(x, c, gamma, beta, relu)
-                    .0
-                    .iter()
-                    .zip(dy.data.iter())
-                    .map(|(y, &d)| y * f64::from(d))
-                    .sum()
+                plain(x, c, gamma, beta, relu).0.iter().zip(dy.data.iter()).map(|(y, &d)| y * f64::from(d)).sum()
             };
             let h = 1e-6;
             let slope = |f: &dyn Fn(f64) -> f64| (f(h) - f(-h)) / (2.0 * h);

@@ -3,13 +3,21 @@
 //! Small cases answer element by element to central differences of the plain f64 loops in `reference`, large ones of
 //! linear operations to their adjoint.
 
-use engine::ops::depthwise::Depthwise;
-use engine::ops::pointwise::{
-    add_vector_backward, concat, concat_backward, gate_backward, gate_planes_backward, relu_backward,
-    sigmoid, sigmoid_backward,
-};
-use engine::ops::reduce::{plane_mean, plane_mean_backward, volume_mean, volume_mean_backward};
-use engine::ops::resample::{upsample, upsample_backward};
+use engine::cpu::ops::depthwise::Depthwise;
+use engine::cpu::ops::pointwise::add_vector_backward;
+use engine::cpu::ops::pointwise::concat;
+use engine::cpu::ops::pointwise::concat_backward;
+use engine::cpu::ops::pointwise::gate_backward;
+use engine::cpu::ops::pointwise::gate_planes_backward;
+use engine::cpu::ops::pointwise::relu_backward;
+use engine::cpu::ops::pointwise::sigmoid;
+use engine::cpu::ops::pointwise::sigmoid_backward;
+use engine::cpu::ops::reduce::plane_mean;
+use engine::cpu::ops::reduce::plane_mean_backward;
+use engine::cpu::ops::reduce::volume_mean;
+use engine::cpu::ops::reduce::volume_mean_backward;
+use engine::cpu::ops::resample::upsample;
+use engine::cpu::ops::resample::upsample_backward;
 
 use super::*;
 use crate::reference::{self, Value, Volume};
@@ -101,9 +109,7 @@ fn depthwise_by_differences() {
         let weights = random.values(27 * size[3]);
         let op = Depthwise::new(size[3], stride, &weights);
         let dy = random.tensor(op.output_shape(x.shape));
-        let in_x = differences(&x.data, &dy.data, |x| {
-            reference::depthwise(&volume(shape(size), x), stride, &weights)
-        });
+        let in_x = differences(&x.data, &dy.data, |x| reference::depthwise(&volume(shape(size), x), stride, &weights));
         let exact = volume(x.shape, &x.data);
         let in_weights = differences(&weights, &dy.data, |w| reference::depthwise(&exact, stride, w));
         for cpu in devices(x.data.len()) {
@@ -119,9 +125,7 @@ fn depthwise_by_differences() {
 /// More rows than the weights' gradient has parts; all channel widths of the network.
 #[test]
 fn depthwise_by_adjoint() {
-    for (size, stride) in
-        [([9, 17, 13, 24], 1), ([17, 15, 21, 16], 2), ([6, 31, 40, 8], 1), ([12, 16, 20, 64], 2)]
-    {
+    for (size, stride) in [([9, 17, 13, 24], 1), ([17, 15, 21, 16], 2), ([6, 31, 40, 8], 1), ([12, 16, 20, 64], 2)] {
         let mut random = Random(size.iter().product::<usize>() as u64);
         let x = random.tensor(shape(size));
         let weights = random.values(27 * size[3]);
@@ -136,15 +140,13 @@ fn depthwise_by_adjoint() {
             let dx = steady(&what, &cpu, || vec![op.backward_input(&cpu, x.shape, &dy).unwrap()]).remove(0);
             let near = moved(&x.data, &dx.data);
             // Roundings are proportional to the sum of the magnitudes of all products, not of what they come to.
-            let size_of_all =
-                dot(&forward(&magnitudes(&weights), &magnitudes(&near)).data, &magnitudes(&dy.data)).0;
+            let size_of_all = dot(&forward(&magnitudes(&weights), &magnitudes(&near)).data, &magnitudes(&dy.data)).0;
             let (left, right) = (dot(&forward(&weights, &near).data, &dy.data), dot(&near, &dx.data));
             expect_adjoint(&format!("input of {what}"), (left.0, size_of_all), right, 27);
 
             let dw = on_any_number_of_threads(&what, || op.backward_weights(&cpu, &x, &dy).unwrap());
             let near = moved(&weights, &dw);
-            let size_of_all =
-                dot(&forward(&magnitudes(&near), &magnitudes(&x.data)).data, &magnitudes(&dy.data)).0;
+            let size_of_all = dot(&forward(&magnitudes(&near), &magnitudes(&x.data)).data, &magnitudes(&dy.data)).0;
             let (left, right) = (dot(&forward(&near, &x.data).data, &dy.data), dot(&near, &dw));
             expect_adjoint(&format!("weights of {what}"), (left.0, size_of_all), right, 27 + size[2]);
         }
@@ -172,9 +174,8 @@ fn upsampling() {
         let x = random.tensor(shape(from));
         let dy = random.tensor(shape([d, h, w, from[3]]));
         let small = x.data.len() * dy.data.len() < 1 << 20;
-        let expected = small.then(|| {
-            differences(&x.data, &dy.data, |x| reference::upsample(&volume(shape(from), x), factor, to))
-        });
+        let expected =
+            small.then(|| differences(&x.data, &dy.data, |x| reference::upsample(&volume(shape(from), x), factor, to)));
         for cpu in devices(dy.data.len()) {
             let what = format!("upsample {from:?} by {factor} to {to:?} on {}", cpu.level().name());
             let dx = steady(&what, &cpu, || vec![upsample_backward(&cpu, &dy, factor, x.shape).unwrap()]);
@@ -215,10 +216,8 @@ fn gates_and_vectors() {
         };
         let in_x = differences(&x.data, &dy.data, |x| gated(&volume(shape(size), x), &exact(&all)));
         let in_gate = differences(&all.data, &dy.data, |g| gated(&exact(&x), &volume(shape(size), g)));
-        let in_x_planes =
-            differences(&x.data, &dy.data, |x| by_planes(&volume(shape(size), x), &exact(&planes)));
-        let in_planes =
-            differences(&planes.data, &dy.data, |g| by_planes(&exact(&x), &volume(planes.shape, g)));
+        let in_x_planes = differences(&x.data, &dy.data, |x| by_planes(&volume(shape(size), x), &exact(&planes)));
+        let in_planes = differences(&planes.data, &dy.data, |g| by_planes(&exact(&x), &volume(planes.shape, g)));
         let in_vector = differences(&planes.data[..c], &dy.data, with_vector);
 
         for cpu in devices(x.data.len()) {
@@ -278,16 +277,8 @@ fn gates_keep_a_slope_where_they_saturate() {
         let slope = e / (1.0 + e).powi(2);
         // Some roundings, and those of the exponential, which are proportional to |g|.
         let tolerance = (8.0 + f64::from(g).abs()) * f64::from(f32::EPSILON);
-        assert!(
-            (f64::from(dgate.data[0]) / slope - 1.0).abs() <= tolerance,
-            "slope at {g}: {}",
-            dgate.data[0]
-        );
-        assert!(
-            (f64::from(dx.data[0] / sigmoid(g)) - 1.0).abs() <= tolerance,
-            "value at {g}: {}",
-            dx.data[0]
-        );
+        assert!((f64::from(dgate.data[0]) / slope - 1.0).abs() <= tolerance, "slope at {g}: {}", dgate.data[0]);
+        assert!((f64::from(dx.data[0] / sigmoid(g)) - 1.0).abs() <= tolerance, "value at {g}: {}", dx.data[0]);
     }
     for g in [-f32::INFINITY, -1e3, 1e3, f32::INFINITY] {
         let one = |v: f32| Tensor::from_slice(Shape::plane(1, 1, 1), &[v]).unwrap();
@@ -305,9 +296,8 @@ fn activations() {
         let values: Vec<f32> = random.values(n).iter().map(|v| v + 0.1f32.copysign(*v)).collect();
         let x = Tensor::from_slice(shape(size), &values).unwrap();
         let dy = random.tensor(x.shape);
-        let of = |f: fn(f32) -> f32| {
-            Tensor::from_slice(x.shape, &x.data.iter().map(|&v| f(v)).collect::<Vec<_>>()).unwrap()
-        };
+        let of =
+            |f: fn(f32) -> f32| Tensor::from_slice(x.shape, &x.data.iter().map(|&v| f(v)).collect::<Vec<_>>()).unwrap();
         let (rectified, squashed) = (of(|v| v.max(0.0)), of(sigmoid));
         let in_relu = differences(&x.data, &dy.data, |x| volume(shape(size), x).map(Value::relu));
         let in_sigmoid = differences(&x.data, &dy.data, |x| volume(shape(size), x).map(reference::sigmoid));

@@ -1,16 +1,25 @@
 //! The cost volume, the pixel gate's statistics and the depth losses against central differences of plain f64 loops.
 //!
-//! The engine's gradient is f32, with positions in the source computed in f32: 1e-6 of a pixel or so, times sums of at most
-//! some hundred terms. It must agree within 1e-4 of the tensor's largest gradient. Inputs whose kinks (ReLU, |x|, the
-//! largest plane) come closer than MARGIN, far beyond both the step and f32 rounding, are drawn again.
+//! The engine's gradient is f32, with positions in the source computed in f32: 1e-6 of a pixel or so, times sums of at
+//! most some hundred terms. It must agree within 1e-4 of the tensor's largest gradient. Inputs whose kinks (ReLU, |x|,
+//! the largest plane) come closer than MARGIN, far beyond both the step and f32 rounding, are drawn again.
 
-use engine::camera::{DepthRange, Hypotheses, PlaneSweep, Sampling};
-use engine::map::Map;
-use engine::ops::depth::Expectation;
-use engine::ops::depth_backward::DepthLoss;
-use engine::ops::sweep::{Aggregation, Sweep, VoxelGate};
-use engine::ops::sweep_backward::{cost_volume_backward, pixel_statistics_backward};
-use engine::tensor::{Buffer, Cpu, Shape, Tensor};
+use engine::cpu::ops::depth::Expectation;
+use engine::cpu::ops::depth_backward::DepthLoss;
+use engine::cpu::ops::sweep::Aggregation;
+use engine::cpu::ops::sweep::Sweep;
+use engine::cpu::ops::sweep::VoxelGate;
+use engine::cpu::ops::sweep_backward::cost_volume_backward;
+use engine::cpu::ops::sweep_backward::pixel_statistics_backward;
+use engine::cpu::tensor::Buffer;
+use engine::cpu::tensor::Cpu;
+use engine::cpu::tensor::Shape;
+use engine::cpu::tensor::Tensor;
+use engine::files::map::Map;
+use engine::scene::camera::DepthRange;
+use engine::scene::camera::Hypotheses;
+use engine::scene::camera::PlaneSweep;
+use engine::scene::camera::Sampling;
 
 use crate::{Random, devices, on_any_number_of_threads};
 
@@ -159,8 +168,7 @@ impl Scene {
                         let [reduce, reduce_bias, weight, bias] = &inputs.gate;
                         let mut last = bias[0];
                         for o in 0..8 {
-                            let sum: f64 =
-                                (0..C).map(|c| f[c] * reduce[c * 8 + o]).sum::<f64>() + reduce_bias[o];
+                            let sum: f64 = (0..C).map(|c| f[c] * reduce[c * 8 + o]).sum::<f64>() + reduce_bias[o];
                             margin = margin.min(sum.abs());
                             last += weight[o] * sum.max(0.0);
                         }
@@ -200,8 +208,7 @@ impl Scene {
             for m in means.iter().filter(|&&m| m != max) {
                 margin = margin.min(max - m);
             }
-            total +=
-                gradient[pixel * 2] * max + gradient[pixel * 2 + 1] * means.iter().sum::<f64>() / d as f64;
+            total += gradient[pixel * 2] * max + gradient[pixel * 2 + 1] * means.iter().sum::<f64>() / d as f64;
         }
         (total, margin)
     }
@@ -247,8 +254,7 @@ fn scene_apart(size: [usize; 3], sources: usize, margin: impl Fn(&Scene) -> f64)
             (0..sources).for_each(|s| seen[s][usize::from(scene.taps(s, at).len() == 4)] += 1);
         });
         // Whole inside and (partly) outside both occur, unless there is only a voxel or so.
-        let mixed =
-            size.iter().product::<usize>() < 20 || seen.iter().all(|&[out, inside]| out > 0 && inside > 0);
+        let mixed = size.iter().product::<usize>() < 20 || seen.iter().all(|&[out, inside]| out > 0 && inside > 0);
         if mixed && margin(&scene) > MARGIN {
             return scene;
         }
@@ -271,8 +277,7 @@ fn expect_gradient(what: &str, x: &[f64], found: &[f32], points: usize, f: &dyn 
         at.extend((1..points).map(|_| (f64::from(rng.value() + 1.0) / 2.0 * (x.len() - 1) as f64) as usize));
     }
     let difference = |direction: &dyn Fn(usize) -> f64| {
-        let moved =
-            |by: f64| f(&x.iter().enumerate().map(|(i, x)| x + by * direction(i)).collect::<Vec<_>>());
+        let moved = |by: f64| f(&x.iter().enumerate().map(|(i, x)| x + by * direction(i)).collect::<Vec<_>>());
         (moved(STEP) - moved(-STEP)) / (2.0 * STEP)
     };
     let scale = largest.max(1e-3);
@@ -305,8 +310,7 @@ fn cost_gradients(cpu: &Cpu, sweep: &Sweep, y: &Tensor) -> Vec<Vec<f32>> {
 
 #[test]
 fn cost_volumes() {
-    let cases =
-        [([1, 1, 1], 1), ([3, 5, 7], 2), ([2, 3, 17], 3), ([2, 2, 49], 1), ([2, 19, 3], 2), ([3, 2, 97], 2)];
+    let cases = [([1, 1, 1], 1), ([3, 5, 7], 2), ([2, 3, 17], 3), ([2, 2, 49], 1), ([2, 19, 3], 2), ([3, 2, 97], 2)];
     for (size, sources) in cases {
         for aggregation in ["voxel", "pixel", "mean", "variance"] {
             for squared in [true, false] {
@@ -351,8 +355,7 @@ fn cost_volumes() {
 
 #[test]
 fn statistics_of_pixels() {
-    for (size, sources) in [([1, 1, 1], 1), ([3, 5, 7], 2), ([6, 3, 17], 2), ([2, 2, 49], 1), ([3, 18, 2], 2)]
-    {
+    for (size, sources) in [([1, 1, 1], 1), ([3, 5, 7], 2), ([6, 3, 17], 2), ([2, 2, 49], 1), ([3, 18, 2], 2)] {
         for squared in [true, false] {
             let y = wide(Random(9).values(size[1] * size[2] * 2));
             let last = sources - 1;
@@ -366,27 +369,15 @@ fn statistics_of_pixels() {
                         [r.data.to_vec(), s.data.to_vec()]
                     })
                 });
-                expect_gradient(
-                    &format!("{name}: reference"),
-                    &scene.inputs.reference,
-                    &found[0],
-                    12,
-                    &|x| {
-                        let inputs = Inputs { reference: x.to_vec(), ..scene.inputs.clone() };
-                        scene.statistics(&inputs, last, squared, &y).0
-                    },
-                );
-                expect_gradient(
-                    &format!("{name}: source"),
-                    &scene.inputs.sources[last],
-                    &found[1],
-                    12,
-                    &|x| {
-                        let mut inputs = scene.inputs.clone();
-                        inputs.sources[last] = x.to_vec();
-                        scene.statistics(&inputs, last, squared, &y).0
-                    },
-                );
+                expect_gradient(&format!("{name}: reference"), &scene.inputs.reference, &found[0], 12, &|x| {
+                    let inputs = Inputs { reference: x.to_vec(), ..scene.inputs.clone() };
+                    scene.statistics(&inputs, last, squared, &y).0
+                });
+                expect_gradient(&format!("{name}: source"), &scene.inputs.sources[last], &found[1], 12, &|x| {
+                    let mut inputs = scene.inputs.clone();
+                    inputs.sources[last] = x.to_vec();
+                    scene.statistics(&inputs, last, squared, &y).0
+                });
             }
         }
     }
@@ -462,8 +453,7 @@ fn depth_losses() {
             assert!(margin > MARGIN, "a truth lies on the expected depth");
             for (l1, cross_entropy) in [(1.0, 0.0), (0.0, 1.0), (0.3, 1.7)] {
                 for cpu in devices(shape.len()) {
-                    let name =
-                        format!("{shape}, {sampling:?}, {l1} L1 + {cross_entropy} on {}", cpu.level().name());
+                    let name = format!("{shape}, {sampling:?}, {l1} L1 + {cross_entropy} on {}", cpu.level().name());
                     let (values, valid, found) = on_any_number_of_threads(&name, || {
                         let loss = DepthLoss { l1, cross_entropy };
                         let x = loss.apply(&cpu, &expectation, &tensor(shape, &logits), &truth).unwrap();
@@ -472,10 +462,7 @@ fn depth_losses() {
                     let sum = |t: [f64; 2]| f64::from(l1) * t[0] + f64::from(cross_entropy) * t[1];
                     for (found, truth) in values.iter().zip([sum(truths), truths[0], truths[1]]) {
                         // An f32 depth in a range of 7: 1e-6 of it or so.
-                        assert!(
-                            (found - truth).abs() <= 1e-5 * truth.abs(),
-                            "{name}: {found} against {truth}"
-                        );
+                        assert!((found - truth).abs() <= 1e-5 * truth.abs(), "{name}: {found} against {truth}");
                     }
                     let usable = truth.data.iter().filter(|&&t| t > 0.0 && t.is_finite()).count();
                     assert_eq!(valid, usable, "{name}");

@@ -1,16 +1,26 @@
 //! Blocks of the reference network against goldens that PyTorch made (tests/data/goldens).
 
-use engine::camera::{PlaneSweep, Sampling};
-use engine::net::weights::{Checkpoint, Kernel};
-use engine::ops::depth::Expectation;
-use engine::ops::head::{Decoder, regress};
-use engine::ops::pointwise::{concat, gate, gate_planes};
-use engine::ops::reduce::plane_mean;
-use engine::ops::resample::upsample;
-use engine::ops::sweep::{self, Sweep, cost_volume, pixel_statistics};
-use engine::ops::warp::warp;
-use engine::simd::Level;
-use engine::tensor::{Cpu, Shape, Tensor};
+use engine::cpu::ops::depth::Expectation;
+use engine::cpu::ops::head::Decoder;
+use engine::cpu::ops::head::regress;
+use engine::cpu::ops::pointwise::concat;
+use engine::cpu::ops::pointwise::gate;
+use engine::cpu::ops::pointwise::gate_planes;
+use engine::cpu::ops::reduce::plane_mean;
+use engine::cpu::ops::resample::upsample;
+use engine::cpu::ops::sweep;
+use engine::cpu::ops::sweep::Sweep;
+use engine::cpu::ops::sweep::cost_volume;
+use engine::cpu::ops::sweep::pixel_statistics;
+use engine::cpu::ops::warp::warp;
+use engine::cpu::simd::Level;
+use engine::cpu::tensor::Cpu;
+use engine::cpu::tensor::Shape;
+use engine::cpu::tensor::Tensor;
+use engine::net::weights::Checkpoint;
+use engine::net::weights::Kernel;
+use engine::scene::camera::PlaneSweep;
+use engine::scene::camera::Sampling;
 
 use crate::goldens::{self, Golden, generate, generated, worst};
 use crate::reference::{Gate, U, Value, Volume};
@@ -32,9 +42,7 @@ fn golden_tensor(golden: &Golden, name: &str) -> Tensor {
 #[test]
 fn resampling_matches_the_reference_network() {
     let golden = Golden::read("blocks.safetensors");
-    for (name, factor) in
-        [("upsample2_2d", 2), ("upsample2_3d", 2), ("upsample2_one", 2), ("upsample8_3d", 8)]
-    {
+    for (name, factor) in [("upsample2_2d", 2), ("upsample2_3d", 2), ("upsample2_one", 2), ("upsample8_3d", 8)] {
         let x = golden_tensor(&golden, &format!("{name}/input"));
         let expected = golden_tensor(&golden, &format!("{name}/output"));
         for level in Level::available() {
@@ -98,8 +106,7 @@ fn gates_match_the_reference_network() {
         let (source, homography, reference, f) = side_by_side("voxel_gate/input");
         let sources = [(&source, homography)];
         let aggregation = sweep::Aggregation::Voxel(&gate);
-        let voxel =
-            Sweep { reference: &reference, sources: &sources, depths: &depths, aggregation, squared: false };
+        let voxel = Sweep { reference: &reference, sources: &sources, depths: &depths, aggregation, squared: false };
         let cost = cost_volume(&cpu, &voxel).unwrap();
         let gates = golden.values("voxel_gate/output");
         let expected: Vec<f64> =
@@ -111,12 +118,10 @@ fn gates_match_the_reference_network() {
         let (source, homography, reference, _) = side_by_side("pixel_gate/input");
         let sources = [(&source, homography)];
         let aggregation = sweep::Aggregation::Mean;
-        let pixel =
-            Sweep { reference: &reference, sources: &sources, depths: &depths, aggregation, squared: false };
+        let pixel = Sweep { reference: &reference, sources: &sources, depths: &depths, aggregation, squared: false };
         let mut x = pixel_statistics(&cpu, &pixel, 0).unwrap();
         for (layer, channels) in [("conv1", (2, 8)), ("conv2", (8, 8)), ("weight", (8, 1))] {
-            let conv =
-                generated_weights().conv(&format!("pixel_gate.{layer}"), channels, Kernel::d2(3, 1), true);
+            let conv = generated_weights().conv(&format!("pixel_gate.{layer}"), channels, Kernel::d2(3, 1), true);
             x = conv.unwrap().apply(&cpu, x).unwrap();
         }
         let expected = golden.values("pixel_gate/output");
@@ -145,17 +150,15 @@ fn blocks_match_the_reference_network() {
         for name in ["separable", "separable_thin"] {
             let layer = |what: &str| format!("{name}.{what}");
             let x = input(&format!("{name}/input"));
-            let conv = |what: &str, channels, kernel, relu| {
-                weights.conv_bn(&layer(what), channels, kernel, relu).unwrap()
-            };
+            let conv =
+                |what: &str, channels, kernel, relu| weights.conv_bn(&layer(what), channels, kernel, relu).unwrap();
             let y = weights.depthwise(&layer("depthwise1"), 16, 2).unwrap().forward(cpu, &x).unwrap();
             let y = conv("pointwise1", (16, 32), point, true).apply(cpu, y).unwrap();
             let y = weights.depthwise(&layer("depthwise2"), 32, 1).unwrap().forward(cpu, &y).unwrap();
             let shortcut = conv("shortcut", (16, 32), Kernel::d3(1, 2), false).apply(cpu, x).unwrap();
             check(name, conv("pointwise2", (32, 32), point, true).forward(cpu, &y, Some(&shortcut)).unwrap());
         }
-        let conv =
-            |name: &str, channels, kernel, relu| weights.conv_bn(name, channels, kernel, relu).unwrap();
+        let conv = |name: &str, channels, kernel, relu| weights.conv_bn(name, channels, kernel, relu).unwrap();
         let x = input("refinement/input");
         let mut x = conv("refinement.conv", (96, 64), Kernel::d3(3, 1), true).apply(cpu, x).unwrap();
         let attention = conv("refinement.attention", (64, 64), point, false).forward(cpu, &x, None).unwrap();
@@ -174,8 +177,7 @@ fn blocks_match_the_reference_network() {
 #[test]
 fn confidence_matches_the_reference_network() {
     let golden = Golden::read("blocks.safetensors");
-    for name in ["confidence_1_1", "confidence_2_3", "confidence_3_3", "confidence_21_3", "confidence_21_30"]
-    {
+    for name in ["confidence_1_1", "confidence_2_3", "confidence_3_3", "confidence_21_3", "confidence_21_30"] {
         let p = golden_tensor(&golden, &format!("{name}/probability"));
         // The last axis of a probability volume is the width.
         let p = Tensor { shape: Shape { d: p.shape.h, h: p.shape.w, w: p.shape.c, c: 1 }, data: p.data };

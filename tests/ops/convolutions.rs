@@ -1,8 +1,8 @@
 //! Dense and depthwise convolutions.
 
-use engine::ops::conv::Conv;
-use engine::ops::depthwise::Depthwise;
-use engine::tensor::Tensor;
+use engine::cpu::ops::conv::Conv;
+use engine::cpu::ops::depthwise::Depthwise;
+use engine::cpu::tensor::Tensor;
 
 use crate::reference::{self, Convolution, Random, Volume};
 use crate::{Report, random, volume};
@@ -113,8 +113,7 @@ fn convolutions_of_every_width() {
     for (name, layer) in LAYERS {
         for width in (1..=37).chain([41, 47, 48, 49]) {
             let size = if layer.0[0] == 3 { [2, 2, width] } else { [1, 3, width] };
-            for (channels, epilogue) in [((3, 8), PLAIN), ((2, 16), SUM_RELU), ((8, 1), RELU), ((1, 48), SUM)]
-            {
+            for (channels, epilogue) in [((3, 8), PLAIN), ((2, 16), SUM_RELU), ((8, 1), RELU), ((1, 48), SUM)] {
                 convolution(&mut report, name, layer, channels, size, epilogue);
             }
         }
@@ -163,10 +162,7 @@ fn joined_convolutions_are_the_two_side_by_side() {
             let bias = rng.values(output);
             let conv = Conv::new((input, output), kernel, stride, &weights, &bias, true);
             let (channels, weights, bias) = ((input, output), &weights[..], &bias[..]);
-            (
-                conv,
-                Convolution { channels, kernel, stride, weights, bias, relu: true }.apply(&volume(&x), None),
-            )
+            (conv, Convolution { channels, kernel, stride, weights, bias, relu: true }.apply(&volume(&x), None))
         };
         let ((a, truth_a), (b, truth_b)) = (half(outputs.0), half(outputs.1));
         let [d, h, w, _] = truth_a.shape;
@@ -176,9 +172,7 @@ fn joined_convolutions_are_the_two_side_by_side() {
         });
         let joined = Conv::joined(&a, &b);
         assert_eq!(joined.flops(x.shape), a.flops(x.shape) + b.flops(x.shape));
-        report.check(&format!("joined {name}"), &[&x], &[truth], &|cpu| {
-            vec![joined.forward(cpu, &x, None).unwrap()]
-        });
+        report.check(&format!("joined {name}"), &[&x], &[truth], &|cpu| vec![joined.forward(cpu, &x, None).unwrap()]);
     }
     report.finish(3);
 }

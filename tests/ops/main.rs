@@ -1,9 +1,9 @@
 //! Every operation against plain loops in f64, on every instruction set that the processor has.
 //!
-//! Tolerances are not chosen: `reference` computes each result with a bound on what the roundings of an f32 computation
-//! can add up to, element by element (and so any two levels agree within twice that). Every operation runs twice, the
-//! second time in recycled buffers full of NaN: it must give the same bits, so it writes its whole output and reads none
-//! of what was there; and its inputs must come out as they went in.
+//! Tolerances are not chosen: `reference` computes each result with a bound on what the roundings of an f32
+//! computation can add up to, element by element (and so any two levels agree within twice that). Every operation runs
+//! twice, the second time in recycled buffers full of NaN: it must give the same bits, so it writes its whole output
+//! and reads none of what was there; and its inputs must come out as they went in.
 
 #[path = "../support/goldens.rs"]
 mod goldens;
@@ -17,8 +17,10 @@ mod regression;
 mod shapes;
 mod sweeps;
 
-use engine::simd::Level;
-use engine::tensor::{Cpu, Shape, Tensor};
+use engine::cpu::simd::Level;
+use engine::cpu::tensor::Cpu;
+use engine::cpu::tensor::Shape;
+use engine::cpu::tensor::Tensor;
 use reference::{Random, Value, Volume};
 
 fn shape([d, h, w, c]: [usize; 4]) -> Shape {
@@ -73,13 +75,7 @@ impl Report {
     }
 
     /// A case: `run` makes one tensor for each of the truths.
-    fn check(
-        &mut self,
-        case: &str,
-        inputs: &[&Tensor],
-        truths: &[Volume],
-        run: &dyn Fn(&Cpu) -> Vec<Tensor>,
-    ) {
+    fn check(&mut self, case: &str, inputs: &[&Tensor], truths: &[Volume], run: &dyn Fn(&Cpu) -> Vec<Tensor>) {
         self.cases += 1;
         for truth in truths {
             // A bound as large as the values would let everything pass.
@@ -102,11 +98,8 @@ impl Report {
             }
             let again = run(&cpu);
             for (x, y) in first.iter().zip(&again) {
-                if let Some(i) =
-                    x.data.iter().zip(y.data.iter()).position(|(a, b)| a.to_bits() != b.to_bits())
-                {
-                    let what =
-                        format!("element {i} = {:e} in a recycled buffer, {:e} before", y.data[i], x.data[i]);
+                if let Some(i) = x.data.iter().zip(y.data.iter()).position(|(a, b)| a.to_bits() != b.to_bits()) {
+                    let what = format!("element {i} = {:e} in a recycled buffer, {:e} before", y.data[i], x.data[i]);
                     self.fail(case, level, what);
                 }
             }

@@ -1,11 +1,18 @@
 //! Resampling, element-by-element operations, means.
 
-use engine::ops::pointwise::{
-    IMAGE_MEAN, IMAGE_STD, add_vector, concat, gate, gate_planes, normalize, sigmoid,
-};
-use engine::ops::reduce::{plane_mean, volume_mean};
-use engine::ops::resample::{upsample, upsample_add};
-use engine::photo::Photo;
+use engine::cpu::ops::pointwise::IMAGE_MEAN;
+use engine::cpu::ops::pointwise::IMAGE_STD;
+use engine::cpu::ops::pointwise::add_vector;
+use engine::cpu::ops::pointwise::concat;
+use engine::cpu::ops::pointwise::gate;
+use engine::cpu::ops::pointwise::gate_planes;
+use engine::cpu::ops::pointwise::normalize;
+use engine::cpu::ops::pointwise::sigmoid;
+use engine::cpu::ops::reduce::plane_mean;
+use engine::cpu::ops::reduce::volume_mean;
+use engine::cpu::ops::resample::upsample;
+use engine::cpu::ops::resample::upsample_add;
+use engine::scene::photo::Photo;
 
 use crate::reference::{self, Random, U, Value, Volume};
 use crate::{Report, random, shape, tensor, volume};
@@ -71,9 +78,7 @@ fn gates_sums_and_concatenations() {
             gate_planes(&mut y, &planes).unwrap();
             vec![y]
         });
-        let truth = Volume::from_fn(size, |[d, h, w, c]| {
-            vx.at([d, h, w, c]) + Value::exact(f64::from(vector.data[c]))
-        });
+        let truth = Volume::from_fn(size, |[d, h, w, c]| vx.at([d, h, w, c]) + Value::exact(f64::from(vector.data[c])));
         report.check(&format!("add_vector {size:?}"), &[&x, &vector], &[truth], &|_| {
             let mut y = x.clone();
             add_vector(&mut y, &vector).unwrap();
@@ -85,9 +90,8 @@ fn gates_sums_and_concatenations() {
             k if k < c => vx.at([d, h, w, k]),
             k => vo.at([d, h, w, k - c]),
         });
-        report.check(&format!("concat {size:?}"), &[&x, &other], &[truth], &|cpu| {
-            vec![concat(cpu, &x, &other).unwrap()]
-        });
+        report
+            .check(&format!("concat {size:?}"), &[&x, &other], &[truth], &|cpu| vec![concat(cpu, &x, &other).unwrap()]);
         let means = [reference::plane_mean(&vx), reference::volume_mean(&vx)];
         report.check(&format!("means {size:?}"), &[&x], &means, &|_| vec![plane_mean(&x), volume_mean(&x)]);
     }
@@ -96,8 +100,7 @@ fn gates_sums_and_concatenations() {
 
 #[test]
 fn sigmoid_saturates_without_nan() {
-    for (x, expected) in [(0.0, 0.5), (1e3, 1.0), (-1e3, 0.0), (f32::INFINITY, 1.0), (f32::NEG_INFINITY, 0.0)]
-    {
+    for (x, expected) in [(0.0, 0.5), (1e3, 1.0), (-1e3, 0.0), (f32::INFINITY, 1.0), (f32::NEG_INFINITY, 0.0)] {
         assert_eq!(sigmoid(x), expected, "sigmoid({x})");
     }
 }
@@ -125,9 +128,7 @@ fn normalization() {
             let value = |x: f32| Value::exact(f64::from(x));
             (value(photo.rgb[(y * width + x) * 3 + c]) - value(IMAGE_MEAN[c])) / value(IMAGE_STD[c])
         });
-        report.check(&format!("normalize {width} x {height}"), &[], &[truth], &|cpu| {
-            vec![normalize(cpu, &photo)]
-        });
+        report.check(&format!("normalize {width} x {height}"), &[], &[truth], &|cpu| vec![normalize(cpu, &photo)]);
     }
     report.finish(4);
 }

@@ -1,10 +1,19 @@
 //! The exponential, softmax, expected depth and confidence, and the two decoders before them.
 
-use engine::camera::{DepthRange, Hypotheses, Sampling};
-use engine::ops::depth::Expectation;
-use engine::ops::head::{Decoder, LogitsConv, regress};
-use engine::simd::{self, Isa, Kernel, Level, Vector};
-use engine::tensor::{Cpu, Tensor};
+use engine::cpu::ops::depth::Expectation;
+use engine::cpu::ops::head::Decoder;
+use engine::cpu::ops::head::LogitsConv;
+use engine::cpu::ops::head::regress;
+use engine::cpu::simd;
+use engine::cpu::simd::Isa;
+use engine::cpu::simd::Kernel;
+use engine::cpu::simd::Level;
+use engine::cpu::simd::Vector;
+use engine::cpu::tensor::Cpu;
+use engine::cpu::tensor::Tensor;
+use engine::scene::camera::DepthRange;
+use engine::scene::camera::Hypotheses;
+use engine::scene::camera::Sampling;
 
 use crate::convolutions::D3_3;
 use crate::reference::{self, Convolution, Random, Value, Volume};
@@ -88,17 +97,12 @@ fn regression(report: &mut Report, name: &str, decoder: &Decoder, truth: &Volume
             let (y, x) = (i / w, i % w);
             if !truth.depth.allows(depth) {
                 let Value { v, e } = truth.depth;
-                report.fail(
-                    &case,
-                    level,
-                    format!("depth[y {y}, x {x}] = {depth}, expected {v} within {e:e}"),
-                );
+                report.fail(&case, level, format!("depth[y {y}, x {x}] = {depth}, expected {v} within {e:e}"));
                 break;
             }
             if !truth.confidence.iter().any(|c| c.allows(confidence)) || !(0.0..=1.0).contains(&confidence) {
                 let expected = &truth.confidence;
-                let what =
-                    format!("confidence[y {y}, x {x}] = {confidence}, expected {expected:?} within 0..1");
+                let what = format!("confidence[y {y}, x {x}] = {confidence}, expected {expected:?} within 0..1");
                 report.fail(&case, level, what);
                 break;
             }
@@ -154,9 +158,7 @@ fn regression_of_given_logits() {
 #[test]
 fn regression_through_the_decoders() {
     let mut report = Report::default();
-    for [d, h, w] in
-        [[1, 1, 1], [2, 1, 3], [3, 5, 7], [21, 13, 17], [5, 8, 15], [4, 9, 16], [3, 7, 17], [9, 31, 33]]
-    {
+    for [d, h, w] in [[1, 1, 1], [2, 1, 3], [3, 5, 7], [21, 13, 17], [5, 8, 15], [4, 9, 16], [3, 7, 17], [9, 31, 33]] {
         let mut rng = Random::new(&format!("decoder [{d}, {h}, {w}]"));
         let weights = rng.values(8 * 27);
         let bias = [rng.value()];
@@ -164,8 +166,7 @@ fn regression_through_the_decoders() {
         let half = random(&mut rng, [d.div_ceil(2), h.div_ceil(2), w.div_ceil(2), 8]);
         let x = reference::upsample(&volume(&half), 2, [d, h, w]).zip(&volume(&skip), |a, b| (a + b).relu());
         let (kernel, stride) = D3_3;
-        let conv =
-            Convolution { channels: (8, 1), kernel, stride, weights: &weights, bias: &bias, relu: false };
+        let conv = Convolution { channels: (8, 1), kernel, stride, weights: &weights, bias: &bias, relu: false };
         let truth = conv.apply(&x, None);
         let conv = LogitsConv::new(&weights, bias[0]);
         let coarse = random(&mut rng, [d.div_ceil(8), h.div_ceil(8), w.div_ceil(8), 1]);

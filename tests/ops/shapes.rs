@@ -1,17 +1,31 @@
 //! Calls with shapes that do not fit together, each with its exact message.
 
-use engine::camera::{PlaneSweep, Sampling};
+use engine::cpu::ops::conv::Conv;
+use engine::cpu::ops::depth::Expectation;
+use engine::cpu::ops::depthwise::Depthwise;
+use engine::cpu::ops::head::Decoder;
+use engine::cpu::ops::head::LogitsConv;
+use engine::cpu::ops::head::regress;
+use engine::cpu::ops::pointwise::add_vector;
+use engine::cpu::ops::pointwise::concat;
+use engine::cpu::ops::pointwise::expect_multiples_of_4;
+use engine::cpu::ops::pointwise::gate;
+use engine::cpu::ops::pointwise::gate_planes;
+use engine::cpu::ops::resample::upsample;
+use engine::cpu::ops::resample::upsample_add;
+use engine::cpu::ops::sweep;
+use engine::cpu::ops::sweep::Sweep;
+use engine::cpu::ops::sweep::cost_volume;
+use engine::cpu::ops::sweep::fused;
+use engine::cpu::ops::sweep::pixel_statistics;
+use engine::cpu::ops::warp::warp;
+use engine::cpu::tensor::Cpu;
+use engine::cpu::tensor::Shape;
+use engine::cpu::tensor::Tensor;
 use engine::error::Error;
-use engine::ops::conv::Conv;
-use engine::ops::depth::Expectation;
-use engine::ops::depthwise::Depthwise;
-use engine::ops::head::{Decoder, LogitsConv, regress};
-use engine::ops::pointwise::{add_vector, concat, expect_multiples_of_4, gate, gate_planes};
-use engine::ops::resample::{upsample, upsample_add};
-use engine::ops::sweep::{self, Sweep, cost_volume, fused, pixel_statistics};
-use engine::ops::warp::warp;
-use engine::photo::Photo;
-use engine::tensor::{Cpu, Shape, Tensor};
+use engine::scene::camera::PlaneSweep;
+use engine::scene::camera::Sampling;
+use engine::scene::photo::Photo;
 
 use crate::regression::hypotheses;
 use crate::sweeps::IDENTITY;

@@ -1,11 +1,18 @@
 //! The warp, the cost volume in every aggregation, and its fusion with the layers that read it.
 
-use engine::camera::PlaneSweep;
-use engine::ops::conv::Conv;
-use engine::ops::sweep::{self, Sweep, VoxelGate, cost_volume, fused, pixel_statistics};
-use engine::ops::warp::warp;
-use engine::simd::Level;
-use engine::tensor::{Buffer, Cpu, Tensor};
+use engine::cpu::ops::conv::Conv;
+use engine::cpu::ops::sweep;
+use engine::cpu::ops::sweep::Sweep;
+use engine::cpu::ops::sweep::VoxelGate;
+use engine::cpu::ops::sweep::cost_volume;
+use engine::cpu::ops::sweep::fused;
+use engine::cpu::ops::sweep::pixel_statistics;
+use engine::cpu::ops::warp::warp;
+use engine::cpu::simd::Level;
+use engine::cpu::tensor::Buffer;
+use engine::cpu::tensor::Cpu;
+use engine::cpu::tensor::Tensor;
+use engine::scene::camera::PlaneSweep;
 
 use crate::convolutions::{D2_1, D3_3S2};
 use crate::reference::{self, Convolution, Gate, Homography, Random, Volume};
@@ -23,8 +30,7 @@ type Size = (usize, usize);
 fn warping() {
     // At depth 1 and with A the identity, b is a shift in pixels.
     let shift = |x: f32, y: f32| Homography { a: IDENTITY, b: [x, y, 0.0] };
-    let oblique =
-        |b: [f32; 3]| Homography { a: [[1.02, 0.13, -0.7], [-0.11, 0.97, 1.3], [1.1e-3, -2.3e-3, 0.98]], b };
+    let oblique = |b: [f32; 3]| Homography { a: [[1.02, 0.13, -0.7], [-0.11, 0.97, 1.3], [1.1e-3, -2.3e-3, 0.98]], b };
     let zoom = |s: f32| Homography { a: [[s, 0., 0.25], [0., s, -0.25], [0., 0., 1.]], b: [0.3, 0.1, 0.0] };
     #[rustfmt::skip]
     let cases: &[(&str, Homography, &[f32], Size, Size)] = &[
@@ -95,8 +101,7 @@ fn nothing_is_read_outside_the_source() {
         ("infinite depth", IDENTITY, [0., 0., 0.], f32::INFINITY),
     ] {
         for level in Level::available() {
-            let y =
-                warp(&Cpu::with_level(level), &features, &PlaneSweep { a, b }, &[depth], (5, 19)).unwrap();
+            let y = warp(&Cpu::with_level(level), &features, &PlaneSweep { a, b }, &[depth], (5, 19)).unwrap();
             assert!(y.data.iter().all(|&v| v == 0.0), "{name} on {}", level.name());
         }
     }
@@ -139,18 +144,15 @@ impl Scene {
             weight: rng.values(8),
             weight_bias: rng.value() * 0.1,
         };
-        let weights = sources.iter().map(|_| {
-            tensor([1, h, w, 1], &(0..h * w).map(|_| rng.within(-0.5, 2.0).max(0.0)).collect::<Vec<_>>())
-        });
+        let weights = sources
+            .iter()
+            .map(|_| tensor([1, h, w, 1], &(0..h * w).map(|_| rng.within(-0.5, 2.0).max(0.0)).collect::<Vec<_>>()));
         let weights = weights.collect();
         Self { reference, sources, depths, gate, weights }
     }
 
     fn inputs(&self) -> Vec<&Tensor> {
-        std::iter::once(&self.reference)
-            .chain(self.sources.iter().map(|s| &s.0))
-            .chain(&self.weights)
-            .collect()
+        std::iter::once(&self.reference).chain(self.sources.iter().map(|s| &s.0)).chain(&self.weights).collect()
     }
 
     /// Calls `f` with the engine's sweep.
@@ -163,13 +165,7 @@ impl Scene {
             "mean" => sweep::Aggregation::Mean,
             _ => sweep::Aggregation::Variance,
         };
-        f(&Sweep {
-            reference: &self.reference,
-            sources: &sources,
-            depths: &self.depths,
-            aggregation,
-            squared,
-        })
+        f(&Sweep { reference: &self.reference, sources: &sources, depths: &self.depths, aggregation, squared })
     }
 
     /// Calls `f` with the plain one.

@@ -39,11 +39,7 @@ fn fuse_makes_the_same_cloud_from_the_maps_alone() {
     // Without confidence every pixel counts as certain, which is said.
     fs::remove_dir_all(maps.join("confidence")).unwrap();
     let ran = fuse(&[]).done();
-    assert!(
-        ran.stderr.contains("note: 5 of 5 views have no confidence map: 1 everywhere\n"),
-        "{}",
-        ran.stderr
-    );
+    assert!(ran.stderr.contains("note: 5 of 5 views have no confidence map: 1 everywhere\n"), "{}", ran.stderr);
 }
 
 #[test]
@@ -52,11 +48,7 @@ fn fuse_knows_how_far_the_photos_were_reduced() {
     place.infer("out", &["--quiet", "--max-side", "72", "--levels", "1", "--min-views", "1"]).done();
     let out = place.path("out");
     let ran = engine(["fuse", text(&out), "--scene", text(&place.scene()), "--min-views", "1"]).done();
-    assert!(
-        ran.stderr.contains("note: photos are reduced to 72 px as the maps' manifest says\n"),
-        "{}",
-        ran.stderr
-    );
+    assert!(ran.stderr.contains("note: photos are reduced to 72 px as the maps' manifest says\n"), "{}", ran.stderr);
     assert!(fs::read(place.path("out_fused/fused.ply")).unwrap() == fs::read(out.join("fused.ply")).unwrap());
 }
 
@@ -70,34 +62,24 @@ fn fuse_says_which_maps_it_cannot_use() {
     let depth = scene.join("depth");
     assert_eq!(
         missing.failed(4),
-        format!(
-            "{}: cannot read the folder of depth maps: No such file or directory (os error 2)",
-            depth.display()
-        )
+        format!("{}: cannot read the folder of depth maps: No such file or directory (os error 2)", depth.display())
     );
 
     fs::rename(maps.join("depth/00000009.pfm"), maps.join("depth/someone.pfm")).unwrap();
     let ran = fuse().done();
-    assert!(
-        ran.stderr.contains("note: maps of no view of the scene are left out: someone\n"),
-        "{}",
-        ran.stderr
-    );
+    assert!(ran.stderr.contains("note: maps of no view of the scene are left out: someone\n"), "{}", ran.stderr);
     assert!(ran.stderr.contains("note: fusing 4 of 5 views"), "{}", ran.stderr);
 
     let small = maps.join("confidence/00000000.pfm");
-    pfm::write(&small, &engine::map::Map::filled(12, 16, 1.0)).unwrap();
+    pfm::write(&small, &engine::files::map::Map::filled(12, 16, 1.0)).unwrap();
     assert_eq!(
         fuse().failed(3),
         format!("{}: a map of 12 x 16; expected the size of its depth map, 24 x 16", small.display())
     );
     let odd = maps.join("depth/00000000.pfm");
-    pfm::write(&odd, &engine::map::Map::filled(20, 20, 4.0)).unwrap();
+    pfm::write(&odd, &engine::files::map::Map::filled(20, 20, 4.0)).unwrap();
     let message = fuse().failed(3).to_owned();
-    assert!(
-        message.starts_with(&format!("{}: a map of 20 x 20 for a photo of 96 x 64; ", odd.display())),
-        "{message}"
-    );
+    assert!(message.starts_with(&format!("{}: a map of 20 x 20 for a photo of 96 x 64; ", odd.display())), "{message}");
     fs::write(&odd, "Pf\n24 16\n-1\nshort").unwrap();
     let message = fuse().failed(3).to_owned();
     assert!(message.starts_with(odd.to_str().unwrap()), "{message}");

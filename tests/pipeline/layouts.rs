@@ -1,4 +1,5 @@
-//! One scene in both layouts: the same cameras (tests/import.rs holds them to 1e-9), so the same maps and the same cloud.
+//! One scene in both layouts: the same cameras (tests/import.rs holds them to 1e-9), so the same maps and the same
+//! cloud.
 
 use super::*;
 
@@ -27,8 +28,7 @@ fn both_layouts_give_the_same_cloud() {
     let runs = ["mvsnet", "text", "binary"].map(|name| root.path().join(format!("out_{name}")));
     for (scene, out) in scenes.iter().zip(&runs) {
         // One range for all: the cam files state their own, the model's follows from its points.
-        let options =
-            ["--range", "3.5,9", "--planes", "48", "--max-side", "256", "--levels", "2", "--views", "4"];
+        let options = ["--range", "3.5,9", "--planes", "48", "--max-side", "256", "--levels", "2", "--views", "4"];
         engine(["infer", text(scene), "-o", text(out)].into_iter().chain(options)).done();
     }
     // The cameras' last f64 digits are lost on the way to the f32 of the homographies, so not a byte differs.

@@ -1,5 +1,5 @@
-//! The whole job through the binary, on a small scene with an analytic truth: here what one run does; in [`resume`] runs that
-//! go on from earlier ones, in [`fuse`] clouds from existing maps, in [`sweep`] by other methods and scored.
+//! The whole job through the binary, on a small scene with an analytic truth: here what one run does; in [`resume`]
+//! runs that go on from earlier ones, in [`fuse`] clouds from existing maps, in [`sweep`] by other methods and scored.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -7,7 +7,7 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use engine::formats::pfm;
+use engine::files::pfm;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -81,9 +81,8 @@ fn cloud(path: &Path) -> (Vec<String>, Vec<[f32; 3]>) {
     let end = b"end_header\n";
     let at = bytes.windows(end.len()).position(|w| w == end).unwrap() + end.len();
     let header = String::from_utf8(bytes[..at].to_vec()).unwrap();
-    let positions = bytes[at..]
-        .chunks_exact(32)
-        .map(|v| [0, 4, 8].map(|o| f32::from_le_bytes(v[o..o + 4].try_into().unwrap())));
+    let positions =
+        bytes[at..].chunks_exact(32).map(|v| [0, 4, 8].map(|o| f32::from_le_bytes(v[o..o + 4].try_into().unwrap())));
     (header.lines().map(str::to_owned).collect(), positions.collect())
 }
 
@@ -93,16 +92,14 @@ fn the_whole_job_gives_the_planes_depth_and_a_cloud_on_it() {
     let ran = place.infer("out", &[]).done();
     let out = place.path("out");
     for name in NAMES {
-        for file in
-            [format!("depth/{name}.pfm"), format!("confidence/{name}.pfm"), format!("preview/{name}.png")]
-        {
+        for file in [format!("depth/{name}.pfm"), format!("confidence/{name}.pfm"), format!("preview/{name}.png")] {
             assert!(out.join(&file).is_file(), "{file}");
         }
     }
     assert!(!out.join("normal").exists());
 
-    // One interval of the 16 planes is 0.2, or 5 % of the depth. The network was not trained on such tiny photos with so
-    // few planes; it still places most pixels within a third of an interval.
+    // One interval of the 16 planes is 0.2, or 5 % of the depth. The network was not trained on such tiny photos with
+    // so few planes; it still places most pixels within a third of an interval.
     let scene = plane_scene::scene();
     for view in &scene.views {
         let depth = pfm::read(&out.join(format!("depth/{:08}.pfm", view.id))).unwrap();
@@ -116,12 +113,7 @@ fn the_whole_job_gives_the_planes_depth_and_a_cloud_on_it() {
             .collect();
         errors.sort_by(f64::total_cmp);
         let interval = (RANGE.1 - RANGE.0) / (PLANES - 1) as f64;
-        assert!(
-            errors[errors.len() / 2] < interval / 3.0,
-            "view {}: median {}",
-            view.id,
-            errors[errors.len() / 2]
-        );
+        assert!(errors[errors.len() / 2] < interval / 3.0, "view {}: median {}", view.id, errors[errors.len() / 2]);
     }
 
     let (header, points) = cloud(&out.join("fused.ply"));
@@ -154,34 +146,18 @@ fn the_whole_job_gives_the_planes_depth_and_a_cloud_on_it() {
     assert_eq!(view["depth"]["levels"].as_array().unwrap().len(), 3);
     assert_eq!(view["map_k"][0][2], 47.25 / 4.0);
     assert!(
-        manifest["notes"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .any(|n| n.as_str().unwrap().contains("evenly spaced in depth"))
+        manifest["notes"].as_array().unwrap().iter().any(|n| n.as_str().unwrap().contains("evenly spaced in depth"))
     );
     for output in manifest["outputs"].as_array().unwrap() {
         assert!(out.join(output.as_str().unwrap()).is_file(), "{output}");
     }
 
     // The summary on standard output, progress on standard error as lines: it is no terminal.
-    assert!(
-        ran.stdout.starts_with(&format!("{} points from 5 depth maps in ", points.len())),
-        "{}",
-        ran.stdout
-    );
-    assert!(
-        ran.stdout.contains("1920 pixels") && ran.stdout.contains("confirmed by 3 source views"),
-        "{}",
-        ran.stdout
-    );
+    assert!(ran.stdout.starts_with(&format!("{} points from 5 depth maps in ", points.len())), "{}", ran.stdout);
+    assert!(ran.stdout.contains("1920 pixels") && ran.stdout.contains("confirmed by 3 source views"), "{}", ran.stdout);
     assert!(ran.stdout.contains("confidence/ depth/ fused.ply manifest.json preview/"), "{}", ran.stdout);
     assert!(ran.stderr.contains("depth 1/15: "), "{}", ran.stderr);
-    assert!(
-        ran.stderr.contains("note: planes evenly spaced in depth: far / near is below 3\n"),
-        "{}",
-        ran.stderr
-    );
+    assert!(ran.stderr.contains("note: planes evenly spaced in depth: far / near is below 3\n"), "{}", ran.stderr);
 }
 
 #[test]
@@ -190,9 +166,8 @@ fn without_out_results_lie_beside_the_scene() {
     engine(["infer", text(&place.scene()), "--levels", "1", "--quiet"]).done();
     assert!(place.path("scene_engine/fused.ply").is_file());
     // From within the scene, too: never among the photos.
-    let ran = Ran::from(
-        command(["infer", ".", "--levels", "1", "--quiet"]).current_dir(place.scene()).output().unwrap(),
-    );
+    let ran =
+        Ran::from(command(["infer", ".", "--levels", "1", "--quiet"]).current_dir(place.scene()).output().unwrap());
     ran.done();
     let inside: Vec<_> = fs::read_dir(place.scene()).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert_eq!(inside.len(), 3, "{inside:?}");
@@ -287,9 +262,7 @@ fn depth_only_makes_maps_and_no_cloud() {
     // The cloud then needs no network, and is the one that the whole run makes.
     assert_eq!(computed(&place.infer("out", &["--json"]).done()), []);
     place.infer("whole", &["--quiet"]).done();
-    assert!(
-        fs::read(place.path("out/fused.ply")).unwrap() == fs::read(place.path("whole/fused.ply")).unwrap()
-    );
+    assert!(fs::read(place.path("out/fused.ply")).unwrap() == fs::read(place.path("whole/fused.ply")).unwrap());
 }
 
 #[test]
@@ -306,10 +279,8 @@ fn json_tells_everything_and_quiet_nothing() {
         events.iter().filter(|e| e["event"] == "stage").map(|e| e["stage"].as_str().unwrap()).collect();
     assert_eq!(stages, ["depth", "merging", "maps", "fusion"]);
     for stage in stages {
-        let steps: Vec<&Value> =
-            events.iter().filter(|e| e["event"] == "step" && e["stage"] == stage).collect();
-        let announced =
-            events.iter().find(|e| e["event"] == "stage" && e["stage"] == stage).unwrap()["steps"].as_u64();
+        let steps: Vec<&Value> = events.iter().filter(|e| e["event"] == "step" && e["stage"] == stage).collect();
+        let announced = events.iter().find(|e| e["event"] == "stage" && e["stage"] == stage).unwrap()["steps"].as_u64();
         assert_eq!(announced, Some(steps.len() as u64), "{stage}");
         assert_eq!(steps.last().unwrap()["done"].as_u64(), announced, "{stage}");
     }
@@ -384,13 +355,8 @@ fn the_numbers_in_the_files_are_used_unless_an_option_says_otherwise() {
     // Near and interval: the number of planes decides where the range ends.
     cam("2.5 0.25");
     place.infer("two", &["--depth-only", "--quiet", "--levels", "1", "--planes", "9"]).done();
-    assert_eq!(
-        (&depth_of("two")["range"]["far"], &depth_of("two")["planes"]),
-        (&Value::from(4.5), &Value::from(9))
-    );
-    place
-        .infer("max", &["--depth-only", "--quiet", "--levels", "1", "--planes", "9", "--range", "1,9"])
-        .done();
+    assert_eq!((&depth_of("two")["range"]["far"], &depth_of("two")["planes"]), (&Value::from(4.5), &Value::from(9)));
+    place.infer("max", &["--depth-only", "--quiet", "--levels", "1", "--planes", "9", "--range", "1,9"]).done();
     assert_eq!(depth_of("max")["range"]["far"], 9.0);
     assert_eq!(depth_of("max")["sampling"], "inverse");
     assert_eq!(depth_of("max")["range_from"], "option");

@@ -37,13 +37,9 @@ fn a_second_run_takes_what_is_there_and_makes_what_is_missing() {
 fn other_parameters_mean_other_maps() {
     let place = Place::new();
     place.infer("out", &["--levels", "1", "--quiet"]).done();
-    for change in [
-        ["--planes", "24"],
-        ["--views", "3"],
-        ["--range", "2.5,6"],
-        ["--sampling", "inverse"],
-        ["--max-side", "80"],
-    ] {
+    for change in
+        [["--planes", "24"], ["--views", "3"], ["--range", "2.5,6"], ["--sampling", "inverse"], ["--max-side", "80"]]
+    {
         let ran = place.infer("out", &["--levels", "1", "--json", change[0], change[1]]).done();
         assert_eq!(computed(&ran).len(), 5, "{change:?}");
     }
@@ -62,8 +58,7 @@ fn a_changed_photo_changes_the_maps_that_it_is_part_of() {
     // Sources are the first other view in the list: 0 for all but itself, which has 2.
     let manifest = json(&place.path("out/manifest.json"));
     let with_it = manifest["views"].as_array().unwrap().iter().filter(|v| {
-        v["name"] == "00000000"
-            || v["depth"]["sources"].as_array().unwrap().contains(&Value::from("00000000"))
+        v["name"] == "00000000" || v["depth"]["sources"].as_array().unwrap().contains(&Value::from("00000000"))
     });
     let with_it: Vec<&str> = with_it.map(|v| v["name"].as_str().unwrap()).collect();
     let again = computed(&place.infer("out", &options).done());
@@ -83,8 +78,7 @@ fn a_changed_photo_changes_the_maps_that_it_is_part_of() {
     let out = text(&place.path("out")).to_owned();
     let refused = engine(["infer", &moved, "-o", &out, "--levels", "1", "--views", "2"]);
     assert!(refused.failed(3).contains("it holds the results of another scene"), "{}", refused.stderr);
-    let ran =
-        engine(["infer", &moved, "-o", &out, "--levels", "1", "--views", "2", "--json", "--force"]).done();
+    let ran = engine(["infer", &moved, "-o", &out, "--levels", "1", "--views", "2", "--json", "--force"]).done();
     assert_eq!(computed(&ran), []);
 }
 
@@ -94,13 +88,9 @@ fn a_changed_photo_changes_the_maps_that_it_is_part_of() {
 fn a_stopped_run_leaves_whole_files_and_goes_on_later() {
     let place = Place::new();
     // Enough planes that each map takes a noticeable time; the probability spreads over them.
-    let options =
-        ["--json", "--planes", "600", "--levels", "2", "--threads", "1", "--min-confidence", "0.001"];
-    let mut child = command(place.arguments("out", &options))
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let options = ["--json", "--planes", "600", "--levels", "2", "--threads", "1", "--min-confidence", "0.001"];
+    let mut child =
+        command(place.arguments("out", &options)).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let is_step = |line: &String| serde_json::from_str::<Value>(line).unwrap()["event"] == "step";
     assert!(lines.by_ref().map(Result::unwrap).any(|line| is_step(&line)));
@@ -140,11 +130,8 @@ fn a_second_signal_ends_the_run_at_once() {
     // itself, so a try that came too early on a busy machine is made again with more patience.
     let options = ["--json", "--planes", "20000", "--levels", "1", "--threads", "1"];
     let cut_off = (1..=5).any(|patience| {
-        let mut child = command(place.arguments("out", &options))
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+        let mut child =
+            command(place.arguments("out", &options)).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
         assert!(lines.any(|line| line.contains(r#""event":"stage""#)));
         let pause = |milliseconds| std::thread::sleep(std::time::Duration::from_millis(milliseconds));

@@ -22,18 +22,15 @@ impl Place {
 #[test]
 fn every_method_and_preset_makes_a_cloud_and_is_recorded() {
     let place = place_with_maps();
-    // Five views with four sources each, so that all presets but the strictest leave points; the constants of graph fusion
-    // count on maps of more than 24 x 16 pixels.
+    // Five views with four sources each, so that all presets but the strictest leave points; the constants of graph
+    // fusion count on maps of more than 24 x 16 pixels.
     for (arguments, method) in [
         (&["--method", "reprojection"][..], "reprojection"),
         (&["--method", "pyramid"], "pyramid"),
         (&["--method", "dynamic", "--depth-error-step-rel", "0.005"], "dynamic"),
         (&["--method", "disparity", "--max-disparity-px", "0.5"], "disparity"),
         (&["--method", "graph", "--min-pixels", "3", "--max-normal-deg", "40"], "graph"),
-        (
-            &["--preset", "pva", "--min-confidence", "0.3", "--max-reprojection-px=1", "--min-views", "1"],
-            "pyramid",
-        ),
+        (&["--preset", "pva", "--min-confidence", "0.3", "--max-reprojection-px=1", "--min-views", "1"], "pyramid"),
     ] {
         let ran = place.fuse("by_method", arguments).done();
         let out = place.path("by_method");
@@ -57,9 +54,7 @@ fn every_method_and_preset_makes_a_cloud_and_is_recorded() {
 
     // The levels as kept, merged again, are the maps that the run wrote.
     place.fuse("again", &["--method", "pyramid", "--quiet"]).done();
-    assert!(
-        fs::read(place.path("again/fused.ply")).unwrap() == fs::read(place.path("out/fused.ply")).unwrap()
-    );
+    assert!(fs::read(place.path("again/fused.ply")).unwrap() == fs::read(place.path("out/fused.ply")).unwrap());
 
     let message = place.fuse("no", &["--method", "pyramid", "--levels", "4"]).failed(3).to_owned();
     let missing = place.path("out/levels/3/depth/00000000.pfm");
@@ -73,13 +68,8 @@ fn every_method_and_preset_makes_a_cloud_and_is_recorded() {
 #[test]
 fn presets_are_listed_with_constants_and_sources() {
     let ran = engine(["fuse", "--list-presets"]).done();
-    for part in [
-        "pva: yhw-yhw/PVAMVSNet",
-        "doublings 1",
-        "colmap: colmap/colmap",
-        "max-normal-deg 10",
-        "min-pixels 5",
-    ] {
+    for part in ["pva: yhw-yhw/PVAMVSNet", "doublings 1", "colmap: colmap/colmap", "max-normal-deg 10", "min-pixels 5"]
+    {
         assert!(ran.stdout.contains(part), "{part}: {}", ran.stdout);
     }
     let events = engine(["fuse", "--list-presets", "--json"]).done().events();
@@ -151,8 +141,7 @@ fn a_sweep_scores_every_setting_and_marks_the_pareto_optimal_ones() {
         place.fuse("alone", &alone).done();
         let fused = place.path("alone/fused.ply");
         let numbers = place.path("numbers.json");
-        let eval =
-            ["eval", "cloud", text(&fused), text(&truth), "--max-distance", "0.5", "--thresholds", "0.05"];
+        let eval = ["eval", "cloud", text(&fused), text(&truth), "--max-distance", "0.5", "--thresholds", "0.05"];
         engine(eval.iter().chain(&["--out", text(&numbers)])).done();
         let found = json(&numbers);
         assert_eq!(result["points"], found["numbers"]["points"]);
@@ -162,23 +151,16 @@ fn a_sweep_scores_every_setting_and_marks_the_pareto_optimal_ones() {
     }
 
     // Marks by the definition: none at least as good in both, and better in one.
-    let means: Vec<[f64; 2]> = results
-        .iter()
-        .map(|r| ["accuracy", "completeness"].map(|name| r[name]["mean"].as_f64().unwrap()))
-        .collect();
-    let optimal =
-        |own: &[f64; 2]| !means.iter().any(|other| other[0] <= own[0] && other[1] <= own[1] && other != own);
+    let means: Vec<[f64; 2]> =
+        results.iter().map(|r| ["accuracy", "completeness"].map(|name| r[name]["mean"].as_f64().unwrap())).collect();
+    let optimal = |own: &[f64; 2]| !means.iter().any(|other| other[0] <= own[0] && other[1] <= own[1] && other != own);
     let expected: Vec<bool> = means.iter().map(optimal).collect();
     let marked: Vec<bool> = results.iter().map(|r| r["pareto"].as_bool().unwrap()).collect();
     assert_eq!(marked, expected);
     assert!(marked.contains(&true) && marked.contains(&false), "{marked:?}");
     // The table says the same.
     let lines: Vec<&str> = ran.stdout.lines().collect();
-    assert!(
-        lines[0].split_whitespace().take(4).eq(["#", "min-confidence", "min-views", "points"]),
-        "{}",
-        lines[0]
-    );
+    assert!(lines[0].split_whitespace().take(4).eq(["#", "min-confidence", "min-views", "points"]), "{}", lines[0]);
     for (line, optimal) in lines[1..10].iter().zip(marked) {
         assert_eq!(line.trim_end().ends_with('*'), optimal, "{line}");
     }
@@ -192,7 +174,8 @@ fn a_sweep_scores_every_setting_and_marks_the_pareto_optimal_ones() {
     let (_, points) = cloud(&out.join("best.ply"));
     assert_eq!(results[best - 1]["points"], points.len());
 
-    // Again without a cloud to keep: that of the sweep before is not left beside other numbers. An empty cloud has none.
+    // Again without a cloud to keep: that of the sweep before is not left beside other numbers. An empty cloud has
+    // none.
     let base = ["--reference", text(&truth), "--sweep"];
     place.fuse("sweep", &[&base[..], &["min-confidence=0.5,1"]].concat()).done();
     assert!(!out.join("best.ply").exists());
@@ -212,8 +195,7 @@ fn a_sweep_compares_methods_and_gives_the_same_numbers_whatever_the_number_of_th
     let truth = place.path("truth.ply");
     write_truth(&truth);
     let results = |threads: &str| {
-        let arguments =
-            ["--reference", text(&truth), "--sweep", "method=reprojection,pyramid,dynamic,disparity,graph"];
+        let arguments = ["--reference", text(&truth), "--sweep", "method=reprojection,pyramid,dynamic,disparity,graph"];
         let more = ["--sweep", "min-views=1,2", "--min-confidence", "0.5", "--threads", threads];
         place.fuse("sweep", &[&arguments[..], &more].concat()).done();
         let mut results = json(&place.path("sweep/sweep.json"))["results"].clone();
@@ -240,10 +222,7 @@ fn a_sweep_that_cannot_be_is_refused() {
         (&["--sweep", "min-views=2"][..], "--reference <FILE>"),
         (&["--reference", "a.ply"], "--sweep"),
         (&["--keep-best", "f-score"], "--sweep"),
-        (
-            &["--sweep", "min-views", "--reference", "a.ply"],
-            "expected a name and its values, such as min-views=2,3,4",
-        ),
+        (&["--sweep", "min-views", "--reference", "a.ply"], "expected a name and its values, such as min-views=2,3,4"),
         (&["--keep-best", "price", "--sweep", "a=1", "--reference", "a.ply"], "[possible values: f-score"),
     ];
     for (arguments, message) in usage {
@@ -258,10 +237,7 @@ fn a_sweep_that_cannot_be_is_refused() {
             "min-pixels=2",
             "--sweep min-pixels=2: a constant that the method reprojection does not use; expected a constant of its own, or --method graph",
         ),
-        (
-            "price=2",
-            "--sweep price=2: no constant price; expected method, preset or a constant: check-sources,",
-        ),
+        ("price=2", "--sweep price=2: no constant price; expected method, preset or a constant: check-sources,"),
         ("preset=pva,none", "preset none: no such preset; expected one of mvsnet,"),
         ("min-views=2", "truth.ply"),
     ];

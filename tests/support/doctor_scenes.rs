@@ -7,9 +7,10 @@ use std::fs;
 use std::path::Path;
 use std::sync::OnceLock;
 
-use engine::camera::Camera;
+use engine::scene::camera::Camera;
+use engine::synth::Generator;
+use engine::synth::GeneratorOptions;
 use engine::synth::rig::Rig;
-use engine::synth::{Generator, GeneratorOptions};
 use glam::{DQuat, DVec2, DVec3};
 
 /// Width and height of the photos.
@@ -35,14 +36,8 @@ pub struct Broken {
 }
 
 fn made(low_texture: f64) -> Broken {
-    let options = GeneratorOptions {
-        seed: 5,
-        views: VIEWS,
-        size: SIZE,
-        rig: Rig::Arc,
-        low_texture,
-        ..Default::default()
-    };
+    let options =
+        GeneratorOptions { seed: 5, views: VIEWS, size: SIZE, rig: Rig::Arc, low_texture, ..Default::default() };
     // One with much to match: 93 % of 458 triples of matches fit the true cameras.
     let scene = Generator::new(options).unwrap().scene(1);
     let photos = (0..VIEWS).map(|view| {
@@ -123,8 +118,7 @@ impl Broken {
         if let Some(pairs) = &self.pairs {
             let mut text = format!("{}\n", pairs.len());
             for (view, sources) in pairs.iter().enumerate() {
-                let list: String =
-                    sources.iter().enumerate().map(|(i, s)| format!(" {s} {}", 100 - i)).collect();
+                let list: String = sources.iter().enumerate().map(|(i, s)| format!(" {s} {}", 100 - i)).collect();
                 writeln!(text, "{view}\n{}{list}", sources.len()).unwrap();
             }
             fs::write(root.join("pair.txt"), text).unwrap();
@@ -152,14 +146,8 @@ impl Broken {
             writeln!(cameras, "{} PINHOLE {width} {height} {}", view + 1, words(&parameters)).unwrap();
             let q = DQuat::from_mat3(r);
             let pose = [q.w, q.x, q.y, q.z, t.x, t.y, t.z];
-            writeln!(
-                images,
-                "{0} {1} {0} {view:08}.png\n{2}",
-                view + 1,
-                words(&pose),
-                keypoints[view].join(" ")
-            )
-            .unwrap();
+            writeln!(images, "{0} {1} {0} {view:08}.png\n{2}", view + 1, words(&pose), keypoints[view].join(" "))
+                .unwrap();
         }
         fs::write(folder.join("cameras.txt"), cameras).unwrap();
         fs::write(folder.join("images.txt"), images).unwrap();

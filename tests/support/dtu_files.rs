@@ -124,21 +124,15 @@ pub fn square(z: f32) -> Vec<[f32; 3]> {
     (0..81 * 81).map(|i| [(i % 81) as f32 * 0.5, (i / 81) as f32 * 0.5, z]).collect()
 }
 
-/// Writes the reference of a scan: the square at height 0, the mask above, and the plane x = 20, above which are the 40 columns
-/// with more.
+/// Writes the reference of a scan: the square at height 0, the mask above, and the plane x = 20, above which are the
+/// 40 columns with more.
 pub fn write_reference(data: &Path, scan: u32) {
     for folder in ["Points/stl", "ObsMask"] {
         fs::create_dir_all(data.join(folder)).unwrap();
     }
     fs::write(data.join(format!("Points/stl/stl{scan:03}_total.ply")), ply(&square(0.0))).unwrap();
-    let mask = MatArray {
-        name: "ObsMask",
-        class: 9,
-        flags: 2,
-        dimensions: &MASK,
-        stored: Stored::U8,
-        values: &mask_values(),
-    };
+    let mask =
+        MatArray { name: "ObsMask", class: 9, flags: 2, dimensions: &MASK, stored: Stored::U8, values: &mask_values() };
     // Column after column: x of both corners first.
     let bounds = [0.0, 40.0, 0.0, 40.0, -10.0, 10.0];
     let arrays = [

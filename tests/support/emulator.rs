@@ -1,7 +1,8 @@
 //! A device that is this processor: the kernels of `kernels/` compiled as C++ (tests/emulator), and a driver for them.
 //!
-//! Two builds: the fast one, for whole networks, and the checked one, which finds races, accesses out of bounds and reads of memory that nobody
-//! wrote. They are compiled by the first test that wants them into the tests' folder, once for one state of the sources.
+//! Two builds: the fast one, for whole networks, and the checked one, which finds races, accesses out of bounds and
+//! reads of memory that nobody wrote. They are compiled by the first test that wants them into the tests' folder, once
+//! for one state of the sources.
 
 use std::collections::HashMap;
 use std::ffi::{CStr, c_char, c_int, c_void};
@@ -10,9 +11,17 @@ use std::process::Command;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
 
-use engine::cuda::convolution::{Call, Pointers};
-use engine::cuda::driver::{Driver, Event, HostMemory, Launch, Pointer, Recording, Stream};
-use engine::{Error, Result};
+use engine::Error;
+use engine::Result;
+use engine::cuda::convolution::Call;
+use engine::cuda::convolution::Pointers;
+use engine::cuda::driver::Driver;
+use engine::cuda::driver::Event;
+use engine::cuda::driver::HostMemory;
+use engine::cuda::driver::Launch;
+use engine::cuda::driver::Pointer;
+use engine::cuda::driver::Recording;
+use engine::cuda::driver::Stream;
 use libloading::Library;
 use sha2::{Digest, Sha256};
 
@@ -27,10 +36,7 @@ pub enum Build {
 
 /// Says that tests were left out, or fails where they must not be.
 pub fn skipped(why: &str) {
-    assert!(
-        std::env::var_os("ENGINE_REQUIRE_EMULATOR").is_none(),
-        "{why}, and ENGINE_REQUIRE_EMULATOR is set"
-    );
+    assert!(std::env::var_os("ENGINE_REQUIRE_EMULATOR").is_none(), "{why}, and ENGINE_REQUIRE_EMULATOR is set");
     eprintln!("skipped: {why}");
 }
 
@@ -71,8 +77,7 @@ fn flags(build: Build) -> Vec<&'static str> {
 fn compile(build: Build) -> Option<PathBuf> {
     let kernels = files(&folder("kernels"), &["cu"]);
     let emulator = files(&folder("tests/emulator"), &["cpp"]);
-    let headers =
-        files(&folder("kernels"), &["cuh"]).into_iter().chain(files(&folder("tests/emulator"), &["h"]));
+    let headers = files(&folder("kernels"), &["cuh"]).into_iter().chain(files(&folder("tests/emulator"), &["h"]));
     let extra = files(&folder("tests/emulator"), &["cu"]);
     let flags = flags(build);
     let version = Command::new(compiler()).arg("--version").output().ok()?;
@@ -88,8 +93,7 @@ fn compile(build: Build) -> Option<PathBuf> {
     let lock = std::fs::File::create(out.join("lock")).unwrap();
     lock.lock().unwrap();
     // One object for each source, so that a change of one kernel file compiles that one.
-    let named =
-        |hash: Sha256| hash.finalize().iter().take(10).map(|b| format!("{b:02x}")).collect::<String>();
+    let named = |hash: Sha256| hash.finalize().iter().take(10).map(|b| format!("{b:02x}")).collect::<String>();
     let mut library = common.clone();
     let mut objects = Vec::new();
     let mut missing = Vec::new();
@@ -116,12 +120,7 @@ fn compile(build: Build) -> Option<PathBuf> {
                 loop {
                     let Some((source, object)) = next.lock().unwrap().next() else { break };
                     let mut command = Command::new(compiler());
-                    command
-                        .args(&flags)
-                        .arg("-I")
-                        .arg(folder("tests/emulator"))
-                        .arg("-I")
-                        .arg(folder("kernels"));
+                    command.args(&flags).arg("-I").arg(folder("tests/emulator")).arg("-I").arg(folder("kernels"));
                     if build == Build::Checked && source.extension().is_some_and(|e| e == "cu") {
                         // Only for its calls before each access: the sanitizer's library is not linked.
                         command.arg("-fsanitize=thread");
@@ -134,10 +133,7 @@ fn compile(build: Build) -> Option<PathBuf> {
         }
     });
     let part = library.with_extension("part");
-    run(Command::new(compiler())
-        .args(["-shared", "-pthread", "-Wl,-z,defs", "-o"])
-        .arg(&part)
-        .args(&objects));
+    run(Command::new(compiler()).args(["-shared", "-pthread", "-Wl,-z,defs", "-o"]).arg(&part).args(&objects));
     std::fs::rename(part, &library).unwrap();
     Some(library)
 }
@@ -220,7 +216,8 @@ impl Emulator {
     /// What the detector found since the last call, with source lines; empty in the fast build.
     pub fn report(&self) -> String {
         let report: unsafe extern "C" fn() -> *const c_char = self.symbol("emulator_report").unwrap();
-        // SAFETY: the function returns a string that lives until its next call, which `one` keeps from happening meanwhile.
+        // SAFETY: the function returns a string that lives until its next call, which `one` keeps from happening
+        // meanwhile.
         let text = unsafe { CStr::from_ptr(report()) }.to_string_lossy().into_owned();
         text.lines().map(|line| self.with_source(line) + "\n").collect()
     }
@@ -235,10 +232,8 @@ impl Emulator {
         });
         let at = u64::from_str_radix(address.trim_start_matches("0x"), 16).ok();
         let (Some(base), Some(at)) = (base, at) else { return rest.to_owned() };
-        let output =
-            Command::new("addr2line").arg("-e").arg(&self.path).arg(format!("{:#x}", at - base - 1)).output();
-        let place =
-            output.map_or_else(|_| String::new(), |o| String::from_utf8_lossy(&o.stdout).trim().to_owned());
+        let output = Command::new("addr2line").arg("-e").arg(&self.path).arg(format!("{:#x}", at - base - 1)).output();
+        let place = output.map_or_else(|_| String::new(), |o| String::from_utf8_lossy(&o.stdout).trim().to_owned());
         format!("{place}: {rest}")
     }
 
@@ -328,8 +323,7 @@ impl Driver for Emulator {
 
     fn upload(&self, to: Pointer, bytes: &[u8], _: Stream) -> Result<()> {
         self.expect_inside(to, bytes.len() as u64)?;
-        let upload: unsafe extern "C" fn(*mut c_void, *const c_void, usize) =
-            self.symbol("emulator_upload").unwrap();
+        let upload: unsafe extern "C" fn(*mut c_void, *const c_void, usize) = self.symbol("emulator_upload").unwrap();
         let _one = self.one();
         // SAFETY: the range lies in one allocation.
         unsafe { upload(to as *mut c_void, bytes.as_ptr().cast(), bytes.len()) };
@@ -365,21 +359,18 @@ impl Driver for Emulator {
     fn launch(&self, _: Stream, launch: &mut Launch) -> Result<()> {
         let entry = self.entry(launch.kernel)?;
         if launch.sizes != entry.sizes {
-            let problem = format!(
-                "`{}` takes parameters of {:?} bytes, not {:?}",
-                launch.kernel, entry.sizes, launch.sizes
-            );
+            let problem =
+                format!("`{}` takes parameters of {:?} bytes, not {:?}", launch.kernel, entry.sizes, launch.sizes);
             return Err(Error::Device(problem));
         }
         let one = self.one();
         let (grid, block) = (launch.grid.as_ptr(), launch.block.as_ptr());
-        // SAFETY: the parameters have the sizes that the kernel takes; what their pointers point to is the kernel's business.
-        let status =
-            unsafe { (entry.launch)(grid, block, launch.shared as usize, launch.parameters.as_mut_ptr()) };
+        // SAFETY: the parameters have the sizes that the kernel takes; what their pointers point to is the kernel's
+        // business.
+        let status = unsafe { (entry.launch)(grid, block, launch.shared as usize, launch.parameters.as_mut_ptr()) };
         if status != 0 {
             let (grid, block) = (launch.grid, launch.block);
-            let problem =
-                format!("`{}`: a device would refuse grid {grid:?} of {block:?} threads", launch.kernel);
+            let problem = format!("`{}`: a device would refuse grid {grid:?} of {block:?} threads", launch.kernel);
             return Err(Error::Device(problem));
         }
         if self.build == Build::Checked {

@@ -4,10 +4,18 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use engine::camera::{Camera, Hypotheses, PlaneSweep, Sampling};
-use engine::net::weights::{Checkpoint, Initializer};
-use engine::net::{Aggregation, BsMvsNet, Config, Decoder, Difference};
-use engine::photo::Photo;
+use engine::net::Aggregation;
+use engine::net::BsMvsNet;
+use engine::net::Config;
+use engine::net::Decoder;
+use engine::net::Difference;
+use engine::net::weights::Checkpoint;
+use engine::net::weights::Initializer;
+use engine::scene::camera::Camera;
+use engine::scene::camera::Hypotheses;
+use engine::scene::camera::PlaneSweep;
+use engine::scene::camera::Sampling;
+use engine::scene::photo::Photo;
 use glam::{DMat3, DVec3};
 use safetensors::{Dtype, SafeTensors};
 
@@ -28,13 +36,10 @@ impl Golden {
         let tensors = file.iter().map(|(name, view)| {
             let data = view.data();
             let values = match view.dtype() {
-                Dtype::F32 => data
-                    .chunks_exact(4)
-                    .map(|b| f64::from(f32::from_le_bytes(b.try_into().unwrap())))
-                    .collect(),
-                Dtype::F64 => {
-                    data.chunks_exact(8).map(|b| f64::from_le_bytes(b.try_into().unwrap())).collect()
+                Dtype::F32 => {
+                    data.chunks_exact(4).map(|b| f64::from(f32::from_le_bytes(b.try_into().unwrap()))).collect()
                 }
+                Dtype::F64 => data.chunks_exact(8).map(|b| f64::from_le_bytes(b.try_into().unwrap())).collect(),
                 other => panic!("golden {name} is {other:?}"),
             };
             (name.to_owned(), (view.shape().to_vec(), values))
@@ -63,8 +68,7 @@ pub fn generated(seed: u64) -> Box<Initializer> {
 /// SplitMix64 keyed by the name: u in [0, 1).
 pub fn draws(name: &str, seed: u64) -> impl FnMut() -> f64 + use<> {
     let mut state =
-        name.bytes().fold(0xCBF2_9CE4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01B3))
-            ^ seed;
+        name.bytes().fold(0xCBF2_9CE4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01B3)) ^ seed;
     move || {
         state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let z = (state ^ state >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -150,10 +154,7 @@ impl Inputs {
             photos,
             cameras: cameras.map(|(k, e)| camera(k, e)).collect(),
             linear: Hypotheses { depths: golden.values("depths").to_vec(), sampling: Sampling::Linear },
-            inverse: Hypotheses {
-                depths: golden.values("depths_inverse").to_vec(),
-                sampling: Sampling::Inverse,
-            },
+            inverse: Hypotheses { depths: golden.values("depths_inverse").to_vec(), sampling: Sampling::Inverse },
         }
     }
 
@@ -162,10 +163,8 @@ impl Inputs {
             let rows = p.rgb.chunks_exact(p.width * 3).take(height);
             Photo { width, height, rgb: rows.flat_map(|r| &r[..width * 3]).copied().collect() }
         };
-        let ends = |h: &Hypotheses| engine::camera::DepthRange {
-            near: h.depths[0],
-            far: h.depths[h.depths.len() - 1],
-        };
+        let ends =
+            |h: &Hypotheses| engine::scene::camera::DepthRange { near: h.depths[0], far: h.depths[h.depths.len() - 1] };
         Self {
             photos: self.photos.iter().map(crop).collect(),
             cameras: self.cameras.clone(),
@@ -198,8 +197,7 @@ impl Inputs {
 
 /// From row-major K [3, 3] and world-to-camera E [4, 4].
 pub fn camera(k: &[f64], e: &[f64]) -> Camera {
-    let row =
-        |m: &[f64], i: usize, stride: usize| DVec3::new(m[i * stride], m[i * stride + 1], m[i * stride + 2]);
+    let row = |m: &[f64], i: usize, stride: usize| DVec3::new(m[i * stride], m[i * stride + 1], m[i * stride + 2]);
     let mat = |m: &[f64], stride: usize| {
         DMat3::from_cols(row(m, 0, stride), row(m, 1, stride), row(m, 2, stride)).transpose()
     };

@@ -6,9 +6,10 @@
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
-use engine::map::Map;
+use engine::files::map::Map;
 use engine::net::BsMvsNet;
-use engine::net::weights::{Checkpoint, Initializer};
+use engine::net::weights::Checkpoint;
+use engine::net::weights::Initializer;
 
 use super::goldens::{Golden, Inputs, config, draws, generate};
 
@@ -101,8 +102,7 @@ pub fn parameters(config: &str) -> Vec<String> {
 /// Mean and unbiased variance of the batch by the name of the norm, such as `features.merge8.bn`.
 pub fn statistics(config: &str) -> BTreeMap<String, (Vec<f64>, Vec<f64>)> {
     let prefix = format!("{config}/");
-    let names =
-        golden().tensors.keys().filter_map(|n| n.strip_prefix(&prefix)?.strip_suffix(".running_mean"));
+    let names = golden().tensors.keys().filter_map(|n| n.strip_prefix(&prefix)?.strip_suffix(".running_mean"));
     names
         .map(|norm| {
             let values = |part: &str| golden().values(&format!("{prefix}{norm}.{part}")).to_vec();
@@ -113,10 +113,10 @@ pub fn statistics(config: &str) -> BTreeMap<String, (Vec<f64>, Vec<f64>)> {
 
 /// How far the gradient in parameter `name` is from the truth; elements in the row-major order of the checkpoint.
 ///
-/// Of a tensor stored whole: the largest error of an element by the largest element. Of a larger one, the largest of the
-/// error of a stored element by the largest of those (or by the root mean square of all, if that is more) and the errors of
-/// the norm and of the dot products by the norm. Where the true gradient is zero for any input (a bias that the softmax
-/// takes out again), the weight of the same layer gives the scale.
+/// Of a tensor stored whole: the largest error of an element by the largest element. Of a larger one, the largest of
+/// the error of a stored element by the largest of those (or by the root mean square of all, if that is more) and the
+/// errors of the norm and of the dot products by the norm. Where the true gradient is zero for any input (a bias that
+/// the softmax takes out again), the weight of the same layer gives the scale.
 pub fn check(name: &str, config: &str, gradient: &[f32]) -> f64 {
     let found = excerpt(name, gradient);
     let truth = golden().values(&format!("{config}/{name}"));

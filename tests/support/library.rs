@@ -3,8 +3,16 @@
 use std::sync::Arc;
 
 use engine::Result;
-use engine::cuda::convolution::{Call, Pointers, Product};
-use engine::cuda::driver::{Driver, Event, HostMemory, Launch, Pointer, Recording, Stream};
+use engine::cuda::convolution::Call;
+use engine::cuda::convolution::Pointers;
+use engine::cuda::convolution::Product;
+use engine::cuda::driver::Driver;
+use engine::cuda::driver::Event;
+use engine::cuda::driver::HostMemory;
+use engine::cuda::driver::Launch;
+use engine::cuda::driver::Pointer;
+use engine::cuda::driver::Recording;
+use engine::cuda::driver::Stream;
 use engine::cuda::graph::Element;
 
 /// Everything as the device below does it, but for convolutions.
@@ -31,8 +39,7 @@ impl Driver for WithLibrary {
         let x = self.read(at.x, from.len(), stream)?;
         let w = self.read(at.w, to.c * kd * kh * kw * from.c, stream)?;
         let bias = self.read(at.bias, to.c, stream)?;
-        let residual =
-            if at.residual == 0 { None } else { Some(self.read(at.residual, to.len(), stream)?) };
+        let residual = if at.residual == 0 { None } else { Some(self.read(at.residual, to.len(), stream)?) };
         let mut y = Vec::with_capacity(to.len());
         let source = |o: usize, s: usize, k: usize, kernel: usize, size: usize| {
             (o * s + k).checked_sub(kernel / 2).filter(|&i| i < size)
@@ -105,11 +112,7 @@ impl Driver for WithLibrary {
     fn launch(&self, stream: Stream, launch: &mut Launch) -> Result<()> {
         self.0.launch(stream, launch)
     }
-    fn record(
-        &self,
-        stream: Stream,
-        work: &mut dyn FnMut() -> Result<()>,
-    ) -> Result<Option<Box<dyn Recording>>> {
+    fn record(&self, stream: Stream, work: &mut dyn FnMut() -> Result<()>) -> Result<Option<Box<dyn Recording>>> {
         self.0.record(stream, work)
     }
     fn event(&self, stream: Stream) -> Result<Box<dyn Event>> {

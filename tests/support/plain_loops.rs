@@ -1,8 +1,8 @@
 //! Consistency, pyramid merge and fusion once more: one pixel after the other, through world points, in f64, written
 //! from the definitions and sharing nothing with the engine but the types of its maps and cameras.
 
-use engine::camera::Camera;
-use engine::map::Map;
+use engine::files::map::Map;
+use engine::scene::camera::Camera;
 
 /// Seeded random numbers (SplitMix64), so that inputs never move.
 pub struct Random(pub u64);
@@ -93,10 +93,7 @@ pub fn agreement(
             let back = pixel(camera, world(source_camera, there[0], there[1], found));
             let moved = ((back[0] - x).powi(2) + (back[1] - y).powi(2)).sqrt();
             let changed = (back[2] - d).abs() / d;
-            assert!(
-                (moved - max_px).abs() > 1e-9 && (changed - max_rel).abs() > 1e-11,
-                "input on a threshold"
-            );
+            assert!((moved - max_px).abs() > 1e-9 && (changed - max_rel).abs() > 1e-11, "input on a threshold");
             if back[2] > 1e-6 && moved < max_px && changed < max_rel {
                 sum += back[2];
                 counts[at] += 1;
@@ -108,12 +105,7 @@ pub fn agreement(
 }
 
 /// One level's merge, for one view: the reference network's `upsample` by 2, with "all samples with weight reliable".
-pub fn merge(
-    coarse: (&Map, &Map),
-    reliable: &[bool],
-    fine: (&mut Map, &mut Map),
-    replaced_below: f32,
-) -> usize {
+pub fn merge(coarse: (&Map, &Map), reliable: &[bool], fine: (&mut Map, &mut Map), replaced_below: f32) -> usize {
     let (coarse_depth, coarse_confidence) = coarse;
     let taps = |index: usize, size: usize| {
         let at = index as f64 / 2.0;

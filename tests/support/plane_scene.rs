@@ -28,11 +28,8 @@ pub fn scene() -> TestScene {
         let forward = (-centre).normalize();
         let right = DVec3::Y.cross(forward).normalize();
         let r = DMat3::from_cols(right, forward.cross(right), forward).transpose();
-        let k = DMat3::from_cols(
-            DVec3::new(110.0, 0.0, 0.0),
-            DVec3::new(0.0, 110.0, 0.0),
-            DVec3::new(47.25, 31.75, 1.0),
-        );
+        let k =
+            DMat3::from_cols(DVec3::new(110.0, 0.0, 0.0), DVec3::new(0.0, 110.0, 0.0), DVec3::new(47.25, 31.75, 1.0));
         TestView { id, camera: 1, file: format!("{id:08}.png"), k, r, t: -(r * centre) }
     });
     TestScene { size: SIZE, views: views.to_vec(), points: Vec::new(), model: None }
@@ -102,9 +99,8 @@ fn noise(x: f64, y: f64, seed: u64) -> DVec3 {
 
 /// Three values in 0..1 that only depend on the place (SplitMix64).
 fn lattice(x: i64, y: i64, seed: u64) -> DVec3 {
-    let mut state = (x as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)
-        ^ (y as u64).wrapping_mul(0xc2b2_ae3d_27d4_eb4f)
-        ^ seed;
+    let mut state =
+        (x as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (y as u64).wrapping_mul(0xc2b2_ae3d_27d4_eb4f) ^ seed;
     let mut next = || {
         state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = state;

@@ -221,8 +221,7 @@ impl Convolution<'_> {
                     let at = [od * sd + tap[0], oh * sh + tap[1], ow * sw + tap[2]];
                     let half = [kd / 2, kh / 2, kw / 2];
                     let inside = (0..3).all(|i| at[i] >= half[i] && at[i] - half[i] < x.shape[i]);
-                    *near = inside
-                        .then(|| (((at[0] - half[0]) * h + at[1] - half[1]) * w + at[2] - half[2]) * ci);
+                    *near = inside.then(|| (((at[0] - half[0]) * h + at[1] - half[1]) * w + at[2] - half[2]) * ci);
                 }
             }
             let mut sum = Sum::default();
@@ -319,8 +318,7 @@ impl Homography {
     pub fn position(&self, x: usize, y: usize, d: f32) -> Option<(Value, Value)> {
         let f = |x: f32| Value::exact(f64::from(x));
         let (x, y) = (Value::exact(x as f64), Value::exact(y as f64));
-        let q =
-            |r: usize| (f(self.a[r][0]) * x + (f(self.a[r][1]) * y + f(self.a[r][2]))) * f(d) + f(self.b[r]);
+        let q = |r: usize| (f(self.a[r][0]) * x + (f(self.a[r][1]) * y + f(self.a[r][2]))) * f(d) + f(self.b[r]);
         let z = q(2);
         assert!((z.v - 1e-6).abs() > z.e, "a case must not come so close to the camera's plane");
         (z.v > 1e-6).then(|| (q(0) / z, q(1) / z))

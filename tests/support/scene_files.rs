@@ -38,22 +38,14 @@ impl TestScene {
         let size = (64, 48);
         let views = [3u32, 7, 8, 20].map(|id| {
             let a = f64::from(id) * 0.02 - 0.2;
-            let r = DMat3::from_rotation_y(a)
-                * DMat3::from_rotation_x(0.3 * a - 0.02)
-                * DMat3::from_rotation_z(0.1 * a);
+            let r =
+                DMat3::from_rotation_y(a) * DMat3::from_rotation_x(0.3 * a - 0.02) * DMat3::from_rotation_z(0.1 * a);
             let k = DMat3::from_cols(
                 DVec3::new(71.25 + a, 0.0, 0.0),
                 DVec3::new(0.0, 70.5 - a, 0.0),
                 DVec3::new(31.125, 23.0625 + a, 1.0),
             );
-            TestView {
-                id,
-                camera: id,
-                file: format!("{id:08}.png"),
-                k,
-                r,
-                t: DVec3::new(-a, 0.2 * a, 4.0 + a),
-            }
+            TestView { id, camera: id, file: format!("{id:08}.png"), k, r, t: DVec3::new(-a, 0.2 * a, 4.0 + a) }
         });
         let ids: Vec<u32> = views.iter().map(|v| v.id).collect();
         let points = (0..200)
@@ -108,15 +100,7 @@ impl TestScene {
         let mut images = "# Image list\n".to_owned();
         for view in &self.views {
             let (_, name, parameters) = self.colmap_camera(view);
-            writeln!(
-                cameras,
-                "{} {name} {} {} {}",
-                view.camera,
-                self.size.0,
-                self.size.1,
-                words(&parameters)
-            )
-            .unwrap();
+            writeln!(cameras, "{} {name} {} {} {}", view.camera, self.size.0, self.size.1, words(&parameters)).unwrap();
             // The line of keypoints may be empty.
             let keypoints = if view.id == 7 { "" } else { "1.5 2.5 -1 3.5 4.5 0" };
             let pose = words(&pose(view.r, view.t));
@@ -140,23 +124,13 @@ impl TestScene {
         let mut images = Bytes::counted(self.views.len());
         for view in &self.views {
             let (model, _, parameters) = self.colmap_camera(view);
-            cameras
-                .u32(view.camera)
-                .i32(model)
-                .u64(self.size.0.into())
-                .u64(self.size.1.into())
-                .f64s(&parameters);
+            cameras.u32(view.camera).i32(model).u64(self.size.0.into()).u64(self.size.1.into()).f64s(&parameters);
             images.u32(view.id).f64s(&pose(view.r, view.t)).u32(view.camera).name(&view.file);
             images.u64(2).f64s(&[1.5, 2.5]).u64(u64::MAX).f64s(&[3.5, 4.5]).u64(0);
         }
         let mut points = Bytes::counted(self.points.len());
         for (i, (p, seen)) in self.points.iter().enumerate() {
-            points
-                .u64(i as u64 + 1)
-                .f64s(&p.to_array())
-                .bytes(&[10, 20, 30])
-                .f64s(&[0.25])
-                .u64(seen.len() as u64);
+            points.u64(i as u64 + 1).f64s(&p.to_array()).bytes(&[10, 20, 30]).f64s(&[0.25]).u64(seen.len() as u64);
             for id in seen {
                 points.u32(*id).u32(i as u32);
             }
@@ -194,8 +168,7 @@ impl TestScene {
                 others.iter().map(|v| format!(" CAMERA {} 1 {}", v.camera, words(&in_rig(v)))).collect();
             let data: String = self.views.iter().map(|v| format!(" CAMERA {} {}", v.camera, v.id)).collect();
             let rigs = format!("# Rigs\n5 {} CAMERA {}{sensors}\n", self.views.len(), first.camera);
-            let frames =
-                format!("# Frames\n1 5 {} {}{data}\n", words(&pose(first.r, first.t)), self.views.len());
+            let frames = format!("# Frames\n1 5 {} {}{data}\n", words(&pose(first.r, first.t)), self.views.len());
             fs::write(folder.join("rigs.txt"), rigs).unwrap();
             fs::write(folder.join("frames.txt"), frames).unwrap();
         }

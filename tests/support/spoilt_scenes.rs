@@ -5,8 +5,9 @@
 use std::fs;
 use std::path::Path;
 
-use engine::photo::Photo;
-use engine::scene::{OpenOptions, Scene};
+use engine::scene::OpenOptions;
+use engine::scene::Scene;
+use engine::scene::photo::Photo;
 use tempfile::TempDir;
 
 use super::scene_files::TestScene;

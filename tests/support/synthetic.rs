@@ -1,8 +1,8 @@
 //! Analytic scenes: planes and spheres with a smooth texture, rendered exactly. Every pixel's ray is intersected with
 //! every surface in f64, so depth, normal and colour carry no sampling error. Shares no geometry with the engine.
 
-use engine::camera::Camera;
-use engine::map::Map;
+use engine::files::map::Map;
+use engine::scene::camera::Camera;
 use glam::{DMat3, DVec3};
 
 /// A surface in the world.
@@ -102,11 +102,8 @@ pub fn texture(point: DVec3, surface: usize) -> [f64; 3] {
 pub fn arc(count: usize, degrees: f64, distance: f64, width: usize, height: usize) -> Vec<Camera> {
     let focal = 1.2 * width as f64;
     let centre = ((width - 1) as f64 / 2.0, (height - 1) as f64 / 2.0);
-    let k = DMat3::from_cols(
-        DVec3::new(focal, 0.0, 0.0),
-        DVec3::new(0.0, focal, 0.0),
-        DVec3::new(centre.0, centre.1, 1.0),
-    );
+    let k =
+        DMat3::from_cols(DVec3::new(focal, 0.0, 0.0), DVec3::new(0.0, focal, 0.0), DVec3::new(centre.0, centre.1, 1.0));
     (0..count)
         .map(|i| {
             let share = if count > 1 { i as f64 / (count - 1) as f64 - 0.5 } else { 0.0 };

@@ -1,4 +1,5 @@
-//! The device that tests run graphs on: the emulated one, or a GPU where ENGINE_TEST_DEVICE=cuda says so (tools/gpu_check.sh does).
+//! The device that tests run graphs on: the emulated one, or a GPU where ENGINE_TEST_DEVICE=cuda says so
+//! (tools/gpu_check.sh does).
 //!
 //! The test binary must have `mod emulator` beside it.
 #![allow(dead_code)] // every test binary takes its own part
@@ -14,7 +15,8 @@ pub fn on_gpu() -> bool {
     std::env::var("ENGINE_TEST_DEVICE").is_ok_and(|device| device == "cuda")
 }
 
-/// The device, or `None` after a line that says what was skipped; under ENGINE_REQUIRE_CUDA and ENGINE_REQUIRE_EMULATOR that is a failure.
+/// The device, or `None` after a line that says what was skipped; under ENGINE_REQUIRE_CUDA and
+/// ENGINE_REQUIRE_EMULATOR that is a failure.
 pub fn test_device(build: Build) -> Option<Arc<dyn Driver>> {
     if on_gpu() { gpu() } else { emulator(build) }
 }
@@ -25,10 +27,7 @@ pub fn gpu() -> Option<Arc<dyn Driver>> {
     let device = GPU.get_or_init(|| match engine::cuda::open(0) {
         Ok(device) => Some(device),
         Err(error) => {
-            assert!(
-                std::env::var_os("ENGINE_REQUIRE_CUDA").is_none(),
-                "{error}, and ENGINE_REQUIRE_CUDA is set"
-            );
+            assert!(std::env::var_os("ENGINE_REQUIRE_CUDA").is_none(), "{error}, and ENGINE_REQUIRE_CUDA is set");
             eprintln!("skipped: no CUDA device ({error})");
             None
         }

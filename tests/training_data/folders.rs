@@ -3,30 +3,35 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use engine::formats::pfm;
-use engine::map::Map;
-use engine::train::dtu::{Dtu, DtuOptions, Split, TEST_SCANS, TRAIN_SCANS, VALIDATION_SCANS};
+use engine::files::map::Map;
+use engine::files::pfm;
+use engine::train::dtu::Dtu;
+use engine::train::dtu::DtuOptions;
+use engine::train::dtu::Split;
+use engine::train::dtu::TEST_SCANS;
+use engine::train::dtu::TRAIN_SCANS;
+use engine::train::dtu::VALIDATION_SCANS;
 use engine::train::sample::Dataset;
-use engine::train::scenes::{Scenes, ScenesOptions};
+use engine::train::scenes::Scenes;
+use engine::train::scenes::ScenesOptions;
 use tempfile::TempDir;
 
 use super::plane_scene::{self, RANGE, SIZE};
 use super::scene_files::TestView;
 use super::{assert_one_geometry, assert_same, covered, error_of, off_the_plane, text};
 
-/// Largest distance from the plane that depth as f32 allows: half of one part in 2^23 of 5.6, along a ray that is at most
-/// 1.2 times as long as its depth. Twice as much for its way through 1 / depth.
+/// Largest distance from the plane that depth as f32 allows: half of one part in 2^23 of 5.6, along a ray that is at
+/// most 1.2 times as long as its depth. Twice as much for its way through 1 / depth.
 const DEPTH_ROUNDING: f64 = 1e-6;
 
-/// The photos agree to this on average: a byte's rounding is 0.004, bilinear reading of a texture of three pixels the rest. A
-/// pixel's shift costs about twice as much.
+/// The photos agree to this on average: a byte's rounding is 0.004, bilinear reading of a texture of three pixels the
+/// rest. A pixel's shift costs about twice as much.
 const AGREEMENT: f64 = 0.03;
 
 /// The plane's depth at every `step`-th pixel.
 fn truth(view: &TestView, step: usize) -> Map {
     let (width, height) = ((SIZE.0 as usize).div_ceil(step), (SIZE.1 as usize).div_ceil(step));
-    let depth =
-        |i: usize| plane_scene::depth(view, (i % width * step) as f64, (i / width * step) as f64) as f32;
+    let depth = |i: usize| plane_scene::depth(view, (i % width * step) as f64, (i / width * step) as f64) as f32;
     Map { width, height, data: (0..width * height).map(depth).collect() }
 }
 
@@ -62,8 +67,7 @@ fn write_dtu() -> TempDir {
             inverted.save(photos.join(format!("rect_{:03}_1_r5000.png", view.id + 1))).unwrap();
             pfm::write(&maps.join(format!("depth_map_{:04}.pfm", view.id)), &depth).unwrap();
             // The first row is masked out, in a grey that is just too dark.
-            let mask =
-                image::GrayImage::from_fn(24, 16, |_, y| image::Luma([if y == 0 { 127 } else { 128 }]));
+            let mask = image::GrayImage::from_fn(24, 16, |_, y| image::Luma([if y == 0 { 127 } else { 128 }]));
             mask.save(maps.join(format!("depth_visual_{:04}.png", view.id))).unwrap();
         }
         // The files hold the cameras of the maps.
@@ -105,8 +109,7 @@ fn dtu_samples_are_one_geometry() {
     assert_eq!(dataset.notes(), ["77 of the 79 training scans are missing (first: scan6)"]);
     // Lights change first, then views, then scans.
     let names: Vec<String> = [0, 1, 2, 10, 19, 20].map(|i| dataset.sample(i, 3).unwrap().name).into();
-    let expected =
-        ["scan2/rect_001_0", "scan2/rect_001_1", "scan2/rect_003_0", "scan8/rect_001_0", "scan8/rect_010_1"];
+    let expected = ["scan2/rect_001_0", "scan2/rect_001_1", "scan2/rect_003_0", "scan8/rect_001_0", "scan8/rect_010_1"];
     assert!(names.iter().zip(expected).all(|(name, start)| *name == format!("{start}_r5000")), "{names:?}");
     assert_eq!(names[5], names[0]);
     for index in [0, 3, 5] {
@@ -162,10 +165,7 @@ fn broken_dtu_folders_get_one_line() {
         spoilt_dtu(|r| pfm::write(&r.join(map), &Map::filled(20, 16, 1.0)).unwrap()),
         format!("ROOT/{map}: 20 x 16 pixels; expected 24 x 16, a quarter of the photo's 96 x 64")
     );
-    assert_eq!(
-        spoilt_dtu(|r| remove(r.join(mask))),
-        format!("ROOT/{mask}: cannot read the photo: {missing}")
-    );
+    assert_eq!(spoilt_dtu(|r| remove(r.join(mask))), format!("ROOT/{mask}: cannot read the photo: {missing}"));
     assert_eq!(
         spoilt_dtu(|r| image::GrayImage::new(96, 64).save(r.join(mask)).unwrap()),
         format!("ROOT/{mask}: 96 x 64 pixels; expected 24 x 16, a quarter of the photo's 96 x 64")
@@ -194,10 +194,7 @@ fn broken_dtu_folders_get_one_line() {
             "ROOT/{camera}: no depth numbers; expected near and interval after the intrinsics, for example `425 2.5`"
         )
     );
-    assert_eq!(
-        spoilt_dtu(|r| remove(r.join(photo))),
-        format!("ROOT/{photo}: cannot read the photo: {missing}")
-    );
+    assert_eq!(spoilt_dtu(|r| remove(r.join(photo))), format!("ROOT/{photo}: cannot read the photo: {missing}"));
     assert_eq!(
         spoilt_dtu(|r| image::RgbImage::new(95, 64).save(r.join(photo)).unwrap()),
         format!("ROOT/{photo}: 95 x 64 pixels; expected 96 x 64, the size of the scan's other photos")
@@ -336,10 +333,7 @@ fn broken_scenes_get_one_line() {
         "ROOT: no scene; expected images/, cams/ and depths/, or subfolders that hold them (engine synth writes such)"
     );
     let none = Scenes::open(Path::new("/nowhere"), ScenesOptions::default());
-    assert_eq!(
-        error_of(none),
-        "/nowhere: cannot open the folder of scenes: No such file or directory (os error 2)"
-    );
+    assert_eq!(error_of(none), "/nowhere: cannot open the folder of scenes: No such file or directory (os error 2)");
 
     // Without a range in the camera files it is that of the truth; without truth there is none.
     let without_range = |r: &Path| {
@@ -361,8 +355,6 @@ fn broken_scenes_get_one_line() {
     };
     assert_eq!(
         spoilt(&none),
-        format!(
-            "ROOT/{map}: no pixel with a depth, and no range in the camera file; expected depths above 0"
-        )
+        format!("ROOT/{map}: no pixel with a depth, and no range in the camera file; expected depths above 0")
     );
 }

@@ -1,15 +1,19 @@
-//! Training samples: geometry against an analytic plane, whatever is cut, mirrored or reduced; here where samples come from,
-//! in [`folders`] DTU and scenes on disk, in [`variety`] augmentation, in [`order`] mixes and what is made ahead of time.
+//! Training samples: geometry against an analytic plane, whatever is cut, mirrored or reduced; here where samples come
+//! from, in [`folders`] DTU and scenes on disk, in [`variety`] augmentation, in [`order`] mixes and what is made ahead
+//! of time.
 
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
-use engine::camera::Camera;
+use engine::scene::camera::Camera;
 use engine::synth::GeneratorOptions;
 use engine::synth::random::Random;
 use engine::synth::rig::Rig;
-use engine::train::sample::{Dataset, TrainingSample, choose_sources};
-use engine::train::synthetic::{Synthetic, SyntheticOptions};
+use engine::train::sample::Dataset;
+use engine::train::sample::TrainingSample;
+use engine::train::sample::choose_sources;
+use engine::train::synthetic::Synthetic;
+use engine::train::synthetic::SyntheticOptions;
 use glam::{DMat3, DVec3};
 
 mod folders;
@@ -29,8 +33,8 @@ fn assert_same(a: &TrainingSample, b: &TrainingSample) {
     assert!(a.depth == b.depth, "depth of {}", a.name);
 }
 
-/// What every sample must be, and how well its photos agree: the mean over the truth's pixels of the difference between the
-/// reference photo's value and that of a source photo where `cameras` see the point.
+/// What every sample must be, and how well its photos agree: the mean over the truth's pixels of the difference
+/// between the reference photo's value and that of a source photo where `cameras` see the point.
 fn disagreement(sample: &TrainingSample, cameras: &[Camera]) -> f64 {
     let (width, height) = (sample.photos[0].width, sample.photos[0].height);
     assert_eq!((sample.depth.width, sample.depth.height), (width / 4, height / 4));
@@ -111,8 +115,7 @@ fn rendered(views: usize, scenes: Option<u64>) -> SyntheticOptions {
 }
 
 /// Patterns take a second to compute, so tests share a dataset where they can.
-static ENDLESS: LazyLock<Arc<Synthetic>> =
-    LazyLock::new(|| Arc::new(Synthetic::new(rendered(3, None)).unwrap()));
+static ENDLESS: LazyLock<Arc<Synthetic>> = LazyLock::new(|| Arc::new(Synthetic::new(rendered(3, None)).unwrap()));
 
 #[test]
 fn rendered_samples_take_the_best_source_views_of_the_generators_scene() {
@@ -149,7 +152,8 @@ fn a_pool_keeps_what_fits_and_gives_the_same_samples() {
     // Photos and depth, and less than 2 kB a scene for all else.
     let pixels = 2 * (3 * 3 * 64 * 48 + 4 * 16 * 12);
     assert!((pixels..pixels + 4000).contains(&held), "{held}");
-    let stated = "2 rendered scenes: 3 views of 64 x 48, cluster rig, seed 5; kept in 0.1 MB of memory, 0.1 MB held now";
+    let stated =
+        "2 rendered scenes: 3 views of 64 x 48, cluster rig, seed 5; kept in 0.1 MB of memory, 0.1 MB held now";
     assert_eq!(pool.describe(), stated);
 
     let small = SyntheticOptions { memory: held * 3 / 4, ..rendered(3, Some(2)) };
@@ -161,8 +165,8 @@ fn a_pool_keeps_what_fits_and_gives_the_same_samples() {
     assert!(small.describe().contains("1 of them kept in the 0.0 MB of memory that are allowed"));
 }
 
-/// One of `reuse` samples shows a new scene; the others show scenes from before, from any of their views, and all of it follows
-/// from the index.
+/// One of `reuse` samples shows a new scene; the others show scenes from before, from any of their views, and all of
+/// it follows from the index.
 #[test]
 fn scenes_that_are_reused_show_themselves_from_other_views() {
     const REUSE: u64 = 3;
@@ -268,9 +272,6 @@ fn options_of_rendered_samples_are_refused_with_their_reason() {
         of(|o| o.generator.size = (66, 48)),
         "size: 66 x 48 pixels; expected sides of multiples of 4, for example 64 x 48"
     );
-    assert_eq!(
-        of(|o| o.scenes = Some(0)),
-        "scenes: 0; expected at least one scene, or none stated for an endless row"
-    );
+    assert_eq!(of(|o| o.scenes = Some(0)), "scenes: 0; expected at least one scene, or none stated for an endless row");
     assert_eq!(of(|o| o.worse_sources = 1.5), "worse sources: 1.5; expected a number from 0 to 1");
 }

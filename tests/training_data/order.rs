@@ -5,12 +5,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use engine::camera::DepthRange;
-use engine::map::Map;
-use engine::train::mix::{Mix, Permutation};
-use engine::train::prefetch::{Prefetch, PrefetchOptions};
-use engine::train::sample::{Dataset, TrainingSample};
-use engine::{Error, Result};
+use engine::Error;
+use engine::Result;
+use engine::files::map::Map;
+use engine::scene::camera::DepthRange;
+use engine::train::mix::Mix;
+use engine::train::mix::Permutation;
+use engine::train::prefetch::Prefetch;
+use engine::train::prefetch::PrefetchOptions;
+use engine::train::sample::Dataset;
+use engine::train::sample::TrainingSample;
 
 use super::{ENDLESS, assert_same, error_of};
 
@@ -133,14 +137,8 @@ fn mixes_have_their_proportions_and_miss_nothing() {
     assert_eq!(mix.sample(9, 3).unwrap().name, format!("told {} with 3", mix.place(9).1));
 
     assert_eq!(error_of(Mix::new(vec![], 0)), "training data: no dataset; expected at least one");
-    assert_eq!(
-        error_of(Mix::new(vec![(told(Some(0)), 1.0)], 0)),
-        "told Some(0): no samples; expected at least one"
-    );
-    assert_eq!(
-        error_of(Mix::new(vec![(told(None), 0.0)], 0)),
-        "weight of told None: 0; expected a number above 0"
-    );
+    assert_eq!(error_of(Mix::new(vec![(told(Some(0)), 1.0)], 0)), "told Some(0): no samples; expected at least one");
+    assert_eq!(error_of(Mix::new(vec![(told(None), 0.0)], 0)), "weight of told None: 0; expected a number above 0");
 }
 
 #[test]

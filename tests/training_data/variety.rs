@@ -1,11 +1,22 @@
 //! Augmentation: pure, and without harm to the geometry.
 
-use engine::camera::{Camera, DepthRange, PlaneSweep};
-use engine::map::Map;
-use engine::photo::Photo;
-use engine::train::augment::{AugmentOptions, Augmented, LARGEST_LOSS, augmented};
-use engine::train::frame::{Window, cut, mirrored, mirrored_camera, reduced, truth_of_reduced};
-use engine::train::sample::{Dataset, TrainingSample};
+use engine::files::map::Map;
+use engine::scene::camera::Camera;
+use engine::scene::camera::DepthRange;
+use engine::scene::camera::PlaneSweep;
+use engine::scene::photo::Photo;
+use engine::train::augment::AugmentOptions;
+use engine::train::augment::Augmented;
+use engine::train::augment::LARGEST_LOSS;
+use engine::train::augment::augmented;
+use engine::train::frame::Window;
+use engine::train::frame::cut;
+use engine::train::frame::mirrored;
+use engine::train::frame::mirrored_camera;
+use engine::train::frame::reduced;
+use engine::train::frame::truth_of_reduced;
+use engine::train::sample::Dataset;
+use engine::train::sample::TrainingSample;
 use engine::train::synthetic::Synthetic;
 use glam::{DMat3, DVec3};
 use std::sync::Arc;
@@ -25,12 +36,11 @@ fn sample() -> TrainingSample {
     let scene = plane_scene::scene();
     let views = [2, 1, 3].map(|v: usize| &scene.views[v]);
     let photo = |file: &str| {
-        let pixels = engine::formats::image::read(&root.path().join("images").join(file)).unwrap();
+        let pixels = engine::files::image::read(&root.path().join("images").join(file)).unwrap();
         Photo { width: pixels.size.0, height: pixels.size.1, rgb: pixels.rgb }
     };
     let (width, height) = (SIZE.0 as usize / 4, SIZE.1 as usize / 4);
-    let depth =
-        |i: usize| plane_scene::depth(views[0], (i % width * 4) as f64, (i / width * 4) as f64) as f32;
+    let depth = |i: usize| plane_scene::depth(views[0], (i % width * 4) as f64, (i / width * 4) as f64) as f32;
     TrainingSample {
         name: "plane".into(),
         photos: views.iter().map(|view| photo(&view.file)).collect(),
@@ -42,9 +52,7 @@ fn sample() -> TrainingSample {
 
 /// Some points that all of the plane's cameras see.
 fn points() -> Vec<DVec3> {
-    (0..50)
-        .map(|i| DVec3::new((f64::from(i) * 0.61).sin(), (f64::from(i) * 0.37).cos(), 0.01 * f64::from(i)))
-        .collect()
+    (0..50).map(|i| DVec3::new((f64::from(i) * 0.61).sin(), (f64::from(i) * 0.37).cos(), 0.01 * f64::from(i))).collect()
 }
 
 fn pixel(camera: &Camera, point: DVec3) -> [f64; 3] {
@@ -116,8 +124,7 @@ fn mirrored_samples_are_those_of_the_mirrored_world() {
     let sweep = |s: &TrainingSample| PlaneSweep::new(&s.cameras[0], &s.cameras[1]);
     let (old, new) = (sweep(&there), sweep(&back));
     let at = |sweep: &PlaneSweep, x: f32, d: f32| {
-        let q =
-            [0, 1, 2].map(|i| d * (sweep.a[i][0] * x + sweep.a[i][1] * 20.0 + sweep.a[i][2]) + sweep.b[i]);
+        let q = [0, 1, 2].map(|i| d * (sweep.a[i][0] * x + sweep.a[i][1] * 20.0 + sweep.a[i][2]) + sweep.b[i]);
         (q[0] / q[2], q[1] / q[2])
     };
     for (x, d) in [(0.0, 3.0), (40.0, 4.0), (92.0, 5.0)] {
@@ -144,11 +151,7 @@ fn reduced_samples_keep_their_geometry_and_lose_truth_at_edges() {
     assert_one_geometry(&small, 1.2 * AGREEMENT);
 
     // Two planes: between them there is no depth, on each the exact one.
-    let wide = Map {
-        width: 64,
-        height: 64,
-        data: (0..64 * 64).map(|i| if i % 64 < 30 { 2.0 } else { 3.0 }).collect(),
-    };
+    let wide = Map { width: 64, height: 64, data: (0..64 * 64).map(|i| if i % 64 < 30 { 2.0 } else { 3.0 }).collect() };
     let truth = truth_of_reduced(&wide, 1, (64, 64), (48, 48));
     // New pixel 4 i lies at (4 i + 0.5) * 4 / 3 - 0.5 = 0.17, 5.5, 10.8, 16.2, 21.5, 26.8, 32.2, ...
     assert_eq!(truth.data[..12], [2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 3.0, 3.0, 3.0, 3.0, 3.0, 3.0]);
@@ -163,8 +166,7 @@ fn without_options_a_sample_stays_as_it_is() {
 
 #[test]
 fn augmented_samples_are_one_geometry_and_a_function_of_seed_and_index() {
-    let geometry =
-        AugmentOptions { crop: Some((64, 40)), reduced: 0.5, mirrored: 0.5, ..AugmentOptions::none() };
+    let geometry = AugmentOptions { crop: Some((64, 40)), reduced: 0.5, mirrored: 0.5, ..AugmentOptions::none() };
     let whole = sample();
     let (mut flipped, mut smaller, mut origins) = (0, 0, std::collections::BTreeSet::new());
     for index in 0..40 {
@@ -178,7 +180,8 @@ fn augmented_samples_are_one_geometry_and_a_function_of_seed_and_index() {
         assert!(off_the_plane(&new, mirror) < DEPTH_ROUNDING);
         assert_one_geometry(&new, 1.3 * AGREEMENT);
         origins.insert((new.cameras[0].k.z_axis.x * 16.0) as i64);
-        // The sources look at what the crop shows: its middle lies at the middle of theirs, as far as the photo reaches.
+        // The sources look at what the crop shows: its middle lies at the middle of theirs, as far as the photo
+        // reaches.
         let middle = new.cameras[0].unproject(31.5, 19.5, f64::from(new.depth.at(8, 5)));
         for camera in &new.cameras[1..] {
             let [u, v, _] = pixel(camera, middle);
@@ -188,8 +191,8 @@ fn augmented_samples_are_one_geometry_and_a_function_of_seed_and_index() {
     // Binomial with 40 times one half: deviation 3.2.
     assert!((10..=30).contains(&flipped) && (10..=30).contains(&smaller), "{flipped} {smaller}");
     assert!(origins.len() > 10);
-    let [a, b, c] = [(3, 0), (3, 1), (4, 0)]
-        .map(|(seed, i)| augmented(whole.clone(), &AugmentOptions::default(), seed, i));
+    let [a, b, c] =
+        [(3, 0), (3, 1), (4, 0)].map(|(seed, i)| augmented(whole.clone(), &AugmentOptions::default(), seed, i));
     assert!(a.photos != b.photos && a.photos != c.photos && a.range != b.range);
 
     // A crop that is larger than the photo is the photo.
@@ -204,16 +207,13 @@ fn colours_change_together_and_a_little_each() {
     whole.photos[1] = whole.photos[0].clone();
     let of = |options: AugmentOptions, index: u64| augmented(whole.clone(), &options, 9, index);
     let mean = |photo: &Photo| photo.rgb.iter().sum::<f32>() / photo.rgb.len() as f32;
-    let difference = |a: &Photo, b: &Photo| {
-        a.rgb.iter().zip(&b.rgb).map(|(a, b)| (a - b).abs()).sum::<f32>() / a.rgb.len() as f32
-    };
+    let difference =
+        |a: &Photo, b: &Photo| a.rgb.iter().zip(&b.rgb).map(|(a, b)| (a - b).abs()).sum::<f32>() / a.rgb.len() as f32;
     for index in 0..10 {
         let shared = of(AugmentOptions { colour: 1.0, ..AugmentOptions::none() }, index);
         assert!(shared.photos[0] == shared.photos[1], "all alike");
         assert!(difference(&shared.photos[0], &whole.photos[0]) > 0.005);
-        assert!(
-            shared.depth == whole.depth && shared.cameras == whole.cameras && shared.range == whole.range
-        );
+        assert!(shared.depth == whole.depth && shared.cameras == whole.cameras && shared.range == whole.range);
         let own = of(AugmentOptions { exposure: 1.0, ..AugmentOptions::none() }, index);
         let apart = difference(&own.photos[0], &own.photos[1]);
         // Two stops of a quarter apart is a factor of 1.41 at most, on values of a half.
@@ -278,8 +278,5 @@ fn augmented_datasets_differ_at_every_index() {
         refused(AugmentOptions { crop: Some((50, 32)), ..options }),
         "crop: 50 x 32 pixels; expected sides of at least 32 that are multiples of 4"
     );
-    assert_eq!(
-        refused(AugmentOptions { mirrored: -0.1, ..options }),
-        "mirrored: -0.1; expected a number from 0 to 1"
-    );
+    assert_eq!(refused(AugmentOptions { mirrored: -0.1, ..options }), "mirrored: -0.1; expected a number from 0 to 1");
 }

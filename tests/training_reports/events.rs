@@ -110,10 +110,7 @@ fn values(file: &[u8]) -> Vec<(u64, String, Fields<'_>)> {
     let mut values = Vec::new();
     for record in records(file) {
         let event = fields(record);
-        assert!(
-            matches!(find(&event, 1), Some(Content::Double(time)) if *time > 1.7e9),
-            "a time of this century"
-        );
+        assert!(matches!(find(&event, 1), Some(Content::Double(time)) if *time > 1.7e9), "a time of this century");
         let step = match find(&event, 2) {
             Some(Content::Varint(step)) => *step,
             _ => 0,

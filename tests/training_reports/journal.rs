@@ -2,8 +2,11 @@ use std::io::Write;
 use std::path::Path;
 
 use engine::evaluation::depth_metrics::DepthMetrics;
-use engine::progress::{Progress, Style};
-use engine::train::journal::{self, Journal, StepReport};
+use engine::host::progress::Progress;
+use engine::host::progress::Style;
+use engine::train::journal;
+use engine::train::journal::Journal;
+use engine::train::journal::StepReport;
 use serde_json::Value;
 
 use super::{Numbers, row};
@@ -64,8 +67,7 @@ fn a_line_has_the_means_of_its_steps_and_the_clock_apart() {
     assert_eq!(steps, [4, 8, 12, 16, 20, 24, 28, 30]);
     for (line, from) in lines.iter().zip((1..).step_by(4)) {
         let reports: Vec<_> = (from..=line["step"].as_u64().unwrap()).map(|s| report(s, 0.5)).collect();
-        let mean =
-            |value: fn(&StepReport) -> f64| reports.iter().map(value).sum::<f64>() / reports.len() as f64;
+        let mean = |value: fn(&StepReport) -> f64| reports.iter().map(value).sum::<f64>() / reports.len() as f64;
         assert_eq!(line["steps"], reports.len());
         assert_eq!(line["epoch"], reports.last().unwrap().epoch);
         assert_eq!(line["loss"], mean(|r| r.loss));
@@ -135,23 +137,14 @@ fn an_old_log_is_not_written_over_and_a_spoilt_one_is_named() {
     train(&mut open(root.path(), None), 1, 9, 0.1);
     let before = text(root.path());
     let progress = Progress::new(Style::Quiet);
-    let message =
-        Journal::open(root.path(), None, 30, 4, progress).err().expect("an old log is refused").to_string();
-    assert!(
-        message.contains("log.jsonl: the log of an earlier run; expected an empty or new folder"),
-        "{message}"
-    );
+    let message = Journal::open(root.path(), None, 30, 4, progress).err().expect("an old log is refused").to_string();
+    assert!(message.contains("log.jsonl: the log of an earlier run; expected an empty or new folder"), "{message}");
     assert_eq!(text(root.path()), before);
 
     append(root.path(), "spoilt\n{\"event\":\"note\",\"step\":9}\n");
-    let message = Journal::open(root.path(), Some(9), 30, 4, progress)
-        .err()
-        .expect("a spoilt log is refused")
-        .to_string();
-    assert!(
-        message.contains("log.jsonl: line 3: ") && message.contains("expected a JSON object"),
-        "{message}"
-    );
+    let message =
+        Journal::open(root.path(), Some(9), 30, 4, progress).err().expect("a spoilt log is refused").to_string();
+    assert!(message.contains("log.jsonl: line 3: ") && message.contains("expected a JSON object"), "{message}");
 }
 
 #[test]

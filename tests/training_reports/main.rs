@@ -6,7 +6,7 @@ mod metrics;
 mod panels;
 mod split;
 
-use engine::map::Map;
+use engine::files::map::Map;
 
 /// Numbers without a pattern, the same every time (Knuth's multiplier).
 pub struct Numbers(u64);

@@ -1,13 +1,13 @@
 use engine::evaluation::depth_metrics::DepthMetrics;
-use engine::map::Map;
+use engine::files::map::Map;
 
 use super::{Numbers, close, row};
 
 /// Sums of some thousand f64 in another order: a relative 1e-15 a term, rounded up generously.
 const SUMS: f64 = 1e-11;
 
-/// Depth, confidence and truth of a view with everything that maps can hold. Confidences are multiples of 0.05, so that pixels
-/// of one bin of confidence all have the same.
+/// Depth, confidence and truth of a view with everything that maps can hold. Confidences are multiples of 0.05, so
+/// that pixels of one bin of confidence all have the same.
 fn view(seed: u64) -> [Map; 3] {
     let mut numbers = Numbers::new(seed);
     let (width, height) = (53, 41);
@@ -145,8 +145,7 @@ fn risk_at_a_coverage_is_that_of_sorted_pixels() {
         same.iter().map(|p| p.1).sum::<f64>() / same.len() as f64
     };
     let mut known = std::collections::HashMap::new();
-    let errors: Vec<f64> =
-        pixels.iter().map(|p| *known.entry(p.0.to_bits()).or_insert_with(|| mean_of(p.0))).collect();
+    let errors: Vec<f64> = pixels.iter().map(|p| *known.entry(p.0.to_bits()).or_insert_with(|| mean_of(p.0))).collect();
     let n = errors.len() as f64;
     for point in &summary.risk_coverage {
         let kept = n * f64::from(point.coverage_percent) / 100.0;
@@ -171,8 +170,8 @@ fn risk_at_a_coverage_is_that_of_sorted_pixels() {
 
 #[test]
 fn the_curve_of_two_pixels_is_that_of_the_hand() {
-    // Errors of 1 and 3 intervals of 2 units. Keeping the share s of both: risk 1 up to one half, then (1 + 3 (2s - 1)) / 2s =
-    // 3 - 1/s, whose integral from 1/2 to 1 is 3/2 - ln 2.
+    // Errors of 1 and 3 intervals of 2 units. Keeping the share s of both: risk 1 up to one half, then (1 + 3 (2s -
+    // 1)) / 2s = 3 - 1/s, whose integral from 1/2 to 1 is 3/2 - ln 2.
     let mut metrics = DepthMetrics::new();
     metrics.add(&row(&[102.0, 94.0]), &row(&[0.9, 0.1]), &row(&[100.0, 100.0]), 2.0).unwrap();
     let summary = metrics.summary();
@@ -232,8 +231,7 @@ fn what_nothing_was_counted_for_is_null() {
     let json = serde_json::to_value(&summary).unwrap();
     assert_eq!((&json["pixels"], &json["risk_coverage"][0]["coverage_percent"]), (&0.into(), &10.into()));
     for (name, value) in json.as_object().unwrap() {
-        let expected_null =
-            !["pixels", "pixels_without_depth", "calibration", "risk_coverage"].contains(&&**name);
+        let expected_null = !["pixels", "pixels_without_depth", "calibration", "risk_coverage"].contains(&&**name);
         assert!(!expected_null || value.is_null(), "{name}: {value}");
     }
     assert!(json["calibration"][3]["mean_confidence"].is_null());
@@ -265,10 +263,7 @@ fn maps_that_do_not_fit_are_refused_and_change_nothing() {
     let mut metrics = DepthMetrics::new();
     let (two, three) = (row(&[1.0; 2]), row(&[1.0; 3]));
     let message = metrics.add(&two, &three, &two, 1.0).unwrap_err().to_string();
-    assert_eq!(
-        message,
-        "metrics: depth of 2 x 1, confidence of 3 x 1, truth of 2 x 1; expected maps of one size"
-    );
+    assert_eq!(message, "metrics: depth of 2 x 1, confidence of 3 x 1, truth of 2 x 1; expected maps of one size");
     for interval in [0.0, -1.0, f64::NAN, f64::INFINITY] {
         let message = metrics.add(&two, &two, &two, interval).unwrap_err().to_string();
         assert!(message.contains("expected a finite number > 0"), "{message}");

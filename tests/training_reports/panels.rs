@@ -1,8 +1,10 @@
-use engine::camera::DepthRange;
-use engine::map::Map;
-use engine::photo::Photo;
-use engine::synth::{Generator, GeneratorOptions};
-use engine::train::panels::{ERROR_CLIP_INTERVALS, panel};
+use engine::files::map::Map;
+use engine::scene::camera::DepthRange;
+use engine::scene::photo::Photo;
+use engine::synth::Generator;
+use engine::synth::GeneratorOptions;
+use engine::train::panels::ERROR_CLIP_INTERVALS;
+use engine::train::panels::panel;
 
 use super::{Numbers, row};
 
@@ -56,8 +58,7 @@ fn every_panel_shows_its_map_in_its_colours() {
     let expected = [confidence_colour(0.0), confidence_colour(1.0), no_depth, confidence_colour(0.5)];
     assert_eq!([at(4, 0, 0), at(4, 1, 0), at(4, 2, 0), at(4, 0, 1)], expected);
     // The scales' ends.
-    let bar =
-        |panel: usize, x: usize| picture.get_pixel((LEFT[panel] + x) as u32, (TOP + 240 + 14 + 5) as u32).0;
+    let bar = |panel: usize, x: usize| picture.get_pixel((LEFT[panel] + x) as u32, (TOP + 240 + 14 + 5) as u32).0;
     assert_eq!([bar(1, 0), bar(2, 319)], [depth_colour(400.0), depth_colour(900.0)]);
     assert_eq!([bar(3, 0), bar(3, 319)], [error_colour(0.0), error_colour(ERROR_CLIP_INTERVALS)]);
 }

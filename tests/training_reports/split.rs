@@ -1,5 +1,5 @@
 use engine::evaluation::depth_metrics::DepthMetrics;
-use engine::map::Map;
+use engine::files::map::Map;
 use engine::synth::maps::Extras;
 use engine::train::split_metrics::SplitMetrics;
 
@@ -7,9 +7,8 @@ use super::{Numbers, row};
 
 fn random(seed: u64) -> ([Map; 3], Extras) {
     let mut numbers = Numbers::new(seed);
-    let mut map = |low: f64, high: f64| {
-        row(&(0..500).map(|_| (low + (high - low) * numbers.unit()) as f32).collect::<Vec<_>>())
-    };
+    let mut map =
+        |low: f64, high: f64| row(&(0..500).map(|_| (low + (high - low) * numbers.unit()) as f32).collect::<Vec<_>>());
     let maps = [map(90.0, 110.0), map(0.0, 1.0), map(90.0, 110.0)];
     let mut visible = map(0.0, 6.0);
     visible.data.iter_mut().for_each(|v| *v = v.floor());

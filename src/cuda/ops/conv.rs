@@ -1,15 +1,24 @@
-//! Dense convolutions (`kernels/conv.cu`, `kernels/conv_direct.cu`): layers with fixed weights for inference, and what training shares with them.
+//! Dense convolutions (`kernels/conv.cu`, `kernels/conv_direct.cu`): layers with fixed weights for inference, and what
+//! training shares with them.
 //!
-//! x [D, H, W, CI], y [ceil(D/s), ceil(H/s), ceil(W/s), CO], zero padding of half the kernel; a 2D convolution takes planes as a batch. Weights come
-//! in PyTorch's order. Where tensor cores serve a layer ([`algorithm`]) they are packed here as f16 in the order in which the lanes of a warp read
-//! them; otherwise they stay as they are, in f32. Training is in [`super::conv_gradient`].
+//! x [D, H, W, CI], y [ceil(D/s), ceil(H/s), ceil(W/s), CO], zero padding of half the kernel; a 2D convolution takes
+//! planes as a batch. Weights come in PyTorch's order. Where tensor cores serve a layer ([`algorithm`]) they are
+//! packed here as f16 in the order in which the lanes of a warp read them; otherwise they stay as they are, in f32.
+//! Training is in [`super::conv_gradient`].
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::cuda::graph::{Arg, Element, Graph, Value, read, read_or_null, write};
-use crate::error::{Error, Result};
-use crate::ops::conv_backward::ConvGeometry;
-use crate::tensor::Shape;
+use crate::cpu::ops::conv_backward::ConvGeometry;
+use crate::cpu::tensor::Shape;
+use crate::cuda::graph::Arg;
+use crate::cuda::graph::Element;
+use crate::cuda::graph::Graph;
+use crate::cuda::graph::Value;
+use crate::cuda::graph::read;
+use crate::cuda::graph::read_or_null;
+use crate::cuda::graph::write;
+use crate::error::Error;
+use crate::error::Result;
 
 pub use super::conv_gradient::conv_trained;
 
@@ -43,7 +52,8 @@ pub enum Algorithm {
     },
 }
 
-/// The tile kernels that `kernels/conv.cu` has: kernel, stride, and pairs of input channels at a time and output channels of a block, the best first.
+/// The tile kernels that `kernels/conv.cu` has: kernel, stride, and pairs of input channels at a time and output
+/// channels of a block, the best first.
 type Tiles = ([usize; 3], [usize; 3], &'static [(usize, usize)]);
 const TILES: [Tiles; 5] = [
     ([1, 3, 3], [1, 1, 1], &[(32, 32), (16, 16), (8, 8)]),
@@ -53,8 +63,8 @@ const TILES: [Tiles; 5] = [
     ([3, 3, 3], [2, 2, 2], &[(16, 32)]),
 ];
 
-/// The kernel for a layer: tensor cores in f16 wherever they have one that wastes no output channels, since all layers but the deepest are then
-/// bound by memory; the direct one otherwise.
+/// The kernel for a layer: tensor cores in f16 wherever they have one that wastes no output channels, since all layers
+/// but the deepest are then bound by memory; the direct one otherwise.
 pub fn algorithm(geometry: &ConvGeometry, element: Element) -> Algorithm {
     let (ci, co) = geometry.channels;
     if element != Element::F16 {
@@ -91,7 +101,8 @@ pub struct ConvLayer {
     pub element: Element,
 }
 
-/// Weights [CO, CI, KD, KH, KW] (2D: [CO, CI, KH, KW]) with the norm folded in, and CO biases, as constants of the graph.
+/// Weights [CO, CI, KD, KH, KW] (2D: [CO, CI, KH, KW]) with the norm folded in, and CO biases, as constants of the
+/// graph.
 ///
 /// # Errors
 /// [`Error::Shape`] where their numbers do not fit the geometry.
@@ -106,8 +117,7 @@ pub fn layer(
 ) -> Result<ConvLayer> {
     expect_supported(&geometry, element)?;
     if weights.len() != geometry.weights() || bias.len() != geometry.channels.1 {
-        let problem =
-            format!("{} weights and {} biases at {name} for {geometry:?}", weights.len(), bias.len());
+        let problem = format!("{} weights and {} biases at {name} for {geometry:?}", weights.len(), bias.len());
         return Err(Error::Shape { op: OP, problem });
     }
     let weights_name = format!("{name} weights");
@@ -128,13 +138,7 @@ pub fn layer(
 ///
 /// # Errors
 /// [`Error::Shape`] where x or the residual do not fit the layer.
-pub fn conv(
-    graph: &mut Graph,
-    label: &str,
-    x: Value,
-    layer: &ConvLayer,
-    residual: Option<Value>,
-) -> Result<Value> {
+pub fn conv(graph: &mut Graph, label: &str, x: Value, layer: &ConvLayer, residual: Option<Value>) -> Result<Value> {
     let shape = expect_input(graph, label, x, &layer.geometry, layer.element)?;
     if let Some(residual) = residual
         && (graph.shape(residual) != shape || graph.element(residual) != layer.element)
@@ -152,13 +156,7 @@ pub fn conv(
 ///
 /// # Errors
 /// [`Error::Shape`] where x does not fit the layer or `first` is not within its output channels.
-pub fn conv_split(
-    graph: &mut Graph,
-    label: &str,
-    x: Value,
-    layer: &ConvLayer,
-    first: usize,
-) -> Result<(Value, Value)> {
+pub fn conv_split(graph: &mut Graph, label: &str, x: Value, layer: &ConvLayer, first: usize) -> Result<(Value, Value)> {
     let shape = expect_input(graph, label, x, &layer.geometry, layer.element)?;
     if first == 0 || first >= shape.c {
         let problem = format!("a split at channel {first} of {} at {label}", shape.c);
@@ -183,7 +181,8 @@ pub struct Planes {
     pub output: std::ops::Range<usize>,
 }
 
-/// As [`conv_split`] into two values of the whole volume's outputs, from a slab of its planes: those that the wanted output planes read.
+/// As [`conv_split`] into two values of the whole volume's outputs, from a slab of its planes: those that the wanted
+/// output planes read.
 ///
 /// # Errors
 /// [`Error::Shape`] where the slab lacks a plane that is read, or something does not fit the layer.
@@ -209,10 +208,7 @@ pub fn conv_planes(
         && planes.output.end <= to.d
         && graph.shape(first) == to.with_channels(split)
         && graph.shape(second) == to.with_channels(to.c - split);
-    if !fits
-        || planes.output.is_empty()
-        || matches!(algorithm(geometry, layer.element), Algorithm::Pointwise { .. })
-    {
+    if !fits || planes.output.is_empty() || matches!(algorithm(geometry, layer.element), Algorithm::Pointwise { .. }) {
         let problem = format!(
             "{planes:?} from a slab {shape} at {label} into {} and {}",
             graph.shape(first),
@@ -220,7 +216,8 @@ pub fn conv_planes(
         );
         return Err(Error::Shape { op: OP, problem });
     }
-    // Planes are numbered as in the whole volume, so the slab's address is that of a plane 0 which is not there, and which nothing reads.
+    // Planes are numbered as in the whole volume, so the slab's address is that of a plane 0 which is not there, and
+    // which nothing reads.
     let plane_bytes = (shape.h * shape.w * shape.c) as u64 * layer.element.bytes();
     let x = Arg::Read(slab, (planes.input_begin as u64 * plane_bytes).wrapping_neg());
     forward(graph, label, (x, whole), layer, None, (first, Some(second)), split, planes.output.clone());
@@ -300,8 +297,9 @@ fn forward(
         Algorithm::Tiles { chunk, group } => {
             let tile = TileSize::of(geometry, chunk, group);
             let across = to.w.div_ceil(16) * to.h.div_ceil(tile.rows) * to.c.div_ceil(group);
-            // Runs of planes as long as there are enough blocks: two planes less are read for each run that is saved, and a plane comes in while
-            // another is worked on. Large halos of planes that have nothing in common stay alone, for more blocks at a time.
+            // Runs of planes as long as there are enough blocks: two planes less are read for each run that is saved,
+            // and a plane comes in while another is worked on. Large halos of planes that have nothing in common stay
+            // alone, for more blocks at a time.
             let alone = geometry.kernel[0] == 1 && 2 * tile.stage > LARGE_STAGES;
             let runs = if alone { made } else { ENOUGH_BLOCKS.div_ceil(across) };
             let planes = made.div_ceil(runs).min(MOST_PLANES);
@@ -376,7 +374,8 @@ impl TileSize {
     }
 }
 
-/// The output channel of column `j` in the `tile`-th fragment of a group: a lane's two columns of each fragment are neighbouring channels.
+/// The output channel of column `j` in the `tile`-th fragment of a group: a lane's two columns of each fragment are
+/// neighbouring channels.
 fn channel_of(group: usize, tile: usize, j: usize) -> usize {
     j / 2 * (group / 4) + 2 * tile + j % 2
 }

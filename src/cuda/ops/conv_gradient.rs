@@ -1,15 +1,27 @@
-//! Convolutions whose weights are values that change, with their gradients (`kernels/conv_direct.cu`, `kernels/conv_gradient.cu`); f32.
+//! Convolutions whose weights are values that change, with their gradients (`kernels/conv_direct.cu`,
+//! `kernels/conv_gradient.cu`); f32.
 //!
-//! The gradient in x has no kernel of its own: input positions with one remainder modulo the stride are read by the same taps at consecutive outputs,
-//! so each of up to eight remainders is a direct convolution over dy with stride 1. The ReLU's mask is applied where dy is read.
+//! The gradient in x has no kernel of its own: input positions with one remainder modulo the stride are read by the
+//! same taps at consecutive outputs, so each of up to eight remainders is a direct convolution over dy with stride 1.
+//! The ReLU's mask is applied where dy is read.
 
 use bytemuck::{Pod, Zeroable};
 
 use super::conv::{AxisTaps, DirectShape, expect_input, expect_supported, flops};
-use crate::cuda::graph::{Arg, Element, Graph, Value, blocks, index, int, read, read_or_null, write};
-use crate::error::{Error, Result};
-use crate::ops::conv_backward::ConvGeometry;
-use crate::tensor::Shape;
+use crate::cpu::ops::conv_backward::ConvGeometry;
+use crate::cpu::tensor::Shape;
+use crate::cuda::graph::Arg;
+use crate::cuda::graph::Element;
+use crate::cuda::graph::Graph;
+use crate::cuda::graph::Value;
+use crate::cuda::graph::blocks;
+use crate::cuda::graph::index;
+use crate::cuda::graph::int;
+use crate::cuda::graph::read;
+use crate::cuda::graph::read_or_null;
+use crate::cuda::graph::write;
+use crate::error::Error;
+use crate::error::Result;
 
 const OP: &str = "convolution gradient";
 
@@ -22,7 +34,8 @@ const PART: usize = 256;
 /// Threads of a block of the weights' gradient.
 const THREADS: usize = 128;
 
-/// y = relu?(w * x + bias), w [CO, CI, KD, KH, KW] and CO biases being values; all f32. Notes the gradients in x, w and the bias.
+/// y = relu?(w * x + bias), w [CO, CI, KD, KH, KW] and CO biases being values; all f32. Notes the gradients in x, w
+/// and the bias.
 ///
 /// # Errors
 /// [`Error::Shape`] where x, the weights or the bias do not fit the geometry.
@@ -40,10 +53,8 @@ pub fn conv_trained(
     let biases = bias.map_or(y_shape.c, |bias| graph.shape(bias).len());
     let stored = [Some(weight), bias].into_iter().flatten().all(|v| graph.element(v) == Element::F32);
     if graph.shape(weight).len() != geometry.weights() || biases != y_shape.c || !stored {
-        let problem = format!(
-            "weights {} and {biases} biases at {label} for {geometry:?}, all f32",
-            graph.shape(weight)
-        );
+        let problem =
+            format!("weights {} and {biases} biases at {label} for {geometry:?}, all f32", graph.shape(weight));
         return Err(Error::Shape { op: "convolution", problem });
     }
     let x_shape = graph.shape(x);
@@ -166,7 +177,8 @@ fn weights(
     let channel_blocks = from.c.div_ceil(4 * tiles_in) * to.c.div_ceil(4 * tiles_out);
     let rows = to.d * to.h;
     let parts = (BLOCKS / (lines * channel_blocks)).min(to.positions().div_ceil(PART)).clamp(1, rows);
-    // Output positions whose x and dy lie in shared memory at a time: two for each of the block's subsets of threads at least, in equal runs of a row.
+    // Output positions whose x and dy lie in shared memory at a time: two for each of the block's subsets of threads
+    // at least, in equal runs of a row.
     let chunk = (2 * THREADS / (tiles_in * tiles_out)).max(32);
     let chunk_columns = to.w.div_ceil(to.w.div_ceil(chunk));
     let chunk_rows = chunk / chunk_columns;
@@ -193,11 +205,7 @@ fn weights(
     let kernel = format!("conv_backward_weights{taps}_f32");
     graph.launch(OP, label, kernel, grid, [128, 1, 1], shared, args);
     graph.flops(flops(geometry, to));
-    let dw = graph.temporary(
-        format!("{label} weight gradient"),
-        Shape::plane(1, 1, geometry.weights()),
-        Element::F32,
-    );
+    let dw = graph.temporary(format!("{label} weight gradient"), Shape::plane(1, 1, geometry.weights()), Element::F32);
     sum_parts(graph, label, partial, dw, parts);
     dw
 }

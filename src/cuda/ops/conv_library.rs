@@ -1,17 +1,29 @@
-//! Convolutions by cuDNN instead of the engine's own kernels, for inference: bias, residual and ReLU fused, weights [CO, KD, KH, KW, CI].
+//! Convolutions by cuDNN instead of the engine's own kernels, for inference: bias, residual and ReLU fused, weights
+//! [CO, KD, KH, KW, CI].
 //!
-//! Which of the two is faster for a layer depends on the GPU; `--convolutions cudnn` takes cuDNN for every layer but the two that read the cost volume
-//! (those share its slabs). The algorithm is fixed, so results are the same on each run.
+//! Which of the two is faster for a layer depends on the GPU; `--convolutions cudnn` takes cuDNN for every layer but
+//! the two that read the cost volume (those share its slabs). The algorithm is fixed, so results are the same on each
+//! run.
 
 use std::sync::Arc;
 
 use super::conv;
-use crate::cuda::convolution::{Call, Product};
+use crate::cpu::ops::conv_backward::ConvGeometry;
+use crate::cpu::tensor::Shape;
+use crate::cuda::convolution::Call;
+use crate::cuda::convolution::Product;
 use crate::cuda::driver::Driver;
-use crate::cuda::graph::{Arg, Element, Graph, Step, Value, Work, read, read_or_null, write};
-use crate::error::{Error, Result};
-use crate::ops::conv_backward::ConvGeometry;
-use crate::tensor::Shape;
+use crate::cuda::graph::Arg;
+use crate::cuda::graph::Element;
+use crate::cuda::graph::Graph;
+use crate::cuda::graph::Step;
+use crate::cuda::graph::Value;
+use crate::cuda::graph::Work;
+use crate::cuda::graph::read;
+use crate::cuda::graph::read_or_null;
+use crate::cuda::graph::write;
+use crate::error::Error;
+use crate::error::Result;
 
 /// Workspace that a layer may take; one that wants more is computed by the engine's own kernel.
 const MOST_WORKSPACE: u64 = 256 << 20;
@@ -30,7 +42,8 @@ pub struct Layer<'a> {
     pub element: Element,
 }
 
-/// y = relu?(w * x + bias + residual), by the device's library, or by the engine's kernels where that wants too much workspace.
+/// y = relu?(w * x + bias + residual), by the device's library, or by the engine's kernels where that wants too much
+/// workspace.
 ///
 /// # Errors
 /// [`Error::Shape`] where something does not fit the layer; the device's, where it has no such library.
@@ -45,10 +58,7 @@ pub fn conv(
     let Layer { geometry, weights, bias, relu, element } = *layer;
     let (ci, co) = geometry.channels;
     let shape = conv::expect_input(graph, label, x, &geometry, element)?;
-    if weights.len() != geometry.weights()
-        || bias.len() != co
-        || residual.is_some_and(|r| graph.shape(r) != shape)
-    {
+    if weights.len() != geometry.weights() || bias.len() != co || residual.is_some_and(|r| graph.shape(r) != shape) {
         let problem = format!("{} weights, {} biases at {label} for {geometry:?}", weights.len(), bias.len());
         return Err(Error::Shape { op: "convolution", problem });
     }
@@ -77,11 +87,7 @@ pub fn conv(
     let y = graph.temporary(format!("{label} output"), shape, element);
     let workspace = match call.workspace {
         0 => Arg::Null,
-        bytes => write(graph.temporary(
-            format!("{label} workspace"),
-            Shape::plane(1, 1, bytes as usize),
-            Element::U8,
-        )),
+        bytes => write(graph.temporary(format!("{label} workspace"), Shape::plane(1, 1, bytes as usize), Element::U8)),
     };
     let args = vec![read(x), read(w), read(b), read_or_null(residual), write(y), workspace];
     let flops = conv::flops(&geometry, shape);

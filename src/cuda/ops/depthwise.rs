@@ -1,20 +1,29 @@
 //! Depthwise 3x3x3 convolutions, and the convolution to one channel (`kernels/depthwise.cu`).
 //!
-//! x [D, H, W, C], y [ceil(D/s), ceil(H/s), ceil(W/s), C], weights [C, 1, 3, 3, 3] in f32 as a value, constant or not; no bias. Forward in f32 and
-//! f16, gradients in f32.
+//! x [D, H, W, C], y [ceil(D/s), ceil(H/s), ceil(W/s), C], weights [C, 1, 3, 3, 3] in f32 as a value, constant or not;
+//! no bias. Forward in f32 and f16, gradients in f32.
 
 use bytemuck::{Pod, Zeroable};
 
 use super::conv::conv_trained;
 use super::conv_gradient::sum_parts;
-use crate::cuda::graph::{Arg, Element, Graph, Value, blocks, int, read, write};
-use crate::error::{Error, Result};
-use crate::ops::conv_backward::ConvGeometry;
-use crate::tensor::Shape;
+use crate::cpu::ops::conv_backward::ConvGeometry;
+use crate::cpu::tensor::Shape;
+use crate::cuda::graph::Arg;
+use crate::cuda::graph::Element;
+use crate::cuda::graph::Graph;
+use crate::cuda::graph::Value;
+use crate::cuda::graph::blocks;
+use crate::cuda::graph::int;
+use crate::cuda::graph::read;
+use crate::cuda::graph::write;
+use crate::error::Error;
+use crate::error::Result;
 
 const OP: &str = "depthwise convolution";
 
-/// Runs of output rows that the weights' gradient is summed up in: with the three planes of taps, blocks for every multiprocessor of an H100.
+/// Runs of output rows that the weights' gradient is summed up in: with the three planes of taps, blocks for every
+/// multiprocessor of an H100.
 const PARTS: usize = 256;
 
 /// Output positions that are worth a part of their own.
@@ -101,7 +110,8 @@ pub fn depthwise(graph: &mut Graph, label: &str, x: Value, weight: Value, stride
     Ok(y)
 }
 
-/// The 3x3x3 convolution of C channels to one, with a bias: the logits. f32, with gradients in all three; a dense convolution serves.
+/// The 3x3x3 convolution of C channels to one, with a bias: the logits. f32, with gradients in all three; a dense
+/// convolution serves.
 ///
 /// # Errors
 /// [`Error::Shape`] where x, the weights (27 C) or the bias (1) do not fit.

@@ -1,12 +1,22 @@
 //! Depth and confidence from the regularizer's last tensors (`kernels/head.cu`), for inference.
 //!
-//! The decoder's last stage and the softmax are two launches with the logits between them, [D, H, W] in f32: a sixteenth of the cost volume's bytes,
-//! which is gone by then. One launch that walks all planes would save writing and reading them, a third of the traffic, and leave too few blocks.
-//! The trilinear decoder's logits are interpolated where they are needed.
+//! The decoder's last stage and the softmax are two launches with the logits between them, [D, H, W] in f32: a
+//! sixteenth of the cost volume's bytes, which is gone by then. One launch that walks all planes would save writing
+//! and reading them, a third of the traffic, and leave too few blocks. The trilinear decoder's logits are interpolated
+//! where they are needed.
 
-use crate::cuda::graph::{Arg, Element, Graph, Value, blocks, index, int, read, write};
-use crate::error::{Error, Result};
-use crate::tensor::Shape;
+use crate::cpu::tensor::Shape;
+use crate::cuda::graph::Arg;
+use crate::cuda::graph::Element;
+use crate::cuda::graph::Graph;
+use crate::cuda::graph::Value;
+use crate::cuda::graph::blocks;
+use crate::cuda::graph::index;
+use crate::cuda::graph::int;
+use crate::cuda::graph::read;
+use crate::cuda::graph::write;
+use crate::error::Error;
+use crate::error::Result;
 
 /// Channels of the decoder at full resolution.
 const CHANNELS: usize = 8;
@@ -16,7 +26,8 @@ const TILE: (usize, usize) = (16, 32);
 /// Planes that a block walks. Two more are made than are used.
 const RUN: usize = 16;
 
-/// The values whose expectation is taken, relative to their middle: [`crate::ops::depth::Expectation`] on a device.
+/// The values whose expectation is taken, relative to their middle: [`crate::cpu::ops::depth::Expectation`] on a
+/// device.
 #[derive(Clone, Copy, Debug)]
 pub struct Depths {
     /// Depths, or 1 / depth, minus the middle: `[D]` f32.
@@ -70,8 +81,9 @@ fn float_suffix(graph: &Graph, op: &'static str, what: &str, value: Value) -> Re
     Err(Error::Shape { op, problem: format!("{what} of {}, expected f32 or f16", element.suffix()) })
 }
 
-/// Skip decoder: x = relu(upsample(half, 2) + skip), a 3x3x3 convolution to one logit, softmax and expectation (eq. 6). `half` is [D/2, H/2, W/2, 8]
-/// (rounded up) and `skip` [D, H, W, 8], both f32 or both f16; `weight` is [1, 8, 3, 3, 3] and `bias` `[1]`, f32.
+/// Skip decoder: x = relu(upsample(half, 2) + skip), a 3x3x3 convolution to one logit, softmax and expectation (eq.
+/// 6). `half` is [D/2, H/2, W/2, 8] (rounded up) and `skip` [D, H, W, 8], both f32 or both f16; `weight` is [1, 8, 3,
+/// 3, 3] and `bias` `[1]`, f32.
 ///
 /// # Errors
 /// [`Error::Shape`] naming what does not fit.
@@ -119,13 +131,7 @@ pub fn regress_skip(
     let confidence = map(graph, label, "confidence", shape);
     let pixels = shape.h * shape.w;
     let mut args = vec![read(logits), read(depths.offsets), read(depths.middle)];
-    args.extend([
-        int(usize::from(depths.inverse)),
-        int(shape.d),
-        index(pixels),
-        write(depth),
-        write(confidence),
-    ]);
+    args.extend([int(usize::from(depths.inverse)), int(shape.d), index(pixels), write(depth), write(confidence)]);
     let grid = blocks(pixels, THREADS);
     graph.launch(OP, label, "head_forward_regress_f32", grid, [THREADS, 1, 1], 0, args);
     if keep_logits {
@@ -134,8 +140,8 @@ pub fn regress_skip(
     Ok(Estimate { depth, confidence, logits: keep_logits.then_some(logits) })
 }
 
-/// Trilinear decoder: `eighth`, logits [D/8, H/8, W/8, 1] (halved and rounded up three times; f32 or f16), read at index / 8 over `size`'s D, H, W,
-/// softmax and expectation.
+/// Trilinear decoder: `eighth`, logits [D/8, H/8, W/8, 1] (halved and rounded up three times; f32 or f16), read at
+/// index / 8 over `size`'s D, H, W, softmax and expectation.
 ///
 /// # Errors
 /// [`Error::Shape`] naming what does not fit.
@@ -157,8 +163,7 @@ pub fn regress_trilinear(
     depths.check(graph, OP, size.d)?;
     let depth = map(graph, label, "depth", size);
     let confidence = map(graph, label, "confidence", size);
-    let logits =
-        keep_logits.then(|| graph.temporary(format!("{label} logits"), size.with_channels(1), Element::F32));
+    let logits = keep_logits.then(|| graph.temporary(format!("{label} logits"), size.with_channels(1), Element::F32));
     let mut args = vec![read(eighth), read(depths.offsets), read(depths.middle)];
     args.extend([int(usize::from(depths.inverse)), int(size.d), int(size.h), int(size.w)]);
     args.extend([write(depth), write(confidence), logits.map_or(Arg::Null, write)]);

@@ -1,12 +1,22 @@
 //! Photos on the device: normalised for the network, and the levels of a pyramid (`kernels/image.cu`).
 //!
-//! Photos are [V, H, W, 3], red green blue, as bytes or as f32 in 0..1; both are as [`crate::ops::pointwise::normalize`] and
-//! [`crate::photo::Photo::pyramid_level`] do it, to the bit.
+//! Photos are [V, H, W, 3], red green blue, as bytes or as f32 in 0..1; both are as
+//! [`crate::cpu::ops::pointwise::normalize`] and [`crate::scene::photo::Photo::pyramid_level`] do it, to the bit.
 
-use crate::cuda::graph::{Arg, Element, Graph, Value, blocks, index, int, read, write};
-use crate::error::{Error, Result};
-use crate::ops::pointwise::{IMAGE_MEAN, IMAGE_STD};
-use crate::tensor::Shape;
+use crate::cpu::ops::pointwise::IMAGE_MEAN;
+use crate::cpu::ops::pointwise::IMAGE_STD;
+use crate::cpu::tensor::Shape;
+use crate::cuda::graph::Arg;
+use crate::cuda::graph::Element;
+use crate::cuda::graph::Graph;
+use crate::cuda::graph::Value;
+use crate::cuda::graph::blocks;
+use crate::cuda::graph::index;
+use crate::cuda::graph::int;
+use crate::cuda::graph::read;
+use crate::cuda::graph::write;
+use crate::error::Error;
+use crate::error::Result;
 
 /// New rows that a thread makes (`kernels/image.cu`).
 const ROWS: usize = 4;
@@ -21,7 +31,8 @@ fn source(graph: &Graph, op: &'static str, photos: Value) -> Result<&'static str
     Err(Error::Shape { op, problem })
 }
 
-/// (photos - mean) / deviation with the network's constants, [V, H, W, 3] of `element`: what its first convolution reads.
+/// (photos - mean) / deviation with the network's constants, [V, H, W, 3] of `element`: what its first convolution
+/// reads.
 ///
 /// # Errors
 /// [`Error::Shape`] where the photos are not [V, H, W, 3] of u8 or f32, or `element` is neither f32 nor f16.

@@ -1,9 +1,19 @@
-//! The depth regression's losses with their gradient in the logits (`kernels/loss.cu`), as [`crate::ops::depth_backward`] defines them.
+//! The depth regression's losses with their gradient in the logits (`kernels/loss.cu`), as
+//! [`crate::cpu::ops::depth_backward`] defines them.
 
 use super::head::Depths;
-use crate::cuda::graph::{Element, Graph, Value, blocks, float, index, int, read, write};
-use crate::error::{Error, Result};
-use crate::tensor::Shape;
+use crate::cpu::tensor::Shape;
+use crate::cuda::graph::Element;
+use crate::cuda::graph::Graph;
+use crate::cuda::graph::Value;
+use crate::cuda::graph::blocks;
+use crate::cuda::graph::float;
+use crate::cuda::graph::index;
+use crate::cuda::graph::int;
+use crate::cuda::graph::read;
+use crate::cuda::graph::write;
+use crate::error::Error;
+use crate::error::Result;
 
 const THREADS: u32 = 128;
 /// Threads of the single blocks that count and add up.
@@ -12,7 +22,8 @@ const ONE_BLOCK: u32 = 1024;
 /// What [`depth_loss`] finds.
 #[derive(Clone, Copy, Debug)]
 pub struct LossParts {
-    /// `[3]` f64: the weighted loss, the mean |depth - truth| in intervals, the mean cross-entropy in nats; 0 where no pixel is valid.
+    /// `[3]` f64: the weighted loss, the mean |depth - truth| in intervals, the mean cross-entropy in nats; 0 where no
+    /// pixel is valid.
     pub losses: Value,
     /// How many pixels have a truth, `[1]` f64.
     pub valid: Value,
@@ -22,9 +33,10 @@ pub struct LossParts {
     pub gradient: Value,
 }
 
-/// Loss and gradient of `logits` [D, H, W, 1] against `truth` [1, H, W, 1] in scene units (none where it is 0 or not finite): `l1` times the mean
-/// distance in units of `interval` (`[1]` f64, the hypotheses' mean interval in scene units), `cross_entropy` times the mean cross-entropy. The
-/// hypotheses must be in order, ascending or descending, which whoever uploads them sees to.
+/// Loss and gradient of `logits` [D, H, W, 1] against `truth` [1, H, W, 1] in scene units (none where it is 0 or not
+/// finite): `l1` times the mean distance in units of `interval` (`[1]` f64, the hypotheses' mean interval in scene
+/// units), `cross_entropy` times the mean cross-entropy. The hypotheses must be in order, ascending or descending,
+/// which whoever uploads them sees to.
 ///
 /// # Errors
 /// [`Error::Shape`] naming what does not fit, or with fewer than two hypotheses.
@@ -42,9 +54,8 @@ pub fn depth_loss(
     const OP: &str = "depth loss";
     let shape = graph.shape(logits);
     let pixels = shape.h * shape.w;
-    let is = |value: Value, len: usize, element: Element| {
-        graph.shape(value).len() == len && graph.element(value) == element
-    };
+    let is =
+        |value: Value, len: usize, element: Element| graph.shape(value).len() == len && graph.element(value) == element;
     let fits = shape.c == 1 && shape.d >= 2 && pixels > 0 && is(logits, shape.len(), Element::F32);
     if !fits || !is(truth, pixels, Element::F32) || !is(interval, 1, Element::F64) {
         let named = |value: Value| format!("{} {}", graph.shape(value), graph.element(value).suffix());
@@ -67,22 +78,12 @@ pub fn depth_loss(
         let problem = format!("{pixels} pixels; at most {}", grid[0] as usize * THREADS as usize);
         return Err(Error::Shape { op: OP, problem });
     }
-    let sums = graph.temporary(
-        format!("{label} sums of blocks"),
-        Shape::plane(1, grid[0] as usize, 2),
-        Element::F64,
-    );
+    let sums = graph.temporary(format!("{label} sums of blocks"), Shape::plane(1, grid[0] as usize, 2), Element::F64);
     let one = [1, 1, 1];
     let args = vec![read(truth), index(pixels), write(valid)];
     graph.launch(OP, label, "depth_loss_forward_count_f32", one, [ONE_BLOCK, 1, 1], 0, args);
     let mut args = vec![read(logits), read(truth), read(depths.offsets), read(depths.middle)];
-    args.extend([
-        read(interval),
-        read(valid),
-        int(usize::from(depths.inverse)),
-        float(l1),
-        float(cross_entropy),
-    ]);
+    args.extend([read(interval), read(valid), int(usize::from(depths.inverse)), float(l1), float(cross_entropy)]);
     args.extend([int(shape.d), index(pixels), write(depth), write(gradient), write(sums)]);
     graph.launch(OP, label, "depth_loss_forward_f32", grid, [THREADS, 1, 1], 0, args);
     // Two exponentials, counted as one each, and some eight operations beside them.

@@ -1,4 +1,5 @@
-//! The ops on a device: each file checks shapes, appends the launches of the kernel file of the same name to a graph, and notes its gradients.
+//! The ops on a device: each file checks shapes, appends the launches of the kernel file of the same name to a graph,
+//! and notes its gradients.
 
 pub mod conv;
 pub mod conv_gradient;
@@ -15,10 +16,12 @@ pub mod resample;
 pub mod sweep;
 
 use super::graph::{Element, Graph, Value};
-use crate::error::{Error, Result};
-use crate::tensor::Shape;
+use crate::cpu::tensor::Shape;
+use crate::error::Error;
+use crate::error::Result;
 
-/// How many neighbouring channels one thread moves: 16 bytes of them, else 4, else one (`kernels/packs.cuh`, WITH_PACK).
+/// How many neighbouring channels one thread moves: 16 bytes of them, else 4, else one (`kernels/packs.cuh`,
+/// WITH_PACK).
 pub(crate) fn pack(element: Element, channels: usize) -> usize {
     let widest = (16 / element.bytes()) as usize;
     if channels.is_multiple_of(widest) {
@@ -31,13 +34,7 @@ pub(crate) fn pack(element: Element, channels: usize) -> usize {
 }
 
 /// An [`Error::Shape`] unless the value has this shape.
-pub(crate) fn expect_shape(
-    graph: &Graph,
-    op: &'static str,
-    what: &str,
-    value: Value,
-    expected: Shape,
-) -> Result<()> {
+pub(crate) fn expect_shape(graph: &Graph, op: &'static str, what: &str, value: Value, expected: Shape) -> Result<()> {
     let found = graph.shape(value);
     if found == expected {
         return Ok(());

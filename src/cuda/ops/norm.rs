@@ -1,12 +1,23 @@
-//! Batch normalisation with the statistics of the batch, and the running statistics (`kernels/norm.cu`); f32, for training.
+//! Batch normalisation with the statistics of the batch, and the running statistics (`kernels/norm.cu`); f32, for
+//! training.
 //!
-//! As [`crate::ops::norm`]; inference never runs this, there the norm is folded into the convolution.
+//! As [`crate::cpu::ops::norm`]; inference never runs this, there the norm is folded into the convolution.
 
 use super::reduce::Chunks;
 use super::{expect_f32, expect_shape, expect_some};
-use crate::cuda::graph::{Arg, Element, Graph, Value, float, index, int, read, update, write};
-use crate::error::{Error, Result};
-use crate::tensor::Shape;
+use crate::cpu::tensor::Shape;
+use crate::cuda::graph::Arg;
+use crate::cuda::graph::Element;
+use crate::cuda::graph::Graph;
+use crate::cuda::graph::Value;
+use crate::cuda::graph::float;
+use crate::cuda::graph::index;
+use crate::cuda::graph::int;
+use crate::cuda::graph::read;
+use crate::cuda::graph::update;
+use crate::cuda::graph::write;
+use crate::error::Error;
+use crate::error::Result;
 
 const OP: &str = "batch_norm";
 /// Threads of a block over positions, and positions that each walks down (`kernels/norm.cu`).
@@ -31,18 +42,12 @@ fn grid(shape: Shape) -> [u32; 3] {
     [shape.positions().div_ceil(rows * WALK) as u32, 1, 1]
 }
 
-/// Normalises x with its own mean and variance over all positions, `relu` says whether ReLU follows. gamma and beta have C elements.
+/// Normalises x with its own mean and variance over all positions, `relu` says whether ReLU follows. gamma and beta
+/// have C elements.
 ///
 /// # Errors
 /// [`Error::Shape`] where x is empty, gamma or beta have another length than its channels, or one is not f32.
-pub fn batch_norm(
-    graph: &mut Graph,
-    label: &str,
-    x: Value,
-    gamma: Value,
-    beta: Value,
-    relu: bool,
-) -> Result<Normed> {
+pub fn batch_norm(graph: &mut Graph, label: &str, x: Value, gamma: Value, beta: Value, relu: bool) -> Result<Normed> {
     expect_some(graph, OP, x)?;
     expect_f32(graph, OP, &[x, gamma, beta])?;
     let shape = graph.shape(x);
@@ -89,8 +94,7 @@ pub fn batch_norm(
         let (of_gamma, of_beta) = (graph.shape(gamma), graph.shape(beta));
         let dgamma = graph.temporary(format!("{name} gradient in gamma"), of_gamma, Element::F32);
         let dbeta = graph.temporary(format!("{name} gradient in beta"), of_beta, Element::F32);
-        let coefficients =
-            graph.temporary(format!("{name} coefficients"), Shape { h: 2, ..vector }, Element::F32);
+        let coefficients = graph.temporary(format!("{name} coefficients"), Shape { h: 2, ..vector }, Element::F32);
         let args = vec![
             read(partial),
             read(variance),

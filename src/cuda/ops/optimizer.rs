@@ -1,14 +1,25 @@
-//! Adam with gradient clipping, and the moving average of the weights, over all tensors in one launch each (`kernels/optimizer.cu`).
+//! Adam with gradient clipping, and the moving average of the weights, over all tensors in one launch each
+//! (`kernels/optimizer.cu`).
 //!
-//! As [`crate::train::optimizer`], whose roundings the kernels repeat: with one scale the weights and moments are the processor's to the bit. The
-//! norm is a sum in another order, so it and the scale may differ in the last digits of an f64.
+//! As [`crate::train::optimizer`], whose roundings the kernels repeat: with one scale the weights and moments are the
+//! processor's to the bit. The norm is a sum in another order, so it and the scale may differ in the last digits of an
+//! f64.
 //!
 //! What changes from step to step lies in device memory ([`numbers`]): a graph that was recorded once takes every step.
 
 use super::expect_f32;
-use crate::cuda::graph::{Arg, Element, Graph, Value, float, int, read, update, write};
-use crate::error::{Error, Result};
-use crate::tensor::Shape;
+use crate::cpu::tensor::Shape;
+use crate::cuda::graph::Arg;
+use crate::cuda::graph::Element;
+use crate::cuda::graph::Graph;
+use crate::cuda::graph::Value;
+use crate::cuda::graph::float;
+use crate::cuda::graph::int;
+use crate::cuda::graph::read;
+use crate::cuda::graph::update;
+use crate::cuda::graph::write;
+use crate::error::Error;
+use crate::error::Result;
 
 /// Elements of a block (`kernels/optimizer.cu`).
 const CHUNK: usize = 2048;
@@ -59,7 +70,8 @@ impl StepNumbers {
     }
 }
 
-/// The decay of the moving average after `steps` earlier ones: smaller early on, so that the first values are forgotten.
+/// The decay of the moving average after `steps` earlier ones: smaller early on, so that the first values are
+/// forgotten.
 pub fn average_decay(decay: f64, steps: u64) -> f64 {
     decay.min((1 + steps) as f64 / (10 + steps) as f64)
 }
@@ -104,8 +116,7 @@ impl Pieces {
             let len = lengths[0];
             if lengths.iter().any(|&l| l != len) || u32::try_from(len).is_err() {
                 let name = &graph.info(values[0]).name;
-                let problem =
-                    format!("`{name}` goes with values of {lengths:?} elements; expected one length");
+                let problem = format!("`{name}` goes with values of {lengths:?} elements; expected one length");
                 return Err(Error::Shape { op, problem });
             }
             sizes.push(len as u32);
@@ -127,8 +138,8 @@ fn table(args: impl IntoIterator<Item = Arg>) -> Arg {
     Arg::Table(args.into_iter().collect())
 }
 
-/// The norm of all gradients times the share, and what a step multiplies gradients with (the share, and less where the norm is clipped):
-/// [1, 1, 1, 2] of f64.
+/// The norm of all gradients times the share, and what a step multiplies gradients with (the share, and less where the
+/// norm is clipped): [1, 1, 1, 2] of f64.
 ///
 /// # Errors
 /// [`Error::Shape`] where there is no gradient or one is not f32.
@@ -137,12 +148,7 @@ pub fn gradient_norm(graph: &mut Graph, gradients: &[Value], numbers: Value) -> 
     let tensors: Vec<Vec<Value>> = gradients.iter().map(|&g| vec![g]).collect();
     let pieces = Pieces::new(graph, OP, &tensors)?;
     let partial = graph.temporary("squares of pieces", Shape::plane(1, 1, pieces.blocks), Element::F64);
-    let args = vec![
-        table(gradients.iter().map(|&g| read(g))),
-        read(pieces.pieces),
-        read(pieces.sizes),
-        write(partial),
-    ];
+    let args = vec![table(gradients.iter().map(|&g| read(g))), read(pieces.pieces), read(pieces.sizes), write(partial)];
     pieces.launch(graph, OP, "gradient_norm_sums_f32", args);
     let result = graph.temporary("gradient norm and scale", Shape::plane(1, 1, 2), Element::F64);
     let args = vec![read(partial), int(pieces.blocks), read(numbers), write(result)];
@@ -150,8 +156,8 @@ pub fn gradient_norm(graph: &mut Graph, gradients: &[Value], numbers: Value) -> 
     Ok(result)
 }
 
-/// One step of Adam over all tensors, with the scale that [`gradient_norm`] found. Where the norm is not finite or the numbers say that nothing
-/// moves, nothing does. `beta1`, `beta2` and `epsilon` are those of the numbers' steps.
+/// One step of Adam over all tensors, with the scale that [`gradient_norm`] found. Where the norm is not finite or the
+/// numbers say that nothing moves, nothing does. `beta1`, `beta2` and `epsilon` are those of the numbers' steps.
 ///
 /// # Errors
 /// [`Error::Shape`] where there is no tensor, or one's values differ in length or are not f32.

@@ -1,24 +1,28 @@
 //! Element by element: sums, the ReLU's gradient, attention gates, concatenation (`kernels/pointwise.cu`).
 //!
-//! What they compute is in [`crate::ops::pointwise`]; forward in f32 and f16, gradients in f32. All are bound by memory.
+//! What they compute is in [`crate::cpu::ops::pointwise`]; forward in f32 and f16, gradients in f32. All are bound by
+//! memory.
 
 use super::reduce::{Chunks, channel_sums_over_positions};
 use super::{expect_element, expect_f32, expect_shape, expect_some, pack};
-use crate::cuda::graph::{Arg, Element, Graph, Value, blocks, index, int, read, write};
-use crate::error::{Error, Result};
-use crate::tensor::Shape;
+use crate::cpu::tensor::Shape;
+use crate::cuda::graph::Arg;
+use crate::cuda::graph::Element;
+use crate::cuda::graph::Graph;
+use crate::cuda::graph::Value;
+use crate::cuda::graph::blocks;
+use crate::cuda::graph::index;
+use crate::cuda::graph::int;
+use crate::cuda::graph::read;
+use crate::cuda::graph::write;
+use crate::error::Error;
+use crate::error::Result;
 
 /// Threads of a block, as the kernels' launch bounds say.
 const THREADS: u32 = 256;
 
 /// y = f(a, b) element by element, by the kernel of this name and the element's ending.
-fn zip(
-    graph: &mut Graph,
-    op: &'static str,
-    label: &str,
-    kernel: &str,
-    (a, b): (Value, Value),
-) -> Result<Value> {
+fn zip(graph: &mut Graph, op: &'static str, label: &str, kernel: &str, (a, b): (Value, Value)) -> Result<Value> {
     let (shape, other) = (graph.shape(a), graph.shape(b));
     // Gradients of one value may carry different names for the same number of elements.
     if other.len() != shape.len() {
@@ -94,8 +98,8 @@ pub fn gate_refine(graph: &mut Graph, label: &str, x: Value, attention: Value) -
     graph.record(label, &[x, attention], y, move |graph, dy, _| {
         expect_f32(graph, OP, &[x, attention, dy])?;
         let shape = graph.shape(x);
-        let [dx, dgate] = ["x", "attention"]
-            .map(|what| graph.temporary(format!("{name} gradient in {what}"), shape, Element::F32));
+        let [dx, dgate] =
+            ["x", "attention"].map(|what| graph.temporary(format!("{name} gradient in {what}"), shape, Element::F32));
         let args = vec![read(x), read(attention), read(dy), write(dx), write(dgate), index(shape.len())];
         let grid = blocks(shape.len().div_ceil(4), THREADS);
         graph.launch(OP, &name, "gate_refine_backward_f32", grid, [THREADS, 1, 1], 0, args);
@@ -124,11 +128,8 @@ pub fn gate_planes(graph: &mut Graph, label: &str, x: Value, attention: Value) -
         let partial = chunks.partial(graph, &name, 1);
         let args = [vec![read(x), read(dy), write(partial)], chunks.args()].concat();
         chunks.launch(graph, OP, &name, "gate_planes_backward_sums_f32", 1, args);
-        let dgate = graph.temporary(
-            format!("{name} gradient in attention"),
-            Shape { h: 1, w: 1, ..shape },
-            Element::F32,
-        );
+        let dgate =
+            graph.temporary(format!("{name} gradient in attention"), Shape { h: 1, w: 1, ..shape }, Element::F32);
         let args = vec![read(partial), read(attention), write(dgate), int(chunks.chunks), int(shape.c)];
         chunks.launch_finish(graph, OP, &name, "gate_planes_backward_gate_f32", args);
         Ok(vec![Some(dx), Some(dgate)])

@@ -1,12 +1,20 @@
 //! Sums and means over positions for each channel (`kernels/reduce.cu`, `kernels/channel_sums.cuh`).
 //!
-//! Two launches: blocks sum chunks of positions, then a block a channel adds up the chunks. How positions are cut into chunks depends on the shape
-//! alone, so sums are the same bits on every device.
+//! Two launches: blocks sum chunks of positions, then a block a channel adds up the chunks. How positions are cut into
+//! chunks depends on the shape alone, so sums are the same bits on every device.
 
 use super::{expect_element, expect_f32, expect_some, pack};
-use crate::cuda::graph::{Arg, Element, Graph, Value, blocks, index, int, read, write};
+use crate::cpu::tensor::Shape;
+use crate::cuda::graph::Arg;
+use crate::cuda::graph::Element;
+use crate::cuda::graph::Graph;
+use crate::cuda::graph::Value;
+use crate::cuda::graph::blocks;
+use crate::cuda::graph::index;
+use crate::cuda::graph::int;
+use crate::cuda::graph::read;
+use crate::cuda::graph::write;
 use crate::error::Result;
-use crate::tensor::Shape;
 
 /// Threads of a block that sums a chunk.
 const SUM_THREADS: usize = 256;
@@ -14,7 +22,8 @@ const SUM_THREADS: usize = 256;
 const FINISH_THREADS: u32 = 128;
 /// Blocks that keep the largest device busy: 8 for each of 132 multiprocessors.
 const MOST_BLOCKS: usize = 8 * 132;
-/// Positions for each of a block's rows of threads, at least: below that its last additions take longer than the reading.
+/// Positions for each of a block's rows of threads, at least: below that its last additions take longer than the
+/// reading.
 const LEAST_WALK: usize = 8;
 
 /// How positions are cut up for sums.
@@ -58,15 +67,7 @@ impl Chunks {
     }
 
     /// A kernel that sums chunks.
-    pub fn launch(
-        &self,
-        graph: &mut Graph,
-        op: &'static str,
-        label: &str,
-        kernel: &str,
-        sums: usize,
-        args: Vec<Arg>,
-    ) {
+    pub fn launch(&self, graph: &mut Graph, op: &'static str, label: &str, kernel: &str, sums: usize, args: Vec<Arg>) {
         let shared = SUM_THREADS * sums * Self::pack(self.channels) * 8;
         let grid = [(self.groups * self.chunks) as u32, 1, 1];
         graph.launch(op, label, kernel, grid, [SUM_THREADS as u32, 1, 1], shared as u32, args);
@@ -74,20 +75,14 @@ impl Chunks {
     }
 
     /// A kernel that adds up chunks: a block for each channel of each group.
-    pub fn launch_finish(
-        &self,
-        graph: &mut Graph,
-        op: &'static str,
-        label: &str,
-        kernel: &str,
-        args: Vec<Arg>,
-    ) {
+    pub fn launch_finish(&self, graph: &mut Graph, op: &'static str, label: &str, kernel: &str, args: Vec<Arg>) {
         let grid = [(self.groups * self.channels) as u32, 1, 1];
         graph.launch(op, label, kernel, grid, [FINISH_THREADS, 1, 1], 0, args);
     }
 }
 
-/// The sums of x over all positions of each of `groups` equal runs of positions, divided by `divisor`; the result has shape `to`.
+/// The sums of x over all positions of each of `groups` equal runs of positions, divided by `divisor`; the result has
+/// shape `to`.
 ///
 /// # Errors
 /// [`crate::Error::Shape`] where x is empty or neither f32 nor f16.
@@ -130,14 +125,7 @@ pub fn volume_mean(graph: &mut Graph, label: &str, x: Value) -> Result<Value> {
     mean(graph, "volume_mean", label, x, 1, Shape { d: 1, h: 1, w: 1, c })
 }
 
-fn mean(
-    graph: &mut Graph,
-    op: &'static str,
-    label: &str,
-    x: Value,
-    groups: usize,
-    to: Shape,
-) -> Result<Value> {
+fn mean(graph: &mut Graph, op: &'static str, label: &str, x: Value, groups: usize, to: Shape) -> Result<Value> {
     expect_some(graph, op, x)?;
     let shape = graph.shape(x);
     let divisor = (shape.positions() / groups) as f64;

@@ -1,12 +1,23 @@
-//! Linear upsampling over all spatial axes, read at output index / factor and clamped to the last sample (`kernels/resample.cu`).
+//! Linear upsampling over all spatial axes, read at output index / factor and clamped to the last sample
+//! (`kernels/resample.cu`).
 //!
-//! As [`crate::ops::resample`]: where a volume keeps its depth, planes are upsampled each by itself.
+//! As [`crate::cpu::ops::resample`]: where a volume keeps its depth, planes are upsampled each by itself.
 
 use super::pointwise::relu_backward;
 use super::{expect_element, expect_f32, expect_shape, expect_some, pack};
-use crate::cuda::graph::{Arg, Element, Graph, Value, blocks, index, int, read, read_or_null, write};
-use crate::error::{Error, Result};
-use crate::tensor::Shape;
+use crate::cpu::tensor::Shape;
+use crate::cuda::graph::Arg;
+use crate::cuda::graph::Element;
+use crate::cuda::graph::Graph;
+use crate::cuda::graph::Value;
+use crate::cuda::graph::blocks;
+use crate::cuda::graph::index;
+use crate::cuda::graph::int;
+use crate::cuda::graph::read;
+use crate::cuda::graph::read_or_null;
+use crate::cuda::graph::write;
+use crate::error::Error;
+use crate::error::Result;
 
 const OP: &str = "upsample";
 

@@ -1,12 +1,25 @@
-//! The cost volume and the pixel gate's statistics from feature maps (`kernels/sweep.cu`, gradients `kernels/sweep_gradient.cu`).
+//! The cost volume and the pixel gate's statistics from feature maps (`kernels/sweep.cu`, gradients
+//! `kernels/sweep_gradient.cu`).
 //!
-//! Cameras and depths are inputs of a program, so that one program serves all reference views of a size: a source is a row of 16 numbers.
+//! Cameras and depths are inputs of a program, so that one program serves all reference views of a size: a source is a
+//! row of 16 numbers.
 
-use crate::camera::PlaneSweep;
-use crate::cuda::graph::{Arg, Element, Graph, Value, index, int, read, read_or_null, update, write};
-use crate::error::{Error, Result};
-use crate::ops::warp::{CHANNELS, MAX_FEATURE_PIXELS};
-use crate::tensor::Shape;
+use crate::cpu::ops::warp::CHANNELS;
+use crate::cpu::ops::warp::MAX_FEATURE_PIXELS;
+use crate::cpu::tensor::Shape;
+use crate::cuda::graph::Arg;
+use crate::cuda::graph::Element;
+use crate::cuda::graph::Graph;
+use crate::cuda::graph::Value;
+use crate::cuda::graph::index;
+use crate::cuda::graph::int;
+use crate::cuda::graph::read;
+use crate::cuda::graph::read_or_null;
+use crate::cuda::graph::update;
+use crate::cuda::graph::write;
+use crate::error::Error;
+use crate::error::Result;
+use crate::scene::camera::PlaneSweep;
 
 /// Hidden channels of the voxel gate, and channels of the cost's projection.
 const HIDDEN: usize = 8;
@@ -14,8 +27,8 @@ const HIDDEN: usize = 8;
 const SOURCE: usize = 16;
 /// Threads of a block.
 const THREADS: u32 = 256;
-/// Planes that a block walks, even: enough that loading the reference's features does not count, few enough that there are several times more
-/// blocks than a device holds at once, even for training's small maps.
+/// Planes that a block walks, even: enough that loading the reference's features does not count, few enough that there
+/// are several times more blocks than a device holds at once, even for training's small maps.
 const RUN: usize = 16;
 /// Sources whose rows fit the 48 KiB of shared memory that every device gives a block.
 const MAX_SOURCES: usize = 768;
@@ -25,8 +38,8 @@ const GATE_SUMS: usize = 8 * 35;
 /// What a sweep is made of.
 #[derive(Clone, Copy, Debug)]
 pub struct Views {
-    /// Features [V, H, W, 32], f32 or f16: the reference's, of H x W pixels, and those of S = V - 1 sources, which may be smaller and then lie in
-    /// the upper left corner.
+    /// Features [V, H, W, 32], f32 or f16: the reference's, of H x W pixels, and those of S = V - 1 sources, which may
+    /// be smaller and then lie in the upper left corner.
     pub features: Value,
     /// Where the reference's pixels lie in each source, [S, 1, 1, 16] f32, rows as [`source_row`] makes them.
     pub sources: Value,
@@ -34,7 +47,8 @@ pub struct Views {
     pub depths: Value,
     /// Whether differences are squared.
     pub squared: bool,
-    /// Rows and columns of the volume where the reference's map is smaller than the largest source's; it lies in the upper left corner, too.
+    /// Rows and columns of the volume where the reference's map is smaller than the largest source's; it lies in the
+    /// upper left corner, too.
     pub reference: Option<(usize, usize)>,
 }
 
@@ -102,14 +116,7 @@ struct Extent {
     element: Element,
 }
 
-fn expect(
-    graph: &Graph,
-    op: &'static str,
-    what: &str,
-    value: Value,
-    len: usize,
-    element: Element,
-) -> Result<()> {
+fn expect(graph: &Graph, op: &'static str, what: &str, value: Value, len: usize, element: Element) -> Result<()> {
     let (shape, found) = (graph.shape(value), graph.element(value));
     if shape.len() == len && found == element {
         return Ok(());
@@ -123,8 +130,7 @@ impl Views {
         let Shape { d, h, w, c } = graph.shape(self.features);
         let element = graph.element(self.features);
         let planes = graph.shape(self.depths).len();
-        let fits =
-            c == CHANNELS && h * w > 0 && h * w <= MAX_FEATURE_PIXELS && (2..=MAX_SOURCES + 1).contains(&d);
+        let fits = c == CHANNELS && h * w > 0 && h * w <= MAX_FEATURE_PIXELS && (2..=MAX_SOURCES + 1).contains(&d);
         if !fits || !matches!(element, Element::F32 | Element::F16) || planes == 0 {
             let problem = format!(
                 "features {} {} and {planes} depths; expected those of 2 to {} views in f32 or f16, {CHANNELS} channels of 1 to \
@@ -220,8 +226,8 @@ impl Weighting {
     }
 }
 
-/// The cost volume [D, H, W, 32], stored as the features, and, where asked for, its projection [D, H, W, 8]. Without a projection and in f32 its
-/// gradients are noted: in the features, and in the gate's tensors or the weights per pixel.
+/// The cost volume [D, H, W, 32], stored as the features, and, where asked for, its projection [D, H, W, 8]. Without a
+/// projection and in f32 its gradients are noted: in the features, and in the gate's tensors or the weights per pixel.
 ///
 /// # Errors
 /// [`Error::Shape`] naming what does not fit.
@@ -241,8 +247,7 @@ pub fn cost_volume(
     }
     let Extent { planes, height, width, element, .. } = extent;
     let shape = Shape { d: planes, h: height, w: width, c: CHANNELS };
-    let projected =
-        skip.map(|_| graph.temporary(format!("{label} projection"), shape.with_channels(HIDDEN), element));
+    let projected = skip.map(|_| graph.temporary(format!("{label} projection"), shape.with_channels(HIDDEN), element));
     let all = Planes { begin: 0, end: planes, projected };
     let cost = launch(graph, label, views, weighting, skip, extent, &all);
     let whole = (height, width) == extent.map;
@@ -256,8 +261,8 @@ pub fn cost_volume(
     Ok((cost, projected))
 }
 
-/// Some planes of the cost volume, [end - begin, H, W, 32], and, where asked for, the same planes of the projection: for inference, where the whole
-/// volume need not exist at once.
+/// Some planes of the cost volume, [end - begin, H, W, 32], and, where asked for, the same planes of the projection:
+/// for inference, where the whole volume need not exist at once.
 ///
 /// # Errors
 /// [`Error::Shape`] naming what does not fit.
@@ -292,8 +297,7 @@ fn launch(
     let planes = made.end - made.begin;
     let shape = Shape { d: planes, h: height, w: width, c: CHANNELS };
     let cost = graph.temporary(format!("{label} cost"), shape, element);
-    let mut args =
-        vec![read(views.features), read(views.sources), Arg::Read(views.depths, 4 * made.begin as u64)];
+    let mut args = vec![read(views.features), read(views.sources), Arg::Read(views.depths, 4 * made.begin as u64)];
     args.extend([sources, planes, height, width, map.0, map.1, RUN].map(int));
     if !matches!(weighting, Weighting::Variance) {
         args.push(int(usize::from(views.squared)));
@@ -323,8 +327,7 @@ struct Scattered {
 impl Scattered {
     fn new(graph: &mut Graph, label: &str, extent: Extent) -> Self {
         let shape = Shape { d: extent.sources, h: extent.height, w: extent.width, c: CHANNELS };
-        let largest =
-            graph.temporary(format!("{label} largest gradient"), Shape::plane(1, 1, 1), Element::U32);
+        let largest = graph.temporary(format!("{label} largest gradient"), Shape::plane(1, 1, 1), Element::U32);
         // Integers, for which f64 stands: 8 bytes each.
         let sums = graph.temporary(format!("{label} fixed-point gradients"), shape, Element::F64);
         graph.fill(largest, 0);
@@ -372,8 +375,7 @@ fn cost_volume_backward(
     features_wanted: bool,
 ) -> Result<Vec<Option<Value>>> {
     const OP: &str = "plane sweep gradient";
-    let features =
-        graph.temporary(format!("{label} features gradient"), graph.shape(views.features), Element::F32);
+    let features = graph.temporary(format!("{label} features gradient"), graph.shape(views.features), Element::F32);
     let parts: Vec<Value> = weighting
         .inputs()
         .into_iter()
@@ -426,8 +428,8 @@ fn cost_volume_backward(
     Ok(std::iter::once(features_wanted.then_some(features)).chain(parts.into_iter().map(Some)).collect())
 }
 
-/// For the pixel gate, maximum and mean over the planes of the channel-mean |difference| of every source, [S, H, W, 2], stored as the features; in
-/// f32 with its gradient in them.
+/// For the pixel gate, maximum and mean over the planes of the channel-mean |difference| of every source, [S, H, W,
+/// 2], stored as the features; in f32 with its gradient in them.
 ///
 /// # Errors
 /// [`Error::Shape`] naming what does not fit.
@@ -446,8 +448,7 @@ pub fn pixel_statistics(graph: &mut Graph, label: &str, views: &Views) -> Result
     if element == Element::F32 && (height, width) == map {
         let (views, label) = (*views, label.to_owned());
         graph.record(&label.clone(), &[views.features], y, move |graph, gradient, _| {
-            pixel_statistics_backward(graph, &label, &views, extent, gradient)
-                .map(|features| vec![Some(features)])
+            pixel_statistics_backward(graph, &label, &views, extent, gradient).map(|features| vec![Some(features)])
         });
     }
     Ok(y)
@@ -461,8 +462,7 @@ fn pixel_statistics_backward(
     gradient: Value,
 ) -> Result<Value> {
     const OP: &str = "pixel statistics gradient";
-    let features =
-        graph.temporary(format!("{label} features gradient"), graph.shape(views.features), Element::F32);
+    let features = graph.temporary(format!("{label} features gradient"), graph.shape(views.features), Element::F32);
     let shape = Shape { d: extent.sources, h: extent.height, w: extent.width, c: 1 };
     let plane_of = graph.temporary(format!("{label} largest planes"), shape, Element::U32);
     let scattered = Scattered::new(graph, label, extent);

@@ -1,0 +1,108 @@
+//! From logits to depth and confidence: softmax over the planes, expectation (eq. 6), and the probability of the four
+//! hypotheses around the expected index.
+//!
+//! One pass over D: the maximum comes with the logits from whoever made them ([`crate::cpu::ops::head`]), so sums of
+//! `e`, `i e` and `v e` suffice; confidence then looks at four of the logits again. The expectation is taken of depth
+//! (or of 1 / depth) relative to the middle of the range, in which f32 resolves 1e-5 of an interval.
+
+use crate::cpu::simd::Isa;
+use crate::cpu::simd::Kernel;
+use crate::cpu::simd::Vector;
+use crate::cpu::simd::exp;
+use crate::scene::camera::Hypotheses;
+use crate::scene::camera::Sampling;
+
+/// The values whose expectation is taken, relative to their middle.
+pub struct Expectation {
+    pub(super) sampling: Sampling,
+    pub(super) middle: f64,
+    pub(super) offsets: Vec<f32>,
+}
+
+impl Expectation {
+    /// Over depth, or over 1 / depth for inverse sampling.
+    pub fn new(hypotheses: &Hypotheses) -> Self {
+        let value = |d: f64| match hypotheses.sampling {
+            Sampling::Linear => d,
+            Sampling::Inverse => 1.0 / d,
+        };
+        let values: Vec<f64> = hypotheses.depths.iter().map(|&d| value(d)).collect();
+        let middle = values.iter().sum::<f64>() / values.len().max(1) as f64;
+        let offsets = values.iter().map(|v| (v - middle) as f32).collect();
+        Self { sampling: hypotheses.sampling, middle, offsets }
+    }
+
+    /// Number of planes.
+    pub fn planes(&self) -> usize {
+        self.offsets.len()
+    }
+
+    /// The values minus their middle.
+    pub fn offsets(&self) -> &[f32] {
+        &self.offsets
+    }
+
+    /// The middle of the values: of depths, or of 1 / depth.
+    pub fn middle(&self) -> f64 {
+        self.middle
+    }
+
+    /// Scene units, for an expectation relative to the middle.
+    #[inline(always)]
+    pub(super) fn depth(&self, offset: f32) -> f32 {
+        let value = self.middle + f64::from(offset);
+        match self.sampling {
+            Sampling::Linear => value as f32,
+            Sampling::Inverse => (1.0 / value) as f32,
+        }
+    }
+}
+
+/// Depth and confidence of a run of pixels. Plane p's logits begin at `p * plane_stride`, n of them with n a multiple
+/// of 16; `max` (n values) is their maximum over the planes; `depth` and `confidence` take the first of the n.
+pub(crate) struct Regress<'a> {
+    pub expectation: &'a Expectation,
+    pub logits: &'a [f32],
+    pub plane_stride: usize,
+    pub max: &'a [f32],
+    pub depth: &'a mut [f32],
+    pub confidence: &'a mut [f32],
+}
+
+impl Kernel for Regress<'_> {
+    type Output = ();
+    #[inline(always)]
+    unsafe fn run<I: Isa>(self) {
+        let Self { expectation, logits, plane_stride, max, depth, confidence } = self;
+        let (n, planes) = (max.len(), expectation.planes());
+        assert!(n.is_multiple_of(16) && depth.len() <= n && confidence.len() == depth.len());
+        assert!(planes > 0 && plane_stride >= n && logits.len() >= (planes - 1) * plane_stride + n);
+        let (mut totals, mut indices, mut offsets) = ([0.0f32; 16], [0.0f32; 16], [0.0f32; 16]);
+        for start in (0..depth.len()).step_by(I::Wide::LANES) {
+            // SAFETY: start + LANES <= n; all planes lie within the logits.
+            unsafe {
+                let top = I::Wide::load(max.as_ptr().add(start));
+                let zero = I::Wide::splat(0.0);
+                let (mut total, mut index, mut offset) = (zero, zero, zero);
+                for (p, &value) in expectation.offsets.iter().enumerate() {
+                    let e = exp(I::Wide::load(logits.as_ptr().add(p * plane_stride + start)).sub(top));
+                    total = total.add(e);
+                    index = e.mul_add(I::Wide::splat(p as f32), index);
+                    offset = e.mul_add(I::Wide::splat(value), offset);
+                }
+                total.store(totals.as_mut_ptr());
+                index.div(total).store(indices.as_mut_ptr());
+                offset.div(total).store(offsets.as_mut_ptr());
+            }
+            for i in 0..I::Wide::LANES.min(depth.len() - start) {
+                let pixel = start + i;
+                depth[pixel] = expectation.depth(offsets[i]);
+                let at = (indices[i].floor() as usize).min(planes - 1);
+                let window = at.saturating_sub(1)..(at + 3).min(planes);
+                let sum: f32 = window.map(|p| (logits[p * plane_stride + pixel] - max[pixel]).exp()).sum();
+                // Rounding must not make a probability of more than 1.
+                confidence[pixel] = (sum / totals[i]).min(1.0);
+            }
+        }
+    }
+}

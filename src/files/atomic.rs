@@ -1,0 +1,55 @@
+//! Output files that appear whole or not at all: they are written under a temporary name in the same folder and
+//! renamed when complete, so that a stopped run or a full disk never leaves a half-written file behind.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+
+use crate::Error;
+use crate::Result;
+
+/// How the names of temporary files begin and end.
+pub const TEMPORARY: (&str, &str) = (".engine-", ".part");
+
+/// For [`write_whole`]: the bytes, and a wait until the disk has them. A file that a later run depends on must not be
+/// renamed before: after a power cut its name could hold nothing.
+///
+/// # Errors
+/// The system's reason.
+pub fn write_through(file: &mut BufWriter<&mut File>, bytes: &[u8]) -> io::Result<()> {
+    file.write_all(bytes)?;
+    file.flush()?;
+    file.get_ref().sync_all()
+}
+
+/// Writes the file at `path` with `fill`; an existing file is replaced only when `fill` has succeeded.
+///
+/// `action` completes "cannot ..." in the error: `write the depth map`.
+///
+/// # Errors
+/// [`Error::Io`] on `path`: the folder is missing or read-only, the disk is full.
+pub fn write_whole(
+    path: &Path,
+    action: &'static str,
+    fill: impl FnOnce(&mut BufWriter<&mut File>) -> io::Result<()>,
+) -> Result<()> {
+    let folder = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    // Opened like any other file rather than privately, so that its mode is what the umask makes it; and the system's
+    // own reason is kept, because what comes back names the temporary file, which would only puzzle the reader.
+    let mut reason = None;
+    let open = |temporary: &Path| {
+        let opened = File::options().write(true).create_new(true).open(temporary);
+        opened.inspect_err(|e| reason = e.raw_os_error())
+    };
+    let mut builder = tempfile::Builder::new();
+    let made = builder.prefix(TEMPORARY.0).suffix(TEMPORARY.1).make_in(folder, open);
+    let mut file = made.map_err(|e| Error::io(action, path)(reason.map_or(e, io::Error::from_raw_os_error)))?;
+    let mut writer = BufWriter::with_capacity(1 << 18, file.as_file_mut());
+    fill(&mut writer).and_then(|()| writer.flush()).map_err(Error::io(action, path))?;
+    drop(writer);
+    file.persist(path).map_err(|e| Error::io(action, path)(e.error))?;
+    Ok(())
+}

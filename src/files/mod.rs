@@ -1,0 +1,14 @@
+//! Bytes in and out: images, PFM maps, PLY clouds, MAT files, and the folder that a run writes into.
+//!
+//! Nothing here knows a scene, a camera or a network. Every reader checks the sizes in a header against the file
+//! before it takes memory; every writer leaves a whole file or none ([`atomic`]).
+
+pub mod atomic;
+pub mod folder;
+pub mod image;
+pub mod input;
+pub mod map;
+pub mod mat;
+pub mod pfm;
+pub mod ply;
+pub mod ply_points;

@@ -1,0 +1,41 @@
+//! Stopping a run: the first Ctrl-C (or SIGTERM) lets the map in progress finish, the second ends the process at
+//! once, but never in the middle of writing a file.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
+
+use crate::error::Error;
+use crate::error::Result;
+
+static STOP: AtomicBool = AtomicBool::new(false);
+/// Shared by all who write a file; exclusive for the end of the process.
+static WRITING: RwLock<()> = RwLock::new(());
+
+/// Installs the signal handler; to be called once, by the program.
+///
+/// # Errors
+/// The system's reason where handlers cannot be installed.
+pub fn install() -> Result<()> {
+    ctrlc::set_handler(|| {
+        if STOP.swap(true, Ordering::SeqCst) {
+            // Whoever writes holds the lock until its file has its final name, so no temporary file stays behind.
+            let _guard = WRITING.write().unwrap_or_else(PoisonError::into_inner);
+            std::process::exit(i32::from(Error::Interrupted.exit_code()));
+        }
+        eprintln!("stopping after the work in progress (press again to stop at once)");
+    })
+    .map_err(|e| Error::input("signal handler", e.to_string(), "a system that delivers SIGINT"))
+}
+
+/// Whether the user has asked to stop.
+///
+/// # Errors
+/// [`Error::Interrupted`] if so.
+pub fn check() -> Result<()> {
+    if STOP.load(Ordering::SeqCst) { Err(Error::Interrupted) } else { Ok(()) }
+}
+
+/// To be held while an output file is being written.
+pub fn writing() -> RwLockReadGuard<'static, ()> {
+    WRITING.read().unwrap_or_else(PoisonError::into_inner)
+}

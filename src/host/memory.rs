@@ -1,0 +1,203 @@
+//! How much memory there is, and what a run will need of it.
+
+use std::fmt;
+
+use crate::error::Error;
+use crate::error::Result;
+
+/// Memory that this process may still take, in bytes: what the system has available, or what is left of the
+/// control group's limit (containers) where that is less.
+pub fn available() -> u64 {
+    let mut system = sysinfo::System::new();
+    system.refresh_memory();
+    let free = system.available_memory();
+    system.cgroup_limits().map_or(free, |group| free.min(group.free_memory))
+}
+
+/// The most memory that this process has held so far, in bytes, where the system tells.
+pub fn peak() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kibibytes * 1024)
+}
+
+/// Lets [`peak`] begin again from what is held now, where the system can do that.
+pub fn restart_peak() {
+    // Linux: 5 resets the high-water mark (proc_pid_clear_refs). Without it the mark is that of the whole process so
+    // far.
+    let _ = std::fs::write("/proc/self/clear_refs", "5");
+}
+
+/// `1.23 GB`, `45 MB`: decimal units, as the options take them.
+pub fn readable(bytes: u64) -> String {
+    match bytes {
+        0..1_000_000 => format!("{:.0} kB", bytes as f64 / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.0} MB", bytes as f64 / 1e6),
+        _ => format!("{:.2} GB", bytes as f64 / 1e9),
+    }
+}
+
+/// What one run will hold in memory: stages that follow each other, whose parts are held together.
+#[derive(Clone, Debug, Default, serde::Serialize)]
+pub struct MemoryNeed {
+    /// The run's stages, in order.
+    pub stages: Vec<StageMemory>,
+}
+
+/// What one stage holds at its worst moment.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct StageMemory {
+    /// The stage's name.
+    pub stage: &'static str,
+    /// What is held.
+    pub parts: Vec<Part>,
+}
+
+/// Something that is held in memory.
+#[derive(Clone, Copy, Debug, serde::Serialize)]
+pub struct Part {
+    /// What it is.
+    pub what: &'static str,
+    /// How large it is.
+    pub bytes: u64,
+}
+
+impl Part {
+    /// `bytes` of `what`.
+    pub fn new(what: &'static str, bytes: u64) -> Self {
+        Self { what, bytes }
+    }
+}
+
+impl StageMemory {
+    /// Bytes of all parts together.
+    pub fn total(&self) -> u64 {
+        self.parts.iter().fold(0, |sum, part| sum.saturating_add(part.bytes))
+    }
+}
+
+impl MemoryNeed {
+    /// Bytes that the largest stage needs.
+    pub fn peak(&self) -> u64 {
+        self.stages.iter().map(StageMemory::total).max().unwrap_or(0)
+    }
+}
+
+impl fmt::Display for MemoryNeed {
+    /// One line for each stage and an indented one for each of its parts.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, stage) in self.stages.iter().enumerate() {
+            let line_break = if i > 0 { "\n" } else { "" };
+            write!(f, "{line_break}{}: {}", stage.stage, readable(stage.total()))?;
+            for Part { what, bytes } in &stage.parts {
+                write!(f, "\n  {:>9}  {what}", readable(*bytes))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// An option and the values that could be given to it instead, from the best to the worst.
+pub struct Alternative<'a> {
+    /// The option's name, with its dashes.
+    pub option: &'static str,
+    /// Values to try, best first.
+    pub values: Vec<usize>,
+    /// Bytes that the run would need with a value.
+    pub need: Box<dyn Fn(usize) -> u64 + 'a>,
+}
+
+/// Refuses a run that does not fit. `otherwise` is the advice where no alternative fits.
+///
+/// # Errors
+/// [`Error::Memory`] with, for each alternative, the best value that would fit.
+pub fn refuse_if_too_large(
+    need: &MemoryNeed,
+    available: u64,
+    alternatives: &[Alternative],
+    otherwise: &str,
+) -> Result<()> {
+    let peak = need.peak();
+    if peak <= available {
+        return Ok(());
+    }
+    let fits: Vec<String> = alternatives
+        .iter()
+        .filter_map(|a| {
+            let value = a.values.iter().find(|&&v| (a.need)(v) <= available)?;
+            Some(format!("{} {value}", a.option))
+        })
+        .collect();
+    let advice =
+        if fits.is_empty() { otherwise.to_owned() } else { format!("any one of these would fit: {}", fits.join(", ")) };
+    Err(Error::Memory(format!(
+        "this run needs {}, and {} are available; {advice} (--memory GB overrides what is taken as available)",
+        readable(peak),
+        readable(available)
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn need(bytes: u64) -> MemoryNeed {
+        let stage =
+            |stage, bytes| StageMemory { stage, parts: vec![Part::new("a", bytes / 2), Part::new("b", bytes / 2)] };
+        MemoryNeed { stages: vec![stage("depth", bytes), stage("fusion", bytes / 4)] }
+    }
+
+    #[test]
+    fn the_largest_stage_counts() {
+        assert_eq!(need(4_000_000_000).peak(), 4_000_000_000);
+        assert!(refuse_if_too_large(&need(4_000_000_000), 4_000_000_000, &[], "").is_ok());
+    }
+
+    #[test]
+    fn a_refusal_names_the_best_value_that_fits() {
+        let alternative = |option, bytes: u64| Alternative {
+            option,
+            values: vec![192, 128, 96, 64],
+            need: Box::new(move |v| bytes * v as u64),
+        };
+        let message = refuse_if_too_large(
+            &need(4_000_000_000),
+            2_500_000_000,
+            &[
+                alternative("--max-side", 19_000_000),
+                alternative("--planes", 26_000_000),
+                alternative("--none", 1 << 40),
+            ],
+            "nothing",
+        )
+        .unwrap_err()
+        .to_string();
+        assert_eq!(
+            message,
+            "memory: this run needs 4.00 GB, and 2.50 GB are available; any one of these would fit: --max-side 128, \
+             --planes 96 (--memory GB overrides what is taken as available)"
+        );
+    }
+
+    #[test]
+    fn sizes_read_in_decimal_units() {
+        assert_eq!(readable(999_499), "999 kB");
+        assert_eq!(readable(45_000_000), "45 MB");
+        assert_eq!(readable(1_234_000_000), "1.23 GB");
+    }
+
+    #[test]
+    fn the_system_has_memory_and_this_process_uses_some_of_it() {
+        assert!(available() > 1 << 20);
+        if cfg!(target_os = "linux") {
+            assert!(peak().unwrap() > 1 << 20);
+            let held = vec![1u8; 256 << 20];
+            let with = peak().unwrap();
+            assert!(std::hint::black_box(&held).len() as u64 <= with);
+            drop(held);
+            restart_peak();
+            assert!(peak().unwrap() < with, "the mark has fallen with the memory that was given back");
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! The machine and the terminal: memory that is free and taken, progress, Ctrl-C, where the time went.
+//!
+//! Nothing here knows what the program is for.
+
+pub mod interrupt;
+pub mod memory;
+pub mod progress;
+pub mod trace;

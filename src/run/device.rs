@@ -1,0 +1,85 @@
+//! Where finished maps are merged and fused: on the processor, or on the device that made them. Both give the same
+//! bits.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::cuda::driver::Driver;
+use crate::error::Error;
+use crate::error::Result;
+use crate::fusion;
+use crate::fusion::Fused;
+use crate::fusion::FusionOptions;
+use crate::fusion::FusionView;
+use crate::fusion::Method;
+use crate::host::progress::Progress;
+use crate::maps::merge;
+use crate::maps::merge::LevelMaps;
+use crate::maps::merge::MergeOptions;
+
+/// A place to compute at.
+#[derive(Clone, Default)]
+pub enum Geometry {
+    /// The processor.
+    #[default]
+    Host,
+    /// A device, and the processor where the device has not enough memory, or not the method.
+    Device(Arc<dyn Driver>),
+}
+
+impl fmt::Debug for Geometry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Host => f.write_str("Host"),
+            Self::Device(driver) => write!(f, "Device({})", driver.name()),
+        }
+    }
+}
+
+/// What the device made, or `None` (after a note) where its memory does not suffice.
+fn if_it_fits<T>(what: &str, made: Result<T>, progress: &Progress) -> Result<Option<T>> {
+    match made {
+        Err(Error::Memory(problem)) => {
+            progress.note(&format!("{what} on the processor: {problem}"));
+            Ok(None)
+        }
+        made => made.map(Some),
+    }
+}
+
+impl Geometry {
+    /// [`merge::merge_level`].
+    ///
+    /// # Errors
+    /// As there; the device's.
+    pub fn merge_level(
+        &self,
+        coarse: &[LevelMaps],
+        fine: &mut [LevelMaps],
+        sources: &[Vec<usize>],
+        options: &MergeOptions,
+        progress: &Progress,
+    ) -> Result<Vec<usize>> {
+        if let Self::Device(driver) = self {
+            let made = crate::cuda::pyramid::merge_level(driver, coarse, fine, sources, options);
+            if let Some(counts) = if_it_fits("merging levels", made, progress)? {
+                return Ok(counts);
+            }
+        }
+        merge::merge_level(coarse, fine, sources, options)
+    }
+
+    /// [`fusion::fuse`].
+    ///
+    /// # Errors
+    /// As there; the device's.
+    pub fn fuse(&self, views: &[FusionView], options: &FusionOptions, progress: &Progress) -> Result<Fused> {
+        if let (Self::Device(driver), Method::Reprojection(_)) = (self, &options.method) {
+            let made = crate::cuda::fusion::fuse(driver, views, options);
+            if let Some(fused) = if_it_fits("fusing", made, progress)? {
+                return Ok(fused);
+            }
+        }
+        fusion::fuse(views, options)
+    }
+}

@@ -1,0 +1,266 @@
+//! What will be computed: for each view its sources, depth range, planes and spacing, decided before any photo is
+//! decoded, with every assumption put into words.
+
+use serde::Serialize;
+
+use crate::error::Error;
+use crate::error::Result;
+use crate::error::counted;
+use crate::run::InferOptions;
+use crate::scene::Scene;
+use crate::scene::View;
+use crate::scene::camera::Camera;
+use crate::scene::camera::DepthRange;
+use crate::scene::camera::Sampling;
+use crate::scene::photo;
+
+/// Planes where neither the options nor the scene say how many (the paper's number).
+pub const DEFAULT_PLANES: usize = 192;
+
+/// More planes than this are a mistake somewhere; the limit also keeps sizes far from overflow.
+pub const MAX_PLANES: usize = 65_536;
+
+/// Below this ratio of far to near, evenly spaced depths are as good as evenly spaced inverse depths.
+const LINEAR_BELOW: f64 = 3.0;
+
+/// A photo as the network will see it at level 0.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Frame {
+    /// Pixels a row, after reduction.
+    pub width: usize,
+    /// Rows, after reduction.
+    pub height: usize,
+    /// The camera of these pixels.
+    pub camera: Camera,
+}
+
+impl Frame {
+    /// Of a view, reduced to `max_side`.
+    pub fn new(view: &View, max_side: Option<usize>) -> Self {
+        let (width, height) = photo::reduced_size(view.size, max_side).unwrap_or(view.size);
+        let (sx, sy) = (width as f64 / view.size.0 as f64, height as f64 / view.size.1 as f64);
+        let camera = if (width, height) == view.size { view.camera } else { view.camera.resized(sx, sy) };
+        Self { width, height, camera }
+    }
+
+    /// Width and height of the photo at a pyramid level.
+    pub fn level_size(&self, level: usize) -> (usize, usize) {
+        (self.width.div_ceil(1 << level), self.height.div_ceil(1 << level))
+    }
+
+    /// Width and height of a level's maps: a quarter, rounded up.
+    pub fn map_size(&self, level: usize) -> (usize, usize) {
+        let (width, height) = self.level_size(level);
+        (width.div_ceil(4), height.div_ceil(4))
+    }
+
+    /// The camera of a level's maps.
+    pub fn map_camera(&self, level: usize) -> Camera {
+        self.camera.decimated(0.25 * 0.5f64.powi(level as i32))
+    }
+}
+
+/// What will be computed for one view.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ViewPlan {
+    /// Index into the scene's views.
+    pub view: usize,
+    /// Source views that the network looks at, best first.
+    pub sources: Vec<usize>,
+    /// Source views that the depth map is checked against, best first.
+    pub check: Vec<usize>,
+    /// Depths that are searched.
+    pub range: DepthRange,
+    /// Where the range is from.
+    pub range_from: RangeFrom,
+    /// Number of hypotheses.
+    pub planes: usize,
+    /// Their spacing.
+    pub sampling: Sampling,
+}
+
+/// Where a view's depth range is from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RangeFrom {
+    /// The option `--range`.
+    Option,
+    /// The scene's own files.
+    Scene,
+    /// Percentiles of the view's sparse points.
+    Points,
+}
+
+/// Views to work on, and how all photos (also of views that only serve as sources) will look.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// What to compute, in the scene's order.
+    pub views: Vec<ViewPlan>,
+    /// For every view of the scene.
+    pub frames: Vec<Frame>,
+    /// What was assumed, chosen or skipped.
+    pub notes: Vec<String>,
+}
+
+/// Chooses the views that are asked for by name; all of them where none is.
+///
+/// # Errors
+/// A name that no view bears.
+pub fn chosen_views(scene: &Scene, only: &[String]) -> Result<Vec<usize>> {
+    for name in only {
+        if !scene.views.iter().any(|v| v.name == *name) {
+            let names: Vec<String> = scene.views.iter().map(|v| v.name.clone()).collect();
+            return Err(Error::input(
+                format!("--view {name}"),
+                "no view of the scene has this name",
+                format!("one of its {}: {}", names.len(), first_few(&names)),
+            ));
+        }
+    }
+    let wanted = |view: &View| only.is_empty() || only.contains(&view.name);
+    Ok((0..scene.views.len()).filter(|&v| wanted(&scene.views[v])).collect())
+}
+
+/// Names for a message: all of a few, else the first.
+fn first_few(names: &[String]) -> String {
+    const SHOWN: usize = 4;
+    let dots = if names.len() > SHOWN { ", ..." } else { "" };
+    format!("{}{dots}", names[..names.len().min(SHOWN)].join(", "))
+}
+
+/// Decides everything that can be decided without pixels. Fills in source views where the scene has none.
+///
+/// # Errors
+/// A scene with less than two views, an unknown view name, an absurd number of planes, a scene without any depth range,
+/// or without a pair of views that see the same place.
+pub fn plan(scene: &mut Scene, options: &InferOptions) -> Result<Plan> {
+    let place = scene.root.display().to_string();
+    if scene.views.len() < 2 {
+        return Err(Error::input(place, format!("{} view", scene.views.len()), "at least two overlapping views"));
+    }
+    let chosen = chosen_views(scene, &options.only)?;
+    if let Some(range) = options.range {
+        // Also before sources are selected: without sparse points that choice depends on the range.
+        scene.views.iter_mut().for_each(|v| v.range = Some(range));
+    }
+    scene.select_sources();
+
+    let mut notes = Vec::new();
+    let mut views = Vec::new();
+    let (mut alone, mut rangeless, mut fewer) = (Vec::new(), Vec::new(), Vec::new());
+    for view in chosen {
+        let planes = options.planes.or(scene.views[view].planes).unwrap_or(DEFAULT_PLANES);
+        let name = scene.views[view].name.clone();
+        if planes == 0 || planes > MAX_PLANES {
+            return Err(Error::input(
+                format!("view {name}"),
+                format!("{planes} planes"),
+                format!("1 to {MAX_PLANES}; --planes D replaces the file's number"),
+            ));
+        }
+        let Some((range, range_from)) = depth_range(scene, view, planes, options) else {
+            rangeless.push(name);
+            continue;
+        };
+        let ranked: Vec<usize> = scene.views[view].sources.iter().map(|s| s.view).collect();
+        if ranked.is_empty() {
+            alone.push(name);
+            continue;
+        }
+        let best = |count: usize| ranked.iter().copied().take(count).collect::<Vec<_>>();
+        let default_sampling = if range.far / range.near < LINEAR_BELOW { Sampling::Linear } else { Sampling::Inverse };
+        let (sources, check) = (best(options.views - 1), best(options.check_sources));
+        if sources.len() < options.views - 1 {
+            fewer.push(format!("{name} ({})", sources.len()));
+        }
+        let sampling = options.sampling.unwrap_or(default_sampling);
+        views.push(ViewPlan { view, sources, check, range, range_from, planes, sampling });
+    }
+    if views.is_empty() && !rangeless.is_empty() {
+        return Err(Error::input(
+            place,
+            format!("no depth range for view {} in its files, and no sparse points to take one from", rangeless[0]),
+            "the nearest and farthest depth to search: --range near,far",
+        ));
+    }
+    if views.is_empty() && scene.is_without_baseline() {
+        return Err(Error::input(
+            place,
+            format!("{} cameras that all stand at the same place", scene.views.len()),
+            "photos taken from different places, since there is no depth without a baseline; check the cameras' translations",
+        ));
+    }
+    if views.is_empty() {
+        return Err(Error::Nothing(format!(
+            "{place}: no view overlaps another, so nothing can be matched (view {} has no source view); check the cameras, or \
+             list source views in pair.txt",
+            alone[0]
+        )));
+    }
+    if !rangeless.is_empty() {
+        notes.push(format!(
+            "no depth range, hence no depth map, for view {} (--range gives one)",
+            first_few(&rangeless)
+        ));
+    }
+    if !alone.is_empty() {
+        notes.push(format!("no source view, hence no depth map, for view {}", first_few(&alone)));
+    }
+    if !fewer.is_empty() {
+        notes.push(format!(
+            "fewer than {} source views for {} of {} views, the scene has no more that fit: {}",
+            options.views - 1,
+            fewer.len(),
+            views.len(),
+            first_few(&fewer)
+        ));
+    }
+    notes.extend(default_notes(scene, &views, options));
+    let frames = scene.views.iter().map(|v| Frame::new(v, options.max_side)).collect();
+    Ok(Plan { views, frames, notes })
+}
+
+fn depth_range(scene: &Scene, view: usize, planes: usize, options: &InferOptions) -> Option<(DepthRange, RangeFrom)> {
+    if let Some(range) = options.range {
+        return Some((range, RangeFrom::Option));
+    }
+    let of_scene = scene.views[view].depth_range(planes).map(|range| (range, RangeFrom::Scene));
+    of_scene.or_else(|| scene.point_depth_range(view, options.widen_range).map(|range| (range, RangeFrom::Points)))
+}
+
+/// What was chosen for want of an option, once for all views.
+fn default_notes(scene: &Scene, views: &[ViewPlan], options: &InferOptions) -> Vec<String> {
+    let mut notes = Vec::new();
+    let count = |wanted: &dyn Fn(&ViewPlan) -> bool| views.iter().filter(|v| wanted(v)).count();
+    let of_points = count(&|v| v.range_from == RangeFrom::Points);
+    if of_points > 0 {
+        notes.push(format!(
+            "depth range of {of_points} of {} views: 1st to 99th percentile of the view's sparse points, widened by {} %",
+            views.len(),
+            (options.widen_range * 1e4).round() / 100.0
+        ));
+    }
+    if options.planes.is_none() {
+        let default = count(&|v| scene.views[v.view].planes.is_none());
+        if default > 0 {
+            notes.push(format!(
+                "{DEFAULT_PLANES} planes for {default} of {} views: neither the scene nor an option says",
+                views.len()
+            ));
+        }
+    }
+    if options.sampling.is_none() {
+        let inverse = count(&|v| v.sampling == Sampling::Inverse);
+        notes.push(match inverse {
+            0 => format!("planes evenly spaced in depth: far / near is below {LINEAR_BELOW}"),
+            n if n == views.len() => {
+                format!("planes evenly spaced in 1 / depth: far / near is {LINEAR_BELOW} or more")
+            }
+            n => format!(
+                "planes evenly spaced in 1 / depth for {} with far / near of {LINEAR_BELOW} or more, in depth for the rest",
+                counted(n, "view")
+            ),
+        });
+    }
+    notes
+}

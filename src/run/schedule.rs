@@ -1,0 +1,168 @@
+//! The order in which views are worked on, and which photos' features are kept in between.
+//!
+//! A view needs the features of its own photo and of its sources' photos, neighbours share most of them, and
+//! making them means decoding a photo and running a third of the network. All needs are known before the run, so
+//! the cache is planned: when room is needed, the features whose next use lies farthest ahead go (Belady's rule,
+//! which no rule that only knows the past, such as least recently used, can beat). Knowing the loads in advance
+//! also lets a second thread decode the next photo.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// One view to work on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Job {
+    /// The reference view.
+    pub view: usize,
+    /// Its source views.
+    pub sources: Vec<usize>,
+}
+
+impl Job {
+    /// Every photo whose features the job needs.
+    pub fn photos(&self) -> impl Iterator<Item = usize> + '_ {
+        std::iter::once(self.view).chain(self.sources.iter().copied())
+    }
+}
+
+/// One job of a schedule with what happens to the cache before it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// What is worked on.
+    pub job: Job,
+    /// Photos whose features are dropped first.
+    pub drop: Vec<usize>,
+    /// Photos to load then, in this order.
+    pub load: Vec<usize>,
+}
+
+/// Bytes that the most demanding job needs for features: no cache can be smaller.
+pub fn least_cache(jobs: &[Job], bytes: &dyn Fn(usize) -> u64) -> u64 {
+    jobs.iter().map(|job| job.photos().collect::<BTreeSet<_>>().into_iter().map(bytes).sum()).max().unwrap_or(0)
+}
+
+/// Orders the jobs so that neighbours follow each other and plans a cache of at most `capacity` bytes, or of
+/// [`least_cache`] where that is more. `bytes` is the size of a photo's features.
+pub fn plan(jobs: Vec<Job>, bytes: &dyn Fn(usize) -> u64, capacity: u64) -> Vec<Step> {
+    let capacity = capacity.max(least_cache(&jobs, bytes));
+    let jobs = in_order_of_shared_photos(jobs);
+    let mut uses: BTreeMap<usize, VecDeque<usize>> = BTreeMap::new();
+    for (at, job) in jobs.iter().enumerate() {
+        for photo in job.photos().collect::<BTreeSet<_>>() {
+            uses.entry(photo).or_default().push_back(at);
+        }
+    }
+    let mut held: BTreeSet<usize> = BTreeSet::new();
+    let mut steps = Vec::with_capacity(jobs.len());
+    for (at, job) in jobs.into_iter().enumerate() {
+        let mut seen = BTreeSet::new();
+        let needed: Vec<usize> = job.photos().filter(|&photo| seen.insert(photo)).collect();
+        let load: Vec<usize> = needed.iter().copied().filter(|photo| !held.contains(photo)).collect();
+        // The next use of everything that is held and not needed now; what has none goes in any case.
+        let next = |photo: usize| uses.get(&photo).and_then(|u| u.iter().find(|&&use_at| use_at > at).copied());
+        let mut idle: Vec<(usize, usize)> = Vec::new();
+        let mut drop = Vec::new();
+        for &photo in held.iter().filter(|photo| !needed.contains(photo)) {
+            match next(photo) {
+                Some(next) => idle.push((next, photo)),
+                None => drop.push(photo),
+            }
+        }
+        idle.sort_unstable();
+        let mut total: u64 =
+            needed.iter().map(|&p| bytes(p)).sum::<u64>() + idle.iter().map(|&(_, p)| bytes(p)).sum::<u64>();
+        while total > capacity {
+            let Some((_, photo)) = idle.pop() else { break };
+            total -= bytes(photo);
+            drop.push(photo);
+        }
+        for photo in &drop {
+            held.remove(photo);
+        }
+        held.extend(&load);
+        steps.push(Step { job, drop, load });
+    }
+    steps
+}
+
+/// From the first job on, always the job next that shares most photos with the one before; the given order decides
+/// between equals.
+fn in_order_of_shared_photos(mut jobs: Vec<Job>) -> Vec<Job> {
+    let mut ordered: Vec<Job> = Vec::with_capacity(jobs.len());
+    while !jobs.is_empty() {
+        let best = ordered.last().map_or(0, |last| {
+            let before: BTreeSet<usize> = last.photos().collect();
+            let shared = |job: &Job| job.photos().filter(|p| before.contains(p)).count();
+            // max_by_key keeps the last of equals: count from the back to get the first.
+            (0..jobs.len()).rev().max_by_key(|&i| shared(&jobs[i])).unwrap_or(0)
+        });
+        ordered.push(jobs.remove(best));
+    }
+    ordered
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `count` views on a line, each with its two nearest neighbours on either side.
+    fn line(count: usize) -> Vec<Job> {
+        let near = |v: usize| [v.checked_sub(1), Some(v + 1), v.checked_sub(2), Some(v + 2)];
+        let sources = |v| near(v).into_iter().flatten().filter(|&s| s < count).collect();
+        (0..count).map(|view| Job { view, sources: sources(view) }).collect()
+    }
+
+    /// Plays a schedule and checks that every job finds its photos and that the cache never overflows.
+    fn play(steps: &[Step], bytes: &dyn Fn(usize) -> u64, capacity: u64) -> usize {
+        let mut held = BTreeSet::new();
+        let mut loads = 0;
+        for step in steps {
+            for photo in &step.drop {
+                assert!(held.remove(photo), "{photo} was dropped but not held");
+            }
+            for photo in &step.load {
+                assert!(held.insert(*photo), "{photo} was loaded twice");
+                loads += 1;
+            }
+            assert!(step.job.photos().all(|p| held.contains(&p)));
+            assert!(held.iter().map(|&p| bytes(p)).sum::<u64>() <= capacity);
+        }
+        loads
+    }
+
+    #[test]
+    fn neighbours_on_a_line_are_loaded_once_with_room_for_five() {
+        let one = |_| 1;
+        assert_eq!(least_cache(&line(20), &one), 5);
+        let steps = plan(line(20), &one, 0);
+        assert_eq!(steps.len(), 20);
+        assert_eq!(play(&steps, &one, 5), 20);
+    }
+
+    #[test]
+    fn shuffled_views_are_brought_back_into_a_walk() {
+        let mut jobs = line(24);
+        // 7 is coprime to 24: every job once, far from its neighbours.
+        jobs = (0..24).map(|i| jobs[i * 7 % 24].clone()).collect();
+        let one = |_| 1;
+        let in_given_order = 24 * 5 - 6;
+        let loads = play(&plan(jobs, &one, 8), &one, 8);
+        assert!(loads <= 30, "{loads} loads; without order or cache {in_given_order}");
+    }
+
+    #[test]
+    fn photos_of_different_sizes_stay_within_the_bytes() {
+        let sized = |p: usize| 10 + (p as u64 * 7919) % 23;
+        let least = least_cache(&line(30), &sized);
+        for capacity in [0, least, least + 17, least + 100] {
+            play(&plan(line(30), &sized, capacity), &sized, capacity.max(least));
+        }
+        assert!(plan(Vec::new(), &sized, 10).is_empty());
+        assert_eq!(least_cache(&[], &sized), 0);
+    }
+
+    #[test]
+    fn enough_room_means_every_photo_once() {
+        let jobs = (0..6).map(|view| Job { view, sources: (0..6).filter(|&s| s != view).collect() }).collect();
+        assert_eq!(play(&plan(jobs, &|_| 1, 100), &|_| 1, 100), 6);
+    }
+}

@@ -1,0 +1,429 @@
+//! The later stages: levels merged, maps written, views fused, and everything told.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rayon::prelude::*;
+use serde_json::{Value, json};
+
+use crate::draw::preview;
+use crate::error::Error;
+use crate::error::Result;
+use crate::error::counted;
+use crate::files::folder;
+use crate::files::folder::MANIFEST;
+use crate::files::pfm;
+use crate::files::ply;
+use crate::fusion;
+use crate::fusion::Funnel;
+use crate::fusion::FusionOptions;
+use crate::fusion::FusionView;
+use crate::fusion::Method;
+use crate::host::interrupt;
+use crate::host::memory;
+use crate::host::progress::Progress;
+use crate::host::progress::duration;
+use crate::host::progress::one_line;
+use crate::manifest::Manifest;
+use crate::manifest::ViewSummary;
+use crate::maps::merge::LevelMaps;
+use crate::maps::merge::MergeOptions;
+use crate::maps::normals;
+use crate::run::Clock;
+use crate::run::InferOptions;
+use crate::run::depth;
+use crate::run::depth::LevelJobs;
+use crate::run::device::Geometry;
+use crate::run::plan::Frame;
+use crate::run::plan::Plan;
+use crate::run::plan::ViewPlan;
+use crate::run::write_map;
+use crate::scene::Scene;
+use crate::scene::camera::DepthRange;
+use crate::scene::photo::Photo;
+
+/// The cloud's file name.
+const CLOUD: &str = "fused.ply";
+
+/// The finest level's maps after all coarser ones have repaired them.
+pub struct Merged {
+    /// Depth and confidence, in the plan's order.
+    pub maps: Vec<LevelMaps>,
+    /// `[view][level]`: pixels of that level that the next coarser one replaced.
+    pub replaced: Vec<Vec<usize>>,
+}
+
+/// Reads all levels and merges them from the coarsest to the finest.
+///
+/// # Errors
+/// Maps that cannot be read back.
+pub fn merge_levels(
+    scene: &Scene,
+    plan: &Plan,
+    jobs: &LevelJobs,
+    options: &MergeOptions,
+    geometry: &Geometry,
+    progress: &Progress,
+) -> Result<Merged> {
+    let levels = jobs.0.first().map_or(0, Vec::len);
+    let sources: Vec<Vec<usize>> = plan.views.iter().map(|v| places(&plan.views, &v.check)).collect();
+    let read = |level: usize| -> Result<Vec<LevelMaps>> {
+        let of_view = |(view, jobs): (&ViewPlan, &Vec<depth::LevelJob>)| {
+            let frame = &plan.frames[view.view];
+            let (depth, confidence) = jobs[level].files.read(frame.map_size(level))?;
+            Ok(LevelMaps { camera: frame.map_camera(level), depth, confidence })
+        };
+        plan.views.iter().zip(&jobs.0).map(of_view).collect()
+    };
+    let mut replaced = vec![vec![0; levels]; plan.views.len()];
+    let mut stage = progress.stage("merging", levels, levels as u64);
+    let mut coarse: Option<Vec<LevelMaps>> = None;
+    for level in (0..levels).rev() {
+        interrupt::check()?;
+        let mut fine = read(level)?;
+        let is_coarsest = coarse.is_none();
+        if let Some(coarse) = &coarse {
+            let counts = geometry.merge_level(coarse, &mut fine, &sources, options, progress)?;
+            for (of_view, count) in replaced.iter_mut().zip(counts) {
+                of_view[level] = count;
+            }
+        }
+        let total: usize = replaced.iter().map(|v| v[level]).sum();
+        let pixels: usize = fine.iter().map(|m| m.depth.data.len()).sum();
+        let share = 100.0 * total as f64 / pixels.max(1) as f64;
+        stage.step(
+            &match is_coarsest {
+                true => format!("level {level}: {pixels} pixels, no coarser level"),
+                false => format!("level {level}: {share:.1} % of {pixels} pixels from the coarser level"),
+            },
+            1,
+            json!({ "level": level, "pixels": pixels, "replaced": total }),
+        );
+        coarse = Some(fine);
+    }
+    let maps = coarse.ok_or_else(|| Error::Nothing(format!("{}: no level to merge", scene.root.display())))?;
+    Ok(Merged { maps, replaced })
+}
+
+/// Below this many rows a photo is shown as it is beside its depth map, above reduced.
+const PREVIEW_ROWS: usize = 600;
+
+/// Writes depth/, confidence/, preview/ and, where asked for, normal/. Returns what was written, and the photos'
+/// colours at the maps' pixels.
+///
+/// The photos are decoded once more: keeping them all from the stage before would take more memory than that takes
+/// time.
+///
+/// # Errors
+/// Files that cannot be written, photos that cannot be decoded.
+pub fn write_maps(
+    scene: &Scene,
+    plan: &Plan,
+    merged: &Merged,
+    options: &InferOptions,
+    out: &Path,
+    progress: &Progress,
+) -> Result<(Vec<String>, Vec<Colours>)> {
+    let mut stage = progress.stage("maps", plan.views.len(), plan.views.len() as u64);
+    let (mut outputs, mut colours) = (Vec::new(), Vec::with_capacity(plan.views.len()));
+    let work: Vec<(&ViewPlan, &LevelMaps)> = plan.views.iter().zip(&merged.maps).collect();
+    for some in work.chunks(photos_at_once()) {
+        interrupt::check()?;
+        let of_view = |&(view, maps): &(&ViewPlan, &LevelMaps)| write_view(scene, view, maps, options, out);
+        let written: Vec<Result<(Vec<String>, Colours)>> = some.par_iter().map(of_view).collect();
+        for (written, (view, _)) in written.into_iter().zip(some) {
+            let (files, of_photo) = written?;
+            outputs.extend(files);
+            colours.push(of_photo);
+            let name = &scene.views[view.view].name;
+            stage.step(name, 1, json!({ "view": name }));
+        }
+    }
+    Ok((outputs, colours))
+}
+
+/// Says so where depth/ holds maps that this run does not make: other programs will take them for its results.
+pub fn maps_of_other_runs(scene: &Scene, plan: &Plan, out: &Path) -> Option<String> {
+    let own: BTreeSet<OsString> =
+        plan.views.iter().map(|v| format!("{}.pfm", scene.views[v.view].name).into()).collect();
+    let entries = std::fs::read_dir(out.join("depth")).ok()?;
+    let others = entries
+        .flatten()
+        .map(|e| e.file_name())
+        .filter(|name| Path::new(name).extension().is_some_and(|e| e == "pfm") && !own.contains(name));
+    let count = others.count();
+    (count > 0)
+        .then(|| format!("depth/ holds {count} more maps, left there by earlier runs; they take no part in this one"))
+}
+
+/// Photos that [`write_maps`] holds at once: decoding is the slow part and uses one thread each, but memory is worth
+/// more than the last second.
+pub fn photos_at_once() -> usize {
+    rayon::current_num_threads().min(4)
+}
+
+/// Writes all that one view gets. Returns the files' names relative to `out`, and the colours at the map's pixels.
+fn write_view(
+    scene: &Scene,
+    view: &ViewPlan,
+    maps: &LevelMaps,
+    options: &InferOptions,
+    out: &Path,
+) -> Result<(Vec<String>, Colours)> {
+    let scene_view = &scene.views[view.view];
+    let mut written = Vec::new();
+    let mut file = |folder: &str, extension: &str| {
+        let relative = format!("{folder}/{}.{extension}", scene_view.name);
+        let path = out.join(&relative);
+        written.push(relative);
+        path
+    };
+    write_map(&file("depth", "pfm"), &maps.depth)?;
+    write_map(&file("confidence", "pfm"), &maps.confidence)?;
+    if options.normals {
+        let path = file("normal", "pfm");
+        let normals = normals::from_depth(&maps.camera, &maps.depth);
+        folder::make_folder_of(&path)?;
+        let _guard = interrupt::writing();
+        pfm::write_rgb(&path, maps.depth.width, maps.depth.height, &normals)?;
+    }
+    let mut photo = Photo::load(scene_view, options.max_side)?.photo;
+    // Level 2 has exactly the maps' pixels (every fourth one), and its two blurs keep finer texture from aliasing.
+    let half = photo.pyramid_level();
+    let quarter = half.pyramid_level();
+    let colours = colours_of(&quarter);
+    for smaller in [half, quarter] {
+        if smaller.height >= PREVIEW_ROWS {
+            photo = smaller;
+        }
+    }
+    let path = file("preview", "png");
+    folder::make_folder_of(&path)?;
+    let _guard = interrupt::writing();
+    preview::write(&path, &photo, &maps.depth, &maps.confidence, view.range)?;
+    Ok((written, colours))
+}
+
+/// The colour at every pixel of a map, row by row.
+pub type Colours = Vec<[u8; 3]>;
+
+/// 0..1 to 0..255, rounded.
+pub fn colours_of(photo: &Photo) -> Colours {
+    let byte = |value: f32| (value * 255.0).round().clamp(0.0, 255.0) as u8;
+    photo.rgb.chunks_exact(3).map(|p| [byte(p[0]), byte(p[1]), byte(p[2])]).collect()
+}
+
+/// The plan's views ready for fusion.
+pub fn fusion_views(scene: &Scene, plan: &Plan, maps: Vec<LevelMaps>, colours: Vec<Colours>) -> Vec<FusionView> {
+    let view = |((view, maps), colour): ((&ViewPlan, LevelMaps), Colours)| FusionView {
+        name: scene.views[view.view].name.clone(),
+        camera: maps.camera,
+        depth: maps.depth,
+        confidence: maps.confidence,
+        colour,
+        range: view.range,
+        sources: places(&plan.views, &view.check),
+        levels: Vec::new(),
+    };
+    plan.views.iter().zip(maps).zip(colours).map(view).collect()
+}
+
+/// Where the given views of the scene stand in the plan; those without a depth map are left out.
+fn places(views: &[ViewPlan], wanted: &[usize]) -> Vec<usize> {
+    wanted.iter().filter_map(|&w| views.iter().position(|v| v.view == w)).collect()
+}
+
+/// What the manifest says about every view, apart from how its depth was made and what became of it.
+pub fn view_summaries(
+    scene: &Scene,
+    frames: &[Frame],
+    fusion_views: &[FusionView],
+    plan: &[ViewPlan],
+) -> Vec<ViewSummary> {
+    let scene_views: Vec<usize> = plan.iter().map(|v| v.view).collect();
+    summaries_of(scene, frames, fusion_views, &scene_views)
+}
+
+/// As [`view_summaries`], for views given by their index in the scene.
+pub fn summaries_of(
+    scene: &Scene,
+    frames: &[Frame],
+    fusion_views: &[FusionView],
+    scene_views: &[usize],
+) -> Vec<ViewSummary> {
+    let summary = |(view, &at): (&FusionView, &usize)| {
+        let (of_scene, frame) = (&scene.views[at], &frames[at]);
+        ViewSummary {
+            name: view.name.clone(),
+            id: of_scene.id,
+            image: of_scene.image.clone(),
+            photo_size: (frame.width, frame.height),
+            map_size: (view.depth.width, view.depth.height),
+            photo_k: crate::run::resume::rows(frame.camera.k),
+            map_k: crate::run::resume::rows(view.camera.k),
+            rotation: crate::run::resume::rows(view.camera.r),
+            translation: view.camera.t.to_array(),
+            depth: None,
+            checked_against: view.sources.iter().map(|&s| fusion_views[s].name.clone()).collect(),
+            funnel: None,
+        }
+    };
+    fusion_views.iter().zip(scene_views).map(summary).collect()
+}
+
+/// Fuses (unless `options` is `None`), writes the cloud and the manifest, and prints the closing summary.
+///
+/// # Errors
+/// Files that cannot be written; [`Error::Nothing`] with the likely reason where no point survived.
+#[allow(clippy::too_many_arguments, reason = "the last stage takes what all others left")]
+pub fn fuse_and_report(
+    views: &[FusionView],
+    options: Option<&FusionOptions>,
+    geometry: &Geometry,
+    mut manifest: Manifest,
+    mut clock: Clock,
+    out: &Path,
+    progress: &Progress,
+) -> Result<()> {
+    let mut advice = None;
+    if let Some(options) = options {
+        interrupt::check()?;
+        let mut stage = progress.stage("fusion", 1, 1);
+        let fused = geometry.fuse(views, options, progress)?;
+        for (summary, funnel) in manifest.views.iter_mut().zip(&fused.funnels) {
+            summary.funnel = Some(funnel.clone());
+        }
+        advice = fusion::explain(&fused.funnels, options);
+        manifest.funnel = Some(Funnel::sum(&fused.funnels));
+        manifest.points = fused.points.len();
+        interrupt::check()?;
+        write_cloud(&out.join(CLOUD), &fused.points, &mut manifest)?;
+        stage.step(&format!("{} points", fused.points.len()), 1, json!({ "points": fused.points.len() }));
+        drop(stage);
+        clock.lap("fusion");
+    }
+    manifest.machine.memory_peak = memory::peak();
+    manifest.ended_unix_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_secs());
+    manifest.seconds = clock.seconds();
+    manifest.outputs.push(MANIFEST.into());
+    folder::write_json(&out.join(MANIFEST), "write the manifest", &manifest)?;
+
+    let empty = options.is_some() && manifest.points == 0;
+    let text = summary_text(&manifest, options, if empty { None } else { advice.as_deref() }, clock.total(), out);
+    progress.summary(
+        &text,
+        json!({
+            "command": manifest.command, "out": out, "depth_maps": manifest.views.len(), "points": manifest.points,
+            "funnel": manifest.funnel, "seconds": manifest.seconds, "memory_peak": manifest.machine.memory_peak,
+            "advice": advice, "outputs": outputs_by_folder(&manifest.outputs),
+        }),
+    );
+    if empty {
+        let reason = advice.unwrap_or_else(|| "no pixel passed the filters".into());
+        return Err(Error::Nothing(format!("the cloud is empty: {reason}")));
+    }
+    Ok(())
+}
+
+/// An empty cloud is not written, and one of an earlier run is taken away: it would not be what the manifest says.
+fn write_cloud(path: &Path, points: &[ply::Point], manifest: &mut Manifest) -> Result<()> {
+    if points.is_empty() {
+        return match std::fs::remove_file(path) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                Err(Error::io("remove the earlier point cloud", path)(e))
+            }
+            _ => Ok(()),
+        };
+    }
+    let comments = [format!("made by engine {}", manifest.version)];
+    folder::make_folder_of(path)?;
+    let _guard = interrupt::writing();
+    ply::write(path, points, &comments)?;
+    manifest.outputs.push(CLOUD.into());
+    Ok(())
+}
+
+/// How many files lie in each folder; files beside the folders under their own names.
+fn outputs_by_folder(outputs: &[String]) -> Value {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for output in outputs {
+        *counts.entry(output.split_once('/').map_or(output.as_str(), |(folder, _)| folder)).or_default() += 1;
+    }
+    json!(counts)
+}
+
+fn summary_text(
+    manifest: &Manifest,
+    options: Option<&FusionOptions>,
+    advice: Option<&str>,
+    seconds: f64,
+    out: &Path,
+) -> String {
+    let maps = manifest.views.len();
+    let peak = manifest.machine.memory_peak.map_or(String::new(), |b| format!(", peak memory {}", memory::readable(b)));
+    let mut lines = Vec::new();
+    let made = match options {
+        Some(_) => format!("{} from {}", counted(manifest.points, "point"), counted(maps, "depth map")),
+        None => counted(maps, "depth map"),
+    };
+    lines.push(format!("{made} in {}{peak}", duration(seconds)));
+    if let (Some(funnel), Some(options)) = (&manifest.funnel, options) {
+        lines.push(funnel_text(funnel, options));
+    }
+    let folders: Vec<String> = match outputs_by_folder(&manifest.outputs) {
+        Value::Object(counts) => {
+            counts.into_iter().map(|(name, _)| if name.contains('.') { name } else { format!("{name}/") }).collect()
+        }
+        _ => Vec::new(),
+    };
+    lines.push(format!("written to {}: {}", one_line(&out.display().to_string()), folders.join(" ")));
+    lines.extend(advice.map(|a| format!("hint: {a}")));
+    lines.join("\n")
+}
+
+/// One sentence: where the pixels went.
+fn funnel_text(funnel: &Funnel, options: &FusionOptions) -> String {
+    let share = |n: usize| format!("{:.1} %", 100.0 * n as f64 / funnel.pixels.max(1) as f64);
+    let least = options.method.asked();
+    let fewer: Vec<String> = funnel
+        .agreed
+        .iter()
+        .take(least.saturating_sub(1))
+        .enumerate()
+        .map(|(i, &n)| format!("by {}: {}", i + 1, share(n)))
+        .collect();
+    let fewer = if fewer.is_empty() { String::new() } else { format!(" ({})", fewer.join(", ")) };
+    // More kept than agreed: some views have fewer sources, and all of theirs were enough.
+    let or_all = match funnel.agreed.get(least.saturating_sub(1)) {
+        Some(&agreed) if agreed == funnel.kept => "",
+        _ => ", or by all where a view has fewer",
+    };
+    let (asked_for, or_all) = match options.method {
+        Method::Reprojection(_) | Method::Pyramid(_) => (format!("{least} source views"), or_all),
+        _ => (options.method.asked_for(), ""),
+    };
+    let keeps_duplicates = match options.method {
+        Method::Reprojection(m) | Method::Pyramid(fusion::Pyramid { reprojection: m, .. }) => m.keep_duplicates,
+        Method::Dynamic(m) => m.keep_duplicates,
+        Method::Disparity(_) | Method::Graph(_) => false,
+    };
+    let repeated = if keeps_duplicates {
+        String::new()
+    } else {
+        format!("{} repeat an earlier point, ", share(funnel.duplicates))
+    };
+    format!(
+        "of {} pixels {} lie in range, {} have a confidence above {}, {} are confirmed by {asked_for}{or_all}{fewer}; {repeated}{} became points",
+        funnel.pixels,
+        share(funnel.in_range),
+        share(funnel.confident),
+        options.min_confidence,
+        share(funnel.kept),
+        share(funnel.fused),
+    )
+}
+
+/// All positive depths.
+pub const ANY_DEPTH: DepthRange = DepthRange { near: f64::MIN_POSITIVE, far: f64::MAX };

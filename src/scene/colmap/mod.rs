@@ -1,0 +1,8 @@
+//! COLMAP reconstructions: [`scene`] makes a scene of a model's tables ([`model`]), which [`binary`] and [`text`] read.
+//!
+//! Photos are not read here, and nothing is undistorted: a camera with distortion becomes a view with a lens.
+
+mod binary;
+mod model;
+pub mod scene;
+mod text;

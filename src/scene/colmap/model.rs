@@ -1,0 +1,300 @@
+//! A COLMAP sparse model as it stands in its files (versions 3 and 4), and what its cameras and poses mean.
+//!
+//! Version 4 keeps poses per frame of a rig (`rigs`, `frames`) beside those of the images: an image's pose is then
+//! that of its camera in the rig times that of the rig in the world.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+
+use glam::{DMat3, DQuat, DVec3};
+
+use crate::Error;
+use crate::Result;
+use crate::scene::checks::checked_intrinsics;
+use crate::scene::colmap::binary;
+use crate::scene::colmap::text;
+use crate::scene::lens::Distortion;
+
+/// `id`, name and number of parameters of every camera model of COLMAP 4.2, the ones that are refused included: in the
+/// binary format only this says how long a camera's entry is.
+const CAMERA_MODELS: [(i32, &str, usize); 18] = [
+    (0, "SIMPLE_PINHOLE", 3),
+    (1, "PINHOLE", 4),
+    (2, "SIMPLE_RADIAL", 4),
+    (3, "RADIAL", 5),
+    (4, "OPENCV", 8),
+    (5, "OPENCV_FISHEYE", 8),
+    (6, "FULL_OPENCV", 12),
+    (7, "FOV", 5),
+    (8, "SIMPLE_RADIAL_FISHEYE", 4),
+    (9, "RADIAL_FISHEYE", 5),
+    (10, "THIN_PRISM_FISHEYE", 12),
+    (11, "RAD_TAN_THIN_PRISM_FISHEYE", 16),
+    (12, "SIMPLE_DIVISION", 4),
+    (13, "DIVISION", 5),
+    (14, "SIMPLE_FISHEYE", 3),
+    (15, "FISHEYE", 4),
+    (16, "EUCM", 6),
+    (17, "EQUIRECTANGULAR", 2),
+];
+
+const SUPPORTED: &str = "SIMPLE_PINHOLE, PINHOLE, SIMPLE_RADIAL, RADIAL, OPENCV, FULL_OPENCV, OPENCV_FISHEYE or \
+                         SIMPLE_RADIAL_FISHEYE; `colmap image_undistorter` turns the others into PINHOLE";
+
+/// One of [`CAMERA_MODELS`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct CameraModel {
+    pub name: &'static str,
+    pub parameters: usize,
+}
+
+impl CameraModel {
+    pub fn by_id(id: i32) -> Option<Self> {
+        let (_, name, parameters) = CAMERA_MODELS.into_iter().find(|model| model.0 == id)?;
+        Some(Self { name, parameters })
+    }
+
+    pub fn by_name(name: &str) -> Option<Self> {
+        let (_, name, parameters) = CAMERA_MODELS.into_iter().find(|model| model.1 == name)?;
+        Some(Self { name, parameters })
+    }
+}
+
+/// An entry of `cameras`.
+#[derive(Clone, Debug)]
+pub(super) struct CameraEntry {
+    pub id: u32,
+    pub model: CameraModel,
+    pub size: (u64, u64),
+    pub parameters: Vec<f64>,
+}
+
+/// Rotation (w, x, y, z) and translation of `x_to = R x_from + t`, unchecked.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Pose {
+    pub quaternion: [f64; 4],
+    pub translation: [f64; 3],
+}
+
+/// An entry of `images`, without its keypoints: the points' tracks say who sees what.
+#[derive(Clone, Debug)]
+pub(super) struct ImageEntry {
+    pub id: u32,
+    pub pose: Pose,
+    pub camera: u32,
+    pub name: String,
+}
+
+/// A sensor by type (0: camera) and number.
+pub(super) type Sensor = (i32, u32);
+/// The sensor type of cameras.
+pub(super) const CAMERA_SENSOR: i32 = 0;
+
+/// An entry of `rigs`.
+#[derive(Clone, Debug)]
+pub(super) struct RigEntry {
+    pub id: u32,
+    /// The sensor whose frame is the rig's.
+    pub reference: Option<Sensor>,
+    /// The others, with their `sensor from rig` where it is known.
+    pub others: Vec<(Sensor, Option<Pose>)>,
+}
+
+/// An entry of `frames`.
+#[derive(Clone, Debug)]
+pub(super) struct FrameEntry {
+    pub rig: u32,
+    pub rig_from_world: Pose,
+    /// Sensor and number (for a camera: the image's) of what was taken.
+    pub data: Vec<(Sensor, u64)>,
+}
+
+/// An entry of `points3D`.
+#[derive(Clone, Debug)]
+pub(super) struct PointEntry {
+    pub id: u64,
+    pub position: DVec3,
+    pub error: f64,
+    /// Images that see it, as in the file: unsorted, perhaps repeated.
+    pub images: Vec<u32>,
+}
+
+/// A keypoint that belongs to a point: its position as stored (the corner pixel's centre is (0.5, 0.5)) and the
+/// point's number.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Keypoint {
+    pub pixel: [f64; 2],
+    pub point: u64,
+}
+
+/// Which of the two file formats a model folder holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Encoding {
+    Binary,
+    Text,
+}
+
+impl Encoding {
+    /// `None` for a folder that holds no part of a model.
+    pub fn of(folder: &Path) -> Option<Self> {
+        let has = |name: &str| folder.join(name).is_file();
+        let parts = |extension: &str| ["cameras", "images"].map(|part| has(&format!("{part}.{extension}")));
+        match (parts("bin"), parts("txt")) {
+            ([true, true], _) => Some(Self::Binary),
+            (_, [true, true]) => Some(Self::Text),
+            // Incomplete: reading it names the missing file.
+            ([true, _] | [_, true], _) => Some(Self::Binary),
+            (_, [true, _] | [_, true]) => Some(Self::Text),
+            _ => None,
+        }
+    }
+
+    pub fn file(self, folder: &Path, part: &str) -> PathBuf {
+        folder.join(match self {
+            Self::Binary => format!("{part}.bin"),
+            Self::Text => format!("{part}.txt"),
+        })
+    }
+}
+
+/// A model's entries.
+#[derive(Debug)]
+pub(super) struct Model {
+    pub cameras_file: PathBuf,
+    pub images_file: PathBuf,
+    rigs_file: PathBuf,
+    frames_file: PathBuf,
+    pub cameras: BTreeMap<u32, CameraEntry>,
+    pub images: BTreeMap<u32, ImageEntry>,
+    /// `None` where the model has no file of points.
+    pub points: Option<Vec<PointEntry>>,
+    pub rigs: BTreeMap<u32, RigEntry>,
+    pub frames: Vec<FrameEntry>,
+}
+
+impl Model {
+    /// Reads all files of the model in `folder`.
+    pub fn read(folder: &Path, encoding: Encoding) -> Result<Self> {
+        let file = |part: &str| encoding.file(folder, part);
+        let (cameras_file, images_file, points_file) = (file("cameras"), file("images"), file("points3D"));
+        let (rigs_file, frames_file) = (file("rigs"), file("frames"));
+        let with_rigs = rigs_file.is_file() && frames_file.is_file();
+        let with_points = points_file.is_file();
+        let (cameras, images, points, rigs, frames) = match encoding {
+            Encoding::Binary => (
+                binary::cameras(&cameras_file)?,
+                binary::images(&images_file)?,
+                with_points.then(|| binary::points(&points_file)).transpose()?,
+                if with_rigs { binary::rigs(&rigs_file)? } else { Vec::new() },
+                if with_rigs { binary::frames(&frames_file)? } else { Vec::new() },
+            ),
+            Encoding::Text => (
+                text::cameras(&cameras_file)?,
+                text::images(&images_file)?,
+                with_points.then(|| text::points(&points_file)).transpose()?,
+                if with_rigs { text::rigs(&rigs_file)? } else { Vec::new() },
+                if with_rigs { text::frames(&frames_file)? } else { Vec::new() },
+            ),
+        };
+        Ok(Self {
+            cameras: by_id(&cameras_file, "camera", cameras.into_iter().map(|c| (c.id, c)))?,
+            images: by_id(&images_file, "image", images.into_iter().map(|i| (i.id, i)))?,
+            rigs: by_id(&rigs_file, "rig", rigs.into_iter().map(|r| (r.id, r)))?,
+            cameras_file,
+            images_file,
+            rigs_file,
+            frames_file,
+            points,
+            frames,
+        })
+    }
+
+    /// World to camera of every image: from its frame where there are frames and they say so, else its own.
+    pub fn poses(&self) -> Result<HashMap<u32, (DMat3, DVec3)>> {
+        let mut poses = HashMap::new();
+        for image in self.images.values() {
+            poses.insert(image.id, transform(&self.images_file, &format!("image {}", image.id), image.pose)?);
+        }
+        for frame in &self.frames {
+            let Some(rig) = self.rigs.get(&frame.rig) else { continue };
+            for &(sensor, data) in frame.data.iter().filter(|(sensor, _)| sensor.0 == CAMERA_SENSOR) {
+                let Some(image) = u32::try_from(data).ok().and_then(|id| self.images.get(&id)) else {
+                    continue;
+                };
+                let place = format!("frame of image {}", image.id);
+                let (r, t) = transform(&self.frames_file, &place, frame.rig_from_world)?;
+                if rig.reference == Some(sensor) {
+                    poses.insert(image.id, (r, t));
+                } else if let Some((_, Some(in_rig))) = rig.others.iter().find(|(other, _)| *other == sensor) {
+                    let place = format!("rig {}, camera {}", rig.id, sensor.1);
+                    let (rs, ts) = transform(&self.rigs_file, &place, *in_rig)?;
+                    poses.insert(image.id, (rs * r, rs * t + ts));
+                }
+            }
+        }
+        Ok(poses)
+    }
+}
+
+fn by_id<T>(file: &Path, what: &str, entries: impl Iterator<Item = (u32, T)>) -> Result<BTreeMap<u32, T>> {
+    let mut map = BTreeMap::new();
+    for (id, entry) in entries {
+        if map.insert(id, entry).is_some() {
+            return Err(Error::input(
+                file.display().to_string(),
+                format!("{what} {id} for the second time"),
+                "every number once",
+            ));
+        }
+    }
+    Ok(map)
+}
+
+/// Rotation matrix and translation. As COLMAP does, the quaternion is normalised.
+fn transform(file: &Path, place: &str, pose: Pose) -> Result<(DMat3, DVec3)> {
+    let [w, x, y, z] = pose.quaternion;
+    let q = DQuat::from_xyzw(x, y, z, w);
+    let t = DVec3::from_array(pose.translation);
+    let place = || format!("{}: {place}", file.display());
+    if !q.length().is_finite() || q.length() < 1e-6 {
+        return Err(Error::input(place(), format!("rotation {w} {x} {y} {z}"), "a quaternion w x y z of length 1"));
+    }
+    if !t.is_finite() {
+        return Err(Error::input(place(), format!("translation {} {} {}", t.x, t.y, t.z), "finite numbers"));
+    }
+    Ok((DMat3::from_quat(q.normalize()), t))
+}
+
+impl CameraEntry {
+    /// Intrinsics with integer pixel centres (COLMAP's corner pixel has its centre at (0.5, 0.5), so that cx and cy
+    /// lose half a pixel), and the distortion that comes before them.
+    pub fn intrinsics(&self, file: &Path) -> Result<(DMat3, Option<Distortion>)> {
+        let place = format!("{}: camera {}", file.display(), self.id);
+        let refused = || Error::input(&place, format!("camera model {}", self.model.name), SUPPORTED);
+        let (f, c, distortion) = match (self.model.name, &self.parameters[..]) {
+            ("SIMPLE_PINHOLE", &[f, cx, cy]) => ([f, f], [cx, cy], None),
+            ("PINHOLE", &[fx, fy, cx, cy]) => ([fx, fy], [cx, cy], None),
+            ("SIMPLE_RADIAL", &[f, cx, cy, k]) => ([f, f], [cx, cy], Some(Distortion::Radial { k: [k, 0.0] })),
+            ("RADIAL", &[f, cx, cy, k1, k2]) => ([f, f], [cx, cy], Some(Distortion::Radial { k: [k1, k2] })),
+            ("OPENCV", &[fx, fy, cx, cy, k1, k2, p1, p2]) => {
+                ([fx, fy], [cx, cy], Some(Distortion::OpenCv { k: [k1, k2], p: [p1, p2] }))
+            }
+            ("FULL_OPENCV", &[fx, fy, cx, cy, k1, k2, p1, p2, k3, k4, k5, k6]) => {
+                ([fx, fy], [cx, cy], Some(Distortion::FullOpenCv { k: [k1, k2, k3, k4, k5, k6], p: [p1, p2] }))
+            }
+            ("OPENCV_FISHEYE", &[fx, fy, cx, cy, k1, k2, k3, k4]) => {
+                ([fx, fy], [cx, cy], Some(Distortion::Fisheye { k: [k1, k2, k3, k4] }))
+            }
+            ("SIMPLE_RADIAL_FISHEYE", &[f, cx, cy, k]) => {
+                ([f, f], [cx, cy], Some(Distortion::Fisheye { k: [k, 0.0, 0.0, 0.0] }))
+            }
+            _ => return Err(refused()),
+        };
+        if let Some(i) = self.parameters.iter().position(|p| !p.is_finite()) {
+            let found = format!("parameter {} of {} is {}", i + 1, self.parameters.len(), self.parameters[i]);
+            return Err(Error::input(place, found, "finite numbers"));
+        }
+        let rows = [[f[0], 0.0, c[0] - 0.5], [0.0, f[1], c[1] - 0.5], [0.0, 0.0, 1.0]];
+        Ok((checked_intrinsics(&place, rows)?, distortion.filter(|d| !d.is_pinhole())))
+    }
+}

@@ -1,0 +1,381 @@
+//! Scenes in the COLMAP layout: `images/` with a sparse model in `sparse/`, `sparse/N/` or `dense/sparse/`.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+
+use glam::{DVec2, DVec3};
+
+use crate::Error;
+use crate::Result;
+use crate::error::counted;
+use crate::files::image;
+use crate::scene::Layout;
+use crate::scene::Scene;
+use crate::scene::ScenePoint;
+use crate::scene::View;
+use crate::scene::camera::Camera;
+use crate::scene::colmap::binary;
+use crate::scene::colmap::model::CameraEntry;
+use crate::scene::colmap::model::Encoding;
+use crate::scene::colmap::model::Model;
+use crate::scene::colmap::text;
+use crate::scene::lens::Lens;
+use crate::scene::photo::check_size;
+
+/// A place where COLMAP models lie, with the folder of their photos.
+struct Workspace {
+    models: Vec<(PathBuf, Encoding)>,
+    photos: PathBuf,
+}
+
+/// Models of the scene at `root`, by workspace: that of the photos as taken first, undistorted ones of `dense` after.
+fn workspaces(root: &Path) -> Vec<Workspace> {
+    let mut found = Vec::new();
+    for folder in [root.to_owned(), root.join("dense"), root.join("dense").join("0")] {
+        let models = models_in(&folder.join("sparse"));
+        if models.is_empty() {
+            continue;
+        }
+        let own = folder.join("images");
+        let photos = if own.is_dir() { own } else { root.join("images") };
+        found.push(Workspace { models, photos });
+    }
+    found
+}
+
+/// Whether there is a COLMAP model where one is looked for.
+pub fn is_scene(root: &Path) -> bool {
+    !workspaces(root).is_empty()
+}
+
+/// The model in `sparse` itself, or those in its folders, sorted by name, 2 before 10.
+fn models_in(sparse: &Path) -> Vec<(PathBuf, Encoding)> {
+    if let Some(encoding) = Encoding::of(sparse) {
+        return vec![(sparse.to_owned(), encoding)];
+    }
+    let entries = std::fs::read_dir(sparse).into_iter().flatten().flatten();
+    let mut models: Vec<_> =
+        entries.map(|e| e.path()).filter_map(|path| Encoding::of(&path).map(|e| (path, e))).collect();
+    let key = |path: &Path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        (name.parse::<u64>().unwrap_or(u64::MAX), name)
+    };
+    models.sort_by_key(|(path, _)| key(path));
+    models
+}
+
+/// Reads the scene at `root`.
+///
+/// # Errors
+/// A model or photos that do not hold what they should; a camera model that is not supported; fewer than two usable
+/// views.
+pub fn open(root: &Path) -> Result<Scene> {
+    let mut notes = Vec::new();
+    let Some(workspace) = choose_workspace(root, &mut notes)? else {
+        return Err(Error::input(
+            root.display().to_string(),
+            "no COLMAP model",
+            "one in sparse/, sparse/0/ or dense/sparse/",
+        ));
+    };
+    let (folder, encoding) = choose_model(root, workspace.models, &mut notes)?;
+    let model = Model::read(&folder, encoding)?;
+    let poses = model.poses()?;
+
+    // Images whose photo is there, by id.
+    let mut photos = BTreeMap::new();
+    let mut missing = Vec::new();
+    for entry in model.images.values() {
+        match photo_path(&workspace.photos, &entry.name) {
+            Some(path) => drop(photos.insert(entry.id, path)),
+            None => missing.push(&entry.name),
+        }
+    }
+    if let Some(first) = missing.first() {
+        let (count, all) = (missing.len(), model.images.len());
+        if photos.len() < 2 {
+            return Err(Error::input(
+                workspace.photos.display().to_string(),
+                format!("{count} of the {all} registered images have no photo here (first: {first})"),
+                "at least two photos under the names that the model has for them",
+            ));
+        }
+        let place = relative(root, &workspace.photos);
+        notes.push(format!(
+            "{count} of {all} registered images have no photo in {place} and were left out (first: {first})"
+        ));
+    }
+    let unregistered = photo_count(&workspace.photos).saturating_sub(photos.len());
+    if unregistered > 0 {
+        let place = relative(root, &workspace.photos);
+        notes.push(format!("{} in {place} that the model has not registered left out", counted(unregistered, "photo")));
+    }
+    if photos.len() < 2 {
+        return Err(crate::scene::checks::too_few_views(root, photos.len()));
+    }
+
+    let headers = crate::scene::checks::photo_headers(photos.values().map(PathBuf::as_path), &mut notes)?;
+    let names = photos.keys().map(|&id| (id, model.images[&id].name.clone())).collect();
+    let mut lenses = Lenses { model: &model, known: BTreeMap::new() };
+    let mut views = Vec::new();
+    for (((id, photo), name), header) in photos.into_iter().zip(crate::scene::checks::unique_names(names)).zip(headers)
+    {
+        let entry = &model.images[&id];
+        let Some(camera) = model.cameras.get(&entry.camera) else {
+            return Err(Error::input(
+                model.images_file.display().to_string(),
+                format!("image {id} of camera {}", entry.camera),
+                format!("one of the {} cameras in {}", model.cameras.len(), relative(root, &model.cameras_file)),
+            ));
+        };
+        let size = (to_usize(camera.size.0), to_usize(camera.size.1));
+        // Before the lens, whose making takes time that grows with the size.
+        check_size(&photo, size, header.size)?;
+        let (k, lens) = lenses.of(camera)?;
+        let (r, t) = poses[&id];
+        views.push(View {
+            id,
+            name,
+            image: photo,
+            size,
+            camera: Camera { k, r, t },
+            lens,
+            range: None,
+            sweep: None,
+            planes: None,
+            sources: Vec::new(),
+        });
+    }
+    lenses.note(&mut notes);
+    let points = scene_points(&model, &views, &mut notes);
+    Ok(Scene { root: root.to_owned(), layout: Layout::Colmap, views, points, notes })
+}
+
+/// Where a view was seen to see a point.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Observation {
+    /// The pixel of the stored photo, before any undistortion; pixel centres are integers.
+    pub pixel: DVec2,
+    /// The point's position in the world.
+    pub point: DVec3,
+}
+
+/// Folder, encoding and photos of the model that [`open`] reads.
+fn model_of(root: &Path) -> Result<Option<(PathBuf, Encoding, PathBuf)>> {
+    let mut notes = Vec::new();
+    let Some(workspace) = choose_workspace(root, &mut notes)? else { return Ok(None) };
+    let photos = workspace.photos.clone();
+    let (folder, encoding) = choose_model(root, workspace.models, &mut notes)?;
+    Ok(Some((folder, encoding, photos)))
+}
+
+/// For each view of a scene that [`open`] has read, the keypoints with a finite point that the model has for it. None
+/// where the model has no points or keypoints.
+///
+/// # Errors
+/// As [`open`].
+pub fn observations(scene: &Scene) -> Result<Vec<Vec<Observation>>> {
+    let mut of_views = vec![Vec::new(); scene.views.len()];
+    let Some((folder, encoding, _)) = model_of(&scene.root)? else { return Ok(of_views) };
+    let (images, points) = (encoding.file(&folder, "images"), encoding.file(&folder, "points3D"));
+    if !points.is_file() {
+        return Ok(of_views);
+    }
+    let (keypoints, points) = match encoding {
+        Encoding::Binary => (binary::keypoints(&images)?, binary::points(&points)?),
+        Encoding::Text => (text::keypoints(&images)?, text::points(&points)?),
+    };
+    let positions: HashMap<u64, DVec3> =
+        points.into_iter().filter(|p| p.position.is_finite()).map(|p| (p.id, p.position)).collect();
+    let places: HashMap<u32, usize> = scene.views.iter().enumerate().map(|(i, v)| (v.id, i)).collect();
+    for (image, keypoints) in keypoints {
+        let Some(&view) = places.get(&image) else { continue };
+        of_views[view] = keypoints
+            .into_iter()
+            .filter_map(|keypoint| {
+                let pixel = DVec2::from_array(keypoint.pixel) - 0.5;
+                Some(Observation { pixel, point: *positions.get(&keypoint.point)? })
+            })
+            .collect();
+    }
+    Ok(of_views)
+}
+
+/// How large an image is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ImageSize {
+    /// Its name in the model.
+    pub name: String,
+    /// Width and height that its camera is for.
+    pub camera: (u64, u64),
+    /// Width and height of the stored photo.
+    pub photo: (usize, usize),
+}
+
+/// The sizes of the registered images that have a photo. [`open`] refuses a scene where they differ; this tells by how
+/// much.
+///
+/// # Errors
+/// Files of the model or photos that cannot be read.
+pub fn sizes(root: &Path) -> Result<Vec<ImageSize>> {
+    let Some((folder, encoding, photos)) = model_of(root)? else { return Ok(Vec::new()) };
+    let model = Model::read(&folder, encoding)?;
+    let mut sizes = Vec::new();
+    for entry in model.images.values() {
+        let Some(camera) = model.cameras.get(&entry.camera) else { continue };
+        let Some(photo) = photo_path(&photos, &entry.name) else { continue };
+        let photo = image::header(&photo)?.size;
+        sizes.push(ImageSize { name: entry.name.clone(), camera: camera.size, photo });
+    }
+    Ok(sizes)
+}
+
+/// Sizes over usize can only be lies; they are refused when compared with the photo's.
+fn to_usize(length: u64) -> usize {
+    usize::try_from(length).unwrap_or(usize::MAX)
+}
+
+/// `path` as seen from the scene's folder, for messages.
+fn relative(root: &Path, path: &Path) -> String {
+    path.strip_prefix(root).unwrap_or(path).display().to_string()
+}
+
+/// The first workspace with photos.
+fn choose_workspace(root: &Path, notes: &mut Vec<String>) -> Result<Option<Workspace>> {
+    let mut found = workspaces(root).into_iter();
+    let Some(first) = found.next() else { return Ok(None) };
+    let others: Vec<Workspace> = found.collect();
+    if first.photos.is_dir() {
+        if !others.is_empty() {
+            notes.push("there are models in sparse/ and in dense/: those of sparse/ are used".into());
+        }
+        return Ok(Some(first));
+    }
+    let place = first.photos.display().to_string();
+    match others.into_iter().find(|w| w.photos.is_dir()) {
+        Some(other) => Ok(Some(other)),
+        None => Err(Error::input(place, "no such folder", "the folder with the photos of the COLMAP model")),
+    }
+}
+
+/// The model with the most images; of equal ones the first.
+fn choose_model(root: &Path, models: Vec<(PathBuf, Encoding)>, notes: &mut Vec<String>) -> Result<(PathBuf, Encoding)> {
+    let mut counted = Vec::new();
+    for (folder, encoding) in models {
+        let file = encoding.file(&folder, "images");
+        let count = match encoding {
+            Encoding::Binary => binary::image_count(&file)?,
+            Encoding::Text => text::images(&file)?.len() as u64,
+        };
+        counted.push((folder, encoding, count));
+    }
+    if counted.len() > 1 {
+        let list: Vec<String> =
+            counted.iter().map(|m| format!("{} has {} images", relative(root, &m.0), m.2)).collect();
+        notes.push(format!("several models: {}; the largest is used", list.join(", ")));
+    }
+    // `max_by_key` would take the last of equal ones.
+    let best = counted.into_iter().reduce(|best, next| if next.2 > best.2 { next } else { best });
+    match best {
+        Some((folder, encoding, _)) => Ok((folder, encoding)),
+        None => Err(Error::input(root.display().to_string(), "no COLMAP model", "one in sparse/ or sparse/0/")),
+    }
+}
+
+/// The photo of an image's name, which may have folders in it (with `\` where the model was made on Windows).
+fn photo_path(folder: &Path, name: &str) -> Option<PathBuf> {
+    [name.to_owned(), name.replace('\\', "/")].into_iter().map(|name| folder.join(name)).find(|path| path.is_file())
+}
+
+/// Photos in a folder and in the folders in it.
+fn photo_count(folder: &Path) -> usize {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries
+        .map(|entry| match entry.file_type() {
+            // Links to folders are not followed: they may lead in a circle.
+            Ok(kind) if kind.is_dir() => photo_count(&entry.path()),
+            _ => {
+                usize::from(image::has_photo_extension(&entry.path()) && !crate::files::input::is_hidden(&entry.path()))
+            }
+        })
+        .sum()
+}
+
+/// The pinhole intrinsics and the lens of each camera, made once.
+struct Lenses<'a> {
+    model: &'a Model,
+    known: BTreeMap<u32, (glam::DMat3, Option<Lens>)>,
+}
+
+impl Lenses<'_> {
+    fn of(&mut self, camera: &CameraEntry) -> Result<(glam::DMat3, Option<Lens>)> {
+        if let Some(known) = self.known.get(&camera.id) {
+            return Ok(known.clone());
+        }
+        let (k, distortion) = camera.intrinsics(&self.model.cameras_file)?;
+        let lens = distortion.map(|d| Lens::new(d, k, (to_usize(camera.size.0), to_usize(camera.size.1))));
+        let made = (lens.as_ref().map_or(k, |lens| lens.pinhole_k), lens);
+        self.known.insert(camera.id, made.clone());
+        Ok(made)
+    }
+
+    /// States the new intrinsics of what is undistorted: a note for each camera, or one in all where there are many.
+    fn note(&self, notes: &mut Vec<String>) {
+        const MANY: usize = 8;
+        let bent: Vec<(&u32, &Lens)> =
+            self.known.iter().filter_map(|(id, (_, lens))| Some((id, lens.as_ref()?))).collect();
+        let scale = |lens: &Lens| lens.pinhole_k.x_axis.x / lens.stored_k.x_axis.x;
+        if bent.len() > MANY {
+            let scales = bent.iter().map(|(_, lens)| scale(lens));
+            let (least, most) = scales.fold((f64::MAX, 0f64), |(a, b), s| (a.min(s), b.max(s)));
+            notes.push(format!(
+                "photos of {} cameras have lens distortion and are undistorted to pinhole cameras of the same size and principal point, focal lengths times {least:.4} to {most:.4}",
+                bent.len()
+            ));
+            return;
+        }
+        for (id, lens) in bent {
+            let k = &lens.pinhole_k;
+            notes.push(format!(
+                "camera {id} ({}): photos are undistorted to a pinhole camera of the same size, fx {:.4} fy {:.4} cx {:.4} cy {:.4} (focal lengths times {:.4})",
+                self.model.cameras[id].model.name,
+                k.x_axis.x,
+                k.y_axis.y,
+                k.z_axis.x,
+                k.z_axis.y,
+                scale(lens),
+            ));
+        }
+    }
+}
+
+/// The points that some view sees.
+fn scene_points(model: &Model, views: &[View], notes: &mut Vec<String>) -> Vec<ScenePoint> {
+    let Some(entries) = &model.points else {
+        notes.push("the model has no file of points".into());
+        return Vec::new();
+    };
+    let index: HashMap<u32, usize> = views.iter().enumerate().map(|(i, view)| (view.id, i)).collect();
+    let (mut not_finite, mut unknown) = (0, 0);
+    let mut points = Vec::with_capacity(entries.len());
+    for entry in entries {
+        if !entry.position.is_finite() {
+            not_finite += 1;
+            continue;
+        }
+        unknown += entry.images.iter().filter(|id| !model.images.contains_key(id)).count();
+        let mut seen: Vec<usize> = entry.images.iter().filter_map(|id| index.get(id).copied()).collect();
+        seen.sort_unstable();
+        seen.dedup();
+        if !seen.is_empty() {
+            points.push(ScenePoint { position: entry.position, error: entry.error, views: seen });
+        }
+    }
+    if not_finite > 0 {
+        notes.push(format!("{not_finite} points without finite coordinates were left out"));
+    }
+    if unknown > 0 {
+        notes.push(format!("{unknown} observations by images that the model does not list were ignored"));
+    }
+    points
+}

@@ -1,0 +1,211 @@
+//! COLMAP's text files: one entry a line (images: two), words separated by blanks, comments after `#`.
+
+use std::path::Path;
+use std::str::{FromStr, SplitWhitespace};
+
+use glam::DVec3;
+
+use crate::Error;
+use crate::Result;
+use crate::files::input::read_text;
+use crate::scene::colmap::model::CAMERA_SENSOR;
+use crate::scene::colmap::model::CameraEntry;
+use crate::scene::colmap::model::CameraModel;
+use crate::scene::colmap::model::FrameEntry;
+use crate::scene::colmap::model::ImageEntry;
+use crate::scene::colmap::model::Keypoint;
+use crate::scene::colmap::model::PointEntry;
+use crate::scene::colmap::model::Pose;
+use crate::scene::colmap::model::RigEntry;
+use crate::scene::colmap::model::Sensor;
+
+/// `cameras.txt`: number, model, width, height, parameters.
+pub(super) fn cameras(path: &Path) -> Result<Vec<CameraEntry>> {
+    each_line(path, "number, model, width, height and parameters of a camera", |words| {
+        let id = words.next("camera number")?;
+        let name: String = words.next("camera model")?;
+        let Some(model) = CameraModel::by_name(&name) else {
+            return Err(words.refuse(format!("camera {id} of unknown model {name}")));
+        };
+        let size = (words.next("width")?, words.next("height")?);
+        let parameters = (0..model.parameters).map(|_| words.next("camera parameter")).collect::<Result<_>>()?;
+        words.end()?;
+        Ok(CameraEntry { id, model, size, parameters })
+    })
+}
+
+/// `images.txt`: number, quaternion, translation, camera, name; then a line, perhaps empty, of keypoints.
+pub(super) fn images(path: &Path) -> Result<Vec<ImageEntry>> {
+    let text = read_text(path, "read the COLMAP file")?;
+    let mut images = Vec::new();
+    let mut lines = text.lines().enumerate();
+    while let Some((i, line)) = lines.next() {
+        if !is_entry(line) {
+            continue;
+        }
+        let mut words = Words::new(path, i + 1, line, "number, qw qx qy qz, tx ty tz, camera and name of an image");
+        let (id, pose, camera) = (words.next("image number")?, words.pose()?, words.next("camera number")?);
+        // The name is the rest of the line: it may hold blanks.
+        let name = words.rest();
+        if name.is_empty() {
+            return Err(words.refuse("a line that ends before the name".into()));
+        }
+        images.push(ImageEntry { id, pose, camera, name });
+        lines.next(); // keypoints: the points' tracks say who sees what
+    }
+    Ok(images)
+}
+
+/// The keypoints of `images.txt` that belong to a point, by image: x, y and the point's number (-1: none), again and
+/// again.
+pub(super) fn keypoints(path: &Path) -> Result<Vec<(u32, Vec<Keypoint>)>> {
+    let text = read_text(path, "read the COLMAP file")?;
+    let mut images = Vec::new();
+    let mut lines = text.lines().enumerate();
+    while let Some((i, line)) = lines.next() {
+        if !is_entry(line) {
+            continue;
+        }
+        let id = Words::new(path, i + 1, line, "number of an image").next("image number")?;
+        let mut keypoints = Vec::new();
+        if let Some((i, line)) = lines.next() {
+            let mut words = Words::new(path, i + 1, line, "x, y and number of the point of each keypoint");
+            while let Some(x) = words.optional("x")? {
+                let (pixel, point): ([f64; 2], i64) = ([x, words.next("y")?], words.next("point number")?);
+                keypoints.extend(u64::try_from(point).ok().map(|point| Keypoint { pixel, point }));
+            }
+        }
+        images.push((id, keypoints));
+    }
+    Ok(images)
+}
+
+/// `points3D.txt`: number, position, colour, error, then (image, keypoint) pairs.
+pub(super) fn points(path: &Path) -> Result<Vec<PointEntry>> {
+    each_line(path, "number, x y z, r g b, error and (image, keypoint) pairs of a point", |words| {
+        let id = words.next("point number")?;
+        let position = DVec3::new(words.next("x")?, words.next("y")?, words.next("z")?);
+        for channel in ["red", "green", "blue"] {
+            let _: u8 = words.next(channel)?;
+        }
+        let error = words.next("error")?;
+        let mut images = Vec::new();
+        while let Some(image) = words.optional("image number")? {
+            images.push(image);
+            let _: u32 = words.next("keypoint index")?;
+        }
+        Ok(PointEntry { id, position, error, images })
+    })
+}
+
+/// `rigs.txt`: number, number of sensors, reference sensor, then the others, each with its pose if it has one.
+pub(super) fn rigs(path: &Path) -> Result<Vec<RigEntry>> {
+    each_line(path, "number, number of sensors, reference sensor and other sensors of a rig", |words| {
+        let id = words.next("rig number")?;
+        let count: u32 = words.next("number of sensors")?;
+        let reference = if count > 0 { Some(words.sensor()?) } else { None };
+        let mut others = Vec::new();
+        for _ in 1..count {
+            let sensor = words.sensor()?;
+            let has_pose: u8 = words.next("0 or 1 for a pose")?;
+            others.push((sensor, if has_pose != 0 { Some(words.pose()?) } else { None }));
+        }
+        words.end()?;
+        Ok(RigEntry { id, reference, others })
+    })
+}
+
+/// `frames.txt`: number, rig, quaternion, translation, number of data, then (sensor type, sensor, number) each.
+pub(super) fn frames(path: &Path) -> Result<Vec<FrameEntry>> {
+    each_line(path, "number, rig, qw qx qy qz, tx ty tz, and the list of data of a frame", |words| {
+        let _: u32 = words.next("frame number")?;
+        let (rig, rig_from_world, count) = (words.next("rig number")?, words.pose()?, words.next("number of data")?);
+        let mut data = Vec::new();
+        for _ in 0..count {
+            data.push((words.sensor()?, words.next("data number")?));
+        }
+        words.end()?;
+        Ok(FrameEntry { rig, rig_from_world, data })
+    })
+}
+
+fn is_entry(line: &str) -> bool {
+    let line = line.trim_start();
+    !line.is_empty() && !line.starts_with('#')
+}
+
+fn each_line<T>(path: &Path, expected: &str, mut entry: impl FnMut(&mut Words) -> Result<T>) -> Result<Vec<T>> {
+    let text = read_text(path, "read the COLMAP file")?;
+    let lines = text.lines().enumerate().filter(|(_, line)| is_entry(line));
+    lines.map(|(i, line)| entry(&mut Words::new(path, i + 1, line, expected))).collect()
+}
+
+/// The words of one line.
+struct Words<'a> {
+    path: &'a Path,
+    line: usize,
+    /// What the line should hold.
+    expected: &'a str,
+    words: SplitWhitespace<'a>,
+    text: &'a str,
+    taken: usize,
+}
+
+impl<'a> Words<'a> {
+    fn new(path: &'a Path, line: usize, text: &'a str, expected: &'a str) -> Self {
+        Self { path, line, expected, words: text.split_whitespace(), text, taken: 0 }
+    }
+
+    fn refuse(&self, found: String) -> Error {
+        Error::input(format!("{}: line {}", self.path.display(), self.line), found, self.expected)
+    }
+
+    fn optional<T: FromStr>(&mut self, what: &str) -> Result<Option<T>> {
+        let Some(word) = self.words.next() else { return Ok(None) };
+        self.taken += 1;
+        match word.parse() {
+            Ok(value) => Ok(Some(value)),
+            Err(_) => Err(self.refuse(format!("`{word}` as {what}"))),
+        }
+    }
+
+    fn next<T: FromStr>(&mut self, what: &str) -> Result<T> {
+        match self.optional(what)? {
+            Some(value) => Ok(value),
+            None => Err(self.refuse(format!("a line that ends before the {what}"))),
+        }
+    }
+
+    fn pose(&mut self) -> Result<Pose> {
+        let mut values = [0.0; 7];
+        for (value, what) in values.iter_mut().zip(["qw", "qx", "qy", "qz", "tx", "ty", "tz"]) {
+            *value = self.next(what)?;
+        }
+        let [w, x, y, z, tx, ty, tz] = values;
+        Ok(Pose { quaternion: [w, x, y, z], translation: [tx, ty, tz] })
+    }
+
+    fn sensor(&mut self) -> Result<Sensor> {
+        let kind: String = self.next("sensor type")?;
+        let id = self.next("sensor number")?;
+        // Only cameras matter here; any other type gets a number that no camera has.
+        Ok((if kind == "CAMERA" { CAMERA_SENSOR } else { -1 }, id))
+    }
+
+    /// All after the words taken so far.
+    fn rest(&self) -> String {
+        let mut rest = self.text.trim_start();
+        for _ in 0..self.taken {
+            let word = rest.find(char::is_whitespace).unwrap_or(rest.len());
+            rest = rest[word..].trim_start();
+        }
+        rest.trim_end().to_owned()
+    }
+
+    fn end(&mut self) -> Result<()> {
+        match self.words.next() {
+            None => Ok(()),
+            Some(word) => Err(self.refuse(format!("`{word}` after the last value"))),
+        }
+    }
+}

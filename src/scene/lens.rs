@@ -1,0 +1,197 @@
+//! Lens distortion of imported cameras: the models of COLMAP that the engine can remove, and the pinhole camera
+//! that a photo is resampled to.
+//!
+//! All models map a ray (x, y, 1) of the camera's frame to a distorted (x', y') and then to a pixel by
+//! `(fx x' + cx, fy y' + cy)`; the formulas are those of COLMAP's camera models (which take OpenCV's).
+
+use glam::{DMat3, DVec2, DVec3};
+
+/// How a ray's normalised coordinates are bent. With `r2 = x^2 + y^2`:
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Distortion {
+    /// SIMPLE_RADIAL (k2 = 0) and RADIAL: `x' = x (1 + k1 r2 + k2 r2^2)`.
+    Radial {
+        /// Coefficients of r^2 and r^4.
+        k: [f64; 2],
+    },
+    /// OPENCV: RADIAL and `x' += 2 p1 x y + p2 (r2 + 2 x^2)`, `y' += 2 p2 x y + p1 (r2 + 2 y^2)`.
+    OpenCv {
+        /// Coefficients of r^2 and r^4.
+        k: [f64; 2],
+        /// Tangential coefficients.
+        p: [f64; 2],
+    },
+    /// FULL_OPENCV: as OPENCV, the radial factor being
+    /// `(1 + k1 r2 + k2 r2^2 + k3 r2^3) / (1 + k4 r2 + k5 r2^2 + k6 r2^3)`.
+    FullOpenCv {
+        /// k1 to k6.
+        k: [f64; 6],
+        /// Tangential coefficients.
+        p: [f64; 2],
+    },
+    /// SIMPLE_RADIAL_FISHEYE (k2 = k3 = k4 = 0) and OPENCV_FISHEYE: with `a = atan(r)`,
+    /// `x' = x / r (a + k1 a^3 + k2 a^5 + k3 a^7 + k4 a^9)`.
+    Fisheye {
+        /// Coefficients of a^3, a^5, a^7 and a^9.
+        k: [f64; 4],
+    },
+}
+
+impl Distortion {
+    /// Whether the model bends nothing (a fisheye lens without coefficients still does).
+    pub fn is_pinhole(&self) -> bool {
+        match self {
+            Self::Radial { k } => k.iter().all(|&c| c == 0.0),
+            Self::OpenCv { k, p } => k.iter().chain(p).all(|&c| c == 0.0),
+            Self::FullOpenCv { k, p } => k.iter().chain(p).all(|&c| c == 0.0),
+            Self::Fisheye { .. } => false,
+        }
+    }
+
+    /// What the radial part multiplies (x, y) with at squared radius `r2`.
+    #[inline]
+    fn radial_factor(&self, r2: f64) -> f64 {
+        match self {
+            Self::Radial { k } | Self::OpenCv { k, .. } => 1.0 + r2 * (k[0] + r2 * k[1]),
+            Self::FullOpenCv { k, .. } => {
+                (1.0 + r2 * (k[0] + r2 * (k[1] + r2 * k[2]))) / (1.0 + r2 * (k[3] + r2 * (k[4] + r2 * k[5])))
+            }
+            Self::Fisheye { k } => {
+                let r = r2.sqrt();
+                let a = r.atan();
+                let a2 = a * a;
+                let bent = 1.0 + a2 * (k[0] + a2 * (k[1] + a2 * (k[2] + a2 * k[3])));
+                // atan(r) / r tends to 1; below this radius the difference is under one f64 rounding.
+                if r < 1e-8 { bent } else { bent * a / r }
+            }
+        }
+    }
+
+    /// The distorted coordinates of the ray (x, y, 1).
+    #[inline]
+    pub fn distort(&self, ray: DVec2) -> DVec2 {
+        let r2 = ray.length_squared();
+        let radial = ray * self.radial_factor(r2);
+        match self {
+            Self::OpenCv { p, .. } | Self::FullOpenCv { p, .. } => {
+                let xy = 2.0 * ray.x * ray.y;
+                radial
+                    + DVec2::new(
+                        p[0] * xy + p[1] * (r2 + 2.0 * ray.x * ray.x),
+                        p[1] * xy + p[0] * (r2 + 2.0 * ray.y * ray.y),
+                    )
+            }
+            Self::Radial { .. } | Self::Fisheye { .. } => radial,
+        }
+    }
+
+    /// The largest radius of a ray up to which the distorted radius keeps growing. A polynomial fitted within the
+    /// photo folds back outside of it: rays beyond this radius would show content of elsewhere a second time.
+    fn one_to_one_radius(&self) -> f64 {
+        const STEPS: usize = 4096;
+        // Rays up to 89 degrees off the axis, evenly in angle.
+        let radius = |i: usize| (i as f64 / STEPS as f64 * 89f64.to_radians()).tan();
+        let distorted = |r: f64| r * self.radial_factor(r * r);
+        let grows = |i: &usize| {
+            let (before, after) = (distorted(radius(i - 1)), distorted(radius(*i)));
+            after.is_finite() && after > before
+        };
+        radius((1..=STEPS).take_while(grows).last().unwrap_or(0))
+    }
+}
+
+/// A lens that bends rays away from the pinhole model, with the pinhole camera that replaces it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Lens {
+    /// The distortion.
+    pub distortion: Distortion,
+    /// Intrinsics of the stored, distorted photo (applied after the distortion); pixel centres are integers.
+    pub stored_k: DMat3,
+    /// Intrinsics of the undistorted photo, which has the same size.
+    pub pinhole_k: DMat3,
+    /// See [`Distortion::one_to_one_radius`].
+    limit: f64,
+}
+
+/// How much the focal length may shrink when a distorted photo is resampled: below one half the middle of a
+/// fisheye photo would be sampled at less than every second pixel.
+const MIN_FOCAL_SCALE: f64 = 0.5;
+/// How much it may grow, which costs field of view.
+const MAX_FOCAL_SCALE: f64 = 2.0;
+
+impl Lens {
+    /// The lens of a photo of `size` (width, height) with intrinsics `stored_k`.
+    ///
+    /// The pinhole camera keeps the principal point, the pixels' aspect and the photo's size; both focal lengths are
+    /// multiplied by the smallest factor (0.5 to 2) at which every pixel still comes from inside the stored photo, so
+    /// that as much as possible is kept without empty borders.
+    pub fn new(distortion: Distortion, stored_k: DMat3, size: (usize, usize)) -> Self {
+        let scaled = |s: f64| DMat3::from_cols(stored_k.x_axis * s, stored_k.y_axis * s, stored_k.z_axis);
+        let mut lens = Self { distortion, stored_k, pinhole_k: scaled(1.0), limit: distortion.one_to_one_radius() };
+        let mut fits = |s: f64, steps: usize| {
+            lens.pinhole_k = scaled(s);
+            border(size, steps).all(|pixel| lens.stored_pixel(pixel, size).is_some())
+        };
+        const COARSE: usize = 64;
+        let mut focal_scale = MAX_FOCAL_SCALE;
+        if fits(focal_scale, COARSE) {
+            // Walk down while it fits (1 % a step), then halve the last step: a plain bisection over the whole range
+            // could jump over a zone that does not fit.
+            let mut too_small = None;
+            while focal_scale > MIN_FOCAL_SCALE {
+                let next = (focal_scale / 1.01).max(MIN_FOCAL_SCALE);
+                if !fits(next, COARSE) {
+                    too_small = Some(next);
+                    break;
+                }
+                focal_scale = next;
+            }
+            if let Some(mut low) = too_small {
+                for _ in 0..30 {
+                    let middle = 0.5 * (low + focal_scale);
+                    if fits(middle, COARSE) { focal_scale = middle } else { low = middle }
+                }
+            }
+            // The border pixel that decides may lie between the sampled ones.
+            while focal_scale < MAX_FOCAL_SCALE && !fits(focal_scale, size.0.max(size.1).min(MOST_BORDER_STEPS)) {
+                focal_scale *= 1.0005;
+            }
+        }
+        lens.pinhole_k = scaled(focal_scale);
+        lens
+    }
+
+    /// Where pixel `pixel` of the undistorted photo lies in the stored one of `size` (width, height); `None` where
+    /// that is outside of it.
+    #[inline]
+    pub fn stored_pixel(&self, pixel: DVec2, size: (usize, usize)) -> Option<DVec2> {
+        let (k, to) = (&self.pinhole_k, &self.stored_k);
+        let ray = DVec2::new((pixel.x - k.z_axis.x) / k.x_axis.x, (pixel.y - k.z_axis.y) / k.y_axis.y);
+        if ray.length_squared() > self.limit * self.limit {
+            return None;
+        }
+        let bent = self.distortion.distort(ray);
+        let stored = (*to * DVec3::new(bent.x, bent.y, 1.0)).truncate();
+        // A pixel covers half a unit around its centre.
+        let inside =
+            stored.x >= -0.5 && stored.y >= -0.5 && stored.x <= size.0 as f64 - 0.5 && stored.y <= size.1 as f64 - 0.5;
+        inside.then_some(stored)
+    }
+}
+
+/// More pixels a side than any photo has; a camera file may claim any size.
+const MOST_BORDER_STEPS: usize = 1 << 16;
+
+/// Pixels along the border of an image, `steps + 1` evenly spaced ones a side.
+fn border((width, height): (usize, usize), steps: usize) -> impl Iterator<Item = DVec2> {
+    let (right, bottom) = (width.max(1) as f64 - 1.0, height.max(1) as f64 - 1.0);
+    (0..=steps).flat_map(move |i| {
+        let t = i as f64 / steps as f64;
+        [
+            DVec2::new(t * right, 0.0),
+            DVec2::new(t * right, bottom),
+            DVec2::new(0.0, t * bottom),
+            DVec2::new(right, t * bottom),
+        ]
+    })
+}

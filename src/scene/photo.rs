@@ -1,0 +1,219 @@
+//! A photo in memory and what is done to it before the network sees it: undistortion, reduction, pyramid levels.
+
+use std::path::Path;
+
+use glam::DVec2;
+use rayon::prelude::*;
+
+use crate::Error;
+use crate::Result;
+use crate::files::image;
+use crate::scene::View;
+use crate::scene::camera::Camera;
+use crate::scene::lens::Lens;
+
+/// 0..1 RGB values as stored in the file (no gamma is removed), [height, width, 3].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Photo {
+    /// Pixels a row.
+    pub width: usize,
+    /// Rows.
+    pub height: usize,
+    /// `height * width * 3` values, red green blue.
+    pub rgb: Vec<f32>,
+}
+
+/// A view's photo, ready for the network, with the pinhole camera of exactly these pixels.
+#[derive(Clone, Debug)]
+pub struct LoadedPhoto {
+    /// Undistorted and reduced.
+    pub photo: Photo,
+    /// The view's camera at the photo's size.
+    pub camera: Camera,
+    /// What is worth knowing about how it was made.
+    pub notes: Vec<String>,
+}
+
+impl Photo {
+    /// Decodes a view's photo, undistorts it where the view has a lens, and reduces it by area averaging so that its
+    /// longer side is at most `max_side` pixels (it is never enlarged).
+    ///
+    /// # Errors
+    /// A photo that cannot be read or decoded, and one whose size is not that of the view's camera.
+    pub fn load(view: &View, max_side: Option<usize>) -> Result<LoadedPhoto> {
+        let image::Pixels { size, rgb } = image::read(&view.image)?;
+        check_size(&view.image, view.size, size)?;
+        let mut photo = Self { width: size.0, height: size.1, rgb };
+        let mut notes = Vec::new();
+        if let Some(lens) = &view.lens {
+            let (undistorted, empty) = photo.undistorted(lens);
+            if empty > 0 {
+                let share = 100.0 * empty as f64 / (size.0 * size.1) as f64;
+                notes.push(format!(
+                    "view {}: {empty} pixels ({share:.1} %) of the undistorted photo lie outside the stored one and are black",
+                    view.name
+                ));
+            }
+            photo = undistorted;
+        }
+        let mut camera = view.camera;
+        if let Some((width, height)) = reduced_size(size, max_side) {
+            photo = photo.area_averaged(width, height);
+            camera = camera.resized(width as f64 / size.0 as f64, height as f64 / size.1 as f64);
+        }
+        Ok(LoadedPhoto { photo, camera, notes })
+    }
+
+    /// The next pyramid level, ceil(width / 2) x ceil(height / 2): blurred by [1 4 6 4 1] / 16 both ways, mirrored at
+    /// the borders without repeating the edge, the even pixels kept (SPEC "Geometry"). Its camera is
+    /// `camera.decimated(0.5)`.
+    pub fn pyramid_level(&self) -> Self {
+        const BINOMIAL: [f32; 5] = [1.0 / 16.0, 4.0 / 16.0, 6.0 / 16.0, 4.0 / 16.0, 1.0 / 16.0];
+        let halves = |length: usize| -> Vec<Vec<(usize, f32)>> {
+            let taps =
+                |i: usize| (0..5).map(|k| (mirrored(2 * i as isize + k as isize - 2, length), BINOMIAL[k])).collect();
+            (0..length.div_ceil(2)).map(taps).collect()
+        };
+        self.filtered(&halves(self.width), &halves(self.height))
+    }
+
+    /// Extended right and below to multiples of 4 by repeating the edge; the camera stays as it is.
+    pub fn padded_to_multiple_of_4(&self) -> Self {
+        let (width, height) = (self.width.next_multiple_of(4), self.height.next_multiple_of(4));
+        let mut rgb = Vec::with_capacity(width * height * 3);
+        for y in 0..height {
+            let row = y.min(self.height - 1) * self.width * 3;
+            let row = &self.rgb[row..row + self.width * 3];
+            rgb.extend_from_slice(row);
+            for _ in self.width..width {
+                rgb.extend_from_slice(&row[row.len() - 3..]);
+            }
+        }
+        Self { width, height, rgb }
+    }
+
+    /// Reduced to `width` x `height` (at most its own size): every new pixel is the mean over the area that it
+    /// covers, exactly the mean of 2 x 2 pixels at one half. Its camera is `camera.resized`.
+    pub fn area_averaged(&self, width: usize, height: usize) -> Self {
+        self.filtered(&area_taps(self.width, width), &area_taps(self.height, height))
+    }
+
+    /// What the lens's pinhole camera would have taken, by Catmull-Rom interpolation, and the number of pixels (left
+    /// black) that lie outside the stored photo.
+    pub fn undistorted(&self, lens: &Lens) -> (Self, usize) {
+        let mut rgb = vec![0.0; self.rgb.len()];
+        let empty = rgb
+            .par_chunks_mut(self.width * 3)
+            .enumerate()
+            .map(|(y, row)| {
+                let mut empty = 0;
+                for (x, out) in row.chunks_exact_mut(3).enumerate() {
+                    match lens.stored_pixel(DVec2::new(x as f64, y as f64), (self.width, self.height)) {
+                        Some(stored) => out.copy_from_slice(&self.catmull_rom(stored)),
+                        None => empty += 1,
+                    }
+                }
+                empty
+            })
+            .sum();
+        (Self { width: self.width, height: self.height, rgb }, empty)
+    }
+
+    /// Cubic interpolation at a pixel position inside the photo; the edge is repeated, the result kept in 0..1.
+    fn catmull_rom(&self, at: DVec2) -> [f32; 3] {
+        let (x0, y0) = (at.x.floor(), at.y.floor());
+        let (wx, wy) = (catmull_rom_weights((at.x - x0) as f32), catmull_rom_weights((at.y - y0) as f32));
+        let clamped = |i: isize, length: usize| i.clamp(0, length as isize - 1) as usize;
+        let columns: [usize; 4] = std::array::from_fn(|i| 3 * clamped(x0 as isize + i as isize - 1, self.width));
+        let mut sum = [0f32; 3];
+        for (i, wy) in wy.into_iter().enumerate() {
+            let row =
+                &self.rgb[3 * self.width * clamped(y0 as isize + i as isize - 1, self.height)..][..3 * self.width];
+            for (column, wx) in columns.into_iter().zip(wx) {
+                for (sum, value) in sum.iter_mut().zip(&row[column..column + 3]) {
+                    *sum += wy * wx * value;
+                }
+            }
+        }
+        sum.map(|s| s.clamp(0.0, 1.0))
+    }
+
+    /// Separable filter: new column x is the weighted sum of the old columns `columns[x]`, rows alike.
+    fn filtered(&self, columns: &[Vec<(usize, f32)>], rows: &[Vec<(usize, f32)>]) -> Self {
+        let (width, height) = (columns.len(), rows.len());
+        let mut narrow = vec![0f32; width * self.height * 3];
+        narrow.par_chunks_mut(width * 3).zip(self.rgb.par_chunks(self.width * 3)).for_each(|(out, row)| {
+            for (out, taps) in out.chunks_exact_mut(3).zip(columns) {
+                for &(x, weight) in taps {
+                    for (out, value) in out.iter_mut().zip(&row[3 * x..3 * x + 3]) {
+                        *out += weight * value;
+                    }
+                }
+            }
+        });
+        let mut rgb = vec![0f32; width * height * 3];
+        rgb.par_chunks_mut(width * 3).zip(rows).for_each(|(out, taps)| {
+            for &(y, weight) in taps {
+                for (out, value) in out.iter_mut().zip(&narrow[3 * width * y..3 * width * (y + 1)]) {
+                    *out += weight * value;
+                }
+            }
+        });
+        Self { width, height, rgb }
+    }
+}
+
+/// One clear error where a photo is not as large as the camera that it belongs to.
+pub(crate) fn check_size(photo: &Path, expected: (usize, usize), found: (usize, usize)) -> Result<()> {
+    if found == expected {
+        return Ok(());
+    }
+    Err(Error::input(
+        photo.display().to_string(),
+        format!("{} x {} pixels", found.0, found.1),
+        format!(
+            "{} x {}, the size that its camera is for; use the photos that the cameras were made from",
+            expected.0, expected.1
+        ),
+    ))
+}
+
+/// The size that fits `max_side`, where that is smaller.
+pub fn reduced_size(size: (usize, usize), max_side: Option<usize>) -> Option<(usize, usize)> {
+    let longer = size.0.max(size.1);
+    let side = max_side?.max(1);
+    let reduced = |length: usize| ((length as f64 * side as f64 / longer as f64).round() as usize).max(1);
+    (side < longer).then(|| (reduced(size.0), reduced(size.1)))
+}
+
+/// For every new pixel the old ones that it covers, with the shares of its area.
+fn area_taps(old: usize, new: usize) -> Vec<Vec<(usize, f32)>> {
+    let step = old as f64 / new as f64;
+    let taps = |i: usize| {
+        let (start, end) = (i as f64 * step, (i + 1) as f64 * step);
+        let covered = |x: usize| ((x as f64 + 1.0).min(end) - (x as f64).max(start)) / step;
+        // A share under 1e-9 is rounding of `start` or `end`.
+        (start as usize..old.min(end.ceil() as usize))
+            .map(|x| (x, covered(x)))
+            .filter(|&(_, share)| share > 1e-9)
+            .map(|(x, share)| (x, share as f32))
+            .collect()
+    };
+    (0..new).map(taps).collect()
+}
+
+/// Index `i` mirrored into 0..length without repeating the edge: -1 is 1, length is length - 2.
+fn mirrored(i: isize, length: usize) -> usize {
+    if length == 1 {
+        return 0;
+    }
+    let period = 2 * (length as isize - 1);
+    let i = i.rem_euclid(period);
+    i.min(period - i) as usize
+}
+
+/// Weights of the pixels at -1, 0, 1 and 2 for a position `t` between 0 and 1.
+fn catmull_rom_weights(t: f32) -> [f32; 4] {
+    let (t2, t3) = (t * t, t * t * t);
+    [0.5 * (-t3 + 2.0 * t2 - t), 0.5 * (3.0 * t3 - 5.0 * t2 + 2.0), 0.5 * (-3.0 * t3 + 4.0 * t2 + t), 0.5 * (t3 - t2)]
+}
