@@ -7,16 +7,10 @@
 
 use std::time::Instant;
 
-use engine::evaluation::dtu::DtuSettings;
-use engine::evaluation::dtu::OUTLIER;
-use engine::evaluation::dtu::ObservabilityMask;
-use engine::evaluation::dtu::Reference;
-use engine::evaluation::dtu::THINNING;
-use engine::evaluation::dtu::evaluate;
+use engine::evaluation::dtu::{DtuSettings, OUTLIER, ObservabilityMask, Reference, THINNING, evaluate};
 use engine::evaluation::nearest::Tree;
 use engine::evaluation::thinning::thin;
-use engine::files::ply;
-use engine::files::ply_points;
+use engine::files::{ply, ply_points};
 use engine::host::memory;
 use engine::synth::random::Random;
 use rayon::prelude::*;

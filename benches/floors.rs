@@ -14,10 +14,7 @@ use clap::Parser;
 
 use engine::bench::counts::ViewGraph;
 use engine::bench::work::Size;
-use engine::cuda::graph::Arg;
-use engine::cuda::graph::Element;
-use engine::cuda::graph::Value;
-use engine::cuda::graph::Work;
+use engine::cuda::graph::{Arg, Element, Value, Work};
 use engine::cuda::network::Slabs;
 use engine::cuda::plan::plan;
 use engine::net::parameters::Parameters;

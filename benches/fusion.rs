@@ -14,15 +14,9 @@ use std::time::Instant;
 
 use engine::files::map::Map;
 use engine::files::ply;
-use engine::fusion;
-use engine::fusion::Funnel;
-use engine::fusion::FusionOptions;
-use engine::fusion::FusionView;
-use engine::fusion::Method;
+use engine::fusion::{self, Funnel, FusionOptions, FusionView, Method};
 use engine::maps::consistency::Thresholds;
-use engine::maps::merge::LevelMaps;
-use engine::maps::merge::MergeOptions;
-use engine::maps::merge::merge_level;
+use engine::maps::merge::{LevelMaps, MergeOptions, merge_level};
 use engine::scene::camera::DepthRange;
 use rayon::prelude::*;
 

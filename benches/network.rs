@@ -9,18 +9,12 @@
 
 use std::time::Instant;
 
-use engine::bench::Repetitions;
-use engine::bench::host;
-use engine::bench::peers;
-use engine::bench::peers::Kind;
-use engine::bench::peers::Setting;
+use engine::bench::peers::{self, Kind, Setting};
 use engine::bench::report::Report;
-use engine::bench::work::Inputs;
-use engine::bench::work::Size;
+use engine::bench::work::{Inputs, Size};
+use engine::bench::{Repetitions, host};
 use engine::cpu::simd::Level;
-use engine::cpu::tensor::Cpu;
-use engine::cpu::tensor::Shape;
-use engine::cpu::tensor::Tensor;
+use engine::cpu::tensor::{Cpu, Shape, Tensor};
 use engine::net::BsMvsNet;
 use engine::net::weights::Checkpoint;
 

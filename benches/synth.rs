@@ -9,9 +9,8 @@
 
 use std::time::{Duration, Instant};
 
-use engine::synth::Generator;
-use engine::synth::GeneratorOptions;
 use engine::synth::rig::Rig;
+use engine::synth::{Generator, GeneratorOptions};
 
 /// What a sample consists of, in the order of its making.
 const STAGES: [&str; 4] = ["scene", "photos", "depth", "sources"];

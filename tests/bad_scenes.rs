@@ -4,9 +4,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use engine::scene::OpenOptions;
-use engine::scene::Scene;
 use engine::scene::photo::Photo;
+use engine::scene::{OpenOptions, Scene};
 use tempfile::TempDir;
 
 #[path = "support/scene_files.rs"]

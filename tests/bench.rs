@@ -11,14 +11,9 @@ mod test_device;
 use std::path::{Path, PathBuf};
 
 use emulator::Build;
-use engine::bench::Group;
-use engine::bench::Repetitions;
-use engine::bench::counts::Counts;
-use engine::bench::counts::ViewGraph;
-use engine::bench::device;
-use engine::bench::host;
-use engine::bench::work::Inputs;
-use engine::bench::work::Size;
+use engine::bench::counts::{Counts, ViewGraph};
+use engine::bench::work::{Inputs, Size};
+use engine::bench::{Group, Repetitions, device, host};
 use engine::cuda::graph::Element;
 use engine::cuda::network::Slabs;
 use engine::net::BsMvsNet;

@@ -1,19 +1,10 @@
 //! The DTU protocol and the comparison of clouds against plain loops in f64 that follow the original's description
 //! (protocol page, section D) and share no code with the engine; and every corner case that the page lists.
 
-use engine::evaluation::cloud::CloudSettings;
-use engine::evaluation::cloud::compare;
-use engine::evaluation::dtu::DtuSettings;
-use engine::evaluation::dtu::MeanNumbers;
-use engine::evaluation::dtu::ObservabilityMask;
-use engine::evaluation::dtu::Reference;
-use engine::evaluation::dtu::Scan;
-use engine::evaluation::dtu::ScanNumbers;
-use engine::evaluation::dtu::evaluate;
+use engine::evaluation::cloud::{CloudSettings, compare};
+use engine::evaluation::dtu::{DtuSettings, MeanNumbers, ObservabilityMask, Reference, Scan, ScanNumbers, evaluate};
 use engine::evaluation::nearest::Tree;
-use engine::evaluation::thinning::one_a_voxel;
-use engine::evaluation::thinning::rank;
-use engine::evaluation::thinning::thin;
+use engine::evaluation::thinning::{one_a_voxel, rank, thin};
 
 /// Random numbers from 0 to less than 1 (Knuth's MMIX generator).
 struct Numbers(u64);

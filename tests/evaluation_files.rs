@@ -4,12 +4,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use engine::evaluation::dtu_files::ReferenceFiles;
-use engine::evaluation::dtu_files::find_prediction;
-use engine::files::mat::MatFile;
-use engine::files::mat::Values;
-use engine::files::ply_points;
-use engine::files::ply_points::Cloud;
+use engine::evaluation::dtu_files::{ReferenceFiles, find_prediction};
+use engine::files::mat::{MatFile, Values};
+use engine::files::ply_points::{self, Cloud};
 
 #[path = "support/dtu_files.rs"]
 mod dtu_files;

@@ -4,14 +4,9 @@
 use std::fs;
 use std::path::Path;
 
-use engine::scene::DepthNumbers;
-use engine::scene::Layout;
-use engine::scene::OpenOptions;
-use engine::scene::Scene;
-use engine::scene::Sweep;
-use engine::scene::camera::Camera;
-use engine::scene::camera::DepthRange;
+use engine::scene::camera::{Camera, DepthRange};
 use engine::scene::photo::Photo;
+use engine::scene::{DepthNumbers, Layout, OpenOptions, Scene, Sweep};
 use glam::{DMat3, DVec3};
 use tempfile::TempDir;
 

@@ -9,8 +9,7 @@ use std::path::PathBuf;
 use engine::draw::preview;
 use engine::files::map::Map;
 use engine::files::pfm;
-use engine::files::ply;
-use engine::files::ply::Point;
+use engine::files::ply::{self, Point};
 use engine::scene::camera::DepthRange;
 use engine::scene::photo::Photo;
 

@@ -4,11 +4,9 @@ use std::fs;
 use std::io::Cursor;
 use std::path::Path;
 
-use engine::scene::OpenOptions;
-use engine::scene::Scene;
-use engine::scene::View;
 use engine::scene::camera::Camera;
 use engine::scene::photo::Photo;
+use engine::scene::{OpenOptions, Scene, View};
 use glam::{DMat2, DMat3, DVec2, DVec3};
 use image::{DynamicImage, ImageBuffer, ImageFormat, Luma, LumaA, Rgb, Rgba};
 use tempfile::TempDir;

@@ -4,33 +4,21 @@
 use std::fs;
 use std::path::Path;
 
-use engine::files::image;
 use engine::files::map::Map;
-use engine::files::pfm;
-use engine::maps::consistency::DepthView;
-use engine::maps::consistency::Thresholds;
-use engine::maps::consistency::agreement;
-use engine::scene::OpenOptions;
-use engine::scene::Scene;
+use engine::files::{image, pfm};
+use engine::maps::consistency::{DepthView, Thresholds, agreement};
 use engine::scene::camera::Camera;
-use engine::synth::Generator;
-use engine::synth::GeneratorOptions;
-use engine::synth::Sample;
+use engine::scene::{OpenOptions, Scene};
 use engine::synth::bounds::Ray;
 use engine::synth::maps::texture_strength;
 use engine::synth::material::Material;
-use engine::synth::render::Look;
-use engine::synth::render::photo;
+use engine::synth::render::{Look, photo};
 use engine::synth::rig::Rig;
 use engine::synth::shapes::Shape;
 use engine::synth::sight::Sight;
 use engine::synth::texture::light;
-use engine::synth::world::Backdrop;
-use engine::synth::world::Lights;
-use engine::synth::world::Object;
-use engine::synth::world::PixelRays;
-use engine::synth::world::World;
-use engine::synth::world::sees;
+use engine::synth::world::{Backdrop, Lights, Object, PixelRays, World, sees};
+use engine::synth::{Generator, GeneratorOptions, Sample};
 use glam::{DMat3, DVec3, Vec3};
 
 #[path = "support/program.rs"]

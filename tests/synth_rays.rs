@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use engine::synth::bounds::Bounds;
-use engine::synth::bounds::Ray;
-use engine::synth::bounds::Tree;
+use engine::synth::bounds::{Bounds, Ray, Tree};
 use engine::synth::height_field::HeightField;
 use engine::synth::mesh::Mesh;
 use engine::synth::random::Random;

@@ -13,12 +13,9 @@ use engine::cpu::simd::Level;
 use engine::cpu::tensor::Cpu;
 use engine::net::parameters::Parameters;
 use engine::net::training::follow;
-use engine::train::optimizer::Adam;
-use engine::train::optimizer::AdamOptions;
-use engine::train::optimizer::norm;
+use engine::train::optimizer::{Adam, AdamOptions, norm};
 use engine::train::sample::TrainingSample;
-use engine::train::step::Lesson;
-use engine::train::step::lesson;
+use engine::train::step::{Lesson, lesson};
 use gradient_goldens as truth;
 
 const TOLERANCE: f64 = 1e-3;

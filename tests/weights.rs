@@ -8,12 +8,8 @@ mod goldens;
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
-use engine::net::Aggregation;
-use engine::net::BsMvsNet;
-use engine::net::Config;
-use engine::net::Decoder;
-use engine::net::Difference;
 use engine::net::weights::Checkpoint;
+use engine::net::{Aggregation, BsMvsNet, Config, Decoder, Difference};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 

@@ -9,16 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Group;
 use super::work::Size;
 use crate::cpu::tensor::Shape;
-use crate::cuda::graph::Arg;
-use crate::cuda::graph::Element;
-use crate::cuda::graph::Graph;
-use crate::cuda::graph::Kind;
-use crate::cuda::graph::Value;
-use crate::cuda::layers::Layers;
-use crate::cuda::layers::Weights;
-use crate::cuda::network;
-use crate::cuda::network::Slabs;
-use crate::cuda::network::SweepInputs;
+use crate::cuda::graph::{Arg, Element, Graph, Kind, Value};
+use crate::cuda::layers::{Layers, Weights};
+use crate::cuda::network::{self, Slabs, SweepInputs};
 use crate::cuda::ops::head::Depths;
 use crate::cuda::ops::image;
 use crate::error::Result;
@@ -219,8 +212,7 @@ impl Counts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cuda::graph::read;
-    use crate::cuda::graph::write;
+    use crate::cuda::graph::{read, write};
 
     #[test]
     fn labels_are_the_references_names() {

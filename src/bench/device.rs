@@ -4,20 +4,16 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::counts::{Counts, ViewGraph, layers_of_steps, place};
-use super::roofs;
 use super::work::Inputs;
-use super::{Measurement, MemoryTaken, Repetitions, Stage, Times};
+use super::{Measurement, MemoryTaken, Repetitions, Stage, Times, roofs};
 use crate::cpu::ops::depth::Expectation;
-use crate::cuda::driver::Driver;
-use crate::cuda::driver::Stream;
+use crate::cuda::driver::{Driver, Stream};
 use crate::cuda::graph::Element;
 use crate::cuda::network::Slabs;
 use crate::cuda::ops::sweep;
-use crate::cuda::program::Layout;
-use crate::cuda::program::Program;
+use crate::cuda::program::{Layout, Program};
 use crate::error::Result;
-use crate::host::interrupt;
-use crate::host::memory;
+use crate::host::{interrupt, memory};
 use crate::net::parameters::Parameters;
 
 /// Runs until nothing changes any more: the first loads kernels, the second records the work.

@@ -3,14 +3,11 @@
 use std::time::Instant;
 
 use super::counts::Counts;
-use super::roofs;
 use super::work::{Inputs, Size};
-use super::{Group, Measurement, MemoryTaken, Repetitions, Stage, Times};
+use super::{Group, Measurement, MemoryTaken, Repetitions, Stage, Times, roofs};
 use crate::cpu::tensor::Tensor;
-use crate::error::Error;
-use crate::error::Result;
-use crate::host::interrupt;
-use crate::host::memory;
+use crate::error::{Error, Result};
+use crate::host::{interrupt, memory};
 use crate::net::BsMvsNet;
 
 /// Layers that are timed together, by the name of the probe that ends them; `None`: a probe of a pass that has been

@@ -13,8 +13,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::Measurement;
-use crate::error::Error;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// A way to run the reference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]

@@ -10,8 +10,7 @@ use std::time::Instant;
 use rayon::prelude::*;
 
 use super::Roofs;
-use crate::cuda::driver::Driver;
-use crate::cuda::driver::Stream;
+use crate::cuda::driver::{Driver, Stream};
 use crate::cuda::graph::Element;
 use crate::cuda::program::Owned;
 use crate::error::Result;

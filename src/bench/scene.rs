@@ -10,8 +10,7 @@ use std::path::Path;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::error::Error;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::files::folder::MANIFEST;
 use crate::host::memory::readable;
 use crate::host::trace::ThreadSpans;

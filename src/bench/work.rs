@@ -13,14 +13,9 @@ use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde::Serialize;
 
-use crate::error::Error;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::files::atomic::write_whole;
-use crate::scene::camera::Camera;
-use crate::scene::camera::DepthRange;
-use crate::scene::camera::Hypotheses;
-use crate::scene::camera::PlaneSweep;
-use crate::scene::camera::Sampling;
+use crate::scene::camera::{Camera, DepthRange, Hypotheses, PlaneSweep, Sampling};
 use crate::scene::photo::Photo;
 
 /// How much work a view is.

@@ -3,11 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use engine::Error;
-use engine::Result;
-use engine::doctor::DoctorOptions;
-use engine::doctor::Grade;
-use engine::doctor::examine;
+use engine::doctor::{DoctorOptions, Grade, examine};
 use engine::error::counted;
 use engine::fusion::FusionOptions;
 use engine::host::interrupt;
@@ -15,6 +11,7 @@ use engine::host::progress::Progress;
 use engine::maps::merge::MergeOptions;
 use engine::run::InferOptions;
 use engine::scene::camera::DepthRange;
+use engine::{Error, Result};
 use serde_json::{json, to_value};
 
 use super::options::{self, ReportArgs, SceneArgs};

@@ -4,18 +4,15 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use engine::Error;
-use engine::Result;
 use engine::files::folder::write_json;
 use engine::host::interrupt;
-use engine::host::progress::Progress;
-use engine::host::progress::duration;
+use engine::host::progress::{Progress, duration};
 use engine::net::BsMvsNet;
 use engine::scene::camera::Sampling;
 use engine::synth::GeneratorOptions;
 use engine::synth::rig::Rig;
-use engine::train::validation::EVALUATION_SEED;
-use engine::train::validation::ValidationSet;
+use engine::train::validation::{EVALUATION_SEED, ValidationSet};
+use engine::{Error, Result};
 use serde_json::json;
 
 use super::eval_clouds::{CloudArgs, DtuArgs};

@@ -3,21 +3,16 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use engine::Error;
-use engine::Result;
-use engine::draw::depth_plot::error_maps;
-use engine::draw::depth_plot::plot;
+use engine::draw::depth_plot::{error_maps, plot};
 use engine::error::counted;
-use engine::evaluation::depth::DepthErrors;
-use engine::evaluation::depth::DepthSummary;
-use engine::evaluation::depth_files::MapFiles;
-use engine::evaluation::depth_files::find_maps;
+use engine::evaluation::depth::{DepthErrors, DepthSummary};
+use engine::evaluation::depth_files::{MapFiles, find_maps};
 use engine::evaluation::table;
 use engine::files::atomic::write_whole;
-use engine::files::folder::make_folder_of;
-use engine::files::folder::write_json;
+use engine::files::folder::{make_folder_of, write_json};
 use engine::host::interrupt;
 use engine::host::progress::Progress;
+use engine::{Error, Result};
 use rayon::prelude::*;
 use serde_json::json;
 

@@ -3,19 +3,14 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use engine::Result;
-use engine::cuda;
 use engine::host::memory;
 use engine::host::progress::print_line;
 use engine::run::memory as need;
 use engine::run::memory::RunSize;
-use engine::run::plan::Frame;
-use engine::run::plan::RangeFrom;
-use engine::run::plan::ViewPlan;
+use engine::run::plan::{Frame, RangeFrom, ViewPlan};
 use engine::scene::View;
-use engine::scene::camera::Camera;
-use engine::scene::camera::DepthRange;
-use engine::scene::camera::Sampling;
+use engine::scene::camera::{Camera, DepthRange, Sampling};
+use engine::{Result, cuda};
 use glam::{DMat3, DVec3};
 use serde_json::json;
 

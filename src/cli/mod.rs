@@ -16,23 +16,17 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use engine::Error;
-use engine::Result;
-use engine::cuda::inference;
-use engine::cuda::inference::DeviceNetwork;
+use engine::cuda::inference::{self, DeviceNetwork};
 use engine::cuda::program::Layout;
 use engine::host::interrupt;
-use engine::host::progress::Progress;
-use engine::host::progress::Style;
-use engine::host::progress::print_error_line;
+use engine::host::progress::{Progress, Style, print_error_line};
 use engine::maps::merge::MergeOptions;
 use engine::net::BsMvsNet;
 use engine::net::weights::Checkpoint;
-use engine::run;
-use engine::run::InferOptions;
 use engine::run::device::Geometry;
-use engine::scene::camera::DepthRange;
-use engine::scene::camera::Sampling;
+use engine::run::{self, InferOptions};
+use engine::scene::camera::{DepthRange, Sampling};
+use engine::{Error, Result};
 use serde_json::json;
 
 use info::InfoArgs;

@@ -4,22 +4,18 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use clap::Args;
-use engine::Error;
-use engine::cuda;
 use engine::cuda::driver::Driver;
 use engine::cuda::graph::Element;
 use engine::cuda::inference::Convolutions;
 use engine::files::atomic::write_whole;
 use engine::fusion::FusionOptions;
-use engine::host::progress::Progress;
-use engine::host::progress::Style;
+use engine::host::progress::{Progress, Style};
 use engine::host::trace;
 use engine::maps::consistency::Thresholds;
 use engine::run::plan::MAX_PLANES;
-use engine::scene::DepthNumbers;
-use engine::scene::Layout;
-use engine::scene::OpenOptions;
 use engine::scene::camera::DepthRange;
+use engine::scene::{DepthNumbers, Layout, OpenOptions};
+use engine::{Error, cuda};
 
 /// How the scene's files are read.
 #[derive(Args, Debug)]

@@ -6,14 +6,9 @@ use clap::Args;
 use engine::Result;
 use engine::host::interrupt;
 use engine::host::progress::Progress;
-use engine::synth::Generator;
-use engine::synth::GeneratorOptions;
-use engine::synth::LARGEST_SIDE;
-use engine::synth::SMALLEST_SIDE;
 use engine::synth::rig::Rig;
-use engine::synth::write;
-use engine::synth::write::PhotoFormat;
-use engine::synth::write::WriteOptions;
+use engine::synth::write::{self, PhotoFormat, WriteOptions};
+use engine::synth::{Generator, GeneratorOptions, LARGEST_SIDE, SMALLEST_SIDE};
 
 use super::options::{self, ReportArgs};
 

@@ -13,11 +13,8 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use crate::cpu::tensor::Cpu;
-use crate::cpu::tensor::Shape;
-use crate::cpu::tensor::Tensor;
-use crate::error::Error;
-use crate::error::Result;
+use crate::cpu::tensor::{Cpu, Shape, Tensor};
+use crate::error::{Error, Result};
 use crate::host::trace::span_of;
 
 /// A differentiable operation on tensors.

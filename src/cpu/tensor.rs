@@ -5,8 +5,7 @@ use std::sync::Mutex;
 use rayon::prelude::*;
 
 use crate::cpu::simd::Level;
-use crate::error::Error;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// [D, H, W, C]: depth planes, rows, columns, channels; C is innermost. A 2D tensor has D = 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,8 +6,7 @@ use std::sync::Arc;
 
 use super::driver::{Driver, Launch, Pointer, Stream};
 use super::program::Owned;
-use crate::error::Error;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Memory of a device with the transfers to and from it.
 pub struct Buffer {

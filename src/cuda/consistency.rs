@@ -8,13 +8,9 @@ use std::sync::Arc;
 
 use super::buffer::{Buffer, Parameters};
 use super::driver::{Driver, Pointer, Stream};
-use crate::error::Error;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::files::map::Map;
-use crate::maps::consistency;
-use crate::maps::consistency::Agreement;
-use crate::maps::consistency::DepthView;
-use crate::maps::consistency::Thresholds;
+use crate::maps::consistency::{self, Agreement, DepthView, Thresholds};
 use crate::scene::camera::Camera;
 
 /// A view's maps on a device, both f32 [height, width].

@@ -10,8 +10,7 @@ use cudarc::driver::CudaStream;
 use super::device::{Gpu, load_from_folders};
 use super::driver::{Driver, Pointer, Stream};
 use super::graph::{Element, stored};
-use crate::error::Error;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// The library.
 pub(super) struct Cublas {

@@ -18,8 +18,7 @@ use super::convolution::{Call, Pointers, Product};
 use super::device::load_from_folders;
 use super::graph::Element;
 use crate::cpu::tensor::Shape;
-use crate::error::Error;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 const FORWARD: ForwardAlgorithm = ForwardAlgorithm::CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_PRECOMP_GEMM;
 const DATA: DataAlgorithm = DataAlgorithm::CUDNN_CONVOLUTION_BWD_DATA_ALGO_1;

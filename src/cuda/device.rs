@@ -16,8 +16,7 @@ use super::convolution::{Call, Pointers};
 use super::cublas::Cublas;
 use super::cudnn::Cudnn;
 use super::driver::{Driver, Event, HostMemory, Launch, Pointer, Recording, Stream};
-use crate::error::Error;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 include!(concat!(env!("OUT_DIR"), "/modules.rs"));
 

@@ -13,18 +13,10 @@ use glam::DMat3;
 use super::buffer::{Buffer, Parameters};
 use super::consistency::{DeviceView, Limits, Transform, pairs, upload};
 use super::driver::{Driver, Pointer, Stream};
-use crate::error::Error;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::files::ply::Point;
-use crate::fusion::Funnel;
-use crate::fusion::Fused;
-use crate::fusion::FusionOptions;
-use crate::fusion::FusionView;
-use crate::fusion::Method;
-use crate::fusion::Reprojection;
-use crate::fusion::check;
-use crate::scene::camera::Camera;
-use crate::scene::camera::DepthRange;
+use crate::fusion::{Funnel, Fused, FusionOptions, FusionView, Method, Reprojection, check};
+use crate::scene::camera::{Camera, DepthRange};
 
 /// Pixels of a block (`kernels/fusion.cu`).
 const PIXELS: usize = 256;

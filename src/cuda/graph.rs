@@ -8,8 +8,7 @@
 use std::collections::BTreeMap;
 
 use crate::cpu::tensor::Shape;
-use crate::error::Error;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// How an element is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

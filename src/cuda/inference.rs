@@ -20,21 +20,14 @@ use super::program::{Layout, Owned, Program};
 use crate::cpu::ops::depth::Expectation;
 use crate::cpu::ops::pointwise::expect_multiples_of_4;
 use crate::cpu::tensor::Shape;
-use crate::error::Error;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::files::map::Map;
 use crate::host::memory::readable;
-use crate::net::Config;
-use crate::net::Estimate;
-use crate::net::MemoryPlan;
-use crate::net::backend::DepthJob;
-use crate::net::backend::DepthNetwork;
-use crate::net::backend::DevicePlan;
-use crate::net::backend::JobSize;
+use crate::net::backend::{DepthJob, DepthNetwork, DevicePlan, JobSize};
 use crate::net::parameters::Parameters;
 use crate::net::weights::Checkpoint;
-use crate::scene::camera::Hypotheses;
-use crate::scene::camera::Sampling;
+use crate::net::{Config, Estimate, MemoryPlan};
+use crate::scene::camera::{Hypotheses, Sampling};
 use crate::scene::photo::Photo;
 
 /// Planes of a slab of the cost volume, from what costs nothing to what saves most: a shared plane of 32 is made twice.

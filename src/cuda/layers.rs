@@ -12,10 +12,8 @@ use super::graph::{Element, Graph, Value};
 use super::ops::{conv, conv_library, depthwise, norm};
 use crate::cpu::ops::conv_backward::ConvGeometry;
 use crate::cpu::tensor::Shape;
-use crate::error::Error;
-use crate::error::Result;
-use crate::net::weights::Checkpoint;
-use crate::net::weights::Kernel;
+use crate::error::{Error, Result};
+use crate::net::weights::{Checkpoint, Kernel};
 
 /// Where weights come from.
 pub enum Weights<'w> {

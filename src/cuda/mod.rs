@@ -29,8 +29,7 @@ pub mod training;
 use std::sync::Arc;
 
 #[cfg(not(feature = "cuda"))]
-use crate::error::Error;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// The GPU of this index.
 ///

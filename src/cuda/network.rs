@@ -9,17 +9,13 @@
 
 use super::graph::{Graph, Value};
 use super::layers::{Layers, Size, Weights};
-use super::ops::conv;
 use super::ops::head::{self, Depths, Estimate};
 use super::ops::sweep::{self, Skip, Views, Weighting};
-use super::ops::{pointwise, reduce, resample};
+use super::ops::{conv, pointwise, reduce, resample};
 use crate::cpu::tensor::Shape;
 use crate::error::Result;
-use crate::net::Aggregation;
-use crate::net::Config;
-use crate::net::Decoder;
-use crate::net::Difference;
 use crate::net::weights::Kernel;
+use crate::net::{Aggregation, Config, Decoder, Difference};
 
 fn two(channels: (usize, usize), side: usize, stride: usize) -> Size {
     (channels, Kernel::d2(side, stride))

@@ -6,8 +6,7 @@
 //! of the largest sum of lives at one step, which no placement can beat.
 
 use super::graph::{Arg, Graph, Kind};
-use crate::error::Error;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Addresses are multiples of this: what a device's allocations are, and enough for every vector access.
 pub const ALIGNMENT: u64 = 256;
@@ -142,9 +141,7 @@ fn lives(graph: &Graph) -> Result<Vec<Option<Life>>> {
 mod tests {
     use super::*;
     use crate::cpu::tensor::Shape;
-    use crate::cuda::graph::Element;
-    use crate::cuda::graph::read;
-    use crate::cuda::graph::write;
+    use crate::cuda::graph::{Element, read, write};
 
     fn step(graph: &mut Graph, args: Vec<Arg>) {
         graph.launch("step", "", "step", [1; 3], [1; 3], 0, args);

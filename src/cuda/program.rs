@@ -8,8 +8,7 @@ use super::convolution::Pointers;
 use super::driver::{Driver, Launch, Pointer, Recording, Stream};
 use super::graph::{Arg, Graph, Kind, Step, Value, Work};
 use super::plan::{Home, Plan, plan};
-use crate::error::Error;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// How a graph is put into memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -6,11 +6,8 @@ use std::sync::Arc;
 use super::buffer::{Buffer, Parameters};
 use super::consistency::{DeviceView, Limits, pairs, upload};
 use super::driver::{Driver, Stream};
-use crate::error::Error;
-use crate::error::Result;
-use crate::maps::merge::LevelMaps;
-use crate::maps::merge::MergeOptions;
-use crate::maps::merge::check;
+use crate::error::{Error, Result};
+use crate::maps::merge::{LevelMaps, MergeOptions, check};
 
 /// Threads of a block that replaces pixels.
 const THREADS: u32 = 256;

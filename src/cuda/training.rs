@@ -19,14 +19,10 @@ use crate::cpu::ops::depth_backward::DepthLoss;
 use crate::cpu::ops::norm::BatchStatistics;
 use crate::cpu::ops::pointwise::expect_multiples_of_4;
 use crate::cpu::tensor::Shape;
-use crate::error::Error;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::files::map::Map;
 use crate::net::parameters::Parameters;
-use crate::scene::camera::Camera;
-use crate::scene::camera::Hypotheses;
-use crate::scene::camera::PlaneSweep;
-use crate::scene::camera::Sampling;
+use crate::scene::camera::{Camera, Hypotheses, PlaneSweep, Sampling};
 use crate::scene::photo::Photo;
 
 /// Programs that are kept: samples of a run come in a few sizes.

@@ -6,15 +6,9 @@ use serde_json::{Value, json};
 use super::{
     DoctorOptions, Finding, Grade, KnownDepths, counted_views, median, name_of, range_json, range_text, units,
 };
-use crate::run::plan::Frame;
-use crate::run::plan::Plan;
-use crate::run::plan::RangeFrom;
-use crate::run::plan::ViewPlan;
-use crate::scene::DepthNumbers;
-use crate::scene::Scene;
-use crate::scene::camera::DepthRange;
-use crate::scene::camera::Hypotheses;
-use crate::scene::camera::Sampling;
+use crate::run::plan::{Frame, Plan, RangeFrom, ViewPlan};
+use crate::scene::camera::{DepthRange, Hypotheses, Sampling};
+use crate::scene::{DepthNumbers, Scene};
 
 /// Shares of known depths outside of the range: one in twenty may be outliers, one in five is missing surfaces, and
 /// with half of them the range belongs to something else.

@@ -5,12 +5,9 @@ use std::path::Path;
 use serde_json::json;
 
 use super::{Finding, Grade, counted_views, names};
-use crate::error::Error;
-use crate::error::counted;
-use crate::scene::Layout;
-use crate::scene::Scene;
-use crate::scene::colmap::scene;
-use crate::scene::colmap::scene::ImageSize;
+use crate::error::{Error, counted};
+use crate::scene::colmap::scene::{self, ImageSize};
+use crate::scene::{Layout, Scene};
 
 /// Sizes count as the same shape within this share: photos that were reduced have rounded sides.
 const SAME_SHAPE: f64 = 0.01;

@@ -3,8 +3,7 @@
 use serde_json::json;
 
 use super::{Finding, Grade, counted_views};
-use crate::scene::Scene;
-use crate::scene::View;
+use crate::scene::{Scene, View};
 
 /// K belongs to another size where both sides say so by more than this share: photos are cropped by less (DTU: 1 %),
 /// and the principal points of real lenses lie within some 5 % of the middle.

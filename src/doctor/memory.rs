@@ -6,10 +6,9 @@ use super::{Finding, Grade};
 use crate::host::memory as machine;
 use crate::host::memory::readable;
 use crate::net::BsMvsNet;
-use crate::run::InferOptions;
-use crate::run::memory as need;
 use crate::run::memory::RunSize;
 use crate::run::plan::Plan;
+use crate::run::{InferOptions, memory as need};
 use crate::scene::Scene;
 
 /// From this share of what is available on, another program may make the run fail.

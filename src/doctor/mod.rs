@@ -16,16 +16,13 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::error::Error;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::files::folder;
 use crate::manifest::finished::FinishedRun;
 use crate::net::BsMvsNet;
-use crate::run::InferOptions;
-use crate::run::plan;
-use crate::scene::Layout;
-use crate::scene::Scene;
+use crate::run::{InferOptions, plan};
 use crate::scene::camera::DepthRange;
+use crate::scene::{Layout, Scene};
 
 pub mod corners;
 pub mod depths;

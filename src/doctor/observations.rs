@@ -13,8 +13,7 @@ use super::{Finding, Grade, KnownDepths, counted_views, median, name_of};
 use crate::error::Result;
 use crate::scene::Scene;
 use crate::scene::camera::Camera;
-use crate::scene::colmap::scene;
-use crate::scene::colmap::scene::Observation;
+use crate::scene::colmap::scene::{self, Observation};
 use crate::scene::lens::Distortion;
 
 /// Fewer observations say nothing about a view.

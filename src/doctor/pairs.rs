@@ -5,8 +5,7 @@ use rayon::prelude::*;
 use serde_json::{Value, json};
 
 use super::{Finding, Grade, KnownDepths, counted_views, median, name_of, units};
-use crate::run::plan::Plan;
-use crate::run::plan::ViewPlan;
+use crate::run::plan::{Plan, ViewPlan};
 use crate::scene::Scene;
 use crate::scene::camera::DepthRange;
 

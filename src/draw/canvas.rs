@@ -4,7 +4,8 @@ use std::io::{self, Write};
 
 use colorous::Gradient;
 use font8x8::{BASIC_FONTS, UnicodeFonts};
-use image::{ExtendedColorType, ImageEncoder, ImageError, codecs::png::PngEncoder};
+use image::codecs::png::PngEncoder;
+use image::{ExtendedColorType, ImageEncoder, ImageError};
 
 use crate::scene::photo::Photo;
 

@@ -1,7 +1,6 @@
 //! A picture of a comparison of two clouds: how distances are distributed, and precision and recall at every threshold.
 
-use crate::draw::canvas::Canvas;
-use crate::draw::canvas::Row;
+use crate::draw::canvas::{Canvas, Row};
 use crate::evaluation::cloud::Comparison;
 
 /// Width and height of each of the two panels.
@@ -94,8 +93,7 @@ fn columns(distances: &[f64], reach: f64) -> Vec<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::evaluation::cloud::CloudSettings;
-    use crate::evaluation::cloud::compare;
+    use crate::evaluation::cloud::{CloudSettings, compare};
 
     #[test]
     fn distances_are_where_they_belong() {

@@ -1,18 +1,8 @@
 //! Pictures of measured depth maps: how errors are distributed, whether the confidence knows of them, and maps of
 //! errors.
 
-use crate::draw::canvas::Canvas;
-use crate::draw::canvas::NO_DEPTH;
-use crate::draw::canvas::NO_TRUTH;
-use crate::draw::canvas::Row;
-use crate::draw::canvas::confidence_colour;
-use crate::draw::canvas::depth_colour;
-use crate::draw::canvas::error_colour;
-use crate::draw::canvas::panel_size;
-use crate::evaluation::depth::BINS_PER_DECADE;
-use crate::evaluation::depth::DepthSummary;
-use crate::evaluation::depth::HISTOGRAM_FROM;
-use crate::evaluation::depth::HISTOGRAM_TO;
+use crate::draw::canvas::{Canvas, NO_DEPTH, NO_TRUTH, Row, confidence_colour, depth_colour, error_colour, panel_size};
+use crate::evaluation::depth::{BINS_PER_DECADE, DepthSummary, HISTOGRAM_FROM, HISTOGRAM_TO};
 use crate::evaluation::depth_files::Overlaid;
 use crate::files::map::Map;
 

@@ -2,20 +2,13 @@
 
 use std::path::Path;
 
-use crate::Error;
-use crate::Result;
-use crate::draw::canvas::Canvas;
-use crate::draw::canvas::NO_DEPTH;
-use crate::draw::canvas::Row;
-use crate::draw::canvas::confidence_colour;
-use crate::draw::canvas::depth_colour;
-use crate::draw::canvas::panel_size;
-use crate::draw::canvas::scaled_photo;
+use crate::draw::canvas::{Canvas, NO_DEPTH, Row, confidence_colour, depth_colour, panel_size, scaled_photo};
 use crate::files::atomic::write_whole;
 use crate::files::map::Map;
 use crate::maps::consistency::is_depth;
 use crate::scene::camera::DepthRange;
 use crate::scene::photo::Photo;
+use crate::{Error, Result};
 
 /// Writes the picture as a PNG: the photo, the depth over a robust part of `range`, and the confidence.
 ///

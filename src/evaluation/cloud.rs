@@ -10,8 +10,7 @@ use serde::Serialize;
 use super::Statistics;
 use super::nearest::{Tree, bounds};
 use super::thinning::one_a_voxel;
-use crate::Error;
-use crate::Result;
+use crate::{Error, Result};
 
 /// Thresholds that are taken unless others are given: these shares of the diagonal of the reference's bounding box.
 pub const THRESHOLD_SHARES: [f64; 3] = [0.001, 0.002, 0.005];

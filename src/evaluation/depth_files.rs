@@ -6,9 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::error::Error;
-use crate::error::Result;
-use crate::error::counted;
+use crate::error::{Error, Result, counted};
 use crate::files::map::Map;
 use crate::files::pfm;
 use crate::manifest::finished::FinishedRun;

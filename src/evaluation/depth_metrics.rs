@@ -15,8 +15,7 @@
 
 use serde::Serialize;
 
-use crate::error::Error;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::files::map::Map;
 
 /// Shares are told of the pixels whose error is under so many scene units (millimetres on DTU).

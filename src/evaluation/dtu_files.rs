@@ -4,13 +4,10 @@
 use std::path::{Path, PathBuf};
 
 use super::dtu::{ErrorCloud, ObservabilityMask, Reference};
-use crate::Error;
-use crate::Result;
 use crate::error::counted;
-use crate::files::mat::Array;
-use crate::files::mat::MatFile;
-use crate::files::ply;
-use crate::files::ply_points;
+use crate::files::mat::{Array, MatFile};
+use crate::files::{ply, ply_points};
+use crate::{Error, Result};
 
 /// The reference files of a scan.
 #[derive(Clone, Debug, PartialEq)]

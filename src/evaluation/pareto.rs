@@ -1,12 +1,7 @@
 //! Which of several clouds are the best of their kind, and a picture of that: a cloud is Pareto-optimal where no other
 //! is at least as accurate and as complete, and better in one of the two.
 
-use crate::draw::canvas::Canvas;
-use crate::draw::canvas::INK;
-use crate::draw::canvas::LETTER;
-use crate::draw::canvas::MARGIN;
-use crate::draw::canvas::PALE_INK;
-use crate::draw::canvas::ticks;
+use crate::draw::canvas::{Canvas, INK, LETTER, MARGIN, PALE_INK, ticks};
 
 /// For each pair of accuracy and completeness (both better the smaller) whether it is Pareto-optimal. What is not a
 /// number is not; of equal pairs either all are or none.

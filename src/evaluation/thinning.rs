@@ -13,9 +13,8 @@ use rayon::prelude::*;
 
 use super::cells::{self, Cells, Rows};
 use super::nearest::{difference, squared};
-use crate::Error;
-use crate::Result;
 use crate::synth::random::mixed;
+use crate::{Error, Result};
 
 const UNDECIDED: u8 = 0;
 const STAYS: u8 = 1;

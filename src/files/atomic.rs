@@ -5,8 +5,7 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
-use crate::Error;
-use crate::Result;
+use crate::{Error, Result};
 
 /// How the names of temporary files begin and end.
 pub const TEMPORARY: (&str, &str) = (".engine-", ".part");

@@ -6,10 +6,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::Error;
-use crate::error::Result;
-use crate::files::atomic::TEMPORARY;
-use crate::files::atomic::write_whole;
+use crate::error::{Error, Result};
+use crate::files::atomic::{TEMPORARY, write_whole};
 use crate::files::input;
 use crate::host::interrupt;
 

@@ -7,9 +7,8 @@ use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader};
 use rayon::prelude::*;
 
-use crate::Error;
-use crate::Result;
 use crate::files::input;
+use crate::{Error, Result};
 
 /// File extensions (lower case) of the photos that are looked for in a folder.
 pub const EXTENSIONS: [&str; 6] = ["jpg", "jpeg", "png", "tif", "tiff", "webp"];

@@ -5,8 +5,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use crate::Error;
-use crate::Result;
+use crate::{Error, Result};
 
 /// Opens a file for reading and tells its size in bytes.
 ///

@@ -12,9 +12,8 @@ use std::path::Path;
 
 use flate2::read::ZlibDecoder;
 
-use crate::Error;
-use crate::Result;
 use crate::files::input;
+use crate::{Error, Result};
 
 /// Bytes before the first element.
 const HEADER: usize = 128;

@@ -6,11 +6,10 @@
 use std::io::{BufReader, Read, Write};
 use std::path::Path;
 
-use crate::Error;
-use crate::Result;
 use crate::files::atomic::write_whole;
 use crate::files::input;
 use crate::files::map::Map;
+use crate::{Error, Result};
 
 /// Longest header that is looked at: two letters and three numbers need far less.
 const LONGEST_HEADER: usize = 256;

@@ -9,9 +9,8 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
-use crate::Error;
-use crate::Result;
 use crate::files::input;
+use crate::{Error, Result};
 
 /// Longest header, and longest line of a text file.
 const LONGEST: usize = 1 << 16;

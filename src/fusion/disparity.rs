@@ -18,8 +18,7 @@ use super::shared::usable;
 use super::{Funnel, Fused, FusionView};
 use crate::files::map::Map;
 use crate::files::ply::Point;
-use crate::maps::consistency::depth_at;
-use crate::maps::consistency::is_depth;
+use crate::maps::consistency::{depth_at, is_depth};
 use crate::maps::normals;
 
 /// The cloud of views that fit together.

@@ -6,8 +6,7 @@ use rayon::prelude::*;
 use super::settings::Dynamic;
 use super::shared::{confirm, emit_in_order};
 use super::{Fused, FusionView};
-use crate::maps::consistency::DepthView;
-use crate::maps::consistency::dynamic_agreement_above;
+use crate::maps::consistency::{DepthView, dynamic_agreement_above};
 
 /// The cloud of views that fit together.
 pub fn fuse(views: &[FusionView], min_confidence: f64, constants: &Dynamic) -> Fused {

@@ -3,8 +3,7 @@
 
 use super::presets::{PRESETS, Preset, preset};
 use super::settings::{Method, Settings};
-use crate::Error;
-use crate::Result;
+use crate::{Error, Result};
 
 /// A constant's name, and its value as it was typed.
 pub type Given = (String, String);

@@ -17,14 +17,12 @@ mod shared;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Error;
-use crate::Result;
 use crate::files::map::Map;
 use crate::files::ply::Point;
 use crate::maps::consistency::DepthView;
 use crate::maps::merge::LevelMaps;
-use crate::scene::camera::Camera;
-use crate::scene::camera::DepthRange;
+use crate::scene::camera::{Camera, DepthRange};
+use crate::{Error, Result};
 
 pub use explain::explain;
 pub use settings::{Disparity, Dynamic, FusionOptions, Graph, Method, Pyramid, Reprojection, Settings};

@@ -6,8 +6,7 @@
 //! another.
 
 use super::settings::{Disparity, Dynamic, FusionOptions, Graph, Method, Pyramid, Reprojection, Settings};
-use crate::maps::consistency::DynamicThresholds;
-use crate::maps::consistency::Thresholds;
+use crate::maps::consistency::{DynamicThresholds, Thresholds};
 use crate::maps::merge::MergeOptions;
 
 /// Published settings.

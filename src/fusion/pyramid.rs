@@ -1,15 +1,12 @@
 //! PVA-MVSNet's multi-metric pyramid (protocol page E.9): the maps of several levels are merged
 //! ([`crate::maps::merge`]), doubled in size if asked for, and fused by reprojection.
 
-use super::reprojection;
 use super::settings::Pyramid;
-use super::{Fused, FusionView};
-use crate::Error;
-use crate::Result;
+use super::{Fused, FusionView, reprojection};
 use crate::files::map::Map;
 use crate::maps::consistency::is_depth;
-use crate::maps::merge::LevelMaps;
-use crate::maps::merge::merge_level;
+use crate::maps::merge::{LevelMaps, merge_level};
+use crate::{Error, Result};
 
 /// The cloud of views that fit together.
 ///
@@ -101,8 +98,7 @@ mod tests {
     use glam::{DMat3, DVec3};
 
     use super::*;
-    use crate::scene::camera::Camera;
-    use crate::scene::camera::DepthRange;
+    use crate::scene::camera::{Camera, DepthRange};
 
     #[test]
     fn doubling_keeps_samples_where_they_are_and_puts_means_between() {

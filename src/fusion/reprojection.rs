@@ -10,8 +10,7 @@ use rayon::prelude::*;
 use super::settings::Reprojection;
 use super::shared::{confirm, emit_in_order};
 use super::{Fused, FusionView};
-use crate::maps::consistency::DepthView;
-use crate::maps::consistency::agreement_above;
+use crate::maps::consistency::{DepthView, agreement_above};
 
 /// The cloud of views that fit together.
 pub fn fuse(views: &[FusionView], min_confidence: f64, constants: &Reprojection) -> Fused {

@@ -2,8 +2,7 @@
 
 use serde_json::{Map as Fields, Value, json};
 
-use crate::maps::consistency::DynamicThresholds;
-use crate::maps::consistency::Thresholds;
+use crate::maps::consistency::{DynamicThresholds, Thresholds};
 use crate::maps::merge::MergeOptions;
 
 /// Which pixels become points.

@@ -7,11 +7,9 @@ use rayon::prelude::*;
 use super::{Funnel, Fused, FusionView};
 use crate::files::map::Map;
 use crate::files::ply::Point;
-use crate::maps::consistency::Agreement;
-use crate::maps::consistency::is_depth;
+use crate::maps::consistency::{Agreement, is_depth};
 use crate::maps::normals;
-use crate::scene::camera::Camera;
-use crate::scene::camera::DepthRange;
+use crate::scene::camera::{Camera, DepthRange};
 
 /// What is left of a view's maps after a filter; [height, width].
 #[derive(Default)]

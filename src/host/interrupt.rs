@@ -4,8 +4,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
-use crate::error::Error;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 static STOP: AtomicBool = AtomicBool::new(false);
 /// Shared by all who write a file; exclusive for the end of the process.

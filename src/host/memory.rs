@@ -2,8 +2,7 @@
 
 use std::fmt;
 
-use crate::error::Error;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Memory that this process may still take, in bytes: what the system has available, or what is left of the
 /// control group's limit (containers) where that is less.

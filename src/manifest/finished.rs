@@ -8,13 +8,10 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use crate::error::Error;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::files::input;
 use crate::fusion::Funnel;
-use crate::scene::camera::DepthRange;
-use crate::scene::camera::Hypotheses;
-use crate::scene::camera::Sampling;
+use crate::scene::camera::{DepthRange, Hypotheses, Sampling};
 
 /// The file's name in the folder of the results.
 const MANIFEST: &str = "manifest.json";

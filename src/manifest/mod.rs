@@ -11,10 +11,8 @@ use crate::fusion::Funnel;
 use crate::host::memory::MemoryNeed;
 use crate::run::depth::PhotoSeconds;
 use crate::run::plan::RangeFrom;
-use crate::scene::Layout;
-use crate::scene::Scene;
-use crate::scene::camera::DepthRange;
-use crate::scene::camera::Sampling;
+use crate::scene::camera::{DepthRange, Sampling};
+use crate::scene::{Layout, Scene};
 
 /// The file's content.
 #[derive(Clone, Debug, Serialize)]

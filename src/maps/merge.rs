@@ -4,13 +4,10 @@
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::Error;
-use crate::Result;
 use crate::files::map::Map;
-use crate::maps::consistency::DepthView;
-use crate::maps::consistency::Thresholds;
-use crate::maps::consistency::agreement_above;
+use crate::maps::consistency::{DepthView, Thresholds, agreement_above};
 use crate::scene::camera::Camera;
+use crate::{Error, Result};
 
 /// One view's maps of one level.
 #[derive(Clone, Debug, PartialEq)]

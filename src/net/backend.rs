@@ -3,8 +3,7 @@
 use super::{BsMvsNet, Config, Estimate, MemoryPlan};
 use crate::cpu::tensor::Tensor;
 use crate::error::Result;
-use crate::scene::camera::Hypotheses;
-use crate::scene::camera::PlaneSweep;
+use crate::scene::camera::{Hypotheses, PlaneSweep};
 use crate::scene::photo::Photo;
 
 /// One depth map to make: reference and sources by their features, with the homographies between their cameras at a

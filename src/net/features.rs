@@ -4,9 +4,7 @@ use super::Probe;
 use super::weights::{Checkpoint, Kernel};
 use crate::cpu::ops::conv::Conv;
 use crate::cpu::ops::resample::upsample_add;
-use crate::cpu::tensor::Cpu;
-use crate::cpu::tensor::Shape;
-use crate::cpu::tensor::Tensor;
+use crate::cpu::tensor::{Cpu, Shape, Tensor};
 use crate::error::Result;
 
 /// The layers, in the order in which they run.

@@ -3,12 +3,8 @@
 use super::weights::{Checkpoint, Kernel};
 use super::{Aggregation, Probe};
 use crate::cpu::ops::conv::Conv;
-use crate::cpu::ops::sweep;
-use crate::cpu::ops::sweep::Sweep;
-use crate::cpu::ops::sweep::VoxelGate;
-use crate::cpu::tensor::Buffer;
-use crate::cpu::tensor::Cpu;
-use crate::cpu::tensor::Tensor;
+use crate::cpu::ops::sweep::{self, Sweep, VoxelGate};
+use crate::cpu::tensor::{Buffer, Cpu, Tensor};
 use crate::error::Result;
 
 /// A configuration's gate.

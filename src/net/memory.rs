@@ -1,9 +1,7 @@
 //! How much memory a view will need, known before it starts.
 
 use crate::cpu::tensor::Shape;
-use crate::net::Aggregation;
-use crate::net::BsMvsNet;
-use crate::net::Decoder;
+use crate::net::{Aggregation, BsMvsNet, Decoder};
 
 /// Bytes that a run needs at its peak, by what they are for.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -23,18 +23,12 @@ use self::weights::Checkpoint;
 use crate::cpu::ops::conv::Conv;
 use crate::cpu::ops::depth::Expectation;
 pub use crate::cpu::ops::head::Estimate;
-use crate::cpu::ops::pointwise::expect_multiples_of_4;
-use crate::cpu::ops::pointwise::normalize;
-use crate::cpu::ops::sweep;
-use crate::cpu::ops::sweep::Sweep;
-use crate::cpu::ops::sweep::cost_volume;
+use crate::cpu::ops::pointwise::{expect_multiples_of_4, normalize};
+use crate::cpu::ops::sweep::{self, Sweep, cost_volume};
 use crate::cpu::simd::Level;
-use crate::cpu::tensor::Cpu;
-use crate::cpu::tensor::Shape;
-use crate::cpu::tensor::Tensor;
+use crate::cpu::tensor::{Cpu, Shape, Tensor};
 use crate::error::Result;
-use crate::scene::camera::Hypotheses;
-use crate::scene::camera::PlaneSweep;
+use crate::scene::camera::{Hypotheses, PlaneSweep};
 use crate::scene::photo::Photo;
 
 /// How differences of source views become one cost (eq. 3-5).

@@ -9,10 +9,8 @@ use safetensors::{Dtype, serialize};
 
 use super::weights::Checkpoint;
 use super::{BsMvsNet, Config};
-use crate::cpu::tensor::Shape;
-use crate::cpu::tensor::Tensor;
-use crate::error::Error;
-use crate::error::Result;
+use crate::cpu::tensor::{Shape, Tensor};
+use crate::error::{Error, Result};
 
 /// One tensor of a checkpoint.
 #[derive(Clone)]

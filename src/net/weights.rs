@@ -11,8 +11,7 @@ use sha2::{Digest, Sha256};
 use super::{Aggregation, Config, Decoder, Difference};
 use crate::cpu::ops::conv::Conv;
 use crate::cpu::ops::depthwise::Depthwise;
-use crate::error::Error;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Batch norm's epsilon.
 const EPSILON: f64 = 1e-5;

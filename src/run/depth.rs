@@ -9,24 +9,16 @@ use std::time::Instant;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::error::Error;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::host::interrupt;
 use crate::host::progress::Progress;
 use crate::host::trace::span_of;
-use crate::net::backend::DepthJob;
-use crate::net::backend::DepthNetwork;
-use crate::run::plan::Frame;
-use crate::run::plan::Plan;
-use crate::run::plan::ViewPlan;
-use crate::run::resume;
-use crate::run::resume::LevelFiles;
-use crate::run::schedule;
-use crate::run::schedule::Job;
-use crate::run::schedule::Step;
+use crate::net::backend::{DepthJob, DepthNetwork};
+use crate::run::plan::{Frame, Plan, ViewPlan};
+use crate::run::resume::{self, LevelFiles};
+use crate::run::schedule::{self, Job, Step};
 use crate::scene::Scene;
-use crate::scene::camera::Hypotheses;
-use crate::scene::camera::PlaneSweep;
+use crate::scene::camera::{Hypotheses, PlaneSweep};
 use crate::scene::photo::Photo;
 
 /// Channels of the feature maps.

@@ -5,17 +5,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::cuda::driver::Driver;
-use crate::error::Error;
-use crate::error::Result;
-use crate::fusion;
-use crate::fusion::Fused;
-use crate::fusion::FusionOptions;
-use crate::fusion::FusionView;
-use crate::fusion::Method;
+use crate::error::{Error, Result};
+use crate::fusion::{self, Fused, FusionOptions, FusionView, Method};
 use crate::host::progress::Progress;
-use crate::maps::merge;
-use crate::maps::merge::LevelMaps;
-use crate::maps::merge::MergeOptions;
+use crate::maps::merge::{self, LevelMaps, MergeOptions};
 
 /// A place to compute at.
 #[derive(Clone, Default)]

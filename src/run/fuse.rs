@@ -4,41 +4,23 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map as Fields, Value, json};
 
-use crate::error::Error;
-use crate::error::Result;
-use crate::files::folder;
-use crate::files::folder::MANIFEST;
-use crate::files::folder::OutputFolder;
-use crate::files::input;
+use crate::error::{Error, Result};
+use crate::files::folder::{self, MANIFEST, OutputFolder};
 use crate::files::map::Map;
-use crate::files::pfm;
-use crate::fusion::FusionView;
-use crate::fusion::Method;
-use crate::fusion::Settings;
+use crate::files::{input, pfm};
+use crate::fusion::{FusionView, Method, Settings};
 use crate::host::interrupt;
-use crate::host::memory;
-use crate::host::memory::MemoryNeed;
-use crate::host::memory::Part;
-use crate::host::memory::StageMemory;
+use crate::host::memory::{self, MemoryNeed, Part, StageMemory};
 use crate::host::progress::Progress;
-use crate::manifest::MachineSummary;
-use crate::manifest::Manifest;
-use crate::manifest::SceneSummary;
+use crate::manifest::{MachineSummary, Manifest, SceneSummary};
 use crate::maps::merge::LevelMaps;
-use crate::run::Clock;
 use crate::run::device::Geometry;
-use crate::run::memory as need;
-use crate::run::plan::Frame;
-use crate::run::plan::chosen_views;
-use crate::run::write;
-use crate::run::write::ANY_DEPTH;
-use crate::run::write::Colours;
-use crate::run::write::colours_of;
-use crate::scene::OpenOptions;
-use crate::scene::Scene;
-use crate::scene::camera::Camera;
-use crate::scene::camera::DepthRange;
+use crate::run::plan::{Frame, chosen_views};
+use crate::run::write::{self, ANY_DEPTH, Colours, colours_of};
+use crate::run::{Clock, memory as need};
+use crate::scene::camera::{Camera, DepthRange};
 use crate::scene::photo::Photo;
+use crate::scene::{OpenOptions, Scene};
 
 /// Which maps are read, how, and where results go.
 #[derive(Clone, Debug)]

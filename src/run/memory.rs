@@ -1,19 +1,12 @@
 //! What a run will hold in memory, computed before it starts.
 
-use crate::fusion::Method;
-use crate::fusion::Reprojection;
-use crate::host::memory::Alternative;
-use crate::host::memory::MemoryNeed;
-use crate::host::memory::Part;
-use crate::host::memory::StageMemory;
+use crate::fusion::{Method, Reprojection};
+use crate::host::memory::{Alternative, MemoryNeed, Part, StageMemory};
 use crate::net::KEPT_BY_THE_ALLOCATOR;
-use crate::scene::Scene;
-use crate::scene::View;
+use crate::scene::{Scene, View};
 
 use crate::run::depth::feature_bytes;
-use crate::run::plan::Frame;
-use crate::run::plan::Plan;
-use crate::run::plan::ViewPlan;
+use crate::run::plan::{Frame, Plan, ViewPlan};
 use crate::run::write::photos_at_once;
 
 /// The program, the weights in several layouts and the threads' stacks; measured, rounded up.

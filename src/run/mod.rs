@@ -21,29 +21,17 @@ use std::time::Instant;
 use serde_json::{Map as Fields, Value, json};
 
 use crate::error::Result;
-use crate::files::folder;
-use crate::files::folder::OutputFolder;
+use crate::files::folder::{self, OutputFolder};
 use crate::files::map::Map;
 use crate::files::pfm;
-use crate::fusion::FusionOptions;
-use crate::fusion::Settings;
-use crate::host::interrupt;
-use crate::host::memory as host_memory;
+use crate::fusion::{FusionOptions, Settings};
 use crate::host::progress::Progress;
-use crate::host::trace;
-use crate::manifest::DepthSummary;
-use crate::manifest::LevelSummary;
-use crate::manifest::MachineSummary;
-use crate::manifest::Manifest;
-use crate::manifest::NetworkSummary;
-use crate::manifest::SceneSummary;
+use crate::host::{interrupt, memory as host_memory, trace};
+use crate::manifest::{DepthSummary, LevelSummary, MachineSummary, Manifest, NetworkSummary, SceneSummary};
 use crate::maps::merge::MergeOptions;
-use crate::net::backend::DepthNetwork;
-use crate::net::backend::JobSize;
-use crate::scene::OpenOptions;
-use crate::scene::Scene;
-use crate::scene::camera::DepthRange;
-use crate::scene::camera::Sampling;
+use crate::net::backend::{DepthNetwork, JobSize};
+use crate::scene::camera::{DepthRange, Sampling};
+use crate::scene::{OpenOptions, Scene};
 
 pub use self::fuse::{FuseOptions, MapsOptions};
 

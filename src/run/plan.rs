@@ -3,16 +3,10 @@
 
 use serde::Serialize;
 
-use crate::error::Error;
-use crate::error::Result;
-use crate::error::counted;
+use crate::error::{Error, Result, counted};
 use crate::run::InferOptions;
-use crate::scene::Scene;
-use crate::scene::View;
-use crate::scene::camera::Camera;
-use crate::scene::camera::DepthRange;
-use crate::scene::camera::Sampling;
-use crate::scene::photo;
+use crate::scene::camera::{Camera, DepthRange, Sampling};
+use crate::scene::{Scene, View, photo};
 
 /// Planes where neither the options nor the scene say how many (the paper's number).
 pub const DEFAULT_PLANES: usize = 192;

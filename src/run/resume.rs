@@ -9,14 +9,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::error::Error;
-use crate::error::Result;
-use crate::files::folder;
-use crate::files::input;
+use crate::error::{Error, Result};
 use crate::files::map::Map;
-use crate::files::pfm;
-use crate::run::plan::Frame;
-use crate::run::plan::ViewPlan;
+use crate::files::{folder, input, pfm};
+use crate::run::plan::{Frame, ViewPlan};
 use crate::scene::View;
 
 /// Files of one view at one level: OUT/levels/LEVEL/{depth,confidence}/NAME.pfm and OUT/levels/LEVEL/NAME.json.

@@ -8,19 +8,11 @@ use std::str::FromStr;
 
 use glam::{DMat3, DVec3};
 
-use crate::Error;
-use crate::Result;
 use crate::error::counted;
 use crate::files::image;
-use crate::scene::DepthNumbers;
-use crate::scene::Layout;
-use crate::scene::OpenOptions;
-use crate::scene::Scene;
-use crate::scene::SourceView;
-use crate::scene::Sweep;
-use crate::scene::View;
-use crate::scene::camera::Camera;
-use crate::scene::camera::DepthRange;
+use crate::scene::camera::{Camera, DepthRange};
+use crate::scene::{DepthNumbers, Layout, OpenOptions, Scene, SourceView, Sweep, View};
+use crate::{Error, Result};
 
 /// The folder with cameras of the scene at `root`, if it has one.
 pub fn camera_folder(root: &Path) -> Option<PathBuf> {

@@ -2,11 +2,8 @@
 
 use std::path::Path;
 
-use crate::Error;
-use crate::Result;
-use crate::scene::Layout;
-use crate::scene::OpenOptions;
-use crate::scene::Scene;
+use crate::scene::{Layout, OpenOptions, Scene};
+use crate::{Error, Result};
 
 impl Scene {
     /// Opens a scene in whichever layout the folder holds: MVSNet (`images/`, `cams/` or `cams_1/`, `pair.txt`

@@ -5,12 +5,11 @@ use std::path::Path;
 use glam::DVec2;
 use rayon::prelude::*;
 
-use crate::Error;
-use crate::Result;
 use crate::files::image;
 use crate::scene::View;
 use crate::scene::camera::Camera;
 use crate::scene::lens::Lens;
+use crate::{Error, Result};
 
 /// 0..1 RGB values as stored in the file (no gamma is removed), [height, width, 3].
 #[derive(Clone, Debug, PartialEq)]

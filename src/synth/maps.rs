@@ -7,8 +7,7 @@ use super::scene::SyntheticScene;
 use super::sight::Sight;
 use super::world::{Surface, World};
 use crate::files::map::Map;
-use crate::scene::camera::Camera;
-use crate::scene::camera::DepthRange;
+use crate::scene::camera::{Camera, DepthRange};
 use crate::scene::photo::Photo;
 
 /// Exact depth at the pixels (`step` x, `step` y); 0 where no surface lies between near and far.

@@ -11,8 +11,7 @@ use ply_rs_bw::ply::{DefaultElement, Property, PropertyAccess, PropertyAccessRes
 
 use super::bounds::{Bounds, Ray, Tree};
 use super::shapes::{Hit, triangle};
-use crate::Error;
-use crate::Result;
+use crate::{Error, Result};
 
 /// Triangles, scaled and moved into the unit ball around the origin.
 #[derive(Clone, Debug)]

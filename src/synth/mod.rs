@@ -30,13 +30,11 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use crate::Error;
-use crate::Result;
 use crate::files::map::Map;
 use crate::scene::SourceView;
-use crate::scene::camera::Camera;
-use crate::scene::camera::DepthRange;
+use crate::scene::camera::{Camera, DepthRange};
 use crate::scene::photo::Photo;
+use crate::{Error, Result};
 use compose::Stock;
 use mesh::Mesh;
 use rig::Rig;

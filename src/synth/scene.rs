@@ -11,14 +11,9 @@ use super::rig::{Rig, Rigged};
 use super::sight::Sight;
 use super::world::{World, sees};
 use crate::files::map::Map;
-use crate::scene::Layout;
-use crate::scene::Scene;
-use crate::scene::ScenePoint;
-use crate::scene::SourceView;
-use crate::scene::View;
-use crate::scene::camera::Camera;
-use crate::scene::camera::DepthRange;
+use crate::scene::camera::{Camera, DepthRange};
 use crate::scene::photo::Photo;
+use crate::scene::{Layout, Scene, ScenePoint, SourceView, View};
 
 /// A world with the cameras that look at it.
 #[derive(Clone, Debug)]

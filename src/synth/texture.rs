@@ -8,10 +8,9 @@ use glam::{DVec2, Vec3};
 use rayon::prelude::*;
 
 use super::random::Random;
-use crate::Error;
-use crate::Result;
 use crate::files::image;
 use crate::scene::photo::Photo;
+use crate::{Error, Result};
 
 /// Values 0..1 by stored byte: of light, coded as photos are (IEC 61966-2-1).
 static LIGHT: LazyLock<[f32; 256]> = LazyLock::new(|| std::array::from_fn(|i| light(i as f32 / 255.0)));

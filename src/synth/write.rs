@@ -17,19 +17,16 @@ use serde_json::{Value, json};
 use super::scene::{SyntheticScene, name};
 use super::world::PixelRays;
 use super::{Generator, GeneratorOptions};
-use crate::Error;
-use crate::Result;
 use crate::files::atomic::write_whole;
 use crate::files::folder::write_json;
 use crate::files::map::Map;
-use crate::files::pfm;
-use crate::files::ply;
+use crate::files::{pfm, ply};
 use crate::host::interrupt;
 use crate::host::progress::Progress;
 use crate::scene::View;
-use crate::scene::camera::Camera;
-use crate::scene::camera::DepthRange;
+use crate::scene::camera::{Camera, DepthRange};
 use crate::scene::photo::Photo;
+use crate::{Error, Result};
 
 /// The file that marks a complete scene.
 pub const MARK: &str = "scene.json";

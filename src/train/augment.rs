@@ -8,10 +8,9 @@ use std::sync::Arc;
 use super::colour;
 use super::frame::{Window, cut, is_depth, keep_within, mirrored, reduced};
 use super::sample::{Dataset, TrainingSample, expect_share};
-use crate::Error;
-use crate::Result;
 use crate::scene::camera::DepthRange;
 use crate::synth::random::Random;
+use crate::{Error, Result};
 
 /// What is changed, and how much.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -10,18 +10,14 @@ use std::path::{Path, PathBuf};
 
 use super::frame::keep_within_of;
 use super::sample::{Dataset, TrainingSample, choose_sources, expect_share};
-use crate::Error;
-use crate::Result;
 use crate::error::counted;
-use crate::files::image;
 use crate::files::map::Map;
-use crate::files::pfm;
-use crate::scene::DepthNumbers;
-use crate::scene::camera::Camera;
-use crate::scene::camera::DepthRange;
-use crate::scene::mvsnet;
+use crate::files::{image, pfm};
+use crate::scene::camera::{Camera, DepthRange};
 use crate::scene::photo::Photo;
+use crate::scene::{DepthNumbers, mvsnet};
 use crate::synth::random::Random;
+use crate::{Error, Result};
 
 /// Scans to train on.
 pub const TRAIN_SCANS: [u32; 79] = [

@@ -9,11 +9,9 @@ use std::path::Path;
 use glam::{DMat3, DVec3};
 
 use super::sample::TrainingSample;
-use crate::error::Error;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::files::map::Map;
-use crate::scene::camera::Camera;
-use crate::scene::camera::DepthRange;
+use crate::scene::camera::{Camera, DepthRange};
 use crate::scene::photo::Photo;
 
 /// Pixels of a photo; they may lie outside of it.

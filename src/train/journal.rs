@@ -26,14 +26,12 @@ use serde_json::{Map as Fields, Value, json};
 
 use super::events::EventWriter;
 use super::split_metrics::significant;
-use crate::error::Error;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::evaluation::depth_metrics::MetricsSummary;
 use crate::files::atomic::write_whole;
 use crate::files::input;
 use crate::host::interrupt;
-use crate::host::progress::Live;
-use crate::host::progress::Progress;
+use crate::host::progress::{Live, Progress};
 
 /// The log's name in the run's folder.
 pub const LOG: &str = "log.jsonl";

@@ -7,10 +7,8 @@
 use std::sync::Arc;
 
 use super::sample::{Dataset, TrainingSample};
-use crate::Error;
-use crate::Result;
-use crate::synth::random::Random;
-use crate::synth::random::mixed;
+use crate::synth::random::{Random, mixed};
+use crate::{Error, Result};
 
 /// Indices that are shuffled among each other before they are given to the parts, so that no part gets every second
 /// index and with it only the views that a caller asks for on even steps.

@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 
 use rayon::prelude::*;
 
-use crate::error::Error;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::net::parameters::Parameters;
 
 /// Adam's constants; the defaults are the paper's and PyTorch's.

@@ -6,19 +6,11 @@
 //! and error, pixels without a depth light grey in depth and error.
 
 use super::split_metrics::significant;
-use crate::draw::canvas::Canvas;
-use crate::draw::canvas::NO_DEPTH;
-use crate::draw::canvas::NO_TRUTH;
-use crate::draw::canvas::Row;
-use crate::draw::canvas::confidence_colour;
-use crate::draw::canvas::depth_colour;
-use crate::draw::canvas::error_colour;
-use crate::draw::canvas::panel_size;
-use crate::draw::canvas::scaled_photo;
-use crate::error::Error;
-use crate::error::Result;
-use crate::evaluation::depth_metrics::CONFIDENT;
-use crate::evaluation::depth_metrics::DepthMetrics;
+use crate::draw::canvas::{
+    Canvas, NO_DEPTH, NO_TRUTH, Row, confidence_colour, depth_colour, error_colour, panel_size, scaled_photo,
+};
+use crate::error::{Error, Result};
+use crate::evaluation::depth_metrics::{CONFIDENT, DepthMetrics};
 use crate::files::map::Map;
 use crate::scene::camera::DepthRange;
 use crate::scene::photo::Photo;

@@ -10,8 +10,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::sample::{Dataset, TrainingSample};
-use crate::Error;
-use crate::Result;
+use crate::{Error, Result};
 
 /// How much is made ahead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

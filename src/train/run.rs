@@ -26,13 +26,9 @@ use crate::cpu::tensor::Cpu;
 use crate::cuda::driver::Driver;
 use crate::cuda::program::Layout;
 use crate::cuda::training::Teacher;
-use crate::error::Error;
-use crate::error::Result;
-use crate::files::atomic::TEMPORARY;
-use crate::files::atomic::write_through;
-use crate::files::atomic::write_whole;
-use crate::files::folder::remove_leftovers;
-use crate::files::folder::write_json;
+use crate::error::{Error, Result};
+use crate::files::atomic::{TEMPORARY, write_through, write_whole};
+use crate::files::folder::{remove_leftovers, write_json};
 use crate::files::input;
 use crate::host::interrupt;
 use crate::host::progress::Progress;
@@ -40,8 +36,7 @@ use crate::net::Config;
 use crate::net::parameters::Parameters;
 use crate::net::training::follow;
 use crate::net::weights::Checkpoint;
-use crate::scene::camera::Hypotheses;
-use crate::scene::camera::Sampling;
+use crate::scene::camera::{Hypotheses, Sampling};
 use crate::synth::random::Random;
 
 /// Names of a run's files.

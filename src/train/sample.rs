@@ -1,10 +1,8 @@
 //! What one step of training looks at, and where it comes from.
 
-use crate::error::Error;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::files::map::Map;
-use crate::scene::camera::Camera;
-use crate::scene::camera::DepthRange;
+use crate::scene::camera::{Camera, DepthRange};
 use crate::scene::photo::Photo;
 use crate::synth::random::Random;
 

@@ -6,20 +6,14 @@ use std::path::{Path, PathBuf};
 
 use super::frame::{Window, is_depth, keep_within_of, truth_of_reduced};
 use super::sample::{Dataset, TrainingSample, choose_sources, expect_share};
-use crate::Error;
-use crate::Result;
 use crate::error::counted;
 use crate::files::map::Map;
 use crate::files::pfm;
-use crate::scene::Layout;
-use crate::scene::OpenOptions;
-use crate::scene::Scene;
-use crate::scene::View;
 use crate::scene::camera::DepthRange;
-use crate::scene::mvsnet;
-use crate::scene::photo::Photo;
-use crate::scene::photo::reduced_size;
+use crate::scene::photo::{Photo, reduced_size};
+use crate::scene::{Layout, OpenOptions, Scene, View, mvsnet};
 use crate::synth::random::Random;
+use crate::{Error, Result};
 
 /// Where the depth maps of a scene are looked for, in this order.
 pub const DEPTH_FOLDERS: [&str; 3] = ["depths", "rendered_depth_maps", "truth"];

@@ -4,11 +4,7 @@
 use serde::Serialize;
 
 use crate::error::Result;
-use crate::evaluation::depth_metrics::CONFIDENT;
-use crate::evaluation::depth_metrics::DepthMetrics;
-use crate::evaluation::depth_metrics::MetricsSummary;
-use crate::evaluation::depth_metrics::Pixel;
-use crate::evaluation::depth_metrics::check;
+use crate::evaluation::depth_metrics::{CONFIDENT, DepthMetrics, MetricsSummary, Pixel, check};
 use crate::files::map::Map;
 use crate::synth::maps::Extras;
 

@@ -7,15 +7,11 @@ use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
 
 use super::optimizer::Adam;
-use crate::error::Error;
-use crate::error::Result;
-use crate::files::atomic::write_through;
-use crate::files::atomic::write_whole;
+use crate::error::{Error, Result};
+use crate::files::atomic::{write_through, write_whole};
 use crate::files::input;
 use crate::host::interrupt;
-use crate::net::parameters::Parameters;
-use crate::net::parameters::float_view;
-use crate::net::parameters::to_safetensors;
+use crate::net::parameters::{Parameters, float_view, to_safetensors};
 use crate::net::weights::Checkpoint;
 
 /// Everything that the next step depends on, beside the options.
@@ -130,10 +126,7 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::Aggregation;
-    use crate::net::Config;
-    use crate::net::Decoder;
-    use crate::net::Difference;
+    use crate::net::{Aggregation, Config, Decoder, Difference};
 
     #[test]
     fn a_state_comes_back_as_it_was_written() {

@@ -12,17 +12,14 @@ use std::sync::{Arc, PoisonError, RwLock};
 use rayon::prelude::*;
 
 use super::sample::{Dataset, TrainingSample, choose_sources, expect_share};
-use crate::Error;
-use crate::Result;
 use crate::files::map::Map;
 use crate::scene::SourceView;
-use crate::scene::camera::Camera;
-use crate::scene::camera::DepthRange;
+use crate::scene::camera::{Camera, DepthRange};
 use crate::scene::photo::Photo;
-use crate::synth::Generator;
-use crate::synth::GeneratorOptions;
 use crate::synth::random::Random;
 use crate::synth::scene::SyntheticScene;
+use crate::synth::{Generator, GeneratorOptions};
+use crate::{Error, Result};
 
 /// What rendered samples are made of.
 #[derive(Clone, Debug, PartialEq)]

@@ -6,16 +6,12 @@ use super::panels::panel;
 use super::sample::{Dataset, TrainingSample};
 use super::split_metrics::{SplitMetrics, SplitSummary};
 use crate::error::Result;
-use crate::evaluation::depth_metrics::DepthMetrics;
-use crate::evaluation::depth_metrics::MetricsSummary;
+use crate::evaluation::depth_metrics::{DepthMetrics, MetricsSummary};
 use crate::files::map::Map;
 use crate::net::BsMvsNet;
-use crate::scene::camera::Hypotheses;
-use crate::scene::camera::PlaneSweep;
-use crate::scene::camera::Sampling;
-use crate::synth::Generator;
-use crate::synth::GeneratorOptions;
+use crate::scene::camera::{Hypotheses, PlaneSweep, Sampling};
 use crate::synth::maps::Extras;
+use crate::synth::{Generator, GeneratorOptions};
 
 /// The seed of the validation scenes: fixed, so that numbers can be compared from one run to the next, and no training
 /// run's (those begin at 0 and are chosen by people).

@@ -1,10 +1,7 @@
 //! An op forward and backward at once.
 
-use engine::cpu::tensor::Shape;
-use engine::cpu::tensor::Tensor;
-use engine::cuda::graph::Element;
-use engine::cuda::graph::Graph;
-use engine::cuda::graph::Value;
+use engine::cpu::tensor::{Shape, Tensor};
+use engine::cuda::graph::{Element, Graph, Value};
 
 use crate::run::run;
 

@@ -6,12 +6,8 @@ use std::sync::Arc;
 use engine::cuda;
 use engine::cuda::driver::Driver;
 use engine::files::map::Map;
-use engine::maps::consistency;
-use engine::maps::consistency::DepthView;
-use engine::maps::consistency::Thresholds;
-use engine::maps::merge;
-use engine::maps::merge::LevelMaps;
-use engine::maps::merge::MergeOptions;
+use engine::maps::consistency::{self, DepthView, Thresholds};
+use engine::maps::merge::{self, LevelMaps, MergeOptions};
 use engine::scene::camera::Camera;
 
 use glam::{DMat3, DVec3};

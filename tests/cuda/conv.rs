@@ -1,21 +1,9 @@
 //! Dense convolutions, forward in f32 and f16, and their gradients.
 
 use engine::cpu::ops::conv_backward::ConvGeometry;
-use engine::cpu::tensor::Cpu;
-use engine::cpu::tensor::Shape;
-use engine::cpu::tensor::Tensor;
-use engine::cuda::graph::Arg;
-use engine::cuda::graph::Element;
-use engine::cuda::graph::Graph;
-use engine::cuda::graph::Value;
-use engine::cuda::graph::Work;
-use engine::cuda::ops::conv::Algorithm;
-use engine::cuda::ops::conv::ConvLayer;
-use engine::cuda::ops::conv::algorithm;
-use engine::cuda::ops::conv::conv;
-use engine::cuda::ops::conv::conv_split;
-use engine::cuda::ops::conv::conv_trained;
-use engine::cuda::ops::conv::layer;
+use engine::cpu::tensor::{Cpu, Shape, Tensor};
+use engine::cuda::graph::{Arg, Element, Graph, Value, Work};
+use engine::cuda::ops::conv::{Algorithm, ConvLayer, algorithm, conv, conv_split, conv_trained, layer};
 
 use crate::reference::{self, Convolution, Random, Volume, roundings};
 use crate::run::{rounded, run};

@@ -1,15 +1,10 @@
 //! Depthwise convolutions and the convolution to one channel.
 
-use engine::cpu::ops::depthwise::Depthwise;
-use engine::cpu::ops::depthwise::ToOneChannelOp;
+use engine::cpu::ops::depthwise::{Depthwise, ToOneChannelOp};
 use engine::cpu::tape::Tape;
-use engine::cpu::tensor::Cpu;
-use engine::cpu::tensor::Shape;
-use engine::cpu::tensor::Tensor;
-use engine::cuda::graph::Element;
-use engine::cuda::graph::Graph;
-use engine::cuda::ops::depthwise::depthwise;
-use engine::cuda::ops::depthwise::to_one_channel;
+use engine::cpu::tensor::{Cpu, Shape, Tensor};
+use engine::cuda::graph::{Element, Graph};
+use engine::cuda::ops::depthwise::{depthwise, to_one_channel};
 
 use crate::reference::{self, Random, Volume, roundings};
 use crate::run::{rounded, run};

@@ -1,8 +1,6 @@
 //! The detector finds each mistake that was made on purpose, and nothing in correct kernels.
 
-use engine::cuda::driver::Driver;
-use engine::cuda::driver::Launch;
-use engine::cuda::driver::Stream;
+use engine::cuda::driver::{Driver, Launch, Stream};
 
 use crate::emulator::{Build, Emulator};
 

@@ -1,13 +1,10 @@
 //! The cloud from the device, against the processor's, to the bit and in the same order.
 
 use engine::cuda;
-use engine::cuda::buffer::Buffer;
-use engine::cuda::buffer::Parameters;
+use engine::cuda::buffer::{Buffer, Parameters};
 use engine::cuda::driver::Stream;
 use engine::files::ply::Point;
-use engine::fusion;
-use engine::fusion::FusionOptions;
-use engine::fusion::FusionView;
+use engine::fusion::{self, FusionOptions, FusionView};
 use engine::maps::consistency::Thresholds;
 use engine::scene::camera::DepthRange;
 

@@ -2,14 +2,9 @@
 
 use engine::cpu::ops::depth::Expectation;
 use engine::cpu::tensor::Shape;
-use engine::cuda::graph::Element;
-use engine::cuda::graph::Graph;
-use engine::cuda::ops::head::Depths;
-use engine::cuda::ops::head::regress_skip;
-use engine::cuda::ops::head::regress_trilinear;
-use engine::scene::camera::DepthRange;
-use engine::scene::camera::Hypotheses;
-use engine::scene::camera::Sampling;
+use engine::cuda::graph::{Element, Graph};
+use engine::cuda::ops::head::{Depths, regress_skip, regress_trilinear};
+use engine::scene::camera::{DepthRange, Hypotheses, Sampling};
 
 use crate::reference::{self, Convolution, Random, U, Volume, upsample};
 use crate::run::{rounded, run};

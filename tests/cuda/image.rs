@@ -3,16 +3,11 @@
 use std::sync::Arc;
 
 use engine::cpu::ops::pointwise::normalize;
-use engine::cpu::tensor::Cpu;
-use engine::cpu::tensor::Shape;
-use engine::cuda::driver::Driver;
-use engine::cuda::driver::Stream;
-use engine::cuda::graph::Element;
-use engine::cuda::graph::Graph;
-use engine::cuda::graph::Value;
+use engine::cpu::tensor::{Cpu, Shape};
+use engine::cuda::driver::{Driver, Stream};
+use engine::cuda::graph::{Element, Graph, Value};
 use engine::cuda::ops::image;
-use engine::cuda::program::Layout;
-use engine::cuda::program::Program;
+use engine::cuda::program::{Layout, Program};
 use engine::scene::photo::Photo;
 
 use crate::emulator::Build;

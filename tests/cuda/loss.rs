@@ -2,11 +2,8 @@
 
 use engine::cpu::ops::depth::Expectation;
 use engine::cpu::ops::depth_backward::DepthLoss;
-use engine::cpu::tensor::Cpu;
-use engine::cpu::tensor::Shape;
-use engine::cpu::tensor::Tensor;
-use engine::cuda::graph::Element;
-use engine::cuda::graph::Graph;
+use engine::cpu::tensor::{Cpu, Shape, Tensor};
+use engine::cuda::graph::{Element, Graph};
 use engine::cuda::ops::loss::depth_loss;
 use engine::files::map::Map;
 

@@ -1,11 +1,8 @@
 //! Batch norm with batch statistics, its gradients, and the running statistics.
 
 use engine::cpu::ops::norm as cpu_ops;
-use engine::cpu::tensor::Cpu;
-use engine::cpu::tensor::Shape;
-use engine::cuda::graph::Element;
-use engine::cuda::graph::Graph;
-use engine::cuda::graph::Value;
+use engine::cpu::tensor::{Cpu, Shape};
+use engine::cuda::graph::{Element, Graph, Value};
 use engine::cuda::ops::norm;
 
 use crate::backward::{Input, difference, tensor, with_gradients};

@@ -1,11 +1,8 @@
 //! Sums, gates and concatenation.
 
 use engine::cpu::ops::pointwise as cpu_ops;
-use engine::cpu::tensor::Cpu;
-use engine::cpu::tensor::Shape;
-use engine::cuda::graph::Element;
-use engine::cuda::graph::Graph;
-use engine::cuda::graph::Value;
+use engine::cpu::tensor::{Cpu, Shape};
+use engine::cuda::graph::{Element, Graph, Value};
 use engine::cuda::ops::pointwise;
 
 use crate::backward::{Input, difference, forward, storage, tensor, with_gradients};

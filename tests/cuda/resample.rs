@@ -2,11 +2,8 @@
 
 use engine::cpu::ops::pointwise::relu_backward;
 use engine::cpu::ops::resample::upsample_backward;
-use engine::cpu::tensor::Cpu;
-use engine::cpu::tensor::Shape;
-use engine::cuda::graph::Element;
-use engine::cuda::graph::Graph;
-use engine::cuda::graph::Value;
+use engine::cpu::tensor::{Cpu, Shape};
+use engine::cuda::graph::{Element, Graph, Value};
 use engine::cuda::ops::resample;
 
 use crate::backward::{Input, difference, forward, storage, tensor, with_gradients};

@@ -2,14 +2,9 @@
 
 use std::sync::Arc;
 
-use engine::cuda::driver::Driver;
-use engine::cuda::driver::Stream;
-use engine::cuda::graph::Element;
-use engine::cuda::graph::Graph;
-use engine::cuda::graph::Value;
-use engine::cuda::graph::stored;
-use engine::cuda::program::Layout;
-use engine::cuda::program::Program;
+use engine::cuda::driver::{Driver, Stream};
+use engine::cuda::graph::{Element, Graph, Value, stored};
+use engine::cuda::program::{Layout, Program};
 
 use crate::emulator::Build;
 use crate::test_device::test_device;

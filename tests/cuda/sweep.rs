@@ -1,23 +1,10 @@
 //! The cost volume, its projection and the pixel gate's statistics, and their gradients.
 
-use engine::cpu::ops::sweep::Aggregation;
-use engine::cpu::ops::sweep::Sweep;
-use engine::cpu::ops::sweep::VoxelGate;
-use engine::cpu::ops::sweep_backward::cost_volume_backward;
-use engine::cpu::ops::sweep_backward::pixel_statistics_backward;
-use engine::cpu::tensor::Buffer;
-use engine::cpu::tensor::Cpu;
-use engine::cpu::tensor::Shape;
-use engine::cpu::tensor::Tensor;
-use engine::cuda::graph::Element;
-use engine::cuda::graph::Graph;
-use engine::cuda::graph::Value;
-use engine::cuda::ops::sweep::Skip;
-use engine::cuda::ops::sweep::Views;
-use engine::cuda::ops::sweep::Weighting;
-use engine::cuda::ops::sweep::cost_volume;
-use engine::cuda::ops::sweep::pixel_statistics;
-use engine::cuda::ops::sweep::source_row;
+use engine::cpu::ops::sweep::{Aggregation, Sweep, VoxelGate};
+use engine::cpu::ops::sweep_backward::{cost_volume_backward, pixel_statistics_backward};
+use engine::cpu::tensor::{Buffer, Cpu, Shape, Tensor};
+use engine::cuda::graph::{Element, Graph, Value};
+use engine::cuda::ops::sweep::{Skip, Views, Weighting, cost_volume, pixel_statistics, source_row};
 use engine::scene::camera::PlaneSweep;
 
 use crate::reference::{self, Gate, Homography, Random, Sum, U, Volume};

@@ -1,10 +1,6 @@
 //! Fusion: points on the surfaces, each part of them about once, with the reason when there are few.
 
-use engine::fusion;
-use engine::fusion::Funnel;
-use engine::fusion::Fused;
-use engine::fusion::FusionOptions;
-use engine::fusion::FusionView;
+use engine::fusion::{self, Funnel, Fused, FusionOptions, FusionView};
 
 use super::*;
 

@@ -12,15 +12,9 @@ mod plain_loops;
 mod synthetic;
 
 use engine::files::map::Map;
-use engine::maps::consistency::Agreement;
-use engine::maps::consistency::DepthView;
-use engine::maps::consistency::Thresholds;
-use engine::maps::consistency::agreement;
-use engine::maps::consistency::agreement_above;
+use engine::maps::consistency::{Agreement, DepthView, Thresholds, agreement, agreement_above};
 use engine::maps::normals;
-use engine::scene::camera::Camera;
-use engine::scene::camera::DepthRange;
-use engine::scene::camera::PlaneSweep;
+use engine::scene::camera::{Camera, DepthRange, PlaneSweep};
 use glam::{DMat3, DVec3};
 use plain_loops::Random;
 use synthetic::{Rendered, Surface, arc, ball_before_plane, neighbours, render, slanted_plane};

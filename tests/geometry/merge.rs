@@ -1,8 +1,6 @@
 //! Merging the levels of the depth pyramid.
 
-use engine::maps::merge::LevelMaps;
-use engine::maps::merge::MergeOptions;
-use engine::maps::merge::merge_level;
+use engine::maps::merge::{LevelMaps, MergeOptions, merge_level};
 
 use super::*;
 

@@ -3,18 +3,8 @@
 
 use std::collections::VecDeque;
 
-use engine::fusion;
-use engine::fusion::Disparity;
-use engine::fusion::Dynamic;
-use engine::fusion::FusionOptions;
-use engine::fusion::FusionView;
-use engine::fusion::Graph;
-use engine::fusion::Method;
-use engine::fusion::Pyramid;
-use engine::fusion::Reprojection;
-use engine::maps::merge::LevelMaps;
-use engine::maps::merge::MergeOptions;
-use engine::maps::merge::merge_level;
+use engine::fusion::{self, Disparity, Dynamic, FusionOptions, FusionView, Graph, Method, Pyramid, Reprojection};
+use engine::maps::merge::{LevelMaps, MergeOptions, merge_level};
 
 use super::fusion::{fusion_views, rough_views};
 use super::*;

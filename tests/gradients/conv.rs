@@ -2,8 +2,7 @@
 
 use engine::cpu::ops::conv::Conv;
 use engine::cpu::ops::conv_backward::ConvGeometry;
-use engine::cpu::tensor::Cpu;
-use engine::cpu::tensor::Shape;
+use engine::cpu::tensor::{Cpu, Shape};
 
 use super::*;
 

@@ -13,9 +13,7 @@ mod small;
 mod volume;
 
 use engine::cpu::simd::Level;
-use engine::cpu::tensor::Cpu;
-use engine::cpu::tensor::Shape;
-use engine::cpu::tensor::Tensor;
+use engine::cpu::tensor::{Cpu, Shape, Tensor};
 
 /// SplitMix64, so that inputs never change with a library.
 struct Random(u64);

@@ -4,20 +4,12 @@
 //! linear operations to their adjoint.
 
 use engine::cpu::ops::depthwise::Depthwise;
-use engine::cpu::ops::pointwise::add_vector_backward;
-use engine::cpu::ops::pointwise::concat;
-use engine::cpu::ops::pointwise::concat_backward;
-use engine::cpu::ops::pointwise::gate_backward;
-use engine::cpu::ops::pointwise::gate_planes_backward;
-use engine::cpu::ops::pointwise::relu_backward;
-use engine::cpu::ops::pointwise::sigmoid;
-use engine::cpu::ops::pointwise::sigmoid_backward;
-use engine::cpu::ops::reduce::plane_mean;
-use engine::cpu::ops::reduce::plane_mean_backward;
-use engine::cpu::ops::reduce::volume_mean;
-use engine::cpu::ops::reduce::volume_mean_backward;
-use engine::cpu::ops::resample::upsample;
-use engine::cpu::ops::resample::upsample_backward;
+use engine::cpu::ops::pointwise::{
+    add_vector_backward, concat, concat_backward, gate_backward, gate_planes_backward, relu_backward, sigmoid,
+    sigmoid_backward,
+};
+use engine::cpu::ops::reduce::{plane_mean, plane_mean_backward, volume_mean, volume_mean_backward};
+use engine::cpu::ops::resample::{upsample, upsample_backward};
 
 use super::*;
 use crate::reference::{self, Value, Volume};

@@ -6,20 +6,11 @@
 
 use engine::cpu::ops::depth::Expectation;
 use engine::cpu::ops::depth_backward::DepthLoss;
-use engine::cpu::ops::sweep::Aggregation;
-use engine::cpu::ops::sweep::Sweep;
-use engine::cpu::ops::sweep::VoxelGate;
-use engine::cpu::ops::sweep_backward::cost_volume_backward;
-use engine::cpu::ops::sweep_backward::pixel_statistics_backward;
-use engine::cpu::tensor::Buffer;
-use engine::cpu::tensor::Cpu;
-use engine::cpu::tensor::Shape;
-use engine::cpu::tensor::Tensor;
+use engine::cpu::ops::sweep::{Aggregation, Sweep, VoxelGate};
+use engine::cpu::ops::sweep_backward::{cost_volume_backward, pixel_statistics_backward};
+use engine::cpu::tensor::{Buffer, Cpu, Shape, Tensor};
 use engine::files::map::Map;
-use engine::scene::camera::DepthRange;
-use engine::scene::camera::Hypotheses;
-use engine::scene::camera::PlaneSweep;
-use engine::scene::camera::Sampling;
+use engine::scene::camera::{DepthRange, Hypotheses, PlaneSweep, Sampling};
 
 use crate::{Random, devices, on_any_number_of_threads};
 

@@ -1,26 +1,16 @@
 //! Blocks of the reference network against goldens that PyTorch made (tests/data/goldens).
 
 use engine::cpu::ops::depth::Expectation;
-use engine::cpu::ops::head::Decoder;
-use engine::cpu::ops::head::regress;
-use engine::cpu::ops::pointwise::concat;
-use engine::cpu::ops::pointwise::gate;
-use engine::cpu::ops::pointwise::gate_planes;
+use engine::cpu::ops::head::{Decoder, regress};
+use engine::cpu::ops::pointwise::{concat, gate, gate_planes};
 use engine::cpu::ops::reduce::plane_mean;
 use engine::cpu::ops::resample::upsample;
-use engine::cpu::ops::sweep;
-use engine::cpu::ops::sweep::Sweep;
-use engine::cpu::ops::sweep::cost_volume;
-use engine::cpu::ops::sweep::pixel_statistics;
+use engine::cpu::ops::sweep::{self, Sweep, cost_volume, pixel_statistics};
 use engine::cpu::ops::warp::warp;
 use engine::cpu::simd::Level;
-use engine::cpu::tensor::Cpu;
-use engine::cpu::tensor::Shape;
-use engine::cpu::tensor::Tensor;
-use engine::net::weights::Checkpoint;
-use engine::net::weights::Kernel;
-use engine::scene::camera::PlaneSweep;
-use engine::scene::camera::Sampling;
+use engine::cpu::tensor::{Cpu, Shape, Tensor};
+use engine::net::weights::{Checkpoint, Kernel};
+use engine::scene::camera::{PlaneSweep, Sampling};
 
 use crate::goldens::{self, Golden, generate, generated, worst};
 use crate::reference::{Gate, U, Value, Volume};

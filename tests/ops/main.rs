@@ -18,9 +18,7 @@ mod shapes;
 mod sweeps;
 
 use engine::cpu::simd::Level;
-use engine::cpu::tensor::Cpu;
-use engine::cpu::tensor::Shape;
-use engine::cpu::tensor::Tensor;
+use engine::cpu::tensor::{Cpu, Shape, Tensor};
 use reference::{Random, Value, Volume};
 
 fn shape([d, h, w, c]: [usize; 4]) -> Shape {

@@ -1,17 +1,8 @@
 //! Resampling, element-by-element operations, means.
 
-use engine::cpu::ops::pointwise::IMAGE_MEAN;
-use engine::cpu::ops::pointwise::IMAGE_STD;
-use engine::cpu::ops::pointwise::add_vector;
-use engine::cpu::ops::pointwise::concat;
-use engine::cpu::ops::pointwise::gate;
-use engine::cpu::ops::pointwise::gate_planes;
-use engine::cpu::ops::pointwise::normalize;
-use engine::cpu::ops::pointwise::sigmoid;
-use engine::cpu::ops::reduce::plane_mean;
-use engine::cpu::ops::reduce::volume_mean;
-use engine::cpu::ops::resample::upsample;
-use engine::cpu::ops::resample::upsample_add;
+use engine::cpu::ops::pointwise::{IMAGE_MEAN, IMAGE_STD, add_vector, concat, gate, gate_planes, normalize, sigmoid};
+use engine::cpu::ops::reduce::{plane_mean, volume_mean};
+use engine::cpu::ops::resample::{upsample, upsample_add};
 use engine::scene::photo::Photo;
 
 use crate::reference::{self, Random, U, Value, Volume};

@@ -1,19 +1,10 @@
 //! The exponential, softmax, expected depth and confidence, and the two decoders before them.
 
 use engine::cpu::ops::depth::Expectation;
-use engine::cpu::ops::head::Decoder;
-use engine::cpu::ops::head::LogitsConv;
-use engine::cpu::ops::head::regress;
-use engine::cpu::simd;
-use engine::cpu::simd::Isa;
-use engine::cpu::simd::Kernel;
-use engine::cpu::simd::Level;
-use engine::cpu::simd::Vector;
-use engine::cpu::tensor::Cpu;
-use engine::cpu::tensor::Tensor;
-use engine::scene::camera::DepthRange;
-use engine::scene::camera::Hypotheses;
-use engine::scene::camera::Sampling;
+use engine::cpu::ops::head::{Decoder, LogitsConv, regress};
+use engine::cpu::simd::{self, Isa, Kernel, Level, Vector};
+use engine::cpu::tensor::{Cpu, Tensor};
+use engine::scene::camera::{DepthRange, Hypotheses, Sampling};
 
 use crate::convolutions::D3_3;
 use crate::reference::{self, Convolution, Random, Value, Volume};

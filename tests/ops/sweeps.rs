@@ -1,17 +1,10 @@
 //! The warp, the cost volume in every aggregation, and its fusion with the layers that read it.
 
 use engine::cpu::ops::conv::Conv;
-use engine::cpu::ops::sweep;
-use engine::cpu::ops::sweep::Sweep;
-use engine::cpu::ops::sweep::VoxelGate;
-use engine::cpu::ops::sweep::cost_volume;
-use engine::cpu::ops::sweep::fused;
-use engine::cpu::ops::sweep::pixel_statistics;
+use engine::cpu::ops::sweep::{self, Sweep, VoxelGate, cost_volume, fused, pixel_statistics};
 use engine::cpu::ops::warp::warp;
 use engine::cpu::simd::Level;
-use engine::cpu::tensor::Buffer;
-use engine::cpu::tensor::Cpu;
-use engine::cpu::tensor::Tensor;
+use engine::cpu::tensor::{Buffer, Cpu, Tensor};
 use engine::scene::camera::PlaneSweep;
 
 use crate::convolutions::{D2_1, D3_3S2};

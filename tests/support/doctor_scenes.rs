@@ -8,9 +8,8 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use engine::scene::camera::Camera;
-use engine::synth::Generator;
-use engine::synth::GeneratorOptions;
 use engine::synth::rig::Rig;
+use engine::synth::{Generator, GeneratorOptions};
 use glam::{DQuat, DVec2, DVec3};
 
 /// Width and height of the photos.

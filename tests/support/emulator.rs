@@ -11,17 +11,9 @@ use std::process::Command;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
 
-use engine::Error;
-use engine::Result;
-use engine::cuda::convolution::Call;
-use engine::cuda::convolution::Pointers;
-use engine::cuda::driver::Driver;
-use engine::cuda::driver::Event;
-use engine::cuda::driver::HostMemory;
-use engine::cuda::driver::Launch;
-use engine::cuda::driver::Pointer;
-use engine::cuda::driver::Recording;
-use engine::cuda::driver::Stream;
+use engine::cuda::convolution::{Call, Pointers};
+use engine::cuda::driver::{Driver, Event, HostMemory, Launch, Pointer, Recording, Stream};
+use engine::{Error, Result};
 use libloading::Library;
 use sha2::{Digest, Sha256};
 

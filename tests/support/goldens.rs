@@ -4,17 +4,9 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use engine::net::Aggregation;
-use engine::net::BsMvsNet;
-use engine::net::Config;
-use engine::net::Decoder;
-use engine::net::Difference;
-use engine::net::weights::Checkpoint;
-use engine::net::weights::Initializer;
-use engine::scene::camera::Camera;
-use engine::scene::camera::Hypotheses;
-use engine::scene::camera::PlaneSweep;
-use engine::scene::camera::Sampling;
+use engine::net::weights::{Checkpoint, Initializer};
+use engine::net::{Aggregation, BsMvsNet, Config, Decoder, Difference};
+use engine::scene::camera::{Camera, Hypotheses, PlaneSweep, Sampling};
 use engine::scene::photo::Photo;
 use glam::{DMat3, DVec3};
 use safetensors::{Dtype, SafeTensors};

@@ -8,8 +8,7 @@ use std::sync::OnceLock;
 
 use engine::files::map::Map;
 use engine::net::BsMvsNet;
-use engine::net::weights::Checkpoint;
-use engine::net::weights::Initializer;
+use engine::net::weights::{Checkpoint, Initializer};
 
 use super::goldens::{Golden, Inputs, config, draws, generate};
 

@@ -3,16 +3,8 @@
 use std::sync::Arc;
 
 use engine::Result;
-use engine::cuda::convolution::Call;
-use engine::cuda::convolution::Pointers;
-use engine::cuda::convolution::Product;
-use engine::cuda::driver::Driver;
-use engine::cuda::driver::Event;
-use engine::cuda::driver::HostMemory;
-use engine::cuda::driver::Launch;
-use engine::cuda::driver::Pointer;
-use engine::cuda::driver::Recording;
-use engine::cuda::driver::Stream;
+use engine::cuda::convolution::{Call, Pointers, Product};
+use engine::cuda::driver::{Driver, Event, HostMemory, Launch, Pointer, Recording, Stream};
 use engine::cuda::graph::Element;
 
 /// Everything as the device below does it, but for convolutions.

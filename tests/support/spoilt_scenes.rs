@@ -5,9 +5,8 @@
 use std::fs;
 use std::path::Path;
 
-use engine::scene::OpenOptions;
-use engine::scene::Scene;
 use engine::scene::photo::Photo;
+use engine::scene::{OpenOptions, Scene};
 use tempfile::TempDir;
 
 use super::scene_files::TestScene;

@@ -5,15 +5,9 @@ use std::path::{Path, PathBuf};
 
 use engine::files::map::Map;
 use engine::files::pfm;
-use engine::train::dtu::Dtu;
-use engine::train::dtu::DtuOptions;
-use engine::train::dtu::Split;
-use engine::train::dtu::TEST_SCANS;
-use engine::train::dtu::TRAIN_SCANS;
-use engine::train::dtu::VALIDATION_SCANS;
+use engine::train::dtu::{Dtu, DtuOptions, Split, TEST_SCANS, TRAIN_SCANS, VALIDATION_SCANS};
 use engine::train::sample::Dataset;
-use engine::train::scenes::Scenes;
-use engine::train::scenes::ScenesOptions;
+use engine::train::scenes::{Scenes, ScenesOptions};
 use tempfile::TempDir;
 
 use super::plane_scene::{self, RANGE, SIZE};

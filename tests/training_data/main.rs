@@ -9,11 +9,8 @@ use engine::scene::camera::Camera;
 use engine::synth::GeneratorOptions;
 use engine::synth::random::Random;
 use engine::synth::rig::Rig;
-use engine::train::sample::Dataset;
-use engine::train::sample::TrainingSample;
-use engine::train::sample::choose_sources;
-use engine::train::synthetic::Synthetic;
-use engine::train::synthetic::SyntheticOptions;
+use engine::train::sample::{Dataset, TrainingSample, choose_sources};
+use engine::train::synthetic::{Synthetic, SyntheticOptions};
 use glam::{DMat3, DVec3};
 
 mod folders;

@@ -5,16 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use engine::Error;
-use engine::Result;
 use engine::files::map::Map;
 use engine::scene::camera::DepthRange;
-use engine::train::mix::Mix;
-use engine::train::mix::Permutation;
-use engine::train::prefetch::Prefetch;
-use engine::train::prefetch::PrefetchOptions;
-use engine::train::sample::Dataset;
-use engine::train::sample::TrainingSample;
+use engine::train::mix::{Mix, Permutation};
+use engine::train::prefetch::{Prefetch, PrefetchOptions};
+use engine::train::sample::{Dataset, TrainingSample};
+use engine::{Error, Result};
 
 use super::{ENDLESS, assert_same, error_of};
 

@@ -1,22 +1,11 @@
 //! Augmentation: pure, and without harm to the geometry.
 
 use engine::files::map::Map;
-use engine::scene::camera::Camera;
-use engine::scene::camera::DepthRange;
-use engine::scene::camera::PlaneSweep;
+use engine::scene::camera::{Camera, DepthRange, PlaneSweep};
 use engine::scene::photo::Photo;
-use engine::train::augment::AugmentOptions;
-use engine::train::augment::Augmented;
-use engine::train::augment::LARGEST_LOSS;
-use engine::train::augment::augmented;
-use engine::train::frame::Window;
-use engine::train::frame::cut;
-use engine::train::frame::mirrored;
-use engine::train::frame::mirrored_camera;
-use engine::train::frame::reduced;
-use engine::train::frame::truth_of_reduced;
-use engine::train::sample::Dataset;
-use engine::train::sample::TrainingSample;
+use engine::train::augment::{AugmentOptions, Augmented, LARGEST_LOSS, augmented};
+use engine::train::frame::{Window, cut, mirrored, mirrored_camera, reduced, truth_of_reduced};
+use engine::train::sample::{Dataset, TrainingSample};
 use engine::train::synthetic::Synthetic;
 use glam::{DMat3, DVec3};
 use std::sync::Arc;

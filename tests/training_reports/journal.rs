@@ -2,11 +2,8 @@ use std::io::Write;
 use std::path::Path;
 
 use engine::evaluation::depth_metrics::DepthMetrics;
-use engine::host::progress::Progress;
-use engine::host::progress::Style;
-use engine::train::journal;
-use engine::train::journal::Journal;
-use engine::train::journal::StepReport;
+use engine::host::progress::{Progress, Style};
+use engine::train::journal::{self, Journal, StepReport};
 use serde_json::Value;
 
 use super::{Numbers, row};

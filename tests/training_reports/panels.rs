@@ -1,10 +1,8 @@
 use engine::files::map::Map;
 use engine::scene::camera::DepthRange;
 use engine::scene::photo::Photo;
-use engine::synth::Generator;
-use engine::synth::GeneratorOptions;
-use engine::train::panels::ERROR_CLIP_INTERVALS;
-use engine::train::panels::panel;
+use engine::synth::{Generator, GeneratorOptions};
+use engine::train::panels::{ERROR_CLIP_INTERVALS, panel};
 
 use super::{Numbers, row};
 

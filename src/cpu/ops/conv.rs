@@ -12,18 +12,9 @@
 
 use rayon::prelude::*;
 
-use crate::cpu::simd::Isa;
-use crate::cpu::simd::Kernel;
-use crate::cpu::simd::Level;
-use crate::cpu::simd::Vector;
-use crate::cpu::simd::dispatch;
-use crate::cpu::tensor::Buffer;
-use crate::cpu::tensor::Cpu;
-use crate::cpu::tensor::Shape;
-use crate::cpu::tensor::Shared;
-use crate::cpu::tensor::Tensor;
-use crate::error::Error;
-use crate::error::Result;
+use crate::cpu::simd::{Isa, Kernel, Level, Vector, dispatch};
+use crate::cpu::tensor::{Buffer, Cpu, Shape, Shared, Tensor};
+use crate::error::{Error, Result};
 use crate::host::trace::span_of;
 
 /// Output pixels at each end of a row that are computed from the staged patch.

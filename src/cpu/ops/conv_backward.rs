@@ -16,20 +16,10 @@ use rayon::prelude::*;
 
 use crate::cpu::ops::conv::Conv;
 use crate::cpu::ops::pointwise::through_relu;
-use crate::cpu::simd::Isa;
-use crate::cpu::simd::Kernel;
-use crate::cpu::simd::Level;
-use crate::cpu::simd::Vector;
-use crate::cpu::simd::dispatch;
-use crate::cpu::tape::Op;
-use crate::cpu::tape::Saved;
-use crate::cpu::tape::Saves;
-use crate::cpu::tensor::Buffer;
-use crate::cpu::tensor::Cpu;
-use crate::cpu::tensor::Shape;
-use crate::cpu::tensor::Tensor;
-use crate::error::Error;
-use crate::error::Result;
+use crate::cpu::simd::{Isa, Kernel, Level, Vector, dispatch};
+use crate::cpu::tape::{Op, Saved, Saves};
+use crate::cpu::tensor::{Buffer, Cpu, Shape, Tensor};
+use crate::error::{Error, Result};
 
 /// Parts of the output rows whose weight gradients are summed apart.
 const PARTS: usize = 16;

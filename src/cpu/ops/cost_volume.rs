@@ -4,22 +4,12 @@
 //! The warped volumes, the largest of all, are never stored: backward computes them again
 //! ([`crate::cpu::ops::sweep_backward`]). What is saved is the feature maps and the gate's few parameters.
 
-use crate::cpu::ops::sweep;
-use crate::cpu::ops::sweep::Aggregation;
-use crate::cpu::ops::sweep::Sweep;
-use crate::cpu::ops::sweep::VoxelGate;
-use crate::cpu::ops::sweep_backward::cost_volume_backward;
-use crate::cpu::ops::sweep_backward::pixel_statistics_backward;
-use crate::cpu::ops::sweep_backward::transposed;
+use crate::cpu::ops::sweep::{self, Aggregation, Sweep, VoxelGate};
+use crate::cpu::ops::sweep_backward::{cost_volume_backward, pixel_statistics_backward, transposed};
 use crate::cpu::ops::warp::CHANNELS;
-use crate::cpu::tape::Op;
-use crate::cpu::tape::Saved;
-use crate::cpu::tape::Saves;
-use crate::cpu::tensor::Cpu;
-use crate::cpu::tensor::Shape;
-use crate::cpu::tensor::Tensor;
-use crate::error::Error;
-use crate::error::Result;
+use crate::cpu::tape::{Op, Saved, Saves};
+use crate::cpu::tensor::{Cpu, Shape, Tensor};
+use crate::error::{Error, Result};
 use crate::scene::camera::PlaneSweep;
 
 /// Hidden channels of the voxel gate.

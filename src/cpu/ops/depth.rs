@@ -5,12 +5,8 @@
 //! `e`, `i e` and `v e` suffice; confidence then looks at four of the logits again. The expectation is taken of depth
 //! (or of 1 / depth) relative to the middle of the range, in which f32 resolves 1e-5 of an interval.
 
-use crate::cpu::simd::Isa;
-use crate::cpu::simd::Kernel;
-use crate::cpu::simd::Vector;
-use crate::cpu::simd::exp;
-use crate::scene::camera::Hypotheses;
-use crate::scene::camera::Sampling;
+use crate::cpu::simd::{Isa, Kernel, Vector, exp};
+use crate::scene::camera::{Hypotheses, Sampling};
 
 /// The values whose expectation is taken, relative to their middle.
 pub struct Expectation {

@@ -14,17 +14,9 @@
 use rayon::prelude::*;
 
 use crate::cpu::ops::depth::Expectation;
-use crate::cpu::simd::Isa;
-use crate::cpu::simd::Kernel;
-use crate::cpu::simd::Vector;
-use crate::cpu::simd::dispatch;
-use crate::cpu::simd::exp;
-use crate::cpu::tensor::Cpu;
-use crate::cpu::tensor::Shape;
-use crate::cpu::tensor::Shared;
-use crate::cpu::tensor::Tensor;
-use crate::error::Error;
-use crate::error::Result;
+use crate::cpu::simd::{Isa, Kernel, Vector, dispatch, exp};
+use crate::cpu::tensor::{Cpu, Shape, Shared, Tensor};
+use crate::error::{Error, Result};
 use crate::files::map::Map;
 use crate::scene::camera::Sampling;
 

@@ -11,19 +11,10 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use crate::cpu::ops::reduce::channel_sums;
-use crate::cpu::simd::Isa;
-use crate::cpu::simd::Kernel;
-use crate::cpu::simd::Vector;
-use crate::cpu::simd::dispatch;
-use crate::cpu::tape::Op;
-use crate::cpu::tape::Saved;
-use crate::cpu::tape::Saves;
-use crate::cpu::tensor::Buffer;
-use crate::cpu::tensor::Cpu;
-use crate::cpu::tensor::Shape;
-use crate::cpu::tensor::Tensor;
-use crate::error::Error;
-use crate::error::Result;
+use crate::cpu::simd::{Isa, Kernel, Vector, dispatch};
+use crate::cpu::tape::{Op, Saved, Saves};
+use crate::cpu::tensor::{Buffer, Cpu, Shape, Tensor};
+use crate::error::{Error, Result};
 use crate::host::trace::span_of;
 
 /// Positions of a task where channels are added up.

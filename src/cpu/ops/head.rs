@@ -6,23 +6,11 @@
 
 use rayon::prelude::*;
 
-use crate::cpu::ops::depth::Expectation;
-use crate::cpu::ops::depth::Regress;
-use crate::cpu::ops::resample::Blend;
-use crate::cpu::ops::resample::Expand;
-use crate::cpu::ops::resample::Skip;
-use crate::cpu::ops::resample::blend_rows;
-use crate::cpu::simd::Isa;
-use crate::cpu::simd::Kernel;
-use crate::cpu::simd::Level;
-use crate::cpu::simd::Vector;
-use crate::cpu::simd::dispatch;
-use crate::cpu::tensor::Buffer;
-use crate::cpu::tensor::Cpu;
-use crate::cpu::tensor::Shape;
-use crate::cpu::tensor::Tensor;
-use crate::error::Error;
-use crate::error::Result;
+use crate::cpu::ops::depth::{Expectation, Regress};
+use crate::cpu::ops::resample::{Blend, Expand, Skip, blend_rows};
+use crate::cpu::simd::{Isa, Kernel, Level, Vector, dispatch};
+use crate::cpu::tensor::{Buffer, Cpu, Shape, Tensor};
+use crate::error::{Error, Result};
 use crate::files::map::Map;
 use crate::host::trace::span;
 

@@ -12,19 +12,10 @@ use std::rc::Rc;
 
 use rayon::prelude::*;
 
-use crate::cpu::simd::Channelwise;
-use crate::cpu::simd::Isa;
-use crate::cpu::simd::Kernel;
-use crate::cpu::simd::Vector;
-use crate::cpu::simd::dispatch;
-use crate::cpu::simd::each_channel;
-use crate::cpu::tape::Op;
-use crate::cpu::tape::Saved;
-use crate::cpu::tape::Saves;
-use crate::cpu::tensor::Cpu;
-use crate::cpu::tensor::Tensor;
-use crate::error::Error;
-use crate::error::Result;
+use crate::cpu::simd::{Channelwise, Isa, Kernel, Vector, dispatch, each_channel};
+use crate::cpu::tape::{Op, Saved, Saves};
+use crate::cpu::tensor::{Cpu, Tensor};
+use crate::error::{Error, Result};
 
 /// The reference's epsilon.
 pub const EPSILON: f64 = 1e-5;

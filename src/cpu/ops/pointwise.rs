@@ -5,14 +5,9 @@
 use rayon::prelude::*;
 
 use crate::cpu::ops::reduce::channel_sums;
-use crate::cpu::tape::Op;
-use crate::cpu::tape::Saved;
-use crate::cpu::tape::Saves;
-use crate::cpu::tensor::Cpu;
-use crate::cpu::tensor::Shape;
-use crate::cpu::tensor::Tensor;
-use crate::error::Error;
-use crate::error::Result;
+use crate::cpu::tape::{Op, Saved, Saves};
+use crate::cpu::tensor::{Cpu, Shape, Tensor};
+use crate::error::{Error, Result};
 use crate::scene::photo::Photo;
 
 /// Channel means that the network was trained with (ImageNet's), on 0..1 values.

@@ -2,12 +2,8 @@
 
 use rayon::prelude::*;
 
-use crate::cpu::tape::Op;
-use crate::cpu::tape::Saved;
-use crate::cpu::tape::Saves;
-use crate::cpu::tensor::Cpu;
-use crate::cpu::tensor::Shape;
-use crate::cpu::tensor::Tensor;
+use crate::cpu::tape::{Op, Saved, Saves};
+use crate::cpu::tensor::{Cpu, Shape, Tensor};
 use crate::error::Result;
 
 /// Positions that are added up in one go: a number of its own, so that sums do not depend on the threads.

@@ -11,27 +11,11 @@
 
 use rayon::prelude::*;
 
-use crate::cpu::ops::conv::Conv;
-use crate::cpu::ops::conv::Strip;
-use crate::cpu::ops::conv::Tap;
-use crate::cpu::ops::warp::CHANNELS;
-use crate::cpu::ops::warp::RUN;
-use crate::cpu::ops::warp::Taps;
-use crate::cpu::ops::warp::expect_features;
-use crate::cpu::ops::warp::gather;
-use crate::cpu::ops::warp::locate;
-use crate::cpu::simd::Isa;
-use crate::cpu::simd::Kernel;
-use crate::cpu::simd::Level;
-use crate::cpu::simd::Vector;
-use crate::cpu::simd::dispatch;
-use crate::cpu::tensor::Buffer;
-use crate::cpu::tensor::Cpu;
-use crate::cpu::tensor::Shape;
-use crate::cpu::tensor::Shared;
-use crate::cpu::tensor::Tensor;
-use crate::error::Error;
-use crate::error::Result;
+use crate::cpu::ops::conv::{Conv, Strip, Tap};
+use crate::cpu::ops::warp::{CHANNELS, RUN, Taps, expect_features, gather, locate};
+use crate::cpu::simd::{Isa, Kernel, Level, Vector, dispatch};
+use crate::cpu::tensor::{Buffer, Cpu, Shape, Shared, Tensor};
+use crate::error::{Error, Result};
 use crate::host::trace::span_of;
 use crate::scene::camera::PlaneSweep;
 

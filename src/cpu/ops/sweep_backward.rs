@@ -13,26 +13,11 @@
 
 use rayon::prelude::*;
 
-use crate::cpu::ops::sweep::Aggregation;
-use crate::cpu::ops::sweep::Sweep;
-use crate::cpu::ops::sweep::VoxelGate;
-use crate::cpu::ops::sweep::difference;
-use crate::cpu::ops::sweep::voxel_weights;
-use crate::cpu::ops::warp::CHANNELS;
-use crate::cpu::ops::warp::RUN;
-use crate::cpu::ops::warp::Taps;
-use crate::cpu::ops::warp::gather;
-use crate::cpu::ops::warp::locate;
-use crate::cpu::simd::Isa;
-use crate::cpu::simd::Kernel;
-use crate::cpu::simd::Vector;
-use crate::cpu::simd::dispatch;
-use crate::cpu::tensor::Buffer;
-use crate::cpu::tensor::Cpu;
-use crate::cpu::tensor::Shape;
-use crate::cpu::tensor::Tensor;
-use crate::error::Error;
-use crate::error::Result;
+use crate::cpu::ops::sweep::{Aggregation, Sweep, VoxelGate, difference, voxel_weights};
+use crate::cpu::ops::warp::{CHANNELS, RUN, Taps, gather, locate};
+use crate::cpu::simd::{Isa, Kernel, Vector, dispatch};
+use crate::cpu::tensor::{Buffer, Cpu, Shape, Tensor};
+use crate::error::{Error, Result};
 
 /// Bands of rows at most: what bounds both the memory of partial maps and the threads that can work at once.
 const BANDS: usize = 16;

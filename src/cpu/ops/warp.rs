@@ -8,15 +8,9 @@
 
 use rayon::prelude::*;
 
-use crate::cpu::simd::Isa;
-use crate::cpu::simd::Kernel;
-use crate::cpu::simd::Vector;
-use crate::cpu::simd::dispatch;
-use crate::cpu::tensor::Cpu;
-use crate::cpu::tensor::Shape;
-use crate::cpu::tensor::Tensor;
-use crate::error::Error;
-use crate::error::Result;
+use crate::cpu::simd::{Isa, Kernel, Vector, dispatch};
+use crate::cpu::tensor::{Cpu, Shape, Tensor};
+use crate::error::{Error, Result};
 use crate::scene::camera::PlaneSweep;
 
 /// Channels of a feature map.

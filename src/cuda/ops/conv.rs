@@ -10,15 +10,8 @@ use bytemuck::{Pod, Zeroable};
 
 use crate::cpu::ops::conv_backward::ConvGeometry;
 use crate::cpu::tensor::Shape;
-use crate::cuda::graph::Arg;
-use crate::cuda::graph::Element;
-use crate::cuda::graph::Graph;
-use crate::cuda::graph::Value;
-use crate::cuda::graph::read;
-use crate::cuda::graph::read_or_null;
-use crate::cuda::graph::write;
-use crate::error::Error;
-use crate::error::Result;
+use crate::cuda::graph::{Arg, Element, Graph, Value, read, read_or_null, write};
+use crate::error::{Error, Result};
 
 pub use super::conv_gradient::conv_trained;
 

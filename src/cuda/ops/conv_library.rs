@@ -10,20 +10,10 @@ use std::sync::Arc;
 use super::conv;
 use crate::cpu::ops::conv_backward::ConvGeometry;
 use crate::cpu::tensor::Shape;
-use crate::cuda::convolution::Call;
-use crate::cuda::convolution::Product;
+use crate::cuda::convolution::{Call, Product};
 use crate::cuda::driver::Driver;
-use crate::cuda::graph::Arg;
-use crate::cuda::graph::Element;
-use crate::cuda::graph::Graph;
-use crate::cuda::graph::Step;
-use crate::cuda::graph::Value;
-use crate::cuda::graph::Work;
-use crate::cuda::graph::read;
-use crate::cuda::graph::read_or_null;
-use crate::cuda::graph::write;
-use crate::error::Error;
-use crate::error::Result;
+use crate::cuda::graph::{Arg, Element, Graph, Step, Value, Work, read, read_or_null, write};
+use crate::error::{Error, Result};
 
 /// Workspace that a layer may take; one that wants more is computed by the engine's own kernel.
 const MOST_WORKSPACE: u64 = 256 << 20;

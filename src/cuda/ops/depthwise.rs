@@ -9,16 +9,8 @@ use super::conv::conv_trained;
 use super::conv_gradient::sum_parts;
 use crate::cpu::ops::conv_backward::ConvGeometry;
 use crate::cpu::tensor::Shape;
-use crate::cuda::graph::Arg;
-use crate::cuda::graph::Element;
-use crate::cuda::graph::Graph;
-use crate::cuda::graph::Value;
-use crate::cuda::graph::blocks;
-use crate::cuda::graph::int;
-use crate::cuda::graph::read;
-use crate::cuda::graph::write;
-use crate::error::Error;
-use crate::error::Result;
+use crate::cuda::graph::{Arg, Element, Graph, Value, blocks, int, read, write};
+use crate::error::{Error, Result};
 
 const OP: &str = "depthwise convolution";
 

@@ -6,17 +6,8 @@
 //! where they are needed.
 
 use crate::cpu::tensor::Shape;
-use crate::cuda::graph::Arg;
-use crate::cuda::graph::Element;
-use crate::cuda::graph::Graph;
-use crate::cuda::graph::Value;
-use crate::cuda::graph::blocks;
-use crate::cuda::graph::index;
-use crate::cuda::graph::int;
-use crate::cuda::graph::read;
-use crate::cuda::graph::write;
-use crate::error::Error;
-use crate::error::Result;
+use crate::cuda::graph::{Arg, Element, Graph, Value, blocks, index, int, read, write};
+use crate::error::{Error, Result};
 
 /// Channels of the decoder at full resolution.
 const CHANNELS: usize = 8;

@@ -3,20 +3,10 @@
 //! Photos are [V, H, W, 3], red green blue, as bytes or as f32 in 0..1; both are as
 //! [`crate::cpu::ops::pointwise::normalize`] and [`crate::scene::photo::Photo::pyramid_level`] do it, to the bit.
 
-use crate::cpu::ops::pointwise::IMAGE_MEAN;
-use crate::cpu::ops::pointwise::IMAGE_STD;
+use crate::cpu::ops::pointwise::{IMAGE_MEAN, IMAGE_STD};
 use crate::cpu::tensor::Shape;
-use crate::cuda::graph::Arg;
-use crate::cuda::graph::Element;
-use crate::cuda::graph::Graph;
-use crate::cuda::graph::Value;
-use crate::cuda::graph::blocks;
-use crate::cuda::graph::index;
-use crate::cuda::graph::int;
-use crate::cuda::graph::read;
-use crate::cuda::graph::write;
-use crate::error::Error;
-use crate::error::Result;
+use crate::cuda::graph::{Arg, Element, Graph, Value, blocks, index, int, read, write};
+use crate::error::{Error, Result};
 
 /// New rows that a thread makes (`kernels/image.cu`).
 const ROWS: usize = 4;

@@ -3,17 +3,8 @@
 
 use super::head::Depths;
 use crate::cpu::tensor::Shape;
-use crate::cuda::graph::Element;
-use crate::cuda::graph::Graph;
-use crate::cuda::graph::Value;
-use crate::cuda::graph::blocks;
-use crate::cuda::graph::float;
-use crate::cuda::graph::index;
-use crate::cuda::graph::int;
-use crate::cuda::graph::read;
-use crate::cuda::graph::write;
-use crate::error::Error;
-use crate::error::Result;
+use crate::cuda::graph::{Element, Graph, Value, blocks, float, index, int, read, write};
+use crate::error::{Error, Result};
 
 const THREADS: u32 = 128;
 /// Threads of the single blocks that count and add up.

@@ -17,8 +17,7 @@ pub mod sweep;
 
 use super::graph::{Element, Graph, Value};
 use crate::cpu::tensor::Shape;
-use crate::error::Error;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// How many neighbouring channels one thread moves: 16 bytes of them, else 4, else one (`kernels/packs.cuh`,
 /// WITH_PACK).

@@ -6,18 +6,8 @@
 use super::reduce::Chunks;
 use super::{expect_f32, expect_shape, expect_some};
 use crate::cpu::tensor::Shape;
-use crate::cuda::graph::Arg;
-use crate::cuda::graph::Element;
-use crate::cuda::graph::Graph;
-use crate::cuda::graph::Value;
-use crate::cuda::graph::float;
-use crate::cuda::graph::index;
-use crate::cuda::graph::int;
-use crate::cuda::graph::read;
-use crate::cuda::graph::update;
-use crate::cuda::graph::write;
-use crate::error::Error;
-use crate::error::Result;
+use crate::cuda::graph::{Arg, Element, Graph, Value, float, index, int, read, update, write};
+use crate::error::{Error, Result};
 
 const OP: &str = "batch_norm";
 /// Threads of a block over positions, and positions that each walks down (`kernels/norm.cu`).

@@ -9,17 +9,8 @@
 
 use super::expect_f32;
 use crate::cpu::tensor::Shape;
-use crate::cuda::graph::Arg;
-use crate::cuda::graph::Element;
-use crate::cuda::graph::Graph;
-use crate::cuda::graph::Value;
-use crate::cuda::graph::float;
-use crate::cuda::graph::int;
-use crate::cuda::graph::read;
-use crate::cuda::graph::update;
-use crate::cuda::graph::write;
-use crate::error::Error;
-use crate::error::Result;
+use crate::cuda::graph::{Arg, Element, Graph, Value, float, int, read, update, write};
+use crate::error::{Error, Result};
 
 /// Elements of a block (`kernels/optimizer.cu`).
 const CHUNK: usize = 2048;

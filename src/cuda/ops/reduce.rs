@@ -5,15 +5,7 @@
 
 use super::{expect_element, expect_f32, expect_some, pack};
 use crate::cpu::tensor::Shape;
-use crate::cuda::graph::Arg;
-use crate::cuda::graph::Element;
-use crate::cuda::graph::Graph;
-use crate::cuda::graph::Value;
-use crate::cuda::graph::blocks;
-use crate::cuda::graph::index;
-use crate::cuda::graph::int;
-use crate::cuda::graph::read;
-use crate::cuda::graph::write;
+use crate::cuda::graph::{Arg, Element, Graph, Value, blocks, index, int, read, write};
 use crate::error::Result;
 
 /// Threads of a block that sums a chunk.

@@ -6,18 +6,8 @@
 use super::pointwise::relu_backward;
 use super::{expect_element, expect_f32, expect_shape, expect_some, pack};
 use crate::cpu::tensor::Shape;
-use crate::cuda::graph::Arg;
-use crate::cuda::graph::Element;
-use crate::cuda::graph::Graph;
-use crate::cuda::graph::Value;
-use crate::cuda::graph::blocks;
-use crate::cuda::graph::index;
-use crate::cuda::graph::int;
-use crate::cuda::graph::read;
-use crate::cuda::graph::read_or_null;
-use crate::cuda::graph::write;
-use crate::error::Error;
-use crate::error::Result;
+use crate::cuda::graph::{Arg, Element, Graph, Value, blocks, index, int, read, read_or_null, write};
+use crate::error::{Error, Result};
 
 const OP: &str = "upsample";
 

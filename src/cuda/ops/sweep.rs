@@ -4,21 +4,10 @@
 //! Cameras and depths are inputs of a program, so that one program serves all reference views of a size: a source is a
 //! row of 16 numbers.
 
-use crate::cpu::ops::warp::CHANNELS;
-use crate::cpu::ops::warp::MAX_FEATURE_PIXELS;
+use crate::cpu::ops::warp::{CHANNELS, MAX_FEATURE_PIXELS};
 use crate::cpu::tensor::Shape;
-use crate::cuda::graph::Arg;
-use crate::cuda::graph::Element;
-use crate::cuda::graph::Graph;
-use crate::cuda::graph::Value;
-use crate::cuda::graph::index;
-use crate::cuda::graph::int;
-use crate::cuda::graph::read;
-use crate::cuda::graph::read_or_null;
-use crate::cuda::graph::update;
-use crate::cuda::graph::write;
-use crate::error::Error;
-use crate::error::Result;
+use crate::cuda::graph::{Arg, Element, Graph, Value, index, int, read, read_or_null, update, write};
+use crate::error::{Error, Result};
 use crate::scene::camera::PlaneSweep;
 
 /// Hidden channels of the voxel gate, and channels of the cost's projection.

@@ -7,18 +7,11 @@ use std::path::{Path, PathBuf};
 
 use glam::DVec3;
 
-use crate::Error;
-use crate::Result;
 use crate::files::input;
-use crate::scene::colmap::model::CameraEntry;
-use crate::scene::colmap::model::CameraModel;
-use crate::scene::colmap::model::FrameEntry;
-use crate::scene::colmap::model::ImageEntry;
-use crate::scene::colmap::model::Keypoint;
-use crate::scene::colmap::model::PointEntry;
-use crate::scene::colmap::model::Pose;
-use crate::scene::colmap::model::RigEntry;
-use crate::scene::colmap::model::Sensor;
+use crate::scene::colmap::model::{
+    CameraEntry, CameraModel, FrameEntry, ImageEntry, Keypoint, PointEntry, Pose, RigEntry, Sensor,
+};
+use crate::{Error, Result};
 
 /// `cameras.bin`.
 pub(super) fn cameras(path: &Path) -> Result<Vec<CameraEntry>> {

@@ -8,12 +8,10 @@ use std::path::{Path, PathBuf};
 
 use glam::{DMat3, DQuat, DVec3};
 
-use crate::Error;
-use crate::Result;
 use crate::scene::checks::checked_intrinsics;
-use crate::scene::colmap::binary;
-use crate::scene::colmap::text;
+use crate::scene::colmap::{binary, text};
 use crate::scene::lens::Distortion;
+use crate::{Error, Result};
 
 /// `id`, name and number of parameters of every camera model of COLMAP 4.2, the ones that are refused included: in the
 /// binary format only this says how long a camera's entry is.

@@ -5,22 +5,15 @@ use std::path::{Path, PathBuf};
 
 use glam::{DVec2, DVec3};
 
-use crate::Error;
-use crate::Result;
 use crate::error::counted;
 use crate::files::image;
-use crate::scene::Layout;
-use crate::scene::Scene;
-use crate::scene::ScenePoint;
-use crate::scene::View;
 use crate::scene::camera::Camera;
-use crate::scene::colmap::binary;
-use crate::scene::colmap::model::CameraEntry;
-use crate::scene::colmap::model::Encoding;
-use crate::scene::colmap::model::Model;
-use crate::scene::colmap::text;
+use crate::scene::colmap::model::{CameraEntry, Encoding, Model};
+use crate::scene::colmap::{binary, text};
 use crate::scene::lens::Lens;
 use crate::scene::photo::check_size;
+use crate::scene::{Layout, Scene, ScenePoint, View};
+use crate::{Error, Result};
 
 /// A place where COLMAP models lie, with the folder of their photos.
 struct Workspace {
