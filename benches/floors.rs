@@ -14,10 +14,10 @@ use clap::Parser;
 
 use engine::bench::counts::ViewGraph;
 use engine::bench::work::Size;
-use engine::cuda::graph::{Arg, Element, Value, Work};
-use engine::cuda::network::Slabs;
+use engine::cuda::folded::Slabs;
+use engine::cuda::graph::{Arg, Value, Work};
 use engine::cuda::plan::plan;
-use engine::net::parameters::Parameters;
+use engine::cuda::storage::Element;
 use engine::net::weights::Checkpoint;
 
 #[derive(Parser)]
@@ -60,7 +60,7 @@ fn main() -> engine::Result<()> {
     let o = Options::parse();
     let element = if o.precision == "f32" { Element::F32 } else { Element::F16 };
     let size = Size { width: o.width, height: o.height, planes: o.planes, views: o.views };
-    let parameters = Parameters::from_checkpoint(&Checkpoint::built_in()?)?;
+    let parameters = Checkpoint::built_in()?.parameters;
     let slabs = Slabs { planes: 32 };
     let graph = ViewGraph::new(&parameters, size, element, slabs)?.graph;
     let mut rows: BTreeMap<&str, Row> = BTreeMap::new();

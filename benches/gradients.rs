@@ -8,6 +8,8 @@
 
 use std::time::Instant;
 
+use engine::cpu::device::Cpu;
+use engine::cpu::network::BsMvsNet;
 use engine::cpu::ops::conv_backward::ConvGeometry;
 use engine::cpu::ops::depth::Expectation;
 use engine::cpu::ops::depth_backward::DepthLoss;
@@ -15,9 +17,8 @@ use engine::cpu::ops::depthwise::Depthwise;
 use engine::cpu::ops::sweep::{self, Aggregation, Sweep, VoxelGate};
 use engine::cpu::ops::sweep_backward::{SweepGradient, cost_volume_backward, pixel_statistics_backward};
 use engine::cpu::ops::{norm, pointwise, reduce, resample};
-use engine::cpu::tensor::{Cpu, Shape, Tensor};
 use engine::files::map::Map;
-use engine::net::BsMvsNet;
+use engine::net::tensor::{Shape, Tensor};
 use engine::scene::camera::{DepthRange, Hypotheses, PlaneSweep, Sampling};
 
 fn best(mut work: impl FnMut() -> Option<Tensor>, cpu: &Cpu) -> f64 {
@@ -65,7 +66,7 @@ fn main() {
     println!("{width} x {height}, D = {planes}, {threads} threads, {}; GFLOP/s", cpu.level().name());
     println!("{:<24} {:>34} {:>9} {:>9} {:>9} {:>9}", "layer", "input", "GFLOP", "forward", "d input", "d weight");
     let mut totals = [0.0; 4];
-    for (name, conv, shape) in net.layers(height, width, planes) {
+    for (name, conv, shape) in net.layers(height, width, planes).expect("layers") {
         let flops = conv.flops(shape) as f64 / 1e9;
         let geometry = ConvGeometry { channels: (conv.input, conv.output), kernel: conv.kernel, stride: conv.stride };
         let (x, dy) = (filled(shape), filled(conv.output_shape(shape)));

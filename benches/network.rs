@@ -13,9 +13,10 @@ use engine::bench::peers::{self, Kind, Setting};
 use engine::bench::report::Report;
 use engine::bench::work::{Inputs, Size};
 use engine::bench::{Repetitions, host};
+use engine::cpu::device::Cpu;
+use engine::cpu::network::BsMvsNet;
 use engine::cpu::simd::Level;
-use engine::cpu::tensor::{Cpu, Shape, Tensor};
-use engine::net::BsMvsNet;
+use engine::net::tensor::{Shape, Tensor};
 use engine::net::weights::Checkpoint;
 
 struct Options {
@@ -97,7 +98,7 @@ fn main() {
 fn layers(net: &BsMvsNet, o: &Options, gemm: f64) {
     println!("  {:<24} {:>34} {:>9} {:>9} {:>9} {:>7}", "layer", "input", "GFLOP", "ms", "GFLOP/s", "sgemm");
     let cpu = Cpu::with_level(o.level);
-    for (name, conv, shape) in net.layers(o.height, o.width, o.planes) {
+    for (name, conv, shape) in net.layers(o.height, o.width, o.planes).expect("layers") {
         let flops = conv.flops(shape) as f64;
         if flops < 5e6 || shape.len() > 400 << 20 {
             continue;

@@ -11,12 +11,12 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
+use engine::cpu::device::Cpu;
 use engine::cpu::ops::depth_backward::DepthLoss;
-use engine::cpu::tensor::Cpu;
+use engine::cpu::train::follow;
 use engine::host::memory;
+use engine::net::config::{Aggregation, Config, Decoder, Difference};
 use engine::net::parameters::Parameters;
-use engine::net::training::follow;
-use engine::net::{Aggregation, Config, Decoder, Difference};
 use engine::scene::camera::{Camera, Hypotheses, Sampling};
 use engine::synth::rig::Rig;
 use engine::synth::{Generator, GeneratorOptions};
@@ -59,7 +59,8 @@ fn main() {
         range: made.range,
     };
     let hypotheses = Hypotheses::new(sample.range, planes, Sampling::Linear);
-    let config = Config { aggregation: Aggregation::Voxel, difference: Difference::Squared, decoder: Decoder::Skip };
+    let config =
+        Config { aggregation: Aggregation::Voxel(()), difference: Difference::Squared, decoder: Decoder::Skip };
     let mut parameters = Parameters::random(config, 1).expect("a configuration");
     let peer = peer.map(|python| run_peer(&python, &sample, &hypotheses, &parameters, threads, repetitions));
     let (cpu, mut adam) = (Cpu::new(), Adam::default());

@@ -14,9 +14,9 @@ use emulator::Build;
 use engine::bench::counts::{Counts, ViewGraph};
 use engine::bench::work::{Inputs, Size};
 use engine::bench::{Group, Repetitions, device, host};
-use engine::cuda::graph::Element;
-use engine::cuda::network::Slabs;
-use engine::net::BsMvsNet;
+use engine::cpu::network::BsMvsNet;
+use engine::cuda::folded::Slabs;
+use engine::cuda::storage::Element;
 use engine::net::parameters::Parameters;
 use engine::net::weights::Checkpoint;
 use program::{engine, json, text};
@@ -200,7 +200,7 @@ const TINY: Size = Size { width: 64, height: 48, planes: 16, views: 3 };
 const ONCE: Repetitions = Repetitions { warm_up: 0, counted: 2 };
 
 fn parameters() -> Parameters {
-    Parameters::from_checkpoint(&Checkpoint::built_in().unwrap()).unwrap()
+    Checkpoint::built_in().unwrap().parameters
 }
 
 /// Shapes of a 64 x 48 photo with 16 planes: the cost volume is 16 x 12 x 16, `decode2` works on its half, 8 x 6 x 8,

@@ -20,17 +20,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use emulator::Build;
+use engine::cpu::network::BsMvsNet;
 use engine::cpu::ops::depth_backward::DepthLoss;
 use engine::cuda::driver::Driver;
-use engine::cuda::graph::Element;
+use engine::cuda::folded::Slabs;
 use engine::cuda::inference::{Convolutions, DeviceNetwork, Options};
-use engine::cuda::network::Slabs;
 use engine::cuda::program::Layout;
-use engine::cuda::training::{Lesson, Teacher};
-use engine::net::backend::{DepthJob, DepthNetwork, JobSize};
-use engine::net::parameters::Parameters;
+use engine::cuda::storage::Element;
+use engine::cuda::training::{Example, Teacher};
+use engine::net::backend::{DepthJob, DepthNetwork, Estimate, JobSize};
 use engine::net::weights::Checkpoint;
-use engine::net::{BsMvsNet, Estimate};
 use engine::scene::camera::Hypotheses;
 use goldens::{Golden, Inputs, config, generated, worst};
 use gradient_goldens as truth;
@@ -41,7 +40,7 @@ fn options(element: Element) -> Options {
 }
 
 fn network(device: &Arc<dyn Driver>, name: &str, seed: u64, element: Element) -> DeviceNetwork {
-    let checkpoint = Checkpoint::from_function("generated".into(), config(name), generated(seed));
+    let checkpoint = Checkpoint::from_function("generated", config(name), generated(seed)).unwrap();
     DeviceNetwork::new(device.clone(), &checkpoint, options(element)).unwrap()
 }
 
@@ -123,7 +122,7 @@ fn convolutions_of_a_library_give_the_same_network() {
     let small = inputs.corner(size("width"), size("height"), size("planes"));
     for name in ["voxel_squared_skip", "pixel_signed_trilinear"] {
         let seed = golden.metadata["seeds"][name].as_u64().unwrap();
-        let checkpoint = Checkpoint::from_function("generated".into(), config(name), generated(seed));
+        let checkpoint = Checkpoint::from_function("generated", config(name), generated(seed)).unwrap();
         let options = Options { convolutions: Convolutions::Cudnn, ..options(Element::F32) };
         let network = DeviceNetwork::new(device.clone(), &checkpoint, options).unwrap();
         check(&network, &small, &golden, &format!("{name}/small/"));
@@ -217,10 +216,10 @@ fn gradients_of_every_configuration_match_the_reference() {
     let configs =
         truth::configs().into_iter().filter(|c| on_gpu() || some.contains(&c.as_str()) || c.ends_with("_inverse"));
     for config in configs {
-        let parameters = Parameters::from_checkpoint(&truth::checkpoint(&config)).unwrap();
+        let parameters = truth::checkpoint(&config).parameters;
         let inputs = truth::inputs();
         let hypotheses = if config.ends_with("_inverse") { &inputs.inverse } else { &inputs.linear };
-        let lesson = Lesson {
+        let lesson = Example {
             photos: &inputs.photos,
             cameras: &inputs.cameras,
             truth: &depth,

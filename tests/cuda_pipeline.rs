@@ -13,15 +13,15 @@ mod test_device;
 use std::path::Path;
 
 use emulator::Build;
-use engine::cuda::graph::Element;
+use engine::cpu::network::BsMvsNet;
 use engine::cuda::inference::{Convolutions, DeviceNetwork, Options};
 use engine::cuda::program::Layout;
+use engine::cuda::storage::Element;
 use engine::files::pfm;
 use engine::fusion::FusionOptions;
 use engine::host::progress::{Progress, Style};
 use engine::maps::consistency::Thresholds;
 use engine::maps::merge::MergeOptions;
-use engine::net::BsMvsNet;
 use engine::net::weights::Checkpoint;
 use engine::run::device::Geometry;
 use engine::run::{InferOptions, infer};

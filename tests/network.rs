@@ -7,9 +7,9 @@
 #[path = "support/goldens.rs"]
 mod goldens;
 
+use engine::cpu::network::BsMvsNet;
 use engine::cpu::simd::Level;
-use engine::cpu::tensor::Tensor;
-use engine::net::BsMvsNet;
+use engine::net::tensor::Tensor;
 use engine::scene::camera::Hypotheses;
 use goldens::{Golden, Inputs, network, worst};
 
@@ -55,7 +55,7 @@ fn check_sampling(
 #[test]
 fn every_layer_matches_the_reference() {
     let inputs = Inputs::read();
-    for (name, layers) in [("voxel_squared_skip", 32), ("pixel_signed_trilinear", 30)] {
+    for (name, layers) in [("voxel_squared_skip", 57), ("pixel_signed_trilinear", 55)] {
         let golden = Golden::read(&format!("{name}.safetensors"));
         let seed = golden.metadata["seed"].as_u64().unwrap();
         for level in Level::available() {
@@ -64,7 +64,12 @@ fn every_layer_matches_the_reference() {
             let mut report = Vec::new();
             let mut compare = |layer: &str, tensor: &Tensor| {
                 let Some((_, expected)) = golden.tensors.get(layer) else { return };
-                let error = worst(&tensor.data, expected, ATOL, RTOL);
+                let mut expected = expected.clone();
+                if layer == "regularizer.context_global" {
+                    // The reference's layer of this name ends before its ReLU.
+                    expected.iter_mut().for_each(|v| *v = v.max(0.0));
+                }
+                let error = worst(&tensor.data, &expected, ATOL, RTOL);
                 seen += 1;
                 if error > 1.0 {
                     report.push(format!("{layer} {}: {error:.2} of the tolerance", tensor.shape));
@@ -77,8 +82,7 @@ fn every_layer_matches_the_reference() {
             assert!(worst(&all, golden.values("features"), ATOL, RTOL) <= 1.0, "features of all views");
             let sweeps = inputs.sweeps();
             let sources: Vec<_> = maps[1..].iter().zip(sweeps).collect();
-            let depths: Vec<f32> = inputs.linear.depths.iter().map(|&d| d as f32).collect();
-            compare("cost", &net.cost(&maps[0], &sources, &depths).unwrap());
+            compare("cost", &net.cost(&maps[0], &sources, &inputs.linear).unwrap());
             net.depth_probed(&maps[0], &sources, &inputs.linear, false, &mut compare).unwrap();
             assert!(report.is_empty(), "{name} on {}:\n{}", level.name(), report.join("\n"));
             assert!(seen >= layers, "{name}: only {seen} layers compared");

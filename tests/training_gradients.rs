@@ -8,11 +8,11 @@ mod goldens;
 #[path = "support/gradient_goldens.rs"]
 mod gradient_goldens;
 
+use engine::cpu::device::Cpu;
 use engine::cpu::ops::depth_backward::DepthLoss;
 use engine::cpu::simd::Level;
-use engine::cpu::tensor::Cpu;
+use engine::cpu::train::follow;
 use engine::net::parameters::Parameters;
-use engine::net::training::follow;
 use engine::train::optimizer::{Adam, AdamOptions, norm};
 use engine::train::sample::TrainingSample;
 use engine::train::step::{Lesson, lesson};
@@ -42,7 +42,7 @@ fn learn(cpu: &Cpu, config: &str, parameters: &Parameters) -> Lesson {
 
 /// Compares everything; returns the largest error of a gradient.
 fn check(cpu: &Cpu, config: &str) -> f64 {
-    let parameters = Parameters::from_checkpoint(&truth::checkpoint(config)).unwrap();
+    let parameters = truth::checkpoint(config).parameters;
     let found = learn(cpu, config, &parameters);
     let [loss, l1, cross_entropy] = truth::losses(config);
     for (what, a, b) in
@@ -99,7 +99,7 @@ fn a_step_is_the_same_to_the_bit_on_any_number_of_threads() {
     let step = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| {
-            let mut parameters = Parameters::from_checkpoint(&truth::checkpoint(config)).unwrap();
+            let mut parameters = truth::checkpoint(config).parameters;
             let (cpu, mut adam) = (Cpu::new(), Adam::default());
             for _ in 0..2 {
                 let found = learn(&cpu, config, &parameters);

@@ -8,15 +8,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Group;
 use super::work::Size;
-use crate::cpu::tensor::Shape;
-use crate::cuda::graph::{Arg, Element, Graph, Kind, Value};
-use crate::cuda::layers::{Layers, Weights};
-use crate::cuda::network::{self, Slabs, SweepInputs};
+use crate::cuda::folded::{Folded, Slabs, Views};
+use crate::cuda::graph::{Arg, Graph, Kind, Value};
+use crate::cuda::layers::DeviceLayers;
 use crate::cuda::ops::head::Depths;
-use crate::cuda::ops::image;
+use crate::cuda::ops::{image, sweep};
+use crate::cuda::storage::Element;
 use crate::error::Result;
-use crate::net::Config;
+use crate::net::config::Config;
+use crate::net::model;
 use crate::net::parameters::Parameters;
+use crate::net::tensor::Shape;
 
 /// The whole view as one graph: photos to depth and confidence.
 pub struct ViewGraph {
@@ -56,12 +58,12 @@ impl ViewGraph {
             inverse: false,
         };
         let image = image::normalise(&mut graph, "features", photos, element)?;
-        let checkpoint = parameters.checkpoint("bench");
-        let mut layers = Layers::new(&mut graph, Weights::Folded(&checkpoint), element);
-        let features = network::features(&mut layers, image)?;
-        let reference = (size.height / 4, size.width / 4);
-        let inputs = SweepInputs { features, reference, sources, depths };
-        let made = network::depth(&mut layers, parameters.config, &inputs, &expectation, slabs, false)?;
+        let mode = Folded { parameters, file: "bench", element, library: None };
+        let mut layers = DeviceLayers { graph: &mut graph, mode };
+        let features = model::features(&mut layers, image)?;
+        let sweep = sweep::Views { features, sources, depths, squared: false, reference: None };
+        let views = Views { sweep, depths: expectation, slabs, keep_logits: false };
+        let made = model::depth(&mut layers, parameters.config, &views)?;
         graph.keep(made.depth);
         graph.keep(made.confidence);
         let Depths { offsets, middle, .. } = expectation;

@@ -8,10 +8,10 @@ use super::work::Inputs;
 use super::{Measurement, MemoryTaken, Repetitions, Stage, Times, roofs};
 use crate::cpu::ops::depth::Expectation;
 use crate::cuda::driver::{Driver, Stream};
-use crate::cuda::graph::Element;
-use crate::cuda::network::Slabs;
+use crate::cuda::folded::Slabs;
 use crate::cuda::ops::sweep;
 use crate::cuda::program::{Layout, Program};
+use crate::cuda::storage::Element;
 use crate::error::Result;
 use crate::host::{interrupt, memory};
 use crate::net::parameters::Parameters;
@@ -92,7 +92,7 @@ pub fn measure(
         device: driver.name(),
         precision: element.suffix(),
         threads: rayon::current_num_threads(),
-        simd: crate::net::simd_level(),
+        simd: crate::cpu::network::simd_level(),
         seconds: Times::new(seconds),
         seconds_with_transfers: Some(Times::new(with_transfers)),
         stages,

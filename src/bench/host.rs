@@ -5,24 +5,25 @@ use std::time::Instant;
 use super::counts::Counts;
 use super::work::{Inputs, Size};
 use super::{Group, Measurement, MemoryTaken, Repetitions, Stage, Times, roofs};
-use crate::cpu::tensor::Tensor;
+use crate::cpu::network::BsMvsNet;
 use crate::error::{Error, Result};
 use crate::host::{interrupt, memory};
-use crate::net::BsMvsNet;
+use crate::net::tensor::Tensor;
 
 /// Layers that are timed together, by the name of the probe that ends them; `None`: a probe of a pass that has been
 /// timed with another.
 ///
-/// The processor makes the cost volume and what reads it first in one pass, and shows a few tensors of the regularizer
-/// only after the next one.
+/// The processor makes the cost volume and what reads it first in one pass.
 fn section(probe: &str) -> Option<(String, Group, Vec<&str>)> {
     let name = probe.strip_prefix("regularizer.").unwrap_or(probe);
     let whole = |text: &str, group, layers: &[&'static str]| Some((text.to_owned(), group, layers.to_vec()));
     match name {
-        "gate" => None,
+        name if name.starts_with("gate") => None,
+        // A layer of a block, which shows itself at its end.
+        name if name.contains('.') => None,
         "spatial2" => whole("plane sweep, spatial2 + context2, cost_skip", Group::Sweep, &["aggregation", "spatial2"]),
-        "context2" | "cost_skip" | "spatial8" => None,
-        "spatial4" => whole("spatial4, spatial8", Group::Regularizer, &["spatial4", "spatial8"]),
+        "context2" | "cost_skip" | "spatial4" | "context_global" | "up4" => None,
+        "spatial8" => whole("spatial4, spatial8", Group::Regularizer, &["spatial4", "spatial8"]),
         "arm32" => whole("context_global, arm32", Group::Regularizer, &["context_global", "arm32"]),
         "decode4" => whole("up4, decode4", Group::Regularizer, &["up4", "decode4"]),
         "logits" => None,

@@ -11,8 +11,8 @@ use rayon::prelude::*;
 
 use super::Roofs;
 use crate::cuda::driver::{Driver, Stream};
-use crate::cuda::graph::Element;
 use crate::cuda::program::Owned;
+use crate::cuda::storage::Element;
 use crate::error::Result;
 
 /// Side of the processor's matrices, one product a thread: three of them are 7 MB, more than the caches that a core

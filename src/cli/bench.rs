@@ -10,15 +10,14 @@ use engine::bench::report::Report;
 use engine::bench::scene::{SceneReport, processor_seconds};
 use engine::bench::work::{Inputs, Named, Size, write_tensors};
 use engine::bench::{ENOUGH, Measurement, Repetitions, device, host};
+use engine::cpu::network::BsMvsNet;
 use engine::cuda::driver::Driver;
+use engine::cuda::folded::Slabs;
 use engine::cuda::inference::SLABS;
-use engine::cuda::network::Slabs;
 use engine::files::atomic::write_whole;
 use engine::files::folder::MANIFEST;
 use engine::host::progress::{Progress, Style, print_line};
 use engine::host::{interrupt, trace};
-use engine::net::BsMvsNet;
-use engine::net::parameters::Parameters;
 use engine::net::weights::Checkpoint;
 use engine::{Error, Result, cuda};
 use safetensors::Dtype;
@@ -232,7 +231,7 @@ fn table3(args: Table3Args, progress: &Progress) -> Result<()> {
         let (measurement, gpu) = match measured {
             Measured::Processor => (host::measure(&BsMvsNet::built_in()?, &inputs, repetitions)?, None),
             Measured::Gpu(index, driver) => {
-                let parameters = Parameters::from_checkpoint(&Checkpoint::built_in()?)?;
+                let parameters = Checkpoint::built_in()?.parameters;
                 let slabs = Slabs { planes: SLABS[0] };
                 let element = args.precision.element();
                 (device::measure(&driver, &parameters, &inputs, element, slabs, repetitions)?, Some(index))

@@ -4,10 +4,10 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use engine::cpu::network::BsMvsNet;
 use engine::files::folder::write_json;
 use engine::host::interrupt;
 use engine::host::progress::{Progress, duration};
-use engine::net::BsMvsNet;
 use engine::scene::camera::Sampling;
 use engine::synth::GeneratorOptions;
 use engine::synth::rig::Rig;

@@ -55,7 +55,7 @@ pub fn run(args: &InfoArgs) -> Result<()> {
     let need = memory_need(args, &network);
     let available = memory::available();
     let threads = rayon::current_num_threads();
-    let simd = engine::net::simd_level();
+    let simd = engine::cpu::network::simd_level();
     let version = env!("CARGO_PKG_VERSION");
     if args.json {
         let info = json!({
@@ -87,7 +87,7 @@ pub fn run(args: &InfoArgs) -> Result<()> {
 }
 
 /// The need of one depth map with its sources, all photos alike.
-fn memory_need(args: &InfoArgs, network: &engine::net::BsMvsNet) -> memory::MemoryNeed {
+fn memory_need(args: &InfoArgs, network: &engine::cpu::network::BsMvsNet) -> memory::MemoryNeed {
     let camera = Camera { k: DMat3::IDENTITY, r: DMat3::IDENTITY, t: DVec3::ZERO };
     let view = View {
         id: 0,

@@ -16,12 +16,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use engine::cpu::network::BsMvsNet;
 use engine::cuda::inference::{self, DeviceNetwork};
 use engine::cuda::program::Layout;
 use engine::host::interrupt;
 use engine::host::progress::{Progress, Style, print_error_line};
 use engine::maps::merge::MergeOptions;
-use engine::net::BsMvsNet;
 use engine::net::weights::Checkpoint;
 use engine::run::device::Geometry;
 use engine::run::{self, InferOptions};

@@ -5,8 +5,8 @@ use std::sync::{Arc, OnceLock};
 
 use clap::Args;
 use engine::cuda::driver::Driver;
-use engine::cuda::graph::Element;
 use engine::cuda::inference::Convolutions;
+use engine::cuda::storage::Element;
 use engine::files::atomic::write_whole;
 use engine::fusion::FusionOptions;
 use engine::host::progress::{Progress, Style};

@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use engine::cpu::ops::depth_backward::DepthLoss;
 use engine::host::interrupt;
 use engine::host::progress::Progress;
-use engine::net::{Aggregation, Config, Decoder, Difference};
+use engine::net::config::{Aggregation, Config, Decoder, Difference};
 use engine::scene::camera::Sampling;
 use engine::synth::GeneratorOptions;
 use engine::synth::rig::Rig;

@@ -1,9 +1,15 @@
-//! The processor: tensors, SIMD kernels, the ops of the network forward and backward, and the tape that training
-//! records on.
+//! The processor as an executor of the network: for inference ([`network`], [`infer`]) and for training ([`train`]).
 //!
-//! Nothing here knows a scene or a file. Kernels are written once, generic over [`simd::Isa`].
+//! Below the executors: the ops, each with its gradient beside it ([`ops`]), written once over an instruction set
+//! ([`simd`]); the pool of buffers ([`device`]); the tape that training records on ([`tape`]). Nothing here knows a
+//! scene's files, and no result depends on the number of threads.
 
+pub mod device;
+pub mod infer;
+pub mod memory;
+pub mod network;
 pub mod ops;
 pub mod simd;
 pub mod tape;
-pub mod tensor;
+pub mod train;
+pub mod weights;

@@ -10,12 +10,12 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use crate::cpu::tensor::{Cpu, Shape, Tensor};
+use crate::cpu::device::{self, Cpu, Pooled};
 use crate::error::{Error, Result};
 use crate::host::trace::span_of;
+use crate::net::tensor::{Shape, Tensor};
 
 /// A differentiable operation on tensors.
 pub trait Op {
@@ -58,36 +58,10 @@ impl Saves {
     }
 }
 
-/// A tensor that goes back to the device's pool when its last holder is gone, or one that somebody else owns.
-enum Held<'a> {
-    Owned(&'a Cpu, Option<Tensor>),
-    Borrowed(&'a Tensor),
-}
-
-impl Held<'_> {
-    fn tensor(&self) -> &Tensor {
-        match self {
-            Self::Owned(_, Some(tensor)) => tensor,
-            Self::Borrowed(tensor) => tensor,
-            Self::Owned(_, None) => unreachable!("a held tensor is there until it is dropped"),
-        }
-    }
-}
-
-impl Drop for Held<'_> {
-    fn drop(&mut self) {
-        if let Self::Owned(cpu, tensor) = self
-            && let Some(tensor) = tensor.take()
-        {
-            cpu.recycle(tensor);
-        }
-    }
-}
-
 /// A value on the tape. Cheap to clone; the tensor lives as long as a clone or a gradient that needs it.
 #[derive(Clone)]
 pub struct Var<'a> {
-    value: Rc<Held<'a>>,
+    value: Pooled<'a>,
     /// Its place among the gradients; `None` for constants.
     slot: Option<usize>,
 }
@@ -95,7 +69,7 @@ pub struct Var<'a> {
 impl Var<'_> {
     /// The value.
     pub fn tensor(&self) -> &Tensor {
-        self.value.tensor()
+        &self.value
     }
 
     /// The value's shape.
@@ -107,8 +81,8 @@ impl Var<'_> {
 /// What an op's gradient may read.
 pub struct Saved<'s, 'a> {
     shapes: &'s [Shape],
-    inputs: &'s [Option<Rc<Held<'a>>>],
-    output: Option<&'s Held<'a>>,
+    inputs: &'s [Option<Pooled<'a>>],
+    output: Option<&'s Pooled<'a>>,
 }
 
 impl Saved<'_, '_> {
@@ -118,7 +92,7 @@ impl Saved<'_, '_> {
     /// [`Error::Shape`] for one that [`Op::saves`] does not name.
     pub fn input(&self, i: usize) -> Result<&Tensor> {
         let held = self.inputs.get(i).and_then(Option::as_ref);
-        held.map(|h| h.tensor()).ok_or_else(|| not_saved(format!("input {i}")))
+        held.map(|h| &**h).ok_or_else(|| not_saved(format!("input {i}")))
     }
 
     /// An input's shape, whether saved or not.
@@ -131,7 +105,7 @@ impl Saved<'_, '_> {
     /// # Errors
     /// [`Error::Shape`] where [`Op::saves`] does not name it.
     pub fn output(&self) -> Result<&Tensor> {
-        self.output.map(Held::tensor).ok_or_else(|| not_saved("output".into()))
+        self.output.map(|h| &**h).ok_or_else(|| not_saved("output".into()))
     }
 }
 
@@ -145,8 +119,8 @@ struct Node<'a> {
     output_slot: usize,
     input_slots: Vec<Option<usize>>,
     shapes: Vec<Shape>,
-    inputs: Vec<Option<Rc<Held<'a>>>>,
-    output: Option<Rc<Held<'a>>>,
+    inputs: Vec<Option<Pooled<'a>>>,
+    output: Option<Pooled<'a>>,
 }
 
 /// Time that an op took in all its calls, forward and backward.
@@ -192,12 +166,12 @@ impl<'a> Tape<'a> {
 
     /// A value without gradient.
     pub fn constant(&self, tensor: Tensor) -> Var<'a> {
-        Var { value: Rc::new(Held::Owned(self.cpu, Some(tensor))), slot: None }
+        Var { value: Pooled::new(self.cpu, tensor), slot: None }
     }
 
     /// A value whose gradient is wanted: a parameter, which stays its owner's.
     pub fn parameter(&self, tensor: &'a Tensor) -> Var<'a> {
-        Var { value: Rc::new(Held::Borrowed(tensor)), slot: Some(self.slot()) }
+        Var { value: Pooled::borrowed(tensor), slot: Some(self.slot()) }
     }
 
     /// Runs an op on `inputs` and notes it where one of them wants a gradient; `label` says where in the network this
@@ -220,7 +194,7 @@ impl<'a> Tape<'a> {
         if self.watch {
             expect_finite(&tensor, || format!("the result of {} at {label}", op.name()))?;
         }
-        let value = Rc::new(Held::Owned(self.cpu, Some(tensor)));
+        let value = Pooled::new(self.cpu, tensor);
         if inputs.iter().all(|v| v.slot.is_none()) {
             return Ok(Var { value, slot: None });
         }
@@ -256,7 +230,7 @@ impl<'a> Tape<'a> {
         for node in self.nodes.into_inner().into_iter().rev() {
             let Some(gradient) = gradients[node.output_slot].take() else { continue };
             let wanted: Vec<bool> = node.input_slots.iter().map(Option::is_some).collect();
-            let saved = Saved { shapes: &node.shapes, inputs: &node.inputs, output: node.output.as_deref() };
+            let saved = Saved { shapes: &node.shapes, inputs: &node.inputs, output: node.output.as_ref() };
             let began = Instant::now();
             let noted = span_of(node.op.name(), || format!("{}, backward", node.label));
             let parts = node.op.backward(self.cpu, &saved, gradient, &wanted)?;
@@ -274,7 +248,7 @@ impl<'a> Tape<'a> {
                 match &mut gradients[slot] {
                     empty @ None => *empty = Some(part),
                     Some(sum) => {
-                        crate::cpu::tensor::add(sum, &part);
+                        device::add(sum, &part);
                         self.cpu.recycle(part);
                     }
                 }

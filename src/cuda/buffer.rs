@@ -4,8 +4,9 @@
 use std::ffi::c_void;
 use std::sync::Arc;
 
-use super::driver::{Driver, Launch, Pointer, Stream};
+use super::driver::{Driver, Launch, Stream};
 use super::program::Owned;
+use super::storage::Pointer;
 use crate::error::{Error, Result};
 
 /// Memory of a device with the transfers to and from it.

@@ -7,7 +7,8 @@
 use std::sync::Arc;
 
 use super::buffer::{Buffer, Parameters};
-use super::driver::{Driver, Pointer, Stream};
+use super::driver::{Driver, Stream};
+use super::storage::Pointer;
 use crate::error::{Error, Result};
 use crate::files::map::Map;
 use crate::maps::consistency::{self, Agreement, DepthView, Thresholds};

@@ -1,8 +1,7 @@
 //! A convolution as a library takes it: geometry and where its tensors lie.
 
-use super::driver::Pointer;
-use super::graph::Element;
-use crate::cpu::tensor::Shape;
+use super::storage::{Element, Pointer};
+use crate::net::tensor::Shape;
 
 /// Which of the three products.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

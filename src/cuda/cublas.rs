@@ -7,9 +7,9 @@ use cudarc::cublas::result::{self, CublasError};
 use cudarc::cublas::sys;
 use cudarc::driver::CudaStream;
 
-use super::device::{Gpu, load_from_folders};
-use super::driver::{Driver, Pointer, Stream};
-use super::graph::{Element, stored};
+use super::driver::{Driver, Stream};
+use super::libraries::load_from_folders;
+use super::storage::{Element, Pointer, stored};
 use crate::error::{Error, Result};
 
 /// The library.
@@ -24,7 +24,7 @@ fn failed(what: &'static str) -> impl FnOnce(CublasError) -> Error {
 }
 
 /// Device memory for a measurement.
-struct Room<'a>(&'a Gpu, Pointer);
+struct Room<'a>(&'a dyn Driver, Pointer);
 
 impl Drop for Room<'_> {
     fn drop(&mut self) {
@@ -53,7 +53,7 @@ impl Cublas {
     /// is faster than with any data.
     pub(super) fn gemm_seconds(
         &self,
-        gpu: &Gpu,
+        gpu: &dyn Driver,
         stream: &Arc<CudaStream>,
         n: usize,
         element: Element,

@@ -15,10 +15,10 @@ use cudarc::cudnn::sys::{
 };
 
 use super::convolution::{Call, Pointers, Product};
-use super::device::load_from_folders;
-use super::graph::Element;
-use crate::cpu::tensor::Shape;
+use super::libraries::load_from_folders;
+use super::storage::Element;
 use crate::error::{Error, Result};
+use crate::net::tensor::Shape;
 
 const FORWARD: ForwardAlgorithm = ForwardAlgorithm::CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_PRECOMP_GEMM;
 const DATA: DataAlgorithm = DataAlgorithm::CUDNN_CONVOLUTION_BWD_DATA_ALGO_1;

@@ -15,7 +15,8 @@ use cudarc::driver::{CudaContext, CudaEvent, CudaStream, DriverError, result};
 use super::convolution::{Call, Pointers};
 use super::cublas::Cublas;
 use super::cudnn::Cudnn;
-use super::driver::{Driver, Event, HostMemory, Launch, Pointer, Recording, Stream};
+use super::driver::{Driver, Event, HostMemory, Launch, Recording, Stream};
+use super::storage::{Element, Pointer};
 use crate::error::{Error, Result};
 
 include!(concat!(env!("OUT_DIR"), "/modules.rs"));
@@ -407,7 +408,7 @@ impl Driver for Gpu {
         self.on(stream)?.synchronize().map_err(failed("waiting for the GPU"))
     }
 
-    fn gemm_seconds(&self, n: usize, element: super::graph::Element) -> Result<Option<f64>> {
+    fn gemm_seconds(&self, n: usize, element: Element) -> Result<Option<f64>> {
         let mut cublas = locked(&self.cublas);
         if cublas.is_none() {
             self.bound()?;
@@ -443,24 +444,4 @@ impl Drop for Gpu {
             let _ = unsafe { result::module::unload(locked(module).0) };
         }
     }
-}
-
-/// Loads libraries from [`library_folders`] where they are there. A library that is loaded is found by its name
-/// afterwards.
-pub(super) fn load_from_folders(names: &[&str]) {
-    for name in names {
-        for path in library_folders().into_iter().map(|folder| folder.join(name)).filter(|path| path.exists()) {
-            use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
-            // SAFETY: NVIDIA's libraries, whose initialisers have no requirements.
-            if let Ok(library) = unsafe { Library::open(Some(&path), RTLD_NOW | RTLD_GLOBAL) } {
-                // It stays loaded to the end of the program.
-                std::mem::forget(library);
-            }
-        }
-    }
-}
-
-/// Where libraries are looked for beside the system's places: `ENGINE_CUDA_LIBS`, a list of folders like PATH.
-fn library_folders() -> Vec<std::path::PathBuf> {
-    std::env::var_os("ENGINE_CUDA_LIBS").iter().flat_map(std::env::split_paths).collect()
 }

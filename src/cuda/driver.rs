@@ -3,10 +3,9 @@
 
 use std::ffi::c_void;
 
+use super::convolution;
+use super::storage::{Element, Pointer};
 use crate::error::Result;
-
-/// An address in device memory.
-pub type Pointer = u64;
 
 /// A queue of work; work in one stream runs in order, work in different streams at the same time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -135,18 +134,13 @@ pub trait Driver: Send + Sync {
     ///
     /// # Errors
     /// Where there is no cuDNN, or it cannot do this one.
-    fn convolution_workspace(&self, call: &super::convolution::Call) -> Result<u64>;
+    fn convolution_workspace(&self, call: &convolution::Call) -> Result<u64>;
 
     /// A convolution by cuDNN.
     ///
     /// # Errors
     /// Where there is no cuDNN, or it refuses.
-    fn convolve(
-        &self,
-        stream: Stream,
-        call: &super::convolution::Call,
-        at: &super::convolution::Pointers,
-    ) -> Result<()>;
+    fn convolve(&self, stream: Stream, call: &convolution::Call, at: &convolution::Pointers) -> Result<()>;
 
     /// Records what `work` queues in a stream instead of running it; `None` where the device cannot, and then nothing
     /// was queued.
@@ -178,7 +172,7 @@ pub trait Driver: Send + Sync {
     ///
     /// # Errors
     /// The device's.
-    fn gemm_seconds(&self, n: usize, element: super::graph::Element) -> Result<Option<f64>> {
+    fn gemm_seconds(&self, n: usize, element: Element) -> Result<Option<f64>> {
         let _ = (n, element);
         Ok(None)
     }

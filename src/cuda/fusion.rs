@@ -12,7 +12,8 @@ use glam::DMat3;
 
 use super::buffer::{Buffer, Parameters};
 use super::consistency::{DeviceView, Limits, Transform, pairs, upload};
-use super::driver::{Driver, Pointer, Stream};
+use super::driver::{Driver, Stream};
+use super::storage::Pointer;
 use crate::error::{Error, Result};
 use crate::files::ply::Point;
 use crate::fusion::{Funnel, Fused, FusionOptions, FusionView, Method, Reprojection, check};

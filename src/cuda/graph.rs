@@ -5,48 +5,10 @@
 //! ([`super::program`]). For training the same ops note how their gradients are made, and [`Graph::backward`] appends
 //! those steps; what a gradient reads lives until then, by the same rule.
 
-use std::collections::BTreeMap;
-
-use crate::cpu::tensor::Shape;
-use crate::error::{Error, Result};
-
-/// How an element is stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Element {
-    /// IEEE single precision.
-    F32,
-    /// IEEE half precision.
-    F16,
-    /// IEEE double precision.
-    F64,
-    /// Bytes: pixels of photos.
-    U8,
-    /// 32-bit integers.
-    U32,
-}
-
-impl Element {
-    /// Bytes of one element.
-    pub fn bytes(self) -> u64 {
-        match self {
-            Self::U8 => 1,
-            Self::F16 => 2,
-            Self::F32 | Self::U32 => 4,
-            Self::F64 => 8,
-        }
-    }
-
-    /// As kernels end their names.
-    pub fn suffix(self) -> &'static str {
-        match self {
-            Self::F32 => "f32",
-            Self::F16 => "f16",
-            Self::F64 => "f64",
-            Self::U8 => "u8",
-            Self::U32 => "u32",
-        }
-    }
-}
+use super::convolution;
+use super::storage::{Element, Pointer, stored};
+use crate::error::Result;
+use crate::net::tensor::Shape;
 
 /// A value of a graph: a tensor in device memory once the graph runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -65,7 +27,7 @@ pub enum Kind {
     Constant(Vec<u8>),
     /// Memory that somebody else owns and keeps longer than the program: parameters that programs of several shapes
     /// share.
-    External(crate::cuda::driver::Pointer),
+    External(Pointer),
     /// Changed by steps and kept between runs, beginning with these bytes: parameters, moments, running statistics.
     State(Vec<u8>),
 }
@@ -187,7 +149,7 @@ pub enum Work {
     /// Copies this many bytes from the first argument to the second.
     Copy(u64),
     /// A convolution by cuDNN; the arguments are x, w, bias, residual, y, workspace.
-    Convolution(super::convolution::Call),
+    Convolution(convolution::Call),
 }
 
 /// One piece of work on values.
@@ -209,11 +171,12 @@ pub struct Step {
 /// each input that is wanted.
 pub type Backward = Box<dyn FnOnce(&mut Graph, Value, &[bool]) -> Result<Vec<Option<Value>>> + Send>;
 
-struct Node {
-    label: String,
-    inputs: Vec<Value>,
-    output: Value,
-    backward: Backward,
+/// An op whose gradients may be wanted.
+pub(super) struct Node {
+    pub(super) label: String,
+    pub(super) inputs: Vec<Value>,
+    pub(super) output: Value,
+    pub(super) backward: Backward,
 }
 
 /// Values and steps in the order in which they run.
@@ -221,7 +184,7 @@ struct Node {
 pub struct Graph {
     pub(super) values: Vec<ValueInfo>,
     pub(super) steps: Vec<Step>,
-    nodes: Vec<Node>,
+    pub(super) nodes: Vec<Node>,
     /// Whether a gradient is wanted, by value.
     wanted: Vec<bool>,
 }
@@ -264,13 +227,7 @@ impl Graph {
     }
 
     /// A value at an address that somebody else owns.
-    pub fn external(
-        &mut self,
-        name: impl Into<String>,
-        shape: Shape,
-        element: Element,
-        pointer: crate::cuda::driver::Pointer,
-    ) -> Value {
+    pub fn external(&mut self, name: impl Into<String>, shape: Shape, element: Element, pointer: Pointer) -> Value {
         self.add(name, shape, element, Kind::External(pointer))
     }
 
@@ -367,51 +324,6 @@ impl Graph {
             let (label, inputs) = (label.to_owned(), inputs.to_vec());
             self.nodes.push(Node { label, inputs, output, backward: Box::new(backward) });
         }
-    }
-
-    /// Appends the steps that make the gradients of everything that `of` was made from, `gradient` being the one in
-    /// `of`. Gradients of a value that is used more than once are added up in the reverse order of its uses.
-    ///
-    /// # Errors
-    /// [`Error::Bug`] where an op's gradients do not fit its inputs.
-    pub fn backward(&mut self, of: Value, gradient: Value) -> Result<BTreeMap<Value, Value>> {
-        let mut gradients = BTreeMap::from([(of, gradient)]);
-        for node in std::mem::take(&mut self.nodes).into_iter().rev() {
-            let Some(gradient) = gradients.remove(&node.output) else { continue };
-            let wanted: Vec<bool> = node.inputs.iter().map(|v| self.wanted[v.0]).collect();
-            let parts = (node.backward)(self, gradient, &wanted)?;
-            if parts.len() != wanted.len() {
-                let problem = format!("{} gradients of {} inputs at {}", parts.len(), wanted.len(), node.label);
-                return Err(Error::Bug { place: "device graph", problem });
-            }
-            for ((input, part), wanted) in node.inputs.iter().zip(parts).zip(wanted) {
-                let (Some(part), true) = (part, wanted) else { continue };
-                if self.shape(part).len() != self.shape(*input).len() {
-                    let (found, expected) = (self.shape(part), self.shape(*input));
-                    let problem = format!("a gradient {found} of an input {expected} at {}", node.label);
-                    return Err(Error::Bug { place: "device graph", problem });
-                }
-                let sum = match gradients.get(input) {
-                    None => part,
-                    Some(&other) => super::ops::pointwise::add(self, &node.label, other, part)?,
-                };
-                gradients.insert(*input, sum);
-            }
-        }
-        Ok(gradients)
-    }
-}
-
-/// Little-endian bytes of f32 values stored as `element`.
-///
-/// # Panics
-/// For integers: those come as bytes.
-pub fn stored(element: Element, values: &[f32]) -> Vec<u8> {
-    match element {
-        Element::F32 => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
-        Element::F16 => values.iter().flat_map(|&v| half::f16::from_f32(v).to_le_bytes()).collect(),
-        Element::F64 => values.iter().flat_map(|&v| f64::from(v).to_le_bytes()).collect(),
-        Element::U8 | Element::U32 => panic!("integers are given as bytes"),
     }
 }
 

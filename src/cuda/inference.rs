@@ -9,24 +9,25 @@ use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use super::driver::{Driver, Event, HostMemory, Pointer, Stream};
-use super::graph::{Element, Graph, Value};
-use super::layers::{Layers, Weights};
-use super::network::{self, Slabs, SweepInputs};
+use super::driver::{Driver, Event, HostMemory, Stream};
+use super::folded::{Folded, Slabs, Views};
+use super::graph::{Graph, Value};
+use super::layers::DeviceLayers;
 use super::ops::head::Depths;
 use super::ops::{image, sweep};
 use super::plan::plan;
 use super::program::{Layout, Owned, Program};
+use super::storage::{Element, Pointer};
 use crate::cpu::ops::depth::Expectation;
 use crate::cpu::ops::pointwise::expect_multiples_of_4;
-use crate::cpu::tensor::Shape;
 use crate::error::{Error, Result};
 use crate::files::map::Map;
 use crate::host::memory::readable;
-use crate::net::backend::{DepthJob, DepthNetwork, DevicePlan, JobSize};
-use crate::net::parameters::Parameters;
+use crate::net::backend::{DepthJob, DepthNetwork, DevicePlan, Estimate, JobSize, MemoryPlan};
+use crate::net::config::Config;
+use crate::net::model;
+use crate::net::tensor::Shape;
 use crate::net::weights::Checkpoint;
-use crate::net::{Config, Estimate, MemoryPlan};
 use crate::scene::camera::{Hypotheses, Sampling};
 use crate::scene::photo::Photo;
 
@@ -112,9 +113,7 @@ struct State {
 /// The network with its weights and the device that it runs on.
 pub struct DeviceNetwork {
     driver: Arc<dyn Driver>,
-    parameters: Parameters,
-    name: String,
-    hash: String,
+    checkpoint: Checkpoint,
     options: Options,
     slabs: Mutex<Slabs>,
     state: Mutex<State>,
@@ -135,15 +134,11 @@ impl DeviceNetwork {
     /// # Errors
     /// Where the checkpoint is not one of this network.
     pub fn new(driver: Arc<dyn Driver>, checkpoint: &Checkpoint, options: Options) -> Result<Self> {
-        // The processor's network looks at every tensor; so do folded norms here, later, but a run should fail before
-        // it begins.
-        let parameters = Parameters::from_checkpoint(checkpoint)?;
-        parameters.network(&checkpoint.name)?;
+        // Norms are folded when graphs are made; a run should fail before it begins.
+        checkpoint.parameters.expect_foldable(&checkpoint.name)?;
         Ok(Self {
             driver,
-            parameters,
-            name: checkpoint.name.clone(),
-            hash: checkpoint.hash.clone(),
+            checkpoint: checkpoint.clone(),
             options,
             slabs: Mutex::new(Slabs { planes: SLABS[0] }),
             state: Mutex::default(),
@@ -160,18 +155,11 @@ impl DeviceNetwork {
         *locked(&self.slabs) = slabs;
     }
 
-    fn library(&self) -> Option<Arc<dyn Driver>> {
-        (self.options.convolutions == Convolutions::Cudnn).then(|| self.driver.clone())
-    }
-
     fn feature_graph(&self, (width, height): (usize, usize)) -> Result<(Graph, Value, Value)> {
         let mut graph = Graph::new();
         let photo = graph.input("photo", Shape::plane(height, width, 3), Element::F32);
         let image = image::normalise(&mut graph, "features", photo, self.options.element)?;
-        let checkpoint = self.parameters.checkpoint(&self.name);
-        let mut layers = Layers::new(&mut graph, Weights::Folded(&checkpoint), self.options.element);
-        layers.library = self.library();
-        let features = network::features(&mut layers, image)?;
+        let features = model::features(&mut self.layers(&mut graph), image)?;
         graph.keep(features);
         Ok((graph, photo, features))
     }
@@ -182,25 +170,32 @@ impl DeviceNetwork {
         let (width, height) = key.stack;
         let map = Shape { d: key.views, ..Shape::plane(height, width, 32) };
         let sources = key.views - 1;
-        let inputs = SweepInputs {
-            features: graph.input("features", map, element),
-            reference: (key.reference.1, key.reference.0),
-            sources: graph.input("sources", Shape { d: sources, ..Shape::plane(1, 1, 16) }, Element::F32),
-            depths: graph.input("depths", Shape::plane(1, 1, key.planes), Element::F32),
+        let views = Views {
+            sweep: sweep::Views {
+                features: graph.input("features", map, element),
+                sources: graph.input("sources", Shape { d: sources, ..Shape::plane(1, 1, 16) }, Element::F32),
+                depths: graph.input("depths", Shape::plane(1, 1, key.planes), Element::F32),
+                squared: false,
+                reference: Some((key.reference.1, key.reference.0)),
+            },
+            depths: Depths {
+                offsets: graph.input("depth offsets", Shape::plane(1, 1, key.planes), Element::F32),
+                middle: graph.input("middle depth", Shape::plane(1, 1, 1), Element::F64),
+                inverse: key.inverse,
+            },
+            slabs,
+            keep_logits: false,
         };
-        let depths = Depths {
-            offsets: graph.input("depth offsets", Shape::plane(1, 1, key.planes), Element::F32),
-            middle: graph.input("middle depth", Shape::plane(1, 1, 1), Element::F64),
-            inverse: key.inverse,
-        };
-        let checkpoint = self.parameters.checkpoint(&self.name);
-        let mut layers = Layers::new(&mut graph, Weights::Folded(&checkpoint), element);
-        layers.library = self.library();
-        let estimate = network::depth(&mut layers, self.parameters.config, &inputs, &depths, slabs, false)?;
-        graph.keep(estimate.depth);
-        graph.keep(estimate.confidence);
-        let (offsets, middle) = (depths.offsets, depths.middle);
-        Ok((graph, DepthValues { inputs, offsets, middle, depth: estimate.depth, confidence: estimate.confidence }))
+        let maps = model::depth(&mut self.layers(&mut graph), self.checkpoint.config(), &views)?;
+        graph.keep(maps.depth);
+        graph.keep(maps.confidence);
+        Ok((graph, DepthValues { views, depth: maps.depth, confidence: maps.confidence }))
+    }
+
+    fn layers<'g>(&'g self, graph: &'g mut Graph) -> DeviceLayers<'g, Folded<'g>> {
+        let Checkpoint { name, parameters, .. } = &self.checkpoint;
+        let library = (self.options.convolutions == Convolutions::Cudnn).then(|| self.driver.clone());
+        DeviceLayers { graph, mode: Folded { parameters, file: name, element: self.options.element, library } }
     }
 
     fn feature_map(&self, shape: Shape) -> Result<FeatureMap> {
@@ -226,9 +221,7 @@ impl DeviceNetwork {
 }
 
 struct DepthValues {
-    inputs: SweepInputs,
-    offsets: Value,
-    middle: Value,
+    views: Views,
     depth: Value,
     confidence: Value,
 }
@@ -248,15 +241,15 @@ impl DepthNetwork for DeviceNetwork {
     type Pending<'a> = Running;
 
     fn config(&self) -> Config {
-        self.parameters.config
+        self.checkpoint.config()
     }
 
     fn weights_name(&self) -> &str {
-        &self.name
+        &self.checkpoint.name
     }
 
     fn weights_hash(&self) -> &str {
-        &self.hash
+        &self.checkpoint.hash
     }
 
     fn device(&self) -> String {
@@ -427,11 +420,11 @@ impl DeviceNetwork {
     ) -> Result<()> {
         let program = &made.program;
         let bytes = |shape: Shape| shape.len() as u64 * self.options.element.bytes();
-        let stack = program.graph().shape(made.values.inputs.features);
+        let stack = program.graph().shape(made.values.views.sweep.features);
         let one = Shape { d: 1, ..stack };
         let maps = std::iter::once(reference).chain(sources.iter().map(|(map, _)| *map));
         for (i, map) in maps.enumerate() {
-            let to = program.pointer(made.values.inputs.features) + i as u64 * bytes(one);
+            let to = program.pointer(made.values.views.sweep.features) + i as u64 * bytes(one);
             if map.shape == one {
                 self.driver.copy(to, map.pointer(), bytes(one), stream)?;
                 continue;
@@ -447,9 +440,9 @@ impl DeviceNetwork {
             sources.iter().flat_map(|(map, sweep)| sweep::source_row(sweep, map.shape.h, map.shape.w)).collect();
         let depths: Vec<f32> = hypotheses.depths.iter().map(|&d| d as f32).collect();
         let expectation = Expectation::new(hypotheses);
-        program.upload(made.values.inputs.sources, bytemuck::cast_slice(&rows))?;
-        program.upload(made.values.inputs.depths, bytemuck::cast_slice(&depths))?;
-        program.upload(made.values.offsets, bytemuck::cast_slice(expectation.offsets()))?;
-        program.upload(made.values.middle, &expectation.middle().to_le_bytes())
+        program.upload(made.values.views.sweep.sources, bytemuck::cast_slice(&rows))?;
+        program.upload(made.values.views.sweep.depths, bytemuck::cast_slice(&depths))?;
+        program.upload(made.values.views.depths.offsets, bytemuck::cast_slice(expectation.offsets()))?;
+        program.upload(made.values.views.depths.middle, &expectation.middle().to_le_bytes())
     }
 }

@@ -1,212 +1,214 @@
-//! The network's layers on a device graph: folded constants for inference, or parameters with batch statistics for
-//! training.
+//! The executor of a device: each layer appends its launches to a graph.
 //!
-//! One description of the network ([`super::network`]) serves both; which of the two a layer is depends on where its
-//! weights come from.
+//! One implementation serves inference and training; where they differ, in where weights come from and in what follows
+//! the cost volume, a [`Mode`] says how: [`super::folded`] and [`super::trained`].
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
-use super::driver::Driver;
-use super::graph::{Element, Graph, Value};
-use super::ops::{conv, conv_library, depthwise, norm};
+use super::graph::{Graph, Value};
+use super::ops::sweep::{self, VoxelGate};
+use super::ops::{depthwise, pointwise, reduce, resample};
 use crate::cpu::ops::conv_backward::ConvGeometry;
-use crate::cpu::tensor::Shape;
-use crate::error::{Error, Result};
-use crate::net::weights::{Checkpoint, Kernel};
+use crate::error::Result;
+use crate::net::config::{Aggregation, Difference};
+use crate::net::layers::{Conv, Depthwise, Layers, Weighting};
+use crate::net::tensor::Shape;
 
-/// Where weights come from.
-pub enum Weights<'w> {
-    /// A checkpoint's tensors, batch norms folded into the convolutions before them: for inference.
-    Folded(&'w Checkpoint),
-    /// Values of the graph by their names in the checkpoint, norms with the statistics of the batch: for training.
-    Trained(&'w BTreeMap<String, Value>),
-}
+/// How layers with weights, and those at both ends of the regularizer, are done.
+///
+/// # Errors
+/// All: where a tensor is missing, or shapes do not fit together.
+#[allow(missing_docs, reason = "the layers of the trait Layers")]
+pub trait Mode {
+    type Views;
+    type Estimate;
 
-/// What a norm found of the batch, on the device.
-#[derive(Clone, Debug)]
-pub struct BatchStatistics {
-    /// Its name: `features.stage1.0.bn`.
-    pub norm: String,
-    /// [1, 1, 1, C].
-    pub mean: Value,
-    /// [1, 1, 1, C], biased.
-    pub variance: Value,
-    /// Positions that they are taken over.
-    pub positions: usize,
-}
-
-/// A kernel with its channels in and out.
-fn geometry(channels: (usize, usize), kernel: Kernel) -> ConvGeometry {
-    ConvGeometry { channels, kernel: kernel.size(), stride: kernel.stride() }
-}
-
-/// Channels in and out, and the kernel between.
-pub type Size = ((usize, usize), Kernel);
-
-/// A graph that layers are appended to.
-pub struct Layers<'g, 'w> {
-    /// What grows.
-    pub graph: &'g mut Graph,
-    /// Where weights come from.
-    pub weights: Weights<'w>,
-    /// How activations are stored.
-    pub element: Element,
-    /// The device whose library convolves, where that is wanted: for inference.
-    pub library: Option<Arc<dyn Driver>>,
-    /// Of all norms so far, when training.
-    pub statistics: Vec<BatchStatistics>,
-}
-
-impl<'g, 'w> Layers<'g, 'w> {
-    /// No layer yet.
-    pub fn new(graph: &'g mut Graph, weights: Weights<'w>, element: Element) -> Self {
-        Self { graph, weights, element, library: None, statistics: Vec::new() }
-    }
-
-    /// Whether gradients are wanted.
-    pub fn training(&self) -> bool {
-        matches!(self.weights, Weights::Trained(_))
-    }
+    /// Feature maps, cameras and depths.
+    fn sweep(views: &Self::Views) -> &sweep::Views;
 
     /// A tensor that is read as it is, in f32: a gate's, say.
-    ///
-    /// # Errors
-    /// Where it is missing or misshapen.
-    pub fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<Value> {
-        match &self.weights {
-            Weights::Folded(checkpoint) => {
-                let values = checkpoint.take(name, shape)?;
-                Ok(self.graph.constant(name, Shape::plane(1, 1, values.len()), Element::F32, &values))
-            }
-            Weights::Trained(values) => parameter(values, name),
-        }
-    }
+    fn tensor(&self, graph: &mut Graph, name: &str, shape: &[usize]) -> Result<Value>;
 
-    /// A convolution with bias (and ReLU).
-    ///
-    /// # Errors
-    /// Where its tensors are missing or misshapen, or do not fit `x`.
-    pub fn conv(&mut self, name: &str, x: Value, (channels, kernel): Size, relu: bool) -> Result<Value> {
-        let geometry = geometry(channels, kernel);
-        match &self.weights {
-            Weights::Folded(checkpoint) => {
-                let weights = checkpoint.take(&format!("{name}.weight"), &kernel.shape(channels))?;
-                let bias = checkpoint.take(&format!("{name}.bias"), &[channels.1])?;
-                self.fixed(name, x, (geometry, &weights, &bias), relu, None)
-            }
-            Weights::Trained(values) => {
-                let weight = parameter(values, &format!("{name}.weight"))?;
-                let bias = parameter(values, &format!("{name}.bias"))?;
-                conv::conv_trained(self.graph, name, x, weight, Some(bias), geometry, relu)
-            }
-        }
-    }
+    fn conv(&mut self, graph: &mut Graph, layer: &Conv, x: Value) -> Result<Value>;
 
-    /// The reference's ConvBnReLU, with `residual` added before the ReLU.
-    ///
-    /// # Errors
-    /// As [`Layers::conv`].
-    pub fn conv_bn(
+    /// With a shortcut that is added before the ReLU, where there is one.
+    fn conv_bn(&mut self, graph: &mut Graph, layer: &Conv, x: Value, shortcut: Option<Value>) -> Result<Value>;
+
+    fn cost(
         &mut self,
-        name: &str,
-        x: Value,
-        (channels, kernel): Size,
-        relu: bool,
-        residual: Option<Value>,
-    ) -> Result<Value> {
-        let geometry = geometry(channels, kernel);
-        match &self.weights {
-            Weights::Folded(checkpoint) => {
-                let (weights, bias) = checkpoint.folded(name, channels.1, &kernel.shape(channels))?;
-                self.fixed(name, x, (geometry, &weights, &bias), relu, residual)
-            }
-            Weights::Trained(values) => {
-                let weight = parameter(values, &format!("{name}.conv.weight"))?;
-                let y = conv::conv_trained(self.graph, name, x, weight, None, geometry, false)?;
-                let bn = format!("{name}.bn");
-                let (gamma, beta) =
-                    (parameter(values, &format!("{bn}.weight"))?, parameter(values, &format!("{bn}.bias"))?);
-                let alone = residual.is_none();
-                let normed = norm::batch_norm(self.graph, &bn, y, gamma, beta, relu && alone)?;
-                let positions = self.graph.shape(y).positions();
-                let (mean, variance) = (normed.mean, normed.variance);
-                self.statistics.push(BatchStatistics { norm: bn, mean, variance, positions });
-                match residual {
-                    None => Ok(normed.y),
-                    Some(other) if relu => super::ops::pointwise::add_relu(self.graph, name, normed.y, other),
-                    Some(other) => super::ops::pointwise::add(self.graph, name, normed.y, other),
-                }
-            }
-        }
-    }
+        graph: &mut Graph,
+        views: &Self::Views,
+        sweep: &sweep::Views,
+        weighting: &sweep::Weighting,
+        first: &[Conv; 2],
+    ) -> Result<[Value; 2]>;
 
-    /// A convolution with fixed weights and biases.
-    fn fixed(
+    fn cost_and_skip(
         &mut self,
-        name: &str,
-        x: Value,
-        (geometry, weights, bias): (ConvGeometry, &[f32], &[f32]),
-        relu: bool,
-        residual: Option<Value>,
-    ) -> Result<Value> {
-        let element = self.element;
-        if let Some(driver) = &self.library {
-            let layer = conv_library::Layer { geometry, weights, bias, relu, element };
-            return conv_library::conv(self.graph, driver, name, x, &layer, residual);
-        }
-        let layer = conv::layer(self.graph, name, geometry, weights, bias, relu, element)?;
-        conv::conv(self.graph, name, x, &layer, residual)
+        graph: &mut Graph,
+        views: &Self::Views,
+        sweep: &sweep::Views,
+        weighting: &sweep::Weighting,
+        first: &[Conv; 2],
+        skip: &Conv,
+    ) -> Result<([Value; 2], Value)>;
+
+    fn regress_skip(
+        &mut self,
+        graph: &mut Graph,
+        views: &Self::Views,
+        logits: &Conv,
+        half: Value,
+        skip: Value,
+    ) -> Result<Self::Estimate>;
+
+    fn regress_trilinear(
+        &mut self,
+        graph: &mut Graph,
+        views: &Self::Views,
+        label: &str,
+        eighth: Value,
+        size: Shape,
+    ) -> Result<Self::Estimate>;
+}
+
+/// A graph that layers are appended to.
+pub struct DeviceLayers<'g, M> {
+    /// What grows.
+    pub graph: &'g mut Graph,
+    /// For inference or for training.
+    pub mode: M,
+}
+
+/// A layer's kernel with its channels, as convolutions take it.
+pub(super) fn geometry(layer: &Conv) -> ConvGeometry {
+    ConvGeometry { channels: layer.channels, kernel: layer.kernel.size(), stride: layer.kernel.stride() }
+}
+
+impl<M: Mode> DeviceLayers<'_, M> {
+    fn weight_and_bias(&mut self, layer: &Conv) -> Result<[Value; 2]> {
+        biased(&self.mode, self.graph, layer)
     }
 
-    /// Two ConvBnReLU of one geometry on the same input, which is read once for inference.
-    ///
-    /// # Errors
-    /// As [`Layers::conv`].
-    pub fn pair(&mut self, names: [&str; 2], x: Value, size: Size) -> Result<(Value, Value)> {
-        match &self.weights {
-            Weights::Folded(checkpoint) => {
-                let layer = folded(self.graph, checkpoint, &names, size, true, self.element)?;
-                conv::conv_split(self.graph, names[0], x, &layer, size.0.1)
+    fn weighted(&mut self, weighting: Weighting<Value>) -> Result<sweep::Weighting> {
+        Ok(match weighting {
+            Aggregation::Voxel(gate) => {
+                let [reduce, reduce_bias] = self.weight_and_bias(&gate.reduce)?;
+                let [weight, weight_bias] = self.weight_and_bias(&gate.weight)?;
+                Aggregation::Voxel(VoxelGate { reduce, reduce_bias, weight, weight_bias })
             }
-            Weights::Trained(_) => {
-                let first = self.conv_bn(names[0], x, size, true, None)?;
-                Ok((first, self.conv_bn(names[1], x, size, true, None)?))
-            }
-        }
-    }
-
-    /// A depthwise 3x3x3 convolution.
-    ///
-    /// # Errors
-    /// As [`Layers::conv`].
-    pub fn depthwise(&mut self, name: &str, x: Value, stride: usize) -> Result<Value> {
-        let channels = self.graph.shape(x).c;
-        let weight = self.tensor(&format!("{name}.weight"), &[channels, 1, 3, 3, 3])?;
-        depthwise::depthwise(self.graph, name, x, weight, stride)
+            Aggregation::Pixel(weights) => Aggregation::Pixel(weights),
+            Aggregation::Mean => Aggregation::Mean,
+            Aggregation::Variance => Aggregation::Variance,
+        })
     }
 }
 
-fn parameter(values: &BTreeMap<String, Value>, name: &str) -> Result<Value> {
-    let missing = || Error::Weights { file: "training".into(), problem: format!("tensor `{name}` is missing") };
-    values.get(name).copied().ok_or_else(missing)
+/// `{name}.weight` and `{name}.bias`, as they are.
+pub(super) fn biased<M: Mode>(mode: &M, graph: &mut Graph, layer: &Conv) -> Result<[Value; 2]> {
+    let weight = mode.tensor(graph, &format!("{}.weight", layer.name), &layer.weight_shape())?;
+    let bias = mode.tensor(graph, &format!("{}.bias", layer.name), &[layer.channels.1])?;
+    Ok([weight, bias])
 }
 
-/// One or more ConvBnReLU with their norms folded in, as one layer whose outputs follow each other.
-pub fn folded(
-    graph: &mut Graph,
-    checkpoint: &Checkpoint,
-    names: &[&str],
-    (channels, kernel): Size,
-    relu: bool,
-    element: Element,
-) -> Result<conv::ConvLayer> {
-    let (mut weights, mut biases) = (Vec::new(), Vec::new());
-    for name in names {
-        let (weight, bias) = checkpoint.folded(name, channels.1, &kernel.shape(channels))?;
-        weights.extend(weight);
-        biases.extend(bias);
+fn swept<M: Mode>(views: &M::Views, difference: Difference) -> sweep::Views {
+    sweep::Views { squared: difference == Difference::Squared, ..*M::sweep(views) }
+}
+
+impl<M: Mode> Layers for DeviceLayers<'_, M> {
+    type Value = Value;
+    type Views = M::Views;
+    type Estimate = M::Estimate;
+
+    fn shape(&self, x: &Value) -> Shape {
+        self.graph.shape(*x)
     }
-    let geometry = geometry((channels.0, channels.1 * names.len()), kernel);
-    conv::layer(graph, names[0], geometry, &weights, &biases, relu, element)
+
+    fn conv(&mut self, layer: Conv, x: Value) -> Result<Value> {
+        self.mode.conv(self.graph, &layer, x)
+    }
+
+    fn conv_bn(&mut self, layer: Conv, x: Value) -> Result<Value> {
+        self.mode.conv_bn(self.graph, &layer, x, None)
+    }
+
+    fn conv_bn_add(&mut self, _: &str, layer: Conv, x: Value, shortcut: Value) -> Result<Value> {
+        self.mode.conv_bn(self.graph, &layer, x, Some(shortcut))
+    }
+
+    fn depthwise(&mut self, layer: Depthwise, x: Value) -> Result<Value> {
+        let weight = format!("{}.weight", layer.name);
+        let weight = self.mode.tensor(self.graph, &weight, &[layer.channels, 1, 3, 3, 3])?;
+        depthwise::depthwise(self.graph, &layer.name, x, weight, layer.stride)
+    }
+
+    fn upsample(&mut self, label: &str, x: Value, factor: usize, size: Shape) -> Result<Value> {
+        resample::upsample(self.graph, label, x, factor, size)
+    }
+
+    fn upsample_add(&mut self, label: &str, x: Value, skip: Value) -> Result<Value> {
+        resample::upsample_add(self.graph, label, x, skip, false)
+    }
+
+    fn volume_mean(&mut self, label: &str, x: Value) -> Result<Value> {
+        reduce::volume_mean(self.graph, label, x)
+    }
+
+    fn plane_mean(&mut self, label: &str, x: Value) -> Result<Value> {
+        reduce::plane_mean(self.graph, label, x)
+    }
+
+    fn refine(&mut self, label: &str, x: Value, attention: Value) -> Result<Value> {
+        pointwise::gate_refine(self.graph, label, x, attention)
+    }
+
+    fn excite(&mut self, label: &str, x: Value, attention: Value) -> Result<Value> {
+        pointwise::gate_planes(self.graph, label, x, attention)
+    }
+
+    fn add_vector(&mut self, label: &str, x: Value, vector: Value) -> Result<Value> {
+        pointwise::add_vector(self.graph, label, x, vector)
+    }
+
+    fn concat(&mut self, label: &str, a: Value, b: Value) -> Result<Value> {
+        pointwise::concat(self.graph, label, a, b)
+    }
+
+    fn volume(&self, views: &M::Views) -> Shape {
+        M::sweep(views).volume(self.graph)
+    }
+
+    fn pixel_statistics(&mut self, label: &str, views: &M::Views, difference: Difference) -> Result<Value> {
+        sweep::pixel_statistics(self.graph, label, &swept::<M>(views, difference))
+    }
+
+    fn cost(
+        &mut self,
+        views: &M::Views,
+        difference: Difference,
+        weighting: Weighting<Value>,
+        first: [Conv; 2],
+    ) -> Result<[Value; 2]> {
+        let weighting = self.weighted(weighting)?;
+        self.mode.cost(self.graph, views, &swept::<M>(views, difference), &weighting, &first)
+    }
+
+    fn cost_and_skip(
+        &mut self,
+        views: &M::Views,
+        difference: Difference,
+        weighting: Weighting<Value>,
+        first: [Conv; 2],
+        skip: Conv,
+    ) -> Result<([Value; 2], Value)> {
+        let weighting = self.weighted(weighting)?;
+        self.mode.cost_and_skip(self.graph, views, &swept::<M>(views, difference), &weighting, &first, &skip)
+    }
+
+    fn regress_skip(&mut self, views: &M::Views, logits: Conv, half: Value, skip: Value) -> Result<M::Estimate> {
+        self.mode.regress_skip(self.graph, views, &logits, half, skip)
+    }
+
+    fn regress_trilinear(&mut self, views: &M::Views, label: &str, eighth: Value) -> Result<M::Estimate> {
+        let size = self.volume(views);
+        self.mode.regress_trilinear(self.graph, views, label, eighth, size)
+    }
 }

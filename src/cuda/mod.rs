@@ -5,6 +5,7 @@
 //! `kernels/`. All of it but the driver for real devices is compiled always, and the tests run it on an emulated
 //! device, so that one without a GPU sees every kernel work.
 
+pub mod backward;
 pub mod buffer;
 pub mod consistency;
 pub mod convolution;
@@ -15,15 +16,19 @@ mod cudnn;
 #[cfg(feature = "cuda")]
 pub mod device;
 pub mod driver;
+pub mod folded;
 pub mod fusion;
 pub mod graph;
 pub mod inference;
 pub mod layers;
-pub mod network;
+#[cfg(feature = "cuda")]
+mod libraries;
 pub mod ops;
 pub mod plan;
 pub mod program;
 pub mod pyramid;
+pub mod storage;
+pub mod trained;
 pub mod training;
 
 use std::sync::Arc;

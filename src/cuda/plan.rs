@@ -140,8 +140,9 @@ fn lives(graph: &Graph) -> Result<Vec<Option<Life>>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cpu::tensor::Shape;
-    use crate::cuda::graph::{Element, read, write};
+    use crate::cuda::graph::{read, write};
+    use crate::cuda::storage::Element;
+    use crate::net::tensor::Shape;
 
     fn step(graph: &mut Graph, args: Vec<Arg>) {
         graph.launch("step", "", "step", [1; 3], [1; 3], 0, args);

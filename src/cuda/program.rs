@@ -5,9 +5,10 @@ use std::ffi::c_void;
 use std::sync::Arc;
 
 use super::convolution::Pointers;
-use super::driver::{Driver, Launch, Pointer, Recording, Stream};
+use super::driver::{Driver, Launch, Recording, Stream};
 use super::graph::{Arg, Graph, Kind, Step, Value, Work};
 use super::plan::{Home, Plan, plan};
+use super::storage::Pointer;
 use crate::error::{Error, Result};
 
 /// How a graph is put into memory.
@@ -193,7 +194,7 @@ impl Program {
     /// # Errors
     /// As [`Program::download`].
     pub fn download_f32(&self, value: Value) -> Result<Vec<f32>> {
-        use super::graph::Element;
+        use super::storage::Element;
         let info = self.graph.info(value);
         let mut bytes = vec![0u8; info.bytes() as usize];
         let element = info.element;

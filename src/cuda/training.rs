@@ -8,20 +8,22 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::driver::{Driver, Stream};
-use super::graph::{Element, Graph, Value};
-use super::layers::{Layers, Weights};
-use super::network::{self, SweepInputs};
+use super::graph::{Graph, Value};
+use super::layers::DeviceLayers;
 use super::ops::head::Depths;
 use super::ops::{image, loss, sweep};
 use super::program::{Layout, Owned, Program};
+use super::storage::Element;
+use super::trained::Trained;
 use crate::cpu::ops::depth::Expectation;
 use crate::cpu::ops::depth_backward::DepthLoss;
 use crate::cpu::ops::norm::BatchStatistics;
 use crate::cpu::ops::pointwise::expect_multiples_of_4;
-use crate::cpu::tensor::Shape;
 use crate::error::{Error, Result};
 use crate::files::map::Map;
+use crate::net::model;
 use crate::net::parameters::Parameters;
+use crate::net::tensor::Shape;
 use crate::scene::camera::{Camera, Hypotheses, PlaneSweep, Sampling};
 use crate::scene::photo::Photo;
 
@@ -69,7 +71,7 @@ pub struct Taught {
 }
 
 /// A sample as the device needs it.
-pub struct Lesson<'a> {
+pub struct Example<'a> {
     /// The reference's photo first; of one size.
     pub photos: &'a [Photo],
     /// Of the photos, at their size.
@@ -120,8 +122,8 @@ impl Teacher {
     ///
     /// # Errors
     /// [`Error::Shape`] where the sample's parts do not fit together; the device's.
-    pub fn teach(&mut self, parameters: &Parameters, lesson: &Lesson) -> Result<Taught> {
-        let key = self.key(lesson)?;
+    pub fn teach(&mut self, parameters: &Parameters, example: &Example) -> Result<Taught> {
+        let key = self.key(example)?;
         let mut flat = vec![0f32; self.total];
         for (name, at, len) in &self.places {
             let found = parameters.get(name).filter(|p| p.values.data.len() == *len);
@@ -144,7 +146,7 @@ impl Teacher {
             return Err(Error::Bug { place: "device training", problem: "a program is gone".into() });
         };
         made.used = self.uses;
-        put(made, lesson)?;
+        put(made, example)?;
         made.program.run()?;
         let losses: Vec<u8> = {
             let mut bytes = vec![0; 24];
@@ -167,10 +169,10 @@ impl Teacher {
         Ok(Taught { losses: [loss(0), loss(1), loss(2)], valid, gradients, statistics })
     }
 
-    fn key(&self, lesson: &Lesson) -> Result<Key> {
+    fn key(&self, example: &Example) -> Result<Key> {
         let problem = |problem: String| Err(Error::Shape { op: "training step", problem });
-        let Some(first) = lesson.photos.first() else { return problem("no photos".into()) };
-        for photo in lesson.photos {
+        let Some(first) = example.photos.first() else { return problem("no photos".into()) };
+        for photo in example.photos {
             expect_multiples_of_4(photo)?;
             if (photo.width, photo.height) != (first.width, first.height) {
                 return problem(format!(
@@ -180,26 +182,26 @@ impl Teacher {
             }
         }
         let (width, height) = (first.width / 4, first.height / 4);
-        if (lesson.truth.width, lesson.truth.height) != (width, height) {
+        if (example.truth.width, example.truth.height) != (width, height) {
             return problem(format!(
                 "truth {} x {} for {width} x {height} pixels",
-                lesson.truth.width, lesson.truth.height
+                example.truth.width, example.truth.height
             ));
         }
-        if lesson.cameras.len() != lesson.photos.len() || lesson.photos.len() < 2 {
+        if example.cameras.len() != example.photos.len() || example.photos.len() < 2 {
             return problem(format!(
                 "{} photos with {} cameras; at least two",
-                lesson.photos.len(),
-                lesson.cameras.len()
+                example.photos.len(),
+                example.cameras.len()
             ));
         }
         Ok(Key {
             width: first.width,
             height: first.height,
-            views: lesson.photos.len(),
-            planes: lesson.hypotheses.depths.len(),
-            inverse: lesson.hypotheses.sampling == Sampling::Inverse,
-            loss: (lesson.loss.l1.to_bits(), lesson.loss.cross_entropy.to_bits()),
+            views: example.photos.len(),
+            planes: example.hypotheses.depths.len(),
+            inverse: example.hypotheses.sampling == Sampling::Inverse,
+            loss: (example.loss.l1.to_bits(), example.loss.cross_entropy.to_bits()),
         })
     }
 
@@ -224,12 +226,11 @@ impl Teacher {
             values.insert(name.clone(), value);
         }
         let image = image::normalise(&mut graph, "features", photos, Element::F32)?;
-        let mut layers = Layers::new(&mut graph, Weights::Trained(&values), Element::F32);
-        let features = network::features(&mut layers, image)?;
-        let reference = (key.height / 4, key.width / 4);
-        let inputs = SweepInputs { features, reference, sources, depths };
-        let logits = network::training_logits(&mut layers, parameters.config, &inputs)?;
-        let statistics = std::mem::take(&mut layers.statistics);
+        let mut layers = DeviceLayers { graph: &mut graph, mode: Trained::new(&values) };
+        let features = model::features(&mut layers, image)?;
+        let views = sweep::Views { features, sources, depths, squared: false, reference: None };
+        let logits = model::depth(&mut layers, parameters.config, &views)?;
+        let statistics = layers.mode.norms;
         let weights = (f32::from_bits(key.loss.0), f32::from_bits(key.loss.1));
         let found = loss::depth_loss(&mut graph, "loss", logits, truth, &expectation, interval, weights.0, weights.1)?;
         let gradients = graph.backward(logits, found.gradient)?;
@@ -269,23 +270,23 @@ impl Teacher {
 }
 
 /// A sample into a program's inputs.
-fn put(made: &StepProgram, lesson: &Lesson) -> Result<()> {
+fn put(made: &StepProgram, example: &Example) -> Result<()> {
     let program = &made.program;
-    let all: Vec<f32> = lesson.photos.iter().flat_map(|p| p.rgb.iter().copied()).collect();
+    let all: Vec<f32> = example.photos.iter().flat_map(|p| p.rgb.iter().copied()).collect();
     program.upload(made.photos, bytemuck::cast_slice(&all))?;
-    let reference = lesson.cameras[0].decimated(0.25);
-    let (height, width) = (lesson.truth.height, lesson.truth.width);
+    let reference = example.cameras[0].decimated(0.25);
+    let (height, width) = (example.truth.height, example.truth.width);
     let row = |camera: &Camera| sweep::source_row(&PlaneSweep::new(&reference, &camera.decimated(0.25)), height, width);
-    let rows: Vec<f32> = lesson.cameras[1..].iter().flat_map(row).collect();
+    let rows: Vec<f32> = example.cameras[1..].iter().flat_map(row).collect();
     program.upload(made.sources, bytemuck::cast_slice(&rows))?;
-    let depths: Vec<f32> = lesson.hypotheses.depths.iter().map(|&d| d as f32).collect();
+    let depths: Vec<f32> = example.hypotheses.depths.iter().map(|&d| d as f32).collect();
     program.upload(made.depths, bytemuck::cast_slice(&depths))?;
-    let expectation = Expectation::new(lesson.hypotheses);
+    let expectation = Expectation::new(example.hypotheses);
     program.upload(made.offsets, bytemuck::cast_slice(expectation.offsets()))?;
     program.upload(made.middle, &expectation.middle().to_le_bytes())?;
-    let interval = mean_interval(lesson.hypotheses);
+    let interval = mean_interval(example.hypotheses);
     program.upload(made.interval, &interval.to_le_bytes())?;
-    program.upload(made.truth, bytemuck::cast_slice(&lesson.truth.data))
+    program.upload(made.truth, bytemuck::cast_slice(&example.truth.data))
 }
 
 /// (far - near) / (D - 1), in scene units: what the loss is measured in.

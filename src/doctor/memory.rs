@@ -3,9 +3,9 @@
 use serde_json::json;
 
 use super::{Finding, Grade};
+use crate::cpu::network::BsMvsNet;
 use crate::host::memory as machine;
 use crate::host::memory::readable;
-use crate::net::BsMvsNet;
 use crate::run::memory::RunSize;
 use crate::run::plan::Plan;
 use crate::run::{InferOptions, memory as need};

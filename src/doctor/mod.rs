@@ -16,10 +16,10 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::cpu::network::BsMvsNet;
 use crate::error::{Error, Result};
 use crate::files::folder;
 use crate::manifest::finished::FinishedRun;
-use crate::net::BsMvsNet;
 use crate::run::{InferOptions, plan};
 use crate::scene::camera::DepthRange;
 use crate::scene::{Layout, Scene};

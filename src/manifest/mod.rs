@@ -102,7 +102,7 @@ impl MachineSummary {
         Self {
             device: "cpu".into(),
             threads: rayon::current_num_threads(),
-            simd: crate::net::simd_level(),
+            simd: crate::cpu::network::simd_level(),
             memory_planned,
             memory_peak: crate::host::memory::peak(),
         }

@@ -1,8 +1,9 @@
 //! What the pipeline asks of the network, whatever it runs on.
 
-use super::{BsMvsNet, Config, Estimate, MemoryPlan};
-use crate::cpu::tensor::Tensor;
+use super::config::Config;
+use super::tensor::Tensor;
 use crate::error::Result;
+use crate::files::map::Map;
 use crate::scene::camera::{Hypotheses, PlaneSweep};
 use crate::scene::photo::Photo;
 
@@ -69,6 +70,46 @@ pub trait DepthNetwork: Sync {
     fn finish<'a>(&'a self, pending: Self::Pending<'a>) -> Result<Estimate>;
 }
 
+/// What the network says of one reference view.
+pub struct Estimate {
+    /// Depth, [H/4, W/4], in scene units.
+    pub depth: Map,
+    /// Probability of the four hypotheses around the expected index, 0..1.
+    pub confidence: Map,
+    /// Logits [D, H/4, W/4, 1], where asked for.
+    pub logits: Option<Tensor>,
+}
+
+/// Bytes that a run needs at its peak, by what they are for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemoryPlan {
+    /// One photo, its normalised copy and FeatureNet's two largest layers.
+    pub feature_layers: u64,
+    /// One view's feature map: reference and sources are held at once, one of these each.
+    pub feature_map: u64,
+    /// The regularizer's tensors at their peak.
+    pub regularizer: u64,
+    /// Rings, bands and maps.
+    pub scratch: u64,
+}
+
+impl MemoryPlan {
+    /// The peak with `maps` feature maps held. Features and regularizer do not run at the same time: the larger one
+    /// counts, and of the other what the allocator may keep for itself.
+    pub fn peak(&self, maps: usize) -> u64 {
+        let (large, small) = if self.feature_layers > self.regularizer {
+            (self.feature_layers, self.regularizer)
+        } else {
+            (self.regularizer, self.feature_layers)
+        };
+        large + small.min(KEPT_BY_THE_ALLOCATOR) + self.feature_map * maps as u64 + self.scratch
+    }
+}
+
+/// Allocators give buffers of more than 32 MiB back to the system at once (glibc's largest threshold) and keep smaller
+/// ones; of those, two at a time are in use.
+pub const KEPT_BY_THE_ALLOCATOR: u64 = 64 << 20;
+
 /// What a device's memory is for.
 #[derive(Clone, Debug)]
 pub struct DevicePlan {
@@ -89,49 +130,4 @@ pub struct JobSize {
     pub planes: usize,
     /// Views, the reference included.
     pub views: usize,
-}
-
-impl DepthNetwork for BsMvsNet {
-    type Features = Tensor;
-    type Pending<'a> = DepthJob<'a, Tensor>;
-
-    fn config(&self) -> Config {
-        Self::config(self)
-    }
-
-    fn weights_name(&self) -> &str {
-        Self::weights_name(self)
-    }
-
-    fn weights_hash(&self) -> &str {
-        Self::weights_hash(self)
-    }
-
-    fn device(&self) -> String {
-        "cpu".into()
-    }
-
-    fn precision(&self) -> &'static str {
-        "f32"
-    }
-
-    fn memory_plan(&self, width: usize, height: usize, planes: usize, threads: usize) -> MemoryPlan {
-        Self::memory_plan(self, width, height, planes, threads)
-    }
-
-    fn device_plan(&self, _: &[JobSize]) -> Result<Option<DevicePlan>> {
-        Ok(None)
-    }
-
-    fn features(&self, photo: &Photo) -> Result<Tensor> {
-        Self::features(self, photo)
-    }
-
-    fn begin<'a>(&'a self, _: usize, job: DepthJob<'a, Tensor>) -> Result<DepthJob<'a, Tensor>> {
-        Ok(job)
-    }
-
-    fn finish<'a>(&'a self, job: DepthJob<'a, Tensor>) -> Result<Estimate> {
-        self.depth(job.reference, &job.sources, &job.hypotheses)
-    }
 }

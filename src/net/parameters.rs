@@ -1,16 +1,18 @@
-//! The network's tensors as training moves them: by name, in the order in which the network asks for them.
+//! The network's tensors: by name, in the order in which data flow, as training moves them and as executors read them.
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::rc::Rc;
 
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, serialize};
 
-use super::weights::Checkpoint;
-use super::{BsMvsNet, Config};
-use crate::cpu::tensor::{Shape, Tensor};
+use super::config::Config;
+use super::layers::Conv;
+use super::outline::{self, Layer, NORM, NamedShape, tensors};
+use super::tensor::{Shape, Tensor};
 use crate::error::{Error, Result};
+
+/// Batch norm's epsilon.
+const EPSILON: f64 = 1e-5;
 
 /// One tensor of a checkpoint.
 #[derive(Clone)]
@@ -24,6 +26,19 @@ pub struct Parameter {
 }
 
 impl Parameter {
+    /// From values in the order of `shape`.
+    ///
+    /// # Errors
+    /// [`Error::Bug`] where it holds another number.
+    pub fn new(name: String, shape: Vec<usize>, values: &[f32]) -> Result<Self> {
+        if shape.iter().product::<usize>() != values.len() {
+            let problem = format!("{} values for `{name}` of shape {shape:?}", values.len());
+            return Err(Error::Bug { place: "parameters", problem });
+        }
+        let values = Tensor::from_slice(Shape::plane(1, 1, values.len()), values)?;
+        Ok(Self { name, shape, values })
+    }
+
     /// Whether it is a batch norm's running mean or variance, which no gradient moves.
     pub fn is_statistic(&self) -> bool {
         self.name.ends_with(".running_mean") || self.name.ends_with(".running_var")
@@ -39,21 +54,6 @@ pub struct Parameters {
     pub list: Vec<Parameter>,
 }
 
-/// A tensor's name and shape.
-type NamedShape = (String, Vec<usize>);
-
-/// Names and shapes of a configuration's tensors.
-fn tensors(config: Config) -> Result<Vec<NamedShape>> {
-    let seen: Rc<RefCell<Vec<NamedShape>>> = Rc::default();
-    let note = seen.clone();
-    let zeros = move |name: &str, shape: &[usize]| {
-        note.borrow_mut().push((name.to_owned(), shape.to_vec()));
-        vec![0.0; shape.iter().product()]
-    };
-    BsMvsNet::new(Checkpoint::from_function("zeros".into(), config, Box::new(zeros)))?;
-    Ok(seen.take())
-}
-
 impl Parameters {
     /// PyTorch's first values: weights and biases uniform in +-1 / sqrt(fan in), norms that leave everything as it is.
     /// Each tensor is a function of the seed and its name.
@@ -65,8 +65,8 @@ impl Parameters {
     /// Never for a configuration that the network can be built with.
     pub fn random(config: Config, seed: u64) -> Result<Self> {
         let mut fan_in = 1;
-        let mut made = |(name, shape): (String, Vec<usize>)| {
-            let mut next = uniform(&name, seed);
+        Self::from_function(config, |name, shape| {
+            let mut next = uniform(name, seed);
             // A bias follows its weight.
             if shape.len() > 1 {
                 fan_in = shape[1..].iter().product();
@@ -80,47 +80,95 @@ impl Parameters {
                 Some("weight") if name.ends_with(".bn.weight") => 1.0,
                 _ => ((2.0 * u - 1.0) * bound) as f32,
             };
-            let values: Vec<f32> = (0..shape.iter().product()).map(|_| value(next())).collect();
-            parameter(name, shape, &values)
-        };
-        let list = tensors(config)?.into_iter().map(&mut made).collect::<Result<_>>()?;
-        Ok(Self { config, list })
+            (0..shape.iter().product()).map(|_| value(next())).collect()
+        })
     }
 
-    /// A checkpoint's tensors.
+    /// By a function of each tensor's name and shape.
     ///
     /// # Errors
-    /// Where one is missing, misshapen or not of this network; the message names it.
-    pub fn from_checkpoint(checkpoint: &Checkpoint) -> Result<Self> {
-        let config = checkpoint.config;
-        let take = |(name, shape): (String, Vec<usize>)| {
-            let values = checkpoint.take(&name, &shape)?;
-            parameter(name, shape, &values)
+    /// Where it gives another number of values than the shape holds.
+    pub fn from_function(config: Config, mut values: impl FnMut(&str, &[usize]) -> Vec<f32>) -> Result<Self> {
+        let made = |(name, shape): NamedShape| {
+            let values = values(&name, &shape);
+            Parameter::new(name, shape, &values)
         };
-        let list = tensors(config)?.into_iter().map(take).collect::<Result<_>>()?;
-        checkpoint.expect_empty()?;
-        Ok(Self { config, list })
-    }
-
-    /// As a checkpoint, whose tensors may be taken any number of times.
-    pub fn checkpoint(&self, name: &str) -> Checkpoint {
-        let values: BTreeMap<String, Vec<f32>> =
-            self.list.iter().map(|p| (p.name.clone(), p.values.data.to_vec())).collect();
-        let give = move |name: &str, _: &[usize]| values.get(name).cloned().unwrap_or_default();
-        Checkpoint::from_function(name.into(), self.config, Box::new(give))
-    }
-
-    /// The network for inference with these values.
-    ///
-    /// # Errors
-    /// Where a value is not finite; the message names the tensor.
-    pub fn network(&self, name: &str) -> Result<BsMvsNet> {
-        BsMvsNet::new(self.checkpoint(name))
+        Ok(Self { config, list: tensors(config)?.into_iter().map(made).collect::<Result<_>>()? })
     }
 
     /// A tensor by its name.
     pub fn get(&self, name: &str) -> Option<&Parameter> {
         self.list.iter().find(|p| p.name == name)
+    }
+
+    /// A tensor's values.
+    ///
+    /// # Errors
+    /// [`Error::Bug`] where the configuration has no such tensor.
+    pub fn values(&self, name: &str) -> Result<&[f32]> {
+        let missing = || Error::Bug { place: "parameters", problem: format!("no tensor `{name}` in {}", self.config) };
+        Ok(&self.get(name).ok_or_else(missing)?.values.data)
+    }
+
+    /// Fails on the first value that is not finite; `file` is for the message.
+    ///
+    /// # Errors
+    /// [`Error::Weights`] naming the tensor.
+    pub fn expect_finite(&self, file: &str) -> Result<()> {
+        for Parameter { name, values, .. } in &self.list {
+            if let Some(i) = values.data.iter().position(|v| !v.is_finite()) {
+                let found = values.data[i];
+                let problem = format!("tensor `{name}` holds {found} at element {i}; expected finite values");
+                return Err(Error::Weights { file: file.to_owned(), problem });
+            }
+        }
+        Ok(())
+    }
+
+    /// Weights (PyTorch's order) and biases that do what a convolution and the batch norm after it do, in f64.
+    ///
+    /// # Errors
+    /// [`Error::Weights`] of `file` where the norm's statistics are no statistics.
+    pub fn folded(&self, layer: &Conv, file: &str) -> Result<(Vec<f32>, Vec<f32>)> {
+        let fail = |problem: String| Err(Error::Weights { file: file.to_owned(), problem });
+        let name = &layer.name;
+        let mut weights = self.values(&format!("{name}.conv.weight"))?.to_vec();
+        let [gamma, beta, mean, variance] = NORM.map(|what| self.values(&format!("{name}.{what}")));
+        let (gamma, beta, mean, variance) = (gamma?, beta?, mean?, variance?);
+        let outputs = layer.channels.1;
+        let per_output = weights.len() / outputs;
+        let mut bias = vec![0.0; outputs];
+        for o in 0..outputs {
+            if variance[o] < 0.0 {
+                let problem = format!("tensor `{name}.bn.running_var` holds {} at element {o}", variance[o]);
+                return fail(problem + "; a variance is not negative");
+            }
+            let scale = f64::from(gamma[o]) / (f64::from(variance[o]) + EPSILON).sqrt();
+            for w in &mut weights[o * per_output..][..per_output] {
+                *w = (f64::from(*w) * scale) as f32;
+            }
+            bias[o] = (f64::from(beta[o]) - f64::from(mean[o]) * scale) as f32;
+        }
+        if !weights.iter().chain(&bias).all(|v| v.is_finite()) {
+            return fail(format!("batch norm `{name}.bn` scales `{name}.conv.weight` beyond what f32 can hold"));
+        }
+        Ok((weights, bias))
+    }
+
+    /// Fails where a norm cannot be folded into its convolution; `file` is for the message.
+    ///
+    /// # Errors
+    /// As [`Parameters::folded`].
+    pub fn expect_foldable(&self, file: &str) -> Result<()> {
+        for (layer, _) in outline::layers(self.config, 4, 4, 1)? {
+            let convolutions = match &layer {
+                Layer::ConvBn(conv) => std::slice::from_ref(conv),
+                Layer::Pair(pair) => pair,
+                _ => &[],
+            };
+            convolutions.iter().try_for_each(|conv| self.folded(conv, file).map(|_| ()))?;
+        }
+        Ok(())
     }
 
     /// Number of values that training moves.
@@ -183,11 +231,6 @@ pub fn to_safetensors(views: Vec<(String, TensorView)>, metadata: BTreeMap<Strin
         bytes[8 + text.len()..8 + length].fill(b' ');
     }
     Ok(bytes)
-}
-
-fn parameter(name: String, shape: Vec<usize>, values: &[f32]) -> Result<Parameter> {
-    let values = Tensor::from_slice(Shape::plane(1, 1, values.len()), values)?;
-    Ok(Parameter { name, shape, values })
 }
 
 /// SplitMix64 keyed by a tensor's name (FNV-1a): u in [0, 1).

@@ -1,50 +1,34 @@
 //! Checkpoints: safetensors files with the reference's `state_dict` names and, in the metadata, the configuration.
 
-use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::Path;
 
+use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensorError, SafeTensors};
 use sha2::{Digest, Sha256};
 
-use super::{Aggregation, Config, Decoder, Difference};
-use crate::cpu::ops::conv::Conv;
-use crate::cpu::ops::depthwise::Depthwise;
+use super::config::Config;
+use super::outline::tensors;
+use super::parameters::{Parameter, Parameters};
 use crate::error::{Error, Result};
 
-/// Batch norm's epsilon.
-const EPSILON: f64 = 1e-5;
+/// The default weights, part of the binary.
+const BUILT_IN: &[u8] = include_bytes!("../../weights/bs_mvsnet.safetensors");
 
 /// A file of more bytes is no checkpoint (this network has about 4 MB) and is not read into memory.
 const MAX_BYTES: u64 = 256 << 20;
 
-struct Values {
-    shape: Vec<usize>,
-    /// `None` for a dtype that is no f32 (only the batch counters may be that).
-    values: Option<Vec<f32>>,
-    dtype: Dtype,
-}
-
-/// A checkpoint in memory, whose tensors are taken one by one; what is left over at the end does not belong to
-/// the network.
+/// A checkpoint: all tensors of a configuration, and where they came from.
+#[derive(Clone)]
 pub struct Checkpoint {
     /// Where it came from, for messages.
     pub name: String,
-    /// SHA-256 of the file, hexadecimal.
+    /// SHA-256 of the file, hexadecimal; empty for weights that are no file's.
     pub hash: String,
-    /// From the metadata, or inferred from the tensors' names.
-    pub config: Config,
-    tensors: Source,
+    /// Its tensors, each there and finite.
+    pub parameters: Parameters,
 }
-
-enum Source {
-    File(RefCell<BTreeMap<String, Values>>),
-    Function(Box<Initializer>),
-}
-
-/// The values of a tensor by its name and shape.
-pub type Initializer = dyn Fn(&str, &[usize]) -> Vec<f32>;
 
 impl Checkpoint {
     /// The weights that come with the binary.
@@ -52,12 +36,12 @@ impl Checkpoint {
     /// # Errors
     /// Never for a binary that passed its tests.
     pub fn built_in() -> Result<Self> {
-        Self::parse("built-in".into(), super::BUILT_IN)
+        Self::parse("built-in".into(), BUILT_IN)
     }
 
     /// The file of [`Checkpoint::built_in`], for programs that read files.
     pub fn built_in_file() -> &'static [u8] {
-        super::BUILT_IN
+        BUILT_IN
     }
 
     /// Reads a file.
@@ -90,120 +74,59 @@ impl Checkpoint {
         let not_one = |e| fail(not_safetensors(bytes, &e));
         let (_, header) = SafeTensors::read_metadata(bytes).map_err(not_one)?;
         let file = SafeTensors::deserialize(bytes).map_err(not_one)?;
-        let mut tensors = BTreeMap::new();
-        for (tensor, view) in file.iter() {
-            let floats = (view.dtype() == Dtype::F32)
-                .then(|| view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect());
-            let values = Values { shape: view.shape().to_vec(), values: floats, dtype: view.dtype() };
-            tensors.insert(tensor.to_owned(), values);
-        }
+        let names: BTreeSet<&str> = file.names().into_iter().collect();
         // Without a single name of this network, the first missing tensor would tell less than what is there.
-        let ours = |name: &String| name.starts_with("features.") || name.starts_with("regularizer.");
-        if !tensors.keys().any(ours) {
-            let first = tensors.keys().next().map_or("no tensor".into(), |n| format!("tensors such as `{n}`"));
+        let ours = |name: &&str| name.starts_with("features.") || name.starts_with("regularizer.");
+        if !names.iter().any(ours) {
+            let first = names.first().map_or("no tensor".into(), |n| format!("tensors such as `{n}`"));
             let problem = format!("not a checkpoint of BS-MVSNet: it holds {first}; expected `features.*`");
             return Err(fail(problem + ", `gate.*` and `regularizer.*`"));
         }
-        let config = config(header.metadata().as_ref(), &tensors).map_err(&fail)?;
+        let config = Config::of_checkpoint(header.metadata().as_ref(), |name| names.contains(name)).map_err(&fail)?;
+        let mut list = Vec::new();
+        for (tensor, shape) in tensors(config)? {
+            let view = file
+                .tensor(&tensor)
+                .map_err(|_| fail(format!("tensor `{tensor}` is missing; the configuration {config} needs it")))?;
+            let values = values(&tensor, &view, &shape).map_err(&fail)?;
+            list.push(Parameter::new(tensor, shape, &values)?);
+        }
+        let known: BTreeSet<&str> = list.iter().map(|p| p.name.as_str()).collect();
+        // Batch counters do not count.
+        let foreign = names.difference(&known).find(|name| !name.ends_with(".num_batches_tracked"));
+        if let Some(name) = foreign {
+            return Err(fail(format!("tensor `{name}` does not belong to the configuration {config}")));
+        }
         let hash = Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect();
-        Ok(Self { name, hash, config, tensors: Source::File(RefCell::new(tensors)) })
+        let parameters = Parameters { config, list };
+        parameters.expect_finite(&name)?;
+        Ok(Self { name, hash, parameters })
     }
 
-    /// Weights that are no file's: `initializer` is asked for each tensor by name and shape.
-    pub fn from_function(name: String, config: Config, initializer: Box<Initializer>) -> Self {
-        Self { name, hash: String::new(), config, tensors: Source::Function(initializer) }
-    }
-
-    fn fail(&self, problem: String) -> Error {
-        Error::Weights { file: self.name.clone(), problem }
-    }
-
-    /// A tensor's values, checked against the shape that the network wants.
+    /// Weights that are no file's: `values` is asked for each tensor by name and shape.
     ///
     /// # Errors
-    /// Where it is missing, misshapen, of another dtype or not finite.
-    pub fn take(&self, tensor: &str, shape: &[usize]) -> Result<Vec<f32>> {
-        let found = match &self.tensors {
-            Source::File(tensors) => tensors.borrow_mut().remove(tensor),
-            Source::Function(f) => {
-                Some(Values { shape: shape.to_vec(), values: Some(f(tensor, shape)), dtype: Dtype::F32 })
-            }
-        };
-        let Some(found) = found else {
-            let problem = format!("tensor `{tensor}` is missing; the configuration {} needs it", self.config);
-            return Err(self.fail(problem));
-        };
-        if found.shape != shape {
-            return Err(self.fail(format!("tensor `{tensor}` has shape {:?}; expected {shape:?}", found.shape)));
-        }
-        let Some(values) = found.values else {
-            return Err(self.fail(format!("tensor `{tensor}` is {:?}; expected F32", found.dtype)));
-        };
-        if let Some(i) = values.iter().position(|v| !v.is_finite()) {
-            let problem = format!("tensor `{tensor}` holds {} at element {i}; expected finite values", values[i]);
-            return Err(self.fail(problem));
-        }
-        Ok(values)
+    /// As [`Parameters::from_function`].
+    pub fn from_function(name: &str, config: Config, values: impl FnMut(&str, &[usize]) -> Vec<f32>) -> Result<Self> {
+        let parameters = Parameters::from_function(config, values)?;
+        Ok(Self { name: name.to_owned(), hash: String::new(), parameters })
     }
 
-    /// Fails where a tensor was not taken; batch counters do not count.
-    pub fn expect_empty(&self) -> Result<()> {
-        let Source::File(tensors) = &self.tensors else { return Ok(()) };
-        let left = tensors.borrow();
-        match left.keys().find(|name| !name.ends_with(".num_batches_tracked")) {
-            None => Ok(()),
-            Some(name) => {
-                let problem = format!("tensor `{name}` does not belong to the configuration {}", self.config);
-                Err(self.fail(problem))
-            }
-        }
+    /// Its configuration.
+    pub fn config(&self) -> Config {
+        self.parameters.config
     }
+}
 
-    /// `{name}.weight` and `{name}.bias` as a convolution.
-    pub fn conv(&self, name: &str, channels: (usize, usize), kernel: Kernel, relu: bool) -> Result<Conv> {
-        let weights = self.take(&format!("{name}.weight"), &kernel.shape(channels))?;
-        let bias = self.take(&format!("{name}.bias"), &[channels.1])?;
-        Ok(Conv::new(channels, kernel.size(), kernel.stride(), &weights, &bias, relu))
+/// A tensor's values, checked against the shape that the network wants.
+fn values(tensor: &str, view: &TensorView, shape: &[usize]) -> Result<Vec<f32>, String> {
+    if view.shape() != shape {
+        return Err(format!("tensor `{tensor}` has shape {:?}; expected {shape:?}", view.shape()));
     }
-
-    /// The reference's ConvBnReLU: `{name}.conv.weight` with the batch norm `{name}.bn` folded into it, in f64.
-    pub fn conv_bn(&self, name: &str, channels: (usize, usize), kernel: Kernel, relu: bool) -> Result<Conv> {
-        let (weights, bias) = self.folded(name, channels.1, &kernel.shape(channels))?;
-        Ok(Conv::new(channels, kernel.size(), kernel.stride(), &weights, &bias, relu))
+    if view.dtype() != Dtype::F32 {
+        return Err(format!("tensor `{tensor}` is {:?}; expected F32", view.dtype()));
     }
-
-    /// Weights of `shape` (PyTorch's order) and biases of `outputs` channels that do what `{name}.conv` and the batch
-    /// norm `{name}.bn` after it do.
-    pub fn folded(&self, name: &str, outputs: usize, shape: &[usize]) -> Result<(Vec<f32>, Vec<f32>)> {
-        let mut weights = self.take(&format!("{name}.conv.weight"), shape)?;
-        let norm = |what: &str| self.take(&format!("{name}.bn.{what}"), &[outputs]);
-        let (gamma, beta) = (norm("weight")?, norm("bias")?);
-        let (mean, variance) = (norm("running_mean")?, norm("running_var")?);
-        let per_output = weights.len() / outputs;
-        let mut bias = vec![0.0; outputs];
-        for o in 0..outputs {
-            if variance[o] < 0.0 {
-                let problem = format!("tensor `{name}.bn.running_var` holds {} at element {o}", variance[o]);
-                return Err(self.fail(problem + "; a variance is not negative"));
-            }
-            let scale = f64::from(gamma[o]) / (f64::from(variance[o]) + EPSILON).sqrt();
-            for w in &mut weights[o * per_output..][..per_output] {
-                *w = (f64::from(*w) * scale) as f32;
-            }
-            bias[o] = (f64::from(beta[o]) - f64::from(mean[o]) * scale) as f32;
-        }
-        if !weights.iter().chain(&bias).all(|v| v.is_finite()) {
-            let problem = format!("batch norm `{name}.bn` scales `{name}.conv.weight` beyond what f32 can hold");
-            return Err(self.fail(problem));
-        }
-        Ok((weights, bias))
-    }
-
-    /// `{name}.weight` as a depthwise 3x3x3 convolution.
-    pub fn depthwise(&self, name: &str, channels: usize, stride: usize) -> Result<Depthwise> {
-        let weights = self.take(&format!("{name}.weight"), &[channels, 1, 3, 3, 3])?;
-        Ok(Depthwise::new(channels, stride, &weights))
-    }
+    Ok(view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
 }
 
 /// Why bytes are no safetensors file, and what to do about it.
@@ -223,81 +146,4 @@ fn not_safetensors(bytes: &[u8], error: &SafeTensorError) -> String {
         }
         error => format!("no safetensors file ({error}); {expected}"),
     }
-}
-
-/// A kernel's number of dimensions, side and stride.
-#[derive(Clone, Copy)]
-pub struct Kernel {
-    dims: usize,
-    side: usize,
-    stride: usize,
-}
-
-impl Kernel {
-    /// 2D.
-    pub fn d2(side: usize, stride: usize) -> Self {
-        Self { dims: 2, side, stride }
-    }
-
-    /// 3D.
-    pub fn d3(side: usize, stride: usize) -> Self {
-        Self { dims: 3, side, stride }
-    }
-
-    /// Over depth, rows and columns.
-    pub fn size(self) -> [usize; 3] {
-        [if self.dims == 3 { self.side } else { 1 }, self.side, self.side]
-    }
-
-    /// Over depth, rows and columns.
-    pub fn stride(self) -> [usize; 3] {
-        [if self.dims == 3 { self.stride } else { 1 }, self.stride, self.stride]
-    }
-
-    /// Of the weights, PyTorch's order.
-    pub fn shape(self, (input, output): (usize, usize)) -> Vec<usize> {
-        [output, input].into_iter().chain([self.side].repeat(self.dims)).collect()
-    }
-}
-
-/// The configuration by metadata, else by the names of the tensors. Names alone cannot tell `mean` from `variance` nor
-/// `signed` from `squared`: then it is the reference's default among the two.
-fn config(
-    metadata: Option<&std::collections::HashMap<String, String>>,
-    tensors: &BTreeMap<String, Values>,
-) -> Result<Config, String> {
-    let has = |name: &str| tensors.contains_key(name);
-    let aggregation = match (has("gate.reduce.weight"), has("gate.conv1.weight")) {
-        (true, _) => Aggregation::Voxel,
-        (false, true) => Aggregation::Pixel,
-        (false, false) => Aggregation::Mean,
-    };
-    let decoder = if has("regularizer.head.conv.weight") { Decoder::Trilinear } else { Decoder::Skip };
-    let mut config = Config { aggregation, difference: Difference::Squared, decoder };
-    let get = |key: &str| metadata.and_then(|m| m.get(key));
-    let unknown = |key: &str, value: &str, known: &str| format!("metadata {key} = `{value}`; expected {known}");
-    if let Some(value) = get("aggregation") {
-        config.aggregation = match value.as_str() {
-            "voxel" => Aggregation::Voxel,
-            "pixel" => Aggregation::Pixel,
-            "mean" => Aggregation::Mean,
-            "variance" => Aggregation::Variance,
-            _ => return Err(unknown("aggregation", value, "voxel, pixel, mean or variance")),
-        };
-    }
-    if let Some(value) = get("difference") {
-        config.difference = match value.as_str() {
-            "squared" => Difference::Squared,
-            "signed" => Difference::Signed,
-            _ => return Err(unknown("difference", value, "squared or signed")),
-        };
-    }
-    if let Some(value) = get("decoder") {
-        config.decoder = match value.as_str() {
-            "skip" => Decoder::Skip,
-            "trilinear" => Decoder::Trilinear,
-            _ => return Err(unknown("decoder", value, "skip or trilinear")),
-        };
-    }
-    Ok(config)
 }

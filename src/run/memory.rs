@@ -2,7 +2,7 @@
 
 use crate::fusion::{Method, Reprojection};
 use crate::host::memory::{Alternative, MemoryNeed, Part, StageMemory};
-use crate::net::KEPT_BY_THE_ALLOCATOR;
+use crate::net::backend::KEPT_BY_THE_ALLOCATOR;
 use crate::scene::{Scene, View};
 
 use crate::run::depth::feature_bytes;

@@ -21,8 +21,10 @@ use super::schedule::{RateOptions, rate};
 use super::state::State;
 use super::step::{Lesson, device_lesson, lesson};
 use super::validation::ValidationSet;
+use crate::cpu::device::Cpu;
+use crate::cpu::network::BsMvsNet;
 use crate::cpu::ops::depth_backward::DepthLoss;
-use crate::cpu::tensor::Cpu;
+use crate::cpu::train::follow;
 use crate::cuda::driver::Driver;
 use crate::cuda::program::Layout;
 use crate::cuda::training::Teacher;
@@ -32,9 +34,8 @@ use crate::files::folder::{remove_leftovers, write_json};
 use crate::files::input;
 use crate::host::interrupt;
 use crate::host::progress::Progress;
-use crate::net::Config;
+use crate::net::config::Config;
 use crate::net::parameters::Parameters;
-use crate::net::training::follow;
 use crate::net::weights::Checkpoint;
 use crate::scene::camera::{Hypotheses, Sampling};
 use crate::synth::random::Random;
@@ -214,7 +215,7 @@ fn begin(out: &Path, options: &TrainOptions, described: &Value) -> Result<State>
     }
     let parameters = match &options.init {
         Some(file) => {
-            let found = Parameters::from_checkpoint(&Checkpoint::read(file)?)?;
+            let found = Checkpoint::read(file)?.parameters;
             if found.config != options.config {
                 return Err(Error::input(
                     format!("--init {}", file.display()),
@@ -412,7 +413,7 @@ impl Run<'_> {
             return Ok(());
         }
         let step = self.state.step;
-        let network = self.state.weights().network("in training")?;
+        let network = BsMvsNet::from_parameters(self.state.weights(), "in training")?;
         let mut scores = Vec::new();
         for set in &self.validation {
             let found = set.measure(&network, self.options.views.1, self.options.shown)?;

@@ -102,7 +102,7 @@ impl State {
             let views = views.iter().map(|(n, v)| (n.clone(), v.clone())).collect();
             let ordered = metadata.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
             let alone = to_safetensors(views, ordered)?;
-            Parameters::from_checkpoint(&Checkpoint::parse(file.clone(), &alone)?).map(Some)
+            Ok(Some(Checkpoint::parse(file.clone(), &alone)?.parameters))
         };
         let mut moments: BTreeMap<String, [Vec<f32>; 2]> = BTreeMap::new();
         for (i, prefix) in MOMENTS.iter().enumerate() {
@@ -126,12 +126,12 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::{Aggregation, Config, Decoder, Difference};
+    use crate::net::config::{Aggregation, Config, Decoder, Difference};
 
     #[test]
     fn a_state_comes_back_as_it_was_written() {
         let config =
-            Config { aggregation: Aggregation::Pixel, difference: Difference::Signed, decoder: Decoder::Trilinear };
+            Config { aggregation: Aggregation::Pixel(()), difference: Difference::Signed, decoder: Decoder::Trilinear };
         let mut state = State::new(Parameters::random(config, 3).unwrap(), true);
         state.step = 17;
         state.best = Some((0.1 + 0.2, 12));

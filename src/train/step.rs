@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 
 use super::optimizer::NamedGradients;
 use super::sample::TrainingSample;
+use crate::cpu::device::Cpu;
 use crate::cpu::ops::depth::Expectation;
 use crate::cpu::ops::depth_backward::DepthLoss;
 use crate::cpu::ops::norm::BatchStatistics;
 use crate::cpu::tape::{OpTime, Tape};
-use crate::cpu::tensor::Cpu;
+use crate::cpu::train::TrainingPass;
 use crate::cuda::training;
 use crate::error::{Error, Result};
 use crate::net::parameters::Parameters;
-use crate::net::training::TrainingPass;
 use crate::scene::camera::Hypotheses;
 
 /// What a sample teaches.
@@ -69,7 +69,7 @@ pub fn lesson(
     let size = sample.photos.first().map_or((0, 0), |p| (p.width, p.height));
     expect_statistics(&sample.name, size, hypotheses.depths.len())?;
     let tape = if watch { Tape::watching(cpu) } else { Tape::new(cpu) };
-    let pass = TrainingPass::new(&tape, parameters);
+    let mut pass = TrainingPass::new(&tape, parameters);
     let logits = pass.logits(&sample.photos, &sample.cameras, hypotheses)?;
     let statistics = pass.statistics();
     let found = loss.apply(cpu, &Expectation::new(hypotheses), logits.tensor(), &sample.depth)?;
@@ -109,7 +109,7 @@ pub fn device_lesson(
     expect_statistics(&sample.name, size, hypotheses.depths.len())?;
     let found = teacher.teach(
         parameters,
-        &training::Lesson { photos: &sample.photos, cameras: &sample.cameras, truth: &sample.depth, hypotheses, loss },
+        &training::Example { photos: &sample.photos, cameras: &sample.cameras, truth: &sample.depth, hypotheses, loss },
     )?;
     let [loss, l1, cross_entropy] = found.losses;
     Ok(Lesson {

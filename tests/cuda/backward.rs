@@ -1,7 +1,8 @@
 //! An op forward and backward at once.
 
-use engine::cpu::tensor::{Shape, Tensor};
-use engine::cuda::graph::{Element, Graph, Value};
+use engine::cuda::graph::{Graph, Value};
+use engine::cuda::storage::Element;
+use engine::net::tensor::{Shape, Tensor};
 
 use crate::run::run;
 

@@ -169,9 +169,9 @@ fn levels_that_do_not_fit_are_refused() {
     };
     assert_eq!(
         refused(&coarse[..3], &sources()),
-        "merge::merge_level: 3 coarse views, 5 fine views and 5 lists of sources"
+        "pyramid::merge_level: 3 coarse views, 5 fine views and 5 lists of sources"
     );
     let mut wrong = sources();
     wrong[1] = vec![1];
-    assert_eq!(refused(&coarse, &wrong), "merge::merge_level: view 1: source 1 is not another of the 5 views");
+    assert_eq!(refused(&coarse, &wrong), "pyramid::merge_level: view 1: source 1 is not another of the 5 views");
 }

@@ -1,9 +1,12 @@
 //! Dense convolutions, forward in f32 and f16, and their gradients.
 
+use engine::cpu::device::Cpu;
 use engine::cpu::ops::conv_backward::ConvGeometry;
-use engine::cpu::tensor::{Cpu, Shape, Tensor};
-use engine::cuda::graph::{Arg, Element, Graph, Value, Work};
-use engine::cuda::ops::conv::{Algorithm, ConvLayer, algorithm, conv, conv_split, conv_trained, layer};
+use engine::cuda::graph::{Arg, Graph, Value, Work};
+use engine::cuda::ops::conv::{Algorithm, ConvLayer, algorithm, conv, conv_split, layer};
+use engine::cuda::ops::conv_gradient::conv_trained;
+use engine::cuda::storage::Element;
+use engine::net::tensor::{Shape, Tensor};
 
 use crate::reference::{self, Convolution, Random, Volume, roundings};
 use crate::run::{rounded, run};

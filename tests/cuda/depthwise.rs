@@ -1,10 +1,12 @@
 //! Depthwise convolutions and the convolution to one channel.
 
+use engine::cpu::device::Cpu;
 use engine::cpu::ops::depthwise::{Depthwise, ToOneChannelOp};
 use engine::cpu::tape::Tape;
-use engine::cpu::tensor::{Cpu, Shape, Tensor};
-use engine::cuda::graph::{Element, Graph};
+use engine::cuda::graph::Graph;
 use engine::cuda::ops::depthwise::{depthwise, to_one_channel};
+use engine::cuda::storage::Element;
+use engine::net::tensor::{Shape, Tensor};
 
 use crate::reference::{self, Random, Volume, roundings};
 use crate::run::{rounded, run};

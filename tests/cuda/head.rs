@@ -1,9 +1,10 @@
 //! Logits, depth and confidence of both decoders.
 
 use engine::cpu::ops::depth::Expectation;
-use engine::cpu::tensor::Shape;
-use engine::cuda::graph::{Element, Graph};
+use engine::cuda::graph::Graph;
 use engine::cuda::ops::head::{Depths, regress_skip, regress_trilinear};
+use engine::cuda::storage::Element;
+use engine::net::tensor::Shape;
 use engine::scene::camera::{DepthRange, Hypotheses, Sampling};
 
 use crate::reference::{self, Convolution, Random, U, Volume, upsample};

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use engine::cpu::device::Cpu;
 use engine::cpu::ops::pointwise::normalize;
-use engine::cpu::tensor::{Cpu, Shape};
 use engine::cuda::driver::{Driver, Stream};
-use engine::cuda::graph::{Element, Graph, Value};
+use engine::cuda::graph::{Graph, Value};
 use engine::cuda::ops::image;
 use engine::cuda::program::{Layout, Program};
+use engine::cuda::storage::Element;
+use engine::net::tensor::Shape;
 use engine::scene::photo::Photo;
 
 use crate::emulator::Build;

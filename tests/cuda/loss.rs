@@ -1,11 +1,13 @@
 //! The losses of the depth regression, their gradient and the depth, against the CPU backend.
 
+use engine::cpu::device::Cpu;
 use engine::cpu::ops::depth::Expectation;
 use engine::cpu::ops::depth_backward::DepthLoss;
-use engine::cpu::tensor::{Cpu, Shape, Tensor};
-use engine::cuda::graph::{Element, Graph};
+use engine::cuda::graph::Graph;
 use engine::cuda::ops::loss::depth_loss;
+use engine::cuda::storage::Element;
 use engine::files::map::Map;
+use engine::net::tensor::{Shape, Tensor};
 
 use crate::head::{depths, hypotheses};
 use crate::reference::{Random, U, roundings};

@@ -1,9 +1,11 @@
 //! Batch norm with batch statistics, its gradients, and the running statistics.
 
+use engine::cpu::device::Cpu;
 use engine::cpu::ops::norm as cpu_ops;
-use engine::cpu::tensor::{Cpu, Shape};
-use engine::cuda::graph::{Element, Graph, Value};
+use engine::cuda::graph::{Graph, Value};
 use engine::cuda::ops::norm;
+use engine::cuda::storage::Element;
+use engine::net::tensor::Shape;
 
 use crate::backward::{Input, difference, tensor, with_gradients};
 use crate::reference::Random;

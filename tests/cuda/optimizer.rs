@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use engine::cpu::tensor::{Shape, Tensor};
 use engine::cuda::driver::{Driver, Stream};
-use engine::cuda::graph::{Element, Graph, Value};
+use engine::cuda::graph::{Graph, Value};
 use engine::cuda::ops::optimizer::{StepNumbers, Trained, adam, average, average_decay, gradient_norm, numbers};
 use engine::cuda::program::{Layout, Program};
+use engine::cuda::storage::Element;
+use engine::net::config::{Aggregation, Config, Decoder, Difference};
 use engine::net::parameters::{Parameter, Parameters};
-use engine::net::{Aggregation, Config, Decoder, Difference};
+use engine::net::tensor::{Shape, Tensor};
 use engine::train::optimizer::{self, Adam, AdamOptions, NamedGradients};
 
 use crate::emulator::Build;

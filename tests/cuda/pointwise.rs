@@ -1,9 +1,11 @@
 //! Sums, gates and concatenation.
 
+use engine::cpu::device::Cpu;
 use engine::cpu::ops::pointwise as cpu_ops;
-use engine::cpu::tensor::{Cpu, Shape};
-use engine::cuda::graph::{Element, Graph, Value};
+use engine::cuda::graph::{Graph, Value};
 use engine::cuda::ops::pointwise;
+use engine::cuda::storage::Element;
+use engine::net::tensor::Shape;
 
 use crate::backward::{Input, difference, forward, storage, tensor, with_gradients};
 use crate::reference::{Random, Value as Bounded, sigmoid};

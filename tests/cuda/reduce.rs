@@ -1,9 +1,11 @@
 //! Means over planes and volumes.
 
+use engine::cpu::device::Cpu;
 use engine::cpu::ops::reduce as cpu_ops;
-use engine::cpu::tensor::{Cpu, Shape};
-use engine::cuda::graph::{Element, Graph, Value};
+use engine::cuda::graph::{Graph, Value};
 use engine::cuda::ops::reduce;
+use engine::cuda::storage::Element;
+use engine::net::tensor::Shape;
 
 use crate::backward::{Input, difference, forward, storage, tensor, with_gradients};
 use crate::reference::{Random, U, Volume, plane_mean, volume_mean};

@@ -1,10 +1,12 @@
 //! Upsampling by 2 and 8, with what is added to it.
 
+use engine::cpu::device::Cpu;
 use engine::cpu::ops::pointwise::relu_backward;
 use engine::cpu::ops::resample::upsample_backward;
-use engine::cpu::tensor::{Cpu, Shape};
-use engine::cuda::graph::{Element, Graph, Value};
+use engine::cuda::graph::{Graph, Value};
 use engine::cuda::ops::resample;
+use engine::cuda::storage::Element;
+use engine::net::tensor::Shape;
 
 use crate::backward::{Input, difference, forward, storage, tensor, with_gradients};
 use crate::reference::{Random, Value as Bounded, Volume, upsample};

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use engine::cuda::driver::{Driver, Stream};
-use engine::cuda::graph::{Element, Graph, Value, stored};
+use engine::cuda::graph::{Graph, Value};
 use engine::cuda::program::{Layout, Program};
+use engine::cuda::storage::{Element, stored};
 
 use crate::emulator::Build;
 use crate::test_device::test_device;

@@ -1,10 +1,12 @@
 //! The cost volume, its projection and the pixel gate's statistics, and their gradients.
 
+use engine::cpu::device::Cpu;
 use engine::cpu::ops::sweep::{Aggregation, Sweep, VoxelGate};
 use engine::cpu::ops::sweep_backward::{cost_volume_backward, pixel_statistics_backward};
-use engine::cpu::tensor::{Buffer, Cpu, Shape, Tensor};
-use engine::cuda::graph::{Element, Graph, Value};
-use engine::cuda::ops::sweep::{Skip, Views, Weighting, cost_volume, pixel_statistics, source_row};
+use engine::cuda::graph::{Graph, Value};
+use engine::cuda::ops::sweep::{self as cuda_sweep, Skip, Views, Weighting, cost_volume, pixel_statistics, source_row};
+use engine::cuda::storage::Element;
+use engine::net::tensor::{Buffer, Shape, Tensor};
 use engine::scene::camera::PlaneSweep;
 
 use crate::reference::{self, Gate, Homography, Random, Sum, U, Volume};
@@ -94,12 +96,12 @@ impl Scene {
                     inputs.push((value, values.to_vec()));
                     value
                 };
-                Weighting::Voxel {
+                Weighting::Voxel(cuda_sweep::VoxelGate {
                     reduce: input("reduce.weight", &self.gate.reduce),
                     reduce_bias: input("reduce.bias", &self.gate.reduce_bias),
                     weight: input("weight.weight", &self.gate.weight),
                     weight_bias: input("weight.bias", &[self.gate.weight_bias]),
-                }
+                })
             }
             "pixel" => {
                 let value = graph.input("weights", Shape { d: self.sources.len(), h, w, c: 1 }, element);
@@ -355,7 +357,7 @@ fn cost_volume_gradients() {
             let weighting = scene.weighting(graph, aggregation, Element::F32, &mut inputs);
             let mut wanted = vec![views.features];
             match weighting {
-                Weighting::Voxel { reduce, reduce_bias, weight, weight_bias } => {
+                Weighting::Voxel(cuda_sweep::VoxelGate { reduce, reduce_bias, weight, weight_bias }) => {
                     wanted.extend([reduce, reduce_bias, weight, weight_bias]);
                 }
                 Weighting::Pixel(weights) => wanted.push(weights),

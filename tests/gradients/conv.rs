@@ -1,8 +1,9 @@
 //! Convolution: linear in its input, its weights and its bias.
 
+use engine::cpu::device::Cpu;
 use engine::cpu::ops::conv::Conv;
 use engine::cpu::ops::conv_backward::ConvGeometry;
-use engine::cpu::tensor::{Cpu, Shape};
+use engine::net::tensor::Shape;
 
 use super::*;
 

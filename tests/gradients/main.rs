@@ -12,8 +12,9 @@ mod norm;
 mod small;
 mod volume;
 
+use engine::cpu::device::Cpu;
 use engine::cpu::simd::Level;
-use engine::cpu::tensor::{Cpu, Shape, Tensor};
+use engine::net::tensor::{Shape, Tensor};
 
 /// SplitMix64, so that inputs never change with a library.
 struct Random(u64);

@@ -1,7 +1,7 @@
 //! Batch norm with batch statistics against plain f64.
 
 use engine::cpu::ops::norm;
-use engine::cpu::tensor::Shape;
+use engine::net::tensor::Shape;
 
 use super::*;
 

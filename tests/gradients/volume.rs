@@ -4,12 +4,13 @@
 //! most some hundred terms. It must agree within 1e-4 of the tensor's largest gradient. Inputs whose kinks (ReLU, |x|,
 //! the largest plane) come closer than MARGIN, far beyond both the step and f32 rounding, are drawn again.
 
+use engine::cpu::device::Cpu;
 use engine::cpu::ops::depth::Expectation;
 use engine::cpu::ops::depth_backward::DepthLoss;
 use engine::cpu::ops::sweep::{Aggregation, Sweep, VoxelGate};
 use engine::cpu::ops::sweep_backward::{cost_volume_backward, pixel_statistics_backward};
-use engine::cpu::tensor::{Buffer, Cpu, Shape, Tensor};
 use engine::files::map::Map;
+use engine::net::tensor::{Buffer, Shape, Tensor};
 use engine::scene::camera::{DepthRange, Hypotheses, PlaneSweep, Sampling};
 
 use crate::{Random, devices, on_any_number_of_threads};

@@ -1,5 +1,7 @@
 //! Blocks of the reference network against goldens that PyTorch made (tests/data/goldens).
 
+use engine::cpu::device::Cpu;
+use engine::cpu::ops::conv::Conv;
 use engine::cpu::ops::depth::Expectation;
 use engine::cpu::ops::head::{Decoder, regress};
 use engine::cpu::ops::pointwise::{concat, gate, gate_planes};
@@ -8,11 +10,14 @@ use engine::cpu::ops::resample::upsample;
 use engine::cpu::ops::sweep::{self, Sweep, cost_volume, pixel_statistics};
 use engine::cpu::ops::warp::warp;
 use engine::cpu::simd::Level;
-use engine::cpu::tensor::{Cpu, Shape, Tensor};
-use engine::net::weights::{Checkpoint, Kernel};
+use engine::cpu::weights;
+use engine::net::layers;
+use engine::net::outline::Layer;
+use engine::net::parameters::{Parameter, Parameters};
+use engine::net::tensor::{Shape, Tensor};
 use engine::scene::camera::{PlaneSweep, Sampling};
 
-use crate::goldens::{self, Golden, generate, generated, worst};
+use crate::goldens::{self, Golden, generate, worst};
 use crate::reference::{Gate, U, Value, Volume};
 use crate::regression::{EXP_ERROR, hypotheses, passed_through};
 use crate::sweeps::voxel_gate;
@@ -111,8 +116,8 @@ fn gates_match_the_reference_network() {
         let pixel = Sweep { reference: &reference, sources: &sources, depths: &depths, aggregation, squared: false };
         let mut x = pixel_statistics(&cpu, &pixel, 0).unwrap();
         for (layer, channels) in [("conv1", (2, 8)), ("conv2", (8, 8)), ("weight", (8, 1))] {
-            let conv = generated_weights().conv(&format!("pixel_gate.{layer}"), channels, Kernel::d2(3, 1), true);
-            x = conv.unwrap().apply(&cpu, x).unwrap();
+            let layer = layers::Conv::d2(format!("pixel_gate.{layer}"), channels, 3).relu();
+            x = biased(&layer).apply(&cpu, x).unwrap();
         }
         let expected = golden.values("pixel_gate/output");
         assert!(expected.iter().any(|&g| g > 0.1));
@@ -121,15 +126,28 @@ fn gates_match_the_reference_network() {
     }
 }
 
-fn generated_weights() -> Checkpoint {
-    Checkpoint::from_function("generated".into(), goldens::config("voxel_squared_skip"), generated(1))
+/// A layer's generated tensors.
+fn generated_tensors(layer: &Layer) -> Parameters {
+    let make = |(name, shape): (String, Vec<usize>)| {
+        let values = generate(&name, &shape, 1);
+        Parameter::new(name, shape, &values).unwrap()
+    };
+    let list = layer.tensors().into_iter().map(make).collect();
+    Parameters { config: goldens::config("voxel_squared_skip"), list }
+}
+
+fn biased(layer: &layers::Conv) -> Conv {
+    weights::conv(&generated_tensors(&Layer::Conv(layer.clone())), layer).unwrap()
+}
+
+fn normed(layer: &layers::Conv) -> Conv {
+    weights::conv_bn(&generated_tensors(&Layer::ConvBn(layer.clone())), layer, "generated").unwrap()
 }
 
 #[test]
 fn blocks_match_the_reference_network() {
     let golden = Golden::read("blocks.safetensors");
-    let weights = generated_weights();
-    let point = Kernel::d3(1, 1);
+    let volume = |name: String, channels, side| layers::Conv::d3(name, channels, side);
     for level in Level::available() {
         let cpu = &Cpu::with_level(level);
         let input = |name: &str| golden_tensor(&golden, name);
@@ -140,24 +158,26 @@ fn blocks_match_the_reference_network() {
         for name in ["separable", "separable_thin"] {
             let layer = |what: &str| format!("{name}.{what}");
             let x = input(&format!("{name}/input"));
-            let conv =
-                |what: &str, channels, kernel, relu| weights.conv_bn(&layer(what), channels, kernel, relu).unwrap();
-            let y = weights.depthwise(&layer("depthwise1"), 16, 2).unwrap().forward(cpu, &x).unwrap();
-            let y = conv("pointwise1", (16, 32), point, true).apply(cpu, y).unwrap();
-            let y = weights.depthwise(&layer("depthwise2"), 32, 1).unwrap().forward(cpu, &y).unwrap();
-            let shortcut = conv("shortcut", (16, 32), Kernel::d3(1, 2), false).apply(cpu, x).unwrap();
-            check(name, conv("pointwise2", (32, 32), point, true).forward(cpu, &y, Some(&shortcut)).unwrap());
+            let depthwise = |what: &str, channels, stride| {
+                let layer = layers::Depthwise { name: layer(what), channels, stride };
+                weights::depthwise(&generated_tensors(&Layer::Depthwise(layer.clone())), &layer).unwrap()
+            };
+            let y = depthwise("depthwise1", 16, 2).forward(cpu, &x).unwrap();
+            let y = normed(&volume(layer("pointwise1"), (16, 32), 1).relu()).apply(cpu, y).unwrap();
+            let y = depthwise("depthwise2", 32, 1).forward(cpu, &y).unwrap();
+            let shortcut = normed(&volume(layer("shortcut"), (16, 32), 1).strided()).apply(cpu, x).unwrap();
+            let last = normed(&volume(layer("pointwise2"), (32, 32), 1).relu());
+            check(name, last.forward(cpu, &y, Some(&shortcut)).unwrap());
         }
-        let conv = |name: &str, channels, kernel, relu| weights.conv_bn(name, channels, kernel, relu).unwrap();
         let x = input("refinement/input");
-        let mut x = conv("refinement.conv", (96, 64), Kernel::d3(3, 1), true).apply(cpu, x).unwrap();
-        let attention = conv("refinement.attention", (64, 64), point, false).forward(cpu, &x, None).unwrap();
+        let mut x = normed(&volume("refinement.conv".into(), (96, 64), 3).relu()).apply(cpu, x).unwrap();
+        let attention = normed(&volume("refinement.attention".into(), (64, 64), 1)).forward(cpu, &x, None).unwrap();
         gate(&mut x, &attention).unwrap();
         check("refinement", x);
         let both = concat(cpu, &input("fusion/spatial"), &input("fusion/context")).unwrap();
-        let mut x = conv("fusion.merge", (128, 64), point, true).apply(cpu, both).unwrap();
-        let y = conv("fusion.attention1", (64, 64), point, false).apply(cpu, plane_mean(&x)).unwrap();
-        let last = weights.conv("fusion.attention2", (64, 64), point, false).unwrap();
+        let mut x = normed(&volume("fusion.merge".into(), (128, 64), 1).relu()).apply(cpu, both).unwrap();
+        let y = normed(&volume("fusion.attention1".into(), (64, 64), 1)).apply(cpu, plane_mean(&x)).unwrap();
+        let last = biased(&volume("fusion.attention2".into(), (64, 64), 1));
         gate_planes(&mut x, &last.apply(cpu, y).unwrap()).unwrap();
         check("fusion", x);
     }

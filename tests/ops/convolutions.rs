@@ -2,7 +2,7 @@
 
 use engine::cpu::ops::conv::Conv;
 use engine::cpu::ops::depthwise::Depthwise;
-use engine::cpu::tensor::Tensor;
+use engine::net::tensor::Tensor;
 
 use crate::reference::{self, Convolution, Random, Volume};
 use crate::{Report, random, volume};

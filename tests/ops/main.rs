@@ -17,8 +17,9 @@ mod regression;
 mod shapes;
 mod sweeps;
 
+use engine::cpu::device::Cpu;
 use engine::cpu::simd::Level;
-use engine::cpu::tensor::{Cpu, Shape, Tensor};
+use engine::net::tensor::{Shape, Tensor};
 use reference::{Random, Value, Volume};
 
 fn shape([d, h, w, c]: [usize; 4]) -> Shape {

@@ -1,9 +1,10 @@
 //! The exponential, softmax, expected depth and confidence, and the two decoders before them.
 
+use engine::cpu::device::Cpu;
 use engine::cpu::ops::depth::Expectation;
 use engine::cpu::ops::head::{Decoder, LogitsConv, regress};
 use engine::cpu::simd::{self, Isa, Kernel, Level, Vector};
-use engine::cpu::tensor::{Cpu, Tensor};
+use engine::net::tensor::Tensor;
 use engine::scene::camera::{DepthRange, Hypotheses, Sampling};
 
 use crate::convolutions::D3_3;

@@ -1,5 +1,6 @@
 //! Calls with shapes that do not fit together, each with its exact message.
 
+use engine::cpu::device::Cpu;
 use engine::cpu::ops::conv::Conv;
 use engine::cpu::ops::depth::Expectation;
 use engine::cpu::ops::depthwise::Depthwise;
@@ -8,8 +9,8 @@ use engine::cpu::ops::pointwise::{add_vector, concat, expect_multiples_of_4, gat
 use engine::cpu::ops::resample::{upsample, upsample_add};
 use engine::cpu::ops::sweep::{self, Sweep, cost_volume, fused, pixel_statistics};
 use engine::cpu::ops::warp::warp;
-use engine::cpu::tensor::{Cpu, Shape, Tensor};
 use engine::error::Error;
+use engine::net::tensor::{Shape, Tensor};
 use engine::scene::camera::{PlaneSweep, Sampling};
 use engine::scene::photo::Photo;
 

@@ -1,10 +1,11 @@
 //! The warp, the cost volume in every aggregation, and its fusion with the layers that read it.
 
+use engine::cpu::device::Cpu;
 use engine::cpu::ops::conv::Conv;
 use engine::cpu::ops::sweep::{self, Sweep, VoxelGate, cost_volume, fused, pixel_statistics};
 use engine::cpu::ops::warp::warp;
 use engine::cpu::simd::Level;
-use engine::cpu::tensor::{Buffer, Cpu, Tensor};
+use engine::net::tensor::{Buffer, Tensor};
 use engine::scene::camera::PlaneSweep;
 
 use crate::convolutions::{D2_1, D3_3S2};
@@ -282,10 +283,12 @@ fn fused_sweeps() {
             for threads in [1, 3, 16] {
                 let case = format!("{name}, {threads} threads");
                 let run = || {
-                    let out = scene.sweep(aggregation, squared, |s| {
-                        in_pool(threads, || fused(&cpu, s, &strided, with_skip.then_some(&skip)).unwrap())
-                    });
-                    [out.spatial, out.context].into_iter().chain(out.skip).collect::<Vec<_>>()
+                    scene.sweep(aggregation, squared, |s| {
+                        let mut projected = Tensor::zeros(s.shape().with_channels(8));
+                        let to = with_skip.then_some((&skip, &mut projected));
+                        let pair = in_pool(threads, || fused(&cpu, s, &strided, to).unwrap());
+                        pair.into_iter().chain(with_skip.then_some(projected)).collect::<Vec<_>>()
+                    })
                 };
                 let found = run();
                 assert_eq!(found.len(), if with_skip { 3 } else { 2 });

@@ -12,7 +12,8 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
 
 use engine::cuda::convolution::{Call, Pointers};
-use engine::cuda::driver::{Driver, Event, HostMemory, Launch, Pointer, Recording, Stream};
+use engine::cuda::driver::{Driver, Event, HostMemory, Launch, Recording, Stream};
+use engine::cuda::storage::Pointer;
 use engine::{Error, Result};
 use libloading::Library;
 use sha2::{Digest, Sha256};

@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use engine::net::weights::{Checkpoint, Initializer};
-use engine::net::{Aggregation, BsMvsNet, Config, Decoder, Difference};
+use engine::cpu::network::BsMvsNet;
+use engine::net::config::{Aggregation, Config, Decoder, Difference};
+use engine::net::weights::Checkpoint;
 use engine::scene::camera::{Camera, Hypotheses, PlaneSweep, Sampling};
 use engine::scene::photo::Photo;
 use glam::{DMat3, DVec3};
@@ -53,8 +54,8 @@ impl Golden {
 }
 
 /// The generator of tools/make_goldens.py: weights by name and seed.
-pub fn generated(seed: u64) -> Box<Initializer> {
-    Box::new(move |name, shape| generate(name, shape, seed))
+pub fn generated(seed: u64) -> impl FnMut(&str, &[usize]) -> Vec<f32> {
+    move |name: &str, shape: &[usize]| generate(name, shape, seed)
 }
 
 /// SplitMix64 keyed by the name: u in [0, 1).
@@ -110,8 +111,8 @@ pub fn config(name: &str) -> Config {
     let mut part = || parts.next().expect("a configuration's name has three parts");
     Config {
         aggregation: match part() {
-            "voxel" => Aggregation::Voxel,
-            "pixel" => Aggregation::Pixel,
+            "voxel" => Aggregation::Voxel(()),
+            "pixel" => Aggregation::Pixel(()),
             "mean" => Aggregation::Mean,
             "variance" => Aggregation::Variance,
             other => panic!("aggregation {other}"),
@@ -122,8 +123,8 @@ pub fn config(name: &str) -> Config {
 }
 
 pub fn network(config_name: &str, seed: u64) -> BsMvsNet {
-    let checkpoint = Checkpoint::from_function("generated".into(), config(config_name), generated(seed));
-    BsMvsNet::new(checkpoint).expect("generated weights fit")
+    let checkpoint = Checkpoint::from_function("generated", config(config_name), generated(seed));
+    BsMvsNet::new(&checkpoint.expect("a value for each element")).expect("generated weights fit")
 }
 
 /// The input that all network goldens share, or its upper left corner.

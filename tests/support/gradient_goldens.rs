@@ -6,9 +6,9 @@
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
+use engine::cpu::network::BsMvsNet;
 use engine::files::map::Map;
-use engine::net::BsMvsNet;
-use engine::net::weights::{Checkpoint, Initializer};
+use engine::net::weights::Checkpoint;
 
 use super::goldens::{Golden, Inputs, config, draws, generate};
 
@@ -42,10 +42,10 @@ pub fn configs() -> Vec<String> {
 }
 
 /// The weights of a configuration: those of [`generate`] with norms shifted and the logits' weight scaled.
-pub fn generated(config: &str) -> Box<Initializer> {
+pub fn generated(config: &str) -> impl FnMut(&str, &[usize]) -> Vec<f32> {
     let seed = metadata("seeds")[config].as_u64().expect("a seed of the configuration");
     let (shift, gain) = (number(metadata("norm_shift")) as f32, number(metadata("logits_gain")) as f32);
-    Box::new(move |name, shape| {
+    move |name: &str, shape: &[usize]| {
         let mut values = generate(name, shape, seed);
         if name.ends_with("bn.bias") {
             values.iter_mut().for_each(|v| *v += shift);
@@ -53,17 +53,17 @@ pub fn generated(config: &str) -> Box<Initializer> {
             values.iter_mut().for_each(|v| *v *= gain);
         }
         values
-    })
+    }
 }
 
 /// The checkpoint of a configuration.
 pub fn checkpoint(name: &str) -> Checkpoint {
-    Checkpoint::from_function("generated".into(), config(name), generated(name))
+    Checkpoint::from_function("generated", config(name), generated(name)).expect("a value for each element")
 }
 
 /// The network of a configuration, for inference.
 pub fn network(name: &str) -> BsMvsNet {
-    BsMvsNet::new(checkpoint(name)).expect("generated weights fit")
+    BsMvsNet::new(&checkpoint(name)).expect("generated weights fit")
 }
 
 /// Photos, cameras and hypotheses.

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use engine::Result;
 use engine::cuda::convolution::{Call, Pointers, Product};
-use engine::cuda::driver::{Driver, Event, HostMemory, Launch, Pointer, Recording, Stream};
-use engine::cuda::graph::Element;
+use engine::cuda::driver::{Driver, Event, HostMemory, Launch, Recording, Stream};
+use engine::cuda::storage::{Element, Pointer};
 
 /// Everything as the device below does it, but for convolutions.
 pub struct WithLibrary(pub Arc<dyn Driver>);

@@ -12,10 +12,11 @@
 
 use rayon::prelude::*;
 
+use crate::cpu::device::{Cpu, Shared};
 use crate::cpu::simd::{Isa, Kernel, Level, Vector, dispatch};
-use crate::cpu::tensor::{Buffer, Cpu, Shape, Shared, Tensor};
 use crate::error::{Error, Result};
 use crate::host::trace::span_of;
+use crate::net::tensor::{Buffer, Shape, Tensor};
 
 /// Output pixels at each end of a row that are computed from the staged patch.
 const EDGE: usize = 4;

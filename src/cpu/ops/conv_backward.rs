@@ -14,12 +14,13 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use crate::cpu::device::Cpu;
 use crate::cpu::ops::conv::Conv;
 use crate::cpu::ops::pointwise::through_relu;
 use crate::cpu::simd::{Isa, Kernel, Level, Vector, dispatch};
 use crate::cpu::tape::{Op, Saved, Saves};
-use crate::cpu::tensor::{Buffer, Cpu, Shape, Tensor};
 use crate::error::{Error, Result};
+use crate::net::tensor::{Buffer, Shape, Tensor};
 
 /// Parts of the output rows whose weight gradients are summed apart.
 const PARTS: usize = 16;

@@ -4,12 +4,14 @@
 //! The warped volumes, the largest of all, are never stored: backward computes them again
 //! ([`crate::cpu::ops::sweep_backward`]). What is saved is the feature maps and the gate's few parameters.
 
-use crate::cpu::ops::sweep::{self, Aggregation, Sweep, VoxelGate};
-use crate::cpu::ops::sweep_backward::{cost_volume_backward, pixel_statistics_backward, transposed};
+use crate::cpu::device::Cpu;
+use crate::cpu::ops::sweep::{self, Aggregation, Sweep, VoxelGate, transposed};
+use crate::cpu::ops::sweep_backward::{cost_volume_backward, pixel_statistics_backward};
 use crate::cpu::ops::warp::CHANNELS;
 use crate::cpu::tape::{Op, Saved, Saves};
-use crate::cpu::tensor::{Cpu, Shape, Tensor};
 use crate::error::{Error, Result};
+use crate::net::config::{self, Difference};
+use crate::net::tensor::{Shape, Tensor};
 use crate::scene::camera::PlaneSweep;
 
 /// Hidden channels of the voxel gate.
@@ -17,122 +19,99 @@ const HIDDEN: usize = 8;
 
 /// Where the reference's pixels lie in the source views, at every hypothesis.
 #[derive(Clone)]
-pub struct Views {
+pub struct Rays {
     /// One for each source view, in the order of the feature maps after the reference's.
     pub sweeps: Vec<PlaneSweep>,
     /// The hypotheses.
     pub depths: Vec<f32>,
-    /// Whether differences are squared.
-    pub squared: bool,
 }
 
-/// The feature maps [V, H, W, 32], one tensor a view.
-fn split(cpu: &Cpu, features: &Tensor, views: &Views) -> Result<Vec<Tensor>> {
-    let Shape { d, h, w, c } = features.shape;
-    if d != views.sweeps.len() + 1 {
-        let problem = format!("feature maps {} for a reference and {} sources", features.shape, views.sweeps.len());
-        return Err(Error::Shape { op: "plane sweep", problem });
-    }
-    let map = |values: &[f32]| {
-        let mut map = cpu.tensor(Shape { d: 1, h, w, c });
-        map.data.copy_from_slice(values);
-        map
+/// The planes of a tensor [D, H, W, C], one tensor [1, H, W, C] each.
+pub fn planes(cpu: &Cpu, all: &Tensor) -> Vec<Tensor> {
+    let plane = Shape { d: 1, ..all.shape };
+    let one = |values: &[f32]| {
+        let mut one = cpu.tensor(plane);
+        one.data.copy_from_slice(values);
+        one
     };
-    Ok(features.data.chunks_exact(h * w * c).map(map).collect())
+    all.data.chunks_exact(plane.len().max(1)).map(one).collect()
 }
 
-/// The gradients of the maps as one tensor.
-fn joined(cpu: &Cpu, shape: Shape, maps: Vec<Tensor>) -> Tensor {
+/// Planes as one tensor of this shape; theirs go back to the pool.
+pub fn joined(cpu: &Cpu, shape: Shape, planes: Vec<Tensor>) -> Tensor {
     let mut all = cpu.tensor(shape);
     let len = shape.len() / shape.d;
-    for (part, map) in all.data.chunks_exact_mut(len).zip(maps) {
-        part.copy_from_slice(&map.data);
-        cpu.recycle(map);
+    for (part, plane) in all.data.chunks_exact_mut(len).zip(planes) {
+        part.copy_from_slice(&plane.data);
+        cpu.recycle(plane);
     }
     all
 }
 
-impl Views {
+impl Rays {
+    /// The feature maps [V, H, W, 32], one tensor a view.
+    fn maps(&self, cpu: &Cpu, features: &Tensor) -> Result<Vec<Tensor>> {
+        if features.shape.d == self.sweeps.len() + 1 {
+            return Ok(planes(cpu, features));
+        }
+        let problem = format!("feature maps {} for a reference and {} sources", features.shape, self.sweeps.len());
+        Err(Error::Shape { op: "plane sweep", problem })
+    }
+
     /// Runs `work` on the sweep over these maps.
-    fn sweep<T>(&self, maps: &[Tensor], aggregation: Aggregation, work: impl FnOnce(&Sweep) -> Result<T>) -> Result<T> {
+    fn sweep<T>(
+        &self,
+        maps: &[Tensor],
+        aggregation: Aggregation,
+        difference: Difference,
+        work: impl FnOnce(&Sweep) -> Result<T>,
+    ) -> Result<T> {
         let sources: Vec<_> = maps[1..].iter().zip(self.sweeps.iter().copied()).collect();
-        work(&Sweep {
-            reference: &maps[0],
-            sources: &sources,
-            depths: &self.depths,
-            aggregation,
-            squared: self.squared,
-        })
+        let squared = difference == Difference::Squared;
+        work(&Sweep { reference: &maps[0], sources: &sources, depths: &self.depths, aggregation, squared })
     }
 }
 
-/// How the sources are weighted, and which inputs say so.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Weighting {
-    /// Inputs after the features: reduce.weight (8 x 32), reduce.bias (8), weight.weight (8), weight.bias (1).
-    Voxel,
-    /// Input after the features: the sources' weights per pixel, [S, H, W, 1].
-    Pixel,
-    /// None.
-    Mean,
-    /// None.
-    Variance,
-}
-
-/// The cost volume [D, H, W, 32] as an op: inputs the features [V, H, W, 32], the reference's first, and what weighs
-/// them.
+/// The cost volume [D, H, W, 32] as an op. Inputs: the features [V, H, W, 32], the reference's first, and what weighs
+/// the sources: of a gate per voxel reduce.weight (8 x 32), reduce.bias (8), weight.weight (8) and weight.bias (1); the
+/// weights per pixel, [S, H, W, 1]; otherwise nothing.
 pub struct CostVolumeOp {
     /// Cameras and depths.
-    pub views: Views,
+    pub rays: Rays,
+    /// What a difference is.
+    pub difference: Difference,
     /// How sources are weighted.
-    pub weighting: Weighting,
+    pub aggregation: config::Aggregation,
 }
 
-/// The weighting's inputs as the sweep takes them.
-enum Weights {
-    Voxel(VoxelGate),
-    Pixel(Vec<Tensor>),
-    Mean,
-    Variance,
-}
+/// The inputs that weigh the sources, as the sweep takes them.
+type Weights = config::Aggregation<VoxelGate, Vec<Tensor>>;
 
-impl Weights {
-    fn aggregation(&self) -> Aggregation<'_> {
-        match self {
-            Self::Voxel(gate) => Aggregation::Voxel(gate),
-            Self::Pixel(weights) => Aggregation::Pixel(weights),
-            Self::Mean => Aggregation::Mean,
-            Self::Variance => Aggregation::Variance,
-        }
+fn borrowed(weights: &Weights) -> Aggregation<'_> {
+    match weights {
+        Weights::Voxel(gate) => Aggregation::Voxel(gate),
+        Weights::Pixel(weights) => Aggregation::Pixel(weights),
+        Weights::Mean => Aggregation::Mean,
+        Weights::Variance => Aggregation::Variance,
     }
 }
 
 impl CostVolumeOp {
-    fn weights(&self, inputs: &[&Tensor]) -> Result<Weights> {
-        Ok(match self.weighting {
-            Weighting::Mean => Weights::Mean,
-            Weighting::Variance => Weights::Variance,
-            Weighting::Voxel => {
+    fn weights(&self, cpu: &Cpu, inputs: &[&Tensor]) -> Result<Weights> {
+        Ok(match self.aggregation {
+            config::Aggregation::Mean => Weights::Mean,
+            config::Aggregation::Variance => Weights::Variance,
+            config::Aggregation::Voxel(()) => {
                 let lengths = [CHANNELS * HIDDEN, HIDDEN, HIDDEN, 1];
                 if inputs.len() != 4 || inputs.iter().zip(lengths).any(|(t, n)| t.data.len() != n) {
                     let found: Vec<usize> = inputs.iter().map(|t| t.data.len()).collect();
                     let problem = format!("gate parameters of {found:?} values, expected {lengths:?}");
                     return Err(Error::Shape { op: "plane sweep", problem });
                 }
-                // PyTorch has the gate's output channels first, the sweep its input channels.
-                Weights::Voxel(VoxelGate {
-                    reduce: transposed(&inputs[0].data, HIDDEN, CHANNELS),
-                    reduce_bias: inputs[1].data.clone(),
-                    weight: inputs[2].data.clone(),
-                    weight_bias: inputs[3].data[0],
-                })
+                let [reduce, reduce_bias, weight, weight_bias] = [0, 1, 2, 3].map(|i| &inputs[i].data);
+                Weights::Voxel(VoxelGate::new(reduce, reduce_bias, weight, weight_bias[0]))
             }
-            Weighting::Pixel => {
-                let Shape { d, h, w, c } = inputs[0].shape;
-                let plane = Shape { d: 1, h, w, c };
-                let maps = inputs[0].data.chunks_exact((h * w * c).max(1)).take(d);
-                Weights::Pixel(maps.map(|m| Tensor::from_slice(plane, m)).collect::<Result<_>>()?)
-            }
+            config::Aggregation::Pixel(()) => Weights::Pixel(planes(cpu, inputs[0])),
         })
     }
 }
@@ -143,26 +122,28 @@ impl Op for CostVolumeOp {
     }
 
     fn saves(&self) -> Saves {
-        Saves::inputs(match self.weighting {
-            Weighting::Voxel => &[0, 1, 2, 3, 4],
-            Weighting::Pixel => &[0, 1],
-            Weighting::Mean | Weighting::Variance => &[0],
+        Saves::inputs(match self.aggregation {
+            config::Aggregation::Voxel(()) => &[0, 1, 2, 3, 4],
+            config::Aggregation::Pixel(()) => &[0, 1],
+            config::Aggregation::Mean | config::Aggregation::Variance => &[0],
         })
     }
 
     fn forward(&mut self, cpu: &Cpu, inputs: &[&Tensor]) -> Result<Tensor> {
-        let maps = split(cpu, inputs[0], &self.views)?;
-        let weights = self.weights(&inputs[1..])?;
-        let cost = self.views.sweep(&maps, weights.aggregation(), |sweep| sweep::cost_volume(cpu, sweep));
+        let maps = self.rays.maps(cpu, inputs[0])?;
+        let weights = self.weights(cpu, &inputs[1..])?;
+        let cost = self.rays.sweep(&maps, borrowed(&weights), self.difference, |sweep| sweep::cost_volume(cpu, sweep));
         maps.into_iter().for_each(|map| cpu.recycle(map));
         cost
     }
 
     fn backward(&self, cpu: &Cpu, saved: &Saved, dy: Tensor, _: &[bool]) -> Result<Vec<Option<Tensor>>> {
         let inputs = self.saves().inputs.iter().map(|&i| saved.input(i)).collect::<Result<Vec<_>>>()?;
-        let maps = split(cpu, inputs[0], &self.views)?;
-        let weights = self.weights(&inputs[1..])?;
-        let found = self.views.sweep(&maps, weights.aggregation(), |sweep| cost_volume_backward(cpu, sweep, &dy))?;
+        let maps = self.rays.maps(cpu, inputs[0])?;
+        let weights = self.weights(cpu, &inputs[1..])?;
+        let found = self
+            .rays
+            .sweep(&maps, borrowed(&weights), self.difference, |sweep| cost_volume_backward(cpu, sweep, &dy))?;
         cpu.recycle(dy);
         maps.into_iter().for_each(|map| cpu.recycle(map));
         let all = std::iter::once(found.reference).chain(found.sources).collect();
@@ -174,7 +155,7 @@ impl Op for CostVolumeOp {
                 parts.push(Some(Tensor::from_slice(saved.shape(i + 1), values)?));
             }
         }
-        if self.weighting == Weighting::Pixel {
+        if self.aggregation == config::Aggregation::Pixel(()) {
             parts.push(Some(joined(cpu, saved.shape(1), found.weights)));
         }
         Ok(parts)
@@ -185,7 +166,9 @@ impl Op for CostVolumeOp {
 /// 2], as an op: input the features [V, H, W, 32].
 pub struct PixelStatisticsOp {
     /// Cameras and depths.
-    pub views: Views,
+    pub rays: Rays,
+    /// What a difference is.
+    pub difference: Difference,
 }
 
 impl Op for PixelStatisticsOp {
@@ -198,10 +181,12 @@ impl Op for PixelStatisticsOp {
     }
 
     fn forward(&mut self, cpu: &Cpu, inputs: &[&Tensor]) -> Result<Tensor> {
-        let maps = split(cpu, inputs[0], &self.views)?;
-        let statistics = (0..self.views.sweeps.len())
+        let maps = self.rays.maps(cpu, inputs[0])?;
+        let statistics = (0..self.rays.sweeps.len())
             .map(|source| {
-                self.views.sweep(&maps, Aggregation::Mean, |sweep| sweep::pixel_statistics(cpu, sweep, source))
+                self.rays.sweep(&maps, Aggregation::Mean, self.difference, |sweep| {
+                    sweep::pixel_statistics(cpu, sweep, source)
+                })
             })
             .collect::<Result<Vec<_>>>()?;
         maps.into_iter().for_each(|map| cpu.recycle(map));
@@ -211,18 +196,18 @@ impl Op for PixelStatisticsOp {
 
     fn backward(&self, cpu: &Cpu, saved: &Saved, dy: Tensor, _: &[bool]) -> Result<Vec<Option<Tensor>>> {
         let features = saved.input(0)?;
-        let maps = split(cpu, features, &self.views)?;
+        let maps = self.rays.maps(cpu, features)?;
         let Shape { h, w, c, .. } = dy.shape;
         let mut all: Vec<Tensor> = Vec::with_capacity(maps.len());
         for (source, gradient) in dy.data.chunks_exact(h * w * c).enumerate() {
             let gradient = Tensor::from_slice(Shape { d: 1, h, w, c }, gradient)?;
-            let (reference, own) = self
-                .views
-                .sweep(&maps, Aggregation::Mean, |sweep| pixel_statistics_backward(cpu, sweep, source, &gradient))?;
+            let (reference, own) = self.rays.sweep(&maps, Aggregation::Mean, self.difference, |sweep| {
+                pixel_statistics_backward(cpu, sweep, source, &gradient)
+            })?;
             match all.first_mut() {
                 None => all.push(reference),
                 Some(sum) => {
-                    crate::cpu::tensor::add(sum, &reference);
+                    crate::cpu::device::add(sum, &reference);
                     cpu.recycle(reference);
                 }
             }

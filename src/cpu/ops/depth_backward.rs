@@ -13,11 +13,12 @@
 
 use rayon::prelude::*;
 
+use crate::cpu::device::{Cpu, Shared};
 use crate::cpu::ops::depth::Expectation;
 use crate::cpu::simd::{Isa, Kernel, Vector, dispatch, exp};
-use crate::cpu::tensor::{Cpu, Shape, Shared, Tensor};
 use crate::error::{Error, Result};
 use crate::files::map::Map;
+use crate::net::tensor::{Shape, Tensor};
 use crate::scene::camera::Sampling;
 
 /// Pixels at once: a cache line of every plane.

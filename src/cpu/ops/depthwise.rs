@@ -10,12 +10,13 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use crate::cpu::device::Cpu;
 use crate::cpu::ops::reduce::channel_sums;
 use crate::cpu::simd::{Isa, Kernel, Vector, dispatch};
 use crate::cpu::tape::{Op, Saved, Saves};
-use crate::cpu::tensor::{Buffer, Cpu, Shape, Tensor};
 use crate::error::{Error, Result};
 use crate::host::trace::span_of;
+use crate::net::tensor::{Buffer, Shape, Tensor};
 
 /// Positions of a task where channels are added up.
 const SHARE: usize = 4096;

@@ -6,13 +6,15 @@
 
 use rayon::prelude::*;
 
+use crate::cpu::device::Cpu;
 use crate::cpu::ops::depth::{Expectation, Regress};
 use crate::cpu::ops::resample::{Blend, Expand, Skip, blend_rows};
 use crate::cpu::simd::{Isa, Kernel, Level, Vector, dispatch};
-use crate::cpu::tensor::{Buffer, Cpu, Shape, Tensor};
 use crate::error::{Error, Result};
 use crate::files::map::Map;
 use crate::host::trace::span;
+use crate::net::backend::Estimate;
+use crate::net::tensor::{Buffer, Shape, Tensor};
 
 /// Channels of the decoder at full resolution.
 const CHANNELS: usize = 8;
@@ -41,16 +43,6 @@ impl LogitsConv {
         }
         Self { weights: packed, bias }
     }
-}
-
-/// What the network says of one reference view.
-pub struct Estimate {
-    /// Depth, [H/4, W/4], in scene units.
-    pub depth: Map,
-    /// Probability of the four hypotheses around the expected index, 0..1.
-    pub confidence: Map,
-    /// Logits [D, H/4, W/4, 1], where asked for.
-    pub logits: Option<Tensor>,
 }
 
 /// How logits come to be at full resolution.

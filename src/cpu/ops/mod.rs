@@ -1,7 +1,7 @@
 //! The arithmetic of the network, one file an op: its parameters, its shape rule and its CPU code.
 //!
-//! Ops take and return contiguous channels-last [`Tensor`](crate::cpu::tensor::Tensor)s and a
-//! [`Cpu`](crate::cpu::tensor::Cpu) to run on. Three are fusions, so that no volume of full resolution is stored that
+//! Ops take and return contiguous channels-last [`Tensor`](crate::net::tensor::Tensor)s and a
+//! [`Cpu`](crate::cpu::device::Cpu) to run on. Three are fusions, so that no volume of full resolution is stored that
 //! need not be: [`sweep`] (warp, gate, aggregation and the first strided convolution), [`head`] (last upsampling,
 //! logits and depth) and convolution with bias, residual and ReLU.
 

@@ -12,10 +12,11 @@ use std::rc::Rc;
 
 use rayon::prelude::*;
 
+use crate::cpu::device::Cpu;
 use crate::cpu::simd::{Channelwise, Isa, Kernel, Vector, dispatch, each_channel};
 use crate::cpu::tape::{Op, Saved, Saves};
-use crate::cpu::tensor::{Cpu, Tensor};
 use crate::error::{Error, Result};
+use crate::net::tensor::Tensor;
 
 /// The reference's epsilon.
 pub const EPSILON: f64 = 1e-5;

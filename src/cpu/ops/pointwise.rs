@@ -4,10 +4,11 @@
 
 use rayon::prelude::*;
 
+use crate::cpu::device::Cpu;
 use crate::cpu::ops::reduce::channel_sums;
 use crate::cpu::tape::{Op, Saved, Saves};
-use crate::cpu::tensor::{Cpu, Shape, Tensor};
 use crate::error::{Error, Result};
+use crate::net::tensor::{Shape, Tensor};
 use crate::scene::photo::Photo;
 
 /// Channel means that the network was trained with (ImageNet's), on 0..1 values.

@@ -2,9 +2,10 @@
 
 use rayon::prelude::*;
 
+use crate::cpu::device::Cpu;
 use crate::cpu::tape::{Op, Saved, Saves};
-use crate::cpu::tensor::{Cpu, Shape, Tensor};
 use crate::error::Result;
+use crate::net::tensor::{Shape, Tensor};
 
 /// Positions that are added up in one go: a number of its own, so that sums do not depend on the threads.
 const RUN: usize = 4096;

@@ -8,12 +8,13 @@
 
 use rayon::prelude::*;
 
+use crate::cpu::device::Cpu;
 use crate::cpu::ops::pointwise::through_relu;
 use crate::cpu::simd::{Isa, Kernel, Level, Vector, dispatch};
 use crate::cpu::tape::{Op, Saved, Saves};
-use crate::cpu::tensor::{Buffer, Cpu, Shape, Tensor};
 use crate::error::{Error, Result};
 use crate::host::trace::span_of;
+use crate::net::tensor::{Buffer, Shape, Tensor};
 
 /// Where output index `o` reads: the two samples and the weight of the second.
 #[inline(always)]

@@ -11,12 +11,14 @@
 
 use rayon::prelude::*;
 
+use crate::cpu::device::{Cpu, Shared};
 use crate::cpu::ops::conv::{Conv, Strip, Tap};
 use crate::cpu::ops::warp::{CHANNELS, RUN, Taps, expect_features, gather, locate};
 use crate::cpu::simd::{Isa, Kernel, Level, Vector, dispatch};
-use crate::cpu::tensor::{Buffer, Cpu, Shape, Shared, Tensor};
 use crate::error::{Error, Result};
 use crate::host::trace::span_of;
+use crate::net::config;
+use crate::net::tensor::{Buffer, Shape, Tensor};
 use crate::scene::camera::PlaneSweep;
 
 /// Output rows (of the strided convolution) of a tile.
@@ -38,16 +40,27 @@ pub struct VoxelGate {
     pub weight_bias: f32,
 }
 
-/// How the differences of the source views become one cost.
-pub enum Aggregation<'a> {
-    /// Weights per voxel (eq. 5).
-    Voxel(&'a VoxelGate),
-    /// Weights per pixel (eq. 4), [1, H, W, 1] for each source, made from [`pixel_statistics`].
-    Pixel(&'a [Tensor]),
-    /// w = 0.
-    Mean,
-    /// Variance over the reference and all sources (MVSNet).
-    Variance,
+impl VoxelGate {
+    /// From tensors in PyTorch's order: [8, 32], `[8]`, `[8]`.
+    pub fn new(reduce: &[f32], reduce_bias: &[f32], weight: &[f32], weight_bias: f32) -> Self {
+        let (reduce_bias, weight) = (Buffer::from_slice(reduce_bias), Buffer::from_slice(weight));
+        Self { reduce: transposed(reduce, reduce_bias.len(), CHANNELS), reduce_bias, weight, weight_bias }
+    }
+}
+
+/// How the sources are weighted: by a gate, or by weights per pixel, [1, H, W, 1] for each source, made from
+/// [`pixel_statistics`].
+pub type Aggregation<'a> = config::Aggregation<&'a VoxelGate, &'a [Tensor]>;
+
+/// A matrix [rows, columns] with its axes swapped.
+pub(super) fn transposed(x: &[f32], rows: usize, columns: usize) -> Buffer {
+    let mut y = Buffer::zeros(rows * columns);
+    for r in 0..rows {
+        for c in 0..columns {
+            y[c * rows + r] = x[r * columns + c];
+        }
+    }
+    y
 }
 
 /// What a cost volume is made of.
@@ -407,34 +420,31 @@ impl Kernel for StatisticsRun<'_> {
     }
 }
 
-/// What [`fused`] leaves of the cost volume.
-pub struct Fused {
-    /// The first 16 output channels of the strided convolution, [D/2, H/2, W/2, 16].
-    pub spatial: Tensor,
-    /// The other 16.
-    pub context: Tensor,
-    /// The projection, [D, H, W, 8], where asked for.
-    pub skip: Option<Tensor>,
-}
-
-/// Cost volume, its strided 3x3x3 convolution 32 -> 16 + 16 and its projection 32 -> 8, without the volume.
+/// The cost volume's strided 3x3x3 convolution 32 -> 16 + 16, [D/2, H/2, W/2, 16] twice, without the volume; beside it,
+/// where asked for, its projection 32 -> 8 into a tensor [D, H, W, 8].
 ///
 /// # Errors
-/// [`Error::Shape`] where features, weights or depths do not fit together.
-pub fn fused(cpu: &Cpu, sweep: &Sweep, strided: &Conv, skip: Option<&Conv>) -> Result<Fused> {
+/// [`Error::Shape`] where features, weights, depths or the projection's tensor do not fit together.
+pub fn fused(cpu: &Cpu, sweep: &Sweep, strided: &Conv, skip: Option<(&Conv, &mut Tensor)>) -> Result<[Tensor; 2]> {
     let _span = span_of("plane sweep", || sweep.shape().to_string());
     sweep.check()?;
     assert!(strided.kernel == [3; 3] && strided.stride == [2; 3] && (strided.input, strided.output) == (32, 32));
-    assert!(skip.is_none_or(|s| s.kernel == [1; 3] && (s.input, s.output) == (CHANNELS, 8) && !s.relu));
     let shape = sweep.shape();
+    let (skip, projected) = match skip {
+        None => (None, None),
+        Some((conv, to)) => {
+            assert!(conv.kernel == [1; 3] && (conv.input, conv.output) == (CHANNELS, 8) && !conv.relu);
+            to.expect_shape("plane sweep", "projection", shape.with_channels(8))?;
+            (Some(conv), Some(Shared(to.data.as_mut_ptr())))
+        }
+    };
     let half = shape.halved();
     let mut spatial = cpu.tensor(half.with_channels(16));
     let mut context = cpu.tensor(half.with_channels(16));
-    let mut projected = skip.map(|_| cpu.tensor(shape.with_channels(8)));
     let outputs = Outputs {
         spatial: Shared(spatial.data.as_mut_ptr()),
         context: Shared(context.data.as_mut_ptr()),
-        skip: projected.as_mut().map(|t| Shared(t.data.as_mut_ptr())),
+        skip: projected,
     };
     let tiles = tiles(half, rayon::current_num_threads());
     tiles.into_par_iter().for_each_init(
@@ -444,7 +454,7 @@ pub fn fused(cpu: &Cpu, sweep: &Sweep, strided: &Conv, skip: Option<&Conv>) -> R
             walk.run(scratch, ring);
         },
     );
-    Ok(Fused { spatial, context, skip: projected })
+    Ok([spatial, context])
 }
 
 /// A box of the strided convolution's output: planes, rows, columns, each from and to.

@@ -13,11 +13,12 @@
 
 use rayon::prelude::*;
 
-use crate::cpu::ops::sweep::{Aggregation, Sweep, VoxelGate, difference, voxel_weights};
+use crate::cpu::device::Cpu;
+use crate::cpu::ops::sweep::{Aggregation, Sweep, VoxelGate, difference, transposed, voxel_weights};
 use crate::cpu::ops::warp::{CHANNELS, RUN, Taps, gather, locate};
 use crate::cpu::simd::{Isa, Kernel, Vector, dispatch};
-use crate::cpu::tensor::{Buffer, Cpu, Shape, Tensor};
 use crate::error::{Error, Result};
+use crate::net::tensor::{Buffer, Shape, Tensor};
 
 /// Bands of rows at most: what bounds both the memory of partial maps and the threads that can work at once.
 const BANDS: usize = 16;
@@ -143,15 +144,6 @@ impl GateSums {
             weight_bias: self.weight_bias as f32,
         }
     }
-}
-
-/// [rows, columns] -> [columns, rows].
-pub(super) fn transposed(x: &[f32], rows: usize, columns: usize) -> Buffer {
-    let mut y = Buffer::zeros(rows * columns);
-    for (i, &x) in x.iter().enumerate() {
-        y[i % columns * rows + i / columns] = x;
-    }
-    y
 }
 
 /// Per-thread memory for one run of pixels.

@@ -8,9 +8,10 @@
 
 use rayon::prelude::*;
 
+use crate::cpu::device::Cpu;
 use crate::cpu::simd::{Isa, Kernel, Vector, dispatch};
-use crate::cpu::tensor::{Cpu, Shape, Tensor};
 use crate::error::{Error, Result};
+use crate::net::tensor::{Shape, Tensor};
 use crate::scene::camera::PlaneSweep;
 
 /// Channels of a feature map.

@@ -9,11 +9,10 @@
 use bytemuck::{Pod, Zeroable};
 
 use crate::cpu::ops::conv_backward::ConvGeometry;
-use crate::cpu::tensor::Shape;
-use crate::cuda::graph::{Arg, Element, Graph, Value, read, read_or_null, write};
+use crate::cuda::graph::{Arg, Graph, Value, read, read_or_null, write};
+use crate::cuda::storage::Element;
 use crate::error::{Error, Result};
-
-pub use super::conv_gradient::conv_trained;
+use crate::net::tensor::Shape;
 
 const OP: &str = "convolution";
 

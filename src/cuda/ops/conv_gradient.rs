@@ -9,9 +9,10 @@ use bytemuck::{Pod, Zeroable};
 
 use super::conv::{AxisTaps, DirectShape, expect_input, expect_supported, flops};
 use crate::cpu::ops::conv_backward::ConvGeometry;
-use crate::cpu::tensor::Shape;
-use crate::cuda::graph::{Arg, Element, Graph, Value, blocks, index, int, read, read_or_null, write};
+use crate::cuda::graph::{Arg, Graph, Value, blocks, index, int, read, read_or_null, write};
+use crate::cuda::storage::Element;
 use crate::error::{Error, Result};
+use crate::net::tensor::Shape;
 
 const OP: &str = "convolution gradient";
 

@@ -9,11 +9,12 @@ use std::sync::Arc;
 
 use super::conv;
 use crate::cpu::ops::conv_backward::ConvGeometry;
-use crate::cpu::tensor::Shape;
 use crate::cuda::convolution::{Call, Product};
 use crate::cuda::driver::Driver;
-use crate::cuda::graph::{Arg, Element, Graph, Step, Value, Work, read, read_or_null, write};
+use crate::cuda::graph::{Arg, Graph, Step, Value, Work, read, read_or_null, write};
+use crate::cuda::storage::Element;
 use crate::error::{Error, Result};
+use crate::net::tensor::Shape;
 
 /// Workspace that a layer may take; one that wants more is computed by the engine's own kernel.
 const MOST_WORKSPACE: u64 = 256 << 20;

@@ -5,12 +5,13 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::conv::conv_trained;
+use super::conv_gradient::conv_trained;
 use super::conv_gradient::sum_parts;
 use crate::cpu::ops::conv_backward::ConvGeometry;
-use crate::cpu::tensor::Shape;
-use crate::cuda::graph::{Arg, Element, Graph, Value, blocks, int, read, write};
+use crate::cuda::graph::{Arg, Graph, Value, blocks, int, read, write};
+use crate::cuda::storage::Element;
 use crate::error::{Error, Result};
+use crate::net::tensor::Shape;
 
 const OP: &str = "depthwise convolution";
 

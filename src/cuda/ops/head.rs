@@ -5,9 +5,10 @@
 //! and reading them, a third of the traffic, and leave too few blocks. The trilinear decoder's logits are interpolated
 //! where they are needed.
 
-use crate::cpu::tensor::Shape;
-use crate::cuda::graph::{Arg, Element, Graph, Value, blocks, index, int, read, write};
+use crate::cuda::graph::{Arg, Graph, Value, blocks, index, int, read, write};
+use crate::cuda::storage::Element;
 use crate::error::{Error, Result};
+use crate::net::tensor::Shape;
 
 /// Channels of the decoder at full resolution.
 const CHANNELS: usize = 8;
@@ -31,7 +32,7 @@ pub struct Depths {
 
 /// What the network says of one reference view.
 #[derive(Clone, Copy, Debug)]
-pub struct Estimate {
+pub struct Maps {
     /// Depth in scene units, [1, H, W, 1] f32.
     pub depth: Value,
     /// Probability of the four hypotheses around the expected index, [1, H, W, 1] f32.
@@ -88,7 +89,7 @@ pub fn regress_skip(
     bias: Value,
     depths: &Depths,
     keep_logits: bool,
-) -> Result<Estimate> {
+) -> Result<Maps> {
     const OP: &str = "depth head";
     let shape = graph.shape(skip);
     let suffix = float_suffix(graph, OP, "skip connection", skip)?;
@@ -128,7 +129,7 @@ pub fn regress_skip(
     if keep_logits {
         graph.keep(logits);
     }
-    Ok(Estimate { depth, confidence, logits: keep_logits.then_some(logits) })
+    Ok(Maps { depth, confidence, logits: keep_logits.then_some(logits) })
 }
 
 /// Trilinear decoder: `eighth`, logits [D/8, H/8, W/8, 1] (halved and rounded up three times; f32 or f16), read at
@@ -143,7 +144,7 @@ pub fn regress_trilinear(
     size: Shape,
     depths: &Depths,
     keep_logits: bool,
-) -> Result<Estimate> {
+) -> Result<Maps> {
     const OP: &str = "depth head";
     let suffix = float_suffix(graph, OP, "logits", eighth)?;
     let expected = size.halved().halved().halved().with_channels(1);
@@ -164,5 +165,5 @@ pub fn regress_trilinear(
     if let Some(logits) = logits {
         graph.keep(logits);
     }
-    Ok(Estimate { depth, confidence, logits })
+    Ok(Maps { depth, confidence, logits })
 }

@@ -4,9 +4,10 @@
 //! [`crate::cpu::ops::pointwise::normalize`] and [`crate::scene::photo::Photo::pyramid_level`] do it, to the bit.
 
 use crate::cpu::ops::pointwise::{IMAGE_MEAN, IMAGE_STD};
-use crate::cpu::tensor::Shape;
-use crate::cuda::graph::{Arg, Element, Graph, Value, blocks, index, int, read, write};
+use crate::cuda::graph::{Arg, Graph, Value, blocks, index, int, read, write};
+use crate::cuda::storage::Element;
 use crate::error::{Error, Result};
+use crate::net::tensor::Shape;
 
 /// New rows that a thread makes (`kernels/image.cu`).
 const ROWS: usize = 4;

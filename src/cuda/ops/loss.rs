@@ -2,9 +2,10 @@
 //! [`crate::cpu::ops::depth_backward`] defines them.
 
 use super::head::Depths;
-use crate::cpu::tensor::Shape;
-use crate::cuda::graph::{Element, Graph, Value, blocks, float, index, int, read, write};
+use crate::cuda::graph::{Graph, Value, blocks, float, index, int, read, write};
+use crate::cuda::storage::Element;
 use crate::error::{Error, Result};
+use crate::net::tensor::Shape;
 
 const THREADS: u32 = 128;
 /// Threads of the single blocks that count and add up.

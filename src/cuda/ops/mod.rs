@@ -15,9 +15,10 @@ pub mod reduce;
 pub mod resample;
 pub mod sweep;
 
-use super::graph::{Element, Graph, Value};
-use crate::cpu::tensor::Shape;
+use super::graph::{Graph, Value};
+use super::storage::Element;
 use crate::error::{Error, Result};
+use crate::net::tensor::Shape;
 
 /// How many neighbouring channels one thread moves: 16 bytes of them, else 4, else one (`kernels/packs.cuh`,
 /// WITH_PACK).

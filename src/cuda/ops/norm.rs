@@ -5,9 +5,10 @@
 
 use super::reduce::Chunks;
 use super::{expect_f32, expect_shape, expect_some};
-use crate::cpu::tensor::Shape;
-use crate::cuda::graph::{Arg, Element, Graph, Value, float, index, int, read, update, write};
+use crate::cuda::graph::{Arg, Graph, Value, float, index, int, read, update, write};
+use crate::cuda::storage::Element;
 use crate::error::{Error, Result};
+use crate::net::tensor::Shape;
 
 const OP: &str = "batch_norm";
 /// Threads of a block over positions, and positions that each walks down (`kernels/norm.cu`).
@@ -117,7 +118,7 @@ pub fn batch_norm(graph: &mut Graph, label: &str, x: Value, gamma: Value, beta: 
 }
 
 /// The running statistics after a step: (1 - momentum) old + momentum new, the variance unbiased over `positions`, as
-/// [`crate::net::training::follow`]. `running_*`, of C elements, are f32 states.
+/// [`crate::cpu::train::follow`]. `running_*`, of C elements, are f32 states.
 ///
 /// # Errors
 /// [`Error::Shape`] where the lengths or elements do not fit together.

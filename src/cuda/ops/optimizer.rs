@@ -8,9 +8,10 @@
 //! What changes from step to step lies in device memory ([`numbers`]): a graph that was recorded once takes every step.
 
 use super::expect_f32;
-use crate::cpu::tensor::Shape;
-use crate::cuda::graph::{Arg, Element, Graph, Value, float, int, read, update, write};
+use crate::cuda::graph::{Arg, Graph, Value, float, int, read, update, write};
+use crate::cuda::storage::Element;
 use crate::error::{Error, Result};
+use crate::net::tensor::Shape;
 
 /// Elements of a block (`kernels/optimizer.cu`).
 const CHUNK: usize = 2048;

@@ -5,9 +5,10 @@
 
 use super::reduce::{Chunks, channel_sums_over_positions};
 use super::{expect_element, expect_f32, expect_shape, expect_some, pack};
-use crate::cpu::tensor::Shape;
-use crate::cuda::graph::{Arg, Element, Graph, Value, blocks, index, int, read, write};
+use crate::cuda::graph::{Arg, Graph, Value, blocks, index, int, read, write};
+use crate::cuda::storage::Element;
 use crate::error::{Error, Result};
+use crate::net::tensor::Shape;
 
 /// Threads of a block, as the kernels' launch bounds say.
 const THREADS: u32 = 256;

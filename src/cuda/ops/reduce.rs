@@ -4,9 +4,10 @@
 //! chunks depends on the shape alone, so sums are the same bits on every device.
 
 use super::{expect_element, expect_f32, expect_some, pack};
-use crate::cpu::tensor::Shape;
-use crate::cuda::graph::{Arg, Element, Graph, Value, blocks, index, int, read, write};
+use crate::cuda::graph::{Arg, Graph, Value, blocks, index, int, read, write};
+use crate::cuda::storage::Element;
 use crate::error::Result;
+use crate::net::tensor::Shape;
 
 /// Threads of a block that sums a chunk.
 const SUM_THREADS: usize = 256;

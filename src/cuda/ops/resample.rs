@@ -5,9 +5,10 @@
 
 use super::pointwise::relu_backward;
 use super::{expect_element, expect_f32, expect_shape, expect_some, pack};
-use crate::cpu::tensor::Shape;
-use crate::cuda::graph::{Arg, Element, Graph, Value, blocks, index, int, read, read_or_null, write};
+use crate::cuda::graph::{Arg, Graph, Value, blocks, index, int, read, read_or_null, write};
+use crate::cuda::storage::Element;
 use crate::error::{Error, Result};
+use crate::net::tensor::Shape;
 
 const OP: &str = "upsample";
 

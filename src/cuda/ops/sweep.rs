@@ -5,9 +5,11 @@
 //! row of 16 numbers.
 
 use crate::cpu::ops::warp::{CHANNELS, MAX_FEATURE_PIXELS};
-use crate::cpu::tensor::Shape;
-use crate::cuda::graph::{Arg, Element, Graph, Value, index, int, read, read_or_null, update, write};
+use crate::cuda::graph::{Arg, Graph, Value, index, int, read, read_or_null, update, write};
+use crate::cuda::storage::Element;
 use crate::error::{Error, Result};
+use crate::net::config::Aggregation;
+use crate::net::tensor::Shape;
 use crate::scene::camera::PlaneSweep;
 
 /// Hidden channels of the voxel gate, and channels of the cost's projection.
@@ -62,27 +64,21 @@ pub fn source_row(sweep: &PlaneSweep, height: usize, width: usize) -> [f32; 16] 
     row
 }
 
-/// How the sources are weighted. The gate's tensors are f32 in PyTorch's order.
+/// The gate of eq. 5. Its tensors are f32 in PyTorch's order.
 #[derive(Clone, Copy, Debug)]
-pub enum Weighting {
-    /// Weights per voxel (eq. 5).
-    Voxel {
-        /// [8, 32].
-        reduce: Value,
-        /// `[8]`.
-        reduce_bias: Value,
-        /// `[8]`.
-        weight: Value,
-        /// `[1]`.
-        weight_bias: Value,
-    },
-    /// Weights per pixel (eq. 4), [S, H, W, 1], stored as the features.
-    Pixel(Value),
-    /// w = 0.
-    Mean,
-    /// Variance over the reference and all sources (MVSNet).
-    Variance,
+pub struct VoxelGate {
+    /// [8, 32].
+    pub reduce: Value,
+    /// `[8]`.
+    pub reduce_bias: Value,
+    /// `[8]`.
+    pub weight: Value,
+    /// `[1]`.
+    pub weight_bias: Value,
 }
+
+/// How the sources are weighted: by a gate, or by weights per pixel, [S, H, W, 1], stored as the features.
+pub type Weighting = Aggregation<VoxelGate, Value>;
 
 /// The cost's projection to 8 channels: a 1 x 1 x 1 convolution, f32.
 #[derive(Clone, Copy, Debug)]
@@ -115,6 +111,13 @@ fn expect(graph: &Graph, op: &'static str, what: &str, value: Value, len: usize,
 }
 
 impl Views {
+    /// The cost volume's extent.
+    pub fn volume(&self, graph: &Graph) -> Shape {
+        let map = graph.shape(self.features);
+        let (h, w) = self.reference.unwrap_or((map.h, map.w));
+        Shape { d: graph.shape(self.depths).len(), h, w, c: map.c }
+    }
+
     fn check(&self, graph: &Graph, op: &'static str) -> Result<Extent> {
         let Shape { d, h, w, c } = graph.shape(self.features);
         let element = graph.element(self.features);
@@ -174,7 +177,7 @@ impl Weighting {
     /// What the gradients are in, after the features.
     fn inputs(&self) -> Vec<Value> {
         match *self {
-            Self::Voxel { reduce, reduce_bias, weight, weight_bias } => {
+            Self::Voxel(VoxelGate { reduce, reduce_bias, weight, weight_bias }) => {
                 vec![reduce, reduce_bias, weight, weight_bias]
             }
             Self::Pixel(weights) => vec![weights],
@@ -184,7 +187,7 @@ impl Weighting {
 
     fn check(&self, graph: &Graph, op: &'static str, extent: Extent) -> Result<()> {
         match *self {
-            Self::Voxel { reduce, reduce_bias, weight, weight_bias } => {
+            Self::Voxel(VoxelGate { reduce, reduce_bias, weight, weight_bias }) => {
                 expect(graph, op, "the gate's reduce.weight", reduce, HIDDEN * CHANNELS, Element::F32)?;
                 expect(graph, op, "the gate's reduce.bias", reduce_bias, HIDDEN, Element::F32)?;
                 expect(graph, op, "the gate's weight.weight", weight, HIDDEN, Element::F32)?;
@@ -198,9 +201,9 @@ impl Weighting {
     }
 
     /// As the kernels are named.
-    fn name(&self) -> &'static str {
+    fn kernel(&self) -> &'static str {
         match self {
-            Self::Voxel { .. } => "voxel",
+            Self::Voxel(_) => "voxel",
             Self::Pixel(_) | Self::Mean => "weighted",
             Self::Variance => "variance",
         }
@@ -295,7 +298,7 @@ fn launch(
     args.extend([read_or_null(skip.map(|s| s.weights)), read_or_null(skip.map(|s| s.bias)), write(cost)]);
     let plane_bytes = (height * width * HIDDEN) as u64 * element.bytes();
     args.push(made.projected.map_or(Arg::Null, |p| Arg::Write(p, made.begin as u64 * plane_bytes)));
-    let kernel = format!("sweep_forward_{}_{}", weighting.name(), element.suffix());
+    let kernel = format!("sweep_forward_{}_{}", weighting.kernel(), element.suffix());
     let grid = extent.grid(planes.div_ceil(RUN));
     graph.launch("plane sweep", label, kernel, grid, [THREADS, 1, 1], extent.table_bytes(), args);
     // The taps, difference and square, the weighted sum, and the gate of a source; the projection.
@@ -401,7 +404,7 @@ fn cost_volume_backward(
         }
         Weighting::Variance => None,
     };
-    let kernel = format!("sweep_backward_{}_f32", weighting.name());
+    let kernel = format!("sweep_backward_{}_f32", weighting.kernel());
     graph.launch(OP, label, kernel, grid, [THREADS, 1, 1], extent.table_bytes(), args);
     if let Some(partial) = partial {
         let mut args = vec![read(partial), int(blocks)];
@@ -410,7 +413,7 @@ fn cost_volume_backward(
         graph.launch(OP, label, "sweep_backward_gate_f32", grid, [THREADS, 1, 1], 0, args);
     }
     if features_wanted {
-        let kernel = format!("sweep_backward_{}_sources_f32", weighting.name());
+        let kernel = format!("sweep_backward_{}_sources_f32", weighting.kernel());
         scattered.scatter(graph, OP, label, kernel, extent, common);
         scattered.finish(graph, OP, label, extent, features);
     }

@@ -1,10 +1,6 @@
-//! Dense f32 tensors, contiguous and channels-last, and the device that they live on.
+//! Dense f32 tensors in the host's memory, contiguous and channels-last: what weights, activations and results are
+//! between whatever computes them.
 
-use std::sync::Mutex;
-
-use rayon::prelude::*;
-
-use crate::cpu::simd::Level;
 use crate::error::{Error, Result};
 
 /// [D, H, W, C]: depth planes, rows, columns, channels; C is innermost. A 2D tensor has D = 1.
@@ -88,8 +84,18 @@ impl Buffer {
         buffer
     }
 
-    fn capacity(&self) -> usize {
+    /// Values that fit without new memory.
+    pub fn capacity(&self) -> usize {
         self.lines.len() * 16
+    }
+
+    /// The same memory for `len` values, whatever lies in it.
+    ///
+    /// # Panics
+    /// Where they do not fit.
+    pub fn reused(self, len: usize) -> Self {
+        assert!(len <= self.capacity(), "{len} values in room for {}", self.capacity());
+        Self { len, ..self }
     }
 }
 
@@ -154,89 +160,3 @@ impl Tensor {
         self.data.len() * size_of::<f32>()
     }
 }
-
-/// The processor as a device: its instruction set and the buffers that are free for reuse.
-///
-/// Touching a page for the first time costs more than the arithmetic on it, so buffers of one view are kept for
-/// the next.
-pub struct Cpu {
-    /// One that the processor has: the ops' `dispatch` relies on it.
-    pub(crate) level: Level,
-    free: Mutex<Vec<Buffer>>,
-}
-
-impl Cpu {
-    /// With the best instruction set of this processor.
-    pub fn new() -> Self {
-        Self::with_level(Level::best())
-    }
-
-    /// With a lower instruction set, to compare them; a level that the processor lacks becomes the best it has.
-    pub fn with_level(level: Level) -> Self {
-        Self { level: level.min(Level::best()), free: Mutex::default() }
-    }
-
-    /// The instruction set that the ops use.
-    pub fn level(&self) -> Level {
-        self.level
-    }
-
-    /// A tensor whose values are unspecified (left over from earlier use, or zero).
-    pub fn tensor(&self, shape: Shape) -> Tensor {
-        let len = shape.len();
-        let mut free = self.free.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let fitting = free.iter().enumerate().filter(|(_, b)| b.capacity() >= len);
-        // The smallest that fits, unless most of it would be wasted.
-        let best = fitting.min_by_key(|(_, b)| b.capacity()).map(|(i, b)| (i, b.capacity()));
-        let data = match best {
-            Some((i, capacity)) if capacity <= 2 * len.max(4096) => {
-                let mut buffer = free.swap_remove(i);
-                buffer.len = len;
-                buffer
-            }
-            _ => Buffer::zeros(len),
-        };
-        Tensor { shape, data }
-    }
-
-    /// Gives a tensor's buffer back for reuse.
-    pub fn recycle(&self, tensor: Tensor) {
-        self.free.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(tensor.data);
-    }
-
-    /// Bytes of the buffers that wait for reuse.
-    pub fn free_bytes(&self) -> usize {
-        let free = self.free.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        free.iter().map(|b| b.capacity() * size_of::<f32>()).sum()
-    }
-
-    /// Frees all buffers that wait for reuse.
-    pub fn trim(&self) {
-        self.free.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clear();
-    }
-}
-
-impl Default for Cpu {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-/// sum += more; both have the same length.
-pub(crate) fn add(sum: &mut Tensor, more: &Tensor) {
-    const CHUNK: usize = 1 << 14;
-    debug_assert_eq!(sum.shape, more.shape);
-    sum.data.par_chunks_mut(CHUNK).zip(more.data.par_chunks(CHUNK)).for_each(|(sum, more)| {
-        for (s, m) in sum.iter_mut().zip(more) {
-            *s += m;
-        }
-    });
-}
-
-/// A pointer into a tensor that parallel tasks write disjoint parts of.
-#[derive(Clone, Copy)]
-pub(crate) struct Shared(pub *mut f32);
-// SAFETY: whoever makes one promises that tasks write disjoint elements while it lives.
-unsafe impl Send for Shared {}
-// SAFETY: as above.
-unsafe impl Sync for Shared {}

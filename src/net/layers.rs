@@ -1,0 +1,204 @@
+//! What a network needs of whatever computes it: the layers, described, and the trait that runs them.
+//!
+//! [`super::model`] says what the network is in terms of this; executors (`cpu`, `cuda`, and [`super::outline`], which
+//! only follows shapes) say how each layer is done. A layer is described by the name of its tensors in a checkpoint,
+//! its channels and its kernel; whether its weights are folded constants or parameters in training is the executor's.
+
+use super::config::{Aggregation, Difference};
+use super::tensor::Shape;
+use crate::error::Result;
+
+/// A kernel's number of dimensions, side and stride.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kernel {
+    dims: usize,
+    side: usize,
+    stride: usize,
+}
+
+impl Kernel {
+    /// 2D: each plane of a tensor by itself.
+    pub fn d2(side: usize, stride: usize) -> Self {
+        Self { dims: 2, side, stride }
+    }
+
+    /// 3D.
+    pub fn d3(side: usize, stride: usize) -> Self {
+        Self { dims: 3, side, stride }
+    }
+
+    /// Over depth, rows and columns.
+    pub fn size(self) -> [usize; 3] {
+        [if self.dims == 3 { self.side } else { 1 }, self.side, self.side]
+    }
+
+    /// Over depth, rows and columns.
+    pub fn stride(self) -> [usize; 3] {
+        [if self.dims == 3 { self.stride } else { 1 }, self.stride, self.stride]
+    }
+
+    /// Of the weights, PyTorch's order.
+    pub fn shape(self, (input, output): (usize, usize)) -> Vec<usize> {
+        [output, input].into_iter().chain([self.side].repeat(self.dims)).collect()
+    }
+}
+
+/// A dense convolution with "same" padding.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conv {
+    /// How its tensors' names begin.
+    pub name: String,
+    /// In and out.
+    pub channels: (usize, usize),
+    /// Its kernel.
+    pub kernel: Kernel,
+    /// Whether ReLU follows.
+    pub relu: bool,
+}
+
+impl Conv {
+    /// Two dimensions: each plane of a tensor by itself. Stride 1, no ReLU.
+    pub fn d2(name: impl Into<String>, channels: (usize, usize), side: usize) -> Self {
+        Self { name: name.into(), channels, kernel: Kernel::d2(side, 1), relu: false }
+    }
+
+    /// Three dimensions. Stride 1, no ReLU.
+    pub fn d3(name: impl Into<String>, channels: (usize, usize), side: usize) -> Self {
+        Self { name: name.into(), channels, kernel: Kernel::d3(side, 1), relu: false }
+    }
+
+    /// The same with stride 2.
+    pub fn strided(self) -> Self {
+        Self { kernel: Kernel { stride: 2, ..self.kernel }, ..self }
+    }
+
+    /// The same followed by ReLU.
+    pub fn relu(self) -> Self {
+        Self { relu: true, ..self }
+    }
+
+    /// Of the weights, PyTorch's order.
+    pub fn weight_shape(&self) -> Vec<usize> {
+        self.kernel.shape(self.channels)
+    }
+
+    /// The output's shape for an input's.
+    pub fn output_shape(&self, x: Shape) -> Shape {
+        let [sd, sh, sw] = self.kernel.stride();
+        Shape { d: x.d.div_ceil(sd), h: x.h.div_ceil(sh), w: x.w.div_ceil(sw), c: self.channels.1 }
+    }
+}
+
+/// A depthwise 3x3x3 convolution without bias.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Depthwise {
+    /// How its tensor's name begins.
+    pub name: String,
+    /// In and out.
+    pub channels: usize,
+    /// 1 or 2.
+    pub stride: usize,
+}
+
+/// The gate of eq. 5: w = relu(weight(relu(reduce(f)))), both 1x1x1.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VoxelGate {
+    /// 32 -> 8, with ReLU.
+    pub reduce: Conv,
+    /// 8 -> 1, with ReLU.
+    pub weight: Conv,
+}
+
+/// The cost volume's recipe: what a difference is, and how the sources' differences are weighted.
+pub type Weighting<V> = Aggregation<VoxelGate, V>;
+
+/// Runs layers one after another. A value is a tensor [D, H, W, C], whose memory is given back when its last clone is
+/// dropped; so layers take their inputs by value, and what is read again is cloned. `label` says where in the network an
+/// op without tensors of its own stands.
+///
+/// # Errors
+/// All layers: where a tensor of the layer is missing, the inputs' shapes do not fit together, or the device fails.
+#[allow(missing_docs, reason = "the layers are the field's")]
+pub trait Layers {
+    /// A tensor, a tape's variable, a node of a device graph, or a shape.
+    type Value: Clone;
+    /// Feature maps of the reference and its sources, the homographies between them, and the hypotheses.
+    type Views;
+    /// What comes out in the end: logits for training, depth and confidence for inference.
+    type Estimate;
+
+    fn shape(&self, x: &Self::Value) -> Shape;
+
+    /// Convolution with bias.
+    fn conv(&mut self, layer: Conv, x: Self::Value) -> Result<Self::Value>;
+
+    /// Convolution, then batch norm.
+    fn conv_bn(&mut self, layer: Conv, x: Self::Value) -> Result<Self::Value>;
+
+    /// conv_bn(x) + shortcut, the end of the block of this name; a ReLU comes after the sum.
+    fn conv_bn_add(&mut self, block: &str, layer: Conv, x: Self::Value, shortcut: Self::Value) -> Result<Self::Value>;
+
+    fn depthwise(&mut self, layer: Depthwise, x: Self::Value) -> Result<Self::Value>;
+
+    /// Linear interpolation of x at index / `factor` over the D, H, W of `size`.
+    fn upsample(&mut self, label: &str, x: Self::Value, factor: usize, size: Shape) -> Result<Self::Value>;
+
+    /// x read at half the index, plus the skip connection, whose extent it takes.
+    fn upsample_add(&mut self, label: &str, x: Self::Value, skip: Self::Value) -> Result<Self::Value>;
+
+    /// [D, H, W, C] -> [1, 1, 1, C].
+    fn volume_mean(&mut self, label: &str, x: Self::Value) -> Result<Self::Value>;
+
+    /// [D, H, W, C] -> [D, 1, 1, C].
+    fn plane_mean(&mut self, label: &str, x: Self::Value) -> Result<Self::Value>;
+
+    /// x sigmoid(attention), element by element.
+    fn refine(&mut self, label: &str, x: Self::Value, attention: Self::Value) -> Result<Self::Value>;
+
+    /// x + x sigmoid(attention), attention being [D, 1, 1, C].
+    fn excite(&mut self, label: &str, x: Self::Value, attention: Self::Value) -> Result<Self::Value>;
+
+    /// x plus a vector [1, 1, 1, C] everywhere.
+    fn add_vector(&mut self, label: &str, x: Self::Value, vector: Self::Value) -> Result<Self::Value>;
+
+    /// Channels of `a`, then those of `b`.
+    fn concat(&mut self, label: &str, a: Self::Value, b: Self::Value) -> Result<Self::Value>;
+
+    /// [D, H, W, 32]: the cost volume's shape.
+    fn volume(&self, views: &Self::Views) -> Shape;
+
+    /// For the gate of eq. 4: maximum and mean over the planes of the channel-mean |difference|, [S, H, W, 2].
+    fn pixel_statistics(&mut self, label: &str, views: &Self::Views, difference: Difference) -> Result<Self::Value>;
+
+    /// The cost volume, read by a pair of conv_bn of one kernel. The volume itself, the largest tensor of all, need not
+    /// exist.
+    fn cost(
+        &mut self,
+        views: &Self::Views,
+        difference: Difference,
+        weighting: Weighting<Self::Value>,
+        first: [Conv; 2],
+    ) -> Result<[Self::Value; 2]>;
+
+    /// The same, with a third reader: a projection of the volume by a convolution 1x1x1 with bias.
+    fn cost_and_skip(
+        &mut self,
+        views: &Self::Views,
+        difference: Difference,
+        weighting: Weighting<Self::Value>,
+        first: [Conv; 2],
+        skip: Conv,
+    ) -> Result<([Self::Value; 2], Self::Value)>;
+
+    /// relu(upsample(half) + skip), a convolution to the logits, and what follows from them.
+    fn regress_skip(
+        &mut self,
+        views: &Self::Views,
+        logits: Conv,
+        half: Self::Value,
+        skip: Self::Value,
+    ) -> Result<Self::Estimate>;
+
+    /// Logits at 1/8, interpolated over the volume, and what follows from them.
+    fn regress_trilinear(&mut self, views: &Self::Views, label: &str, eighth: Self::Value) -> Result<Self::Estimate>;
+}
