@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Installs CUDA's compiler from PyPI into .cuda/ (which git ignores): 104 MB to download, 271 MB on disk. It needs no GPU
-# and no driver. All five packages are pinned: nvcc's own dependencies are not, and pip would mix releases whose PTX no
-# driver of theirs reads.
+# Installs CUDA's compiler from PyPI into .cuda/ (which git ignores): 104 MB to download, 271 MB on disk. It needs no
+# GPU and no driver. All five packages are pinned: nvcc's own dependencies are not, and pip would mix releases whose PTX
+# no driver of theirs reads.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 [ -x .cuda/nvidia/cu13/bin/nvcc ] && exit 0
