@@ -1,40 +1,123 @@
 //! Multi-view stereo: calibrated photos in, dense depth maps and one coloured point cloud out.
 //!
-//! One pixel's way through the crate: [`scene`] finds the photos and cameras (read by [`formats`]), [`photo`]
-//! undistorts and scales them, [`net`] turns a reference view and its source views into depth and confidence
-//! with the arithmetic in [`ops`], [`pyramid`] merges the levels, [`fusion`] checks the maps against each other
-//! and makes points, and [`formats::ply`] writes them.
+//! `docs/ARCHITECTURE.md` is the map of the source tree; this page is its short form.
+//!
+//! # Rooms
+//!
+//! Each room is a module. It imports only from rooms below it; `tests/structure.rs` checks that.
+//!
+//! | room | what lives there |
+//! | --- | --- |
+//! | `cli` (in the binary) | the command line: options, one library call for each command, exit codes |
+//! | [`doctor`], [`mod@bench`] | what is wrong with a scene; how fast the engine is here |
+//! | [`train`] | training: samples, optimizer, checkpoints, logs |
+//! | [`run`] | the main job: plan, depth maps, merge, fusion, files, resuming |
+//! | [`draw`], [`evaluation`], [`synth`] | charts and previews; scores of maps and clouds; rendered scenes |
+//! | [`manifest`] | `manifest.json` |
+//! | [`cuda`], [`cpu`], [`net`] | the two devices, and the network that runs on them |
+//! | [`fusion`], [`maps`] | depth maps to points; geometry of depth maps |
+//! | [`scene`], [`files`] | cameras, photos, MVSNet and COLMAP layouts; file formats |
+//! | [`host`], [`error`] | memory, progress, interruption; errors |
+//!
+//! # The way of one pixel
+//!
+//! [`scene`] finds the photos, cameras and source views; [`scene::photo`] decodes, undistorts and scales the photo.
+//! [`net`] turns it into features, sweeps depth planes through the source views and regresses depth and confidence.
+//! [`maps`] lets a coarser pyramid level repair what a finer one is unsure of. [`fusion`] keeps the pixels that other
+//! views confirm and turns them into points. [`files::ply`] writes the cloud. [`run::infer`] does all of this and more.
+//!
+//! # Example
+//!
+//! Depth maps of three views at a small size, fused into one cloud. `examples/depth_and_cloud.rs` is the same as a
+//! program.
+//!
+//! ```
+//! use engine::files::ply;
+//! use engine::fusion::{FusionOptions, FusionView, fuse};
+//! use engine::net::BsMvsNet;
+//! use engine::scene::camera::{Hypotheses, PlaneSweep, Sampling};
+//! use engine::scene::photo::Photo;
+//! use engine::scene::{OpenOptions, Scene};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let folder = tempfile::tempdir()?;
+//! # let cloud = folder.path().join("cloud.ply");
+//! let mut scene = Scene::open("examples/scene".as_ref(), &OpenOptions::default())?;
+//! scene.select_sources();
+//!
+//! // Photos with at most 256 pixels on the longer side, and the features of each.
+//! let network = BsMvsNet::built_in()?;
+//! let mut photos = Vec::new();
+//! let mut features = Vec::new();
+//! for view in &scene.views {
+//!     let loaded = Photo::load(view, Some(256))?;
+//!     features.push(network.features(&loaded.photo.padded_to_multiple_of_4())?);
+//!     photos.push(loaded);
+//! }
+//!
+//! // Maps keep every fourth pixel of the photo.
+//! let camera = |view: usize| photos[view].camera.decimated(0.25);
+//! let mut views = Vec::new();
+//! for reference in 0..3 {
+//!     let view = &scene.views[reference];
+//!     let range = view.depth_range(96).ok_or("no depth range")?;
+//!     let sweep = |source: usize| (&features[source], PlaneSweep::new(&camera(reference), &camera(source)));
+//!     let sources: Vec<_> = view.sources.iter().take(4).map(|s| sweep(s.view)).collect();
+//!     let depths = Hypotheses::new(range, 96, Sampling::Inverse);
+//!     let maps = network.depth(&features[reference], &sources, &depths)?;
+//!     assert_eq!((maps.depth.width, maps.depth.height), (64, 48));
+//!     # let quarter = photos[reference].photo.pyramid_level().pyramid_level();
+//!     # let byte = |value: f32| (value * 255.0).round() as u8;
+//!     # let colour = quarter.rgb.chunks_exact(3).map(|p| [byte(p[0]), byte(p[1]), byte(p[2])]).collect();
+//!     views.push(FusionView {
+//!         name: view.name.clone(),
+//!         camera: camera(reference),
+//!         depth: maps.depth,
+//!         confidence: maps.confidence,
+//!         colour, // of the photo at the map's pixels
+//!         range,
+//!         sources: (0..3).filter(|&other| other != reference).collect(),
+//!         levels: Vec::new(),
+//!     });
+//! }
+//!
+//! let points = fuse(&views, &FusionOptions::default())?.points;
+//! assert!(!points.is_empty());
+//! ply::write(&cloud, &points, &[])?;
+//! # Ok(())
+//! # }
+//! ```
 
-pub mod error;
+pub mod bench;
+pub mod doctor;
 
-pub mod host;
+pub mod train;
 
-pub mod files;
+pub mod run;
 
-pub mod scene;
-
-pub mod maps;
-
-pub mod fusion;
-
-pub mod net;
-
-pub mod cpu;
-
-pub mod cuda;
-
-pub mod manifest;
+pub mod draw;
 
 pub mod evaluation;
 pub mod synth;
 
-pub mod draw;
+pub mod manifest;
 
-pub mod run;
+pub mod cuda;
 
-pub mod train;
+pub mod cpu;
 
-pub mod bench;
-pub mod doctor;
+pub mod net;
+
+pub mod fusion;
+
+pub mod maps;
+
+pub mod scene;
+
+pub mod files;
+
+pub mod host;
+
+pub mod error;
 
 pub use error::{Error, Result};

@@ -1,5 +1,5 @@
-//! The shape of the crate: rooms import only what stands below them, no files import each other in a circle, and what is
-//! written stays readable.
+//! The shape of the crate: rooms import only what stands below them, no files import each other in a circle, files stay
+//! readable, and the Markdown files name paths that exist.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -237,4 +237,69 @@ fn files_stay_readable() {
         let lines = std::fs::read_to_string(&path).unwrap().lines().count();
         assert!(lines <= 600, "{} has {lines} lines; split it where its subject splits", path.display());
     }
+}
+
+/// Folders whose paths the Markdown files may name from the tree's root.
+const FOLDERS: [&str; 9] = [".ci", "benches", "docs", "examples", "kernels", "src", "tests", "tools", "weights"];
+
+/// Paths that the Markdown files name before the tree has them; a line goes when its path has come.
+const COMING: [&str; 6] = [
+    "src/cpu/infer",
+    "src/cpu/train",
+    "src/net/layers.rs",
+    "src/net/model.rs",
+    "src/run/infer.rs",
+    "src/run/options.rs",
+];
+
+/// Whether a word is a pattern or a placeholder: `panels/*.png`, `src/cpu/ops/x.rs`, `truth/ID.pfm`.
+fn is_pattern(word: &str) -> bool {
+    let stem = |part: &str| part.split('.').next().unwrap_or_default().to_owned();
+    word.contains(['*', '<', '{', '$', '('])
+        || word.split('/').map(stem).any(|s| s == "x" || s.starts_with("x_") || s == "ID" || s == "NAME")
+}
+
+/// Why a word in backticks does not name what it seems to name; `None` where it does, or seems to name nothing here.
+/// `files` are those of the tree, from its root.
+fn wrong_path(word: &str, files: &[String]) -> Option<String> {
+    let word = word.trim_end_matches([',', '.', ';', ':', '/']);
+    let source = [".rs", ".cu", ".cuh", ".py", ".sh"].iter().any(|end| word.ends_with(end));
+    let from_root = word.split_once('/').is_some_and(|(folder, _)| FOLDERS.contains(&folder));
+    let there = if from_root {
+        // A module may be a file or a folder.
+        root().join(word).exists() || root().join(format!("{word}.rs")).exists() || COMING.contains(&word)
+    } else {
+        let name = format!("/{}", word.trim_start_matches("./"));
+        !source || word.starts_with('.') || files.iter().any(|file| format!("/{file}").ends_with(&name))
+    };
+    (!there && !is_pattern(word)).then(|| format!("`{word}` is not in the tree"))
+}
+
+#[test]
+fn markdown_files_name_paths_that_exist() {
+    let (mut pages, mut paths) = (Vec::new(), Vec::new());
+    for folder in FOLDERS {
+        files_below(&root().join(folder), &["md"], &mut pages);
+        files_below(&root().join(folder), &["rs", "cu", "cuh", "py", "sh"], &mut paths);
+    }
+    pages.extend(["README.md", "CONTRIBUTING.md", "CHANGELOG.md"].map(|page| root().join(page)));
+    paths.push(root().join("build.rs"));
+    let relative = |path: &PathBuf| path.strip_prefix(root()).unwrap().to_string_lossy().into_owned();
+    let files: Vec<String> = paths.iter().map(relative).collect();
+    let mut wrong = Vec::new();
+    for page in &pages {
+        let text = std::fs::read_to_string(page).unwrap();
+        // Every other piece between backticks is code.
+        let words = text.split('`').skip(1).step_by(2).flat_map(str::split_whitespace);
+        let mut of_page: Vec<String> = words.filter_map(|word| wrong_path(word, &files)).collect();
+        // Links and pictures: [text](path).
+        for target in text.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next()) {
+            if !target.is_empty() && !target.contains("://") && !page.parent().unwrap().join(target).exists() {
+                of_page.push(format!("the link to {target} leads nowhere"));
+            }
+        }
+        wrong.extend(of_page.into_iter().map(|problem| format!("{}: {problem}", relative(page))));
+    }
+    assert!(pages.len() > 10, "the pages are where the test looks for them");
+    assert_eq!(wrong, Vec::<String>::new(), "paths that Markdown files name");
 }

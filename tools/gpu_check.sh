@@ -4,7 +4,8 @@
 #     tools/gpu_check.sh build          on a machine with Rust and nvcc: binaries into gpu/
 #     tools/gpu_check.sh run [RESULTS]  on a machine with a GPU; wants python with torch for the peer and for cuDNN
 #
-# Results (logs, JSON) go to RESULTS, by default gpu/results. Each part runs whatever came of the ones before; the last line says which failed.
+# Results (logs, JSON) go to RESULTS, by default gpu/results. Each part runs even if an earlier one failed; the last
+# line names those that failed.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
@@ -45,7 +46,8 @@ run() {
     [ -e "$root" ] || { mkdir -p "$(dirname "$root")" && ln -s "$PWD" "$root"; }
     python=${PYTHON:-python3}
     packages=$("$python" -c 'import site; print(site.getsitepackages()[0])' 2>/dev/null || true)
-    export ENGINE_CUDA_LIBS="${ENGINE_CUDA_LIBS:-$packages/nvidia/cudnn/lib:$packages/nvidia/cu13/lib:$packages/nvidia/cublas/lib}"
+    libraries=$packages/nvidia/cudnn/lib:$packages/nvidia/cu13/lib:$packages/nvidia/cublas/lib
+    export ENGINE_CUDA_LIBS="${ENGINE_CUDA_LIBS:-$libraries}"
     export ENGINE_REQUIRE_CUDA=1 ENGINE_TEST_DEVICE=cuda
     nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv | tee "$results/device.csv"
     date -u +%F | tee "$results/date"
@@ -59,8 +61,10 @@ run() {
     else
         echo "skipped: compute-sanitizer is not installed"
     fi
-    part table3_f16 gpu/engine bench table3 --device cuda --precision f16 --repetitions 50 --json "$results/table3_f16.json"
-    part table3_f32 gpu/engine bench table3 --device cuda --precision f32 --repetitions 20 --json "$results/table3_f32.json"
+    part table3_f16 gpu/engine bench table3 --device cuda --precision f16 --repetitions 50 \
+        --json "$results/table3_f16.json"
+    part table3_f32 gpu/engine bench table3 --device cuda --precision f32 --repetitions 20 \
+        --json "$results/table3_f32.json"
     # In the same run and on the same inputs: PyTorch eager in f32, channels-last, f16 under autocast, torch.compile.
     part peers gpu/engine bench table3 --device cuda --precision f32 --repetitions 20 --json "$results/peers.json" \
         --peer "$python" --peer-kinds eager,channels-last,half,compile

@@ -1,20 +1,24 @@
-"""Renders examples/scene (MVSNet layout) and the same scene as COLMAP models (tests/data/example_colmap), with exact depth.
+"""Renders examples/scene (MVSNet layout) and the same scene as COLMAP models, with exact depth.
 
-    python tools/make_example_scene.py [--scene examples/scene] [--colmap tests/data/example_colmap]     needs numpy, pillow, pycolmap; about a minute
+    python tools/make_example_scene.py [--scene examples/scene] [--colmap tests/data/example_colmap]
 
-A still life by ray casting: floor, wall, sphere, box, cylinder and an ellipsoid with solid textures made here (value noise, veins, rings, bricks),
-one lamp with hard shadows, SUPERSAMPLES^2 rays a pixel. Nothing is taken from elsewhere. Seven views on an arc about the objects, two cameras with
-different focal lengths.
+Needs numpy, pillow, pycolmap; takes about a minute.
 
-    examples/scene/images/ID.jpg, cams/ID_cam.txt, pair.txt     cam.txt ends in `near interval planes far`
-    examples/scene/truth/ID.pfm                                 exact depth of every fourth pixel: what a perfect depth map would hold
-    tests/data/example_colmap/text/{cameras,images,points3D}.txt           the same cameras and 800 points with tracks, as COLMAP 3 writes them
-    tests/data/example_colmap/binary/*.bin                      the same through pycolmap 4 (with rigs and frames)
+The scene is a ray-cast still life: floor, wall, sphere, box, cylinder and an ellipsoid with solid textures made here
+(value noise, veins, rings, bricks), one lamp with hard shadows, SUPERSAMPLES^2 rays a pixel. Nothing is taken from
+elsewhere. Seven views stand on an arc about the objects, with two cameras of different focal lengths.
 
-The points lie exactly on the surfaces; their observations are off by 0.25 pixels (standard deviation), as real ones are. Ranges are 0.9 times the 1st to 1.1
-times the 99th percentile (elements floor(0.01 n), floor(0.99 n)) of the depths of each view's own points, and pairs are scored by shared points weighted with the
-triangulation angle (best at 5 degrees; deviation 1 below and 10 above), which is what the engine derives from the COLMAP form. cam.txt's K has pixel centres
-at integers, COLMAP's lie half a pixel further.
+    examples/scene/images/ID.jpg, cams/ID_cam.txt, pair.txt       cam.txt ends in `near interval planes far`
+    examples/scene/truth/ID.pfm                                   exact depth of every fourth pixel: the perfect map
+    tests/data/example_colmap/text/{cameras,images,points3D}.txt  the same cameras and 800 points with tracks, as COLMAP
+                                                                  3 writes them
+    tests/data/example_colmap/binary/*.bin                        the same by pycolmap 4 (with rigs and frames)
+
+The points lie exactly on the surfaces. Their observations are off by 0.25 pixels (standard deviation), as real ones
+are. The rest is what the engine derives from the COLMAP form. Ranges are 0.9 times the 1st to 1.1 times the 99th
+percentile (elements floor(0.01 n), floor(0.99 n)) of the depths of each view's own points. Pairs are scored by shared
+points weighted with the triangulation angle (best at 5 degrees; deviation 1 below and 10 above). cam.txt's K has pixel
+centres at integers; COLMAP's lie half a pixel further.
 """
 
 import argparse
@@ -43,15 +47,20 @@ def quaternion(r: np.ndarray) -> np.ndarray:
 
 def matrix(q: np.ndarray) -> np.ndarray:
     w, x, y, z = q / np.linalg.norm(q)
-    return np.array([
-        [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
-        [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
-        [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
-    ])
+    return np.array(
+        [
+            [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
+            [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
+            [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
+        ]
+    )
 
 
 def cameras() -> list:
-    """K (integer pixel centres), quaternion and t of each view; rotations are those of the quaternion, so that both layouts agree."""
+    """K (integer pixel centres), quaternion and t of each view.
+
+    Rotations are those of the quaternion, so that both layouts agree.
+    """
     views = []
     for i, degrees in enumerate([-15, -10, -5, 0, 5, 10, 15]):
         a = math.radians(degrees)
@@ -93,7 +102,11 @@ def noise(p, salt):
     for dx in (0, 1):
         for dy in (0, 1):
             for dz in (0, 1):
-                w = (f[:, 0] if dx else 1 - f[:, 0]) * (f[:, 1] if dy else 1 - f[:, 1]) * (f[:, 2] if dz else 1 - f[:, 2])
+                w = (
+                    (f[:, 0] if dx else 1 - f[:, 0])
+                    * (f[:, 1] if dy else 1 - f[:, 1])
+                    * (f[:, 2] if dz else 1 - f[:, 2])
+                )
                 total = total + w * hashed(cell[:, 0] + dx, cell[:, 1] + dy, cell[:, 2] + dz, salt)
     return total
 
@@ -111,7 +124,10 @@ def blend(a, b, t):
 
 
 def granite(p):
-    return blend((0.16, 0.13, 0.12), (0.86, 0.72, 0.6), octaves(p, 4, 4, 11, 0.85)) * (0.7 + 0.6 * octaves(p, 1, 2, 23))[:, None]
+    return (
+        blend((0.16, 0.13, 0.12), (0.86, 0.72, 0.6), octaves(p, 4, 4, 11, 0.85))
+        * (0.7 + 0.6 * octaves(p, 1, 2, 23))[:, None]
+    )
 
 
 def marble(p):
@@ -122,11 +138,17 @@ def marble(p):
 def wood(p):
     rings = np.sqrt((p[:, 0] - 0.3) ** 2 + (p[:, 2] + 0.2) ** 2) * 9 + 2.5 * octaves(p * [1, 0.3, 1], 2, 3, 41)
     grain = octaves(p * [14, 1.6, 14], 1, 3, 43, 0.9)
-    return blend((0.3, 0.14, 0.06), (0.85, 0.55, 0.28), 0.5 + 0.45 * np.sin(2 * math.pi * rings)) * (0.55 + 0.9 * grain)[:, None]
+    return (
+        blend((0.3, 0.14, 0.06), (0.85, 0.55, 0.28), 0.5 + 0.45 * np.sin(2 * math.pi * rings))
+        * (0.55 + 0.9 * grain)[:, None]
+    )
 
 
 def moss(p):
-    return blend((0.1, 0.2, 0.06), (0.82, 0.86, 0.3), octaves(p, 7, 4, 53, 0.9)) * (0.6 + 0.8 * octaves(p, 1.5, 2, 59))[:, None]
+    return (
+        blend((0.1, 0.2, 0.06), (0.82, 0.86, 0.3), octaves(p, 7, 4, 53, 0.9))
+        * (0.6 + 0.8 * octaves(p, 1.5, 2, 59))[:, None]
+    )
 
 
 def tiles(p):
@@ -146,7 +168,9 @@ def bricks(p):
     shade = hashed(cell, row, 0 * row, 73)
     mortar = (np.abs(along - cell - 0.5) > 0.47) | (np.abs(p[:, 1] / 0.32 - row - 0.5) > 0.43)
     colour = blend((0.42, 0.16, 0.1), (0.76, 0.45, 0.3), shade) * (0.3 + 1.4 * octaves(p, 5, 4, 79, 0.9))[:, None]
-    return np.where(mortar[:, None], (0.4 + 0.5 * octaves(p, 8, 3, 83, 0.9))[:, None] * np.array([1, 0.97, 0.9]), colour)
+    return np.where(
+        mortar[:, None], (0.4 + 0.5 * octaves(p, 8, 3, 83, 0.9))[:, None] * np.array([1, 0.97, 0.9]), colour
+    )
 
 
 def turn(degrees):
@@ -166,7 +190,10 @@ OBJECTS = [
 
 
 def hit(shape, origin, direction):
-    """Distance along each direction to one object (inf: none) and the normal there. origin [3] or [n, 3], direction [n, 3]."""
+    """Distance along each direction to one object (inf: none) and the normal there.
+
+    origin [3] or [n, 3], direction [n, 3].
+    """
     kind, centre, size, rotation, _ = shape
     n = len(direction)
     far = np.full(n, np.inf)
@@ -259,7 +286,10 @@ def render(view):
 
 
 def sparse_points(views):
-    """Points on the surfaces, seen in at least three views: position, [(view index, u, v, residual in pixels, depth)]."""
+    """Points on the surfaces, seen in at least three views.
+
+    For each: position, [(view index, u, v, residual in pixels, depth)].
+    """
     random = np.random.default_rng(3)
     points = []
     while len(points) < POINTS:
@@ -271,7 +301,11 @@ def sparse_points(views):
         for j, view in enumerate(views):
             q = view["k"] @ (view["r"] @ x + view["t"])
             a, b = q[0] / q[2], q[1] / q[2]
-            if 2 < a < WIDTH - 3 and 2 < b < HEIGHT - 3 and abs(depth_at(view, np.array([a]), np.array([b]))[0] / q[2] - 1) < 1e-4:
+            if (
+                2 < a < WIDTH - 3
+                and 2 < b < HEIGHT - 3
+                and abs(depth_at(view, np.array([a]), np.array([b]))[0] / q[2] - 1) < 1e-4
+            ):
                 off = random.normal(0, 0.25, 2)
                 seen.append((j, round(a + off[0], 4), round(b + off[1], 4), float(np.hypot(*off)), q[2]))
         if len(seen) >= 3:
@@ -341,7 +375,9 @@ def write_colmap(folder, views, points, images):
         lines.append(f"{i + 1} {numbers(view['q'])} {numbers(view['t'])} {view['camera'] + 1} {view['id']:08}.jpg")
         lines.append(" ".join(observed[i]))
     (text / "images.txt").write_text("\n".join(lines) + "\n")
-    (text / "points3D.txt").write_text("# POINT3D_ID, X, Y, Z, R, G, B, ERROR, TRACK[] as (IMAGE_ID, POINT2D_IDX)\n" + "\n".join(tracks) + "\n")
+    (text / "points3D.txt").write_text(
+        "# POINT3D_ID, X, Y, Z, R, G, B, ERROR, TRACK[] as (IMAGE_ID, POINT2D_IDX)\n" + "\n".join(tracks) + "\n"
+    )
     binary = folder / "binary"
     binary.mkdir(parents=True, exist_ok=True)
     pycolmap.Reconstruction(str(text)).write(str(binary))

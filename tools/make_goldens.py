@@ -1,28 +1,32 @@
-"""Makes tests/data/goldens/*.safetensors: what the reference network (tools/reference/bs_mvsnet.py) computes on small inputs.
+"""Makes tests/data/goldens/*.safetensors: outputs of the reference network on small inputs.
 
-    python tools/make_goldens.py [--out tests/data/goldens]        needs torch, numpy, safetensors; about ten seconds
+    python tools/make_goldens.py [--out tests/data/goldens]
+
+Needs torch, numpy, safetensors; takes about ten seconds. The network is tools/reference/bs_mvsnet.py.
 
 Weights are not stored. They follow from each tensor's name, so that a test makes the same bits again:
-    state = FNV-1a-64(name in UTF-8) xor seed                        (the file's metadata, JSON under the key "golden", names the seeds)
-    next(): state += 0x9E3779B97F4A7C15; z = state                   SplitMix64, all modulo 2^64
+    state = FNV-1a-64(name in UTF-8) xor seed         the file's metadata, JSON under the key "golden", names the seeds
+    next(): state += 0x9E3779B97F4A7C15; z = state    SplitMix64, all modulo 2^64
             z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9; z = (z ^ z >> 27) * 0x94D049BB133111EB; return z ^ z >> 31
-    u = (next() >> 40) * 2^-24                                       one draw an element, in row-major order of the state_dict's shape
+    u = (next() >> 40) * 2^-24                        one draw an element, in row-major order of the state_dict's shape
 and in float64, in exactly this order of operations, rounded once to float32:
     bn.weight, bn.running_var   0.5 + u
     bn.bias, bn.running_mean    (2 u - 1) * 0.3
     other *.bias                (2 u - 1) * 0.1
-    other *.weight              ((2 u - 1) * sqrt(3 / fan_in)) * gain       fan_in = product of the shape without its first axis
+    other *.weight              ((2 u - 1) * sqrt(3 / fan_in)) * gain
     num_batches_tracked         0
-where gain is GAINS' value for the longest suffix that the name ends with, else 1.5 (it keeps activations of order one through
-the ReLUs); the last layer's is larger so that the probability over depth is neither flat nor one spike. Names of a block on its own
-(blocks.safetensors) are prefixed by the block: "separable.pointwise1.conv.weight".
+where fan_in is the product of the shape without its first axis, and gain is GAINS' value for the longest suffix that
+the name ends with, else 1.5 (it keeps activations of order one through the ReLUs). The last layer's gain is larger, so
+that the probability over depth is neither flat nor one spike. Names of a block on its own (blocks.safetensors) are
+prefixed by the block: "separable.pointwise1.conv.weight".
 
-All stored tensors are float32, row-major, channels LAST and without the batch axis: maps [H, W], features [H, W, C], volumes [D, H, W, C], with
-a single channel's axis dropped; cameras and depths are float64. tests/data/goldens/README.md lists the files.
+All stored tensors are float32, row-major, channels LAST and without the batch axis: maps [H, W], features [H, W, C],
+volumes [D, H, W, C], with a single channel's axis dropped. Cameras and depths are float64.
+tests/data/goldens/README.md lists the files.
 
-The confidence sums four planes from the floor of the expected index. Where that index is an integer to within rounding, two correct programs
-may take different planes, so every network's seed is the first one that keeps all its pixels at least MARGIN away from an integer, and whose logits span a number of
-units over depth that is in SPAN (median pixel).
+The confidence sums four planes from the floor of the expected index. Where that index is an integer to within rounding,
+two correct programs may take different planes. So every network's seed is the first one that keeps all its pixels at
+least MARGIN away from an integer and whose logits span a number of units over depth that is in SPAN (median pixel).
 """
 
 import argparse
@@ -126,7 +130,10 @@ def pose(axis: tuple, degrees: float, t: tuple) -> np.ndarray:
 
 
 def inputs() -> dict:
-    """Four smooth colourful images and cameras with rotations, unequal focal lengths, skew and off-centre principal points."""
+    """Four smooth colourful images and cameras.
+
+    The cameras have rotations, unequal focal lengths, skew and off-centre principal points.
+    """
     y, x = np.mgrid[0:HEIGHT, 0:WIDTH].astype(np.float64)
     images = np.zeros((VIEWS, HEIGHT, WIDTH, 3))
     for view, channel in product(range(VIEWS), range(3)):
@@ -136,7 +143,8 @@ def inputs() -> dict:
             images[view, :, :, channel] += (0.4 + u[3]) * np.sin(fx * x + fy * y + 2 * math.pi * u[2])
     images = 0.5 + 0.5 * np.tanh(0.7 * images)
     k, e = [], []
-    # The second source looks far to the side (much of its warp falls outside the image) and the third stands half a scene ahead.
+    # The second source looks far to the side (much of its warp falls outside the image), and the third stands half a
+    # scene ahead.
     poses = [
         pose((0.2, 1, 0.1), 3, (0.1, -0.05, 0.2)),
         pose((0, 1, 0.1), 9, (-0.5, 0.08, 0.15)),
@@ -167,8 +175,11 @@ def small(scene: dict) -> dict:
 
 
 def large(scene: dict, seed: int) -> dict:
-    """Images too big to store, hence generated: value (v, y, x, c) of [V, H, W, 3] is draw u of the name "images" with this seed, rounded
-    to float32. The cameras are those of the other goldens with rows 0 and 1 of K doubled."""
+    """Images too big to store, hence generated.
+
+    Value (v, y, x, c) of [V, H, W, 3] is draw u of the name "images" with this seed, rounded to float32. The cameras
+    are those of the other goldens with rows 0 and 1 of K doubled.
+    """
     shape = (VIEWS, LARGE_HEIGHT, LARGE_WIDTH, 3)
     k = scene["k"].clone()
     k[:, :2] *= 2
@@ -201,7 +212,10 @@ def span(logits: torch.Tensor) -> float:
 
 
 def seeded(config: ref.Config, scenes: list) -> tuple:
-    """The network with the first seed whose logits have the wanted span and keep the margin, on all scenes and both samplings."""
+    """The network with the first seed whose logits have the wanted span and keep the margin.
+
+    This must hold on all scenes and for both samplings.
+    """
     for seed in range(1, 200):
         net = fill(ref.BsMvsNet(config), seed)
         first = run(net, scenes[0], False)[2]
@@ -213,7 +227,10 @@ def seeded(config: ref.Config, scenes: list) -> tuple:
 
 
 def last(x: torch.Tensor, views: bool = False) -> torch.Tensor:
-    """[1, C, D, H, W] -> [D, H, W, C]; [V, C, H, W] -> [H, W, C] of view 0, or [V, H, W, C]; a single channel's axis is dropped."""
+    """[1, C, D, H, W] -> [D, H, W, C]; [V, C, H, W] -> [H, W, C] of view 0, or [V, H, W, C].
+
+    The axis of a single channel is dropped.
+    """
     if x.dim() == 5:
         x = x[0].permute(1, 2, 3, 0)
     elif x.dim() == 4:
@@ -225,8 +242,11 @@ def last(x: torch.Tensor, views: bool = False) -> torch.Tensor:
 
 
 def submodule_outputs(net: ref.BsMvsNet, scene: dict) -> dict:
-    """Every layer's output by its module name. A ConvBnReLU counts as one layer: the engine folds its batch norm. The gate runs
-    once a source: gate.1, gate.2, gate.3 are its outputs; its inner layers, which nothing stores, are left out."""
+    """Every layer's output by its module name.
+
+    A ConvBnReLU counts as one layer: the engine folds its batch norm. The gate runs once a source: gate.1, gate.2,
+    gate.3 are its outputs. Its inner layers, which nothing stores, are left out.
+    """
     kept, hooks, calls = {}, [], {}
 
     def hook(name):
@@ -238,6 +258,7 @@ def submodule_outputs(net: ref.BsMvsNet, scene: dict) -> dict:
                 kept["cost"], kept["logits"] = last(args[0]), output[0].contiguous().clone()
             elif calls[name] == 1:
                 kept[name] = last(output, views=name == "features")
+
         return store
 
     for name, module in net.named_modules():
@@ -260,7 +281,10 @@ def submodule_outputs(net: ref.BsMvsNet, scene: dict) -> dict:
 
 def report(name: str, logits: torch.Tensor, confidence: torch.Tensor, seed=None):
     q = [round(float(v), 3) for v in torch.quantile(confidence.flatten(), torch.tensor([0.0, 0.5, 1.0]))]
-    print(f"{name}: seed {seed}, logits span {span(logits):.1f} over depth (median pixel), confidence min/median/max {q}, margin {margin(logits):.1e}")
+    print(
+        f"{name}: seed {seed}, logits span {span(logits):.1f} over depth (median pixel), "
+        f"confidence min/median/max {q}, margin {margin(logits):.1e}"
+    )
 
 
 def blocks(seed: int) -> dict:
@@ -295,7 +319,10 @@ def blocks(seed: int) -> dict:
             keep(name, ref.upsample(x, factor, torch.Size(high)), input=x)
 
         # Cameras at the features' scale. "behind": the source stands so far ahead that the nearer planes lie behind it.
-        k = torch.tensor([[[15.1, 0.1, 7.9], [0, 15.6, 6.2], [0, 0, 1]], [[16.3, 0, 8.4], [0, 16.1, 5.7], [0, 0, 1]]], dtype=torch.float64)
+        k = torch.tensor(
+            [[[15.1, 0.1, 7.9], [0, 15.6, 6.2], [0, 0, 1]], [[16.3, 0, 8.4], [0, 16.1, 5.7], [0, 0, 1]]],
+            dtype=torch.float64,
+        )
         for name, source in [
             ("warp", pose((0.1, 1, 0.05), -8, (-0.6, 0.1, 0.2))),
             ("warp_behind", pose((0.1, 1, 0.3), 12, (-0.5, 0.2, -2.3))),
@@ -342,7 +369,11 @@ def main():
     torch.set_num_threads(1)  # one order of summation, whatever machine makes them
     scene = inputs()
     tiny = small(scene)
-    save(args.out / "inputs.safetensors", scene, sizes={"views": VIEWS, "height": HEIGHT, "width": WIDTH, "planes": PLANES, "near": NEAR, "far": FAR})
+    save(
+        args.out / "inputs.safetensors",
+        scene,
+        sizes={"views": VIEWS, "height": HEIGHT, "width": WIDTH, "planes": PLANES, "near": NEAR, "far": FAR},
+    )
 
     combined, seeds = {}, {}
     for aggregation, difference, decoder in product(
@@ -355,7 +386,9 @@ def main():
         for prefix, s in [(name, scene), (name + "/small", tiny)]:
             for suffix, inverse in [("", False), ("_inverse", True)]:
                 results = run(net, s, inverse)
-                combined |= {f"{prefix}/{n}{suffix}": t.clone() for n, t in zip(("depth", "confidence", "logits"), results)}
+                combined |= {
+                    f"{prefix}/{n}{suffix}": t.clone() for n, t in zip(("depth", "confidence", "logits"), results)
+                }
         report(name, combined[name + "/logits"], combined[name + "/confidence"], seed)
         if name in ("voxel_squared_skip", "pixel_signed_trilinear"):
             layers = submodule_outputs(net, scene)
@@ -363,11 +396,20 @@ def main():
             allowed = rounding / (1e-4 + 1e-3 * layers["logits_f64"].abs())
             interval = (FAR - NEAR) / (PLANES - 1)
             moved = (layers["depth"].double() - layers["depth_f64"]).abs().max() / interval
-            print(f"  torch f32 against f64: logits {rounding.max():.1e}, {allowed.max():.2%} of the tolerance; depth {moved:.1e} of an interval")
+            print(
+                f"  torch f32 against f64: logits {rounding.max():.1e}, {allowed.max():.2%} of the tolerance; "
+                f"depth {moved:.1e} of an interval"
+            )
             save(args.out / f"{name}.safetensors", layers, config=asdict(config), seed=seed)
-    save(args.out / "configurations.safetensors", combined, seeds=seeds, small={"height": SMALL_HEIGHT, "width": SMALL_WIDTH, "planes": SMALL_PLANES})
+    save(
+        args.out / "configurations.safetensors",
+        combined,
+        seeds=seeds,
+        small={"height": SMALL_HEIGHT, "width": SMALL_WIDTH, "planes": SMALL_PLANES},
+    )
 
-    # The whole network where no axis of any volume is one voxel wide. The images' seed is chosen for the margin, as the networks' are.
+    # The whole network where no axis of any volume is one voxel wide. The images' seed is chosen for the margin, as the
+    # networks' are.
     config = ref.Config()
     net = fill(ref.BsMvsNet(config), seeds["voxel_squared_skip"])
     for seed in range(1, 50):
@@ -383,7 +425,14 @@ def main():
         config=asdict(config),
         seed=seeds["voxel_squared_skip"],
         images_seed=seed,
-        sizes={"views": VIEWS, "height": LARGE_HEIGHT, "width": LARGE_WIDTH, "planes": LARGE_PLANES, "near": NEAR, "far": FAR},
+        sizes={
+            "views": VIEWS,
+            "height": LARGE_HEIGHT,
+            "width": LARGE_WIDTH,
+            "planes": LARGE_PLANES,
+            "near": NEAR,
+            "far": FAR,
+        },
     )
 
     net = ref.BsMvsNet()

@@ -1,32 +1,40 @@
-"""Makes tests/data/goldens/gradients.safetensors: the gradients of one training step of all 16 configurations, in float64.
+"""Makes tests/data/goldens/gradients.safetensors: the gradients of one training step in float64.
 
-    python tools/make_gradient_goldens.py [--out tests/data/goldens]        needs torch, numpy, safetensors; two minutes
+    python tools/make_gradient_goldens.py [--out tests/data/goldens]
 
-Everything is double: weights, images, warp, batch norm, loss. What differs from it in the engine is the rounding of f32 alone.
+The file covers all 16 configurations. Needs torch, numpy, safetensors; takes two minutes.
 
-Input: that of large.safetensors (tools/make_goldens.py, `large`): four generated images of 132 x 100, 67 planes from 2 to 6.5. No batch norm
-sees fewer than 6 positions there: of two positions it keeps only the signs, and the gradient behind it cancels to noise. Batch norm
-is in train mode: its statistics are those of the batch, in the feature network over the pixels of all views together.
-Loss: 0.7 L1 + 0.3 cross-entropy, as src/ops/depth_backward.rs defines both: means over the pixels whose truth is > 0; L1 in mean intervals (far - near) /
-(D - 1); cross-entropy against the two planes around the truth, weighted linearly in the plane's value (depth, or 1 / depth where `inverse`).
-The file has the truth.
+Everything is double: weights, images, warp, batch norm, loss. The engine differs from it by the rounding of f32 alone.
 
-Weights are generated as make_goldens.py's head says, then every bn.bias is raised by NORM_SHIFT and regularizer.logits.weight multiplied by LOGITS_GAIN
-(in float32; sharper logits leave no gradient to the L1). With norms centred at zero some of the millions of activations lie so close to the ReLU's kink that
-rounding decides on which side, and one of them can move a norm's gradient, a sum that nearly cancels, by percents: two correct programs in
-float32 would disagree. Shifted, the ReLUs behind norms still cut off one in two thousand, and agreement is a matter of 1e-5.
+Input: that of large.safetensors (tools/make_goldens.py, `large`): four generated images of 132 x 100, 67 planes from 2
+to 6.5. No batch norm sees fewer than 6 positions there: of two positions it keeps only the signs, and the gradient
+behind it cancels to noise. Batch norm is in train mode. Its statistics are those of the batch, in the feature network
+over the pixels of all views together.
+Loss: 0.7 L1 + 0.3 cross-entropy, as src/cpu/ops/depth_backward.rs defines both: means over the pixels whose truth is
+> 0; L1 in mean intervals (far - near) / (D - 1); cross-entropy against the two planes around the truth, weighted
+linearly in the plane's value (depth, or 1 / depth if `inverse`). The file has the truth.
 
-Of each parameter tensor, under CONFIGURATION/PARAMETER (the names and the row-major element order of the state_dict), either
+Weights are generated as make_goldens.py's head says. Then every bn.bias is raised by NORM_SHIFT and
+regularizer.logits.weight multiplied by LOGITS_GAIN (in float32; sharper logits leave no gradient to the L1). With norms
+centred at zero some of the millions of activations lie so close to the ReLU's kink that rounding decides on which side.
+One of them can move a norm's gradient, a sum that nearly cancels, by percents: two correct programs in float32 would
+disagree. Shifted, the ReLUs behind norms still cut off one in two thousand, and agreement is a matter of 1e-5.
+
+Of each parameter tensor, under CONFIGURATION/PARAMETER (the names and the row-major element order of the state_dict),
+the file has either
 - the whole gradient, up to FULL elements, or
-- SAMPLES of its elements, then its L2 norm, then SIGNS dot products with vectors of -1 and 1, so that any wrong element shows:
+- SAMPLES of its elements, then its L2 norm, then SIGNS dot products with vectors of -1 and 1, so that any wrong element
+  shows:
     sample i is element floor(u n) of n, with u draw i of the name "PARAMETER/samples", seed 1;
     element i of vector k is -1 where draw i of "PARAMETER/signs K", seed 1, is below 0.5, else 1.
-CONFIGURATION/NORM.running_mean and .running_var are the batch's mean and unbiased variance (running statistics with a momentum of 1);
-CONFIGURATION/losses are the loss, L1 and cross-entropy. `NAME_inverse` is configuration NAME with hypotheses evenly spaced in 1 / depth.
+CONFIGURATION/NORM.running_mean and .running_var are the batch's mean and unbiased variance (running statistics with a
+momentum of 1). CONFIGURATION/losses are the loss, L1 and cross-entropy. `NAME_inverse` is configuration NAME with
+hypotheses evenly spaced in 1 / depth.
 
-The seed of a configuration's weights is that of configurations.safetensors if it will do, else the next that does: every tensor has a
-gradient (a gate may be dead), no pixel's L1 is at its kink, PyTorch in float32 agrees with the truth to AGREE, and NEARBY networks in
-float64, whose weights are off by NUDGE, to AGREE_NEARBY, and no norm has an output within MARGIN of the ReLU's kink: no kink that matters is within reach of rounding.
+The seed of a configuration's weights is that of configurations.safetensors if it will do, else the next that does. It
+will do if every tensor has a gradient (a gate may be dead), no pixel's L1 is at its kink, PyTorch in float32 agrees
+with the truth to AGREE, NEARBY networks in float64, whose weights are off by NUDGE, agree to AGREE_NEARBY, and no norm
+has an output within MARGIN of the ReLU's kink: no kink that matters is within reach of rounding.
 """
 
 import argparse
@@ -134,8 +142,11 @@ def excerpt(name: str, gradient: torch.Tensor) -> torch.Tensor:
 
 
 def cancelling(name: str, gradients: dict) -> bool:
-    """Whether the gradient is zero for any input, as that of a bias that a softmax or a batch norm takes out again: nothing beside that in
-    the weight of the same layer."""
+    """Whether the gradient is zero for any input.
+
+    That is so for a bias that a softmax or a batch norm takes out again. Zero means nothing beside the gradient of the
+    weight of the same layer.
+    """
     weight = gradients[name.removesuffix(".bias") + ".weight"] if name.endswith(".bias") else gradients[name]
     return float(gradients[name].abs().max()) < 1e-9 * float(weight.abs().max())
 
@@ -173,7 +184,8 @@ def seeded(config: ref.Config, first: int, scene: dict, inverse: bool) -> tuple:
         nets = [network(config, seed)] + [nudged(network(config, seed).double(), t) for t in range(NEARBY)]
         errors = [worst(step(net, scene, inverse)["gradients"], gradients) for net in nets]
         print(
-            f"  seed {seed}: losses {[round(float(v), 3) for v in truth['losses']]}, float32 is off by {errors[0][0]:.1e} in {errors[0][1]},",
+            f"  seed {seed}: losses {[round(float(v), 3) for v in truth['losses']]}, "
+            f"float32 is off by {errors[0][0]:.1e} in {errors[0][1]},",
             f"nearby networks by {max(errors[1:])[0]:.1e}; {truth['kink']:.1e} intervals from the L1's kink",
         )
         if errors[0][0] <= AGREE and max(errors[1:])[0] <= AGREE_NEARBY and truth["kink"] >= KINK:
@@ -185,7 +197,9 @@ def main():
     here = Path(__file__).resolve().parent.parent
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--out", type=Path, default=here / "tests/data/goldens")
-    parser.add_argument("--only", nargs="+", help="make these configurations again and keep what the file has of the others")
+    parser.add_argument(
+        "--only", nargs="+", help="make these configurations again and keep what the file has of the others"
+    )
     args = parser.parse_args()
     torch.set_num_threads(1)  # one order of summation, whatever machine makes them
     scene = goldens.large(goldens.inputs(), IMAGES_SEED)

@@ -1,6 +1,8 @@
 """Writes tests/data/mat with SciPy: MAT files of level 5 for the tests of the reader.
 
     python tools/make_mat_files.py
+
+Needs numpy and scipy.
 """
 
 from pathlib import Path

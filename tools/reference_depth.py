@@ -1,15 +1,17 @@
 """Runs the reference network over a COLMAP scene, so that the engine's maps can be compared with it pixel by pixel.
 
-    python tools/reference_depth.py SCENE OUT [--halvings 1] [--views 4] [--planes 128] [--sampling inverse] [--threads 2]
+    python tools/reference_depth.py SCENE OUT [--halvings 1] [--views 4] [--planes 128] [--sampling inverse]
+        [--threads 2]
 
-One level, no pyramid, no fusion. Images are halved --halvings times by averaging 2 x 2 pixels (K with the half-pixel shift that this means); the
-sources of a view are the views that share most points with it; its range is 0.9 times the 1st to 1.1 times the 99th percentile (elements
-floor(0.01 n) and floor(0.99 n) of the sorted depths) of the points that it observes. Pinhole models only. Writes OUT/depth/*.pfm, OUT/confidence/*.pfm and
-OUT/reference.json: for each view its sources, range, K, seconds. --pairs-only writes that file alone.
+One level, no pyramid, no fusion. Images are halved --halvings times by averaging 2 x 2 pixels (with the half-pixel
+shift of K that this means). The sources of a view are the views that share most points with it. Its range is 0.9 times
+the 1st to 1.1 times the 99th percentile (elements floor(0.01 n) and floor(0.99 n) of the sorted depths) of the points
+that it observes. Pinhole models only. Writes OUT/depth/*.pfm, OUT/confidence/*.pfm and OUT/reference.json: for each
+view its sources, range, K, seconds. --pairs-only writes that file alone.
 
---write-scene FOLDER also writes the same views, sources and ranges as an MVSNet scene (full-size images, linked), so that the engine can be run on the very
-same work: engine infer FOLDER --max-side HALVED_WIDTH --levels 1 --views 4 --sampling inverse. --compare OUT2 prints how far OUT2/depth lies from
-OUT/depth, in hypothesis intervals (of 1/depth where inverse).
+--write-scene FOLDER also writes the same views, sources and ranges as an MVSNet scene (full-size images, linked), so
+that the engine can do the very same work: engine infer FOLDER --max-side HALVED_WIDTH --levels 1 --views 4 --sampling
+inverse. --compare OUT2 prints how far OUT2/depth lies from OUT/depth, in hypothesis intervals (of 1/depth if inverse).
 """
 
 import argparse
@@ -68,7 +70,10 @@ def write_scene(folder: Path, scene: Path, views: list, halvings: int, planes: i
         k[:2] *= 2**halvings
         k[:2, 2] -= 0.5
         interval = (view["far"] - view["near"]) / (planes - 1)
-        text = f"extrinsic\n{words(view['world_to_camera'])}\nintrinsic\n{words(k)}\n{view['near']!r} {interval!r} {planes} {view['far']!r}\n"
+        text = (
+            f"extrinsic\n{words(view['world_to_camera'])}\nintrinsic\n{words(k)}\n"
+            f"{view['near']!r} {interval!r} {planes} {view['far']!r}\n"
+        )
         (folder / "cams" / f"{i:08}_cam.txt").write_text(text)
         sources = [f"{index[s]} {n}" for s, n in zip(view["sources"], view["shared_points"])]
         pairs += [str(i), " ".join([str(len(sources)), *sources])]
@@ -110,7 +115,9 @@ def main():
     for image in images:
         camera = model.cameras[image.camera_id]
         if camera.model.name not in ("PINHOLE", "SIMPLE_PINHOLE"):
-            raise SystemExit(f"{image.name}: camera model {camera.model.name}; this script takes undistorted images only")
+            raise SystemExit(
+                f"{image.name}: camera model {camera.model.name}; this script takes undistorted images only"
+            )
         pose = (image.cam_from_world() if callable(image.cam_from_world) else image.cam_from_world).matrix()
         scale = 0.5**args.halvings
         k = camera.calibration_matrix()
@@ -120,18 +127,29 @@ def main():
         e[:3] = pose
         ids = sorted(seen[image.image_id])
         z = np.sort(np.array([model.points3D[i].xyz for i in ids]) @ pose[2, :3] + pose[2, 3])
-        shared = sorted((i for i in images if i is not image), key=lambda i: (-len(seen[i.image_id] & seen[image.image_id]), i.name))
-        views.append({
-            "name": Path(image.name).stem,
-            "file": image.name,
-            "sources": [Path(i.name).stem for i in shared[: args.views - 1]],
-            "shared_points": [len(seen[i.image_id] & seen[image.image_id]) for i in shared[: args.views - 1]],
-            "near": 0.9 * float(z[int(0.01 * len(z))]),
-            "far": 1.1 * float(z[min(int(0.99 * len(z)), len(z) - 1)]),
-            "k": k.tolist(),
-            "world_to_camera": e.tolist(),
-        })
-    settings = {"planes": args.planes, "sampling": args.sampling, "views": args.views, "halvings": args.halvings, "torch": torch.__version__, "threads": args.threads}
+        shared = sorted(
+            (i for i in images if i is not image), key=lambda i: (-len(seen[i.image_id] & seen[image.image_id]), i.name)
+        )
+        views.append(
+            {
+                "name": Path(image.name).stem,
+                "file": image.name,
+                "sources": [Path(i.name).stem for i in shared[: args.views - 1]],
+                "shared_points": [len(seen[i.image_id] & seen[image.image_id]) for i in shared[: args.views - 1]],
+                "near": 0.9 * float(z[int(0.01 * len(z))]),
+                "far": 1.1 * float(z[min(int(0.99 * len(z)), len(z) - 1)]),
+                "k": k.tolist(),
+                "world_to_camera": e.tolist(),
+            }
+        )
+    settings = {
+        "planes": args.planes,
+        "sampling": args.sampling,
+        "views": args.views,
+        "halvings": args.halvings,
+        "torch": torch.__version__,
+        "threads": args.threads,
+    }
     record = lambda: (args.out / "reference.json").write_text(json.dumps(settings | {"views_run": views}, indent=1))
     if args.write_scene:
         write_scene(args.write_scene, args.scene, views, args.halvings, args.planes)
@@ -151,7 +169,9 @@ def main():
     for view in views:
         names = [view["name"], *view["sources"]]
         if len({photos[n].shape for n in names}) > 1:
-            raise SystemExit(f"{view['name']}: images of different sizes among {names}; the reference takes equal sizes only")
+            raise SystemExit(
+                f"{view['name']}: images of different sizes among {names}; the reference takes equal sizes only"
+            )
         h, w, _ = photos[names[0]].shape
         batch = torch.stack([padded(photos[n]) for n in names])
         k = torch.tensor([cameras[n]["k"] for n in names], dtype=torch.float64)
@@ -166,7 +186,11 @@ def main():
         write_pfm(args.out / "depth" / f"{view['name']}.pfm", depth[crop].numpy())
         write_pfm(args.out / "confidence" / f"{view['name']}.pfm", confidence[crop].numpy())
         record()
-        print(f"{view['name']}: {view['seconds']} s, sources {' '.join(view['sources'])}, {view['near']:.4f} to {view['far']:.4f}", flush=True)
+        print(
+            f"{view['name']}: {view['seconds']} s, sources {' '.join(view['sources'])}, "
+            f"{view['near']:.4f} to {view['far']:.4f}",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

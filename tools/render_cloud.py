@@ -1,7 +1,10 @@
-"""Draws a point cloud of the engine as a picture: render_cloud.py OUT PICTURE [--view NAME] [--turn DEGREES] [--back FACTOR]
+"""Draws a point cloud of the engine as a picture.
 
-OUT is a result folder (fused.ply and manifest.json). The picture is taken from the camera of one of its views, turned about the middle of
-what that view sees and moved back. Points are small squares, nearest first. Needs numpy and pillow.
+    python tools/render_cloud.py OUT PICTURE [--view NAME] [--turn DEGREES] [--back FACTOR]
+
+OUT is a result folder (fused.ply and manifest.json). The picture is taken from the camera of one of its views, turned
+about the middle of what that view sees and moved back. Points are small squares; nearer ones hide farther ones. Needs
+numpy and pillow.
 """
 
 import argparse
@@ -64,7 +67,8 @@ def main():
     x, y, colours = x[order], y[order], colours[order]
     picture = np.full((height, width, 3), 255, np.uint8)
     offsets = range(-args.radius, args.radius + 1)
-    # A point's own pixel wins over its neighbours' margins only if nearer, so all offsets are painted point by point in order.
+    # A point's own pixel wins over its neighbours' margins only if nearer, so all offsets are painted point by point in
+    # order.
     xs = np.stack([x + dx for dy in offsets for dx in offsets], 1).ravel()
     ys = np.stack([y + dy for dy in offsets for dx in offsets], 1).ravel()
     inside = (xs >= 0) & (xs < width) & (ys >= 0) & (ys < height)

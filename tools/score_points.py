@@ -2,20 +2,23 @@
 
     python tools/score_points.py SCENE OUT [--scale auto|S] [--min-track 4] [--max-error 0.6] [--at-least PERCENT]
 
-For every registered view with a map OUT/depth/STEM.pfm: the points it observes whose track has at least --min-track views and whose mean
-reprojection error is below --max-error pixels are projected into the map; the map's depth there (bilinear) is compared with the point's.
-Prints for each view and as the mean over views the median of |d - z| / z and the shares under 0.2 %, 0.5 % and 1 %, in percent.
+For every registered view with a map OUT/depth/STEM.pfm, take the points it observes whose track has at least
+--min-track views and whose mean reprojection error is below --max-error pixels. Project each into the map and compare
+the map's depth there (bilinear) with the point's. Prints for each view, and as the mean over views, the median of
+|d - z| / z and the shares under 0.2 %, 0.5 % and 1 %, in percent.
 
-Map pixel i lies at pixel 4 i of the (possibly reduced) image, pixel centres being integers; COLMAP's pixel centres end in .5. A position u in
-COLMAP's image is therefore at (u * scale - 0.5) / 4 in the map, where scale = reduced size / stored size. `auto` takes the scale that explains
-the map's size: 1, 1/2, 1/3, ... for which
-ceil(ceil(side * scale) / 4) is the map's side, else the ratio of the widths. It is not needed where a manifest states the map's camera.
+Map pixel i lies at pixel 4 i of the (possibly reduced) image, whose pixel centres are integers; COLMAP's pixel centres
+end in .5. So a position u in COLMAP's image is (u * scale - 0.5) / 4 in the map, where scale = reduced size / stored
+size. `auto` takes the scale that explains the map's size: the one of 1, 1/2, 1/3, ... for which
+ceil(ceil(side * scale) / 4) is the map's side, else the ratio of the widths. It is not needed if a manifest states the
+map's camera.
 
-Images with distortion are undistorted before matching: the pinhole that OUT/manifest.json states for the view's map (views[].map_k) projects
-the points, else the calibration's own focal lengths and principal point without its distortion.
+The engine undistorts images with distortion before it matches them. So the pinhole camera that OUT/manifest.json states
+for the view's map (views[].map_k) projects the points, else the calibration's own focal lengths and principal point
+without its distortion.
 
-Points that fall outside the map, or where one of the four neighbours holds no depth (0 or not finite), are counted as `missing`.
-With --missing-fails they count as errors in the shares (not in the median); by default they are left out.
+Points that fall outside the map, or where one of the four neighbours holds no depth (0 or not finite), count as
+`missing`. With --missing-fails they count as errors in the shares (not in the median); by default they are left out.
 """
 
 import argparse
@@ -72,8 +75,13 @@ def auto_scale(camera: pycolmap.Camera, map_shape: tuple) -> float:
     # Not a whole divisor (--max-side): the mean of the two ratios, each good to 4 pixels of the reduced image.
     across, down = 4 * width / camera.width, 4 * height / camera.height
     if abs(across / down - 1) > 0.05:
-        raise SystemExit(f"map of {width} x {height} does not fit an image of {camera.width} x {camera.height}; give --scale")
-    print(f"note: scale {across:.4f} taken from the map's width; give --scale if the images were not reduced evenly", file=sys.stderr)
+        raise SystemExit(
+            f"map of {width} x {height} does not fit an image of {camera.width} x {camera.height}; give --scale"
+        )
+    print(
+        f"note: scale {across:.4f} taken from the map's width; give --scale if the images were not reduced evenly",
+        file=sys.stderr,
+    )
     return across
 
 
@@ -101,7 +109,9 @@ def bilinear(depth: np.ndarray, at: np.ndarray) -> np.ndarray:
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], epilog="See the head of the file for the rule.")
+    parser = argparse.ArgumentParser(
+        description=__doc__.split("\n")[0], epilog="See the head of the file for the rule."
+    )
     parser.add_argument("scene", type=Path, help="folder with the COLMAP model")
     parser.add_argument("out", type=Path, help="folder with depth/*.pfm")
     parser.add_argument("--maps", default="depth", help="subfolder of OUT with the maps")
@@ -109,7 +119,9 @@ def main():
     parser.add_argument("--min-track", type=int, default=4, help="views that a point must be seen in")
     parser.add_argument("--max-error", type=float, default=0.6, help="mean reprojection error in pixels")
     parser.add_argument("--missing-fails", action="store_true", help="points without depth count against the shares")
-    parser.add_argument("--min-confidence", type=float, help="leave out points where OUT/confidence is lower (counted as missing)")
+    parser.add_argument(
+        "--min-confidence", type=float, help="leave out points where OUT/confidence is lower (counted as missing)"
+    )
     parser.add_argument("--at-least", type=float, help="exit 1 if less than this percentage lies under 1 %%")
     parser.add_argument("--json", type=Path, help="also write the table here")
     args = parser.parse_args()
@@ -143,7 +155,9 @@ def main():
         shares = [100 * float(np.mean(counted < t)) for t in (0.002, 0.005, 0.01)]
         rows[name] = [len(xyz), 100 * float(np.mean(~has)), 100 * float(np.median(error[has])), *shares]
     if not rows:
-        raise SystemExit(f"{args.out}/{args.maps}: no map named after a registered image of {args.scene} has a usable point")
+        raise SystemExit(
+            f"{args.out}/{args.maps}: no map named after a registered image of {args.scene} has a usable point"
+        )
 
     head = ["points", "missing %", "median %", "< 0.2 %", "< 0.5 %", "< 1 %"]
     wide = max(len(n) for n in [*rows, "mean"])

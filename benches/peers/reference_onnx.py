@@ -1,10 +1,11 @@
-"""Times the reference network (tools/reference/bs_mvsnet.py) in ONNX Runtime on the CPU, where it can be exported.
+"""Times the reference network (tools/reference/bs_mvsnet.py) in ONNX Runtime on the CPU, if it can be exported.
 
     python benches/peers/reference_onnx.py --inputs FILE --weights FILE [--output FILE] [--threads 2] [--repetitions 3]
 
-Inputs, outputs and the line of JSON are those of reference_torch.py; the images are the model's input, cameras and depths are constants of it. Wants
-onnx and onnxruntime (and onnxscript for torch's newer exporter) beside torch. Where the export fails, or the runtime lacks an operator, the line of JSON has
-only `failed`, with the reason, and the exit code is 3.
+Inputs, outputs and the line of JSON are those of reference_torch.py. The images are the model's input; cameras and
+depths are constants in it. Needs onnx and onnxruntime (and onnxscript for torch's newer exporter) beside torch. If the
+export fails, or the runtime lacks an operator, the line of JSON has only `failed`, with the reason, and the exit code
+is 3.
 """
 
 import argparse
@@ -25,8 +26,11 @@ from reference_torch import ROOT, peak_bytes, ref
 
 
 class FixedCameras(torch.nn.Module):
-    """The network with everything but the images fixed. The exporters know no inverse of a matrix: those of the reference's camera, the only ones
-    that the warp takes, are constants here, too."""
+    """The network with everything but the images fixed.
+
+    The exporters cannot invert a matrix. The only inverses that the warp takes, those of the reference's camera, are
+    constants here, too.
+    """
 
     def __init__(self, net: torch.nn.Module, scene: dict, inverse: bool):
         super().__init__()
@@ -60,7 +64,14 @@ def export(model: torch.nn.Module, images: torch.Tensor, path: Path) -> tuple[st
         try:
             with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                torch.onnx.export(model, (images,), str(path), input_names=["images"], output_names=["depth", "confidence", "logits"], **options)
+                torch.onnx.export(
+                    model,
+                    (images,),
+                    str(path),
+                    input_names=["images"],
+                    output_names=["depth", "confidence", "logits"],
+                    **options,
+                )
             return name, reasons
         except Exception as error:  # whatever the exporter raises is the answer
             reasons.append(f"{name} exporter: {one_line(error)}")
@@ -116,24 +127,28 @@ def main():
         named = zip(("depth", "confidence", "logits"), results)
         save_file({name: torch.from_numpy(array).float().contiguous() for name, array in named}, str(args.output))
     _, _, height, width = images.shape
-    print(json.dumps({
-        "program": "reference (ONNX Runtime)",
-        "torch": torch.__version__,
-        "onnxruntime": onnxruntime.__version__,
-        "exporter": exporter,
-        "exporters_that_failed": reasons,
-        "threads": args.threads,
-        "load_average": round(os.getloadavg()[0], 2),
-        "width": width,
-        "height": height,
-        "planes": len(scene["depths"]),
-        "views": len(images),
-        "device": "cpu",
-        "seconds_min": round(min(seconds), 5),
-        "seconds_median": round(statistics.median(seconds), 5),
-        "seconds": [round(s, 5) for s in seconds],
-        "peak_bytes": peak_bytes(),
-    }))
+    print(
+        json.dumps(
+            {
+                "program": "reference (ONNX Runtime)",
+                "torch": torch.__version__,
+                "onnxruntime": onnxruntime.__version__,
+                "exporter": exporter,
+                "exporters_that_failed": reasons,
+                "threads": args.threads,
+                "load_average": round(os.getloadavg()[0], 2),
+                "width": width,
+                "height": height,
+                "planes": len(scene["depths"]),
+                "views": len(images),
+                "device": "cpu",
+                "seconds_min": round(min(seconds), 5),
+                "seconds_median": round(statistics.median(seconds), 5),
+                "seconds": [round(s, 5) for s in seconds],
+                "peak_bytes": peak_bytes(),
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -1,14 +1,16 @@
-"""Times the reference network (tools/reference/bs_mvsnet.py) in PyTorch on the CPU or a GPU, for comparison with the engine.
+"""Times the reference network (tools/reference/bs_mvsnet.py) in PyTorch on the CPU or a GPU.
 
     python benches/peers/reference_torch.py [--inputs FILE] [--write-inputs FILE] [--output FILE] [--threads 2] ...
 
-One reference and `--views` - 1 sources, default 800 x 600 with 96 planes (volume 32 x 96 x 150 x 200, 50 GFLOP). Prints one line of JSON:
-seconds (min, median, all), peak memory in bytes, torch's version and settings. The process does nothing else, so its peak is the network's:
-`peak_bytes` is the high-water mark of its resident memory, `start_bytes` what it held before the first run (Python, torch, weights, images).
+One reference and `--views` - 1 sources, by default 800 x 600 with 96 planes (volume 32 x 96 x 150 x 200, 50 GFLOP).
+Prints one line of JSON: seconds (min, median, all), peak memory in bytes, torch's version and settings. The process
+does nothing else, so its peak is the network's: `peak_bytes` is the high-water mark of its resident memory,
+`start_bytes` what it held before the first run (Python, torch, weights, images).
 
-Both sides can run on the same numbers: `--write-inputs` stores what was generated, `--inputs` reads it (or a file that the engine wrote) and
-`--output` stores depth, confidence and logits. Tensors: images [V, H, W, 3] float32 in 0..1, k [V, 3, 3] and e [V, 4, 4] (world to camera) and depths [D]
-float64; results as in tests/data/goldens. K is at image scale, pixel centres are integers.
+It is the engine's peer: both sides can run on the same numbers. `--write-inputs` stores what was generated,
+`--inputs` reads it (or a file that the engine wrote), and `--output` stores depth, confidence and logits. Tensors:
+images [V, H, W, 3] float32 in 0..1; k [V, 3, 3], e [V, 4, 4] (world to camera) and depths [D] float64; results as in
+tests/data/goldens. K is at image scale, and pixel centres are integers.
 """
 
 import argparse
@@ -33,7 +35,10 @@ import bs_mvsnet as ref  # noqa: E402
 
 
 def peak_bytes() -> int:
-    """High-water mark of this process's resident memory. ru_maxrss can carry over the parent's from before exec, VmHWM does not."""
+    """High-water mark of this process's resident memory.
+
+    ru_maxrss can carry over the parent's from before exec; VmHWM does not.
+    """
     try:
         for line in open("/proc/self/status"):
             if line.startswith("VmHWM:"):
@@ -89,7 +94,9 @@ def main():
     parser.add_argument("--planes", type=int, default=96)
     parser.add_argument("--views", type=int, default=4, help="reference and sources together")
     parser.add_argument("--weights", type=Path, default=ROOT / "weights/bs_mvsnet.safetensors")
-    parser.add_argument("--inputs", type=Path, help="read images, cameras and depths from this file (sizes then come from it)")
+    parser.add_argument(
+        "--inputs", type=Path, help="read images, cameras and depths from this file (sizes then come from it)"
+    )
     parser.add_argument("--write-inputs", type=Path, help="store the generated inputs here")
     parser.add_argument("--generate-only", action="store_true", help="write the inputs and run nothing")
     parser.add_argument("--output", type=Path, help="store depth, confidence and logits here")
@@ -97,11 +104,19 @@ def main():
     parser.add_argument("--warm-up", type=int, default=1)
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--inverse", action="store_true", help="expectation over 1/depth")
-    parser.add_argument("--channels-last", action="store_true", help="convolution weights and images in channels-last order")
-    parser.add_argument("--no-inference-mode", action="store_true", help="torch.no_grad instead of torch.inference_mode")
+    parser.add_argument(
+        "--channels-last", action="store_true", help="convolution weights and images in channels-last order"
+    )
+    parser.add_argument(
+        "--no-inference-mode", action="store_true", help="torch.no_grad instead of torch.inference_mode"
+    )
     parser.add_argument("--compile", action="store_true", help="torch.compile (needs a C++ compiler)")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--autocast", choices=["float16", "bfloat16"], help="half precision where torch.autocast finds it safe: the warp's coordinates stay in f32")
+    parser.add_argument(
+        "--autocast",
+        choices=["float16", "bfloat16"],
+        help="half precision where torch.autocast finds it safe: the warp's coordinates stay in f32",
+    )
     parser.add_argument("--tf32", action="store_true", help="allow TF32 products of f32 on a GPU")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -163,29 +178,33 @@ def main():
     if args.output:
         results = {"depth": depth, "confidence": confidence, "logits": logits}
         save_file({name: t.float().cpu().clone().contiguous() for name, t in results.items()}, str(args.output))
-    print(json.dumps({
-        "program": "reference (PyTorch)",
-        "torch": torch.__version__,
-        "threads": torch.get_num_threads(),
-        "processor": platform.processor() or platform.machine(),
-        "load_average": round(os.getloadavg()[0], 2),
-        "width": width,
-        "height": height,
-        "planes": len(scene["depths"]),
-        "views": len(images),
-        "channels_last": args.channels_last,
-        "inference_mode": not args.no_inference_mode,
-        "compile": args.compile,
-        "device": torch.cuda.get_device_name() if cuda else "cpu",
-        "autocast": args.autocast,
-        "tf32": args.tf32,
-        "device_peak_bytes": torch.cuda.max_memory_allocated() if cuda else None,
-        "seconds_min": round(min(seconds), 5),
-        "seconds_median": round(statistics.median(seconds), 5),
-        "seconds": [round(s, 5) for s in seconds],
-        "peak_bytes": peak,
-        "start_bytes": start,
-    }))
+    print(
+        json.dumps(
+            {
+                "program": "reference (PyTorch)",
+                "torch": torch.__version__,
+                "threads": torch.get_num_threads(),
+                "processor": platform.processor() or platform.machine(),
+                "load_average": round(os.getloadavg()[0], 2),
+                "width": width,
+                "height": height,
+                "planes": len(scene["depths"]),
+                "views": len(images),
+                "channels_last": args.channels_last,
+                "inference_mode": not args.no_inference_mode,
+                "compile": args.compile,
+                "device": torch.cuda.get_device_name() if cuda else "cpu",
+                "autocast": args.autocast,
+                "tf32": args.tf32,
+                "device_peak_bytes": torch.cuda.max_memory_allocated() if cuda else None,
+                "seconds_min": round(min(seconds), 5),
+                "seconds_median": round(statistics.median(seconds), 5),
+                "seconds": [round(s, 5) for s in seconds],
+                "peak_bytes": peak,
+                "start_bytes": start,
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

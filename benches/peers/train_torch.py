@@ -1,16 +1,16 @@
-"""Times one training step of the reference network (tools/reference/bs_mvsnet.py) in PyTorch on the CPU, for comparison with the engine.
+"""Times one training step of the reference network (tools/reference/bs_mvsnet.py) in PyTorch on the CPU.
 
     python benches/peers/train_torch.py [--inputs FILE] [--write-inputs FILE] [--threads 2] [--inverse] ...
 
-A step: forward with batch norm in train mode, L1 loss (eq. 7), backward, Adam. Prints one line of JSON: seconds (min, median, all); `peak_bytes`,
-the high-water mark of the process's resident memory, and `start_bytes`, what it held before the first step (Python, torch, weights,
-images); `loss` and `gradient_norm` (L2 over all parameters) of the first step, before any weight has changed, so that the other side can
-check that it computes the same.
+The engine is compared with it. A step: forward with batch norm in train mode, L1 loss (eq. 7), backward, Adam. Prints
+one line of JSON: seconds (min, median, all); `peak_bytes`, the high-water mark of the process's resident memory, and
+`start_bytes`, what it held before the first step (Python, torch, weights, images); `loss` and `gradient_norm` (L2 over
+all parameters) of the first step, before any weight has changed, so that the other side can check its own.
 
-Inputs as in reference_torch.py, plus the true depth of the reference: images [V, H, W, 3] float32 in 0..1, k [V, 3, 3] and e [V, 4, 4] (world to camera)
-and depths [D] float64, truth [H/4, W/4] float32 in scene units, 0 where unknown. Weights are the file's `weights/NAME` tensors if it has
-them, else those of `--weights`.
-Without --inputs: reference_torch.py's slanted plane with its exact depth.
+Inputs are those of reference_torch.py, plus the true depth of the reference: images [V, H, W, 3] float32 in 0..1;
+k [V, 3, 3], e [V, 4, 4] (world to camera) and depths [D] float64; truth [H/4, W/4] float32 in scene units, 0 where
+unknown. Weights are the file's `weights/NAME` tensors if it has them, else those of `--weights`. Without --inputs: the
+slanted plane of reference_torch.py with its exact depth.
 """
 
 import argparse
@@ -51,7 +51,9 @@ def main():
     parser.add_argument("--planes", type=int, default=96)
     parser.add_argument("--views", type=int, default=3, help="reference and sources together")
     parser.add_argument("--weights", type=Path, default=ROOT / "weights/bs_mvsnet.safetensors")
-    parser.add_argument("--inputs", type=Path, help="read images, cameras, depths and truth from this file (sizes then come from it)")
+    parser.add_argument(
+        "--inputs", type=Path, help="read images, cameras, depths and truth from this file (sizes then come from it)"
+    )
     parser.add_argument("--write-inputs", type=Path, help="store the inputs here, weights among them")
     parser.add_argument("--generate-only", action="store_true", help="write the inputs and run nothing")
     parser.add_argument("--threads", type=int, default=2)
@@ -103,26 +105,30 @@ def main():
         del depth, confidence, logits, loss
         if repetition >= args.warm_up:
             seconds.append(took)
-    print(json.dumps({
-        "program": "training step of the reference (PyTorch)",
-        "torch": torch.__version__,
-        "threads": torch.get_num_threads(),
-        "processor": platform.processor() or platform.machine(),
-        "load_average": round(os.getloadavg()[0], 2),
-        "width": width,
-        "height": height,
-        "planes": len(depths),
-        "views": len(images),
-        "inverse": args.inverse,
-        "seconds_min": round(min(seconds), 3),
-        "seconds_median": round(statistics.median(seconds), 3),
-        "seconds": [round(s, 3) for s in seconds],
-        "peak_bytes": peak_bytes(),
-        "start_bytes": start,
-        "loss": losses[0],
-        "loss_last": losses[-1],
-        "gradient_norm": norm,
-    }))
+    print(
+        json.dumps(
+            {
+                "program": "training step of the reference (PyTorch)",
+                "torch": torch.__version__,
+                "threads": torch.get_num_threads(),
+                "processor": platform.processor() or platform.machine(),
+                "load_average": round(os.getloadavg()[0], 2),
+                "width": width,
+                "height": height,
+                "planes": len(depths),
+                "views": len(images),
+                "inverse": args.inverse,
+                "seconds_min": round(min(seconds), 3),
+                "seconds_median": round(statistics.median(seconds), 3),
+                "seconds": [round(s, 3) for s in seconds],
+                "peak_bytes": peak_bytes(),
+                "start_bytes": start,
+                "loss": losses[0],
+                "loss_last": losses[-1],
+                "gradient_norm": norm,
+            }
+        )
+    )
 
 
 if __name__ == "__main__":
