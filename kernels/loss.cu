@@ -1,5 +1,5 @@
 // L1 distance in intervals (eq. 7) and cross-entropy of the depth regression, with their gradient in the logits (see
-// src/ops/depth_backward.rs).
+// src/cpu/ops/depth_backward.rs).
 //
 // logits [D, H, W] and truth [H, W] (valid where finite and > 0), f32 -> depth [H, W], gradient [D, H, W], means over
 // the valid pixels in f64. Three launches: the number of valid pixels; one thread a pixel, which reads its planes

@@ -48,7 +48,7 @@ struct Position {
 };
 
 // q = d A p + b and its division; outside where q_z <= 1e-6 or where anything is no number. The order of operations is
-// the CPU's (src/ops/warp.rs), but for a_r1 y + a_r2, which is rounded once here and twice there.
+// the CPU's (src/cpu/ops/warp.rs), but for a_r1 y + a_r2, which is rounded once here and twice there.
 __device__ __forceinline__ Position locate(const float* source, float x, float y, float d) {
     float q[3];
 #pragma unroll

@@ -1,4 +1,4 @@
-// Gradients of the cost volume and of the pixel gate's statistics (src/ops/sweep_backward.rs says how they flow), f32;
+// Gradients of the cost volume and of the pixel gate's statistics (src/cpu/ops/sweep_backward.rs says how they flow), f32;
 // shapes as in sweep.cu.
 //
 // Nothing of the forward pass is kept: a group of 8 lanes takes a pixel and warps again. Two launches: the first adds

@@ -34,7 +34,7 @@
 //! ```
 //! use engine::files::ply;
 //! use engine::fusion::{FusionOptions, FusionView, fuse};
-//! use engine::net::BsMvsNet;
+//! use engine::cpu::network::BsMvsNet;
 //! use engine::scene::camera::{Hypotheses, PlaneSweep, Sampling};
 //! use engine::scene::photo::Photo;
 //! use engine::scene::{OpenOptions, Scene};
