@@ -14,8 +14,10 @@ use engine::cpu::ops::conv_backward::ConvGeometry;
 use engine::cpu::ops::depth::Expectation;
 use engine::cpu::ops::depth_backward::DepthLoss;
 use engine::cpu::ops::depthwise::Depthwise;
+use engine::cpu::ops::pixel_statistics::pixel_statistics;
+use engine::cpu::ops::pixel_statistics_backward::pixel_statistics_backward;
 use engine::cpu::ops::sweep::{self, Aggregation, Sweep, VoxelGate};
-use engine::cpu::ops::sweep_backward::{SweepGradient, cost_volume_backward, pixel_statistics_backward};
+use engine::cpu::ops::sweep_backward::{SweepGradient, cost_volume_backward};
 use engine::cpu::ops::{norm, pointwise, reduce, resample};
 use engine::files::map::Map;
 use engine::net::tensor::{Shape, Tensor};
@@ -184,7 +186,7 @@ fn sweeps(cpu: &Cpu, (height, width): (usize, usize), planes: usize) {
     }
     let sweep = made(Aggregation::Mean);
     let two = filled(Shape::plane(height, width, 2));
-    let forward = best(|| sweep::pixel_statistics(cpu, &sweep, 0).ok(), cpu);
+    let forward = best(|| pixel_statistics(cpu, &sweep, 0).ok(), cpu);
     let backward = || pixel_statistics_backward(cpu, &sweep, 0, &two).ok().map(|(r, s)| (cpu.recycle(s), r).1);
     report("pixel statistics, one source", dy.shape, forward, best(backward, cpu));
     cpu.trim();

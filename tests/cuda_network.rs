@@ -25,7 +25,6 @@ use engine::cpu::ops::depth_backward::DepthLoss;
 use engine::cuda::driver::Driver;
 use engine::cuda::folded::Slabs;
 use engine::cuda::inference::{Convolutions, DeviceNetwork, Options};
-use engine::cuda::program::Layout;
 use engine::cuda::storage::Element;
 use engine::cuda::training::{Example, Teacher};
 use engine::net::backend::{DepthJob, DepthNetwork, Estimate, JobSize};
@@ -36,7 +35,7 @@ use gradient_goldens as truth;
 use test_device::{on_gpu, test_device};
 
 fn options(element: Element) -> Options {
-    Options { element, vram: None, convolutions: Convolutions::Own, layout: Layout::Shared }
+    Options { element, vram: None, convolutions: Convolutions::Own }
 }
 
 fn network(device: &Arc<dyn Driver>, name: &str, seed: u64, element: Element) -> DeviceNetwork {
@@ -226,7 +225,7 @@ fn gradients_of_every_configuration_match_the_reference() {
             hypotheses,
             loss: DepthLoss { l1, cross_entropy },
         };
-        let mut teacher = Teacher::new(device.clone(), &parameters, Layout::Shared).unwrap();
+        let mut teacher = Teacher::new(device.clone(), &parameters).unwrap();
         let found = teacher.teach(&parameters, &lesson).unwrap();
         for (a, b) in found.losses.iter().zip(truth::losses(&config)) {
             assert!((a - b).abs() <= 1e-4 * b.abs(), "{config}: loss {a}, expected {b}");

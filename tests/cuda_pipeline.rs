@@ -15,7 +15,6 @@ use std::path::Path;
 use emulator::Build;
 use engine::cpu::network::BsMvsNet;
 use engine::cuda::inference::{Convolutions, DeviceNetwork, Options};
-use engine::cuda::program::Layout;
 use engine::cuda::storage::Element;
 use engine::files::pfm;
 use engine::fusion::FusionOptions;
@@ -70,8 +69,7 @@ fn a_scene_gives_the_same_maps_and_cloud() {
         ..options(&folder.path().join(name), geometry)
     };
     infer(&scene, &BsMvsNet::built_in().unwrap(), &run("host", Geometry::Host), &progress).unwrap();
-    let element =
-        Options { element: Element::F32, vram: None, convolutions: Convolutions::Own, layout: Layout::Shared };
+    let element = Options { element: Element::F32, vram: None, convolutions: Convolutions::Own };
     let network = DeviceNetwork::new(device.clone(), &Checkpoint::built_in().unwrap(), element).unwrap();
     infer(&scene, &network, &run("device", Geometry::Device(device)), &progress).unwrap();
     let manifest = |name: &str| -> serde_json::Value {

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Group;
 use super::work::Size;
-use crate::cuda::folded::{Folded, Slabs, Views};
+use crate::cuda::folded::{Folded, FoldedViews, Slabs};
 use crate::cuda::graph::{Arg, Graph, Kind, Value};
 use crate::cuda::layers::DeviceLayers;
 use crate::cuda::ops::head::Depths;
@@ -62,7 +62,7 @@ impl ViewGraph {
         let mut layers = DeviceLayers { graph: &mut graph, mode };
         let features = model::features(&mut layers, image)?;
         let sweep = sweep::Views { features, sources, depths, squared: false, reference: None };
-        let views = Views { sweep, depths: expectation, slabs, keep_logits: false };
+        let views = FoldedViews { sweep, depths: expectation, slabs, keep_logits: false };
         let made = model::depth(&mut layers, parameters.config, &views)?;
         graph.keep(made.depth);
         graph.keep(made.confidence);

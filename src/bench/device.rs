@@ -10,7 +10,7 @@ use crate::cpu::ops::depth::Expectation;
 use crate::cuda::driver::{Driver, Stream};
 use crate::cuda::folded::Slabs;
 use crate::cuda::ops::sweep;
-use crate::cuda::program::{Layout, Program};
+use crate::cuda::program::Program;
 use crate::cuda::storage::Element;
 use crate::error::Result;
 use crate::host::{interrupt, memory};
@@ -38,7 +38,7 @@ pub fn measure(
     let counts = Counts::new(&view.graph);
     let layers = layers_of_steps(&view.graph);
     let ViewGraph { graph, photos, sources, depths, offsets, middle, depth, confidence } = view;
-    let mut program = Program::new(driver, Stream::FIRST, graph, Layout::Shared)?;
+    let mut program = Program::new(driver, Stream::FIRST, graph)?;
 
     let pixels: Vec<f32> = inputs.photos.iter().flat_map(|p| p.rgb.iter().copied()).collect();
     let (height, width) = (size.height / 4, size.width / 4);

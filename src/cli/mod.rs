@@ -18,7 +18,6 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use engine::cpu::network::BsMvsNet;
 use engine::cuda::inference::{self, DeviceNetwork};
-use engine::cuda::program::Layout;
 use engine::host::interrupt;
 use engine::host::progress::{Progress, Style, print_error_line};
 use engine::maps::merge::MergeOptions;
@@ -241,7 +240,6 @@ impl InferWork {
                     element: self.machine.precision.element(),
                     vram: self.machine.vram.map(bytes),
                     convolutions: self.machine.convolutions,
-                    layout: Layout::Shared,
                 };
                 let network = DeviceNetwork::new(driver, &checkpoint, on_device)?;
                 run::infer(scene, &network, &options, progress)

@@ -9,7 +9,7 @@ use super::ops::pointwise::{add_vector, concat, gate, gate_planes};
 use super::ops::reduce::{plane_mean, volume_mean};
 use super::ops::resample::{upsample, upsample_add};
 use super::ops::sweep::{self, Sweep};
-use super::ops::{conv, head};
+use super::ops::{conv, head, pixel_statistics, sweep_fused};
 use super::weights::Weights;
 use crate::error::Result;
 use crate::net::backend::Estimate;
@@ -29,7 +29,7 @@ pub struct Infer<'n, 'p> {
 }
 
 /// What the depth of a view is made of.
-pub struct Views<'a> {
+pub struct InferViews<'a> {
     /// [1, H, W, 32].
     pub reference: &'a Tensor,
     /// Each source's features and where the reference's pixels lie in it.
@@ -42,7 +42,7 @@ pub struct Views<'a> {
     pub keep_logits: bool,
 }
 
-impl<'a> Views<'a> {
+impl<'a> InferViews<'a> {
     fn sweep(&self, difference: Difference, aggregation: sweep::Aggregation<'a>) -> Sweep<'a> {
         let squared = difference == Difference::Squared;
         Sweep { reference: self.reference, sources: self.sources, depths: self.depths, aggregation, squared }
@@ -72,14 +72,14 @@ impl<'n, 'p> Infer<'n, 'p> {
     /// The pair's outputs, and the projection into `skip` where there is one.
     fn fused(
         &mut self,
-        views: &Views,
+        views: &InferViews,
         difference: Difference,
         weighting: &Weighting<Pooled<'n>>,
         first: &[Conv; 2],
         skip: Option<(&conv::Conv, &mut Tensor)>,
     ) -> Result<[Pooled<'n>; 2]> {
         let pair = self.weights.dense(&first[0])?;
-        let made = self.swept(views, difference, weighting, |cpu, sweep| sweep::fused(cpu, sweep, pair, skip))?;
+        let made = self.swept(views, difference, weighting, |cpu, sweep| sweep_fused::fused(cpu, sweep, pair, skip))?;
         let [spatial, context] = made;
         Ok([self.shown(&first[0].name, spatial), self.shown(&first[1].name, context)])
     }
@@ -87,7 +87,7 @@ impl<'n, 'p> Infer<'n, 'p> {
     /// Runs `work` on the sweep with its sources weighted.
     fn swept<T>(
         &self,
-        views: &Views,
+        views: &InferViews,
         difference: Difference,
         weighting: &Weighting<Pooled<'n>>,
         work: impl FnOnce(&Cpu, &Sweep) -> Result<T>,
@@ -112,7 +112,7 @@ impl<'n, 'p> Infer<'n, 'p> {
     /// Where the views do not fit together.
     pub fn cost_volume(
         &self,
-        views: &Views,
+        views: &InferViews,
         difference: Difference,
         weighting: &Weighting<Pooled<'n>>,
     ) -> Result<Tensor> {
@@ -122,7 +122,7 @@ impl<'n, 'p> Infer<'n, 'p> {
 
 impl<'n, 'p> Layers for Infer<'n, 'p> {
     type Value = Pooled<'n>;
-    type Views = Views<'n>;
+    type Views = InferViews<'n>;
     type Estimate = Estimate;
 
     fn shape(&self, x: &Pooled<'n>) -> Shape {
@@ -184,13 +184,13 @@ impl<'n, 'p> Layers for Infer<'n, 'p> {
         Ok(self.keep(concat(self.cpu, &a, &b)?))
     }
 
-    fn volume(&self, views: &Views<'n>) -> Shape {
+    fn volume(&self, views: &InferViews<'n>) -> Shape {
         views.sweep(Difference::Squared, Aggregation::Mean).shape()
     }
 
-    fn pixel_statistics(&mut self, _: &str, views: &Views<'n>, difference: Difference) -> Result<Pooled<'n>> {
+    fn pixel_statistics(&mut self, _: &str, views: &InferViews<'n>, difference: Difference) -> Result<Pooled<'n>> {
         let sweep = views.sweep(difference, Aggregation::Mean);
-        let of_source = |source| sweep::pixel_statistics(self.cpu, &sweep, source);
+        let of_source = |source| pixel_statistics::pixel_statistics(self.cpu, &sweep, source);
         let all = (0..views.sources.len()).map(of_source).collect::<Result<Vec<_>>>()?;
         let shape = Shape { d: all.len(), c: 2, ..views.reference.shape };
         Ok(self.keep(joined(self.cpu, shape, all)))
@@ -198,7 +198,7 @@ impl<'n, 'p> Layers for Infer<'n, 'p> {
 
     fn cost(
         &mut self,
-        views: &Views<'n>,
+        views: &InferViews<'n>,
         difference: Difference,
         weighting: Weighting<Pooled<'n>>,
         first: [Conv; 2],
@@ -208,7 +208,7 @@ impl<'n, 'p> Layers for Infer<'n, 'p> {
 
     fn cost_and_skip(
         &mut self,
-        views: &Views<'n>,
+        views: &InferViews<'n>,
         difference: Difference,
         weighting: Weighting<Pooled<'n>>,
         first: [Conv; 2],
@@ -222,7 +222,7 @@ impl<'n, 'p> Layers for Infer<'n, 'p> {
 
     fn regress_skip(
         &mut self,
-        views: &Views<'n>,
+        views: &InferViews<'n>,
         logits: Conv,
         half: Pooled<'n>,
         skip: Pooled<'n>,
@@ -231,7 +231,7 @@ impl<'n, 'p> Layers for Infer<'n, 'p> {
         head::regress(self.cpu, &decoder, views.expectation, views.keep_logits)
     }
 
-    fn regress_trilinear(&mut self, views: &Views<'n>, _: &str, eighth: Pooled<'n>) -> Result<Estimate> {
+    fn regress_trilinear(&mut self, views: &InferViews<'n>, _: &str, eighth: Pooled<'n>) -> Result<Estimate> {
         let decoder = head::Decoder::Trilinear(&eighth, self.volume(views));
         head::regress(self.cpu, &decoder, views.expectation, views.keep_logits)
     }

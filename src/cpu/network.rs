@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::device::{Cpu, Pooled};
-use super::infer::{Infer, Probe, Views};
+use super::infer::{Infer, InferViews, Probe};
 use super::memory;
 use super::ops::conv::Conv;
 use super::ops::depth::Expectation;
@@ -148,7 +148,7 @@ impl BsMvsNet {
     ) -> Result<Estimate> {
         let depths: Vec<f32> = hypotheses.depths.iter().map(|&d| d as f32).collect();
         let expectation = &Expectation::new(hypotheses);
-        let views = Views { reference, sources, depths: &depths, expectation, keep_logits };
+        let views = InferViews { reference, sources, depths: &depths, expectation, keep_logits };
         model::depth(&mut Infer::new(&self.cpu, &self.weights, probe), self.config, &views)
     }
 
@@ -164,7 +164,7 @@ impl BsMvsNet {
     ) -> Result<Tensor> {
         let depths: Vec<f32> = hypotheses.depths.iter().map(|&d| d as f32).collect();
         let expectation = &Expectation::new(hypotheses);
-        let views = Views { reference, sources, depths: &depths, expectation, keep_logits: false };
+        let views = InferViews { reference, sources, depths: &depths, expectation, keep_logits: false };
         let mut ignored = |_: &str, _: &Tensor| ();
         let mut infer = Infer::new(&self.cpu, &self.weights, &mut ignored);
         let weighting = model::gate(&mut infer, self.config, &views)?;

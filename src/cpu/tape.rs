@@ -89,7 +89,7 @@ impl Saved<'_, '_> {
     /// An input's value.
     ///
     /// # Errors
-    /// [`Error::Shape`] for one that [`Op::saves`] does not name.
+    /// [`Error::Bug`] for one that [`Op::saves`] does not name.
     pub fn input(&self, i: usize) -> Result<&Tensor> {
         let held = self.inputs.get(i).and_then(Option::as_ref);
         held.map(|h| &**h).ok_or_else(|| not_saved(format!("input {i}")))
@@ -103,14 +103,14 @@ impl Saved<'_, '_> {
     /// The output's value.
     ///
     /// # Errors
-    /// [`Error::Shape`] where [`Op::saves`] does not name it.
+    /// [`Error::Bug`] where [`Op::saves`] does not name it.
     pub fn output(&self) -> Result<&Tensor> {
         self.output.map(|h| &**h).ok_or_else(|| not_saved("output".into()))
     }
 }
 
 fn not_saved(what: String) -> Error {
-    Error::Shape { op: "tape", problem: format!("{what} was not saved; the op's `saves` must name it") }
+    Error::Bug { place: "tape", problem: format!("{what} was not saved; the op's `saves` must name it") }
 }
 
 struct Node<'a> {
@@ -237,7 +237,7 @@ impl<'a> Tape<'a> {
             drop(noted);
             if parts.len() != node.input_slots.len() {
                 let problem = format!("{} gradients of {} inputs at {}", parts.len(), wanted.len(), node.label);
-                return Err(Error::Shape { op: node.op.name(), problem });
+                return Err(Error::Bug { place: node.op.name(), problem });
             }
             for ((slot, part), shape) in node.input_slots.iter().zip(parts).zip(&node.shapes) {
                 let (Some(slot), Some(part)) = (*slot, part) else { continue };

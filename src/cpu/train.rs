@@ -33,7 +33,7 @@ pub struct TrainingPass<'t, 'a> {
 }
 
 /// What the depth of a view is made of.
-pub struct Views<'a> {
+pub struct TapeViews<'a> {
     /// [V, H, W, 32], the reference's first.
     features: Var<'a>,
     rays: Rays,
@@ -73,7 +73,7 @@ impl<'t, 'a> TrainingPass<'t, 'a> {
             sweeps: cameras[1..].iter().map(|c| PlaneSweep::new(&reference, &c.decimated(0.25))).collect(),
             depths: hypotheses.depths.iter().map(|&d| d as f32).collect(),
         };
-        model::depth(self, self.config, &Views { features, rays })
+        model::depth(self, self.config, &TapeViews { features, rays })
     }
 
     /// Normalised, as one batch [V, H, W, 3].
@@ -117,7 +117,7 @@ impl<'t, 'a> TrainingPass<'t, 'a> {
 
     fn cost_volume(
         &self,
-        views: &Views<'a>,
+        views: &TapeViews<'a>,
         difference: Difference,
         weighting: &Weighting<Var<'a>>,
     ) -> Result<Var<'a>> {
@@ -141,7 +141,7 @@ impl<'t, 'a> TrainingPass<'t, 'a> {
 
 impl<'a> Layers for TrainingPass<'_, 'a> {
     type Value = Var<'a>;
-    type Views = Views<'a>;
+    type Views = TapeViews<'a>;
     type Estimate = Var<'a>;
 
     fn shape(&self, x: &Var<'a>) -> Shape {
@@ -205,17 +205,17 @@ impl<'a> Layers for TrainingPass<'_, 'a> {
         self.tape.apply(ConcatOp, label, &[&a, &b])
     }
 
-    fn volume(&self, views: &Views<'a>) -> Shape {
+    fn volume(&self, views: &TapeViews<'a>) -> Shape {
         Shape { d: views.rays.depths.len(), ..views.features.shape() }
     }
 
-    fn pixel_statistics(&mut self, label: &str, views: &Views<'a>, difference: Difference) -> Result<Var<'a>> {
+    fn pixel_statistics(&mut self, label: &str, views: &TapeViews<'a>, difference: Difference) -> Result<Var<'a>> {
         self.tape.apply(PixelStatisticsOp { rays: views.rays.clone(), difference }, label, &[&views.features])
     }
 
     fn cost(
         &mut self,
-        views: &Views<'a>,
+        views: &TapeViews<'a>,
         difference: Difference,
         weighting: Weighting<Var<'a>>,
         first: [Conv; 2],
@@ -227,7 +227,7 @@ impl<'a> Layers for TrainingPass<'_, 'a> {
 
     fn cost_and_skip(
         &mut self,
-        views: &Views<'a>,
+        views: &TapeViews<'a>,
         difference: Difference,
         weighting: Weighting<Var<'a>>,
         first: [Conv; 2],
@@ -239,13 +239,13 @@ impl<'a> Layers for TrainingPass<'_, 'a> {
         Ok((pair, self.conv(skip, cost)?))
     }
 
-    fn regress_skip(&mut self, _: &Views<'a>, logits: Conv, half: Var<'a>, skip: Var<'a>) -> Result<Var<'a>> {
+    fn regress_skip(&mut self, _: &TapeViews<'a>, logits: Conv, half: Var<'a>, skip: Var<'a>) -> Result<Var<'a>> {
         let x = self.upsampled(&logits.name, &half, &skip, true)?;
         let [weight, bias] = self.pair(&logits.name)?;
         self.tape.apply(ToOneChannelOp, &logits.name, &[&x, &weight, &bias])
     }
 
-    fn regress_trilinear(&mut self, views: &Views<'a>, label: &str, eighth: Var<'a>) -> Result<Var<'a>> {
+    fn regress_trilinear(&mut self, views: &TapeViews<'a>, label: &str, eighth: Var<'a>) -> Result<Var<'a>> {
         let size = self.volume(views);
         self.upsample(label, eighth, 8, size)
     }

@@ -46,7 +46,7 @@ pub struct Folded<'w> {
 
 /// What depth and confidence are made of.
 #[derive(Clone, Copy, Debug)]
-pub struct Views {
+pub struct FoldedViews {
     /// Feature maps, cameras and depths.
     pub sweep: sweep::Views,
     /// What depth is the expectation of.
@@ -121,10 +121,10 @@ impl Folded<'_> {
 }
 
 impl Mode for Folded<'_> {
-    type Views = Views;
+    type Views = FoldedViews;
     type Estimate = Maps;
 
-    fn sweep(views: &Views) -> &sweep::Views {
+    fn sweep(views: &FoldedViews) -> &sweep::Views {
         &views.sweep
     }
 
@@ -147,7 +147,7 @@ impl Mode for Folded<'_> {
     fn cost(
         &mut self,
         graph: &mut Graph,
-        views: &Views,
+        views: &FoldedViews,
         sweep: &sweep::Views,
         weighting: &Weighting,
         first: &[Conv; 2],
@@ -158,7 +158,7 @@ impl Mode for Folded<'_> {
     fn cost_and_skip(
         &mut self,
         graph: &mut Graph,
-        views: &Views,
+        views: &FoldedViews,
         sweep: &sweep::Views,
         weighting: &Weighting,
         first: &[Conv; 2],
@@ -174,7 +174,7 @@ impl Mode for Folded<'_> {
     fn regress_skip(
         &mut self,
         graph: &mut Graph,
-        views: &Views,
+        views: &FoldedViews,
         logits: &Conv,
         half: Value,
         skip: Value,
@@ -187,7 +187,7 @@ impl Mode for Folded<'_> {
     fn regress_trilinear(
         &mut self,
         graph: &mut Graph,
-        views: &Views,
+        views: &FoldedViews,
         label: &str,
         eighth: Value,
         size: Shape,

@@ -238,6 +238,11 @@ impl Graph {
         }
     }
 
+    /// All values so far, in the order in which they were added.
+    pub fn values(&self) -> &[ValueInfo] {
+        &self.values
+    }
+
     /// What is known of a value.
     pub fn info(&self, value: Value) -> &ValueInfo {
         &self.values[value.0]

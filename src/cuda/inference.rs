@@ -10,13 +10,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::driver::{Driver, Event, HostMemory, Stream};
-use super::folded::{Folded, Slabs, Views};
+use super::folded::{Folded, FoldedViews, Slabs};
 use super::graph::{Graph, Value};
 use super::layers::DeviceLayers;
 use super::ops::head::Depths;
 use super::ops::{image, sweep};
 use super::plan::plan;
-use super::program::{Layout, Owned, Program};
+use super::program::{Owned, Program};
 use super::storage::{Element, Pointer};
 use crate::cpu::ops::depth::Expectation;
 use crate::cpu::ops::pointwise::expect_multiples_of_4;
@@ -55,8 +55,6 @@ pub struct Options {
     pub vram: Option<u64>,
     /// What convolves.
     pub convolutions: Convolutions,
-    /// How values are laid out; anything but the default is for tests.
-    pub layout: Layout,
 }
 
 /// A feature map in device memory: [1, H/4, W/4, 32].
@@ -170,7 +168,7 @@ impl DeviceNetwork {
         let (width, height) = key.stack;
         let map = Shape { d: key.views, ..Shape::plane(height, width, 32) };
         let sources = key.views - 1;
-        let views = Views {
+        let views = FoldedViews {
             sweep: sweep::Views {
                 features: graph.input("features", map, element),
                 sources: graph.input("sources", Shape { d: sources, ..Shape::plane(1, 1, 16) }, Element::F32),
@@ -221,7 +219,7 @@ impl DeviceNetwork {
 }
 
 struct DepthValues {
-    views: Views,
+    views: FoldedViews,
     depth: Value,
     confidence: Value,
 }
@@ -345,7 +343,7 @@ impl DepthNetwork for DeviceNetwork {
             Entry::Occupied(made) => made.into_mut(),
             Entry::Vacant(place) => {
                 let (graph, photo, features) = self.feature_graph(size)?;
-                let program = Program::new(&self.driver, Stream::FIRST, graph, self.options.layout)?;
+                let program = Program::new(&self.driver, Stream::FIRST, graph)?;
                 let pinned = self.driver.host_memory(size_of_val(&photo_rgb[..]))?;
                 place.insert(FeatureProgram { program, photo, features, pinned })
             }
@@ -388,7 +386,7 @@ impl DepthNetwork for DeviceNetwork {
             Entry::Occupied(made) => made.into_mut(),
             Entry::Vacant(place) => {
                 let (graph, values) = self.depth_graph(&key, *locked(&self.slabs))?;
-                let program = Program::new(&self.driver, stream, graph, self.options.layout)?;
+                let program = Program::new(&self.driver, stream, graph)?;
                 place.insert(DepthProgram { program, values })
             }
         };

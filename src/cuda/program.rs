@@ -10,17 +10,7 @@ use super::graph::{Arg, Graph, Kind, Step, Value, Work};
 use super::plan::{Home, Plan, plan};
 use super::storage::Pointer;
 use crate::error::{Error, Result};
-
-/// How a graph is put into memory.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Layout {
-    /// Temporaries share one arena over time.
-    #[default]
-    Shared,
-    /// Every value has an allocation of its own: an access beside one is noticed by whoever watches allocations. For
-    /// tests.
-    Apart,
-}
+use crate::host::memory::readable;
 
 /// Memory that goes back to its device.
 pub struct Owned {
@@ -35,8 +25,7 @@ impl Owned {
     /// [`Error::Memory`] with what is free.
     pub fn new(driver: &Arc<dyn Driver>, bytes: u64, what: impl FnOnce() -> String) -> Result<Self> {
         let pointer = driver.allocate(bytes.max(1)).map_err(|error| {
-            let free =
-                driver.memory().map_or_else(|_| "unknown".into(), |(free, _)| crate::host::memory::readable(free));
+            let free = driver.memory().map_or_else(|_| "unknown".into(), |(free, _)| readable(free));
             Error::Memory(format!("{}: {error}; {free} are free on {}", what(), driver.name()))
         })?;
         Ok(Self { driver: driver.clone(), pointer })
@@ -70,45 +59,40 @@ pub struct Program {
 }
 
 impl Program {
-    /// Places the graph's values, and puts constants and first states there.
+    /// Places the graph's values, temporaries sharing one arena over time, and puts constants and first states there.
     ///
     /// # Errors
     /// [`Error::Memory`] with what was planned and what is free; the device's.
-    pub fn new(driver: &Arc<dyn Driver>, stream: Stream, mut graph: Graph, layout: Layout) -> Result<Self> {
+    pub fn new(driver: &Arc<dyn Driver>, stream: Stream, graph: Graph) -> Result<Self> {
         let plan = plan(&graph)?;
-        let mut memory = Vec::new();
-        let mut pointers = vec![0; graph.values.len()];
-        match layout {
-            Layout::Shared => {
-                let planned = || {
-                    format!(
-                        "a plan of {} (arena {}, weights and inputs {})",
-                        crate::host::memory::readable(plan.arena + plan.lasting),
-                        crate::host::memory::readable(plan.arena),
-                        crate::host::memory::readable(plan.lasting)
-                    )
-                };
-                let arena = Owned::new(driver, plan.arena, planned)?;
-                let lasting = Owned::new(driver, plan.lasting, planned)?;
-                for (pointer, home) in pointers.iter_mut().zip(&plan.homes) {
-                    *pointer = match home {
-                        Home::Arena(at) => arena.pointer + at,
-                        Home::Lasting(at) => lasting.pointer + at,
-                        Home::Unused => 0,
-                    };
-                }
-                memory.extend([arena, lasting]);
-            }
-            Layout::Apart => {
-                for (i, home) in plan.homes.iter().enumerate().filter(|(_, home)| **home != Home::Unused) {
-                    let _: &Home = home;
-                    let info = &graph.values[i];
-                    let owned = Owned::new(driver, info.bytes(), || format!("value `{}`", info.name))?;
-                    pointers[i] = owned.pointer;
-                    memory.push(owned);
-                }
-            }
-        }
+        let planned = || {
+            let [both, arena, lasting] = [plan.arena + plan.lasting, plan.arena, plan.lasting].map(readable);
+            format!("a plan of {both} (arena {arena}, weights and inputs {lasting})")
+        };
+        let arena = Owned::new(driver, plan.arena, planned)?;
+        let lasting = Owned::new(driver, plan.lasting, planned)?;
+        let place = |home: &Home| match home {
+            Home::Arena(at) => arena.pointer + at,
+            Home::Lasting(at) => lasting.pointer + at,
+            Home::Unused => 0,
+        };
+        let pointers = plan.homes.iter().map(place).collect();
+        Self::placed(driver, stream, graph, plan, pointers, vec![arena, lasting])
+    }
+
+    /// With every value where the caller has placed it, in memory that the program owns from now on; 0 for values that
+    /// the plan does not place.
+    ///
+    /// # Errors
+    /// The device's.
+    pub fn placed(
+        driver: &Arc<dyn Driver>,
+        stream: Stream,
+        mut graph: Graph,
+        plan: Plan,
+        mut pointers: Vec<Pointer>,
+        mut memory: Vec<Owned>,
+    ) -> Result<Self> {
         for (info, pointer) in graph.values.iter().zip(&mut pointers) {
             if let Kind::External(outside) = info.kind {
                 *pointer = outside;

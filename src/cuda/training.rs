@@ -12,7 +12,7 @@ use super::graph::{Graph, Value};
 use super::layers::DeviceLayers;
 use super::ops::head::Depths;
 use super::ops::{image, loss, sweep};
-use super::program::{Layout, Owned, Program};
+use super::program::{Owned, Program};
 use super::storage::Element;
 use super::trained::Trained;
 use crate::cpu::ops::depth::Expectation;
@@ -87,7 +87,6 @@ pub struct Example<'a> {
 /// Parameters on a device, and the programs that make their gradients.
 pub struct Teacher {
     driver: Arc<dyn Driver>,
-    layout: Layout,
     /// Where each trained tensor begins in the flat memory of all, and its length.
     places: Vec<(String, u64, usize)>,
     values: Owned,
@@ -102,7 +101,7 @@ impl Teacher {
     ///
     /// # Errors
     /// The device's.
-    pub fn new(driver: Arc<dyn Driver>, parameters: &Parameters, layout: Layout) -> Result<Self> {
+    pub fn new(driver: Arc<dyn Driver>, parameters: &Parameters) -> Result<Self> {
         let mut places = Vec::new();
         let mut total = 0;
         for parameter in parameters.list.iter().filter(|p| !p.is_statistic()) {
@@ -115,7 +114,7 @@ impl Teacher {
         let (values, gradients) = (room("the parameters")?, room("the parameters' gradients")?);
         driver.fill(values.pointer(), 0, 4 * total as u64, Stream::FIRST)?;
         driver.fill(gradients.pointer(), 0, 4 * total as u64, Stream::FIRST)?;
-        Ok(Self { driver, layout, places, values, gradients, total, programs: HashMap::new(), uses: 0 })
+        Ok(Self { driver, places, values, gradients, total, programs: HashMap::new(), uses: 0 })
     }
 
     /// Loss and gradients of a sample with these parameters.
@@ -251,7 +250,7 @@ impl Teacher {
         }
         let (offsets, middle) = (expectation.offsets, expectation.middle);
         let (losses, valid) = (found.losses, found.valid);
-        let program = Program::new(&self.driver, Stream::FIRST, graph, self.layout)?;
+        let program = Program::new(&self.driver, Stream::FIRST, graph)?;
         Ok(StepProgram {
             program,
             photos,

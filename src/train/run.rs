@@ -26,7 +26,6 @@ use crate::cpu::network::BsMvsNet;
 use crate::cpu::ops::depth_backward::DepthLoss;
 use crate::cpu::train::follow;
 use crate::cuda::driver::Driver;
-use crate::cuda::program::Layout;
 use crate::cuda::training::Teacher;
 use crate::error::{Error, Result};
 use crate::files::atomic::{TEMPORARY, write_through, write_whole};
@@ -159,7 +158,7 @@ pub fn train(
         }
     }
     let cpu = Cpu::new();
-    let teacher = device.map(|driver| Teacher::new(driver, &state.parameters, Layout::Shared)).transpose()?;
+    let teacher = device.map(|driver| Teacher::new(driver, &state.parameters)).transpose()?;
     let (pool, untaught) = ((0, true), false);
     let mut run = Run { out, options, described, state, journal, validation, cpu, teacher, pool, untaught };
     let (seed, views, batch) = (options.seed, options.views, options.batch);

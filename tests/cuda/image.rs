@@ -4,17 +4,16 @@ use std::sync::Arc;
 
 use engine::cpu::device::Cpu;
 use engine::cpu::ops::pointwise::normalize;
-use engine::cuda::driver::{Driver, Stream};
+use engine::cuda::driver::Driver;
 use engine::cuda::graph::{Graph, Value};
 use engine::cuda::ops::image;
-use engine::cuda::program::{Layout, Program};
 use engine::cuda::storage::Element;
 use engine::net::tensor::Shape;
 use engine::scene::photo::Photo;
 
 use crate::emulator::Build;
 use crate::reference::Random;
-use crate::run::rounded;
+use crate::run::{program_apart, rounded};
 use crate::test_device::test_device;
 
 /// What a graph of one op makes of photos given as bytes of `element`.
@@ -28,7 +27,7 @@ fn made(
     let input = graph.input("photos", shape, element);
     let y = op(&mut graph, input);
     graph.keep(y);
-    let mut program = Program::new(&device, Stream::FIRST, graph, Layout::Apart).unwrap();
+    let mut program = program_apart(&device, graph).unwrap();
     program.upload(input, photos).unwrap();
     program.run().unwrap_or_else(|error| panic!("{error}"));
     Some(program.download_f32(y).unwrap())

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use engine::cuda::driver::{Driver, Stream};
+use engine::cuda::driver::Driver;
 use engine::cuda::graph::{Graph, Value};
 use engine::cuda::ops::optimizer::{StepNumbers, Trained, adam, average, average_decay, gradient_norm, numbers};
-use engine::cuda::program::{Layout, Program};
+use engine::cuda::program::Program;
 use engine::cuda::storage::Element;
 use engine::net::config::{Aggregation, Config, Decoder, Difference};
 use engine::net::parameters::{Parameter, Parameters};
@@ -15,6 +15,7 @@ use engine::train::optimizer::{self, Adam, AdamOptions, NamedGradients};
 
 use crate::emulator::Build;
 use crate::reference::Random;
+use crate::run::program_apart;
 use crate::test_device::test_device;
 
 /// Names and shapes: one element, several pieces of a block, ends within one; norms and biases have one dimension.
@@ -66,7 +67,7 @@ fn on_device(parameters: &Parameters, options: AdamOptions) -> Option<OnDevice> 
     adam(&mut graph, &trained, norm, numbers, [options.beta1, options.beta2, options.epsilon]).unwrap();
     let pairs: Vec<_> = averages.iter().copied().zip(trained.iter().map(|t| t.parameter)).collect();
     average(&mut graph, &pairs, numbers).unwrap();
-    let program = Program::new(&device, Stream::FIRST, graph, Layout::Apart).unwrap();
+    let program = program_apart(&device, graph).unwrap();
     Some(OnDevice { program, numbers, gradients, trained, averages, norm })
 }
 

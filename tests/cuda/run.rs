@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use engine::cuda::driver::{Driver, Stream};
 use engine::cuda::graph::{Graph, Value};
-use engine::cuda::program::{Layout, Program};
+use engine::cuda::plan::{Home, plan};
+use engine::cuda::program::{Owned, Program};
 use engine::cuda::storage::{Element, stored};
 
 use crate::emulator::Build;
@@ -18,7 +19,7 @@ pub fn run(graph: impl Fn(&mut Graph) -> (Vec<(Value, Vec<f32>)>, Vec<Value>)) -
     let mut built = Graph::new();
     let (inputs, kept) = graph(&mut built);
     kept.iter().for_each(|&value| built.keep(value));
-    let mut program = Program::new(&device, Stream::FIRST, built, Layout::Apart).unwrap();
+    let mut program = program_apart(&device, built).unwrap();
     let mut results: Vec<Vec<Vec<f32>>> = Vec::new();
     for _ in 0..2 {
         for (value, values) in &inputs {
@@ -32,6 +33,23 @@ pub fn run(graph: impl Fn(&mut Graph) -> (Vec<(Value, Vec<f32>)>, Vec<Value>)) -
     let bits = |all: &Vec<Vec<f32>>| all.iter().flatten().map(|v| v.to_bits()).collect::<Vec<_>>();
     assert_eq!(bits(&results[0]), bits(&results[1]), "two runs differ");
     results.pop()
+}
+
+/// A program whose values each have an allocation of their own: an access beside one is noticed by whoever watches
+/// allocations.
+pub fn program_apart(device: &Arc<dyn Driver>, graph: Graph) -> engine::Result<Program> {
+    let plan = plan(&graph)?;
+    let (mut pointers, mut memory) = (Vec::new(), Vec::new());
+    for (info, home) in graph.values().iter().zip(&plan.homes) {
+        if *home == Home::Unused {
+            pointers.push(0);
+            continue;
+        }
+        let owned = Owned::new(device, info.bytes(), || format!("value `{}`", info.name))?;
+        pointers.push(owned.pointer());
+        memory.push(owned);
+    }
+    Program::placed(device, Stream::FIRST, graph, plan, pointers, memory)
 }
 
 /// What a value becomes when it is stored: rounded to f16, or as it is.

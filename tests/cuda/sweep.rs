@@ -1,8 +1,9 @@
 //! The cost volume, its projection and the pixel gate's statistics, and their gradients.
 
 use engine::cpu::device::Cpu;
+use engine::cpu::ops::pixel_statistics_backward::pixel_statistics_backward;
 use engine::cpu::ops::sweep::{Aggregation, Sweep, VoxelGate};
-use engine::cpu::ops::sweep_backward::{cost_volume_backward, pixel_statistics_backward};
+use engine::cpu::ops::sweep_backward::cost_volume_backward;
 use engine::cuda::graph::{Graph, Value};
 use engine::cuda::ops::sweep::{self as cuda_sweep, Skip, Views, Weighting, cost_volume, pixel_statistics, source_row};
 use engine::cuda::storage::Element;

@@ -7,8 +7,9 @@
 use engine::cpu::device::Cpu;
 use engine::cpu::ops::depth::Expectation;
 use engine::cpu::ops::depth_backward::DepthLoss;
+use engine::cpu::ops::pixel_statistics_backward::pixel_statistics_backward;
 use engine::cpu::ops::sweep::{Aggregation, Sweep, VoxelGate};
-use engine::cpu::ops::sweep_backward::{cost_volume_backward, pixel_statistics_backward};
+use engine::cpu::ops::sweep_backward::cost_volume_backward;
 use engine::files::map::Map;
 use engine::net::tensor::{Buffer, Shape, Tensor};
 use engine::scene::camera::{DepthRange, Hypotheses, PlaneSweep, Sampling};

@@ -2,7 +2,9 @@
 
 use engine::cpu::device::Cpu;
 use engine::cpu::ops::conv::Conv;
-use engine::cpu::ops::sweep::{self, Sweep, VoxelGate, cost_volume, fused, pixel_statistics};
+use engine::cpu::ops::pixel_statistics::pixel_statistics;
+use engine::cpu::ops::sweep::{self, Sweep, VoxelGate, cost_volume};
+use engine::cpu::ops::sweep_fused::fused;
 use engine::cpu::ops::warp::warp;
 use engine::cpu::simd::Level;
 use engine::net::tensor::{Buffer, Tensor};

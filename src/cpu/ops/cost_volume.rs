@@ -5,8 +5,10 @@
 //! ([`crate::cpu::ops::sweep_backward`]). What is saved is the feature maps and the gate's few parameters.
 
 use crate::cpu::device::Cpu;
+use crate::cpu::ops::pixel_statistics::pixel_statistics;
+use crate::cpu::ops::pixel_statistics_backward::pixel_statistics_backward;
 use crate::cpu::ops::sweep::{self, Aggregation, Sweep, VoxelGate, transposed};
-use crate::cpu::ops::sweep_backward::{cost_volume_backward, pixel_statistics_backward};
+use crate::cpu::ops::sweep_backward::cost_volume_backward;
 use crate::cpu::ops::warp::CHANNELS;
 use crate::cpu::tape::{Op, Saved, Saves};
 use crate::error::{Error, Result};
@@ -184,9 +186,7 @@ impl Op for PixelStatisticsOp {
         let maps = self.rays.maps(cpu, inputs[0])?;
         let statistics = (0..self.rays.sweeps.len())
             .map(|source| {
-                self.rays.sweep(&maps, Aggregation::Mean, self.difference, |sweep| {
-                    sweep::pixel_statistics(cpu, sweep, source)
-                })
+                self.rays.sweep(&maps, Aggregation::Mean, self.difference, |sweep| pixel_statistics(cpu, sweep, source))
             })
             .collect::<Result<Vec<_>>>()?;
         maps.into_iter().for_each(|map| cpu.recycle(map));

@@ -17,13 +17,13 @@ use crate::cpu::device::Cpu;
 use crate::cpu::ops::sweep::{Aggregation, Sweep, VoxelGate, difference, transposed, voxel_weights};
 use crate::cpu::ops::warp::{CHANNELS, RUN, Taps, gather, locate};
 use crate::cpu::simd::{Isa, Kernel, Vector, dispatch};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::net::tensor::{Buffer, Shape, Tensor};
 
 /// Bands of rows at most: what bounds both the memory of partial maps and the threads that can work at once.
 const BANDS: usize = 16;
 /// Pixels at once, a multiple of 16: differences, gate, gradients and the reference's share fit the L1 cache.
-const PIXELS: usize = 48;
+pub(super) const PIXELS: usize = 48;
 const _: () = assert!(PIXELS <= RUN && PIXELS.is_multiple_of(16));
 /// Hidden channels of the voxel gate.
 const HIDDEN: usize = 8;
@@ -71,43 +71,13 @@ pub fn cost_volume_backward(cpu: &Cpu, sweep: &Sweep, gradient: &Tensor) -> Resu
     Ok(SweepGradient { reference, sources: add_up(cpu, bands), gate, weights })
 }
 
-/// Gradients of [`crate::cpu::ops::sweep::pixel_statistics`] of one source in the features of the reference and of
-/// that source, given that of the loss in the statistics, [1, H, W, 2].
-///
-/// The maximum's gradient goes to the first of the largest planes. PyTorch's `amax` shares it evenly among equals; both
-/// give the same where planes are equal because they miss the source, and other ties have measure zero.
-///
-/// # Errors
-/// [`Error::Shape`] where features, depths or the gradient do not fit together or there is no such source.
-pub fn pixel_statistics_backward(
-    cpu: &Cpu,
-    sweep: &Sweep,
-    source: usize,
-    gradient: &Tensor,
-) -> Result<(Tensor, Tensor)> {
-    const OP: &str = "pixel statistics backward";
-    sweep.check()?;
-    gradient.expect_shape(OP, "gradient", sweep.reference.shape.with_channels(2))?;
-    if source >= sweep.sources.len() {
-        let problem = format!("source {source} of {}", sweep.sources.len());
-        return Err(Error::Shape { op: OP, problem });
-    }
-    let (reference, bands) = in_bands(cpu, sweep, &[source], |at, n, scratch, band, reference| {
-        let kernel = StatisticsRun { sweep, source, gradient, at, n, scratch, band, reference };
-        // SAFETY: the level is available; runs lie within the reference and are at most PIXELS long.
-        unsafe { dispatch(cpu.level, kernel) }
-    });
-    let map = add_up(cpu, bands).swap_remove(0);
-    Ok((reference, map))
-}
-
 /// A band's own sums.
-struct Band {
+pub(super) struct Band {
     /// Gradients in the sources' features, as far as this band's pixels see them.
-    sources: Vec<Tensor>,
+    pub(super) sources: Vec<Tensor>,
     gate: GateSums,
     /// Gradients in the weights per pixel, [sources, pixels of the band].
-    weights: Vec<f32>,
+    pub(super) weights: Vec<f32>,
 }
 
 /// The voxel gate's gradients, in f64: they are sums over all voxels.
@@ -147,16 +117,16 @@ impl GateSums {
 }
 
 /// Per-thread memory for one run of pixels.
-struct Scratch {
-    taps: Taps,
+pub(super) struct Scratch {
+    pub(super) taps: Taps,
     /// warped - reference (in variance mode: - mean), [RUN, 32].
-    delta: Buffer,
+    pub(super) delta: Buffer,
     /// Its square, or in variance mode the mean over the views.
-    other: Buffer,
+    pub(super) other: Buffer,
     /// What the gradient in a pixel's cost is multiplied by.
-    factor: [f32; RUN],
+    pub(super) factor: [f32; RUN],
     /// The gate's hidden values, [RUN, 8], then the gradient in what they were before their ReLU.
-    hidden: Buffer,
+    pub(super) hidden: Buffer,
 }
 
 impl Scratch {
@@ -173,7 +143,7 @@ fn band_rows(height: usize) -> usize {
 
 /// Calls `run(at, pixels, scratch, band, reference)` for all runs of pixels, with the zeroed part of the reference's
 /// gradient that belongs to them; returns that gradient and the bands, which got maps for the sources named.
-fn in_bands(
+pub(super) fn in_bands(
     cpu: &Cpu,
     sweep: &Sweep,
     sources: &[usize],
@@ -208,7 +178,7 @@ fn in_bands(
 }
 
 /// The sum over the bands of each source's map, in the bands' order.
-fn add_up(cpu: &Cpu, bands: Vec<Band>) -> Vec<Tensor> {
+pub(super) fn add_up(cpu: &Cpu, bands: Vec<Band>) -> Vec<Tensor> {
     let mut bands = bands.into_iter().map(|band| band.sources);
     let mut sums = bands.next().unwrap_or_default();
     let rest: Vec<Vec<Tensor>> = bands.collect();
@@ -473,83 +443,12 @@ unsafe fn spread<V: Vector, const SQUARED: bool, const GATE: bool>(
 
 /// The transpose of [`gather`]: adds a pixel's gradient to the source pixels that it was read from.
 #[inline(always)]
-unsafe fn scatter<V: Vector>(source: *mut f32, taps: &Taps, p: usize, c: usize, d: V) {
+pub(super) unsafe fn scatter<V: Vector>(source: *mut f32, taps: &Taps, p: usize, c: usize, d: V) {
     for t in 0..4 {
         // SAFETY: the caller vouches for the taps. One after the other: at a border two of them are the same pixel.
         unsafe {
             let at = source.add(*taps.index[t].get_unchecked(p) as usize * CHANNELS + c);
             d.mul_add(V::splat(*taps.weight[t].get_unchecked(p)), V::load(at)).store(at);
-        }
-    }
-}
-
-/// Pixels (x .. x + n, y) through all planes, twice: for the largest plane, and for the gradient.
-struct StatisticsRun<'a> {
-    sweep: &'a Sweep<'a>,
-    source: usize,
-    gradient: &'a Tensor,
-    at: (usize, usize),
-    n: usize,
-    scratch: &'a mut Scratch,
-    band: &'a mut Band,
-    reference: &'a mut [f32],
-}
-
-impl Kernel for StatisticsRun<'_> {
-    type Output = ();
-    #[inline(always)]
-    unsafe fn run<I: Isa>(self) {
-        let Self { sweep, source, gradient, at: (x, y), n, scratch, band, reference } = self;
-        let (map, homography) = &sweep.sources[source];
-        let size = (map.shape.w, map.shape.h);
-        let pixel = y * sweep.reference.shape.w + x;
-        let features = sweep.reference.data[pixel * CHANNELS..][..n * CHANNELS].as_ptr();
-        let gradient = &gradient.data[pixel * 2..][..n * 2];
-        let planes = sweep.depths.len();
-        let (mut largest, mut plane_of) = ([f32::NEG_INFINITY; PIXELS], [0; PIXELS]);
-        let zero = 0.0;
-        for (plane, &depth) in sweep.depths.iter().enumerate() {
-            // SAFETY: as in CostRun.
-            unsafe {
-                locate::<I::Wide>(&mut scratch.taps, homography, depth, (x, y, n), size);
-                difference::<I::Wide, false>(map.data.as_ptr(), features, &scratch.taps, n, &mut scratch.delta);
-                for p in 0..n {
-                    let mut sum = I::Wide::splat(zero);
-                    for c in (0..CHANNELS).step_by(I::Wide::LANES) {
-                        let d = I::Wide::load(scratch.delta.as_ptr().add(p * CHANNELS + c));
-                        let size = if sweep.squared { d.mul(d) } else { d.max(I::Wide::splat(zero).sub(d)) };
-                        sum = sum.add(size);
-                    }
-                    let sum = sum.sum();
-                    if sum > largest[p] {
-                        (largest[p], plane_of[p]) = (sum, plane);
-                    }
-                }
-            }
-        }
-        for (plane, &depth) in sweep.depths.iter().enumerate() {
-            // SAFETY: as in CostRun.
-            unsafe {
-                locate::<I::Wide>(&mut scratch.taps, homography, depth, (x, y, n), size);
-                difference::<I::Wide, false>(map.data.as_ptr(), features, &scratch.taps, n, &mut scratch.delta);
-                for p in 0..n {
-                    let of_max = if plane_of[p] == plane { gradient[p * 2] } else { zero };
-                    let k = (of_max + gradient[p * 2 + 1] / planes as f32) / CHANNELS as f32;
-                    for c in (0..CHANNELS).step_by(I::Wide::LANES) {
-                        let (zero, k) = (I::Wide::splat(zero), I::Wide::splat(k));
-                        let delta = I::Wide::load(scratch.delta.as_ptr().add(p * CHANNELS + c));
-                        let d = if sweep.squared {
-                            k.mul(delta.add(delta))
-                        } else {
-                            // |f|' is 0 at 0.
-                            delta.select_gt(zero, k, zero.select_gt(delta, zero.sub(k), zero))
-                        };
-                        scatter::<I::Wide>(band.sources[0].data.as_mut_ptr(), &scratch.taps, p, c, d);
-                        let at = reference.as_mut_ptr().add(p * CHANNELS + c);
-                        I::Wide::load(at).sub(d).store(at);
-                    }
-                }
-            }
         }
     }
 }

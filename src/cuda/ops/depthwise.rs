@@ -5,8 +5,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::conv_gradient::conv_trained;
-use super::conv_gradient::sum_parts;
+use super::conv_gradient::{conv_trained, sum_parts};
 use crate::cpu::ops::conv_backward::ConvGeometry;
 use crate::cuda::graph::{Arg, Graph, Value, blocks, int, read, write};
 use crate::cuda::storage::Element;

@@ -4,6 +4,7 @@
 pub mod conv;
 pub mod conv_gradient;
 pub mod conv_library;
+mod conv_pack;
 pub mod depthwise;
 pub mod head;
 pub mod image;
