@@ -320,7 +320,8 @@ fn draw_labels(panel: &Panel, plot: &Plot, area: &Area) -> Drawn {
         if let Some(&free) = boxes.iter().find(free) {
             let middle = ((free[0] + free[2]) / 2, (free[1] + free[3]) / 2);
             text(area, label, TEXT, PALE_INK, middle, (HPos::Center, VPos::Center))?;
-            taken.push(free);
+            let [left, top, right, bottom] = free;
+            taken.push([left - 3, top, right + 3, bottom]);
         }
     }
     Ok(())

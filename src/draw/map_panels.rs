@@ -21,7 +21,7 @@ pub const MARGIN: usize = 24;
 /// From a panel to what stands above and below it.
 const GAP: usize = 12;
 /// A column has room for words, and be its panel ever so narrow.
-const LEAST_COLUMN: usize = 240;
+const LEAST_COLUMN: usize = 264;
 
 /// A picture of one row of panels, filled from left to right.
 pub struct MapPanels {
@@ -52,7 +52,7 @@ impl MapPanels {
         let panel = panel_size(map.width, map.height, rows);
         let column = panel.0.max(LEAST_COLUMN);
         // Pictures are shown about as wide as a page: the wider the panels, the larger the letters.
-        let text = (column / 18).clamp(20, 26);
+        let text = (column / 22).clamp(20, 32);
         let mut made = Self { canvas: Canvas::new(0, 0), panel, column, text, left: MARGIN };
         let height = made.below() + scale_height(text) + made.line() + MARGIN;
         made.canvas = Canvas::new(MARGIN + panels * (column + MARGIN), height);

@@ -63,7 +63,8 @@ fn draw(
     let summary = metrics.summary();
     let share = 100.0 * metrics.pixels() as f64 / truth.data.len() as f64;
     let size = format!("map {} × {}", truth.width, truth.height);
-    let mean = summary.mean_error_intervals.map_or(String::new(), |m| format!("mean error {}", significant(m)));
+    let mean =
+        summary.mean_error_intervals.map_or(String::new(), |m| format!("mean error {} intervals", significant(m)));
     let confident = summary.confident_share.map(|s| format!("{:.0} % over {CONFIDENT}", 100.0 * s));
     let ends = Some((range.near, range.far));
     let mut panels = MapPanels::new(truth, LEAST_ROWS, 5);
