@@ -10,6 +10,8 @@ use tempfile::TempDir;
 
 #[path = "support/program.rs"]
 mod program;
+#[path = "support/svg.rs"]
+mod svg;
 
 use program::{engine, json, text};
 
@@ -61,7 +63,7 @@ fn finer_truth_is_taken_at_the_pixels_that_coincide() {
         {"name":"a","depth":{"range":{"near":100.0,"far":200.0},"planes":201,"sampling":"linear","levels":[]}}]}"#;
     fs::write(root.join("out/manifest.json"), manifest).unwrap();
     let out = root.join("numbers/all.json");
-    let (plot, pictures) = (root.join("plot/errors.png"), root.join("pictures"));
+    let (plot, pictures) = (root.join("plot/errors.svg"), root.join("pictures"));
     let more = ["--out", text(&out), "--plot", text(&plot), "--error-maps", text(&pictures)];
     let ran = run(root, &more).done();
     assert!(ran.stderr.contains("every 4. pixel of the truth, from pixel 0 on"), "{}", ran.stderr);
@@ -89,10 +91,11 @@ fn finer_truth_is_taken_at_the_pixels_that_coincide() {
     assert_eq!(bins[9]["right_share"].as_f64(), Some((pixels - row) / pixels));
     assert_eq!(bins[2]["right_share"].as_f64(), Some(0.0));
 
-    for (file, columns) in [(plot, 3), (pictures.join("a.png"), 4)] {
-        let picture = image::open(&file).unwrap();
-        assert!(picture.width() as usize > columns * 240, "{}", file.display());
+    let words = svg::readable(&fs::read_to_string(&plot).unwrap());
+    for word in ["error, % of the true depth", "mean error, % of the true depth", "right: an error under 2 intervals"] {
+        assert!(words.iter().any(|w| w == word), "{word} among {words:?}");
     }
+    assert!(image::open(pictures.join("a.png")).unwrap().width() > 4 * 240);
 }
 
 #[test]
@@ -122,11 +125,15 @@ fn coarser_truth_picks_pixels_of_the_map_and_what_is_unknown_is_left_out() {
 
     // Without confidence nothing is said about it.
     fs::remove_dir_all(root.join("out/confidence")).unwrap();
-    let plot = root.join("plot.png");
+    let plot = root.join("plot.svg");
     let ran = run(root, &["--out", text(&out), "--plot", text(&plot)]).done();
     assert!(ran.stderr.contains("no confidence/"), "{}", ran.stderr);
     assert!(json(&out)["all"]["confidence"].is_null() && !ran.stdout.contains("skill of"));
-    assert!(image::open(&plot).unwrap().width() < 800);
+    let words = svg::readable(&fs::read_to_string(&plot).unwrap());
+    assert!(words.iter().all(|w| !w.contains("confiden")), "{words:?}");
+    let ran = run(root, &["--plot", text(&plot.with_extension("png"))]);
+    assert_eq!(ran.code, Some(2), "{}", ran.stderr);
+    assert!(ran.stderr.contains("expected a file name that ends in .svg"), "{}", ran.stderr);
 }
 
 #[test]

@@ -12,6 +12,8 @@ use engine::files::ply_points::{self, Cloud};
 mod dtu_files;
 #[path = "support/program.rs"]
 mod program;
+#[path = "support/svg.rs"]
+mod svg;
 
 use dtu_files::{MASK, MatArray, Stored, doubles, mask_values, mat, ply, square, write_reference};
 use program::{engine, json, text};
@@ -466,10 +468,12 @@ fn a_cloud_is_measured_against_another_from_the_command_line() {
          0.300000     1.0000  0.7438   0.8531\n"
     );
     assert_eq!(json(&out)["numbers"]["completeness"]["count"], 4880);
-    let plot = root.path().join("plots/a.png");
+    let plot = root.path().join("plots/a.svg");
     let ran = engine(arguments.iter().chain(&["--voxel", "2", "--plot", text(&plot)])).done();
-    let size = image::image_dimensions(&plot).unwrap();
-    assert!(size.0 > 1280 && size.1 > 360, "two panels of 640 x 360: {size:?}");
+    let words = svg::readable(&fs::read_to_string(&plot).unwrap());
+    for word in ["of the cloud (precision)", "of the reference (recall)", "thresholds", "Distances"] {
+        assert!(words.iter().any(|w| w == word), "{word} among {words:?}");
+    }
     assert!(
         ran.stderr.contains(
             "note: thresholds: 0.001, 0.002, 0.005 of the diagonal of the reference's box, which is 56.568542"

@@ -219,7 +219,7 @@ fn preview_shows_the_maps_own_values() {
     let picture = preview_of(&photo, &depth, &confidence, range);
     // 30 rows become 420, fourteen-fold; three panels of 560 columns and four margins of 24.
     assert_eq!(picture.width(), 3 * 560 + 4 * 24);
-    let panel = |n: u32, x: u32, y: u32| picture.get_pixel(24 + n * 584 + x * 14 + 7, 50 + y * 14 + 7).0;
+    let panel = |n: u32, x: u32, y: u32| picture.get_pixel(24 + n * 584 + x * 14 + 7, 54 + y * 14 + 7).0;
     let of = |g: colorous::Gradient, t: f64| {
         let c = g.eval_continuous(t);
         [c.r, c.g, c.b]
@@ -273,7 +273,7 @@ fn preview_of_a_scene() {
         picture.save(path).unwrap();
     }
     // The confidence bar runs over the whole panel, from 0 to 1.
-    let bar = 50 + 600 + 14 + 7;
+    let bar = 59 + 600 + 12 + 7;
     let (first, last) = (3 * 24 + 2 * 800, 3 * 24 + 3 * 800 - 1);
     let of = |t: f64| {
         let c = colorous::VIRIDIS.eval_continuous(t);

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use clap::{ArgGroup, Args};
 use engine::Result;
-use engine::draw::cloud_plot::plot;
+use engine::draw::cloud_chart;
 use engine::error::counted;
 use engine::evaluation::cloud::{CloudSettings, Comparison, THRESHOLD_SHARES, compare};
 use engine::evaluation::dtu::{DtuSettings, MeanNumbers, Scan, ScanNumbers, evaluate};
@@ -89,8 +89,8 @@ pub struct CloudArgs {
     /// Reduce both clouds to one point a voxel of this edge first, the mean of its points [default: all points]
     #[arg(long, value_name = "EDGE", value_parser = options::positive_number)]
     voxel: Option<f64>,
-    /// Draw the distances and the precision and recall at every threshold into this file, as PNG
-    #[arg(long, value_name = "FILE")]
+    /// Draw the distances and the precision and recall at every threshold into this file, FILE.svg
+    #[arg(long, value_name = "FILE", value_parser = options::svg_file)]
     plot: Option<PathBuf>,
     /// Write all numbers into this file, as JSON
     #[arg(long, value_name = "FILE")]
@@ -252,7 +252,7 @@ pub fn cloud(args: &CloudArgs, progress: &Progress) -> Result<()> {
     if let Some(file) = &args.plot {
         make_folder_of(file)?;
         let _guard = interrupt::writing();
-        write_whole(file, "write the plot", |out| plot(&found).write_png(out))?;
+        write_whole(file, "write the plot", |out| cloud_chart::write(&found, out))?;
     }
     write_numbers(args.out.as_deref(), &fields)
 }

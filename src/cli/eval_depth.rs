@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use engine::draw::depth_plot::{error_maps, plot};
+use engine::draw::depth_charts;
+use engine::draw::error_maps::error_maps;
 use engine::error::counted;
 use engine::evaluation::depth::{DepthErrors, DepthSummary};
 use engine::evaluation::depth_files::{MapFiles, find_maps};
@@ -29,7 +30,7 @@ use super::options::{self, ReportArgs};
 #[command(after_help = "\
 Examples:
   engine eval depth out --truth scene/depths
-  engine eval depth out --truth truth --plot errors.png --error-maps maps --out numbers.json")]
+  engine eval depth out --truth truth --plot errors.svg --error-maps maps --out numbers.json")]
 pub struct DepthArgs {
     /// The folder with depth/ and confidence/
     maps: PathBuf,
@@ -39,8 +40,8 @@ pub struct DepthArgs {
     /// Distance of two hypotheses, in scene units [default: each view's from MAPS/manifest.json, where there is one]
     #[arg(long, value_name = "X", value_parser = options::positive_number)]
     interval: Option<f64>,
-    /// Draw histogram of errors, risk over coverage and reliability into this file, as PNG
-    #[arg(long, value_name = "FILE")]
+    /// Draw histogram of errors, risk over coverage and reliability into this file, FILE.svg
+    #[arg(long, value_name = "FILE", value_parser = options::svg_file)]
     plot: Option<PathBuf>,
     /// Draw truth, depth, error and confidence of each view into this folder: NAME.png
     #[arg(long, value_name = "DIR")]
@@ -100,7 +101,7 @@ pub fn run(args: &DepthArgs, progress: &Progress) -> Result<()> {
     if let Some(file) = &args.plot {
         make_folder_of(file)?;
         let _guard = interrupt::writing();
-        write_whole(file, "write the plot", |out| plot(&all).write_png(out))?;
+        write_whole(file, "write the plot", |out| depth_charts::write(&all, out))?;
     }
     args.out.as_deref().map_or(Ok(()), |file| {
         make_folder_of(file)?;

@@ -22,7 +22,7 @@ use super::options::{self, OutputArgs, ReportArgs, SceneArgs};
 /// MAPS holds depth/NAME.pfm and, where there are any, confidence/NAME.pfm, as `engine infer` writes them; NAME is the
 /// image's file name without its extension, and a map's size against its photo's tells its scale. Results go to OUT,
 /// by default the folder MAPS_fused beside MAPS: fused.ply and manifest.json. With --sweep they go to MAPS_sweep:
-/// sweep.json and pareto.png.
+/// sweep.json and pareto.svg.
 #[derive(Args, Debug)]
 #[command(group = ArgGroup::new("sweeping").args(["sweep"]).multiple(true))]
 #[command(after_help = "\

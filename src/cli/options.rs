@@ -1,6 +1,6 @@
 //! Options that several commands share, and the parsers of their values.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use clap::Args;
@@ -247,6 +247,14 @@ pub fn positive_number(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(number) if number.is_finite() && number > 0.0 => Ok(number),
         _ => Err("expected a number above 0".into()),
+    }
+}
+
+/// The file of a chart.
+pub fn svg_file(text: &str) -> Result<PathBuf, String> {
+    match Path::new(text).extension() {
+        Some(ending) if ending.eq_ignore_ascii_case("svg") => Ok(text.into()),
+        _ => Err("expected a file name that ends in .svg, which is how charts are written".into()),
     }
 }
 

@@ -2,13 +2,18 @@
 
 use std::path::Path;
 
-use crate::draw::canvas::{Canvas, NO_DEPTH, Row, confidence_colour, depth_colour, panel_size, scaled_photo};
+use super::canvas::Canvas;
+use super::colours::NO_DEPTH;
+use super::map_panels::MapPanels;
 use crate::files::atomic::write_whole;
 use crate::files::map::Map;
 use crate::maps::consistency::is_depth;
 use crate::scene::camera::DepthRange;
 use crate::scene::photo::Photo;
 use crate::{Error, Result};
+
+/// Panels have so many rows to half as many more (less for very wide maps).
+const LEAST_ROWS: usize = 400;
 
 /// Writes the picture as a PNG: the photo, the depth over a robust part of `range`, and the confidence.
 ///
@@ -33,37 +38,15 @@ pub fn write(path: &Path, photo: &Photo, depth: &Map, confidence: &Map, range: D
 }
 
 fn draw(photo: &Photo, depth: &Map, confidence: &Map, range: DepthRange) -> Canvas {
-    let row = Row::new(panel_size(depth.width, depth.height, 400));
-    let (width, height) = row.panel;
-    let mut canvas = row.canvas(3);
-
-    let scaled = scaled_photo(photo, width, height);
-    row.panel(&mut canvas, 0, "photo", |x, y| scaled[y * width + x]);
-    let seen = depth.data.iter().filter(|&&d| in_range(d, range)).count();
+    let mut shown = depth.clone();
+    shown.data.iter_mut().filter(|d| !in_range(**d, range)).for_each(|d| *d = f32::NAN);
+    let seen = shown.data.iter().filter(|d| !d.is_nan()).count();
     let share = format!("{:.0} % with depth", 100.0 * seen as f64 / depth.data.len() as f64);
-    row.words(&mut canvas, 0, &[&format!("map {} x {}", depth.width, depth.height), &share]);
-
-    // Nearest pixels, not interpolated ones: what is shown are the map's own values.
-    let pixel = |x: usize, y: usize| (y * depth.height / height) * depth.width + x * depth.width / width;
-    let shown = robust_range(depth, range);
-    row.panel(&mut canvas, 1, "depth", |x, y| {
-        let value = depth.data[pixel(x, y)];
-        match shown {
-            Some((low, high)) if in_range(value, range) => depth_colour((f64::from(value) - low) / (high - low)),
-            _ => NO_DEPTH,
-        }
-    });
-    match shown {
-        Some(ends) => row.scale(&mut canvas, 1, ends, depth_colour),
-        None => row.words(&mut canvas, 1, &["no depth"]),
-    }
-
-    row.panel(&mut canvas, 2, "confidence", |x, y| {
-        let value = f64::from(confidence.data[pixel(x, y)]);
-        if value.is_nan() { NO_DEPTH } else { confidence_colour(value) }
-    });
-    row.scale(&mut canvas, 2, (0.0, 1.0), confidence_colour);
-    canvas
+    let mut panels = MapPanels::new(depth, LEAST_ROWS, 3);
+    panels.photo(photo, &[format!("map {} × {}", depth.width, depth.height), share]);
+    panels.depth("depth", &shown, robust_range(&shown), NO_DEPTH);
+    panels.confidence(confidence, "");
+    panels.canvas()
 }
 
 fn in_range(depth: f32, range: DepthRange) -> bool {
@@ -71,9 +54,9 @@ fn in_range(depth: f32, range: DepthRange) -> bool {
     is_depth(depth) && d >= range.near * (1.0 - 1e-6) && d <= range.far * (1.0 + 1e-6)
 }
 
-/// The 2nd to 98th percentile of the depths in range, never empty; `None` where there is no depth at all.
-fn robust_range(depth: &Map, range: DepthRange) -> Option<(f64, f64)> {
-    let mut depths: Vec<f32> = depth.data.iter().copied().filter(|&d| in_range(d, range)).collect();
+/// The 2nd to 98th percentile of the depths, never empty; `None` where there is no depth at all.
+fn robust_range(depth: &Map) -> Option<(f64, f64)> {
+    let mut depths: Vec<f32> = depth.data.iter().copied().filter(|d| !d.is_nan()).collect();
     depths.sort_unstable_by(f32::total_cmp);
     let at = |share: f64| depths.get((share * depths.len() as f64) as usize).map(|&d| f64::from(d));
     let (low, high) = (at(0.02)?, at(0.98)?);

@@ -2,13 +2,12 @@
 //!
 //! Clouds are measured by their distances to a reference and back: [`dtu`] is the protocol of the DTU data set to the
 //! constant (protocol page, section D) and [`dtu_files`] finds its files; [`cloud`] measures any cloud against any
-//! other and [`plot`] draws what it found. Below them [`thinning`] takes crowded points out and [`nearest`] finds
+//! other, and [`pareto`] says which of many are best. Below them [`thinning`] takes crowded points out and [`nearest`] finds
 //! nearest points. Clouds are `[f32; 3]` in memory, as their files hold them; all arithmetic is f64, and no result
 //! depends on the number of threads.
 //!
 //! Depth maps are measured against maps of the true depth: [`depth_metrics`] has the measures of training's
-//! validation, [`depth`] adds those that do without hypotheses, [`depth_files`] reads maps with their truth, and
-//! [`depth_plot`] draws.
+//! validation, [`depth`] adds those that do without hypotheses, and [`depth_files`] reads maps with their truth.
 
 use serde::Serialize;
 

@@ -7,9 +7,10 @@ use std::time::Instant;
 use serde::Serialize;
 use serde_json::{Map as Fields, Value, json};
 
+use crate::draw;
 use crate::error::{Error, Result, counted};
 use crate::evaluation::cloud::{CloudSettings, Comparison, Reference, Score, diagonal};
-use crate::evaluation::pareto::{pareto, pareto_plot};
+use crate::evaluation::pareto::pareto;
 use crate::evaluation::{Statistics, shown, table};
 use crate::files::atomic::write_whole;
 use crate::files::ply::{self, Point};
@@ -87,7 +88,7 @@ impl Scored {
     }
 }
 
-/// Fuses the maps with every setting, scores each cloud, and writes `sweep.json`, `pareto.png` and, where asked for,
+/// Fuses the maps with every setting, scores each cloud, and writes `sweep.json`, `pareto.svg` and, where asked for,
 /// `best.ply`.
 ///
 /// # Errors
@@ -131,8 +132,8 @@ pub fn sweep(maps: &Path, scene: &Path, options: &SweepOptions, progress: &Progr
     let clouds: Vec<(f64, f64)> = scored.iter().map(|s| (s.accuracy.mean, s.completeness.mean)).collect();
     scored.iter_mut().zip(pareto(&clouds)).for_each(|(scored, optimal)| scored.pareto = optimal);
 
-    let mut outputs = vec!["pareto.png", "sweep.json"];
-    write_picture(&out.join("pareto.png"), &clouds)?;
+    let mut outputs = vec!["pareto.svg", "sweep.json"];
+    write_chart(&out.join("pareto.svg"), &clouds)?;
     let best = out.join("best.ply");
     match &kept {
         Some((at, points)) => {
@@ -237,9 +238,9 @@ fn score(number: usize, setting: &Setting, points: &[Point], seconds: f64, refer
     })
 }
 
-fn write_picture(path: &Path, clouds: &[(f64, f64)]) -> Result<()> {
+fn write_chart(path: &Path, clouds: &[(f64, f64)]) -> Result<()> {
     let _guard = interrupt::writing();
-    write_whole(path, "write the plot", |out| pareto_plot(clouds).write_png(out))
+    write_whole(path, "write the plot", |out| draw::pareto::write(clouds, out))
 }
 
 fn table_of(axes: &[String], settings: &[Setting], scored: &[Scored]) -> String {

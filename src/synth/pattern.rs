@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use font8x8::UnicodeFonts;
 use rayon::prelude::*;
 
 use super::random::{Random, mixed};
@@ -13,6 +12,12 @@ const SIDE: usize = 256;
 /// How many of each kind there are.
 const OF_EACH: usize = 4;
 const KINDS: usize = 12;
+/// The printed characters of ASCII.
+const FIRST_LETTER: u8 = 33;
+const LAST_LETTER: u8 = 126;
+/// Eight bytes for each of them: rows from the top, the lowest bit leftmost.
+static LETTERS: &[u8; 8 * (LAST_LETTER - FIRST_LETTER + 1) as usize] =
+    include_bytes!("../../assets/fonts/letters_8x8.bin");
 
 /// All computed textures of a seed.
 pub fn patterns(seed: u64) -> Vec<Arc<Texture>> {
@@ -37,7 +42,8 @@ fn pattern(kind: usize, mut random: Random) -> Vec<[f32; 2]> {
     let gap = random.range(0.03, 0.12);
     let radius = random.range(0.2, 0.45);
     let threshold = random.range(0.5, 0.7);
-    let letters: Vec<u8> = (0..32 * 32).map(|_| random.between(33, 126) as u8).collect();
+    let letters: Vec<u8> =
+        (0..32 * 32).map(|_| random.between(FIRST_LETTER.into(), LAST_LETTER.into()) as u8).collect();
     let spaces = random.range(0.05, 0.4);
     let stretch = if random.chance(0.5) { 1 } else { 2 };
     let value = |x: f64, y: f64| -> f64 {
@@ -85,9 +91,8 @@ fn pattern(kind: usize, mut random: Random) -> Vec<[f32; 2]> {
                 let (px, py) = ((x * SIDE as f64) as usize, (y * SIDE as f64) as usize);
                 let (column, row) = (px / 8, py / 8);
                 let blank = hash01(column as u64, row as u64, salt) < spaces || row % 2 == 1;
-                let letter = char::from(letters[row * 32 + column]);
-                let bits = font8x8::BASIC_FONTS.get(letter).unwrap_or_default();
-                let ink = !blank && bits[py % 8] >> (px % 8) & 1 == 1;
+                let letter = usize::from(letters[row * 32 + column] - FIRST_LETTER);
+                let ink = !blank && LETTERS[8 * letter + py % 8] >> (px % 8) & 1 == 1;
                 if ink { 0.08 } else { 0.85 + 0.1 * soft.at(x, y) }
             }
             // Cells around scattered middles, as in cobbles.

@@ -6,17 +6,14 @@
 //! and error, pixels without a depth light grey in depth and error.
 
 use super::split_metrics::significant;
-use crate::draw::canvas::{
-    Canvas, NO_DEPTH, NO_TRUTH, Row, confidence_colour, depth_colour, error_colour, panel_size, scaled_photo,
-};
+use crate::draw::canvas::Canvas;
+use crate::draw::colours::{NO_DEPTH, NO_TRUTH};
+use crate::draw::map_panels::MapPanels;
 use crate::error::{Error, Result};
 use crate::evaluation::depth_metrics::{CONFIDENT, DepthMetrics};
 use crate::files::map::Map;
 use crate::scene::camera::DepthRange;
 use crate::scene::photo::Photo;
-
-/// Errors of so many intervals and more have the last colour: two are still right as far as the confidence goes.
-pub const ERROR_CLIP_INTERVALS: f64 = 4.0;
 
 /// Panels have so many rows to half as many more: five of them should fit on a screen.
 const LEAST_ROWS: usize = 240;
@@ -63,44 +60,18 @@ fn draw(
     interval: f64,
     metrics: &DepthMetrics,
 ) -> Canvas {
-    let row = Row { remarks: true, ..Row::new(panel_size(truth.width, truth.height, LEAST_ROWS)) };
-    let (width, height) = row.panel;
-    let mut canvas = row.canvas(5);
     let summary = metrics.summary();
-
-    let scaled = scaled_photo(photo, width, height);
-    row.panel(&mut canvas, 0, "photo", |x, y| scaled[y * width + x]);
     let share = 100.0 * metrics.pixels() as f64 / truth.data.len() as f64;
-    let mean = summary.mean_error_intervals.map_or(String::new(), |m| format!("mean error {}", significant(m)));
-    let size = format!("map {} x {}", truth.width, truth.height);
-    row.words(&mut canvas, 0, &[&size, &format!("{share:.0} % with truth"), &mean]);
-
-    // Nearest pixels, not interpolated ones: what is shown are the maps' own values.
-    let at = |map: &Map, x: usize, y: usize| f64::from(map.at(x * map.width / width, y * map.height / height));
-    let is_depth = |d: f64| d.is_finite() && d > 0.0;
-    for (place, name, map, missing) in [(1, "truth", truth, NO_TRUTH), (2, "depth", depth, NO_DEPTH)] {
-        row.panel(&mut canvas, place, name, |x, y| match at(map, x, y) {
-            d if is_depth(d) => depth_colour((d - range.near) / (range.far - range.near)),
-            _ => missing,
-        });
-        row.scale(&mut canvas, place, (range.near, range.far), depth_colour);
-        row.remark(&mut canvas, place, "scene units");
-    }
-
-    row.panel(&mut canvas, 3, "error", |x, y| match (at(truth, x, y), at(depth, x, y)) {
-        (truth, _) if !is_depth(truth) => NO_TRUTH,
-        (_, depth) if !is_depth(depth) => NO_DEPTH,
-        (truth, depth) => error_colour((depth - truth).abs() / interval / ERROR_CLIP_INTERVALS),
-    });
-    row.scale(&mut canvas, 3, (0.0, ERROR_CLIP_INTERVALS), error_colour);
-    row.remark(&mut canvas, 3, &format!("intervals, {ERROR_CLIP_INTERVALS}+"));
-
-    row.panel(&mut canvas, 4, "confidence", |x, y| match at(confidence, x, y) {
-        c if c.is_nan() => NO_DEPTH,
-        c => confidence_colour(c),
-    });
-    row.scale(&mut canvas, 4, (0.0, 1.0), confidence_colour);
+    let size = format!("map {} × {}", truth.width, truth.height);
+    let mean =
+        summary.mean_error_intervals.map_or(String::new(), |m| format!("mean error {} intervals", significant(m)));
     let confident = summary.confident_share.map(|s| format!("{:.0} % over {CONFIDENT}", 100.0 * s));
-    row.remark(&mut canvas, 4, &confident.unwrap_or_default());
-    canvas
+    let ends = Some((range.near, range.far));
+    let mut panels = MapPanels::new(truth, LEAST_ROWS, 5);
+    panels.photo(photo, &[size, format!("{share:.0} % with truth"), mean]);
+    panels.depth("truth", truth, ends, NO_TRUTH);
+    panels.depth("depth", depth, ends, NO_DEPTH);
+    panels.error(truth, depth, Some(interval));
+    panels.confidence(confidence, &confident.unwrap_or_default());
+    panels.canvas()
 }

@@ -22,6 +22,8 @@ mod plane_scene;
 mod program;
 #[path = "../support/scene_files.rs"]
 mod scene_files;
+#[path = "../support/svg.rs"]
+mod svg;
 
 use plane_scene::{NAMES, PLANES, RANGE};
 use program::{Ran, command, engine, files, json, text};

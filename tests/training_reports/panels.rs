@@ -1,8 +1,9 @@
+use engine::draw::map_panels::ERROR_CLIP_INTERVALS;
 use engine::files::map::Map;
 use engine::scene::camera::DepthRange;
 use engine::scene::photo::Photo;
 use engine::synth::{Generator, GeneratorOptions};
-use engine::train::panels::{ERROR_CLIP_INTERVALS, panel};
+use engine::train::panels::panel;
 
 use super::{Numbers, row};
 
@@ -10,7 +11,9 @@ const RANGE: DepthRange = DepthRange { near: 400.0, far: 900.0 };
 
 /// Where the panels of maps of 4 x 3 stand: 320 x 240 each, with margins of 24, a name above.
 const LEFT: [usize; 5] = [24, 368, 712, 1056, 1400];
-const TOP: usize = 50;
+const TOP: usize = 51;
+/// Below them: a gap, a bar with ticks and numbers, a remark, a margin.
+const BELOW: usize = 12 + (14 + 12 + 15) + 28 + 24;
 
 fn map(data: [f32; 12]) -> Map {
     Map { width: 4, height: 3, data: data.to_vec() }
@@ -32,7 +35,7 @@ fn every_panel_shows_its_map_in_its_colours() {
     let (png, size) = panel(&grey(17, 13), &truth, &depth, &confidence, RANGE, 1.5).unwrap();
     let picture = image::load_from_memory(&png).unwrap().to_rgb8();
     assert_eq!((picture.width() as usize, picture.height() as usize), size);
-    assert_eq!(size, (5 * 344 + 24, TOP + 240 + 14 + 14 + 6 + 6 + 16 + 24 + 24));
+    assert_eq!(size, (5 * 344 + 24, TOP + 240 + BELOW));
     // The middle of a pixel of 80 x 80.
     let at = |panel: usize, x: usize, y: usize| {
         picture.get_pixel((LEFT[panel] + 80 * x + 40) as u32, (TOP + 80 * y + 40) as u32).0
@@ -56,7 +59,7 @@ fn every_panel_shows_its_map_in_its_colours() {
     let expected = [confidence_colour(0.0), confidence_colour(1.0), no_depth, confidence_colour(0.5)];
     assert_eq!([at(4, 0, 0), at(4, 1, 0), at(4, 2, 0), at(4, 0, 1)], expected);
     // The scales' ends.
-    let bar = |panel: usize, x: usize| picture.get_pixel((LEFT[panel] + x) as u32, (TOP + 240 + 14 + 5) as u32).0;
+    let bar = |panel: usize, x: usize| picture.get_pixel((LEFT[panel] + x) as u32, (TOP + 240 + 12 + 5) as u32).0;
     assert_eq!([bar(1, 0), bar(2, 319)], [depth_colour(400.0), depth_colour(900.0)]);
     assert_eq!([bar(3, 0), bar(3, 319)], [error_colour(0.0), error_colour(ERROR_CLIP_INTERVALS)]);
 }
@@ -78,7 +81,7 @@ fn a_synthetic_view_makes_a_picture_and_so_do_narrow_maps() {
     let (png, size) = panel(&sample.photos[0], truth, &depth, &confidence, sample.range, interval).unwrap();
     let picture = image::load_from_memory(&png).unwrap();
     assert_eq!((picture.width() as usize, picture.height() as usize), size);
-    assert_eq!(size, (5 * (320 + 24) + 24, TOP + 256 + 104));
+    assert_eq!(size, (5 * (320 + 24) + 24, TOP + 256 + BELOW));
 
     for (width, height) in [(1, 1), (1, 300), (300, 1), (7, 1000)] {
         let map = Map::filled(width, height, 500.0);
