@@ -34,7 +34,8 @@ pub mod training;
 use std::sync::Arc;
 
 #[cfg(not(feature = "cuda"))]
-use crate::error::{Error, Result};
+use crate::error::Error;
+use crate::error::Result;
 
 /// The GPU of this index.
 ///
