@@ -16,38 +16,30 @@ use emulator::Build;
 use engine::cpu::network::BsMvsNet;
 use engine::cuda::inference::{Convolutions, DeviceNetwork, Options};
 use engine::cuda::storage::Element;
+use engine::files::folder::OutputOptions;
 use engine::files::pfm;
-use engine::fusion::FusionOptions;
+use engine::fusion::settings::{FusionOptions, Settings};
 use engine::host::progress::{Progress, Style};
 use engine::maps::consistency::Thresholds;
-use engine::maps::merge::MergeOptions;
 use engine::net::weights::Checkpoint;
-use engine::run::device::Geometry;
-use engine::run::{InferOptions, infer};
-use engine::scene::OpenOptions;
+use engine::run::device::Backend;
+use engine::run::infer::infer;
+use engine::run::options::InferOptions;
 use engine::scene::camera::Sampling;
 use test_device::test_device;
 
-fn options(out: &Path, geometry: Geometry) -> InferOptions {
+fn options(out: &Path, backend: Backend) -> InferOptions {
+    let fusion = FusionOptions::reprojection(0.2, Thresholds { min_views: 1, ..Thresholds::default() }, false);
     InferOptions {
-        out: Some(out.to_owned()),
-        force: false,
-        normals: false,
-        depth_only: false,
-        open: OpenOptions::default(),
+        output: OutputOptions { out: Some(out.to_owned()), force: false },
         max_side: Some(128),
-        only: Vec::new(),
         views: 3,
         planes: Some(32),
-        range: None,
-        widen_range: 0.1,
         sampling: Some(Sampling::Inverse),
         levels: 2,
-        check_sources: 10,
-        merge: MergeOptions::default(),
-        fusion: FusionOptions::reprojection(0.2, Thresholds { min_views: 1, ..Thresholds::default() }, false),
-        memory: None,
-        geometry,
+        settings: Settings { fusion, ..Settings::default() },
+        backend,
+        ..InferOptions::default()
     }
 }
 
@@ -64,14 +56,14 @@ fn a_scene_gives_the_same_maps_and_cloud() {
     let mut only = names.clone();
     only.sort();
     only.truncate(3);
-    let run = |name: &str, geometry: Geometry| InferOptions {
+    let run = |name: &str, backend: Backend| InferOptions {
         only: only.clone(),
-        ..options(&folder.path().join(name), geometry)
+        ..options(&folder.path().join(name), backend)
     };
-    infer(&scene, &BsMvsNet::built_in().unwrap(), &run("host", Geometry::Host), &progress).unwrap();
+    infer(&scene, &BsMvsNet::built_in().unwrap(), &run("host", Backend::Host), &progress).unwrap();
     let element = Options { element: Element::F32, vram: None, convolutions: Convolutions::Own };
     let network = DeviceNetwork::new(device.clone(), &Checkpoint::built_in().unwrap(), element).unwrap();
-    infer(&scene, &network, &run("device", Geometry::Device(device)), &progress).unwrap();
+    infer(&scene, &network, &run("device", Backend::Device(device)), &progress).unwrap();
     let manifest = |name: &str| -> serde_json::Value {
         let text = std::fs::read(folder.path().join(name).join("manifest.json")).unwrap();
         serde_json::from_slice(&text).unwrap()

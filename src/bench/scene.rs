@@ -11,9 +11,9 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
-use crate::files::folder::MANIFEST;
 use crate::host::memory::readable;
 use crate::host::trace::ThreadSpans;
+use crate::manifest::MANIFEST;
 
 /// The run's stages, which follow each other; their spans cover those of the work in them.
 const LAPS: [&str; 5] = ["preparation", "depth", "merging levels", "maps", "fusion"];

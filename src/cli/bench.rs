@@ -15,9 +15,10 @@ use engine::cuda::driver::Driver;
 use engine::cuda::folded::Slabs;
 use engine::cuda::inference::SLABS;
 use engine::files::atomic::write_whole;
-use engine::files::folder::MANIFEST;
+use engine::files::folder::OutputOptions;
 use engine::host::progress::{Progress, Style, print_line};
 use engine::host::{interrupt, trace};
+use engine::manifest::MANIFEST;
 use engine::net::weights::Checkpoint;
 use engine::{Error, Result, cuda};
 use safetensors::Dtype;
@@ -280,7 +281,8 @@ fn scene(args: SceneBenchArgs) -> Result<()> {
     trace::record();
     let before = processor_seconds();
     // A cloud without points is a result here, too: the work was done.
-    match args.work.run(&args.scene, Some(out.clone()), false, &Progress::new(Style::Quiet)) {
+    let output = OutputOptions { out: Some(out.clone()), force: false };
+    match args.work.run(&args.scene, output, &Progress::new(Style::Quiet)) {
         Err(Error::Nothing(_)) if out.join(MANIFEST).is_file() => {}
         other => other?,
     }

@@ -5,11 +5,9 @@ use std::path::PathBuf;
 use clap::Args;
 use engine::doctor::{DoctorOptions, Grade, examine};
 use engine::error::counted;
-use engine::fusion::FusionOptions;
 use engine::host::interrupt;
 use engine::host::progress::Progress;
-use engine::maps::merge::MergeOptions;
-use engine::run::InferOptions;
+use engine::run::options::InferOptions;
 use engine::scene::camera::DepthRange;
 use engine::{Error, Result};
 use serde_json::{json, to_value};
@@ -67,24 +65,15 @@ pub fn run(args: DoctorArgs, progress: &Progress) -> Result<()> {
     let network = super::network(None)?;
     let options = DoctorOptions {
         infer: InferOptions {
-            out: None,
-            force: false,
-            normals: false,
-            depth_only: false,
             open: args.scene_args.open_options(),
             max_side: args.scene_args.max_side,
             only: args.scene_args.only,
             views: args.views,
             planes: args.planes,
             range: args.range,
-            widen_range: 0.1,
-            sampling: None,
             levels: args.levels,
-            check_sources: 10,
-            merge: MergeOptions::default(),
-            fusion: FusionOptions::default(),
             memory: args.memory.map(super::bytes),
-            geometry: engine::run::device::Geometry::Host,
+            ..InferOptions::default()
         },
         run: args.run,
         match_photos: !args.no_photos,

@@ -10,8 +10,9 @@ use engine::fusion::grid::{self, Given, Setting};
 use engine::fusion::presets::{PRESETS, described};
 use engine::host::interrupt;
 use engine::host::progress::Progress;
+use engine::run::fuse::fuse;
 use engine::run::fuse_grid::{Best, SweepOptions, sweep};
-use engine::run::{self, FuseOptions, MapsOptions};
+use engine::run::options::{FuseOptions, MapsOptions};
 use engine::scene::camera::DepthRange;
 use serde_json::json;
 
@@ -223,19 +224,19 @@ pub fn run(args: FuseArgs, progress: &Progress) -> Result<()> {
     let given = args.constants.given();
     let (method, preset) = (args.method.as_deref(), args.preset.as_deref());
     let with_maps = || MapsOptions {
-        out: args.output.out.clone(),
-        force: args.output.force,
+        output: args.output.options(),
         open: args.scene_args.open_options(),
         max_side: args.scene_args.max_side,
         only: args.scene_args.only.clone(),
         range: args.range,
         memory: args.memory.map(super::bytes),
+        maps: maps.clone(),
     };
     let Some(reference) = args.reference.clone() else {
         let Setting { preset, settings, .. } = grid::setting(method, preset, &given)?;
         super::use_threads(args.threads)?;
         let options = FuseOptions { maps: with_maps(), preset, settings };
-        return run::fuse::fuse(maps, scene, &options, progress);
+        return fuse(scene, &options, progress);
     };
     let axes: Vec<(String, Vec<String>)> =
         args.sweep.iter().map(|Axis(name, values)| (name.clone(), values.clone())).collect();
@@ -250,7 +251,7 @@ pub fn run(args: FuseArgs, progress: &Progress) -> Result<()> {
         threshold: args.threshold,
         keep_best: args.keep_best,
     };
-    sweep(maps, scene, &options, progress)
+    sweep(scene, &options, progress)
 }
 
 fn list_presets(progress: &Progress) {

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use clap::Args;
 use engine::host::memory;
 use engine::host::progress::print_line;
-use engine::run::memory as need;
+use engine::manifest::RangeFrom;
 use engine::run::memory::RunSize;
-use engine::run::plan::{Frame, RangeFrom, ViewPlan};
+use engine::run::plan::{Frame, ViewPlan};
 use engine::scene::View;
 use engine::scene::camera::{Camera, DepthRange, Sampling};
 use engine::{Result, cuda};
@@ -111,10 +111,19 @@ fn memory_need(args: &InfoArgs, network: &engine::cpu::network::BsMvsNet) -> mem
         planes: args.planes,
         sampling: Sampling::Linear,
     };
-    let cache = need::features_of_one_view(&[frame], &plan, args.levels);
     let host = |width, height, planes| network.memory_plan(width, height, planes, rayon::current_num_threads()).peak(0);
-    let run = RunSize { network: &host, levels: args.levels, depth_left: true, fused: true, cache };
-    need::need(&[view], &[frame], &[plan], None, &run)
+    let run = RunSize {
+        stored: &[view],
+        frames: &[frame],
+        views: &[plan],
+        network: &host,
+        planes: None,
+        levels: args.levels,
+        depth_left: true,
+        fused: true,
+        cache: 0,
+    };
+    run.with_least_cache().need()
 }
 
 /// The first GPU with its memory, or why there is none to use.

@@ -18,12 +18,14 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use engine::cpu::network::BsMvsNet;
 use engine::cuda::inference::{self, DeviceNetwork};
+use engine::files::folder::OutputOptions;
+use engine::fusion::settings::Settings;
 use engine::host::interrupt;
 use engine::host::progress::{Progress, Style, print_error_line};
-use engine::maps::merge::MergeOptions;
 use engine::net::weights::Checkpoint;
-use engine::run::device::Geometry;
-use engine::run::{self, InferOptions};
+use engine::run::device::Backend;
+use engine::run::infer;
+use engine::run::options::InferOptions;
 use engine::scene::camera::{DepthRange, Sampling};
 use engine::{Error, Result};
 use serde_json::json;
@@ -199,18 +201,16 @@ pub fn run(cli: Cli) -> ExitCode {
 
 fn infer(args: InferArgs, progress: Progress) -> Result<()> {
     interrupt::install()?;
-    args.work.run(&args.scene, args.output.out, args.output.force, &progress)
+    args.work.run(&args.scene, args.output.options(), &progress)
 }
 
 impl InferWork {
-    /// The whole job; `out` as [`InferOptions::out`].
-    fn run(self, scene: &Path, out: Option<PathBuf>, force: bool, progress: &Progress) -> Result<()> {
+    /// The whole job.
+    fn run(self, scene: &Path, output: OutputOptions, progress: &Progress) -> Result<()> {
         use_threads(self.machine.threads)?;
         let device = self.machine.device.open(progress)?;
-        let thresholds = self.consistency.thresholds();
         let options = InferOptions {
-            out,
-            force,
+            output,
             normals: self.normals,
             depth_only: self.depth_only,
             open: self.scene_args.open_options(),
@@ -222,18 +222,17 @@ impl InferWork {
             widen_range: self.widen_range,
             sampling: self.sampling,
             levels: self.levels,
-            check_sources: self.consistency.check_sources,
-            merge: MergeOptions {
-                trusted_confidence: self.trusted_confidence,
-                replaced_confidence: self.replaced_confidence,
-                thresholds,
+            trusted_confidence: self.trusted_confidence,
+            replaced_confidence: self.replaced_confidence,
+            settings: Settings {
+                check_sources: self.consistency.check_sources,
+                fusion: self.fusion.options(self.consistency.thresholds()),
             },
-            fusion: self.fusion.options(thresholds),
             memory: self.machine.memory.map(bytes),
-            geometry: device.clone().map_or(Geometry::Host, Geometry::Device),
+            backend: device.clone().map_or(Backend::Host, Backend::Device),
         };
         match device {
-            None => run::infer(scene, &network(self.weights.as_deref())?, &options, progress),
+            None => infer::infer(scene, &network(self.weights.as_deref())?, &options, progress),
             Some(driver) => {
                 let checkpoint = checkpoint(self.weights.as_deref())?;
                 let on_device = inference::Options {
@@ -242,7 +241,7 @@ impl InferWork {
                     convolutions: self.machine.convolutions,
                 };
                 let network = DeviceNetwork::new(driver, &checkpoint, on_device)?;
-                run::infer(scene, &network, &options, progress)
+                infer::infer(scene, &network, &options, progress)
             }
         }
     }

@@ -8,12 +8,12 @@ use engine::cuda::driver::Driver;
 use engine::cuda::inference::Convolutions;
 use engine::cuda::storage::Element;
 use engine::files::atomic::write_whole;
+use engine::files::folder::OutputOptions;
 use engine::fusion::FusionOptions;
 use engine::host::progress::{Progress, Style};
 use engine::host::trace;
 use engine::maps::consistency::Thresholds;
-use engine::run::plan::MAX_PLANES;
-use engine::scene::camera::DepthRange;
+use engine::scene::camera::{DepthRange, MAX_PLANES};
 use engine::scene::{DepthNumbers, Layout, OpenOptions};
 use engine::{Error, cuda};
 
@@ -180,6 +180,12 @@ pub struct OutputArgs {
     /// Write into OUT even if it holds other files or the results of another scene
     #[arg(long)]
     pub force: bool,
+}
+
+impl OutputArgs {
+    pub fn options(&self) -> OutputOptions {
+        OutputOptions { out: self.out.clone(), force: self.force }
+    }
 }
 
 /// What the network runs on.

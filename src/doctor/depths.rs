@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 use super::{
     DoctorOptions, Finding, Grade, KnownDepths, counted_views, median, name_of, range_json, range_text, units,
 };
-use crate::run::plan::{Frame, Plan, RangeFrom, ViewPlan};
+use crate::manifest::RangeFrom;
+use crate::run::plan::{Frame, Plan, ViewPlan};
 use crate::scene::camera::{DepthRange, Hypotheses, Sampling};
 use crate::scene::{DepthNumbers, Scene};
 

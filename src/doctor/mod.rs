@@ -19,8 +19,9 @@ use serde_json::{Value, json};
 use crate::cpu::network::BsMvsNet;
 use crate::error::{Error, Result};
 use crate::files::folder;
-use crate::manifest::finished::FinishedRun;
-use crate::run::{InferOptions, plan};
+use crate::manifest::Manifest;
+use crate::run::options::InferOptions;
+use crate::run::plan;
 use crate::scene::camera::DepthRange;
 use crate::scene::{Layout, Scene};
 
@@ -214,9 +215,9 @@ pub fn examine(path: &Path, network: &BsMvsNet, options: &DoctorOptions) -> Resu
 }
 
 /// The run that is asked for, or the one in the default folder.
-fn finished_run(scene: &Path, options: &DoctorOptions) -> Result<Option<FinishedRun>> {
+fn finished_run(scene: &Path, options: &DoctorOptions) -> Result<Option<Manifest>> {
     if let Some(folder) = &options.run {
-        return FinishedRun::read(folder)?.map(Some).ok_or_else(|| {
+        return Manifest::read(folder)?.map(Some).ok_or_else(|| {
             Error::input(
                 folder.display().to_string(),
                 "no manifest.json",
@@ -225,7 +226,7 @@ fn finished_run(scene: &Path, options: &DoctorOptions) -> Result<Option<Finished
         });
     }
     // Where no default folder can be named there is no run in it.
-    folder::default_folder(scene).ok().map_or(Ok(None), |folder| FinishedRun::read(&folder))
+    folder::default_folder(scene).ok().map_or(Ok(None), |folder| Manifest::read(&folder))
 }
 
 /// Depths that surfaces are known to have, by view: from sparse points or from matched photos.

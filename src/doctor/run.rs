@@ -13,7 +13,7 @@ use super::{Finding, Grade, KnownDepths, percent};
 use crate::error::Result;
 use crate::files::pfm;
 use crate::fusion::Funnel;
-use crate::manifest::finished::{FinishedRun, FinishedView};
+use crate::manifest::{Manifest, ViewSummary};
 use crate::run::plan::Frame;
 use crate::scene::Scene;
 use crate::scene::photo::Photo;
@@ -46,7 +46,7 @@ fn ratio(part: usize, whole: usize) -> f64 {
 /// Maps or photos that cannot be read.
 pub fn check(
     scene: &Scene,
-    run: &FinishedRun,
+    run: &Manifest,
     fit: Option<&PhotoFit>,
     known: &KnownDepths,
     findings: &mut Vec<Finding>,
@@ -119,8 +119,8 @@ fn reason(name: &'static str, why: String, advice: impl Into<String>, numbers: V
 #[allow(clippy::too_many_arguments)] // what is known, each from another check
 fn explain(
     scene: &Scene,
-    run: &FinishedRun,
-    view: &FinishedView,
+    run: &Manifest,
+    view: &ViewSummary,
     at: usize,
     funnel: &Funnel,
     fit: Option<&PhotoFit>,
@@ -233,8 +233,8 @@ fn explain(
 }
 
 /// Depths that pile up at an end of the range, or surfaces that are known to lie outside.
-fn out_of_range(view: &FinishedView, at: usize, funnel: &Funnel, known: &KnownDepths) -> Option<Reason> {
-    let range = view.depth.map(|depth| depth.range);
+fn out_of_range(view: &ViewSummary, at: usize, funnel: &Funnel, known: &KnownDepths) -> Option<Reason> {
+    let range = view.depth.as_ref().map(|depth| depth.range);
     for (end, count) in [("near", funnel.near_end), ("far", funnel.far_end)] {
         let share = ratio(count, funnel.in_range);
         if share > AT_END {
@@ -255,15 +255,10 @@ fn out_of_range(view: &FinishedView, at: usize, funnel: &Funnel, known: &KnownDe
     ))
 }
 
-/// The longest side that the run reduced photos to.
-fn max_side(run: &FinishedRun) -> Option<usize> {
-    run.number("max_side").filter(|&side| side >= 1.0).map(|side| side as usize)
-}
-
 /// Planes that were too far apart.
-fn coarse_planes(scene: &Scene, run: &FinishedRun, view: &FinishedView, at: usize) -> Option<Reason> {
-    let depth = view.depth?;
-    let max_side = max_side(run);
+fn coarse_planes(scene: &Scene, run: &Manifest, view: &ViewSummary, at: usize) -> Option<Reason> {
+    let depth = view.depth.as_ref()?;
+    let max_side = run.max_side();
     let frame = |v: usize| Frame::new(&scene.views[v], max_side);
     let own = frame(at);
     let used = run.number("views").map_or(4, |n| (n as usize).saturating_sub(1));
@@ -282,8 +277,8 @@ fn coarse_planes(scene: &Scene, run: &FinishedRun, view: &FinishedView, at: usiz
 }
 
 /// A tolerance that maps of such planes cannot meet.
-fn strict_tolerance(run: &FinishedRun, view: &FinishedView) -> Option<Reason> {
-    let depths = view.depth?.hypotheses().depths;
+fn strict_tolerance(run: &Manifest, view: &ViewSummary) -> Option<Reason> {
+    let depths = view.depth.as_ref()?.hypotheses().depths;
     let apart = super::median(depths.windows(2).map(|pair| (pair[1] - pair[0]) / pair[0]).collect())?;
     let tolerance = run.number("max_depth_error_rel")?;
     (INTERPOLATED * apart > tolerance).then(|| {
@@ -303,8 +298,8 @@ fn strict_tolerance(run: &FinishedRun, view: &FinishedView) -> Option<Reason> {
 /// Whether the pixels without confidence are those without texture.
 fn no_texture(
     scene: &Scene,
-    run: &FinishedRun,
-    view: &FinishedView,
+    run: &Manifest,
+    view: &ViewSummary,
     at: usize,
     min_confidence: f64,
 ) -> Result<Option<Reason>> {
@@ -313,7 +308,7 @@ fn no_texture(
         return Ok(None);
     }
     let confidence = pfm::read(&file)?;
-    let max_side = max_side(run);
+    let max_side = run.max_side();
     let photo = Photo::load(&scene.views[at], max_side)?.photo;
     let texture = texture_strength(&photo, 4);
     if (texture.width, texture.height) != (confidence.width, confidence.height) {
@@ -343,8 +338,8 @@ fn no_texture(
 }
 
 /// Poses that are no longer those of the run.
-fn changed_cameras(scene: &Scene, run: &FinishedRun, findings: &mut Vec<Finding>) {
-    let differs = |view: &&FinishedView| {
+fn changed_cameras(scene: &Scene, run: &Manifest, findings: &mut Vec<Finding>) {
+    let differs = |view: &&ViewSummary| {
         let Some(of) = scene.views.iter().find(|v| v.name == view.name) else { return false };
         let (Some(r), Some(t)) = (view.rotation, view.translation) else { return false };
         let r = DMat3::from_cols_array_2d(&r).transpose() - of.camera.r;

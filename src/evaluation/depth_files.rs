@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, Result, counted};
 use crate::files::map::Map;
 use crate::files::pfm;
-use crate::manifest::finished::FinishedRun;
+use crate::manifest::Manifest;
 
 /// A depth map and what belongs to it.
 #[derive(Clone, Debug, PartialEq)]
@@ -55,8 +55,8 @@ pub fn find_maps(maps: &Path, truth: &Path, interval: Option<f64>) -> Result<Fou
     let names = pfm_names(&maps.join("depth"))?;
     let truth_folder = if truth.join("depth").is_dir() { truth.join("depth") } else { truth.to_owned() };
     let truths = pfm_names(&truth_folder)?;
-    let run = if interval.is_none() { FinishedRun::read(maps)? } else { None };
-    let of_manifest = |name: &str| run.as_ref()?.view(name)?.depth?.interval();
+    let run = if interval.is_none() { Manifest::read(maps)? } else { None };
+    let of_manifest = |name: &str| run.as_ref()?.view(name)?.depth.as_ref()?.interval();
     let has_confidence = maps.join("confidence").is_dir();
     let file = |folder: &Path, name: &str| folder.join(format!("{name}.pfm"));
     let (with_truth, without): (Vec<&String>, Vec<&String>) = names.iter().partition(|n| truths.contains(n));

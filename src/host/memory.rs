@@ -1,6 +1,9 @@
 //! How much memory there is, and what a run will need of it.
 
+use std::borrow::Cow;
 use std::fmt;
+
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
@@ -38,26 +41,26 @@ pub fn readable(bytes: u64) -> String {
 }
 
 /// What one run will hold in memory: stages that follow each other, whose parts are held together.
-#[derive(Clone, Debug, Default, serde::Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct MemoryNeed {
     /// The run's stages, in order.
     pub stages: Vec<StageMemory>,
 }
 
 /// What one stage holds at its worst moment.
-#[derive(Clone, Debug, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StageMemory {
     /// The stage's name.
-    pub stage: &'static str,
+    pub stage: Cow<'static, str>,
     /// What is held.
     pub parts: Vec<Part>,
 }
 
 /// Something that is held in memory.
-#[derive(Clone, Copy, Debug, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Part {
     /// What it is.
-    pub what: &'static str,
+    pub what: Cow<'static, str>,
     /// How large it is.
     pub bytes: u64,
 }
@@ -65,11 +68,16 @@ pub struct Part {
 impl Part {
     /// `bytes` of `what`.
     pub fn new(what: &'static str, bytes: u64) -> Self {
-        Self { what, bytes }
+        Self { what: what.into(), bytes }
     }
 }
 
 impl StageMemory {
+    /// A stage that holds `parts`.
+    pub fn new(stage: &'static str, parts: Vec<Part>) -> Self {
+        Self { stage: stage.into(), parts }
+    }
+
     /// Bytes of all parts together.
     pub fn total(&self) -> u64 {
         self.parts.iter().fold(0, |sum, part| sum.saturating_add(part.bytes))
@@ -142,8 +150,7 @@ mod tests {
     use super::*;
 
     fn need(bytes: u64) -> MemoryNeed {
-        let stage =
-            |stage, bytes| StageMemory { stage, parts: vec![Part::new("a", bytes / 2), Part::new("b", bytes / 2)] };
+        let stage = |stage, bytes| StageMemory::new(stage, vec![Part::new("a", bytes / 2), Part::new("b", bytes / 2)]);
         MemoryNeed { stages: vec![stage("depth", bytes), stage("fusion", bytes / 4)] }
     }
 

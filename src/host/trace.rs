@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Instant;
 
-use serde_json::json;
+use serde_json::{Map as Fields, Value, json};
 
 static RECORDING: AtomicBool = AtomicBool::new(false);
 static BEGAN: OnceLock<Instant> = OnceLock::new();
@@ -57,6 +57,40 @@ pub fn ended(name: &'static str, began: Instant) {
     if RECORDING.load(Ordering::Relaxed) {
         let start = BEGAN.get().map_or(0, |first| began.saturating_duration_since(*first).as_nanos() as u64);
         drop(Span(Some((name, String::new(), start))));
+    }
+}
+
+/// Takes the time of stages that follow each other, and notes a span of each.
+pub struct Clock {
+    began: Instant,
+    lap: Instant,
+    laps: Fields<String, Value>,
+}
+
+impl Clock {
+    /// Begins now.
+    pub fn start() -> Self {
+        let now = Instant::now();
+        Self { began: now, lap: now, laps: Fields::new() }
+    }
+
+    /// Ends a stage and begins the next.
+    pub fn lap(&mut self, stage: &'static str) {
+        ended(stage, self.lap);
+        self.laps.insert(stage.into(), json!(self.lap.elapsed().as_secs_f64()));
+        self.lap = Instant::now();
+    }
+
+    /// Seconds by stage, and in all.
+    pub fn seconds(&self) -> Fields<String, Value> {
+        let mut seconds = self.laps.clone();
+        seconds.insert("total".into(), json!(self.total()));
+        seconds
+    }
+
+    /// Seconds in all.
+    pub fn total(&self) -> f64 {
+        self.began.elapsed().as_secs_f64()
     }
 }
 
@@ -113,7 +147,7 @@ pub fn spans() -> Vec<ThreadSpans> {
 }
 
 /// What was recorded so far, as JSON in Chrome's trace format.
-pub fn chrome() -> serde_json::Value {
+pub fn chrome() -> Value {
     let mut events = Vec::new();
     for (id, thread) in spans().iter().enumerate() {
         events.push(json!({ "ph": "M", "name": "thread_name", "pid": 1, "tid": id, "args": { "name": thread.name } }));

@@ -2,27 +2,23 @@
 //! each finished pair of maps is written at once and survives whatever happens to the run.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Instant;
 
-use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::error::{Error, Result};
 use crate::host::interrupt;
-use crate::host::progress::Progress;
+use crate::host::progress::{Stage, duration};
 use crate::host::trace::span_of;
+use crate::manifest::PhotoSeconds;
 use crate::net::backend::{DepthJob, DepthNetwork};
-use crate::run::plan::{Frame, Plan, ViewPlan};
-use crate::run::resume::{self, LevelFiles};
+use crate::run::plan::{Frame, Plan, ViewPlan, Work};
+use crate::run::resume::{LevelFiles, MadeBy, PhotoIdentity};
 use crate::run::schedule::{self, Job, Step};
 use crate::scene::Scene;
 use crate::scene::camera::{Hypotheses, PlaneSweep};
 use crate::scene::photo::Photo;
-
-/// Channels of the feature maps.
-const FEATURE_CHANNELS: u64 = 32;
 
 /// One pair of maps to make or found made.
 pub struct LevelJob {
@@ -30,7 +26,7 @@ pub struct LevelJob {
     pub level: usize,
     /// Where the maps go.
     pub files: LevelFiles,
-    made_by: Value,
+    made_by: MadeBy,
     /// Time that the maps took, once they are there.
     pub seconds: Option<f64>,
     /// Whether an earlier run made them.
@@ -49,41 +45,26 @@ pub struct DepthStage {
     pub photo_seconds: BTreeMap<usize, PhotoSeconds>,
 }
 
-/// Time that one photo took.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
-pub struct PhotoSeconds {
-    /// Decoding, undistortion, reduction and pyramid (while the network worked on something else).
-    pub decoding: f64,
-    /// Feature maps of all levels.
-    pub features: f64,
-}
-
 /// Looks up which maps an earlier run has left.
 ///
 /// # Errors
 /// Photos that cannot be read, [`Error::Interrupted`].
-pub fn find_finished<N: DepthNetwork>(
-    scene: &Scene,
-    plan: &Plan,
-    levels: usize,
-    network: &N,
-    out: &Path,
-) -> Result<LevelJobs> {
+pub fn find_finished<N: DepthNetwork>(work: Work, network: &N) -> Result<LevelJobs> {
+    let Work { scene, plan, options, out, .. } = work;
     let used: BTreeSet<usize> =
         plan.views.iter().flat_map(|v| std::iter::once(v.view).chain(v.sources.iter().copied())).collect();
-    let mut photos = vec![Value::Null; scene.views.len()];
+    let mut photos = BTreeMap::new();
     for view in used {
         interrupt::check()?;
-        let hash = resume::file_hash(&scene.views[view].image)?;
-        photos[view] = resume::photo_identity(&scene.views[view], &plan.frames[view], &hash);
+        photos.insert(view, PhotoIdentity::new(&scene.views[view], &plan.frames[view])?);
     }
     let job = |view: &ViewPlan, level: usize| {
-        let files = LevelFiles::new(out, level, &scene.views[view.view].name);
-        let made_by = resume::made_by(level, view, &photos, network.weights_hash(), network.precision());
+        let files = LevelFiles::new(out, level, work.name(view));
+        let made_by = MadeBy::new(level, view, &photos, network);
         let seconds = files.finished(&made_by);
         LevelJob { level, files, made_by, seconds, reused: seconds.is_some() }
     };
-    let of_view = |view: &ViewPlan| (0..levels).map(|level| job(view, level)).collect();
+    let of_view = |view: &ViewPlan| (0..options.levels).map(|level| job(view, level)).collect();
     Ok(LevelJobs(plan.views.iter().map(of_view).collect()))
 }
 
@@ -119,14 +100,8 @@ impl LevelJobs {
     }
 }
 
-/// Bytes of one level's features: [H/4, W/4, 32] in f32.
-pub fn feature_bytes(frame: &Frame, level: usize) -> u64 {
-    let (width, height) = frame.map_size(level);
-    width as u64 * height as u64 * FEATURE_CHANNELS * 4
-}
-
 fn photo_bytes(frame: &Frame, levels: Option<&BTreeSet<usize>>) -> u64 {
-    levels.into_iter().flatten().map(|&level| feature_bytes(frame, level)).sum()
+    levels.into_iter().flatten().map(|&level| frame.feature_bytes(level)).sum()
 }
 
 /// A decoded photo with all that is taken from it before it is let go.
@@ -152,45 +127,27 @@ fn decode(scene: &Scene, view: usize, max_side: Option<usize>, levels: usize) ->
     Ok(Decoded { levels: padded, notes: loaded.notes, seconds: began.elapsed().as_secs_f64() })
 }
 
+/// Features that are at hand, by photo and level.
+type Features<F> = BTreeMap<usize, BTreeMap<usize, F>>;
+
 /// Makes every map that is missing. `cache` is how many bytes of features may be kept.
 ///
 /// # Errors
 /// Photos that cannot be decoded, files that cannot be written, [`Error::Interrupted`].
-pub fn run<N: DepthNetwork>(
-    scene: &Scene,
-    plan: &Plan,
-    network: &N,
-    max_side: Option<usize>,
-    cache: u64,
-    jobs: &mut LevelJobs,
-    progress: &Progress,
-) -> Result<DepthStage> {
-    let cost = |view: &ViewPlan, level: usize| {
-        let (width, height) = plan.frames[view.view].map_size(level);
-        (width * height) as u64 * view.planes as u64 * (view.sources.len() as u64 + 1)
-    };
-    let all = || plan.views.iter().zip(&jobs.0).flat_map(|(v, of_view)| of_view.iter().map(move |job| (v, job)));
-    let total_cost = all().map(|(view, job)| cost(view, job.level)).sum();
-    let mut stage = progress.stage("depth", all().count(), total_cost);
-    let reused = all().filter(|(_, job)| job.reused).count();
-    if reused > 0 {
-        progress.note(&format!("{reused} of {} level maps were made by an earlier run", all().count()));
-    }
-    for (view, job) in all().filter(|(_, job)| job.reused) {
-        let name = &scene.views[view.view].name;
-        stage.skip(cost(view, job.level), json!({ "view": name, "level": job.level, "reused": true }));
-    }
+pub fn run<N: DepthNetwork>(work: Work, network: &N, cache: u64, jobs: &mut LevelJobs) -> Result<DepthStage> {
+    let Work { scene, plan, options, .. } = work;
+    let mut stage = begin_stage(work, jobs);
     let (remaining, levels_of_photo) = jobs.remaining(plan);
     let steps = schedule::plan(remaining, &|p| photo_bytes(&plan.frames[p], levels_of_photo.get(&p)), cache);
     let loads: Vec<usize> = steps.iter().flat_map(|s| s.load.iter().copied()).collect();
     let deepest = levels_of_photo.values().flatten().max().map_or(0, |&level| level + 1);
     let mut left = DepthStage::default();
-    let mut features: BTreeMap<usize, BTreeMap<usize, N::Features>> = BTreeMap::new();
+    let mut features: Features<N::Features> = BTreeMap::new();
 
     std::thread::scope(|scope| {
         // A rendezvous: the next photo is decoded while the network works, but never more than one ahead.
         let (sender, receiver) = sync_channel(0);
-        scope.spawn(move || decode_ahead(scene, &loads, max_side, deepest, &sender));
+        scope.spawn(move || decode_ahead(scene, &loads, options.max_side, deepest, &sender));
         for Step { job, drop: dropped, load } in steps {
             for photo in dropped {
                 features.remove(&photo);
@@ -212,43 +169,77 @@ pub fn run<N: DepthNetwork>(
                 seconds.features += began.elapsed().as_secs_f64();
                 left.notes.extend(decoded.notes);
             }
-            let Some(at) = plan.views.iter().position(|v| v.view == job.view) else { continue };
-            let view = &plan.views[at];
-            let name = &scene.views[view.view].name;
-            let missing = || jobs.0[at].iter().filter(|job| job.seconds.is_none()).map(|job| job.level);
-            // A device may work on all levels of a view at once; the processor does what is begun when it is finished.
-            let begun = Instant::now();
-            let mut pending = Vec::new();
-            for level in missing() {
-                let job = depth_job(plan, view, level, &features)?;
-                pending.push((level, network.begin(level, job)?));
-            }
-            let mut began = begun;
-            for (level, pending) in pending {
-                interrupt::check()?;
-                let maps = {
-                    let _span = span_of("depth", || format!("{name} level {level}"));
-                    network.finish(pending)?
-                };
-                let seconds = began.elapsed().as_secs_f64();
-                let job = &mut jobs.0[at][level];
-                let noted = span_of("write maps", || format!("{name} level {level}"));
-                job.files.write(&maps.depth, &maps.confidence, job.made_by.clone(), seconds)?;
-                drop(noted);
-                job.seconds = Some(seconds);
-                let (width, height) = (maps.depth.width, maps.depth.height);
-                stage.step(
-                    &format!("{name} level {level} ({width} x {height}), {}", crate::host::progress::duration(seconds)),
-                    cost(view, level),
-                    json!({ "view": name, "level": level, "width": width, "height": height, "seconds": seconds,
-                            "reused": false }),
-                );
-                began = Instant::now();
+            if let Some(at) = plan.views.iter().position(|v| v.view == job.view) {
+                make_maps(work, network, &plan.views[at], &features, &mut jobs.0[at], &mut stage)?;
             }
         }
         Ok(())
     })?;
     Ok(left)
+}
+
+/// What a pair of maps costs, in no unit.
+fn cost(plan: &Plan, view: &ViewPlan, level: usize) -> u64 {
+    let (width, height) = plan.frames[view.view].map_size(level);
+    (width * height) as u64 * view.planes as u64 * (view.sources.len() as u64 + 1)
+}
+
+/// Begins the stage and passes over the maps that are there.
+fn begin_stage(work: Work, jobs: &LevelJobs) -> Stage {
+    let Work { plan, progress, .. } = work;
+    let all: Vec<(&ViewPlan, &LevelJob)> =
+        plan.views.iter().zip(&jobs.0).flat_map(|(v, of_view)| of_view.iter().map(move |job| (v, job))).collect();
+    let total_cost = all.iter().map(|(view, job)| cost(plan, view, job.level)).sum();
+    let mut stage = progress.stage("depth", all.len(), total_cost);
+    let reused: Vec<_> = all.iter().filter(|(_, job)| job.reused).collect();
+    if !reused.is_empty() {
+        progress.note(&format!("{} of {} level maps were made by an earlier run", reused.len(), all.len()));
+    }
+    for (view, job) in reused {
+        let fields = json!({ "view": work.name(view), "level": job.level, "reused": true });
+        stage.skip(cost(plan, view, job.level), fields);
+    }
+    stage
+}
+
+/// Makes and writes the missing maps of one view. A device may work on all its levels at once; the processor does what
+/// is begun when it is finished.
+fn make_maps<N: DepthNetwork>(
+    work: Work,
+    network: &N,
+    view: &ViewPlan,
+    features: &Features<N::Features>,
+    jobs: &mut [LevelJob],
+    stage: &mut Stage,
+) -> Result<()> {
+    let name = work.name(view);
+    let mut began = Instant::now();
+    let mut pending = Vec::new();
+    for job in jobs.iter_mut().filter(|job| job.seconds.is_none()) {
+        let maps = network.begin(job.level, depth_job(work.plan, view, job.level, features)?)?;
+        pending.push((job, maps));
+    }
+    for (job, maps) in pending {
+        interrupt::check()?;
+        let level = job.level;
+        let noted = span_of("depth", || format!("{name} level {level}"));
+        let maps = network.finish(maps)?;
+        drop(noted);
+        let seconds = began.elapsed().as_secs_f64();
+        let noted = span_of("write maps", || format!("{name} level {level}"));
+        job.files.write(&maps.depth, &maps.confidence, &job.made_by, seconds)?;
+        drop(noted);
+        job.seconds = Some(seconds);
+        let (width, height) = (maps.depth.width, maps.depth.height);
+        stage.step(
+            &format!("{name} level {level} ({width} x {height}), {}", duration(seconds)),
+            cost(work.plan, view, level),
+            json!({ "view": name, "level": level, "width": width, "height": height, "seconds": seconds,
+                    "reused": false }),
+        );
+        began = Instant::now();
+    }
+    Ok(())
 }
 
 /// Decodes the photos in the order in which they are wanted. Ends when the receiver is gone.
@@ -275,12 +266,7 @@ fn next_decoded(receiver: &Receiver<Result<Decoded>>) -> Result<Decoded> {
 }
 
 /// A depth map's inputs, from the features at hand.
-fn depth_job<'a, F>(
-    plan: &Plan,
-    view: &ViewPlan,
-    level: usize,
-    features: &'a BTreeMap<usize, BTreeMap<usize, F>>,
-) -> Result<DepthJob<'a, F>> {
+fn depth_job<'a, F>(plan: &Plan, view: &ViewPlan, level: usize, features: &'a Features<F>) -> Result<DepthJob<'a, F>> {
     let of = |photo: usize| {
         features.get(&photo).and_then(|levels| levels.get(&level)).ok_or_else(|| Error::Shape {
             op: "depth",

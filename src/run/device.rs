@@ -12,7 +12,7 @@ use crate::maps::merge::{self, LevelMaps, MergeOptions};
 
 /// A place to compute at.
 #[derive(Clone, Default)]
-pub enum Geometry {
+pub enum Backend {
     /// The processor.
     #[default]
     Host,
@@ -20,7 +20,7 @@ pub enum Geometry {
     Device(Arc<dyn Driver>),
 }
 
-impl fmt::Debug for Geometry {
+impl fmt::Debug for Backend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Host => f.write_str("Host"),
@@ -40,7 +40,7 @@ fn if_it_fits<T>(what: &str, made: Result<T>, progress: &Progress) -> Result<Opt
     }
 }
 
-impl Geometry {
+impl Backend {
     /// [`merge::merge_level`].
     ///
     /// # Errors

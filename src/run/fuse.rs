@@ -1,104 +1,61 @@
-//! A point cloud from depth maps that exist already: `engine fuse`.
+//! A point cloud from depth maps that are there already: `engine fuse`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use serde_json::{Map as Fields, Value, json};
+use serde_json::json;
 
 use crate::error::{Error, Result};
-use crate::files::folder::{self, MANIFEST, OutputFolder};
+use crate::files::folder::{OutputFolder, in_json, sibling};
 use crate::files::map::Map;
-use crate::files::{input, pfm};
-use crate::fusion::{FusionView, Method, Settings};
+use crate::files::pfm;
+use crate::fusion::FusionView;
+use crate::fusion::settings::{Method, Settings};
 use crate::host::interrupt;
-use crate::host::memory::{self, MemoryNeed, Part, StageMemory};
+use crate::host::memory::{MemoryNeed, Part, StageMemory, available, refuse_if_too_large};
 use crate::host::progress::Progress;
-use crate::manifest::{MachineSummary, Manifest, SceneSummary};
+use crate::host::trace::Clock;
+use crate::manifest::{MachineSummary, Manifest};
 use crate::maps::merge::LevelMaps;
-use crate::run::device::Geometry;
+use crate::run::device::Backend;
+use crate::run::memory::{fusion_stage, photo_bytes};
+use crate::run::options::{FuseOptions, MapsOptions, parameters};
 use crate::run::plan::{Frame, chosen_views};
-use crate::run::write::{self, ANY_DEPTH, Colours, colours_of};
-use crate::run::{Clock, memory as need};
+use crate::run::write::{self, Colours, colours_of};
+use crate::scene::Scene;
 use crate::scene::camera::{Camera, DepthRange};
 use crate::scene::photo::Photo;
-use crate::scene::{OpenOptions, Scene};
 
-/// Which maps are read, how, and where results go.
-#[derive(Clone, Debug)]
-pub struct MapsOptions {
-    /// Where results go; `None`: a folder beside the maps, `MAPS_fused` or `MAPS_sweep`.
-    pub out: Option<PathBuf>,
-    /// Write into a folder that holds other things.
-    pub force: bool,
-    /// How the scene is read.
-    pub open: OpenOptions,
-    /// Longest side of the photos that the maps were made from; `None`: what the maps' manifest says, else as stored.
-    pub max_side: Option<usize>,
-    /// Names of the views to fuse; empty: all that have a map.
-    pub only: Vec<String>,
-    /// Depths outside are left out.
-    pub range: Option<DepthRange>,
-    /// Bytes to plan with; `None`: what is available.
-    pub memory: Option<u64>,
-}
+/// All positive depths.
+const ANY_DEPTH: DepthRange = DepthRange { near: f64::MIN_POSITIVE, far: f64::MAX };
 
-/// Everything that [`fuse`] can be told.
-#[derive(Clone, Debug)]
-pub struct FuseOptions {
-    /// Which maps, and where to.
-    pub maps: MapsOptions,
-    /// The preset that the settings began from, for the manifest.
-    pub preset: Option<&'static str>,
-    /// Which pixels become points.
-    pub settings: Settings,
-}
-
-/// Fuses the maps in `maps` (depth/NAME.pfm, confidence/NAME.pfm, and levels/K/ for a method that merges levels), with
-/// the cameras and photos of a scene.
+/// Fuses maps (depth/NAME.pfm, confidence/NAME.pfm, and levels/K/ for a method that merges levels), with the cameras
+/// and photos of a scene.
 ///
 /// # Errors
 /// Maps that cannot be read or belong to no view, files that cannot be written, and [`Error::Nothing`] where no point
 /// survived.
-pub fn fuse(maps: &Path, scene_path: &Path, options: &FuseOptions, progress: &Progress) -> Result<()> {
-    let mut clock = Clock::new();
-    let job = Job { command: "fuse", maps, scene: scene_path, suffix: "_fused", extra: &[], bytes_a_point: 0 };
+pub fn fuse(scene_path: &Path, options: &FuseOptions, progress: &Progress) -> Result<()> {
+    let mut clock = Clock::start();
+    let job = Job { command: "fuse", scene: scene_path, suffix: "_fused", extra: &[], bytes_a_point: 0 };
     let mut input = read(&job, &options.maps, &[options.settings], progress)?;
     clock.lap("reading");
     input.folder.claim()?;
     input.set_sources(options.settings.check_sources);
     let manifest = Manifest {
-        program: "engine",
-        version: env!("CARGO_PKG_VERSION"),
-        command: "fuse",
-        ended_unix_s: 0,
-        scene: SceneSummary::new(&input.scene),
         notes: input.notes,
-        network: None,
         machine: MachineSummary::now(Some(input.need)),
-        parameters: parameters(maps, input.max_side, options),
-        views: write::summaries_of(&input.scene, &input.frames, &input.views, &input.chosen),
-        funnel: None,
-        points: 0,
-        seconds: Value::Null,
-        outputs: Vec::new(),
+        parameters: parameters(&FuseOptions { maps: input.options, ..options.clone() }),
+        views: write::view_summaries(&input.scene, &input.frames, &input.views, input.chosen.into_iter()),
+        ..Manifest::new("fuse", &input.scene, input.folder.path())
     };
-    let out = input.folder.path();
-    write::fuse_and_report(
-        &input.views,
-        Some(&options.settings.fusion),
-        &Geometry::Host,
-        manifest,
-        clock,
-        out,
-        progress,
-    )
+    let fusion = Some((&options.settings.fusion, &Backend::Host));
+    write::fuse_and_report(manifest, clock, &input.views, fusion, progress)
 }
 
-/// What is done with maps that exist.
+/// What is done with maps that are there.
 pub struct Job<'a> {
     /// The command, for events.
     pub command: &'static str,
-    /// The maps' folder.
-    pub maps: &'a Path,
     /// The scene's folder.
     pub scene: &'a Path,
     /// Added to the maps' folder gives the default one for results.
@@ -127,8 +84,8 @@ pub struct Input {
     pub notes: Vec<String>,
     /// Memory that was planned.
     pub need: MemoryNeed,
-    /// Longest side of the photos.
-    pub max_side: Option<usize>,
+    /// How the maps were read, with what was taken from their manifest.
+    pub options: MapsOptions,
 }
 
 impl Input {
@@ -145,62 +102,39 @@ impl Input {
 /// # Errors
 /// A scene or maps that cannot be read or do not belong together, an output folder that is not one, too little memory.
 pub fn read(job: &Job, options: &MapsOptions, settings: &[Settings], progress: &Progress) -> Result<Input> {
-    let maps = job.maps;
+    let maps = &options.maps;
+    in_json(maps)?;
     let names = names_of_maps(maps)?;
     let mut scene = Scene::open(job.scene, &options.open)?;
     if let Some(range) = options.range {
         scene.views.iter_mut().for_each(|v| v.range = Some(range));
     }
     scene.select_sources();
-    let out = match &options.out {
-        Some(out) => out.clone(),
-        None => folder::sibling(maps, job.suffix)?,
-    };
-    let folder = OutputFolder::new(&out, job.scene, options.force)?;
+    let folder = OutputFolder::of_scene(&options.output, || sibling(maps, job.suffix), job.scene)?;
     progress.event(
         "start",
-        json!({ "command": job.command, "version": env!("CARGO_PKG_VERSION"), "scene": job.scene, "maps": maps, "out": out }),
+        json!({ "command": job.command, "version": env!("CARGO_PKG_VERSION"), "scene": job.scene, "maps": maps,
+                "out": folder.path() }),
     );
     let mut notes = scene.notes.clone();
     let max_side = options.max_side.or_else(|| recorded_max_side(maps, &mut notes));
     let chosen = views_with_maps(&scene, maps, &names, &options.only, &mut notes)?;
     let frames: Vec<Frame> = scene.views.iter().map(|v| Frame::new(v, max_side)).collect();
-    let levels = settings.iter().map(levels_of).max().unwrap_or(0);
-    let need = fit_into_memory(job, &scene, &frames, &chosen, settings, options.memory)?;
+    let options =
+        MapsOptions { maps: maps.canonicalize().unwrap_or_else(|_| maps.clone()), max_side, ..options.clone() };
+    let need = fit_into_memory(job, &scene, &frames, &chosen, (&options, settings))?;
 
+    let levels = settings.iter().map(levels_of).max().unwrap_or(0);
     let mut views = Vec::with_capacity(chosen.len());
     let mut without_confidence = 0;
     let mut stage = progress.stage("reading", chosen.len(), chosen.len() as u64);
     for &at in &chosen {
         interrupt::check()?;
-        let view = &scene.views[at];
-        let path = maps.join("depth").join(format!("{}.pfm", view.name));
-        let depth = pfm::read(&path)?;
-        let size = (depth.width, depth.height);
-        let scale = MapScale::find(&frames[at], size, &path)?;
-        let camera = scale.camera(&frames[at]);
-        let confidence_path = maps.join("confidence").join(format!("{}.pfm", view.name));
-        let confidence = if confidence_path.exists() {
-            read_sized(&confidence_path, size, "the size of its depth map")?
-        } else {
-            without_confidence += 1;
-            Map::filled(depth.width, depth.height, 1.0)
-        };
-        let level = |level: usize| read_level(maps, &view.name, level, camera, size);
-        let levels = (0..levels).map(level).collect::<Result<_>>()?;
-        let loaded = Photo::load(view, max_side)?;
-        let colour = scale.colours(loaded.photo, size);
-        views.push(FusionView {
-            name: view.name.clone(),
-            camera,
-            depth,
-            confidence,
-            colour,
-            range: options.range.unwrap_or(ANY_DEPTH),
-            sources: Vec::new(),
-            levels,
-        });
-        stage.step(&view.name, 1, json!({ "view": view.name, "width": frames[at].width, "height": frames[at].height }));
+        let (view, has_confidence) = read_view(&scene, at, &frames[at], levels, &options)?;
+        without_confidence += usize::from(!has_confidence);
+        let fields = json!({ "view": view.name, "width": frames[at].width, "height": frames[at].height });
+        stage.step(&view.name, 1, fields);
+        views.push(view);
     }
     drop(stage);
     if without_confidence > 0 {
@@ -210,7 +144,35 @@ pub fn read(job: &Job, options: &MapsOptions, settings: &[Settings], progress: &
     let place = |view: usize| chosen.iter().position(|&c| c == view);
     let ranked = chosen.iter().map(|&at| scene.views[at].sources.iter().map(|s| place(s.view)).collect());
     let ranked = ranked.collect();
-    Ok(Input { scene, chosen, frames, views, ranked, folder, notes, need, max_side })
+    Ok(Input { scene, chosen, frames, views, ranked, folder, notes, need, options })
+}
+
+/// Maps and colours of one view, and whether it has a confidence map.
+fn read_view(
+    scene: &Scene,
+    at: usize,
+    frame: &Frame,
+    levels: usize,
+    options: &MapsOptions,
+) -> Result<(FusionView, bool)> {
+    let (view, maps) = (&scene.views[at], &options.maps);
+    let path = maps.join("depth").join(format!("{}.pfm", view.name));
+    let depth = pfm::read(&path)?;
+    let size = (depth.width, depth.height);
+    let scale = MapScale::find(frame, size, &path)?;
+    let camera = scale.camera(frame);
+    let confidence_path = maps.join("confidence").join(format!("{}.pfm", view.name));
+    let has_confidence = confidence_path.exists();
+    let confidence = match has_confidence {
+        true => read_sized(&confidence_path, size, "the size of its depth map")?,
+        false => Map::filled(depth.width, depth.height, 1.0),
+    };
+    let level = |level: usize| read_level(maps, &view.name, level, camera, size);
+    let levels = (0..levels).map(level).collect::<Result<_>>()?;
+    let colour = scale.colours(Photo::load(view, options.max_side)?.photo, size);
+    let range = options.range.unwrap_or(ANY_DEPTH);
+    let name = view.name.clone();
+    Ok((FusionView { name, camera, depth, confidence, colour, range, sources: Vec::new(), levels }, has_confidence))
 }
 
 /// Levels that the settings' method reads beside the finished maps.
@@ -230,8 +192,8 @@ fn read_level(maps: &Path, name: &str, level: usize, camera: Camera, finest: (us
             return Err(Error::input(
                 path.display().to_string(),
                 "no such map",
-                "the maps of every level that is merged, as `engine infer` keeps them for its --levels: run it with more, \
-                 or ask for fewer here",
+                "the maps of every level that is merged, as `engine infer` keeps them for its --levels: run it with \
+                 more, or ask for fewer here",
             ));
         }
         read_sized(&path, size, &format!("the size of level {level} of this view"))
@@ -258,30 +220,29 @@ fn fit_into_memory(
     scene: &Scene,
     frames: &[Frame],
     chosen: &[usize],
-    settings: &[Settings],
-    memory: Option<u64>,
+    (options, settings): (&MapsOptions, &[Settings]),
 ) -> Result<MemoryNeed> {
     let mut pixels = 0;
     for &at in chosen {
-        let path = job.maps.join("depth").join(format!("{}.pfm", scene.views[at].name));
+        let path = options.maps.join("depth").join(format!("{}.pfm", scene.views[at].name));
         pixels += std::fs::metadata(&path).map_err(Error::io("read the depth map", &path))?.len() / 4;
     }
-    let photo = chosen.iter().map(|&at| need::photo_bytes(&scene.views[at], &frames[at], 1)).max().unwrap_or(0);
+    let photo = chosen.iter().map(|&at| photo_bytes(&scene.views[at], &frames[at], 1)).max().unwrap_or(0);
     let levels = settings.iter().map(levels_of).max().unwrap_or(0);
     let stage = |settings: &Settings| {
-        let mut stage = need::fusion(pixels, photo, &settings.fusion.method);
+        let mut stage = fusion_stage(pixels, photo, &settings.fusion.method);
         // Two maps of each level, all levels together less than 4/3 of the finest.
         let bytes = if levels > 0 { pixels * 8 * 4 / 3 } else { 0 };
         stage.parts.push(Part::new("depth and confidence of all levels", bytes));
         let points = pixels * settings.fusion.method.points_a_pixel();
         stage.parts.push(Part::new("what is kept of each point beside it", points * job.bytes_a_point));
-        stage.parts.extend(job.extra.iter().copied());
+        stage.parts.extend(job.extra.iter().cloned());
         stage
     };
     // Settings are tried one after the other.
     let need = MemoryNeed { stages: settings.iter().map(stage).max_by_key(StageMemory::total).into_iter().collect() };
     let otherwise = "fuse fewer views at a time (--view NAME), or smaller maps";
-    memory::refuse_if_too_large(&need, memory.unwrap_or_else(memory::available), &[], otherwise)?;
+    refuse_if_too_large(&need, options.memory.unwrap_or_else(available), &[], otherwise)?;
     Ok(need)
 }
 
@@ -306,11 +267,8 @@ fn names_of_maps(maps: &Path) -> Result<Vec<String>> {
 
 /// The `--max-side` of the run that made the maps, where its manifest lies beside them.
 fn recorded_max_side(maps: &Path, notes: &mut Vec<String>) -> Option<usize> {
-    let manifest: Value = serde_json::from_slice(&input::read(&maps.join(MANIFEST), "read the manifest").ok()?).ok()?;
-    if manifest["program"] != "engine" {
-        return None;
-    }
-    let side = usize::try_from(manifest["parameters"]["max_side"].as_u64()?).ok()?;
+    let manifest = Manifest::read(maps).ok()??;
+    let side = manifest.max_side().filter(|_| manifest.program == "engine")?;
     notes.push(format!("photos are reduced to {side} px as the maps' manifest says"));
     Some(side)
 }
@@ -403,28 +361,6 @@ impl MapScale {
             Self::Resized(..) => colours_of(&photo.area_averaged(width, height)),
         }
     }
-}
-
-fn parameters(maps: &Path, max_side: Option<usize>, options: &FuseOptions) -> Value {
-    let mut all = json!({ "preset": options.preset });
-    if let Value::Object(fields) = &mut all {
-        fields.append(&mut common_parameters(maps, max_side, &options.maps));
-        fields.append(&mut options.settings.fields());
-    }
-    all
-}
-
-/// How maps were read, for manifests.
-pub fn common_parameters(maps: &Path, max_side: Option<usize>, options: &MapsOptions) -> Fields<String, Value> {
-    let fields = [
-        ("maps", json!(maps.canonicalize().unwrap_or_else(|_| maps.to_owned()))),
-        ("max_side", json!(max_side)),
-        ("only", json!(options.only)),
-        ("range", json!(options.range)),
-        ("depth_numbers", json!(options.open.depth_numbers)),
-        ("layout", json!(options.open.layout)),
-    ];
-    fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
 #[cfg(test)]

@@ -7,7 +7,6 @@ use std::time::Instant;
 use serde::Serialize;
 use serde_json::{Map as Fields, Value, json};
 
-use crate::draw;
 use crate::error::{Error, Result, counted};
 use crate::evaluation::cloud::{CloudSettings, Comparison, Reference, Score, diagonal};
 use crate::evaluation::pareto::pareto;
@@ -15,13 +14,14 @@ use crate::evaluation::{Statistics, shown, table};
 use crate::files::atomic::write_whole;
 use crate::files::ply::{self, Point};
 use crate::files::{folder, ply_points};
-use crate::fusion;
 use crate::fusion::grid::Setting;
 use crate::host::interrupt;
 use crate::host::memory::{self, Part};
 use crate::host::progress::{Progress, duration, one_line};
 use crate::manifest::{MachineSummary, SceneSummary};
-use crate::run::fuse::{self, Job, MapsOptions};
+use crate::run::fuse::{self, Job};
+use crate::run::options::{MapsOptions, parameters};
+use crate::{draw, fusion};
 
 /// Share of the reference's diagonal below which a distance counts as near, unless told otherwise.
 pub const THRESHOLD_SHARE: f64 = 0.002;
@@ -94,12 +94,12 @@ impl Scored {
 /// # Errors
 /// Maps or a reference that cannot be read, files that cannot be written, and [`Error::Nothing`] where every cloud is
 /// empty.
-pub fn sweep(maps: &Path, scene: &Path, options: &SweepOptions, progress: &Progress) -> Result<()> {
+pub fn sweep(scene: &Path, options: &SweepOptions, progress: &Progress) -> Result<()> {
     let began = Instant::now();
     let extra = [reference_memory(&options.reference)?];
     // A second cloud where one is kept.
     let bytes_a_point = COMPARED_POINT + if options.keep_best.is_some() { 32 } else { 0 };
-    let job = Job { command: "sweep", maps, scene, suffix: "_sweep", extra: &extra, bytes_a_point };
+    let job = Job { command: "sweep", scene, suffix: "_sweep", extra: &extra, bytes_a_point };
     let all: Vec<_> = options.settings.iter().map(|s| s.settings).collect();
     let mut input = fuse::read(&job, &options.maps, &all, progress)?;
     let reference = read_reference(options, progress)?;
@@ -157,7 +157,7 @@ pub fn sweep(maps: &Path, scene: &Path, options: &SweepOptions, progress: &Progr
         "scene": SceneSummary::new(&input.scene),
         "notes": input.notes,
         "machine": MachineSummary { memory_peak: memory::peak(), ..MachineSummary::now(Some(input.need.clone())) },
-        "parameters": fuse::common_parameters(maps, input.max_side, &options.maps),
+        "parameters": parameters(&input.options),
         "reference": options.reference,
         "max_distance": options.max_distance,
         "keep_best": options.keep_best,

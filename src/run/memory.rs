@@ -1,22 +1,32 @@
-//! What a run will hold in memory, computed before it starts.
+//! What a run will hold in memory, computed before it starts, and whether there is as much. How much there is tells
+//! [`crate::host::memory`].
 
-use crate::fusion::{Method, Reprojection};
-use crate::host::memory::{Alternative, MemoryNeed, Part, StageMemory};
-use crate::net::backend::KEPT_BY_THE_ALLOCATOR;
-use crate::scene::{Scene, View};
-
-use crate::run::depth::feature_bytes;
-use crate::run::plan::{Frame, Plan, ViewPlan};
+use crate::error::{Error, Result};
+use crate::fusion::settings::{Method, Reprojection};
+use crate::host::memory::{Alternative, MemoryNeed, Part, StageMemory, available, readable, refuse_if_too_large};
+use crate::net::backend::{DepthNetwork, JobSize, KEPT_BY_THE_ALLOCATOR};
+use crate::run::depth::LevelJobs;
+use crate::run::options::InferOptions;
+use crate::run::plan::{Frame, Plan, ViewPlan, Work};
 use crate::run::write::photos_at_once;
+use crate::scene::{Scene, View};
 
 /// The program, the weights in several layouts and the threads' stacks; measured, rounded up.
 const PROGRAM_BYTES: u64 = 48 << 20;
 
-/// A run's size apart from the scene's photos.
+/// What a run's memory depends on.
 #[derive(Clone, Copy)]
 pub struct RunSize<'a> {
+    /// All views of the scene, for their photos as stored.
+    pub stored: &'a [View],
+    /// What all photos look like to the network.
+    pub frames: &'a [Frame],
+    /// The views that get a depth map.
+    pub views: &'a [ViewPlan],
     /// Bytes of host memory that the network takes for photos of a width and height and a number of planes.
     pub network: &'a dyn Fn(usize, usize, usize) -> u64,
+    /// Planes of all views, where they are not the planned ones.
+    pub planes: Option<usize>,
     /// Levels of the pyramid.
     pub levels: usize,
     /// Whether depth maps are still to be made (an earlier run may have made them all).
@@ -27,105 +37,164 @@ pub struct RunSize<'a> {
     pub cache: u64,
 }
 
-/// Needs of a run on `views`, whose photos and all others look like `frames` (`stored` as on disk), with other
-/// numbers of planes than planned where `planes` says so.
-pub fn need(stored: &[View], frames: &[Frame], views: &[ViewPlan], planes: Option<usize>, run: &RunSize) -> MemoryNeed {
-    let threads = rayon::current_num_threads();
-    let maps_pixels: u64 = views.iter().map(|v| level_pixels(&frames[v.view], 0)).sum();
-    let mut stages = Vec::new();
-    if run.depth_left {
-        let network = views
-            .iter()
-            .map(|v| {
-                let frame = &frames[v.view];
-                (run.network)(frame.width, frame.height, planes.unwrap_or(v.planes))
-            })
-            .max()
-            .unwrap_or(0);
-        let used = views.iter().flat_map(|v| v.sources.iter().copied().chain([v.view]));
-        let photos = used.map(|v| photo_bytes(&stored[v], &frames[v], run.levels)).max().unwrap_or(0);
-        stages.push(StageMemory {
-            stage: "depth",
-            parts: vec![
-                Part::new("network, at the largest view", network),
-                Part::new("feature maps that are kept for the next views", run.cache),
+impl<'a> RunSize<'a> {
+    /// Of a run that has everything before it and keeps the least of features.
+    pub fn new(
+        scene: &'a Scene,
+        plan: &'a Plan,
+        options: &InferOptions,
+        network: &'a dyn Fn(usize, usize, usize) -> u64,
+    ) -> Self {
+        let Plan { views, frames, .. } = plan;
+        let (levels, fused) = (options.levels, !options.depth_only);
+        let stored = &scene.views;
+        Self { stored, frames, views, network, planes: None, levels, depth_left: true, fused, cache: 0 }
+            .with_least_cache()
+    }
+
+    /// With room for the features of any one view and its sources, but no more.
+    pub fn with_least_cache(self) -> Self {
+        let bytes = |view: &ViewPlan| -> u64 {
+            let photos = view.sources.iter().chain([&view.view]);
+            photos.flat_map(|&p| (0..self.levels).map(move |level| self.frames[p].feature_bytes(level))).sum()
+        };
+        Self { cache: self.views.iter().map(bytes).max().unwrap_or(0), ..self }
+    }
+
+    /// What is held at each stage.
+    pub fn need(&self) -> MemoryNeed {
+        let RunSize { stored, frames, views, levels, .. } = *self;
+        let threads = rayon::current_num_threads();
+        let maps_pixels: u64 = views.iter().map(|v| level_pixels(&frames[v.view], 0)).sum();
+        let mut stages = Vec::new();
+        if self.depth_left {
+            let of_view = |v: &ViewPlan| {
+                let Frame { width, height, .. } = frames[v.view];
+                (self.network)(width, height, self.planes.unwrap_or(v.planes))
+            };
+            let used = views.iter().flat_map(|v| v.sources.iter().copied().chain([v.view]));
+            let photos = used.map(|v| photo_bytes(&stored[v], &frames[v], levels)).max().unwrap_or(0);
+            let parts = vec![
+                Part::new("network, at the largest view", views.iter().map(of_view).max().unwrap_or(0)),
+                Part::new("feature maps that are kept for the next views", self.cache),
                 Part::new("photos being decoded and used", photos),
                 Part::new("program and weights", PROGRAM_BYTES),
-            ],
-        });
-    }
-    let all_levels: u64 =
-        views.iter().flat_map(|v| (0..run.levels).map(|level| level_pixels(&frames[v.view], level))).sum();
-    let one_photo = views.iter().map(|v| photo_bytes(&stored[v.view], &frames[v.view], 1)).max().unwrap_or(0);
-    stages.push(StageMemory {
-        stage: "merging levels, maps",
-        parts: vec![
+            ];
+            stages.push(StageMemory::new("depth", parts));
+        }
+        let all_levels: u64 =
+            views.iter().flat_map(|v| (0..levels).map(|level| level_pixels(&frames[v.view], level))).sum();
+        let one_photo = views.iter().map(|v| photo_bytes(&stored[v.view], &frames[v.view], 1)).max().unwrap_or(0);
+        let largest = views.iter().map(|v| level_pixels(&frames[v.view], 0)).max().unwrap_or(0);
+        let parts = vec![
             Part::new("depth and confidence of all views and levels", all_levels * 8),
-            Part::new("agreement of the views", level_pixels_max(frames, views) * 8 * threads as u64),
+            Part::new("agreement of the views", largest * 8 * threads as u64),
             Part::new("colours of the photos", maps_pixels * 3),
             Part::new("photos that are decoded at once", one_photo * photos_at_once() as u64),
             Part::new("what the allocator keeps of photos before", one_photo.min(KEPT_BY_THE_ALLOCATOR)),
             Part::new("program and weights", PROGRAM_BYTES),
-        ],
-    });
-    if run.fused {
-        stages.push(fusion(maps_pixels, 0, &Method::Reprojection(Reprojection::default())));
+        ];
+        stages.push(StageMemory::new("merging levels, maps", parts));
+        if self.fused {
+            stages.push(fusion_stage(maps_pixels, 0, &Method::Reprojection(Reprojection::default())));
+        }
+        MemoryNeed { stages }
     }
-    MemoryNeed { stages }
+
+    /// The options that could make it smaller, with what it would need then.
+    pub fn alternatives(self) -> Vec<Alternative<'a>> {
+        // With another option, the maps of an earlier run would be of no use.
+        let run = RunSize { depth_left: true, ..self };
+        let side = run.frames.iter().map(|f| f.width.max(f.height)).max().unwrap_or(0);
+        let planes = run.views.iter().map(|v| v.planes).max().unwrap_or(0);
+        let with_planes = move |planes| RunSize { planes: Some(planes), ..run }.with_least_cache().need().peak();
+        vec![
+            Alternative {
+                option: "--max-side",
+                values: below(side, 32),
+                need: Box::new(move |side| run.peak_at(side, None)),
+            },
+            Alternative { option: "--planes", values: below(planes, 8), need: Box::new(with_planes) },
+        ]
+    }
+
+    /// Its need with photos of another size.
+    fn peak_at(self, max_side: usize, planes: Option<usize>) -> u64 {
+        let frames: Vec<Frame> = self.stored.iter().map(|v| Frame::new(v, Some(max_side))).collect();
+        RunSize { frames: &frames, planes, ..self }.with_least_cache().need().peak()
+    }
+
+    /// What it would need with the smallest `--max-side` and `--planes` that [`Self::alternatives`] proposes: the
+    /// photos must be decoded at their stored size all the same.
+    fn smallest(self) -> u64 {
+        RunSize { depth_left: true, ..self }.peak_at(64, Some(16))
+    }
+}
+
+/// The run's memory, and how many bytes of it, or of the device's where features live there, features may take.
+///
+/// # Errors
+/// [`Error::Memory`] where the run would not fit; the device's.
+pub fn fit_run<N: DepthNetwork>(work: Work, network: &N, jobs: &LevelJobs) -> Result<(MemoryNeed, u64)> {
+    let Work { scene, plan, options, progress, .. } = work;
+    let there = options.memory.unwrap_or_else(available);
+    let (least, most) = jobs.cache_bounds(plan);
+    let host = |width, height, planes| network.memory_plan(width, height, planes, rayon::current_num_threads()).peak(0);
+    let depth_left = !jobs.all_finished();
+    let run = RunSize { depth_left, ..RunSize::new(scene, plan, options, &host) };
+    let need = |cache: u64| RunSize { cache, ..run }.need();
+    let device = if depth_left { network.device_plan(&job_sizes(plan, options.levels))? } else { None };
+    if let Some(device) = device {
+        progress.note(&device.text);
+        if least > device.room {
+            return Err(Error::Memory(format!(
+                "the features of one view and its sources take {}, and the device has room for {}; try a smaller \
+                 --max-side, fewer --views or more --vram",
+                readable(least),
+                readable(device.room)
+            )));
+        }
+        let otherwise = "smaller photos, fewer views (--view) or a machine with more memory would help";
+        refuse_if_too_large(&need(0), there, &run.alternatives(), otherwise)?;
+        return Ok((need(0), device.room.min(most)));
+    }
+    let tiny = run.smallest();
+    let otherwise = if tiny <= there {
+        "no single option makes it fit; try a smaller --max-side together with fewer --planes".to_owned()
+    } else {
+        format!(
+            "no option makes it fit: reading photos of this size takes {} in any case; smaller copies of them, fewer \
+             views (--view) or a machine with more memory would help",
+            readable(tiny)
+        )
+    };
+    refuse_if_too_large(&need(least), there, &run.alternatives(), &otherwise)?;
+    // Half of what is left over: other programs want some, too.
+    let cache = (least + (there - need(least).peak()) / 2).min(most).max(least);
+    Ok((need(cache), cache))
+}
+
+/// The sizes of all depth maps that a run may have to make.
+fn job_sizes(plan: &Plan, levels: usize) -> Vec<JobSize> {
+    let size = |view: &ViewPlan, level: usize| {
+        // Features of all the views that meet lie side by side: the largest counts.
+        let all = view.sources.iter().chain([&view.view]).map(|&v| plan.frames[v].map_size(level));
+        let (width, height) = all.fold((0, 0), |(w, h), (x, y)| (w.max(x), h.max(y)));
+        JobSize { width: 4 * width, height: 4 * height, planes: view.planes, views: view.sources.len() + 1 }
+    };
+    plan.views.iter().flat_map(|view| (0..levels).map(move |level| size(view, level))).collect()
 }
 
 /// What fusing maps of so many pixels in all holds, and a photo that is decoded beside it.
-pub fn fusion(maps_pixels: u64, photo: u64, method: &Method) -> StageMemory {
-    StageMemory {
-        stage: "fusion",
-        parts: vec![
-            Part::new("depth, confidence and colours of all views", maps_pixels * 11),
-            Part::new("the method's own of all views", maps_pixels * method.bytes_a_pixel()),
-            Part::new("points, if every pixel became one", maps_pixels * method.points_a_pixel() * 32),
-            Part::new("a photo being decoded", photo),
-            Part::new("program and weights", PROGRAM_BYTES),
-        ],
-    }
-}
-
-/// Bytes that one reference view with its sources takes for features on all levels.
-pub fn features_of_one_view(frames: &[Frame], view: &ViewPlan, levels: usize) -> u64 {
-    let photos = view.sources.iter().copied().chain([view.view]);
-    photos.flat_map(|p| (0..levels).map(move |level| feature_bytes(&frames[p], level))).sum()
-}
-
-/// The options that could make a run smaller, with what it would need then.
-pub fn alternatives<'a>(scene: &'a Scene, plan: &'a Plan, run: RunSize<'a>) -> Vec<Alternative<'a>> {
-    // With another option, the maps of an earlier run would be of no use.
-    let run = RunSize { depth_left: true, ..run };
-    // With other sizes the cache shrinks to the least.
-    let least = move |frames: &[Frame]| {
-        plan.views.iter().map(|v| features_of_one_view(frames, v, run.levels)).max().unwrap_or(0)
-    };
-    let side = plan.frames.iter().map(|f| f.width.max(f.height)).max().unwrap_or(0);
-    let planes = plan.views.iter().map(|v| v.planes).max().unwrap_or(0);
-    let with_side = move |side: usize| {
-        let frames: Vec<Frame> = scene.views.iter().map(|v| Frame::new(v, Some(side))).collect();
-        let run = RunSize { cache: least(&frames), ..run };
-        need(&scene.views, &frames, &plan.views, None, &run).peak()
-    };
-    let with_planes = move |planes: usize| {
-        let run = RunSize { cache: least(&plan.frames), ..run };
-        need(&scene.views, &plan.frames, &plan.views, Some(planes), &run).peak()
-    };
-    vec![
-        Alternative { option: "--max-side", values: below(side, 32), need: Box::new(with_side) },
-        Alternative { option: "--planes", values: below(planes, 8), need: Box::new(with_planes) },
-    ]
-}
-
-/// What the run would need with the smallest `--max-side` and `--planes` that [`alternatives`] proposes: the photos
-/// must be decoded at their stored size all the same.
-pub fn smallest(scene: &Scene, plan: &Plan, run: RunSize) -> u64 {
-    let frames: Vec<Frame> = scene.views.iter().map(|v| Frame::new(v, Some(64))).collect();
-    let cache = plan.views.iter().map(|v| features_of_one_view(&frames, v, run.levels)).max().unwrap_or(0);
-    let run = RunSize { cache, depth_left: true, ..run };
-    need(&scene.views, &frames, &plan.views, Some(16), &run).peak()
+pub fn fusion_stage(maps_pixels: u64, photo: u64, method: &Method) -> StageMemory {
+    let parts = vec![
+        Part::new("depth, confidence and colours of all views", maps_pixels * 11),
+        Part::new("the method's own of all views", maps_pixels * method.bytes_a_pixel()),
+        Part::new("points, if every pixel became one", maps_pixels * method.points_a_pixel() * 32),
+        Part::new("a photo being decoded", photo),
+        Part::new("program and weights", PROGRAM_BYTES),
+    ];
+    StageMemory::new("fusion", parts)
 }
 
 /// The multiples of `step` under `value`, largest first, as long as a result would still be of use.
@@ -136,10 +205,6 @@ fn below(value: usize, step: usize) -> Vec<usize> {
 fn level_pixels(frame: &Frame, level: usize) -> u64 {
     let (width, height) = frame.map_size(level);
     width as u64 * height as u64
-}
-
-fn level_pixels_max(frames: &[Frame], views: &[ViewPlan]) -> u64 {
-    views.iter().map(|v| level_pixels(&frames[v.view], 0)).max().unwrap_or(0)
 }
 
 /// One photo in use with its levels, and another one on its way: as decoded (up to 16 bits a channel), as f32, and

@@ -1,18 +1,20 @@
 //! What will be computed: for each view its sources, depth range, planes and spacing, decided before any photo is
 //! decoded, with every assumption put into words.
 
-use serde::Serialize;
+use std::path::Path;
 
 use crate::error::{Error, Result, counted};
-use crate::run::InferOptions;
-use crate::scene::camera::{Camera, DepthRange, Sampling};
+use crate::host::progress::Progress;
+use crate::manifest::RangeFrom;
+use crate::run::options::InferOptions;
+use crate::scene::camera::{Camera, DepthRange, MAX_PLANES, Sampling};
 use crate::scene::{Scene, View, photo};
 
 /// Planes where neither the options nor the scene say how many (the paper's number).
 pub const DEFAULT_PLANES: usize = 192;
 
-/// More planes than this are a mistake somewhere; the limit also keeps sizes far from overflow.
-pub const MAX_PLANES: usize = 65_536;
+/// Channels of the feature maps.
+const FEATURE_CHANNELS: u64 = 32;
 
 /// Below this ratio of far to near, evenly spaced depths are as good as evenly spaced inverse depths.
 const LINEAR_BELOW: f64 = 3.0;
@@ -48,6 +50,12 @@ impl Frame {
         (width.div_ceil(4), height.div_ceil(4))
     }
 
+    /// Bytes of a level's features: [H/4, W/4, 32] in f32.
+    pub fn feature_bytes(&self, level: usize) -> u64 {
+        let (width, height) = self.map_size(level);
+        width as u64 * height as u64 * FEATURE_CHANNELS * 4
+    }
+
     /// The camera of a level's maps.
     pub fn map_camera(&self, level: usize) -> Camera {
         self.camera.decimated(0.25 * 0.5f64.powi(level as i32))
@@ -73,18 +81,6 @@ pub struct ViewPlan {
     pub sampling: Sampling,
 }
 
-/// Where a view's depth range is from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum RangeFrom {
-    /// The option `--range`.
-    Option,
-    /// The scene's own files.
-    Scene,
-    /// Percentiles of the view's sparse points.
-    Points,
-}
-
 /// Views to work on, and how all photos (also of views that only serve as sources) will look.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -94,6 +90,28 @@ pub struct Plan {
     pub frames: Vec<Frame>,
     /// What was assumed, chosen or skipped.
     pub notes: Vec<String>,
+}
+
+/// What the stages of a run work on, each in its turn.
+#[derive(Clone, Copy)]
+pub struct Work<'a> {
+    /// Photos and cameras.
+    pub scene: &'a Scene,
+    /// What is made of them.
+    pub plan: &'a Plan,
+    /// What was asked for.
+    pub options: &'a InferOptions,
+    /// The folder for results.
+    pub out: &'a Path,
+    /// Where is told what is done.
+    pub progress: &'a Progress,
+}
+
+impl<'a> Work<'a> {
+    /// The name of a planned view.
+    pub fn name(&self, view: &ViewPlan) -> &'a str {
+        &self.scene.views[view.view].name
+    }
 }
 
 /// Chooses the views that are asked for by name; all of them where none is.
@@ -128,9 +146,9 @@ fn first_few(names: &[String]) -> String {
 /// A scene with less than two views, an unknown view name, an absurd number of planes, a scene without any depth range,
 /// or without a pair of views that see the same place.
 pub fn plan(scene: &mut Scene, options: &InferOptions) -> Result<Plan> {
-    let place = scene.root.display().to_string();
     if scene.views.len() < 2 {
-        return Err(Error::input(place, format!("{} view", scene.views.len()), "at least two overlapping views"));
+        let (place, found) = (scene.root.display().to_string(), format!("{} view", scene.views.len()));
+        return Err(Error::input(place, found, "at least two overlapping views"));
     }
     let chosen = chosen_views(scene, &options.only)?;
     if let Some(range) = options.range {
@@ -139,79 +157,75 @@ pub fn plan(scene: &mut Scene, options: &InferOptions) -> Result<Plan> {
     }
     scene.select_sources();
 
-    let mut notes = Vec::new();
-    let mut views = Vec::new();
-    let (mut alone, mut rangeless, mut fewer) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut views, mut alone, mut rangeless) = (Vec::new(), Vec::new(), Vec::new());
     for view in chosen {
-        let planes = options.planes.or(scene.views[view].planes).unwrap_or(DEFAULT_PLANES);
-        let name = scene.views[view].name.clone();
-        if planes == 0 || planes > MAX_PLANES {
-            return Err(Error::input(
-                format!("view {name}"),
-                format!("{planes} planes"),
-                format!("1 to {MAX_PLANES}; --planes D replaces the file's number"),
-            ));
+        let planes = planes_of(scene, view, options)?;
+        let best =
+            |count: usize| -> Vec<usize> { scene.views[view].sources.iter().take(count).map(|s| s.view).collect() };
+        match depth_range(scene, view, planes, options) {
+            None => rangeless.push(scene.views[view].name.clone()),
+            Some(_) if scene.views[view].sources.is_empty() => alone.push(scene.views[view].name.clone()),
+            Some((range, range_from)) => {
+                let (sources, check) = (best(options.views - 1), best(options.settings.check_sources));
+                let linear = range.far / range.near < LINEAR_BELOW;
+                let sampling = options.sampling.unwrap_or(if linear { Sampling::Linear } else { Sampling::Inverse });
+                views.push(ViewPlan { view, sources, check, range, range_from, planes, sampling });
+            }
         }
-        let Some((range, range_from)) = depth_range(scene, view, planes, options) else {
-            rangeless.push(name);
-            continue;
-        };
-        let ranked: Vec<usize> = scene.views[view].sources.iter().map(|s| s.view).collect();
-        if ranked.is_empty() {
-            alone.push(name);
-            continue;
-        }
-        let best = |count: usize| ranked.iter().copied().take(count).collect::<Vec<_>>();
-        let default_sampling = if range.far / range.near < LINEAR_BELOW { Sampling::Linear } else { Sampling::Inverse };
-        let (sources, check) = (best(options.views - 1), best(options.check_sources));
-        if sources.len() < options.views - 1 {
-            fewer.push(format!("{name} ({})", sources.len()));
-        }
-        let sampling = options.sampling.unwrap_or(default_sampling);
-        views.push(ViewPlan { view, sources, check, range, range_from, planes, sampling });
-    }
-    if views.is_empty() && !rangeless.is_empty() {
-        return Err(Error::input(
-            place,
-            format!("no depth range for view {} in its files, and no sparse points to take one from", rangeless[0]),
-            "the nearest and farthest depth to search: --range near,far",
-        ));
-    }
-    if views.is_empty() && scene.is_without_baseline() {
-        return Err(Error::input(
-            place,
-            format!("{} cameras that all stand at the same place", scene.views.len()),
-            "photos taken from different places, since there is no depth without a baseline; check the cameras' translations",
-        ));
     }
     if views.is_empty() {
-        return Err(Error::Nothing(format!(
-            "{place}: no view overlaps another, so nothing can be matched (view {} has no source view); check the cameras, or \
-             list source views in pair.txt",
-            alone[0]
-        )));
+        return Err(nothing_to_do(scene, &alone, &rangeless));
     }
+    let mut notes = Vec::new();
     if !rangeless.is_empty() {
-        notes.push(format!(
-            "no depth range, hence no depth map, for view {} (--range gives one)",
-            first_few(&rangeless)
-        ));
+        let names = first_few(&rangeless);
+        notes.push(format!("no depth range, hence no depth map, for view {names} (--range gives one)"));
     }
     if !alone.is_empty() {
         notes.push(format!("no source view, hence no depth map, for view {}", first_few(&alone)));
     }
-    if !fewer.is_empty() {
-        notes.push(format!(
-            "fewer than {} source views for {} of {} views, the scene has no more that fit: {}",
-            options.views - 1,
-            fewer.len(),
-            views.len(),
-            first_few(&fewer)
-        ));
-    }
+    notes.extend(fewer_note(scene, &views, options));
     notes.extend(default_notes(scene, &views, options));
     let frames = scene.views.iter().map(|v| Frame::new(v, options.max_side)).collect();
     Ok(Plan { views, frames, notes })
+}
+
+/// Why no view gets a depth map.
+fn nothing_to_do(scene: &Scene, alone: &[String], rangeless: &[String]) -> Error {
+    let place = scene.root.display().to_string();
+    if let Some(first) = rangeless.first() {
+        return Error::input(
+            place,
+            format!("no depth range for view {first} in its files, and no sparse points to take one from"),
+            "the nearest and farthest depth to search: --range near,far",
+        );
+    }
+    if scene.is_without_baseline() {
+        return Error::input(
+            place,
+            format!("{} cameras that all stand at the same place", scene.views.len()),
+            "photos taken from different places, since there is no depth without a baseline; check the cameras' \
+             translations",
+        );
+    }
+    Error::Nothing(format!(
+        "{place}: no view overlaps another, so nothing can be matched (view {} has no source view); check the cameras, \
+         or list source views in pair.txt",
+        alone[0]
+    ))
+}
+
+/// The option, else the scene's number, else the default.
+fn planes_of(scene: &Scene, view: usize, options: &InferOptions) -> Result<usize> {
+    let planes = options.planes.or(scene.views[view].planes).unwrap_or(DEFAULT_PLANES);
+    if (1..=MAX_PLANES).contains(&planes) {
+        return Ok(planes);
+    }
+    Err(Error::input(
+        format!("view {}", scene.views[view].name),
+        format!("{planes} planes"),
+        format!("1 to {MAX_PLANES}; --planes D replaces the file's number"),
+    ))
 }
 
 fn depth_range(scene: &Scene, view: usize, planes: usize, options: &InferOptions) -> Option<(DepthRange, RangeFrom)> {
@@ -222,6 +236,21 @@ fn depth_range(scene: &Scene, view: usize, planes: usize, options: &InferOptions
     of_scene.or_else(|| scene.point_depth_range(view, options.widen_range).map(|range| (range, RangeFrom::Points)))
 }
 
+/// Which views have fewer sources than asked for.
+fn fewer_note(scene: &Scene, views: &[ViewPlan], options: &InferOptions) -> Option<String> {
+    let asked = options.views - 1;
+    let fewer = views.iter().filter(|v| v.sources.len() < asked);
+    let fewer: Vec<String> = fewer.map(|v| format!("{} ({})", scene.views[v.view].name, v.sources.len())).collect();
+    (!fewer.is_empty()).then(|| {
+        format!(
+            "fewer than {asked} source views for {} of {} views, the scene has no more that fit: {}",
+            fewer.len(),
+            views.len(),
+            first_few(&fewer)
+        )
+    })
+}
+
 /// What was chosen for want of an option, once for all views.
 fn default_notes(scene: &Scene, views: &[ViewPlan], options: &InferOptions) -> Vec<String> {
     let mut notes = Vec::new();
@@ -229,7 +258,8 @@ fn default_notes(scene: &Scene, views: &[ViewPlan], options: &InferOptions) -> V
     let of_points = count(&|v| v.range_from == RangeFrom::Points);
     if of_points > 0 {
         notes.push(format!(
-            "depth range of {of_points} of {} views: 1st to 99th percentile of the view's sparse points, widened by {} %",
+            "depth range of {of_points} of {} views: 1st to 99th percentile of the view's sparse points, widened by \
+             {} %",
             views.len(),
             (options.widen_range * 1e4).round() / 100.0
         ));
@@ -251,7 +281,8 @@ fn default_notes(scene: &Scene, views: &[ViewPlan], options: &InferOptions) -> V
                 format!("planes evenly spaced in 1 / depth: far / near is {LINEAR_BELOW} or more")
             }
             n => format!(
-                "planes evenly spaced in 1 / depth for {} with far / near of {LINEAR_BELOW} or more, in depth for the rest",
+                "planes evenly spaced in 1 / depth for {} with far / near of {LINEAR_BELOW} or more, in depth for the \
+                 rest",
                 counted(n, "view")
             ),
         });

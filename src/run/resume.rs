@@ -1,33 +1,113 @@
-//! What made a map, kept beside it: a run that finds a map made by exactly the parameters that it would use itself
-//! takes the map as it is.
+//! What made a map, kept beside it: a run that finds a map made by exactly what it would use itself takes the map as it
+//! is.
+//!
+//! The record has a type and a number of its own, so that it depends on no name in the rest of the program: one that
+//! this version does not read, or that differs in any field, is that of another map.
 
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use glam::DMat3;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
 use crate::files::map::Map;
 use crate::files::{folder, input, pfm};
+use crate::manifest::rows;
+use crate::net::backend::DepthNetwork;
 use crate::run::plan::{Frame, ViewPlan};
 use crate::scene::View;
+use crate::scene::camera::{DepthRange, Sampling};
+use crate::scene::lens::Distortion;
+
+/// To be raised when a field of [`MadeBy`] comes to mean something else.
+const SCHEMA: u32 = 1;
+
+/// Everything that one view's maps at one level depend on: what the options came to, and the photos.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MadeBy {
+    schema: u32,
+    engine: String,
+    weights_sha256: String,
+    precision: String,
+    level: usize,
+    range: DepthRange,
+    planes: usize,
+    sampling: Sampling,
+    reference: PhotoIdentity,
+    sources: Vec<PhotoIdentity>,
+}
+
+/// A photo's part: its content (not its place or date, so that a moved scene needs no new maps), its lens and its
+/// camera at the size that the network sees.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PhotoIdentity {
+    image_sha256: String,
+    /// The distortion, and K of the photo as it is stored and undistorted.
+    lens: Option<(Distortion, [[f64; 3]; 3], [[f64; 3]; 3])>,
+    size: (usize, usize),
+    k: [[f64; 3]; 3],
+    r: [[f64; 3]; 3],
+    t: [f64; 3],
+}
+
+impl PhotoIdentity {
+    /// Of a view's photo as the network sees it.
+    ///
+    /// # Errors
+    /// A photo that cannot be read.
+    pub fn new(view: &View, frame: &Frame) -> Result<Self> {
+        let lens = view.lens.as_ref();
+        Ok(Self {
+            image_sha256: file_hash(&view.image)?,
+            lens: lens.map(|lens| (lens.distortion, rows(lens.stored_k), rows(lens.pinhole_k))),
+            size: (frame.width, frame.height),
+            k: rows(frame.camera.k),
+            r: rows(frame.camera.r),
+            t: frame.camera.t.to_array(),
+        })
+    }
+}
+
+impl MadeBy {
+    /// Of one level of a view. `photos` has the view's own and its sources'.
+    pub fn new<N: DepthNetwork>(
+        level: usize,
+        view: &ViewPlan,
+        photos: &BTreeMap<usize, PhotoIdentity>,
+        network: &N,
+    ) -> Self {
+        Self {
+            schema: SCHEMA,
+            engine: env!("CARGO_PKG_VERSION").into(),
+            weights_sha256: network.weights_hash().into(),
+            precision: network.precision().into(),
+            level,
+            range: view.range,
+            planes: view.planes,
+            sampling: view.sampling,
+            reference: photos[&view.view].clone(),
+            sources: view.sources.iter().map(|source| photos[source].clone()).collect(),
+        }
+    }
+}
 
 /// Files of one view at one level: OUT/levels/LEVEL/{depth,confidence}/NAME.pfm and OUT/levels/LEVEL/NAME.json.
 #[derive(Clone, Debug)]
 pub struct LevelFiles {
     depth: PathBuf,
     confidence: PathBuf,
-    sidecar: PathBuf,
+    record: PathBuf,
 }
 
-/// The sidecar's content. Written last, so that it vouches for both maps.
+/// The content of NAME.json. Written last, so that it vouches for both maps.
 #[derive(Serialize, Deserialize)]
-struct Sidecar {
+struct Record<M> {
     /// Everything that the maps depend on.
-    made_by: Value,
+    made_by: M,
     /// Time that they took.
     seconds: f64,
     depth_sha256: String,
@@ -41,39 +121,33 @@ impl LevelFiles {
         Self {
             depth: folder.join("depth").join(format!("{name}.pfm")),
             confidence: folder.join("confidence").join(format!("{name}.pfm")),
-            sidecar: folder.join(format!("{name}.json")),
+            record: folder.join(format!("{name}.json")),
         }
     }
 
     /// The seconds that it took to make the maps, if they are there, whole, and made by `made_by`.
-    pub fn finished(&self, made_by: &Value) -> Option<f64> {
-        let sidecar: Sidecar = serde_json::from_slice(&input::read(&self.sidecar, "read the sidecar").ok()?).ok()?;
+    pub fn finished(&self, made_by: &MadeBy) -> Option<f64> {
+        let text = input::read(&self.record, "read what made the map").ok()?;
+        let record: Record<MadeBy> = serde_json::from_slice(&text).ok()?;
         let whole = |path: &Path, hash: &str| file_hash(path).is_ok_and(|h| h == hash);
-        // The wanted parameters go through text once, as the stored ones did, so that equal numbers compare equal.
-        let wanted: Value = serde_json::from_str(&made_by.to_string()).ok()?;
-        (sidecar.made_by == wanted
-            && whole(&self.depth, &sidecar.depth_sha256)
-            && whole(&self.confidence, &sidecar.confidence_sha256))
-        .then_some(sidecar.seconds)
+        (record.made_by == *made_by
+            && whole(&self.depth, &record.depth_sha256)
+            && whole(&self.confidence, &record.confidence_sha256))
+        .then_some(record.seconds)
     }
 
     /// Writes both maps, then what made them.
     ///
     /// # Errors
     /// Files that cannot be written.
-    pub fn write(&self, depth: &Map, confidence: &Map, made_by: Value, seconds: f64) -> Result<()> {
-        // A sidecar of earlier maps must not vouch for the new ones, should the run end between these lines.
-        match std::fs::remove_file(&self.sidecar) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                return Err(Error::io("replace the sidecar", &self.sidecar)(e));
-            }
-            _ => {}
-        }
-        crate::run::write_map(&self.depth, depth)?;
-        crate::run::write_map(&self.confidence, confidence)?;
+    pub fn write(&self, depth: &Map, confidence: &Map, made_by: &MadeBy, seconds: f64) -> Result<()> {
+        // The record of earlier maps must not vouch for the new ones, should the run end between these lines.
+        folder::remove(&self.record, "replace what made the map")?;
+        folder::write_file(&self.depth, |path| pfm::write(path, depth))?;
+        folder::write_file(&self.confidence, |path| pfm::write(path, confidence))?;
         let (depth_sha256, confidence_sha256) = (file_hash(&self.depth)?, file_hash(&self.confidence)?);
-        let sidecar = Sidecar { made_by, seconds, depth_sha256, confidence_sha256 };
-        folder::write_json(&self.sidecar, "write the sidecar", &sidecar)
+        let record = Record { made_by, seconds, depth_sha256, confidence_sha256 };
+        folder::write_json(&self.record, "write what made the map", &record)
     }
 
     /// Reads depth and confidence back.
@@ -94,10 +168,7 @@ impl LevelFiles {
 }
 
 /// SHA-256 of a file's content in hexadecimal.
-///
-/// # Errors
-/// A file that cannot be read.
-pub fn file_hash(path: &Path) -> Result<String> {
+fn file_hash(path: &Path) -> Result<String> {
     let (mut file, _) = input::open(path, "open the file")?;
     let mut hasher = Sha256::new();
     let mut piece = vec![0; 1 << 16];
@@ -108,41 +179,4 @@ pub fn file_hash(path: &Path) -> Result<String> {
         }
     }
     Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
-}
-
-/// A photo's part of what makes a map: its content (not its place or date, so that a moved scene needs no new
-/// maps), its lens and its camera at the size that the network sees.
-pub fn photo_identity(view: &View, frame: &Frame, image_sha256: &str) -> Value {
-    json!({
-        "image_sha256": image_sha256,
-        "lens": view.lens.as_ref().map(|lens| format!("{lens:?}")),
-        "size": [frame.width, frame.height],
-        "k": rows(frame.camera.k),
-        "r": rows(frame.camera.r),
-        "t": frame.camera.t.to_array(),
-    })
-}
-
-/// Everything that one view's maps at one level depend on. `photos` has the identities of all views.
-pub fn made_by(level: usize, plan: &ViewPlan, photos: &[Value], weights_sha256: &str, precision: &str) -> Value {
-    let mut made_by = json!({
-        "engine": env!("CARGO_PKG_VERSION"),
-        "weights_sha256": weights_sha256,
-        "level": level,
-        "range": [plan.range.near, plan.range.far],
-        "planes": plan.planes,
-        "sampling": plan.sampling,
-        "reference": photos[plan.view],
-        "sources": plan.sources.iter().map(|&s| &photos[s]).collect::<Vec<_>>(),
-    });
-    // Full precision goes without saying: maps of earlier versions stay usable.
-    if precision != "f32" {
-        made_by["precision"] = precision.into();
-    }
-    made_by
-}
-
-/// A matrix as JSON, row by row.
-pub fn rows(m: DMat3) -> [[f64; 3]; 3] {
-    [0, 1, 2].map(|i| m.row(i).to_array())
 }

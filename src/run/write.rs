@@ -6,24 +6,24 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rayon::prelude::*;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::draw::preview;
 use crate::error::{Error, Result, counted};
-use crate::files::folder::{self, MANIFEST};
+use crate::files::folder::{remove, write_file};
 use crate::files::{pfm, ply};
-use crate::fusion::{self, Funnel, FusionOptions, FusionView, Method};
+use crate::fusion::settings::{FusionOptions, Method, Pyramid};
+use crate::fusion::{self, Funnel, FusionView};
 use crate::host::progress::{Progress, duration, one_line};
+use crate::host::trace::Clock;
 use crate::host::{interrupt, memory};
-use crate::manifest::{Manifest, ViewSummary};
-use crate::maps::merge::{LevelMaps, MergeOptions};
+use crate::manifest::{MANIFEST, Manifest, ViewSummary, rows};
+use crate::maps::merge::LevelMaps;
 use crate::maps::normals;
-use crate::run::depth::{self, LevelJobs};
-use crate::run::device::Geometry;
-use crate::run::plan::{Frame, Plan, ViewPlan};
-use crate::run::{Clock, InferOptions, write_map};
+use crate::run::depth::{LevelJob, LevelJobs};
+use crate::run::device::Backend;
+use crate::run::plan::{Frame, ViewPlan, Work};
 use crate::scene::Scene;
-use crate::scene::camera::DepthRange;
 use crate::scene::photo::Photo;
 
 /// The cloud's file name.
@@ -41,18 +41,12 @@ pub struct Merged {
 ///
 /// # Errors
 /// Maps that cannot be read back.
-pub fn merge_levels(
-    scene: &Scene,
-    plan: &Plan,
-    jobs: &LevelJobs,
-    options: &MergeOptions,
-    geometry: &Geometry,
-    progress: &Progress,
-) -> Result<Merged> {
+pub fn merge_levels(work: Work, jobs: &LevelJobs) -> Result<Merged> {
+    let Work { scene, plan, options, progress, .. } = work;
     let levels = jobs.0.first().map_or(0, Vec::len);
     let sources: Vec<Vec<usize>> = plan.views.iter().map(|v| places(&plan.views, &v.check)).collect();
     let read = |level: usize| -> Result<Vec<LevelMaps>> {
-        let of_view = |(view, jobs): (&ViewPlan, &Vec<depth::LevelJob>)| {
+        let of_view = |(view, jobs): (&ViewPlan, &Vec<LevelJob>)| {
             let frame = &plan.frames[view.view];
             let (depth, confidence) = jobs[level].files.read(frame.map_size(level))?;
             Ok(LevelMaps { camera: frame.map_camera(level), depth, confidence })
@@ -67,7 +61,7 @@ pub fn merge_levels(
         let mut fine = read(level)?;
         let is_coarsest = coarse.is_none();
         if let Some(coarse) = &coarse {
-            let counts = geometry.merge_level(coarse, &mut fine, &sources, options, progress)?;
+            let counts = options.backend.merge_level(coarse, &mut fine, &sources, &options.merge(), progress)?;
             for (of_view, count) in replaced.iter_mut().zip(counts) {
                 of_view[level] = count;
             }
@@ -100,37 +94,29 @@ const PREVIEW_ROWS: usize = 600;
 ///
 /// # Errors
 /// Files that cannot be written, photos that cannot be decoded.
-pub fn write_maps(
-    scene: &Scene,
-    plan: &Plan,
-    merged: &Merged,
-    options: &InferOptions,
-    out: &Path,
-    progress: &Progress,
-) -> Result<(Vec<String>, Vec<Colours>)> {
+pub fn write_maps(work: Work, merged: &Merged) -> Result<(Vec<String>, Vec<Colours>)> {
+    let Work { plan, progress, .. } = work;
     let mut stage = progress.stage("maps", plan.views.len(), plan.views.len() as u64);
     let (mut outputs, mut colours) = (Vec::new(), Vec::with_capacity(plan.views.len()));
-    let work: Vec<(&ViewPlan, &LevelMaps)> = plan.views.iter().zip(&merged.maps).collect();
-    for some in work.chunks(photos_at_once()) {
+    let views: Vec<(&ViewPlan, &LevelMaps)> = plan.views.iter().zip(&merged.maps).collect();
+    for some in views.chunks(photos_at_once()) {
         interrupt::check()?;
-        let of_view = |&(view, maps): &(&ViewPlan, &LevelMaps)| write_view(scene, view, maps, options, out);
+        let of_view = |&(view, maps): &(&ViewPlan, &LevelMaps)| write_view(work, view, maps);
         let written: Vec<Result<(Vec<String>, Colours)>> = some.par_iter().map(of_view).collect();
         for (written, (view, _)) in written.into_iter().zip(some) {
             let (files, of_photo) = written?;
             outputs.extend(files);
             colours.push(of_photo);
-            let name = &scene.views[view.view].name;
-            stage.step(name, 1, json!({ "view": name }));
+            stage.step(work.name(view), 1, json!({ "view": work.name(view) }));
         }
     }
     Ok((outputs, colours))
 }
 
 /// Says so where depth/ holds maps that this run does not make: other programs will take them for its results.
-pub fn maps_of_other_runs(scene: &Scene, plan: &Plan, out: &Path) -> Option<String> {
-    let own: BTreeSet<OsString> =
-        plan.views.iter().map(|v| format!("{}.pfm", scene.views[v.view].name).into()).collect();
-    let entries = std::fs::read_dir(out.join("depth")).ok()?;
+pub fn maps_of_other_runs(work: Work) -> Option<String> {
+    let own: BTreeSet<OsString> = work.plan.views.iter().map(|v| format!("{}.pfm", work.name(v)).into()).collect();
+    let entries = std::fs::read_dir(work.out.join("depth")).ok()?;
     let others = entries
         .flatten()
         .map(|e| e.file_name())
@@ -147,31 +133,23 @@ pub fn photos_at_once() -> usize {
 }
 
 /// Writes all that one view gets. Returns the files' names relative to `out`, and the colours at the map's pixels.
-fn write_view(
-    scene: &Scene,
-    view: &ViewPlan,
-    maps: &LevelMaps,
-    options: &InferOptions,
-    out: &Path,
-) -> Result<(Vec<String>, Colours)> {
-    let scene_view = &scene.views[view.view];
+fn write_view(work: Work, view: &ViewPlan, maps: &LevelMaps) -> Result<(Vec<String>, Colours)> {
+    let Work { scene, options, out, .. } = work;
     let mut written = Vec::new();
     let mut file = |folder: &str, extension: &str| {
-        let relative = format!("{folder}/{}.{extension}", scene_view.name);
+        let relative = format!("{folder}/{}.{extension}", work.name(view));
         let path = out.join(&relative);
         written.push(relative);
         path
     };
-    write_map(&file("depth", "pfm"), &maps.depth)?;
-    write_map(&file("confidence", "pfm"), &maps.confidence)?;
+    write_file(&file("depth", "pfm"), |path| pfm::write(path, &maps.depth))?;
+    write_file(&file("confidence", "pfm"), |path| pfm::write(path, &maps.confidence))?;
     if options.normals {
-        let path = file("normal", "pfm");
         let normals = normals::from_depth(&maps.camera, &maps.depth);
-        folder::make_folder_of(&path)?;
-        let _guard = interrupt::writing();
-        pfm::write_rgb(&path, maps.depth.width, maps.depth.height, &normals)?;
+        let (width, height) = (maps.depth.width, maps.depth.height);
+        write_file(&file("normal", "pfm"), |path| pfm::write_rgb(path, width, height, &normals))?;
     }
-    let mut photo = Photo::load(scene_view, options.max_side)?.photo;
+    let mut photo = Photo::load(&scene.views[view.view], options.max_side)?.photo;
     // Level 2 has exactly the maps' pixels (every fourth one), and its two blurs keep finer texture from aliasing.
     let half = photo.pyramid_level();
     let quarter = half.pyramid_level();
@@ -181,10 +159,9 @@ fn write_view(
             photo = smaller;
         }
     }
-    let path = file("preview", "png");
-    folder::make_folder_of(&path)?;
-    let _guard = interrupt::writing();
-    preview::write(&path, &photo, &maps.depth, &maps.confidence, view.range)?;
+    write_file(&file("preview", "png"), |path| {
+        preview::write(path, &photo, &maps.depth, &maps.confidence, view.range)
+    })?;
     Ok((written, colours))
 }
 
@@ -198,9 +175,10 @@ pub fn colours_of(photo: &Photo) -> Colours {
 }
 
 /// The plan's views ready for fusion.
-pub fn fusion_views(scene: &Scene, plan: &Plan, maps: Vec<LevelMaps>, colours: Vec<Colours>) -> Vec<FusionView> {
+pub fn fusion_views(work: Work, maps: Vec<LevelMaps>, colours: Vec<Colours>) -> Vec<FusionView> {
+    let plan = work.plan;
     let view = |((view, maps), colour): ((&ViewPlan, LevelMaps), Colours)| FusionView {
-        name: scene.views[view.view].name.clone(),
+        name: work.name(view).to_owned(),
         camera: maps.camera,
         depth: maps.depth,
         confidence: maps.confidence,
@@ -217,25 +195,15 @@ fn places(views: &[ViewPlan], wanted: &[usize]) -> Vec<usize> {
     wanted.iter().filter_map(|&w| views.iter().position(|v| v.view == w)).collect()
 }
 
-/// What the manifest says about every view, apart from how its depth was made and what became of it.
+/// What the manifest says about every view, apart from how its depth was made and what became of it. `scene_views` are
+/// the views' indices in the scene, of which `frames` has all.
 pub fn view_summaries(
     scene: &Scene,
     frames: &[Frame],
     fusion_views: &[FusionView],
-    plan: &[ViewPlan],
+    scene_views: impl Iterator<Item = usize>,
 ) -> Vec<ViewSummary> {
-    let scene_views: Vec<usize> = plan.iter().map(|v| v.view).collect();
-    summaries_of(scene, frames, fusion_views, &scene_views)
-}
-
-/// As [`view_summaries`], for views given by their index in the scene.
-pub fn summaries_of(
-    scene: &Scene,
-    frames: &[Frame],
-    fusion_views: &[FusionView],
-    scene_views: &[usize],
-) -> Vec<ViewSummary> {
-    let summary = |(view, &at): (&FusionView, &usize)| {
+    let summary = |(view, at): (&FusionView, usize)| {
         let (of_scene, frame) = (&scene.views[at], &frames[at]);
         ViewSummary {
             name: view.name.clone(),
@@ -243,10 +211,10 @@ pub fn summaries_of(
             image: of_scene.image.clone(),
             photo_size: (frame.width, frame.height),
             map_size: (view.depth.width, view.depth.height),
-            photo_k: crate::run::resume::rows(frame.camera.k),
-            map_k: crate::run::resume::rows(view.camera.k),
-            rotation: crate::run::resume::rows(view.camera.r),
-            translation: view.camera.t.to_array(),
+            photo_k: rows(frame.camera.k),
+            map_k: rows(view.camera.k),
+            rotation: Some(rows(view.camera.r)),
+            translation: Some(view.camera.t.to_array()),
             depth: None,
             checked_against: view.sources.iter().map(|&s| fusion_views[s].name.clone()).collect(),
             funnel: None,
@@ -255,25 +223,22 @@ pub fn summaries_of(
     fusion_views.iter().zip(scene_views).map(summary).collect()
 }
 
-/// Fuses (unless `options` is `None`), writes the cloud and the manifest, and prints the closing summary.
+/// Fuses, where `fusion` says how and where, writes the cloud and the manifest, and prints the closing summary.
 ///
 /// # Errors
 /// Files that cannot be written; [`Error::Nothing`] with the likely reason where no point survived.
-#[allow(clippy::too_many_arguments, reason = "the last stage takes what all others left")]
 pub fn fuse_and_report(
-    views: &[FusionView],
-    options: Option<&FusionOptions>,
-    geometry: &Geometry,
     mut manifest: Manifest,
     mut clock: Clock,
-    out: &Path,
+    views: &[FusionView],
+    fusion: Option<(&FusionOptions, &Backend)>,
     progress: &Progress,
 ) -> Result<()> {
     let mut advice = None;
-    if let Some(options) = options {
+    if let Some((options, backend)) = fusion {
         interrupt::check()?;
         let mut stage = progress.stage("fusion", 1, 1);
-        let fused = geometry.fuse(views, options, progress)?;
+        let fused = backend.fuse(views, options, progress)?;
         for (summary, funnel) in manifest.views.iter_mut().zip(&fused.funnels) {
             summary.funnel = Some(funnel.clone());
         }
@@ -281,7 +246,7 @@ pub fn fuse_and_report(
         manifest.funnel = Some(Funnel::sum(&fused.funnels));
         manifest.points = fused.points.len();
         interrupt::check()?;
-        write_cloud(&out.join(CLOUD), &fused.points, &mut manifest)?;
+        write_cloud(&fused.points, &mut manifest)?;
         stage.step(&format!("{} points", fused.points.len()), 1, json!({ "points": fused.points.len() }));
         drop(stage);
         clock.lap("fusion");
@@ -290,16 +255,18 @@ pub fn fuse_and_report(
     manifest.ended_unix_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_secs());
     manifest.seconds = clock.seconds();
     manifest.outputs.push(MANIFEST.into());
-    folder::write_json(&out.join(MANIFEST), "write the manifest", &manifest)?;
+    manifest.write()?;
 
+    let options = fusion.map(|(options, _)| options);
     let empty = options.is_some() && manifest.points == 0;
-    let text = summary_text(&manifest, options, if empty { None } else { advice.as_deref() }, clock.total(), out);
+    let text = summary_text(&manifest, options, advice.as_deref().filter(|_| !empty), clock.total());
     progress.summary(
         &text,
         json!({
-            "command": manifest.command, "out": out, "depth_maps": manifest.views.len(), "points": manifest.points,
-            "funnel": manifest.funnel, "seconds": manifest.seconds, "memory_peak": manifest.machine.memory_peak,
-            "advice": advice, "outputs": outputs_by_folder(&manifest.outputs),
+            "command": manifest.command, "out": manifest.folder, "depth_maps": manifest.views.len(),
+            "points": manifest.points, "funnel": manifest.funnel, "seconds": manifest.seconds,
+            "memory_peak": manifest.machine.memory_peak, "advice": advice,
+            "outputs": outputs_by_folder(&manifest.outputs),
         }),
     );
     if empty {
@@ -310,39 +277,27 @@ pub fn fuse_and_report(
 }
 
 /// An empty cloud is not written, and one of an earlier run is taken away: it would not be what the manifest says.
-fn write_cloud(path: &Path, points: &[ply::Point], manifest: &mut Manifest) -> Result<()> {
+fn write_cloud(points: &[ply::Point], manifest: &mut Manifest) -> Result<()> {
+    let path = manifest.folder.join(CLOUD);
     if points.is_empty() {
-        return match std::fs::remove_file(path) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                Err(Error::io("remove the earlier point cloud", path)(e))
-            }
-            _ => Ok(()),
-        };
+        return remove(&path, "remove the earlier point cloud");
     }
     let comments = [format!("made by engine {}", manifest.version)];
-    folder::make_folder_of(path)?;
-    let _guard = interrupt::writing();
-    ply::write(path, points, &comments)?;
+    write_file(&path, |path| ply::write(path, points, &comments))?;
     manifest.outputs.push(CLOUD.into());
     Ok(())
 }
 
 /// How many files lie in each folder; files beside the folders under their own names.
-fn outputs_by_folder(outputs: &[String]) -> Value {
-    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+fn outputs_by_folder(outputs: &[String]) -> BTreeMap<&str, usize> {
+    let mut counts = BTreeMap::new();
     for output in outputs {
         *counts.entry(output.split_once('/').map_or(output.as_str(), |(folder, _)| folder)).or_default() += 1;
     }
-    json!(counts)
+    counts
 }
 
-fn summary_text(
-    manifest: &Manifest,
-    options: Option<&FusionOptions>,
-    advice: Option<&str>,
-    seconds: f64,
-    out: &Path,
-) -> String {
+fn summary_text(manifest: &Manifest, options: Option<&FusionOptions>, advice: Option<&str>, seconds: f64) -> String {
     let maps = manifest.views.len();
     let peak = manifest.machine.memory_peak.map_or(String::new(), |b| format!(", peak memory {}", memory::readable(b)));
     let mut lines = Vec::new();
@@ -354,13 +309,10 @@ fn summary_text(
     if let (Some(funnel), Some(options)) = (&manifest.funnel, options) {
         lines.push(funnel_text(funnel, options));
     }
-    let folders: Vec<String> = match outputs_by_folder(&manifest.outputs) {
-        Value::Object(counts) => {
-            counts.into_iter().map(|(name, _)| if name.contains('.') { name } else { format!("{name}/") }).collect()
-        }
-        _ => Vec::new(),
-    };
-    lines.push(format!("written to {}: {}", one_line(&out.display().to_string()), folders.join(" ")));
+    let written = outputs_by_folder(&manifest.outputs).into_keys();
+    let written = written.map(|name| if name.contains('.') { name.to_owned() } else { format!("{name}/") });
+    let out = one_line(&manifest.folder.display().to_string());
+    lines.push(format!("written to {out}: {}", written.collect::<Vec<_>>().join(" ")));
     lines.extend(advice.map(|a| format!("hint: {a}")));
     lines.join("\n")
 }
@@ -387,7 +339,7 @@ fn funnel_text(funnel: &Funnel, options: &FusionOptions) -> String {
         _ => (options.method.asked_for(), ""),
     };
     let keeps_duplicates = match options.method {
-        Method::Reprojection(m) | Method::Pyramid(fusion::Pyramid { reprojection: m, .. }) => m.keep_duplicates,
+        Method::Reprojection(m) | Method::Pyramid(Pyramid { reprojection: m, .. }) => m.keep_duplicates,
         Method::Dynamic(m) => m.keep_duplicates,
         Method::Disparity(_) | Method::Graph(_) => false,
     };
@@ -397,7 +349,8 @@ fn funnel_text(funnel: &Funnel, options: &FusionOptions) -> String {
         format!("{} repeat an earlier point, ", share(funnel.duplicates))
     };
     format!(
-        "of {} pixels {} lie in range, {} have a confidence above {}, {} are confirmed by {asked_for}{or_all}{fewer}; {repeated}{} became points",
+        "of {} pixels {} lie in range, {} have a confidence above {}, {} are confirmed by {asked_for}{or_all}{fewer}; \
+         {repeated}{} became points",
         funnel.pixels,
         share(funnel.in_range),
         share(funnel.confident),
@@ -406,6 +359,3 @@ fn funnel_text(funnel: &Funnel, options: &FusionOptions) -> String {
         share(funnel.fused),
     )
 }
-
-/// All positive depths.
-pub const ANY_DEPTH: DepthRange = DepthRange { near: f64::MIN_POSITIVE, far: f64::MAX };

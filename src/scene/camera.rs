@@ -98,6 +98,9 @@ pub enum Sampling {
     Inverse,
 }
 
+/// More planes than this are a mistake somewhere; the limit also keeps sizes far from overflow.
+pub const MAX_PLANES: usize = 65_536;
+
 /// The planes of one sweep: near and far included.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Hypotheses {

@@ -5,9 +5,11 @@
 //! `(fx x' + cx, fy y' + cy)`; the formulas are those of COLMAP's camera models (which take OpenCV's).
 
 use glam::{DMat3, DVec2, DVec3};
+use serde::{Deserialize, Serialize};
 
 /// How a ray's normalised coordinates are bent. With `r2 = x^2 + y^2`:
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Distortion {
     /// SIMPLE_RADIAL (k2 = 0) and RADIAL: `x' = x (1 + k1 r2 + k2 r2^2)`.
     Radial {

@@ -20,7 +20,7 @@ use crate::scene::camera::{Camera, DepthRange};
 use crate::scene::lens::Lens;
 
 /// How [`Scene::open`] reads what a layout leaves open.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct OpenOptions {
     /// How two depth numbers in a cam.txt are read.
     pub depth_numbers: DepthNumbers,

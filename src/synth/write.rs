@@ -18,7 +18,7 @@ use super::scene::{SyntheticScene, name};
 use super::world::PixelRays;
 use super::{Generator, GeneratorOptions};
 use crate::files::atomic::write_whole;
-use crate::files::folder::write_json;
+use crate::files::folder::{Claim, FolderKind, Found, OutputFolder, remove, write_json};
 use crate::files::map::Map;
 use crate::files::{pfm, ply};
 use crate::host::interrupt;
@@ -87,12 +87,7 @@ pub fn write_scene(scene: &SyntheticScene, folder: &Path, options: &WriteOptions
         make(&folder.join(part))?;
     }
     // A scene that is written again is not complete until it is.
-    match std::fs::remove_file(folder.join(MARK)) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-            return Err(Error::io("replace the scene", &folder.join(MARK))(e));
-        }
-        _ => {}
-    }
+    remove(&folder.join(MARK), "replace the scene")?;
     let mut points = Vec::new();
     let (mut covered, mut pixels) = (0, 0);
     for view in 0..scene.cameras.len() {
@@ -258,9 +253,9 @@ pub fn write_scenes(
     progress: &Progress,
 ) -> Result<()> {
     let described = describe(generator.options(), options);
-    let again = check_folder(out, &described, force)?;
-    make(out)?;
-    write_json(&out.join(OPTIONS), "write into the output folder", &described)?;
+    let claim = Claim { path: out, force, kind: &SCENES };
+    let claimed = OutputFolder::new(claim, described.clone(), |mark| compare(mark, &described, out))?;
+    claimed.claim()?;
     for note in generator.notes() {
         progress.note(note);
     }
@@ -273,7 +268,7 @@ pub fn write_scenes(
             interrupt::check()?;
             let folder = scene_folder(out, index);
             let label = format!("scene_{index:05}");
-            if again && folder.join(MARK).is_file() {
+            if claimed.goes_on() && folder.join(MARK).is_file() {
                 kept += 1;
                 stage.skip(1, json!({ "scene": label, "kept": true }));
                 continue;
@@ -323,37 +318,31 @@ fn describe(options: &GeneratorOptions, write: &WriteOptions) -> Value {
     })
 }
 
+/// Folders with scenes.
+const SCENES: FolderKind = FolderKind {
+    mark: OPTIONS,
+    called: "output folder",
+    foreign: (
+        "it is not empty and was not made by engine synth",
+        "an empty or new folder, or --force to write into this one",
+    ),
+    list: "use this as the output folder",
+    create: "create the folder",
+    write: "write into the output folder",
+    own: |_| false,
+};
+
 /// Whether the folder was begun with the same options.
-fn check_folder(out: &Path, described: &Value, force: bool) -> Result<bool> {
-    let mut entries = match std::fs::read_dir(out) {
-        Ok(entries) => entries,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(false),
-        Err(e) => return Err(Error::io("use this as the output folder", out)(e)),
-    };
-    let before: Option<Value> =
-        std::fs::read(out.join(OPTIONS)).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
-    if before.as_ref() == Some(described) {
-        return Ok(true);
+fn compare(mark: &[u8], described: &Value, out: &Path) -> Result<Found> {
+    let Ok(before) = serde_json::from_slice::<Value>(mark) else { return Ok(Found::Foreign) };
+    if before == *described {
+        return Ok(Found::Same);
     }
-    if force || entries.next().is_none() {
-        return Ok(false);
-    }
-    let place = format!("output folder {}", out.display());
-    Err(match before {
-        None => Error::input(
-            place,
-            "it is not empty and was not made by engine synth",
-            "an empty or new folder, or --force to write into this one",
-        ),
-        Some(before) => {
-            let names = described.as_object().into_iter().flatten();
-            let differing: Vec<&str> =
-                names.filter(|(k, v)| before.get(k) != Some(v)).map(|(k, _)| k.as_str()).collect();
-            Error::input(
-                place,
-                format!("it holds scenes made with other options ({})", differing.join(", ")),
-                "the same options to go on, an empty or new folder, or --force to replace the scenes",
-            )
-        }
-    })
+    let names = described.as_object().into_iter().flatten();
+    let differing: Vec<&str> = names.filter(|(k, v)| before.get(k) != Some(v)).map(|(k, _)| k.as_str()).collect();
+    Err(Error::input(
+        format!("{} {}", SCENES.called, out.display()),
+        format!("it holds scenes made with other options ({})", differing.join(", ")),
+        "the same options to go on, an empty or new folder, or --force to replace the scenes",
+    ))
 }

@@ -28,9 +28,8 @@ use crate::cpu::train::follow;
 use crate::cuda::driver::Driver;
 use crate::cuda::training::Teacher;
 use crate::error::{Error, Result};
-use crate::files::atomic::{TEMPORARY, write_through, write_whole};
-use crate::files::folder::{remove_leftovers, write_json};
-use crate::files::input;
+use crate::files::atomic::{write_through, write_whole};
+use crate::files::folder::{Claim, FolderKind, Found, OutputFolder, is_temporary, remove_leftovers, write_json};
 use crate::host::interrupt;
 use crate::host::progress::Progress;
 use crate::net::config::Config;
@@ -200,15 +199,35 @@ fn choices(seed: u64, step: u64) -> Random {
     Random::new(&[seed, step, CHOICES])
 }
 
+/// Folders of runs.
+const RUNS: FolderKind = FolderKind {
+    mark: OPTIONS,
+    called: "run folder",
+    foreign: ("it is not empty and holds no training run", "an empty or new folder, or --fresh to write into this one"),
+    list: "use this as the run's folder",
+    create: "create the run's folder",
+    write: "write the options of the run",
+    own: |name| {
+        [STATE, WEIGHTS, BEST, OPTIONS, LOG].contains(&name) || name.starts_with(EVENT_FILE) || is_temporary(name)
+    },
+};
+
 /// The state to go on from, or a new one. Nothing is removed or written before it is there.
 fn begin(out: &Path, options: &TrainOptions, described: &Value) -> Result<State> {
     let (state_file, options_file) = (out.join(STATE), out.join(OPTIONS));
-    if !options.fresh && state_file.exists() && options_file.exists() {
-        let text = input::read(&options_file, "read the options of the run")?;
-        let found: Value = serde_json::from_slice(&text).map_err(|e| {
+    let program = json!({ "program": "engine", "version": env!("CARGO_PKG_VERSION"), "options": described });
+    let claim = Claim { path: out, force: options.fresh, kind: &RUNS };
+    let folder = OutputFolder::new(claim, program, |mark| {
+        if options.fresh || !state_file.exists() {
+            return Ok(Found::Old);
+        }
+        let found: Value = serde_json::from_slice(mark).map_err(|e| {
             Error::input(options_file.display().to_string(), e.to_string(), "JSON; give --fresh to begin anew")
         })?;
         expect_same(&options_file, &found["options"], described)?;
+        Ok(Found::Same)
+    })?;
+    if folder.goes_on() {
         remove_leftovers(out, 1);
         return State::read(&state_file);
     }
@@ -226,34 +245,11 @@ fn begin(out: &Path, options: &TrainOptions, described: &Value) -> Result<State>
         }
         None => Parameters::random(options.config, options.seed)?,
     };
-    std::fs::create_dir_all(out).map_err(Error::io("create the run's folder", out))?;
-    let own = |name: &str| {
-        [STATE, WEIGHTS, BEST, OPTIONS, LOG].contains(&name)
-            || name.starts_with(EVENT_FILE)
-            || (name.starts_with(TEMPORARY.0) && name.ends_with(TEMPORARY.1))
-    };
-    let mut old = Vec::new();
-    for entry in std::fs::read_dir(out).map_err(Error::io("use this as the run's folder", out))? {
-        let entry = entry.map_err(Error::io("use this as the run's folder", out))?;
-        if entry.file_name().to_str().is_some_and(own) {
-            old.push(entry.path());
-        } else if !options.fresh && !options_file.exists() {
-            return Err(Error::input(
-                format!("run folder {}", out.display()),
-                "it is not empty and holds no training run",
-                "an empty or new folder, or --fresh to write into this one",
-            ));
-        }
-    }
-    for file in old {
-        std::fs::remove_file(&file).map_err(Error::io("remove the file of an earlier run", &file))?;
-    }
     let panels = out.join(PANELS);
     if panels.exists() {
         std::fs::remove_dir_all(&panels).map_err(Error::io("remove the pictures of an earlier run", &panels))?;
     }
-    let program = json!({ "program": "engine", "version": env!("CARGO_PKG_VERSION"), "options": described });
-    write_json(&options_file, "write the options of the run", &program)?;
+    folder.claim()?;
     Ok(State::new(parameters, options.average.is_some()))
 }
 

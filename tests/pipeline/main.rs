@@ -1,5 +1,6 @@
 //! The whole job through the binary, on a small scene with an analytic truth: here what one run does; in [`resume`]
-//! runs that go on from earlier ones, in [`fuse`] clouds from existing maps, in [`sweep`] by other methods and scored.
+//! runs that go on from earlier ones, in [`manifest`] what they leave to be read, in [`fuse`] clouds from finished
+//! maps, in [`sweep`] by other methods and scored.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,6 +14,7 @@ use tempfile::TempDir;
 
 mod fuse;
 mod layouts;
+mod manifest;
 mod resume;
 mod sweep;
 
@@ -70,7 +72,7 @@ fn computed(ran: &Ran) -> Vec<(String, u64)> {
         .collect()
 }
 
-/// Everything but the manifest and the sidecars, which tell times.
+/// Everything but the manifest and the records beside the maps, which tell times.
 fn results(out: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut found = files(out);
     found.retain(|path, _| path.extension().is_none_or(|e| e != "json"));
@@ -122,7 +124,8 @@ fn the_whole_job_gives_the_planes_depth_and_a_cloud_on_it() {
     assert_eq!(&header[..2], ["ply", "format binary_little_endian 1.0"]);
     assert!(header.contains(&format!("element vertex {}", points.len())), "{header:?}");
     let properties: Vec<&str> = header.iter().filter_map(|l| l.strip_prefix("property ")).collect();
-    let expected = "float x,float y,float z,float nx,float ny,float nz,uchar red,uchar green,uchar blue,float confidence,uchar views";
+    let expected = "float x,float y,float z,float nx,float ny,float nz,uchar red,uchar green,uchar blue,\
+                    float confidence,uchar views";
     assert_eq!(properties.join(","), expected);
     let mut distances: Vec<f64> = points.iter().map(|p| plane_scene::distance(p.map(f64::from))).collect();
     distances.sort_by(f64::total_cmp);
@@ -197,8 +200,8 @@ fn one_view_alone_is_told_at_once_that_it_makes_no_cloud() {
     let place = Place::new();
     let ran = place.infer("out", &["--view", "00000002"]);
     ran.failed(6);
-    let note = "note: no view has a source view among these that could confirm its depths, so there will be no point cloud: \
-                add source views with --view, or give --depth-only";
+    let note = "note: no view has a source view among these that could confirm its depths, so there will be no point \
+                cloud: add source views with --view, or give --depth-only";
     assert!(ran.stderr.lines().any(|l| l == note), "{}", ran.stderr);
     let ran = place.infer("out", &["--view", "00000002", "--depth-only"]).done();
     assert!(!ran.stderr.contains("no point cloud"), "{}", ran.stderr);
@@ -249,7 +252,8 @@ fn a_subset_of_views_is_worked_on_and_said_so() {
     let unknown = place.infer("other", &["--view", "00000001"]);
     assert_eq!(
         unknown.failed(3),
-        "--view 00000001: no view of the scene has this name; expected one of its 5: 00000000, 00000002, 00000003, 00000005, ..."
+        "--view 00000001: no view of the scene has this name; expected one of its 5: 00000000, \
+         00000002, 00000003, 00000005, ..."
     );
     assert!(!place.path("other").exists());
 }

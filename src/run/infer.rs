@@ -1,0 +1,132 @@
+//! Photos to depth maps and a cloud: `engine infer`, from stage to stage.
+//!
+//! What takes part in no stage is here: the folder, the notes, and what the manifest says of each view.
+
+use std::path::Path;
+
+use serde_json::json;
+
+use crate::error::Result;
+use crate::files::folder::{OutputFolder, default_folder};
+use crate::host::progress::Progress;
+use crate::host::trace::Clock;
+use crate::manifest::{DepthSummary, LevelSummary, MachineSummary, Manifest, NetworkSummary, ViewSummary};
+use crate::net::backend::DepthNetwork;
+use crate::run::depth::{self, DepthStage, LevelJob, LevelJobs};
+use crate::run::memory::fit_run;
+use crate::run::options::{InferOptions, parameters};
+use crate::run::plan::{ViewPlan, Work, plan};
+use crate::run::write::{self, Merged};
+use crate::scene::Scene;
+
+/// Does everything: reads the scene, makes depth maps, merges the levels, fuses, and writes.
+///
+/// # Errors
+/// Inputs that cannot be used, a run that would not fit in memory, files that cannot be written,
+/// [`crate::Error::Interrupted`], and [`crate::Error::Nothing`] where no point survived (all maps are written then).
+pub fn infer<N: DepthNetwork>(
+    scene_path: &Path,
+    network: &N,
+    options: &InferOptions,
+    progress: &Progress,
+) -> Result<()> {
+    let mut clock = Clock::start();
+    let mut scene = Scene::open(scene_path, &options.open)?;
+    let plan = plan(&mut scene, options)?;
+    let folder = OutputFolder::of_scene(&options.output, || default_folder(scene_path), scene_path)?;
+    progress.event(
+        "start",
+        json!({ "command": "infer", "version": env!("CARGO_PKG_VERSION"), "scene": scene_path, "out": folder.path(),
+                "views": plan.views.len(), "levels": options.levels }),
+    );
+    let mut notes = scene.notes.clone();
+    notes.extend(plan.notes.iter().cloned());
+    notes.extend(subset_note(&scene, &plan.views));
+    if !options.depth_only {
+        notes.extend(unconfirmed_note(&plan.views));
+    }
+    notes.iter().for_each(|note| progress.note(note));
+    let work = Work { scene: &scene, plan: &plan, options, out: folder.path(), progress };
+
+    let mut jobs = depth::find_finished(work, network)?;
+    let (need, cache) = fit_run(work, network, &jobs)?;
+    folder.claim()?;
+    clock.lap("preparation");
+
+    let stage = depth::run(work, network, cache, &mut jobs)?;
+    for note in &stage.notes {
+        progress.note(note);
+        notes.push(note.clone());
+    }
+    clock.lap("depth");
+
+    let mut merged = write::merge_levels(work, &jobs)?;
+    clock.lap("merging levels");
+    if let Some(note) = write::maps_of_other_runs(work) {
+        progress.note(&note);
+        notes.push(note);
+    }
+    let (outputs, colours) = write::write_maps(work, &merged)?;
+    clock.lap("maps");
+
+    let views = write::fusion_views(work, std::mem::take(&mut merged.maps), colours);
+    let mut summaries = write::view_summaries(&scene, &plan.frames, &views, plan.views.iter().map(|view| view.view));
+    add_depth(work, &mut summaries, &stage, &jobs, &merged);
+    let manifest = Manifest {
+        notes,
+        network: Some(NetworkSummary {
+            weights: network.weights_name().to_owned(),
+            weights_sha256: network.weights_hash().to_owned(),
+            config: network.config().to_string(),
+            precision: network.precision().to_owned(),
+        }),
+        machine: MachineSummary { device: network.device(), ..MachineSummary::now(Some(need)) },
+        parameters: parameters(options),
+        views: summaries,
+        outputs,
+        ..Manifest::new("infer", &scene, folder.path())
+    };
+    let fusion = (!options.depth_only).then_some((&options.settings.fusion, &options.backend));
+    write::fuse_and_report(manifest, clock, &views, fusion, progress)
+}
+
+/// Says which part of the scene is worked on, where it is not all of it.
+fn subset_note(scene: &Scene, views: &[ViewPlan]) -> Option<String> {
+    let (chosen, all) = (views.len(), scene.views.len());
+    (chosen < all)
+        .then(|| format!("{chosen} of {all} views get a depth map; levels and points are checked against these only"))
+}
+
+/// Says before the work that no point can come of it.
+fn unconfirmed_note(views: &[ViewPlan]) -> Option<String> {
+    let confirmed = views.iter().any(|view| views.iter().any(|other| view.check.contains(&other.view)));
+    (!confirmed).then(|| {
+        "no view has a source view among these that could confirm its depths, so there will be no point cloud: add \
+         source views with --view, or give --depth-only"
+            .to_owned()
+    })
+}
+
+/// Adds to each view how its depth map was made.
+fn add_depth(work: Work, summaries: &mut [ViewSummary], stage: &DepthStage, jobs: &LevelJobs, merged: &Merged) {
+    let Work { scene, plan, .. } = work;
+    let made = jobs.0.iter().zip(&merged.replaced);
+    for ((summary, view), (jobs, replaced)) in summaries.iter_mut().zip(&plan.views).zip(made) {
+        let level = |(job, &replaced): (&LevelJob, &usize)| LevelSummary {
+            level: job.level,
+            map_size: plan.frames[view.view].map_size(job.level),
+            seconds: job.seconds,
+            reused: job.reused,
+            replaced,
+        };
+        summary.depth = Some(DepthSummary {
+            sources: view.sources.iter().map(|&s| scene.views[s].name.clone()).collect(),
+            range: view.range,
+            range_from: Some(view.range_from),
+            planes: view.planes,
+            sampling: view.sampling,
+            photo_seconds: stage.photo_seconds.get(&view.view).copied(),
+            levels: jobs.iter().zip(replaced).map(level).collect(),
+        });
+    }
+}

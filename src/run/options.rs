@@ -1,0 +1,148 @@
+//! What a run can be told.
+//!
+//! The fields that are not skipped are those that decide a result: they are written as they stand here, in this order
+//! and under these names, as the `parameters` of the manifest. What is skipped says where results go and with what
+//! means they are computed. Which maps of an earlier run are worth keeping follows from what these options come to for
+//! a view ([`crate::run::resume`]), so that another way to say the same costs nothing.
+
+use std::path::PathBuf;
+
+use serde::{Serialize, Serializer};
+use serde_json::{Map as Fields, Value};
+
+use crate::files::folder::OutputOptions;
+use crate::fusion::settings::{Method, Pyramid, Settings};
+use crate::maps::consistency::Thresholds;
+use crate::maps::merge::MergeOptions;
+use crate::run::device::Backend;
+use crate::scene::OpenOptions;
+use crate::scene::camera::{DepthRange, Sampling};
+
+/// Everything that [`crate::run::infer::infer`] can be told.
+#[derive(Clone, Debug, Serialize)]
+pub struct InferOptions {
+    /// Where results go.
+    #[serde(skip)]
+    pub output: OutputOptions,
+    /// Bytes to plan with; `None`: what is available.
+    #[serde(skip)]
+    pub memory: Option<u64>,
+    /// Where levels are merged and maps are fused.
+    #[serde(skip)]
+    pub backend: Backend,
+    /// Views that the network looks at, the reference included.
+    pub views: usize,
+    /// Hypotheses; `None`: the scene's number, else 192.
+    pub planes: Option<usize>,
+    /// Depths to search; `None`: the scene's, else from its sparse points.
+    pub range: Option<DepthRange>,
+    /// How far ranges from sparse points are widened.
+    pub widen_range: f64,
+    /// Spacing of the hypotheses; `None`: by far / near.
+    pub sampling: Option<Sampling>,
+    /// Levels of the image pyramid.
+    pub levels: usize,
+    /// Longest side of the photos, in pixels.
+    pub max_side: Option<usize>,
+    /// Names of the views to work on; empty: all.
+    pub only: Vec<String>,
+    /// How the scene is read.
+    #[serde(flatten)]
+    pub open: OpenOptions,
+    /// [`MergeOptions::trusted_confidence`].
+    pub trusted_confidence: f64,
+    /// [`MergeOptions::replaced_confidence`].
+    pub replaced_confidence: f64,
+    /// Make no point cloud.
+    pub depth_only: bool,
+    /// Also write normals.
+    pub normals: bool,
+    /// Which pixels become points.
+    #[serde(flatten, serialize_with = "constants")]
+    pub settings: Settings,
+}
+
+impl Default for InferOptions {
+    /// Five views, three levels, and the defaults of merging and fusion.
+    fn default() -> Self {
+        let MergeOptions { trusted_confidence, replaced_confidence, .. } = MergeOptions::default();
+        Self {
+            output: OutputOptions::default(),
+            memory: None,
+            backend: Backend::Host,
+            views: 5,
+            planes: None,
+            range: None,
+            widen_range: 0.1,
+            sampling: None,
+            levels: 3,
+            max_side: None,
+            only: Vec::new(),
+            open: OpenOptions::default(),
+            trusted_confidence,
+            replaced_confidence,
+            depth_only: false,
+            normals: false,
+            settings: Settings::default(),
+        }
+    }
+}
+
+impl InferOptions {
+    /// How levels are merged: a coarser pixel is confirmed as one of the cloud is.
+    pub fn merge(&self) -> MergeOptions {
+        let thresholds = match &self.settings.fusion.method {
+            Method::Reprojection(m) | Method::Pyramid(Pyramid { reprojection: m, .. }) => m.thresholds,
+            _ => Thresholds::default(),
+        };
+        let Self { trusted_confidence, replaced_confidence, .. } = *self;
+        MergeOptions { trusted_confidence, replaced_confidence, thresholds }
+    }
+}
+
+/// Which maps are read, and how.
+#[derive(Clone, Debug, Serialize)]
+pub struct MapsOptions {
+    /// Where results go.
+    #[serde(skip)]
+    pub output: OutputOptions,
+    /// Bytes to plan with; `None`: what is available.
+    #[serde(skip)]
+    pub memory: Option<u64>,
+    /// The maps' folder.
+    pub maps: PathBuf,
+    /// Longest side of the photos that the maps were made from; `None`: what the maps' manifest says, else as stored.
+    pub max_side: Option<usize>,
+    /// Names of the views to fuse; empty: all that have a map.
+    pub only: Vec<String>,
+    /// Depths outside are left out.
+    pub range: Option<DepthRange>,
+    /// How the scene is read.
+    #[serde(flatten)]
+    pub open: OpenOptions,
+}
+
+/// Everything that [`crate::run::fuse::fuse`] can be told.
+#[derive(Clone, Debug, Serialize)]
+pub struct FuseOptions {
+    /// The preset that the settings began from.
+    pub preset: Option<&'static str>,
+    /// Which maps, and where to.
+    #[serde(flatten)]
+    pub maps: MapsOptions,
+    /// Which pixels become points.
+    #[serde(flatten, serialize_with = "constants")]
+    pub settings: Settings,
+}
+
+fn constants<S: Serializer>(settings: &Settings, serializer: S) -> Result<S::Ok, S::Error> {
+    settings.fields().serialize(serializer)
+}
+
+/// Options as the manifest keeps them.
+pub fn parameters(options: &impl Serialize) -> Fields<String, Value> {
+    match serde_json::to_value(options) {
+        Ok(Value::Object(fields)) => fields,
+        _ => Fields::new(),
+    }
+}
