@@ -1,9 +1,8 @@
 //! Multi-view stereo: calibrated photos in, dense depth maps and one coloured point cloud out.
 //!
-//! One pixel's way through the crate: [`scene`] finds the photos and cameras (read by [`formats`]), [`photo`]
-//! undistorts and scales them, [`net`] turns a reference view and its source views into depth and confidence
-//! with the arithmetic in [`ops`], [`pyramid`] merges the levels, [`fusion`] checks the maps against each other
-//! and makes points, and [`formats::ply`] writes them.
+//! One pixel's way through the crate: [`scene`] finds the photos and cameras, undistorts and scales them, [`net`] turns
+//! a reference view and its source views into depth and confidence with the arithmetic in [`cpu`] or [`cuda`], [`maps`]
+//! merges the levels, [`fusion`] checks the maps against each other and makes points, and [`files`] writes them.
 
 pub mod error;
 

@@ -277,8 +277,8 @@ fn cameras_that_stand_at_one_place_are_no_scene() {
     assert_eq!(
         ran.failed(3),
         format!(
-            "{}: 5 cameras that all stand at the same place; expected photos taken from different places, since there is \
-             no depth without a baseline; check the cameras' translations",
+            "{}: 5 cameras that all stand at the same place; expected photos taken from different places, since there \
+             is no depth without a baseline; check the cameras' translations",
             text(root.path())
         )
     );
@@ -345,8 +345,8 @@ fn a_folder_of_others_is_not_written_into() {
     assert_eq!(
         infer(&scene, &[]).failed(3),
         format!(
-            "output folder {}: it is not empty and was not made by engine; expected an empty or new folder (-o OUT), or \
-             --force to write into this one",
+            "output folder {}: it is not empty and was not made by engine; expected an empty or new folder (-o OUT), \
+             or --force to write into this one",
             scene.display()
         )
     );
@@ -401,7 +401,8 @@ fn folders_that_take_no_files_are_told_in_one_line() {
 fn every_error_has_its_exit_code_in_the_help() {
     let help = engine(["--help"]).done().stdout.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(help.contains(
-        "0 done, 1 internal, 2 usage, 3 bad input, 4 files, 5 memory, 6 nothing survived, 7 not finite, 8 device, 130 stopped"
+        "0 done, 1 internal, 2 usage, 3 bad input, 4 files, 5 memory, 6 nothing survived, 7 not finite, 8 device, 130 \
+         stopped"
     ));
     assert_eq!(engine(NOTHING).code, Some(2));
 }

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{Finding, Grade};
+use super::finding::{Finding, Grade};
 use crate::host::memory as machine;
 use crate::host::memory::readable;
 use crate::net::BsMvsNet;

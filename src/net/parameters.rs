@@ -11,6 +11,7 @@ use super::weights::Checkpoint;
 use super::{BsMvsNet, Config};
 use crate::cpu::tensor::{Shape, Tensor};
 use crate::error::{Error, Result};
+use crate::host::random::Random;
 
 /// One tensor of a checkpoint.
 #[derive(Clone)]
@@ -192,12 +193,6 @@ fn parameter(name: String, shape: Vec<usize>, values: &[f32]) -> Result<Paramete
 
 /// SplitMix64 keyed by a tensor's name (FNV-1a): u in [0, 1).
 fn uniform(name: &str, seed: u64) -> impl FnMut() -> f64 + use<> {
-    let hash = name.bytes().fold(0xCBF2_9CE4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01B3));
-    let mut state = hash ^ seed.wrapping_mul(0xD6E8_FEB8_6659_FD93);
-    move || {
-        state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let z = (state ^ state >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let z = (z ^ z >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
-        ((z ^ z >> 31) >> 40) as f64 / f64::from(1 << 24)
-    }
+    let mut random = Random::of_name(name, seed.wrapping_mul(0xD6E8_FEB8_6659_FD93));
+    move || f64::from(random.unit_f32())
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use font8x8::UnicodeFonts;
 use rayon::prelude::*;
 
-use super::random::{Random, mixed};
 use super::texture::Texture;
+use crate::host::random::{Random, mixed};
 
 /// Texels a side.
 const SIDE: usize = 256;

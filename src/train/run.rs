@@ -19,7 +19,7 @@ use super::prefetch::{Prefetch, PrefetchOptions};
 use super::sample::{Dataset, TrainingSample};
 use super::schedule::{RateOptions, rate};
 use super::state::State;
-use super::step::{Lesson, device_lesson, lesson};
+use super::step::{SampleGradients, Watch, device_gradients, sample_gradients};
 use super::validation::ValidationSet;
 use crate::cpu::ops::depth_backward::DepthLoss;
 use crate::cpu::tensor::Cpu;
@@ -32,12 +32,12 @@ use crate::files::folder::{remove_leftovers, write_json};
 use crate::files::input;
 use crate::host::interrupt;
 use crate::host::progress::Progress;
+use crate::host::random::Random;
 use crate::net::Config;
 use crate::net::parameters::Parameters;
 use crate::net::training::follow;
 use crate::net::weights::Checkpoint;
 use crate::scene::camera::{Hypotheses, Sampling};
-use crate::synth::random::Random;
 
 /// Names of a run's files.
 pub const STATE: &str = "state.safetensors";
@@ -254,7 +254,7 @@ fn begin(out: &Path, options: &TrainOptions, described: &Value) -> Result<State>
     }
     let program = json!({ "program": "engine", "version": env!("CARGO_PKG_VERSION"), "options": described });
     write_json(&options_file, "write the options of the run", &program)?;
-    Ok(State::new(parameters, options.average.is_some()))
+    Ok(State::new(parameters, options.average))
 }
 
 /// A run goes on only with the options that it began with.
@@ -305,7 +305,7 @@ impl Run<'_> {
             SamplingChoice::Mixed if random.chance(0.5) => Sampling::Inverse,
             SamplingChoice::Mixed => Sampling::Linear,
         };
-        let mut total: Option<Lesson> = None;
+        let mut total: Option<SampleGradients> = None;
         let mut taught = 0u64;
         let mut norms = Vec::new();
         for _ in 0..batch {
@@ -333,7 +333,8 @@ impl Run<'_> {
             self.state.adam.step(adam, rate_now, scale, &mut self.state.parameters, &found.gradients)?;
         } else if !std::mem::replace(&mut self.untaught, true) {
             self.journal.note(&format!(
-                "no sample of step {} has a truth within its range, so it changes no weight; other steps like it are not told",
+                "no sample of step {} has a truth within its range, so it changes no weight; other steps like it are \
+                 not told",
                 step + 1
             ))?;
         }
@@ -361,17 +362,18 @@ impl Run<'_> {
 
     /// A sample's gradients. Where they are not finite, the step is done again under watch, to say where that began.
     /// The last checkpoint stays: the weights that have just failed are not worth more.
-    fn learn(&mut self, sample: &TrainingSample, hypotheses: &Hypotheses) -> Result<Lesson> {
-        let run = |watch| lesson(&self.cpu, &self.state.parameters, sample, hypotheses, self.options.loss, watch);
+    fn learn(&mut self, sample: &TrainingSample, hypotheses: &Hypotheses) -> Result<SampleGradients> {
+        let (parameters, loss) = (&self.state.parameters, self.options.loss);
+        let run = |watch| sample_gradients(&self.cpu, parameters, sample, hypotheses, loss, watch);
         let found = match &mut self.teacher {
-            None => run(false)?,
-            Some(teacher) => device_lesson(teacher, &self.state.parameters, sample, hypotheses, self.options.loss)?,
+            None => run(Watch::Nothing)?,
+            Some(teacher) => device_gradients(teacher, parameters, sample, hypotheses, loss)?,
         };
         if found.loss.is_finite() && norm(&found.gradients).is_finite() {
             self.bound_pool();
             return Ok(found);
         }
-        let reason = match run(true) {
+        let reason = match run(Watch::EveryValue) {
             Err(Error::NotFinite(reason)) => reason,
             Err(other) => return Err(other),
             Ok(_) => format!("the loss or a gradient (loss {})", found.loss),
@@ -474,8 +476,8 @@ fn finish(out: &Path, state: &State, progress: &Progress) {
     progress.summary(&format!("{} steps done, weights in {}{best}", state.step, weights.display()), fields);
 }
 
-/// The sums of two lessons.
-fn add(total: &mut Lesson, more: Lesson) {
+/// The sums of two.
+fn add(total: &mut SampleGradients, more: SampleGradients) {
     total.loss += more.loss;
     total.l1 += more.l1;
     total.cross_entropy += more.cross_entropy;

@@ -13,7 +13,8 @@ use engine::net::weights::{Checkpoint, Kernel};
 use engine::scene::camera::{PlaneSweep, Sampling};
 
 use crate::goldens::{self, Golden, generate, generated, worst};
-use crate::reference::{Gate, U, Value, Volume};
+use crate::reference::{U, Value, Volume};
+use crate::reference_sweep::Gate;
 use crate::regression::{EXP_ERROR, hypotheses, passed_through};
 use crate::sweeps::voxel_gate;
 use crate::{shape, tensor, volume};

@@ -31,10 +31,13 @@ fn fuse_makes_the_same_cloud_from_the_maps_alone() {
 
     let refused = fuse(&["--memory", "0.01"]);
     let message = refused.failed(5);
-    assert!(message.ends_with(
-        "and 10 MB are available; fuse fewer views at a time (--view NAME), or smaller maps (--memory GB overrides what \
-         is taken as available)"
-    ), "{message}");
+    assert!(
+        message.ends_with(
+            "and 10 MB are available; fuse fewer views at a time (--view NAME), or smaller maps (--memory GB overrides \
+         what is taken as available)"
+        ),
+        "{message}"
+    );
 
     // Without confidence every pixel counts as certain, which is said.
     fs::remove_dir_all(maps.join("confidence")).unwrap();

@@ -120,7 +120,8 @@ fn the_whole_job_gives_the_planes_depth_and_a_cloud_on_it() {
     assert_eq!(&header[..2], ["ply", "format binary_little_endian 1.0"]);
     assert!(header.contains(&format!("element vertex {}", points.len())), "{header:?}");
     let properties: Vec<&str> = header.iter().filter_map(|l| l.strip_prefix("property ")).collect();
-    let expected = "float x,float y,float z,float nx,float ny,float nz,uchar red,uchar green,uchar blue,float confidence,uchar views";
+    let expected = "float x,float y,float z,float nx,float ny,float nz,uchar red,uchar green,uchar blue,float \
+                    confidence,uchar views";
     assert_eq!(properties.join(","), expected);
     let mut distances: Vec<f64> = points.iter().map(|p| plane_scene::distance(p.map(f64::from))).collect();
     distances.sort_by(f64::total_cmp);
@@ -195,8 +196,8 @@ fn one_view_alone_is_told_at_once_that_it_makes_no_cloud() {
     let place = Place::new();
     let ran = place.infer("out", &["--view", "00000002"]);
     ran.failed(6);
-    let note = "note: no view has a source view among these that could confirm its depths, so there will be no point cloud: \
-                add source views with --view, or give --depth-only";
+    let note = "note: no view has a source view among these that could confirm its depths, so there will be no point \
+                cloud: add source views with --view, or give --depth-only";
     assert!(ran.stderr.lines().any(|l| l == note), "{}", ran.stderr);
     let ran = place.infer("out", &["--view", "00000002", "--depth-only"]).done();
     assert!(!ran.stderr.contains("no point cloud"), "{}", ran.stderr);
@@ -247,7 +248,8 @@ fn a_subset_of_views_is_worked_on_and_said_so() {
     let unknown = place.infer("other", &["--view", "00000001"]);
     assert_eq!(
         unknown.failed(3),
-        "--view 00000001: no view of the scene has this name; expected one of its 5: 00000000, 00000002, 00000003, 00000005, ..."
+        "--view 00000001: no view of the scene has this name; expected one of its 5: 00000000, 00000002, 00000003, \
+         00000005, ..."
     );
     assert!(!place.path("other").exists());
 }

@@ -94,7 +94,8 @@ fn write_truth(path: &Path) {
         count += 1;
     }
     let head = format!(
-        "ply\nformat ascii 1.0\nelement vertex {count}\nproperty float x\nproperty float y\nproperty float z\nend_header\n"
+        "ply\nformat ascii 1.0\nelement vertex {count}\nproperty float x\nproperty float y\nproperty float \
+         z\nend_header\n"
     );
     fs::write(path, head + &body).unwrap();
 }
@@ -235,7 +236,8 @@ fn a_sweep_that_cannot_be_is_refused() {
         ("min-views=2,0", "--sweep min-views: \"0\"; expected a whole number, 1 or more"),
         (
             "min-pixels=2",
-            "--sweep min-pixels=2: a constant that the method reprojection does not use; expected a constant of its own, or --method graph",
+            "--sweep min-pixels=2: a constant that the method reprojection does not use; expected a constant of its \
+             own, or --method graph",
         ),
         ("price=2", "--sweep price=2: no constant price; expected method, preset or a constant: check-sources,"),
         ("preset=pva,none", "preset none: no such preset; expected one of mvsnet,"),

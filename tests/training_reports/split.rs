@@ -1,12 +1,13 @@
 use engine::evaluation::depth_metrics::DepthMetrics;
 use engine::files::map::Map;
+use engine::host::random::Random;
 use engine::synth::maps::Extras;
 use engine::train::split_metrics::SplitMetrics;
 
-use super::{Numbers, row};
+use super::row;
 
 fn random(seed: u64) -> ([Map; 3], Extras) {
-    let mut numbers = Numbers::new(seed);
+    let mut numbers = Random::from_state(seed);
     let mut map =
         |low: f64, high: f64| row(&(0..500).map(|_| (low + (high - low) * numbers.unit()) as f32).collect::<Vec<_>>());
     let maps = [map(90.0, 110.0), map(0.0, 1.0), map(90.0, 110.0)];
