@@ -25,7 +25,7 @@ pub enum Weights<'w> {
 
 /// What a norm found of the batch, on the device.
 #[derive(Clone, Debug)]
-pub struct BatchStatistics {
+pub struct DeviceStatistics {
     /// Its name: `features.stage1.0.bn`.
     pub norm: String,
     /// [1, 1, 1, C].
@@ -55,7 +55,7 @@ pub struct Layers<'g, 'w> {
     /// The device whose library convolves, where that is wanted: for inference.
     pub library: Option<Arc<dyn Driver>>,
     /// Of all norms so far, when training.
-    pub statistics: Vec<BatchStatistics>,
+    pub statistics: Vec<DeviceStatistics>,
 }
 
 impl<'g, 'w> Layers<'g, 'w> {
@@ -131,7 +131,7 @@ impl<'g, 'w> Layers<'g, 'w> {
                 let normed = norm::batch_norm(self.graph, &bn, y, gamma, beta, relu && alone)?;
                 let positions = self.graph.shape(y).positions();
                 let (mean, variance) = (normed.mean, normed.variance);
-                self.statistics.push(BatchStatistics { norm: bn, mean, variance, positions });
+                self.statistics.push(DeviceStatistics { norm: bn, mean, variance, positions });
                 match residual {
                     None => Ok(normed.y),
                     Some(other) if relu => super::ops::pointwise::add_relu(self.graph, name, normed.y, other),

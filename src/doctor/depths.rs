@@ -44,13 +44,21 @@ fn range(scene: &Scene, plan: &Plan, numbers: DepthNumbers, known: &KnownDepths,
         RangeFrom::Scene => "the scene's files",
         RangeFrom::Points => "sparse points",
     };
+    // The first of the views that a finding is about stands for them.
+    let mut push = |grade, name, (key, share): (&str, f64), of: &[(usize, f64)], found: String, advice: String| {
+        let (view, views) = (&plan.views[of[0].0], list(of));
+        let span = known.span(view.view).unwrap_or(view.range);
+        let expected = format!("a range around {} (1st to 99th percentile)", range_text(span));
+        let found = format!("{}: {found}", counted_views(&views, all));
+        let numbers = json!({ key: share, "range": range_json(view.range), "points": range_json(span) });
+        findings.push(Finding::new(grade, "range", name, found, expected, advice).of_views(views).with(numbers));
+    };
     let wrong: Vec<(usize, f64)> = outside.iter().copied().filter(|&(_, share)| share > OUTSIDE.0).collect();
     if let Some(&(first, share)) = wrong.first() {
         let view = &plan.views[first];
         let worst = median(wrong.iter().map(|&(_, s)| s).collect()).unwrap_or(share);
         let span = known.span(view.view).unwrap_or(view.range);
         let grade = if worst > OUTSIDE.1 { Grade::Problem } else { Grade::Warning };
-        let views = list(&wrong);
         let advice = other_reading(scene, view, numbers, known).unwrap_or_else(|| {
             format!(
                 "give --range {},{} or correct the depth numbers (a factor of {:.3} between the middles says whether \
@@ -60,24 +68,9 @@ fn range(scene: &Scene, plan: &Plan, numbers: DepthNumbers, known: &KnownDepths,
                 middle(view.range) / middle(span)
             )
         });
-        findings.push(
-            Finding::new(
-                grade,
-                "range",
-                "range-misses-points",
-                format!(
-                    "{}: {} of {} lie outside of the range {} (from {source})",
-                    counted_views(&views, all),
-                    percent(worst),
-                    known.from,
-                    range_text(view.range)
-                ),
-                format!("a range around {} (1st to 99th percentile)", range_text(span)),
-                advice,
-            )
-            .of_views(views)
-            .with(json!({ "outside": worst, "range": range_json(view.range), "points": range_json(span) })),
-        );
+        let (outside, range) = (percent(worst), range_text(view.range));
+        let found = format!("{outside} of {} lie outside of the range {range} (from {source})", known.from);
+        push(grade, "range-misses-points", ("outside", worst), &wrong, found, advice);
         return;
     }
     let used = |view: &ViewPlan| {
@@ -97,25 +90,10 @@ fn range(scene: &Scene, plan: &Plan, numbers: DepthNumbers, known: &KnownDepths,
     if let Some(&(first, share)) = wasted.first().filter(|_| 2 * wasted.len() >= all) {
         let view = &plan.views[first];
         let span = known.span(view.view).unwrap_or(view.range);
-        let views = list(&wasted);
-        findings.push(
-            Finding::new(
-                Grade::Warning,
-                "range",
-                "range-too-wide",
-                format!(
-                    "{}: {} of the planes of the range {} (from {source}) lie where {} are",
-                    counted_views(&views, all),
-                    percent(share),
-                    range_text(view.range),
-                    known.from
-                ),
-                format!("a range around {} (1st to 99th percentile)", range_text(span)),
-                format!("give --range {},{}", units(0.9 * span.near), units(1.1 * span.far)),
-            )
-            .of_views(views)
-            .with(json!({ "used": share, "range": range_json(view.range), "points": range_json(span) })),
-        );
+        let (used, range) = (percent(share), range_text(view.range));
+        let found = format!("{used} of the planes of the range {range} (from {source}) lie where {} are", known.from);
+        let advice = format!("give --range {},{}", units(0.9 * span.near), units(1.1 * span.far));
+        push(Grade::Warning, "range-too-wide", ("used", share), &wasted, found, advice);
         return;
     }
     let view = &plan.views[0];

@@ -3,15 +3,14 @@ use std::path::Path;
 
 use engine::evaluation::depth_metrics::DepthMetrics;
 use engine::host::progress::{Progress, Style};
-use engine::host::random::Random;
 use engine::train::journal::{self, Journal, StepReport};
 use serde_json::Value;
 
-use super::row;
+use super::{Numbers, row};
 
 /// What step `step` was like: the same in every run but for its time.
 pub fn report(step: u64, seconds: f64) -> StepReport {
-    let mut numbers = Random::from_state(step);
+    let mut numbers = Numbers::new(step);
     StepReport {
         step,
         epoch: step / 8,

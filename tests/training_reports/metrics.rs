@@ -1,8 +1,7 @@
 use engine::evaluation::depth_metrics::DepthMetrics;
 use engine::files::map::Map;
-use engine::host::random::Random;
 
-use super::{close, row};
+use super::{Numbers, close, row};
 
 /// Sums of some thousand f64 in another order: a relative 1e-15 a term, rounded up generously.
 const SUMS: f64 = 1e-11;
@@ -10,7 +9,7 @@ const SUMS: f64 = 1e-11;
 /// Depth, confidence and truth of a view with everything that maps can hold. Confidences are multiples of 0.05, so
 /// that pixels of one bin of confidence all have the same.
 fn view(seed: u64) -> [Map; 3] {
-    let mut numbers = Random::from_state(seed);
+    let mut numbers = Numbers::new(seed);
     let (width, height) = (53, 41);
     let mut maps = [0; 3].map(|_| Map::filled(width, height, 0.0));
     for i in 0..width * height {

@@ -1,11 +1,10 @@
 use engine::files::map::Map;
-use engine::host::random::Random;
 use engine::scene::camera::DepthRange;
 use engine::scene::photo::Photo;
 use engine::synth::{Generator, GeneratorOptions, Truth};
 use engine::train::panels::{ERROR_CLIP_INTERVALS, panel};
 
-use super::row;
+use super::{Numbers, row};
 
 const RANGE: DepthRange = DepthRange { near: 400.0, far: 900.0 };
 
@@ -68,7 +67,7 @@ fn a_synthetic_view_makes_a_picture_and_so_do_narrow_maps() {
     let sample = Generator::new(options).unwrap().sample(1, Truth::OfReference);
     let truth = &sample.depth[0];
     let interval = (sample.range.far - sample.range.near) / 63.0;
-    let mut numbers = Random::from_state(4);
+    let mut numbers = Numbers::new(4);
     let mut depth = truth.clone();
     let mut confidence = truth.clone();
     for (d, c) in depth.data.iter_mut().zip(&mut confidence.data) {
