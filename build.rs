@@ -50,7 +50,8 @@ fn find_nvcc(root: &Path) -> PathBuf {
         }
     }
     fail(&format!(
-        "the feature `cuda` needs nvcc 12.0 to 13.0{other}: run tools/get_nvcc.sh, which installs it from PyPI into .cuda, or set NVCC or CUDA_HOME"
+        "the feature `cuda` needs nvcc 12.0 to 13.0{other}: run tools/get_nvcc.sh, which installs it from PyPI into \
+         .cuda, or set NVCC or CUDA_HOME"
     ))
 }
 

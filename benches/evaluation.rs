@@ -12,7 +12,7 @@ use engine::evaluation::nearest::Tree;
 use engine::evaluation::thinning::thin;
 use engine::files::{ply, ply_points};
 use engine::host::memory;
-use engine::synth::random::Random;
+use engine::host::random::Random;
 use rayon::prelude::*;
 
 struct Options {

@@ -148,8 +148,8 @@ fn main() {
         serde_json::json!({
             "bench": "fusion", "views": o.views, "width": o.width, "height": o.height, "sources": o.sources,
             "threads": o.threads, "merge_s": merge_s, "fusion_s": fuse_s, "fusion_ns_per_pair": 1e9 * fuse_s / pairs,
-            "fusion_with_duplicates_s": keep_s, "other_methods_s": others.map(|(name, seconds, _)| (name, seconds)), "write_s": write_s, "points": fused.points.len(),
-            "peak_kib": peak, "before_kib": before,
+            "fusion_with_duplicates_s": keep_s, "other_methods_s": others.map(|(name, seconds, _)| (name, seconds)),
+            "write_s": write_s, "points": fused.points.len(), "peak_kib": peak, "before_kib": before,
         })
     );
 }

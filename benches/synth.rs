@@ -10,7 +10,7 @@
 use std::time::{Duration, Instant};
 
 use engine::synth::rig::Rig;
-use engine::synth::{Generator, GeneratorOptions};
+use engine::synth::{Generator, GeneratorOptions, Truth};
 
 /// What a sample consists of, in the order of its making.
 const STAGES: [&str; 4] = ["scene", "photos", "depth", "sources"];
@@ -51,12 +51,12 @@ fn main() {
     ] {
         let options = GeneratorOptions { rig, views, size, textures: textures.clone(), ..Default::default() };
         let generator = Generator::new(options).expect("readable textures");
-        std::hint::black_box(generator.sample(0, false));
+        std::hint::black_box(generator.sample(0, Truth::OfReference));
         let (began, mut count) = (Instant::now(), 0u64);
         let before = processor_time(began);
         while began.elapsed().as_secs_f64() < seconds {
             count += 1;
-            std::hint::black_box(generator.sample(count, false));
+            std::hint::black_box(generator.sample(count, Truth::OfReference));
         }
         let rate = count as f64 / began.elapsed().as_secs_f64();
         let whole = (processor_time(began) - before).as_secs_f64() * 1e3 / count as f64;
@@ -84,14 +84,16 @@ fn main() {
         let megapixels = rate * (views * size.0 * size.1) as f64 / 1e6;
         let listed = STAGES.iter().zip(stages).map(|(name, ms)| format!("{name} {ms:.2}"));
         println!(
-            "{views} x {} x {}: {rate:8.2} samples/s {megapixels:6.2} Mpixel/s; {whole:.1} ms a sample: {} ({count} samples)",
+            "{views} x {} x {}: {rate:8.2} samples/s {megapixels:6.2} Mpixel/s; {whole:.1} ms a sample: {} ({count} \
+             samples)",
             size.0,
             size.1,
             listed.collect::<Vec<_>>().join(", ")
         );
         results.push(serde_json::json!({
-            "views": views, "width": size.0, "height": size.1, "samples_per_second": rate, "megapixels_per_second": megapixels,
-            "processor_ms": whole, "scene_ms": stages[0], "photos_ms": stages[1], "depth_ms": stages[2], "sources_ms": stages[3],
+            "views": views, "width": size.0, "height": size.1, "samples_per_second": rate,
+            "megapixels_per_second": megapixels, "processor_ms": whole, "scene_ms": stages[0], "photos_ms": stages[1],
+            "depth_ms": stages[2], "sources_ms": stages[3],
         }));
     }
     println!("{}", serde_json::Value::from(results));

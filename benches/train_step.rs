@@ -1,6 +1,7 @@
 //! One training step: forward with batch statistics, the L1 loss, backward, Adam.
 //!
-//!     cargo bench --bench train_step -- [--width 160 --height 128 --planes 64 --views 3] [--repetitions 10] [--threads N]
+//!     cargo bench --bench train_step -- [--width 160 --height 128 --planes 64 --views 3] [--repetitions 10]
+//!         [--threads N]
 //!         [--peer PYTHON]
 //!
 //! With `--peer` (a Python that has torch, numpy and safetensors) the reference does the same step on the same inputs
@@ -19,10 +20,10 @@ use engine::net::config::{Aggregation, Config, Decoder, Difference};
 use engine::net::parameters::Parameters;
 use engine::scene::camera::{Camera, Hypotheses, Sampling};
 use engine::synth::rig::Rig;
-use engine::synth::{Generator, GeneratorOptions};
+use engine::synth::{Generator, GeneratorOptions, Truth};
 use engine::train::optimizer::{Adam, AdamOptions, norm};
 use engine::train::sample::TrainingSample;
-use engine::train::step::lesson;
+use engine::train::step::{Watch, sample_gradients};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, serialize};
 
@@ -50,7 +51,7 @@ fn main() {
     }
     rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().expect("first pool");
     let options = GeneratorOptions { views, size: (width, height), rig: Rig::Arc, ..Default::default() };
-    let made = Generator::new(options).expect("options").sample(0, false);
+    let made = Generator::new(options).expect("options").sample(0, Truth::OfReference);
     let sample = TrainingSample {
         name: "synth 0".into(),
         photos: made.photos,
@@ -71,14 +72,14 @@ fn main() {
     let mut first = None;
     for repetition in 0..repetitions + 2 {
         let began = Instant::now();
-        let lesson = lesson(&cpu, &parameters, &sample, &hypotheses, loss, false).expect("a step");
-        follow(&mut parameters, &lesson.statistics, 0.1);
-        adam.step(AdamOptions::default(), 1e-3, 1.0, &mut parameters, &lesson.gradients).expect("a step");
+        let found = sample_gradients(&cpu, &parameters, &sample, &hypotheses, loss, Watch::Nothing).expect("a step");
+        follow(&mut parameters, &found.statistics, 0.1);
+        adam.step(AdamOptions::default(), 1e-3, 1.0, &mut parameters, &found.gradients).expect("a step");
         if repetition >= 2 {
             seconds.push(began.elapsed().as_secs_f64());
         }
-        first.get_or_insert((lesson.loss, norm(&lesson.gradients)));
-        times = lesson.times;
+        first.get_or_insert((found.loss, norm(&found.gradients)));
+        times = found.times;
     }
     seconds.sort_by(f64::total_cmp);
     println!("{:<28} {:>6} {:>9} {:>9}", "op", "calls", "forward", "backward");
@@ -93,8 +94,8 @@ fn main() {
     let peak = memory::peak().unwrap_or(0);
     let (median, best) = (seconds[seconds.len() / 2], seconds[0]);
     println!(
-        "{width} x {height}, D = {planes}, N = {views}, {threads} threads, {}: median {:.1} ms, best {:.1} ms, peak memory {} \
-         ({} before the first step)",
+        "{width} x {height}, D = {planes}, N = {views}, {threads} threads, {}: median {:.1} ms, best {:.1} ms, peak \
+         memory {} ({} before the first step)",
         cpu.level().name(),
         median * 1e3,
         best * 1e3,
@@ -109,7 +110,8 @@ fn main() {
     if let Some(peer) = peer {
         let number = |key: &str| peer[key].as_f64().unwrap_or_else(|| panic!("the peer prints {key}"));
         println!(
-            "PyTorch {}: median {:.1} ms, peak memory {}; loss {:.5} and ours {loss:.5}, gradient's norm {:.4} and ours {length:.4}",
+            "PyTorch {}: median {:.1} ms, peak memory {}; loss {:.5} and ours {loss:.5}, gradient's norm {:.4} and \
+             ours {length:.4}",
             peer["torch"].as_str().unwrap_or("?"),
             number("seconds_median") * 1e3,
             memory::readable(number("peak_bytes") as u64),

@@ -51,7 +51,8 @@ fn a_driver_without_a_gpu_is_told_and_auto_goes_on() {
     std::fs::write(
         &source,
         "int cuInit(unsigned f) { (void)f; return 100; }\n\
-         int cuGetErrorString(int e, const char** s) { (void)e; *s = \"no CUDA-capable device is detected\"; return 0; }\n\
+         int cuGetErrorString(int e, const char** s) { (void)e; *s = \"no CUDA-capable device is detected\"; return 0; \
+         }\n\
          int cuGetErrorName(int e, const char** s) { (void)e; *s = \"CUDA_ERROR_NO_DEVICE\"; return 0; }\n",
     )
     .unwrap();

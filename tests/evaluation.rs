@@ -5,19 +5,10 @@ use engine::evaluation::cloud::{CloudSettings, compare};
 use engine::evaluation::dtu::{DtuSettings, MeanNumbers, ObservabilityMask, Reference, Scan, ScanNumbers, evaluate};
 use engine::evaluation::nearest::Tree;
 use engine::evaluation::thinning::{one_a_voxel, rank, thin};
+use engine::host::random::Random;
 
-/// Random numbers from 0 to less than 1 (Knuth's MMIX generator).
-struct Numbers(u64);
-
-impl Numbers {
-    fn next(&mut self) -> f64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 11) as f64 / (1u64 << 53) as f64
-    }
-
-    fn point(&mut self, low: f64, high: f64) -> [f32; 3] {
-        [0; 3].map(|_| (low + (high - low) * self.next()) as f32)
-    }
+fn point(random: &mut Random, low: f64, high: f64) -> [f32; 3] {
+    [0; 3].map(|_| random.range(low, high) as f32)
 }
 
 fn distance(a: [f32; 3], b: [f32; 3]) -> f64 {
@@ -165,10 +156,10 @@ fn walk(points: &[[f32; 3]], radius: f64, seed: u64) -> Vec<[f32; 3]> {
 
 #[test]
 fn thinning_is_the_sequential_walk() {
-    let mut random = Numbers(7);
+    let mut random = Random::from_state(7);
     let cases: [(&str, Vec<[f32; 3]>); 6] = [
-        ("sparse", (0..1500).map(|_| random.point(-5.0, 5.0)).collect()),
-        ("crowded", (0..2500).map(|_| random.point(0.0, 0.7)).collect()),
+        ("sparse", (0..1500).map(|_| point(&mut random, -5.0, 5.0)).collect()),
+        ("crowded", (0..2500).map(|_| point(&mut random, 0.0, 0.7)).collect()),
         ("all at one place", vec![[1.0, 2.0, 3.0]; 2000]),
         (
             "on a lattice of the radius",
@@ -177,7 +168,7 @@ fn thinning_is_the_sequential_walk() {
         ("none", Vec::new()),
         (
             "with some beyond the grid",
-            (0..600).map(|i| random.point(0.0, 1.0).map(|v| if i % 3 == 0 { v + 3e7 } else { v })).collect(),
+            (0..600).map(|i| point(&mut random, 0.0, 1.0).map(|v| if i % 3 == 0 { v + 3e7 } else { v })).collect(),
         ),
     ];
     for (name, points) in cases {
@@ -201,13 +192,14 @@ fn ranks_are_a_shuffle() {
 
 #[test]
 fn the_nearest_point_is_the_nearest() {
-    let mut random = Numbers(11);
-    let mut points: Vec<[f32; 3]> = (0..3000).map(|_| random.point(-10.0, 10.0)).collect();
+    let mut random = Random::from_state(11);
+    let mut points: Vec<[f32; 3]> = (0..3000).map(|_| point(&mut random, -10.0, 10.0)).collect();
     // A crowd at one place, a line, and one far away.
     points.extend((0..500).map(|_| [1.0, 1.0, 1.0]));
     points.extend((0..500).map(|i| [i as f32 * 0.01, 0.0, 0.0]));
     points.push([1e6, 0.0, 0.0]);
-    let from: Vec<[f32; 3]> = (0..700).map(|_| random.point(-14.0, 14.0)).chain([[1.0; 3], [9e5, 1.0, 2.0]]).collect();
+    let from: Vec<[f32; 3]> =
+        (0..700).map(|_| point(&mut random, -14.0, 14.0)).chain([[1.0; 3], [9e5, 1.0, 2.0]]).collect();
     let tree = Tree::new(points.clone());
     for limit in [f64::INFINITY, 2.0, 0.1] {
         let found = tree.distances(&from, limit);
@@ -254,23 +246,23 @@ fn mean_and_median(mut values: Vec<f64>) -> (f64, f64) {
 
 /// A wavy surface seen by a patchy mask, with points far outside the box on every side.
 fn rough_scan(seed: u64) -> (Vec<[f32; 3]>, Reference) {
-    let mut random = Numbers(seed);
-    let surface = |random: &mut Numbers, noise: f64| {
-        let [x, y] = [0; 2].map(|_| -130.0 + 260.0 * random.next());
+    let mut random = Random::from_state(seed);
+    let surface = |random: &mut Random, noise: f64| {
+        let [x, y] = [0; 2].map(|_| -130.0 + 260.0 * random.unit());
         let z = 20.0 * (x / 30.0).sin() + 10.0 * (y / 20.0).cos();
         let mut point = [x, y, z].map(|v| v as f32);
         for value in &mut point {
-            *value += (noise * (random.next() - 0.5)) as f32;
+            *value += (noise * (random.unit() - 0.5)) as f32;
         }
         point
     };
     let mut prediction: Vec<[f32; 3]> = (0..2500).map(|_| surface(&mut random, 8.0)).collect();
-    prediction.extend((0..600).map(|_| random.point(-90.0, 90.0)));
+    prediction.extend((0..600).map(|_| point(&mut random, -90.0, 90.0)));
     // A crowd for the thinning.
-    prediction.extend((0..600).map(|_| random.point(10.0, 11.0)));
+    prediction.extend((0..600).map(|_| point(&mut random, 10.0, 11.0)));
     let points: Vec<[f32; 3]> = (0..2500).map(|_| surface(&mut random, 0.0)).collect();
     let size = [46, 51, 31];
-    let seen = (0..size.iter().product()).map(|_| u8::from(random.next() < 0.7)).collect();
+    let seen = (0..size.iter().product()).map(|_| u8::from(random.unit() < 0.7)).collect();
     let mask = ObservabilityMask { min: [-90.0, -100.5, -30.0], max: [90.0, 99.5, 30.0], resolution: 4.0, size, seen };
     (prediction, Reference { points, mask, plane: [0.1, -0.2, 1.0, 12.0] })
 }
@@ -348,9 +340,9 @@ fn threads_change_nothing() {
 
 #[test]
 fn clouds_are_compared_as_by_plain_loops() {
-    let mut random = Numbers(5);
-    let a: Vec<[f32; 3]> = (0..1200).map(|_| random.point(0.0, 1.0)).collect();
-    let b: Vec<[f32; 3]> = (0..900).map(|_| random.point(0.2, 1.3)).collect();
+    let mut random = Random::from_state(5);
+    let a: Vec<[f32; 3]> = (0..1200).map(|_| point(&mut random, 0.0, 1.0)).collect();
+    let b: Vec<[f32; 3]> = (0..900).map(|_| point(&mut random, 0.2, 1.3)).collect();
     let nearest = |from: &[[f32; 3]], to: &[[f32; 3]]| -> Vec<f64> {
         from.iter().map(|&p| to.iter().map(|&q| distance(p, q)).fold(f64::INFINITY, f64::min)).collect()
     };
@@ -392,6 +384,7 @@ fn a_voxel_keeps_the_mean_of_its_points() {
     assert_eq!(found, [[0.625, 0.0, 0.0], [1.125, 0.125, 0.0], [2.0, 0.0, 0.0]]);
     assert_eq!(
         one_a_voxel(&[[0.0; 3], [1e6, 0.0, 0.0]], 0.1).unwrap_err().to_string(),
-        "--voxel: 0.1, of which a cloud here is more than two million wide; expected a larger edge, or a cloud without points far outside"
+        "--voxel: 0.1, of which a cloud here is more than two million wide; expected a larger edge, or a cloud without \
+         points far outside"
     );
 }

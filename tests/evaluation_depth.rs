@@ -146,19 +146,21 @@ fn bad_input_is_told_in_one_line() {
     write(root, "truth/b.pfm", &map(size, |_, _| 1.0));
     assert_eq!(
         told(3),
-        "ROOT/truth: no truth for any of 1 map (there are b.pfm, ...); expected a.pfm, the true depth of the map with this name"
+        "ROOT/truth: no truth for any of 1 map (there are b.pfm, ...); expected a.pfm, the true depth of the map with \
+         this name"
     );
     write(root, "truth/a.pfm", &map((9, 6), |_, _| 1.0));
     assert_eq!(
         told(3),
-        "ROOT/truth/a.pfm: a truth of 9 x 6 for a map of 8 x 6; expected the same size, or one that keeps every n-th pixel \
-         of the other (ceil(W / n) x ceil(H / n)); resample the truth by keeping pixels, not by averaging"
+        "ROOT/truth/a.pfm: a truth of 9 x 6 for a map of 8 x 6; expected the same size, or one that keeps every n-th \
+         pixel of the other (ceil(W / n) x ceil(H / n)); resample the truth by keeping pixels, not by averaging"
     );
     // A truth only where the map has no depth, and a truth without a pixel.
     write(root, "truth/a.pfm", &map(size, |_, y| if y == 0 { 1.0 } else { 0.0 }));
     assert_eq!(
         told(6),
-        "ROOT/out: of 1 map, 8 pixels with a truth in ROOT/truth and none of these has a depth, so there is nothing to compare"
+        "ROOT/out: of 1 map, 8 pixels with a truth in ROOT/truth and none of these has a depth, so there is nothing to \
+         compare"
     );
     write(root, "truth/a.pfm", &map(size, |_, _| f32::NAN));
     assert!(told(6).contains("0 pixels with a truth"));
@@ -172,7 +174,8 @@ fn bad_input_is_told_in_one_line() {
     fs::write(root.join("out/manifest.json"), manifest).unwrap();
     assert_eq!(
         told(3),
-        "ROOT/out/manifest.json: view a: 100000000000 planes from 1 to 2; expected 1 to 65536 planes with 0 < near < far"
+        "ROOT/out/manifest.json: view a: 100000000000 planes from 1 to 2; expected 1 to 65536 planes with 0 < near < \
+         far"
     );
     fs::remove_dir_all(root.join("out/depth")).unwrap();
     fs::create_dir(root.join("out/depth")).unwrap();

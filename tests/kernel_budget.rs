@@ -124,7 +124,8 @@ fn kernels_assemble_and_stay_within_their_budget() {
     }
     assert!(failures.is_empty(), "{failures}");
     let mut text = String::from(
-        "# Registers a thread on sm_75, sm_80 and sm_90, and static shared memory in bytes: no kernel may use more, none spills.\n\
+        "# Registers a thread on sm_75, sm_80 and sm_90, and static shared memory in bytes: no kernel may use more, \
+         none spills.\n\
          # Written by ENGINE_UPDATE_BUDGET=1 cargo test --test kernel_budget, with nvcc 13.0.88.\n",
     );
     for (kernel, usage) in &table {

@@ -28,7 +28,10 @@ const ROOMS: [&str; 19] = [
 ];
 
 /// Arrows that are still to be turned, by how they begin.
-const OPEN: [&str; 7] = ["cli", "doctor", "fusion", "scene::colmap", "synth", "train::augment", "train::colour"];
+const OPEN: [&str; 2] = ["cli", "fusion"];
+
+/// Where lines are still too long.
+const WIDE: [&str; 2] = ["src/cli", "src/fusion"];
 
 /// A module's path in the crate: `["cpu", "ops", "conv"]`.
 type Module = Vec<String>;
@@ -214,15 +217,20 @@ fn only_the_crate_itself_lies_loose() {
     assert_eq!(loose.collect::<BTreeSet<_>>(), ["error.rs", "lib.rs", "main.rs"].map(str::to_owned).into());
 }
 
+/// A file's path from the crate's folder.
+fn relative(file: &Path) -> String {
+    file.strip_prefix(root()).unwrap().to_string_lossy().replace('\\', "/")
+}
+
 #[test]
 fn files_stay_readable() {
     let mut files = Vec::new();
     for folder in ["src", "tests", "benches", "examples"] {
         files_below(&root().join(folder), &["rs"], &mut files);
     }
-    for path in files {
-        let lines = std::fs::read_to_string(&path).unwrap().lines().count();
-        assert!(lines <= 600, "{} has {lines} lines; split it where its subject splits", path.display());
+    for path in files.iter().map(|f| relative(f)) {
+        let lines = std::fs::read_to_string(root().join(&path)).unwrap().lines().count();
+        assert!(lines <= 500, "{path} has {lines} lines; split it where its subject splits");
     }
 }
 
@@ -282,4 +290,28 @@ fn markdown_files_name_paths_that_exist() {
     }
     assert!(pages.len() > 10, "the pages are where the test looks for them");
     assert_eq!(wrong, Vec::<String>::new(), "paths that Markdown files name");
+}
+
+/// Tables, links and pictures of Markdown cannot be broken.
+fn must_stay_whole(path: &str, line: &str) -> bool {
+    path.ends_with(".md") && (line.trim_start().starts_with('|') || line.contains("](") || line.contains("<img"))
+}
+
+#[test]
+fn lines_end_at_column_120() {
+    let mut files = vec![root().join("build.rs"), root().join("Cargo.toml"), root().join("rustfmt.toml")];
+    for folder in ["src", "tests", "benches", "examples", "kernels", "tools", "docs"] {
+        files_below(&root().join(folder), &["rs", "cu", "cuh", "cpp", "h", "py", "sh", "toml", "md"], &mut files);
+    }
+    for name in ["README.md", "CHANGELOG.md", "CONTRIBUTING.md"] {
+        files.push(root().join(name));
+    }
+    let mut wide = Vec::new();
+    for path in files.iter().map(|f| relative(f)).filter(|path| !WIDE.iter().any(|open| path.starts_with(open))) {
+        let text = std::fs::read_to_string(root().join(&path)).unwrap();
+        let lines = (1..).zip(text.lines()).filter(|(_, line)| line.chars().count() > 120);
+        let lines = lines.filter(|(_, line)| !must_stay_whole(&path, line));
+        wide.extend(lines.map(|(number, _)| format!("{path}:{number}")));
+    }
+    assert_eq!(wide, Vec::<String>::new(), "lines over 120 columns");
 }

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use engine::synth::bounds::{Bounds, Ray, Tree};
+use engine::host::random::Random;
+use engine::synth::bounds::{Bounds, Tree};
 use engine::synth::height_field::HeightField;
 use engine::synth::mesh::Mesh;
-use engine::synth::random::Random;
+use engine::synth::ray::Ray;
 use engine::synth::shapes::Shape;
 use glam::DVec3;
 
@@ -242,7 +243,8 @@ fn damaged_mesh_files_never_panic() {
     let folder = tempfile::tempdir().unwrap();
     let obj = "# a\nmtllib a.mtl\no thing\nv 0 0 0\nv 1 0 0 1.0\nv 0 1 0\nv 0 0 1\nvt 0 0\nvn 0 0 1\nusemtl m\ns 1\n\
         f 1/1/1 2/1/1 3/1/1\nf -1 -2 -3\nf 1//1 2//1 3//1 4//1\n";
-    let ascii = "ply\nformat ascii 1.0\ncomment c\nelement vertex 3\nproperty float x\nproperty float y\nproperty float z\n\
+    let ascii = "ply\nformat ascii 1.0\ncomment c\nelement vertex 3\nproperty float x\nproperty float y\nproperty \
+                 float z\n\
         element face 1\nproperty list uchar int vertex_indices\nend_header\n0 0 0\n1 0 0\n0 1 0\n3 0 1 2\n";
     let mut binary = ascii.split("0 0 0").next().unwrap().replace("ascii", "binary_little_endian").into_bytes();
     for value in [0f32, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0, 0.0] {

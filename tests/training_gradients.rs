@@ -15,7 +15,7 @@ use engine::cpu::train::follow;
 use engine::net::parameters::Parameters;
 use engine::train::optimizer::{Adam, AdamOptions, norm};
 use engine::train::sample::TrainingSample;
-use engine::train::step::{Lesson, lesson};
+use engine::train::step::{SampleGradients, Watch, sample_gradients};
 use gradient_goldens as truth;
 
 const TOLERANCE: f64 = 1e-3;
@@ -33,11 +33,12 @@ fn sample() -> TrainingSample {
     }
 }
 
-fn learn(cpu: &Cpu, config: &str, parameters: &Parameters) -> Lesson {
+fn learn(cpu: &Cpu, config: &str, parameters: &Parameters) -> SampleGradients {
     let inputs = truth::inputs();
     let hypotheses = if config.ends_with("_inverse") { &inputs.inverse } else { &inputs.linear };
     let (l1, cross_entropy) = truth::loss_weights();
-    lesson(cpu, parameters, &sample(), hypotheses, DepthLoss { l1, cross_entropy }, false).unwrap()
+    let loss = DepthLoss { l1, cross_entropy };
+    sample_gradients(cpu, parameters, &sample(), hypotheses, loss, Watch::Nothing).unwrap()
 }
 
 /// Compares everything; returns the largest error of a gradient.

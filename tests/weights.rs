@@ -198,7 +198,8 @@ fn each_broken_tensor_is_named() {
         (
             "a depthwise tensor missing",
             |p| p.remove("regularizer.context4.depthwise1."),
-            "tensor `regularizer.context4.depthwise1.weight` is missing; the configuration voxel / squared / skip needs it",
+            "tensor `regularizer.context4.depthwise1.weight` is missing; the configuration voxel / squared / skip \
+             needs it",
         ),
         (
             "an extra tensor",
@@ -289,7 +290,8 @@ fn each_broken_tensor_is_named() {
                 p.set("conv1.weight", &[64, 3, 7, 7], &vec![0.0; 64 * 3 * 49]);
                 p.set("fc.weight", &[10, 64], &[0.0; 640]);
             },
-            "not a checkpoint of BS-MVSNet: it holds tensors such as `conv1.weight`; expected `features.*`, `gate.*` and `regularizer.*`",
+            "not a checkpoint of BS-MVSNet: it holds tensors such as `conv1.weight`; expected `features.*`, `gate.*` \
+             and `regularizer.*`",
         ),
         (
             "names with a prefix",
@@ -297,7 +299,8 @@ fn each_broken_tensor_is_named() {
                 let all = std::mem::take(&mut p.tensors).into_iter();
                 p.tensors = all.map(|(name, t)| (format!("module.{name}"), t)).collect();
             },
-            "not a checkpoint of BS-MVSNet: it holds tensors such as `module.features.lateral4.bias`; expected `features.*`, `gate.*` and `regularizer.*`",
+            "not a checkpoint of BS-MVSNet: it holds tensors such as `module.features.lateral4.bias`; expected \
+             `features.*`, `gate.*` and `regularizer.*`",
         ),
         (
             "no tensor at all",

@@ -250,7 +250,9 @@ mod tests {
     fn a_run_is_told_by_its_spans_and_its_manifest() {
         let folder = tempfile::tempdir().unwrap();
         let manifest = json!({
-            "seconds": { "preparation": 1.0, "depth": 6.0, "merging levels": 0.5, "maps": 1.0, "fusion": 1.5, "total": 10.0 },
+            "seconds": {
+                "preparation": 1.0, "depth": 6.0, "merging levels": 0.5, "maps": 1.0, "fusion": 1.5, "total": 10.0,
+            },
             "views": [{}, {}], "points": 7, "machine": { "device": "cpu", "threads": 2, "memory_peak": 5 },
             "network": { "precision": "f32" }, "parameters": { "levels": 2 },
         });

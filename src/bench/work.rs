@@ -15,6 +15,7 @@ use serde::Serialize;
 
 use crate::error::{Error, Result};
 use crate::files::atomic::write_whole;
+use crate::host::random::Random;
 use crate::scene::camera::{Camera, DepthRange, Hypotheses, PlaneSweep, Sampling};
 use crate::scene::photo::Photo;
 
@@ -72,14 +73,6 @@ const DOWN: DVec3 = DVec3::new(0.0, 1.0, -0.2);
 /// Waves of a colour channel.
 const WAVES: usize = 8;
 
-/// Numbers from 0 to 1 that are the same everywhere (Steele, Lea, Flood 2014: SplitMix64).
-fn random(state: &mut u64) -> f64 {
-    *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    let z = (*state ^ (*state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
-}
-
 impl Inputs {
     /// A slanted plane, textured finely enough that its depth is found, from a row of cameras at its two sides; depths
     /// 450 to 950 as in the paper.
@@ -87,15 +80,15 @@ impl Inputs {
         let (w, h) = (size.width as f64, size.height as f64);
         let f = 1.2 * w;
         let k = DMat3::from_cols(DVec3::X * f, DVec3::Y * f, DVec3::new((w - 1.0) / 2.0, (h - 1.0) / 2.0, 1.0));
-        let mut state = 7;
+        let mut random = Random::from_state(7);
         // Wave vectors and phases; the shortest wave is about 6 pixels long.
         let mut waves = [[[0.0f64; 3]; WAVES]; 3];
         for wave in waves.iter_mut().flatten() {
             let frequency = std::f64::consts::TAU / (6.0 * POINT.z / f);
             *wave = [
-                (2.0 * random(&mut state) - 1.0) * frequency,
-                (2.0 * random(&mut state) - 1.0) * frequency,
-                std::f64::consts::TAU * random(&mut state),
+                (2.0 * random.unit() - 1.0) * frequency,
+                (2.0 * random.unit() - 1.0) * frequency,
+                std::f64::consts::TAU * random.unit(),
             ];
         }
         let cameras: Vec<Camera> = (0..size.views)

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use engine::doctor::{DoctorOptions, Grade, examine};
+use engine::doctor::finding::Grade;
+use engine::doctor::{DoctorOptions, examine};
 use engine::error::counted;
 use engine::host::interrupt;
 use engine::host::progress::Progress;

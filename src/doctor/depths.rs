@@ -3,9 +3,8 @@
 use glam::DVec2;
 use serde_json::{Value, json};
 
-use super::{
-    DoctorOptions, Finding, Grade, KnownDepths, counted_views, median, name_of, range_json, range_text, units,
-};
+use super::finding::{Finding, Grade, counted_views, name_of, percent, range_json, range_text, units};
+use super::known_depths::{KnownDepths, median};
 use crate::manifest::RangeFrom;
 use crate::run::plan::{Frame, Plan, ViewPlan};
 use crate::scene::camera::{DepthRange, Hypotheses, Sampling};
@@ -29,12 +28,12 @@ const FINE_PX: f64 = 0.05;
 const LINEAR_BELOW: f64 = 3.0;
 
 /// Looks at every planned view.
-pub fn check(scene: &Scene, plan: &Plan, options: &DoctorOptions, known: &KnownDepths, findings: &mut Vec<Finding>) {
-    range(scene, plan, options, known, findings);
+pub fn check(scene: &Scene, plan: &Plan, numbers: DepthNumbers, known: &KnownDepths, findings: &mut Vec<Finding>) {
+    range(scene, plan, numbers, known, findings);
     resolution(scene, plan, known, findings);
 }
 
-fn range(scene: &Scene, plan: &Plan, options: &DoctorOptions, known: &KnownDepths, findings: &mut Vec<Finding>) {
+fn range(scene: &Scene, plan: &Plan, numbers: DepthNumbers, known: &KnownDepths, findings: &mut Vec<Finding>) {
     let all = plan.views.len();
     let outside: Vec<(usize, f64)> =
         plan.views.iter().enumerate().filter_map(|(i, v)| Some((i, known.outside(v.view, v.range)?))).collect();
@@ -46,39 +45,33 @@ fn range(scene: &Scene, plan: &Plan, options: &DoctorOptions, known: &KnownDepth
         RangeFrom::Scene => "the scene's files",
         RangeFrom::Points => "sparse points",
     };
+    // The first of the views that a finding is about stands for them.
+    let mut push = |grade, name, (key, share): (&str, f64), of: &[(usize, f64)], found: String, advice: String| {
+        let (view, views) = (&plan.views[of[0].0], list(of));
+        let span = known.span(view.view).unwrap_or(view.range);
+        let expected = format!("a range around {} (1st to 99th percentile)", range_text(span));
+        let found = format!("{}: {found}", counted_views(&views, all));
+        let numbers = json!({ key: share, "range": range_json(view.range), "points": range_json(span) });
+        findings.push(Finding::new(grade, "range", name, found, expected, advice).of_views(views).with(numbers));
+    };
     let wrong: Vec<(usize, f64)> = outside.iter().copied().filter(|&(_, share)| share > OUTSIDE.0).collect();
     if let Some(&(first, share)) = wrong.first() {
         let view = &plan.views[first];
         let worst = median(wrong.iter().map(|&(_, s)| s).collect()).unwrap_or(share);
         let span = known.span(view.view).unwrap_or(view.range);
         let grade = if worst > OUTSIDE.1 { Grade::Problem } else { Grade::Warning };
-        let views = list(&wrong);
-        let advice = other_reading(scene, view, options, known).unwrap_or_else(|| {
+        let advice = other_reading(scene, view, numbers, known).unwrap_or_else(|| {
             format!(
-                "give --range {},{} or correct the depth numbers (a factor of {:.3} between the middles says whether it is the unit)",
+                "give --range {},{} or correct the depth numbers (a factor of {:.3} between the middles says whether \
+                 it is the unit)",
                 units(0.9 * span.near),
                 units(1.1 * span.far),
                 middle(view.range) / middle(span)
             )
         });
-        findings.push(
-            Finding::new(
-                grade,
-                "range",
-                "range-misses-points",
-                format!(
-                    "{}: {} of {} lie outside of the range {} (from {source})",
-                    counted_views(&views, all),
-                    super::percent(worst),
-                    known.from,
-                    range_text(view.range)
-                ),
-                format!("a range around {} (1st to 99th percentile)", range_text(span)),
-                advice,
-            )
-            .of_views(views)
-            .with(json!({ "outside": worst, "range": range_json(view.range), "points": range_json(span) })),
-        );
+        let (outside, range) = (percent(worst), range_text(view.range));
+        let found = format!("{outside} of {} lie outside of the range {range} (from {source})", known.from);
+        push(grade, "range-misses-points", ("outside", worst), &wrong, found, advice);
         return;
     }
     let used = |view: &ViewPlan| {
@@ -98,25 +91,10 @@ fn range(scene: &Scene, plan: &Plan, options: &DoctorOptions, known: &KnownDepth
     if let Some(&(first, share)) = wasted.first().filter(|_| 2 * wasted.len() >= all) {
         let view = &plan.views[first];
         let span = known.span(view.view).unwrap_or(view.range);
-        let views = list(&wasted);
-        findings.push(
-            Finding::new(
-                Grade::Warning,
-                "range",
-                "range-too-wide",
-                format!(
-                    "{}: {} of the planes of the range {} (from {source}) lie where {} are",
-                    counted_views(&views, all),
-                    super::percent(share),
-                    range_text(view.range),
-                    known.from
-                ),
-                format!("a range around {} (1st to 99th percentile)", range_text(span)),
-                format!("give --range {},{}", units(0.9 * span.near), units(1.1 * span.far)),
-            )
-            .of_views(views)
-            .with(json!({ "used": share, "range": range_json(view.range), "points": range_json(span) })),
-        );
+        let (used, range) = (percent(share), range_text(view.range));
+        let found = format!("{used} of the planes of the range {range} (from {source}) lie where {} are", known.from);
+        let advice = format!("give --range {},{}", units(0.9 * span.near), units(1.1 * span.far));
+        push(Grade::Warning, "range-too-wide", ("used", share), &wasted, found, advice);
         return;
     }
     let view = &plan.views[0];
@@ -124,7 +102,7 @@ fn range(scene: &Scene, plan: &Plan, options: &DoctorOptions, known: &KnownDepth
         0 => "not checked: no points are known".to_owned(),
         n => {
             let middle = median(outside.iter().map(|&(_, s)| s).collect()).unwrap_or(0.0);
-            format!("{} of {} outside (median of {n} views)", super::percent(middle), known.from)
+            format!("{} of {} outside (median of {n} views)", percent(middle), known.from)
         }
     };
     findings.push(
@@ -143,12 +121,9 @@ fn middle(range: DepthRange) -> f64 {
 
 /// Where two depth numbers were assumed to be near and far, and the points fit near and interval: the option that
 /// reads them so.
-fn other_reading(scene: &Scene, view: &ViewPlan, options: &DoctorOptions, known: &KnownDepths) -> Option<String> {
+fn other_reading(scene: &Scene, view: &ViewPlan, numbers: DepthNumbers, known: &KnownDepths) -> Option<String> {
     let of = &scene.views[view.view];
-    if view.range_from != RangeFrom::Scene
-        || of.planes.is_some()
-        || options.infer.open.depth_numbers != DepthNumbers::Auto
-    {
+    if view.range_from != RangeFrom::Scene || of.planes.is_some() || numbers != DepthNumbers::Auto {
         return None;
     }
     // Numbers of which the second is not larger have only one meaning.
@@ -158,7 +133,7 @@ fn other_reading(scene: &Scene, view: &ViewPlan, options: &DoctorOptions, known:
     (outside <= OUTSIDE.0).then(|| {
         format!(
             "read the second depth number as the interval, --depth-numbers interval: then {} of the points lie outside",
-            super::percent(outside)
+            percent(outside)
         )
     })
 }
@@ -296,7 +271,8 @@ fn resolution(scene: &Scene, plan: &Plan, known: &KnownDepths, findings: &mut Ve
             "resolution",
             "resolution",
             format!(
-                "view {}: {} planes evenly spaced {spacing}, far / near {:.2}; {} apart near, {} in the middle, {} far; {least:.2} to {most:.2} map pixels of disparity in the best source",
+                "view {}: {} planes evenly spaced {spacing}, far / near {:.2}; {} apart near, {} in the middle, {} \
+                 far; {least:.2} to {most:.2} map pixels of disparity in the best source",
                 name_of(scene, view.view),
                 view.planes,
                 view.range.far / view.range.near,

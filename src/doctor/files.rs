@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::{Finding, Grade, counted_views, names};
+use super::finding::{Finding, Grade, counted_views, names};
 use crate::error::{Error, counted};
 use crate::scene::colmap::scene::{self, ImageSize};
 use crate::scene::{Layout, Scene};
@@ -55,7 +55,8 @@ pub fn unreadable(path: &Path, error: &Error, findings: &mut Vec<Finding>) {
             format!(
                 "{of}: the cameras are for photos {sx:.3} times as large as these ({cw} x {ch} against {pw} x {ph})"
             ),
-            "use the photos that the model was made with, or scale width, height, focal length and principal point with the photos",
+            "use the photos that the model was made with, or scale width, height, focal length and principal point \
+             with the photos",
         )
     } else {
         (

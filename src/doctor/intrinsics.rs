@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{Finding, Grade, counted_views};
+use super::finding::{Finding, Grade, counted_views};
 use crate::scene::{Scene, View};
 
 /// K belongs to another size where both sides say so by more than this share: photos are cropped by less (DTU: 1 %),
@@ -84,7 +84,8 @@ pub fn check(scene: &Scene, findings: &mut Vec<Finding>) {
             Grade::Problem,
             "scaled-intrinsics",
             format!(
-                "{}: the principal point is the middle of a photo of about {w:.0} x {h:.0}, {scale:.3} times the stored {width} x {height}",
+                "{}: the principal point is the middle of a photo of about {w:.0} x {h:.0}, {scale:.3} times the \
+                 stored {width} x {height}",
                 counted_views(&views, all)
             ),
             "K for the stored photos, in pixels",
@@ -102,7 +103,9 @@ pub fn check(scene: &Scene, findings: &mut Vec<Finding>) {
                 counted_views(&swapped, all)
             ),
             "cx near half the width and cy near half the height",
-            "exchange fx with fy and cx with cy, or turn the photos as they were calibrated (EXIF rotation is not applied)".into(),
+            "exchange fx with fy and cx with cy, or turn the photos as they were calibrated (EXIF rotation is not \
+             applied)"
+                .into(),
             swapped,
             json!(null),
         );

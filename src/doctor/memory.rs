@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{Finding, Grade};
+use super::finding::{Finding, Grade};
 use crate::cpu::network::BsMvsNet;
 use crate::host::memory::{available, readable, refuse_if_too_large};
 use crate::run::memory::RunSize;

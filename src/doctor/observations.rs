@@ -8,8 +8,9 @@ use glam::{DMat3, DVec2, DVec3};
 use rayon::prelude::*;
 use serde_json::json;
 
+use super::finding::{Finding, Grade, counted_views, name_of, names};
+use super::known_depths::{KnownDepths, median};
 use super::mistakes::Mistake;
-use super::{Finding, Grade, KnownDepths, counted_views, median, name_of};
 use crate::error::Result;
 use crate::scene::Scene;
 use crate::scene::camera::Camera;
@@ -178,7 +179,7 @@ pub fn check(scene: &Scene, findings: &mut Vec<Finding>, known: &mut KnownDepths
                     })
                     .collect();
                 (
-                    format!("{}: with each other's poses it is {after:.2} px", super::names(&pairs)),
+                    format!("{}: with each other's poses it is {after:.2} px", names(&pairs)),
                     "the pose of each photo under its own id".into(),
                     "exchange the poses (or names) of these images".into(),
                 )
@@ -259,8 +260,12 @@ fn half_pixel(seen: &[Seen], usable: &[usize], findings: &mut Vec<Finding>) {
                 Grade::Warning,
                 "sparse points",
                 "half-pixel",
-                format!("all points are off by {x:.2} px in x and {y:.2} px in y: the two conventions of a pixel's centre are mixed"),
-                "principal point and keypoints for the same convention (COLMAP: the corner pixel's centre is (0.5, 0.5))",
+                format!(
+                    "all points are off by {x:.2} px in x and {y:.2} px in y: the two conventions of a pixel's \
+                         centre are mixed"
+                ),
+                "principal point and keypoints for the same convention (COLMAP: the corner pixel's centre is (0.5, \
+                 0.5))",
                 format!("subtract {x:.1} from cx and cy, or add it to the keypoints"),
             )
             .with(json!({ "x_px": x, "y_px": y })),

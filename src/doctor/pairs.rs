@@ -4,7 +4,8 @@ use glam::DVec3;
 use rayon::prelude::*;
 use serde_json::{Value, json};
 
-use super::{Finding, Grade, KnownDepths, counted_views, median, name_of, units};
+use super::finding::{Finding, Grade, counted_views, name_of, percent, units};
+use super::known_depths::{KnownDepths, median};
 use crate::run::plan::{Plan, ViewPlan};
 use crate::scene::Scene;
 use crate::scene::camera::DepthRange;
@@ -128,8 +129,8 @@ pub fn check(scene: &Scene, plan: &Plan, known: &KnownDepths, findings: &mut Vec
         &|p| {
             format!(
                 "no source sees more than {} of the view's frustum, the first {}",
-                super::percent(LEAST_OVERLAP),
-                super::percent(p.overlap)
+                percent(LEAST_OVERLAP),
+                percent(p.overlap)
             )
         },
         "sources that see most of it",
@@ -170,7 +171,10 @@ pub fn check(scene: &Scene, plan: &Plan, known: &KnownDepths, findings: &mut Vec
                 "remove pair.txt to have sources selected, or sort its lists by score, best first",
             )
             .of_views(views)
-            .with(json!({ "view": name_of(scene, plan.views[view].view), "degrees": chosen.degrees, "nearer_degrees": nearer.degrees })),
+            .with(json!({
+                "view": name_of(scene, plan.views[view].view), "degrees": chosen.degrees,
+                "nearer_degrees": nearer.degrees,
+            })),
         );
     }
     summary(scene, plan, &pairs, findings);
@@ -200,10 +204,11 @@ fn summary(scene: &Scene, plan: &Plan, pairs: &[Vec<Pair>], findings: &mut Vec<F
             "pairs",
             "pairs",
             format!(
-                "{} pairs: baselines of {}, rays {degrees:.1} degrees apart ({least:.1} to {most:.1}), {} of the view's frustum seen (medians)",
+                "{} pairs: baselines of {}, rays {degrees:.1} degrees apart ({least:.1} to {most:.1}), {} of the \
+                 view's frustum seen (medians)",
                 flat.len(),
                 units(baseline),
-                super::percent(overlap),
+                percent(overlap),
             ),
         )
         .with(json!({ "baseline": baseline, "degrees": degrees, "overlap": overlap, "pairs": each })),

@@ -9,9 +9,10 @@
 use rayon::prelude::*;
 use serde_json::json;
 
+use super::finding::{Finding, Grade, counted_views, names, percent};
+use super::known_depths::{KnownDepths, median};
 use super::mistakes::Mistake;
 use super::tracks::{FITS_PX, Track, Tracks, fits, triangulated};
-use super::{Finding, Grade, KnownDepths, counted_views, median, names};
 use crate::error::Result;
 use crate::scene::Scene;
 use crate::scene::camera::Camera;
@@ -69,7 +70,8 @@ pub fn check(scene: &Scene, findings: &mut Vec<Finding>, known: &mut KnownDepths
                 "photos",
                 "too-little-texture",
                 format!(
-                    "{} matches between photos, of {corners:.0} corners in each: not enough texture or overlap to check the cameras by the photos",
+                    "{} matches between photos, of {corners:.0} corners in each: not enough texture or overlap to \
+                     check the cameras by the photos",
                     all.len()
                 ),
                 format!("{FEWEST} or more"),
@@ -86,9 +88,9 @@ pub fn check(scene: &Scene, findings: &mut Vec<Finding>, known: &mut KnownDepths
         let (expected, advice) = mistake.remedy();
         let text = format!(
             "{} of {} matches between photos fit the cameras, but {} if {}",
-            super::percent(before),
+            percent(before),
             all.len(),
-            super::percent(after),
+            percent(after),
             mistake.words(),
         );
         let finding = Finding::new(Grade::Problem, "photos", mistake.name(), text, expected, advice);
@@ -102,10 +104,11 @@ pub fn check(scene: &Scene, findings: &mut Vec<Finding>, known: &mut KnownDepths
                 "photos",
                 "shifted-ids",
                 format!(
-                    "{} of {} matches between photos fit the cameras, but {} if each photo takes the camera {} it in the order of ids",
-                    super::percent(before),
+                    "{} of {} matches between photos fit the cameras, but {} if each photo takes the camera {} it in \
+                     the order of ids",
+                    percent(before),
                     all.len(),
-                    super::percent(after),
+                    percent(after),
                     if offset > 0 { "after" } else { "before" }
                 ),
                 "photo and camera of one id belonging together",
@@ -133,7 +136,7 @@ pub fn check(scene: &Scene, findings: &mut Vec<Finding>, known: &mut KnownDepths
                 "photos",
                 format!(
                     "{} of {} matches between {} photos fit the cameras, to {typical:.1} px (median)",
-                    super::percent(before),
+                    percent(before),
                     all.len(),
                     found.views.len()
                 ),
@@ -226,8 +229,8 @@ fn exchanged(
             format!(
                 "the photos fit with the cameras of {} exchanged: then {} of their matches fit instead of {}",
                 names(&pairs),
-                super::percent(is),
-                super::percent(was)
+                percent(is),
+                percent(was)
             ),
             "photo and camera of one id belonging together",
             "exchange the two cameras, or the names of the two photos",
@@ -261,8 +264,8 @@ fn misfits(scene: &Scene, found: &Tracks, cameras: &[Camera], all: f64, findings
                 format!(
                     "{}: {} of the matches fit the camera, of the other views' {}",
                     counted_views(&views, scene.views.len()),
-                    super::percent(own),
-                    super::percent(rest)
+                    percent(own),
+                    percent(rest)
                 ),
                 "photo and camera of one id belonging together",
                 "check the view's pose and that its photo is the right one, or leave the view out",
@@ -282,10 +285,10 @@ fn misfits(scene: &Scene, found: &Tracks, cameras: &[Camera], all: f64, findings
             "photos-do-not-fit",
             format!(
                 "only {} of {} matches between photos fit the cameras, and no known mistake explains it",
-                super::percent(all),
+                percent(all),
                 found.tracks.len()
             ),
-            format!("{} or more", super::percent(NO_CHANCE)),
+            format!("{} or more", percent(NO_CHANCE)),
             "check that photos and cameras are of the same scene and order; very repetitive photos look like this, too",
         )
         .with(json!({ "share": all, "tracks": found.tracks.len() })),

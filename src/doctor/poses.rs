@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{Finding, Grade, names, units};
+use super::finding::{Finding, Grade, names, units};
 use crate::scene::Scene;
 use crate::scene::camera::Camera;
 
@@ -27,9 +27,7 @@ pub fn check(scene: &Scene, findings: &mut Vec<Finding>) {
     let cameras: Vec<&Camera> = scene.views.iter().map(|v| &v.camera).collect();
     let centres: Vec<_> = cameras.iter().map(|c| c.centre()).collect();
     let extent = centres.iter().map(|c| c.distance(centres[0])).fold(0.0, f64::max);
-    // As where sources without a baseline are left out (src/scene.rs).
-    let far_out = centres.iter().map(|c| c.length()).fold(0.0, f64::max);
-    let least = (1e-6 * extent).max(1e-12 * far_out);
+    let least = scene.least_baseline();
     let (mut copies, mut turned) = (Vec::new(), Vec::new());
     for a in 0..cameras.len() {
         for b in a + 1..cameras.len() {

@@ -8,8 +8,9 @@ use glam::{DMat3, DVec3};
 use serde_json::{Value, json};
 
 use super::depths::{COARSE_PX, OUTSIDE, disparity};
+use super::finding::{Finding, Grade, percent};
+use super::known_depths::{KnownDepths, median};
 use super::photos::PhotoFit;
-use super::{Finding, Grade, KnownDepths, percent};
 use crate::error::Result;
 use crate::files::pfm;
 use crate::fusion::Funnel;
@@ -74,7 +75,8 @@ pub fn check(
         let Some(at) = scene.views.iter().position(|v| v.name == view.name) else { continue };
         let kept = ratio(funnel.kept, funnel.pixels);
         let text = format!(
-            "view {}: {} of {} pixels in range, {} confident (above {min_confidence}), {} confirmed by {asked} sources, {} repeat earlier points, {} became points",
+            "view {}: {} of {} pixels in range, {} confident (above {min_confidence}), {} confirmed by {asked} \
+             sources, {} repeat earlier points, {} became points",
             view.name,
             percent(ratio(funnel.in_range, funnel.pixels)),
             funnel.pixels,
@@ -162,10 +164,12 @@ fn explain(
             Ok(reason(
                 "run-not-confident",
                 format!(
-                    "only {} of the pixels are confident, though range, planes, texture and the fit of the photo give no reason",
+                    "only {} of the pixels are confident, though range, planes, texture and the fit of the photo give \
+                     no reason",
                     percent(stages[1])
                 ),
-                "the view's surfaces may be hidden from its sources, shine, or move: look at its confidence map, try other source views",
+                "the view's surfaces may be hidden from its sources, shine, or move: look at its confidence map, try \
+                 other source views",
                 json!({ "confident": stages[1], "photo_fit": fits }),
             ))
         }
@@ -189,7 +193,8 @@ fn explain(
                 return Ok(reason(
                     "run-too-few-agree",
                     format!(
-                        "{} of the confident pixels agree with one source, but only {} with the {asked} asked for (of {})",
+                        "{} of the confident pixels agree with one source, but only {} with the {asked} asked for (of \
+                         {})",
                         percent(one),
                         percent(stages[2]),
                         funnel.agreed.len()
@@ -204,7 +209,7 @@ fn explain(
                 .filter(|other| scene.views[at].sources.iter().any(|s| scene.views[s.view].name == other.name))
                 .filter_map(|other| other.funnel.as_ref().map(|f| ratio(f.confident, f.pixels)))
                 .collect();
-            let of_others = super::median(others).unwrap_or(0.0);
+            let of_others = median(others).unwrap_or(0.0);
             if of_others < POOR {
                 return Ok(reason(
                     "run-poor-sources",
@@ -225,7 +230,8 @@ fn explain(
                     "{} of the confident pixels agree with even one source, whose maps are confident; {photo}",
                     percent(one)
                 ),
-                "small errors of the poses look like this: try --max-reprojection-px 2 and --max-depth-error-rel 0.02, or refine the cameras",
+                "small errors of the poses look like this: try --max-reprojection-px 2 and --max-depth-error-rel 0.02, \
+                 or refine the cameras",
                 json!({ "agree_with_one": one, "sources_confident": of_others, "photo_fit": fits }),
             ))
         }
@@ -265,7 +271,7 @@ fn coarse_planes(scene: &Scene, run: &Manifest, view: &ViewSummary, at: usize) -
     let sources: Vec<_> = scene.views[at].sources.iter().take(used).map(|s| frame(s.view)).collect();
     let depths = depth.hypotheses().depths;
     let step = |pair: &[f64]| sources.iter().filter_map(|s| disparity(&own, s, [pair[0], pair[1]])).reduce(f64::max);
-    let middle = super::median(depths.windows(2).filter_map(step).collect())?;
+    let middle = median(depths.windows(2).filter_map(step).collect())?;
     (middle > COARSE_PX).then(|| {
         reason(
             "run-too-few-planes",
@@ -279,7 +285,7 @@ fn coarse_planes(scene: &Scene, run: &Manifest, view: &ViewSummary, at: usize) -
 /// A tolerance that maps of such planes cannot meet.
 fn strict_tolerance(run: &Manifest, view: &ViewSummary) -> Option<Reason> {
     let depths = view.depth.as_ref()?.hypotheses().depths;
-    let apart = super::median(depths.windows(2).map(|pair| (pair[1] - pair[0]) / pair[0]).collect())?;
+    let apart = median(depths.windows(2).map(|pair| (pair[1] - pair[0]) / pair[0]).collect())?;
     let tolerance = run.number("max_depth_error_rel")?;
     (INTERPOLATED * apart > tolerance).then(|| {
         reason(
@@ -331,7 +337,8 @@ fn no_texture(
                 percent(without),
                 percent(with)
             ),
-            "nothing can be matched on plain surfaces: photos with more light, closer or with a pattern help; --min-confidence 0.5 keeps more of the rest",
+            "nothing can be matched on plain surfaces: photos with more light, closer or with a pattern help; \
+             --min-confidence 0.5 keeps more of the rest",
             json!({ "low_texture_unconfident": without, "low_texture_confident": with }),
         )
     }))

@@ -15,8 +15,9 @@
 use serde::Serialize;
 
 use super::depth_metrics::{
-    CalibrationBin, DepthMetrics, MetricsSummary, Pixel, RELATIVE_BINS, Sum, check, relative_bin, risk_curve,
+    CalibrationBin, DepthMetrics, MetricsSummary, Pixel, RELATIVE_BINS, check, relative_bin, risk_curve,
 };
+use super::sums::{Errors, Sum, add_counts, tally};
 use crate::error::Result;
 use crate::files::map::Map;
 
@@ -39,13 +40,6 @@ const HISTOGRAM_BINS: usize = (HISTOGRAM_TO - HISTOGRAM_FROM) as usize * BINS_PE
 const UNITS_RATIO: f64 = 1.01;
 const UNITS_LEAST: f64 = 1e-12;
 const UNITS_BINS: usize = 5556;
-
-/// Pixels and a sum of their errors.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-struct Errors {
-    pixels: u64,
-    sum: Sum,
-}
 
 /// Collects the pixels of any number of views.
 #[derive(Clone, Debug, PartialEq)]
@@ -88,10 +82,6 @@ impl Default for DepthErrors {
     }
 }
 
-fn tally(counts: &mut [u64], limits: &[f64], value: f64) {
-    counts.iter_mut().zip(limits).for_each(|(count, limit)| *count += u64::from(value < *limit));
-}
-
 impl DepthErrors {
     /// Of no pixel yet.
     pub fn new() -> Self {
@@ -129,9 +119,7 @@ impl DepthErrors {
             if let Some(error) = in_intervals.and_then(|pixel| pixel.error) {
                 tally(&mut self.within_intervals, &WITHIN_INTERVALS, error.intervals);
             }
-            let sorted = &mut self.sorted[relative_bin(error.relative)];
-            sorted.pixels += 1;
-            sorted.sum.add(error.relative);
+            self.sorted[relative_bin(error.relative)].add(error.relative);
             self.histogram[histogram_bin(error.relative)] += 1;
         }
         Ok(())
@@ -139,7 +127,6 @@ impl DepthErrors {
 
     /// Adds what another has collected.
     pub fn merge(&mut self, other: &Self) {
-        let add = |to: &mut [u64], from: &[u64]| to.iter_mut().zip(from).for_each(|(to, from)| *to += from);
         self.relative.merge(&other.relative);
         match (&mut self.validation, &other.validation) {
             (Some(to), Some(from)) => to.merge(from),
@@ -149,14 +136,11 @@ impl DepthErrors {
         self.pixels += other.pixels;
         self.with_depth += other.with_depth;
         self.units.merge(other.units);
-        add(&mut self.units_bins, &other.units_bins);
-        add(&mut self.within_intervals, &other.within_intervals);
-        add(&mut self.within_relative, &other.within_relative);
-        add(&mut self.histogram, &other.histogram);
-        for (to, from) in self.sorted.iter_mut().zip(&other.sorted) {
-            to.pixels += from.pixels;
-            to.sum.merge(from.sum);
-        }
+        add_counts(&mut self.units_bins, &other.units_bins);
+        add_counts(&mut self.within_intervals, &other.within_intervals);
+        add_counts(&mut self.within_relative, &other.within_relative);
+        add_counts(&mut self.histogram, &other.histogram);
+        self.sorted.iter_mut().zip(&other.sorted).for_each(|(to, from)| to.merge(*from));
     }
 
     /// What the pixels so far say.

@@ -88,7 +88,8 @@ pub fn find_maps(maps: &Path, truth: &Path, interval: Option<f64>) -> Result<Fou
     let unknown = maps.iter().filter(|m| m.interval.is_none()).count();
     if unknown > 0 {
         notes.push(format!(
-            "the interval of {unknown} of {} maps is not known (no manifest.json beside them says it): --interval gives it",
+            "the interval of {unknown} of {} maps is not known (no manifest.json beside them says it): --interval \
+             gives it",
             maps.len()
         ));
     }
@@ -145,8 +146,8 @@ impl MapFiles {
         Err(Error::input(
             self.truth.display().to_string(),
             format!("a truth of {} x {} for a map of {} x {}", truth.width, truth.height, depth.width, depth.height),
-            "the same size, or one that keeps every n-th pixel of the other (ceil(W / n) x ceil(H / n)); resample the truth \
-             by keeping pixels, not by averaging",
+            "the same size, or one that keeps every n-th pixel of the other (ceil(W / n) x ceil(H / n)); resample the \
+             truth by keeping pixels, not by averaging",
         ))
     }
 }

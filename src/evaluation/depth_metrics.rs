@@ -15,6 +15,7 @@
 
 use serde::Serialize;
 
+use super::sums::{Errors, Sum, add_counts, tally};
 use crate::error::{Error, Result};
 use crate::files::map::Map;
 
@@ -43,32 +44,6 @@ pub(crate) const RELATIVE_BINS: usize = 2780;
 const ODDS_BINS: usize = 4096;
 /// Log-odds where the bins end: those of the largest f32 under 1 are 16.6.
 const ODDS_MOST: f64 = 17.0;
-
-/// A sum of numbers >= 0 whose bits do not depend on the order of adding: fixed point with 60 bits behind the point,
-/// which holds sums to 3e20.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Sum(u128);
-
-impl Sum {
-    const ONE: f64 = (1u64 << 60) as f64;
-
-    pub(crate) fn add(&mut self, value: f64) {
-        // Both the conversion and the sum saturate, which keeps the order without effect.
-        self.0 = self.0.saturating_add((value * Self::ONE).round() as u128);
-    }
-
-    pub(crate) fn merge(&mut self, other: Self) {
-        self.0 = self.0.saturating_add(other.0);
-    }
-
-    pub(crate) fn value(self) -> f64 {
-        self.0 as f64 / Self::ONE
-    }
-
-    pub(crate) fn mean(self, count: u64) -> Option<f64> {
-        (count > 0).then(|| self.value() / count as f64)
-    }
-}
 
 /// One pixel with a truth, measured once for however many accumulators it goes to.
 #[derive(Clone, Copy, Debug)]
@@ -124,12 +99,6 @@ struct Calibration {
     confidence: Sum,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-struct Risk {
-    pixels: u64,
-    intervals: Sum,
-}
-
 /// Collects pixels of any number of views; see the head of the file for what counts.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DepthMetrics {
@@ -144,9 +113,9 @@ pub struct DepthMetrics {
     relative: Vec<u64>,
     calibration: [Calibration; CALIBRATION_BINS],
     confident: u64,
-    confident_errors: Risk,
+    confident_errors: Errors,
     /// Pixels with a depth by confidence, see [`ODDS_BINS`].
-    risk: Vec<Risk>,
+    risk: Vec<Errors>,
 }
 
 impl Default for DepthMetrics {
@@ -162,8 +131,8 @@ impl Default for DepthMetrics {
             relative: vec![0; RELATIVE_BINS],
             calibration: Default::default(),
             confident: 0,
-            confident_errors: Risk::default(),
-            risk: vec![Risk::default(); ODDS_BINS],
+            confident_errors: Errors::default(),
+            risk: vec![Errors::default(); ODDS_BINS],
         }
     }
 }
@@ -203,43 +172,34 @@ impl DepthMetrics {
         self.with_depth += 1;
         self.units.add(units);
         self.intervals.add(intervals);
-        let tally = |counts: &mut [u64], limits: &[f64], value: f64| {
-            counts.iter_mut().zip(limits).for_each(|(count, limit)| *count += u64::from(value < *limit));
-        };
         tally(&mut self.within_units, &WITHIN_UNITS, units);
         tally(&mut self.within_intervals, &WITHIN_INTERVALS, intervals);
         tally(&mut self.within_relative, &WITHIN_RELATIVE, relative);
         self.relative[relative_bin(relative)] += 1;
-        let risk = &mut self.risk[odds_bin(confidence)];
-        for risk in [Some(risk), is_confident.then_some(&mut self.confident_errors)].into_iter().flatten() {
-            risk.pixels += 1;
-            risk.intervals.add(intervals);
+        self.risk[odds_bin(confidence)].add(intervals);
+        if is_confident {
+            self.confident_errors.add(intervals);
         }
     }
 
     /// Adds what another has collected.
     pub fn merge(&mut self, other: &Self) {
-        let add = |to: &mut [u64], from: &[u64]| to.iter_mut().zip(from).for_each(|(to, from)| *to += from);
-        let add_risk = |to: &mut Risk, from: &Risk| {
-            to.pixels += from.pixels;
-            to.intervals.merge(from.intervals);
-        };
         self.pixels += other.pixels;
         self.with_depth += other.with_depth;
         self.units.merge(other.units);
         self.intervals.merge(other.intervals);
-        add(&mut self.within_units, &other.within_units);
-        add(&mut self.within_intervals, &other.within_intervals);
-        add(&mut self.within_relative, &other.within_relative);
-        add(&mut self.relative, &other.relative);
+        add_counts(&mut self.within_units, &other.within_units);
+        add_counts(&mut self.within_intervals, &other.within_intervals);
+        add_counts(&mut self.within_relative, &other.within_relative);
+        add_counts(&mut self.relative, &other.relative);
         for (to, from) in self.calibration.iter_mut().zip(&other.calibration) {
             to.pixels += from.pixels;
             to.right += from.right;
             to.confidence.merge(from.confidence);
         }
         self.confident += other.confident;
-        add_risk(&mut self.confident_errors, &other.confident_errors);
-        self.risk.iter_mut().zip(&other.risk).for_each(|(to, from)| add_risk(to, from));
+        self.confident_errors.merge(other.confident_errors);
+        self.risk.iter_mut().zip(&other.risk).for_each(|(to, from)| to.merge(*from));
     }
 
     /// Pixels with a truth so far.
@@ -272,7 +232,7 @@ impl DepthMetrics {
             within_0_5_percent: share(self.within_relative[1]),
             within_1_percent: share(self.within_relative[2]),
             confident_share: share(self.confident),
-            confident_mean_error_intervals: self.confident_errors.intervals.mean(self.confident_errors.pixels),
+            confident_mean_error_intervals: self.confident_errors.sum.mean(self.confident_errors.pixels),
             calibration_error: (self.pixels > 0).then(|| calibration.iter().map(gap).sum::<f64>() / self.pixels as f64),
             calibration,
             area_under_risk_intervals: area,
@@ -304,7 +264,7 @@ impl DepthMetrics {
     }
 
     fn risk_coverage(&self) -> (Vec<RiskPoint>, Option<f64>) {
-        let bins = self.risk.iter().rev().map(|bin| (bin.pixels, bin.intervals.value()));
+        let bins = self.risk.iter().rev().map(|bin| (bin.pixels, bin.sum.value()));
         let (points, area) = risk_curve(bins, self.with_depth);
         let point = |(i, mean)| RiskPoint { coverage_percent: 10 * (i as u32 + 1), mean_error_intervals: mean };
         (points.into_iter().enumerate().map(point).collect(), area)

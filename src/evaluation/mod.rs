@@ -1,13 +1,10 @@
-//! How good point clouds and depth maps are.
+//! How good point clouds and depth maps are, in numbers; pictures of them are in [`crate::draw`].
 //!
 //! Clouds are measured by their distances to a reference and back: [`dtu`] is the protocol of the DTU data set to the
-//! constant (protocol page, section D) and [`dtu_files`] finds its files; [`cloud`] measures any cloud against any
-//! other, and [`pareto`] says which of many are best. Below them [`thinning`] takes crowded points out and [`nearest`] finds
-//! nearest points. Clouds are `[f32; 3]` in memory, as their files hold them; all arithmetic is f64, and no result
-//! depends on the number of threads.
-//!
-//! Depth maps are measured against maps of the true depth: [`depth_metrics`] has the measures of training's
-//! validation, [`depth`] adds those that do without hypotheses, and [`depth_files`] reads maps with their truth.
+//! constant (protocol page, section D), [`cloud`] measures any cloud against any other. Depth maps are measured against
+//! the true depth: [`depth_metrics`] has the measures of training's validation, [`depth`] those that do without
+//! hypotheses. Clouds are `[f32; 3]`, as their files hold them; all arithmetic is f64, and no result depends on the
+//! number of threads.
 
 use serde::Serialize;
 
@@ -20,6 +17,7 @@ pub mod dtu;
 pub mod dtu_files;
 pub mod nearest;
 pub mod pareto;
+mod sums;
 pub mod thinning;
 
 /// What a set of distances says. Of an empty set mean, median and variance are not a number, which JSON writes as

@@ -13,7 +13,7 @@ use rayon::prelude::*;
 
 use super::cells::{self, Cells, Rows};
 use super::nearest::{difference, squared};
-use crate::synth::random::mixed;
+use crate::host::random::mixed;
 use crate::{Error, Result};
 
 const UNDECIDED: u8 = 0;

@@ -44,7 +44,7 @@ pub fn write(path: &Path, map: &Map) -> Result<()> {
 /// Writes a three-channel map (normals), rows from the top, little endian.
 ///
 /// # Errors
-/// [`Error::Io`]; [`Error::Shape`] where there are not `width * height` pixels.
+/// [`Error::Io`]; [`Error::Bug`] where there are not `width * height` pixels.
 pub fn write_rgb(path: &Path, width: usize, height: usize, pixels: &[[f32; 3]]) -> Result<()> {
     write_rows(path, "PF", width, height, pixels.as_flattened())
 }
@@ -147,8 +147,8 @@ fn write_rows(path: &Path, magic: &str, width: usize, height: usize, values: &[f
     let channels = if magic == "PF" { 3 } else { 1 };
     let row = width * channels;
     if row == 0 || height == 0 || values.len() != row * height {
-        return Err(Error::Shape {
-            op: "pfm::write",
+        return Err(Error::Bug {
+            place: "writing a map",
             problem: format!("{} values for {width} x {height} x {channels}", values.len()),
         });
     }

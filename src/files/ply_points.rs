@@ -70,11 +70,11 @@ impl Kind {
     }
 
     /// The value at the start of the bytes, which are at least its size.
-    fn value(self, bytes: &[u8], is_little: bool) -> f64 {
+    fn value(self, bytes: &[u8], encoding: Encoding) -> f64 {
         let mut eight = [0; 8];
         let size = self.size();
         eight[..size].copy_from_slice(&bytes[..size]);
-        if !is_little {
+        if encoding == Encoding::Big {
             eight[..size].reverse();
         }
         let [a, b, c, d, ..] = eight;
@@ -295,7 +295,7 @@ impl Body<'_> {
     fn pass_over(&mut self, element: &Element, encoding: Encoding) -> Result<()> {
         for count in 0..element.count {
             if encoding != Encoding::Text {
-                self.binary(element, encoding == Encoding::Little, count, |_, _| {})?;
+                self.binary(element, encoding, count, |_, _| {})?;
             } else if !self.next_line()? {
                 return Err(self.ends_early(count, element));
             }
@@ -305,12 +305,12 @@ impl Body<'_> {
 
     /// Reads one element of a binary file, and gives the numbers that are not in lists, with the place of their
     /// property.
-    fn binary(&mut self, of: &Element, is_little: bool, count: u64, mut take: impl FnMut(usize, f64)) -> Result<()> {
+    fn binary(&mut self, of: &Element, encoding: Encoding, count: u64, mut take: impl FnMut(usize, f64)) -> Result<()> {
         let mut bytes = [0; 8];
         for (place, property) in of.properties.iter().enumerate() {
             let kind = property.count.unwrap_or(property.kind);
             self.fill(&mut bytes[..kind.size()], count, of)?;
-            let value = kind.value(&bytes, is_little);
+            let value = kind.value(&bytes, encoding);
             if property.count.is_none() {
                 take(place, value);
             } else {
@@ -334,7 +334,6 @@ impl Body<'_> {
         encoding: Encoding,
         cloud: &mut Cloud,
     ) -> Result<()> {
-        let is_little = encoding == Encoding::Little;
         let offset = |place: usize| of.properties[..place].iter().map(|p| p.kind.size()).sum::<usize>();
         let columns = axes.map(|place| (offset(place), of.properties[place].kind));
         let mut bytes = vec![0; BLOCK * stride];
@@ -343,7 +342,7 @@ impl Body<'_> {
             let count = (of.count - done).min(BLOCK as u64) as usize;
             self.fill(&mut bytes[..count * stride], done, of)?;
             for vertex in bytes[..count * stride].chunks_exact(stride) {
-                cloud.take(columns.map(|(at, kind)| kind.value(&vertex[at..], is_little) as f32));
+                cloud.take(columns.map(|(at, kind)| kind.value(&vertex[at..], encoding) as f32));
             }
             done += count as u64;
         }
@@ -353,7 +352,7 @@ impl Body<'_> {
     fn uneven_vertices(&mut self, of: &Element, axes: [usize; 3], encoding: Encoding, cloud: &mut Cloud) -> Result<()> {
         for count in 0..of.count {
             let mut point = [0.0; 3];
-            self.binary(of, encoding == Encoding::Little, count, |place, value| {
+            self.binary(of, encoding, count, |place, value| {
                 for (coordinate, axis) in point.iter_mut().zip(axes) {
                     if axis == place {
                         *coordinate = value as f32;

@@ -157,9 +157,8 @@ impl Stage {
         self.done += 1;
         self.done_cost += cost;
         self.worked_cost += cost;
-        let left = self.left();
         let Self { name, steps, done, .. } = *self;
-        let time = left.filter(|&s| s >= 1.0).map_or(String::new(), |s| format!(", about {} left", duration(s)));
+        let time = about(self.left());
         match self.progress.style {
             Style::Bars => {
                 if let Some(bar) = &self.bar {
@@ -198,9 +197,7 @@ impl Stage {
 impl Drop for Stage {
     fn drop(&mut self) {
         if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-            let taken = duration(self.began.elapsed().as_secs_f64());
-            print_error_line(&format!("{:>9} {}/{} in {taken}", self.name, self.done, self.steps));
+            end(bar, self.began, &format!("{:>9} {}/{}", self.name, self.done, self.steps));
         }
     }
 }
@@ -223,7 +220,7 @@ impl Live {
         self.done = done;
         if let Some(bar) = &self.bar {
             bar.set_position(done);
-            bar.set_message(one_line(&format!("{done}/{}{}  {}", self.steps, self.time(), text())));
+            bar.set_message(one_line(&format!("{done}/{}{}  {}", self.steps, about(self.left()), text())));
         }
     }
 
@@ -232,7 +229,7 @@ impl Live {
         match self.progress.style {
             Style::Lines => {
                 let Self { name, done, steps, .. } = self;
-                print_error_line(&format!("{name} {done}/{steps}: {text}{}", self.time()));
+                print_error_line(&format!("{name} {done}/{steps}: {text}{}", about(self.left())));
             }
             Style::Json => self.progress.event(event, fields),
             Style::Bars | Style::Quiet => {}
@@ -254,21 +251,25 @@ impl Live {
         let (worked, rest) = (self.done.saturating_sub(self.before), self.steps.saturating_sub(self.done));
         (worked > 0 && rest > 0).then(|| self.began.elapsed().as_secs_f64() * rest as f64 / worked as f64)
     }
-
-    fn time(&self) -> String {
-        let left = self.left().filter(|&s| s >= 1.0);
-        left.map_or(String::new(), |s| format!(", about {} left", duration(s)))
-    }
 }
 
 impl Drop for Live {
     fn drop(&mut self) {
         if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-            let taken = duration(self.began.elapsed().as_secs_f64());
-            print_error_line(&format!("{:>9} {}/{} in {taken}", self.name, self.done, self.steps));
+            end(bar, self.began, &format!("{:>9} {}/{}", self.name, self.done, self.steps));
         }
     }
+}
+
+/// Takes a bar away and says how long the work took.
+fn end(bar: &ProgressBar, began: Instant, what: &str) {
+    bar.finish_and_clear();
+    print_error_line(&format!("{what} in {}", duration(began.elapsed().as_secs_f64())));
+}
+
+/// `, about 12.3 s left`, where that is known and worth telling.
+fn about(left: Option<f64>) -> String {
+    left.filter(|&s| s >= 1.0).map_or(String::new(), |s| format!(", about {} left", duration(s)))
 }
 
 /// `0.42 s`, `12.3 s`, `4 min 05 s`, `2 h 07 min`.

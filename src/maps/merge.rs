@@ -57,7 +57,7 @@ impl Default for MergeOptions {
 /// - `sources` \[views\]: indices of each view's source views. A view without sources has no reliable pixel.
 ///
 /// # Errors
-/// [`Error::Shape`] where the lists or sizes do not fit together.
+/// [`Error::Bug`] where the lists or sizes do not fit together.
 pub fn merge_level(
     coarse: &[LevelMaps],
     fine: &mut [LevelMaps],
@@ -127,26 +127,26 @@ fn samples(index: usize, coarse: usize) -> (usize, usize) {
     (low, if index.is_multiple_of(2) { low } else { (low + 1).min(coarse - 1) })
 }
 
-/// An [`Error::Shape`] where lists, sizes or sources do not fit together.
+/// An [`Error::Bug`] where lists, sizes or sources do not fit together.
 pub(crate) fn check(coarse: &[LevelMaps], fine: &[LevelMaps], sources: &[Vec<usize>]) -> Result<()> {
-    let shape = |problem: String| Err(Error::Shape { op: "pyramid::merge_level", problem });
+    let bug = |problem: String| Err(Error::Bug { place: "merging levels", problem });
     if coarse.len() != fine.len() || sources.len() != fine.len() {
         let (coarse, fine, sources) = (coarse.len(), fine.len(), sources.len());
-        return shape(format!("{coarse} coarse views, {fine} fine views and {sources} lists of sources"));
+        return bug(format!("{coarse} coarse views, {fine} fine views and {sources} lists of sources"));
     }
     for (view, (c, f)) in coarse.iter().zip(fine).enumerate() {
         for (level, maps) in [("coarse", c), ("fine", f)] {
             let [depth, confidence] = [&maps.depth, &maps.confidence].map(|m| (m.width, m.height, m.data.len()));
             if depth != confidence || depth.0 * depth.1 != depth.2 {
-                return shape(format!("view {view}: {level} depth {depth:?} and confidence {confidence:?}"));
+                return bug(format!("view {view}: {level} depth {depth:?} and confidence {confidence:?}"));
             }
         }
         let (c, f) = ((c.depth.width, c.depth.height), (f.depth.width, f.depth.height));
         if c != (f.0.div_ceil(2), f.1.div_ceil(2)) {
-            return shape(format!("view {view}: a coarse map of {c:?} is not half a fine one of {f:?}, rounded up"));
+            return bug(format!("view {view}: a coarse map of {c:?} is not half a fine one of {f:?}, rounded up"));
         }
         if let Some(source) = sources[view].iter().find(|&&s| s >= fine.len() || s == view) {
-            return shape(format!("view {view}: source {source} is not another of the {} views", fine.len()));
+            return bug(format!("view {view}: source {source} is not another of the {} views", fine.len()));
         }
     }
     Ok(())

@@ -10,6 +10,7 @@ use super::layers::Conv;
 use super::outline::{self, Layer, NORM, NamedShape, tensors};
 use super::tensor::{Shape, Tensor};
 use crate::error::{Error, Result};
+use crate::host::random::Random;
 
 /// Batch norm's epsilon.
 const EPSILON: f64 = 1e-5;
@@ -235,12 +236,6 @@ pub fn to_safetensors(views: Vec<(String, TensorView)>, metadata: BTreeMap<Strin
 
 /// SplitMix64 keyed by a tensor's name (FNV-1a): u in [0, 1).
 fn uniform(name: &str, seed: u64) -> impl FnMut() -> f64 + use<> {
-    let hash = name.bytes().fold(0xCBF2_9CE4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01B3));
-    let mut state = hash ^ seed.wrapping_mul(0xD6E8_FEB8_6659_FD93);
-    move || {
-        state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let z = (state ^ state >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let z = (z ^ z >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
-        ((z ^ z >> 31) >> 40) as f64 / f64::from(1 << 24)
-    }
+    let mut random = Random::of_name(name, seed.wrapping_mul(0xD6E8_FEB8_6659_FD93));
+    move || f64::from(random.unit_f32())
 }

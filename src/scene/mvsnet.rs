@@ -70,7 +70,8 @@ pub fn open(root: &Path, options: &OpenOptions) -> Result<Scene> {
     notes.extend(readings.into_iter().map(|(reading, count)| format!("{reading} ({count} of {total} cam.txt files)")));
     if let Some(first) = outside.first() {
         notes.push(format!(
-            "the principal point lies outside of the photo for {} of {total} views (first: {first}); were the cameras made for photos of another size?",
+            "the principal point lies outside of the photo for {} of {total} views (first: {first}); were the cameras \
+             made for photos of another size?",
             outside.len()
         ));
     }
@@ -315,11 +316,13 @@ impl DepthTokens {
                         "two depth numbers, assumed to be near and far because the second is larger"
                     }
                     (DepthNumbers::Auto, false) => {
-                        "two depth numbers, assumed to be near and interval because the second is not larger: far = near + interval * (planes - 1)"
+                        "two depth numbers, assumed to be near and interval because the second is not larger: far = \
+                         near + interval * (planes - 1)"
                     }
                     (_, true) => "two depth numbers, read as near and far as asked for",
                     (_, false) => {
-                        "two depth numbers, read as near and interval as asked for: far = near + interval * (planes - 1)"
+                        "two depth numbers, read as near and interval as asked for: far = near + interval * (planes - \
+                         1)"
                     }
                 };
                 match is_far {

@@ -1,4 +1,6 @@
-//! Files in and out, and the recognition of a scene's layout.
+//! Which layout a folder holds, and the scene in it.
+//!
+//! What the layouts are is in [`crate::scene::mvsnet`] and [`crate::scene::colmap`].
 
 use std::path::Path;
 
@@ -7,8 +9,8 @@ use crate::{Error, Result};
 
 impl Scene {
     /// Opens a scene in whichever layout the folder holds: MVSNet (`images/`, `cams/` or `cams_1/`, `pair.txt`
-    /// optional; see [`mvsnet`]) or COLMAP (`images/` with `sparse/`, `sparse/N/` or `dense/sparse/`; see [`colmap`]).
-    /// [`Scene::notes`] says what was assumed.
+    /// optional) or COLMAP (`images/` with `sparse/`, `sparse/N/` or `dense/sparse/`). [`Scene::notes`] says what was
+    /// assumed.
     ///
     /// The headers of all photos are read, so that a missing, damaged or wrongly sized one shows before any work.
     ///
@@ -27,7 +29,8 @@ impl Scene {
                 return Err(Error::input(
                     path.display().to_string(),
                     found,
-                    "images/ with cams/ or cams_1/ (MVSNet layout), or images/ with a COLMAP model in sparse/, sparse/0/ or dense/sparse/",
+                    "images/ with cams/ or cams_1/ (MVSNet layout), or images/ with a COLMAP model in sparse/, \
+                     sparse/0/ or dense/sparse/",
                 ));
             }
         };

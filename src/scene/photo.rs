@@ -49,7 +49,8 @@ impl Photo {
             if empty > 0 {
                 let share = 100.0 * empty as f64 / (size.0 * size.1) as f64;
                 notes.push(format!(
-                    "view {}: {empty} pixels ({share:.1} %) of the undistorted photo lie outside the stored one and are black",
+                    "view {}: {empty} pixels ({share:.1} %) of the undistorted photo lie outside the stored one and \
+                     are black",
                     view.name
                 ));
             }

@@ -3,37 +3,7 @@
 
 use glam::DVec3;
 
-/// A half line `origin + t * direction`; the direction need not have length 1: for rays of pixels its depth is 1, so
-/// that t is the depth.
-#[derive(Clone, Copy, Debug)]
-pub struct Ray {
-    /// Where it starts.
-    pub origin: DVec3,
-    /// Where it goes to.
-    pub direction: DVec3,
-    /// 1 / direction, each component; infinite where that is 0.
-    inverse: DVec3,
-}
-
-impl Ray {
-    /// A ray; the direction must not be zero.
-    #[inline]
-    pub fn new(origin: DVec3, direction: DVec3) -> Self {
-        Self { origin, direction, inverse: direction.recip() }
-    }
-
-    /// The ray in the same direction from elsewhere.
-    #[inline]
-    pub fn from(&self, origin: DVec3) -> Self {
-        Self { origin, ..*self }
-    }
-
-    /// The point at `t`.
-    #[inline]
-    pub fn at(&self, t: f64) -> DVec3 {
-        self.origin + self.direction * t
-    }
-}
+use super::ray::Ray;
 
 /// A box along the axes.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -5,14 +5,16 @@ use std::sync::Arc;
 use glam::{DMat3, DVec3, Vec3};
 
 use super::height_field::HeightField;
-use super::material::Material;
+use super::material::{Laid, Material};
 use super::mesh::Mesh;
+use super::object::Object;
 use super::pattern::Noise;
-use super::random::Random;
+use super::ray::Ray;
 use super::rig::{Rig, Rigged};
 use super::shapes::Shape;
 use super::texture::Library;
-use super::world::{Backdrop, Lights, Object, World};
+use super::world::{Backdrop, Lights, World};
+use crate::host::random::Random;
 
 /// What compositions draw from.
 pub struct Stock<'a> {
@@ -53,13 +55,16 @@ pub fn compose(stock: &Stock, rigged: &Rigged, random: &mut Random) -> World {
 }
 
 impl Composition<'_> {
-    fn material(&mut self, size: f64, from_above: bool) -> Material {
-        Material::random(self.stock.library, size, self.stock.low_texture, from_above, self.random)
+    fn material(&mut self, size: f64, laid: Laid) -> Material {
+        Material::random(self.stock.library, size, self.stock.low_texture, laid, self.random)
     }
 
     fn add(&mut self, shape: Shape, rotation: DMat3, origin: DVec3, scale: f64, size: f64) {
-        let from_above = matches!(shape, Shape::Plane { .. } | Shape::HeightField(_));
-        let material = self.material(size, from_above);
+        let laid = match shape {
+            Shape::Plane { .. } | Shape::HeightField(_) => Laid::FromAbove,
+            _ => Laid::ByNormal,
+        };
+        let material = self.material(size, laid);
         self.objects.push(Object { shape, rotation, origin, scale, material });
     }
 
@@ -158,7 +163,7 @@ impl Composition<'_> {
         let radius = self.radius * self.random.log_range(0.006, 0.03);
         let fence = self.random.chance(0.5);
         let rotation = self.rotation();
-        let material = self.material(reach, false);
+        let material = self.material(reach, Laid::ByNormal);
         for i in 0..count {
             let (turn, shift) = if fence {
                 let along = (i as f64 + 0.5) / count as f64 * 2.0 - 1.0;
@@ -170,7 +175,7 @@ impl Composition<'_> {
             let shape = Shape::Cylinder { radius, half_length };
             let mut material = material.clone();
             if !fence {
-                material = self.material(reach, false);
+                material = self.material(reach, Laid::ByNormal);
             }
             self.objects.push(Object { shape, rotation: turn, origin: middle + shift, scale: 1.0, material });
         }
@@ -274,7 +279,7 @@ impl Composition<'_> {
         let ground = field.clone();
         self.add(Shape::HeightField(field), DMat3::IDENTITY, DVec3::ZERO, 1.0, half);
         let level = |x: f64, y: f64| {
-            let ray = super::bounds::Ray::new(DVec3::new(x, y, 10.0 * half), -DVec3::Z);
+            let ray = Ray::new(DVec3::new(x, y, 10.0 * half), -DVec3::Z);
             ground.hit(&ray, 0.0, f64::INFINITY).map_or(0.0, |hit| 10.0 * half - hit.t)
         };
         let count = self.random.below(7);

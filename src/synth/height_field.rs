@@ -2,8 +2,8 @@
 
 use glam::DVec3;
 
-use super::bounds::{Bounds, Ray};
-use super::shapes::{Hit, triangle};
+use super::bounds::Bounds;
+use super::ray::{Hit, Ray, triangle};
 
 /// Heights over `|x| <= half[0]`, `|y| <= half[1]`, seen from both sides.
 #[derive(Clone, Debug)]

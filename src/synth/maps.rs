@@ -5,15 +5,9 @@ use rayon::prelude::*;
 
 use super::scene::SyntheticScene;
 use super::sight::Sight;
-use super::world::{Surface, World};
+use super::world::Surface;
 use crate::files::map::Map;
-use crate::scene::camera::{Camera, DepthRange};
 use crate::scene::photo::Photo;
-
-/// Exact depth at the pixels (`step` x, `step` y); 0 where no surface lies between near and far.
-pub fn depth(world: &World, camera: &Camera, size: (usize, usize), range: DepthRange, step: usize) -> Map {
-    of_pixels(world, camera, size, range, step, |surface, _| surface.depth as f32)
-}
 
 /// What makes a pixel hard to match, each at the same pixels as the depth map.
 #[derive(Clone, Debug)]
@@ -28,6 +22,12 @@ pub struct Extras {
 }
 
 impl SyntheticScene {
+    /// Exact depth at the pixels (`step` x, `step` y), ceil(width / step) x ceil(height / step): `step` 4 gives what a
+    /// perfect network would. 0 where no surface lies in the view's range.
+    pub fn depth(&self, view: usize, step: usize) -> Map {
+        self.map_of(view, step, |surface, _| surface.depth as f32)
+    }
+
     /// The extras of a view at every `step`-th pixel; `photo` is the view's.
     pub fn extras(&self, view: usize, photo: &Photo, step: usize) -> Extras {
         Extras {
@@ -39,23 +39,49 @@ impl SyntheticScene {
 
     /// See [`Extras::slant`].
     pub fn slant(&self, view: usize, step: usize) -> Map {
-        of_pixels(&self.world, &self.cameras[view], self.size, self.ranges[view], step, |surface, direction| {
+        self.map_of(view, step, |surface, direction| {
             (-direction.normalize().dot(surface.normal)).clamp(0.0, 1.0).acos().to_degrees() as f32
         })
     }
 
     /// See [`Extras::visible`].
     pub fn visible(&self, view: usize, step: usize) -> Map {
-        of_pixels(&self.world, &self.cameras[view], self.size, self.ranges[view], step, |surface, _| {
+        self.map_of(view, step, |surface, _| {
             (0..self.cameras.len()).filter(|&v| v != view && self.sees(v, surface.position)).count() as f32
         })
     }
 
     /// World normals at every `step`-th pixel, towards the camera; zero where there is no depth.
     pub fn normals(&self, view: usize, step: usize) -> Vec<[f32; 3]> {
-        values(&self.world, &self.cameras[view], self.size, self.ranges[view], step, |s, _| {
-            s.normal.as_vec3().to_array()
-        })
+        self.values(view, step, |surface, _| surface.normal.as_vec3().to_array())
+    }
+
+    fn map_of(&self, view: usize, step: usize, value: impl Fn(&Surface, DVec3) -> f32 + Sync) -> Map {
+        let data = self.values(view, step, value);
+        Map { width: self.size.0.div_ceil(step), height: self.size.1.div_ceil(step), data }
+    }
+
+    /// A value of the first surface at every `step`-th pixel, row by row; the default where its depth is not in range.
+    /// A surface before `near` hides what is behind it.
+    fn values<T: Copy + Default + Send>(
+        &self,
+        view: usize,
+        step: usize,
+        value: impl Fn(&Surface, DVec3) -> T + Sync,
+    ) -> Vec<T> {
+        let (width, height) = (self.size.0.div_ceil(step), self.size.1.div_ceil(step));
+        let (sight, range) = (Sight::new(&self.world, &self.cameras[view], self.size), self.ranges[view]);
+        let mut out = vec![T::default(); width * height];
+        out.par_chunks_mut(width.max(1)).enumerate().for_each(|(y, row)| {
+            for (x, out) in row.iter_mut().enumerate() {
+                let (u, v) = ((x * step) as f64, (y * step) as f64);
+                let first = sight.first(u, v, 0.0, f64::INFINITY);
+                if let Some(surface) = first.filter(|s| (range.near..=range.far).contains(&s.depth)) {
+                    *out = value(&surface, sight.rays().through(u, v).direction);
+                }
+            }
+        });
+        out
     }
 }
 
@@ -88,42 +114,4 @@ pub fn texture_strength(photo: &Photo, step: usize) -> Map {
         }
     });
     map
-}
-
-fn of_pixels(
-    world: &World,
-    camera: &Camera,
-    size: (usize, usize),
-    range: DepthRange,
-    step: usize,
-    value: impl Fn(&Surface, DVec3) -> f32 + Sync,
-) -> Map {
-    let data = values(world, camera, size, range, step, value);
-    Map { width: size.0.div_ceil(step), height: size.1.div_ceil(step), data }
-}
-
-/// A value of the first surface at every `step`-th pixel, row by row; the default where its depth is not in range. A
-/// surface before `near` hides what is behind it.
-fn values<T: Copy + Default + Send>(
-    world: &World,
-    camera: &Camera,
-    size: (usize, usize),
-    range: DepthRange,
-    step: usize,
-    value: impl Fn(&Surface, DVec3) -> T + Sync,
-) -> Vec<T> {
-    let (width, height) = (size.0.div_ceil(step), size.1.div_ceil(step));
-    let sight = Sight::new(world, camera, size);
-    let mut out = vec![T::default(); width * height];
-    out.par_chunks_mut(width.max(1)).enumerate().for_each(|(y, row)| {
-        for (x, out) in row.iter_mut().enumerate() {
-            let (u, v) = ((x * step) as f64, (y * step) as f64);
-            if let Some(surface) =
-                sight.first(u, v, 0.0, f64::INFINITY).filter(|s| (range.near..=range.far).contains(&s.depth))
-            {
-                *out = value(&surface, sight.rays().through(u, v).direction);
-            }
-        }
-    });
-    out
 }

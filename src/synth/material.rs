@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use glam::{DVec2, DVec3, Vec3};
 
-use super::random::Random;
 use super::texture::{Library, Texture};
+use crate::host::random::Random;
 
 /// A point of a surface with the footprint of the pixel that looks at it, all in the surface's own coordinates in world
 /// units.
@@ -17,6 +17,15 @@ pub struct Patch {
     pub normal: DVec3,
     /// How far the point moves from this pixel to the next one to the right and below.
     pub steps: [DVec3; 2],
+}
+
+/// How a texture is laid over a surface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Laid {
+    /// Along z: on planes and height fields.
+    FromAbove,
+    /// Along the axis that the normal is closest to.
+    ByNormal,
 }
 
 /// A texture laid over a surface.
@@ -82,14 +91,13 @@ pub struct Material {
     pub shine: f32,
     /// Exponent of the highlight.
     pub narrowness: f32,
-    /// Whether the texture is always laid on along z (planes, height fields) or by the normal.
-    from_above: bool,
+    laid: Laid,
 }
 
 impl Material {
     /// A material for surfaces of about `size` world units; with the probability `low_texture` one with little texture
     /// or nearly none.
-    pub fn random(library: &Library, size: f64, low_texture: f64, from_above: bool, random: &mut Random) -> Self {
+    pub fn random(library: &Library, size: f64, low_texture: f64, laid: Laid, random: &mut Random) -> Self {
         let photo = if random.chance(0.7) { library.photo(random) } else { None };
         let of_photo = photo.is_some();
         let texture = photo.unwrap_or_else(|| library.pattern(random));
@@ -138,7 +146,7 @@ impl Material {
             detail_strength,
             shine: if shiny { random.range(0.02, 0.25) as f32 } else { 0.0 },
             narrowness: random.log_range(8.0, 120.0) as f32,
-            from_above,
+            laid,
         }
     }
 
@@ -155,13 +163,13 @@ impl Material {
             detail_strength: 0.0,
             shine: 0.0,
             narrowness: 1.0,
-            from_above: true,
+            laid: Laid::FromAbove,
         }
     }
 
     /// The share of red, green and blue light that the patch throws back.
     pub fn colour(&self, patch: &Patch) -> Vec3 {
-        let axis = if self.from_above { 2 } else { patch.normal.abs().max_position() };
+        let axis = if self.laid == Laid::FromAbove { 2 } else { patch.normal.abs().max_position() };
         let own = self.colours.of(self.base.sample(patch, axis));
         let mut colour = self.mean + (own - self.mean) * self.contrast;
         if self.detail_strength > 0.0 {

@@ -9,8 +9,8 @@ use glam::DVec3;
 use ply_rs_bw::parser::{ParseError, Parser, Reader};
 use ply_rs_bw::ply::{DefaultElement, Property, PropertyAccess, PropertyAccessResult};
 
-use super::bounds::{Bounds, Ray, Tree};
-use super::shapes::{Hit, triangle};
+use super::bounds::{Bounds, Tree};
+use super::ray::{Hit, Ray, triangle};
 use crate::{Error, Result};
 
 /// Triangles, scaled and moved into the unit ball around the origin.

@@ -1,12 +1,10 @@
-//! Synthetic scenes with exact depth: random surfaces with textures, seen by cameras on a rig, for training and for
-//! trying the whole pipeline at any size.
+//! Synthetic scenes with exact depth, for training and for trying everything at any size. A scene is a function of the
+//! options, the seed and its index: [`Generator::scene`] gives any of them in any order, on any number of threads, with
+//! the same bytes.
 //!
-//! A scene is a function of the options, the seed and its index: [`Generator::scene`] gives any of them in any order,
-//! on any number of threads, with the same bytes, so that a training run that goes on sees what it would have seen.
-//!
-//! [`rig`] places cameras, [`compose`] puts a [`world`] of [`shapes`] with [`material`]s before them, [`scene`] keeps
-//! the ones that are seen well, [`sight`] finds what cameras see of it, [`render`] takes photos, [`maps`] casts exact
-//! depth and what goes with it, and [`mod@write`] makes folders in the MVSNet layout.
+//! [`rig`] places cameras, [`compose`] puts a [`world`] of [`object`]s with [`shapes`] and [`material`]s before them,
+//! [`scene`] keeps the ones that are seen well, [`sight`] finds what cameras see of it, [`render`] takes photos,
+//! [`maps`] casts exact depth and what goes with it, and [`mod@write`] makes folders in the MVSNet layout.
 
 pub mod bounds;
 pub mod compose;
@@ -14,13 +12,16 @@ pub mod height_field;
 pub mod maps;
 pub mod material;
 pub mod mesh;
+pub mod object;
 pub mod pattern;
-pub mod random;
+pub mod ray;
 pub mod render;
 pub mod rig;
 pub mod scene;
+pub mod shadows;
 pub mod shapes;
 pub mod sight;
+pub mod squares;
 pub mod texture;
 pub mod world;
 pub mod write;
@@ -91,14 +92,23 @@ pub struct Sample {
     pub photos: Vec<Photo>,
     /// Of every view, at the photos' size.
     pub cameras: Vec<Camera>,
-    /// Exact depth of every fourth pixel, ceil(height / 4) x ceil(width / 4), 0 where there is none: of the reference
-    /// view, or of every view where all were asked for.
+    /// Exact depth of every fourth pixel, ceil(height / 4) x ceil(width / 4), 0 where there is none: of
+    /// the views that [`Truth`] names.
     pub depth: Vec<Map>,
     /// The reference view's depths to search.
     pub range: DepthRange,
     /// The other views as sources of the reference view, best first; views that share nothing with it come last with a
     /// score of 0.
     pub sources: Vec<SourceView>,
+}
+
+/// Which views of a [`Sample`] come with their depth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Truth {
+    /// The reference view.
+    OfReference,
+    /// All of them.
+    OfAll,
 }
 
 /// Makes scenes by index.
@@ -156,12 +166,13 @@ impl Generator {
         SyntheticScene::random(&stock, rig, views, size, variation, &[seed, index])
     }
 
-    /// The sample of an index, with the depth of every view if `all_depths`. It is the same scene as [`Self::scene`]'s.
-    pub fn sample(&self, index: u64, all_depths: bool) -> Sample {
+    /// The sample of an index, of the same scene as [`Self::scene`]'s.
+    pub fn sample(&self, index: u64, truth: Truth) -> Sample {
         let scene = self.scene(index);
         let views = scene.cameras.len();
         let photos = (0..views).into_par_iter().map(|v| scene.photo(v)).collect();
-        let depth = (0..if all_depths { views } else { 1 }).map(|v| scene.depth(v, 4)).collect();
+        let with_depth = if truth == Truth::OfAll { views } else { 1 };
+        let depth = (0..with_depth).map(|v| scene.depth(v, 4)).collect();
         let sources = scene.sources(0);
         Sample { photos, depth, range: scene.ranges[0], cameras: scene.cameras, sources }
     }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use super::random::{Random, mixed};
 use super::texture::Texture;
+use crate::host::random::{Random, mixed};
 
 /// Texels a side.
 const SIDE: usize = 256;

@@ -9,11 +9,11 @@
 use glam::{DVec3, Vec3};
 use rayon::prelude::*;
 
-use super::random::Random;
 use super::shapes::Shape;
 use super::sight::Sight;
 use super::texture::photo_value;
 use super::world::{Surface, World};
+use crate::host::random::Random;
 use crate::scene::camera::Camera;
 use crate::scene::photo::Photo;
 

@@ -3,7 +3,7 @@
 use glam::{DMat3, DVec3};
 use serde::{Deserialize, Serialize};
 
-use super::random::Random;
+use crate::host::random::Random;
 use crate::scene::camera::Camera;
 
 /// How the cameras of a scene are placed.

@@ -4,13 +4,11 @@ use glam::DVec3;
 use rayon::prelude::*;
 
 use super::compose::{Stock, compose};
-use super::maps;
-use super::random::Random;
 use super::render::{self, Look};
 use super::rig::{Rig, Rigged};
 use super::sight::Sight;
 use super::world::{World, sees};
-use crate::files::map::Map;
+use crate::host::random::Random;
 use crate::scene::camera::{Camera, DepthRange};
 use crate::scene::photo::Photo;
 use crate::scene::{Layout, Scene, ScenePoint, SourceView, View};
@@ -97,12 +95,6 @@ impl SyntheticScene {
     /// The photo of a view, its values multiples of 1 / 255: what a PNG file holds.
     pub fn photo(&self, view: usize) -> Photo {
         render::photo(&self.world, &self.cameras[view], self.size, &self.looks[view])
-    }
-
-    /// Exact depth at the pixels (`step` x, `step` y), ceil(width / step) x ceil(height / step): `step` 4 gives what a
-    /// perfect network would. 0 where no surface lies in the view's range.
-    pub fn depth(&self, view: usize, step: usize) -> Map {
-        maps::depth(&self.world, &self.cameras[view], self.size, self.ranges[view], step)
     }
 
     /// The views as a scene without files, with the points of a coarse grid over every view's depth: for the selection

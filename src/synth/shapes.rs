@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use glam::DVec3;
 
-use super::bounds::{Bounds, Ray};
+use super::bounds::Bounds;
 use super::height_field::HeightField;
 use super::mesh::Mesh;
+use super::ray::{Hit, Ray};
 
 /// A surface around the origin.
 #[derive(Clone, Debug)]
@@ -37,23 +38,6 @@ pub enum Shape {
     HeightField(Arc<HeightField>),
     /// Triangles.
     Mesh(Arc<Mesh>),
-}
-
-/// Where a ray meets a shape, in the shape's coordinates.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Hit {
-    /// The ray's parameter.
-    pub t: f64,
-    /// The surface's normal, of any length and on either side.
-    pub normal: DVec3,
-    /// The normal that light is reckoned with: smooth over the faces of meshes and height fields, else the same.
-    pub smooth: DVec3,
-}
-
-impl Hit {
-    fn flat(t: f64, normal: DVec3) -> Self {
-        Self { t, normal, smooth: normal }
-    }
 }
 
 impl Shape {
@@ -152,25 +136,4 @@ fn cylinder(ray: &Ray, radius: f64, half_length: f64, within: impl Fn(f64) -> bo
     let on_cap = if t == near { cap_in > side_in } else { cap_out < side_out };
     let normal = if on_cap { DVec3::Z * ray.at(t).z.signum() } else { flat(ray.at(t)) };
     Some(Hit::flat(t, normal))
-}
-
-/// Where a ray meets a triangle (Moeller and Trumbore, 1997): t and the weights of the second and third corner. Edges
-/// belong to both neighbours, so that no ray slips through between two triangles.
-#[inline]
-pub fn triangle(ray: &Ray, [a, b, c]: [DVec3; 3]) -> Option<(f64, f64, f64)> {
-    /// Twice the rounding of the weights for coordinates of size 1.
-    const SLACK: f64 = 1e-12;
-    let (ab, ac) = (b - a, c - a);
-    let across = ray.direction.cross(ac);
-    let determinant = ab.dot(across);
-    let inverse = 1.0 / determinant;
-    if !inverse.is_finite() {
-        return None;
-    }
-    let from_a = ray.origin - a;
-    let u = from_a.dot(across) * inverse;
-    let other = from_a.cross(ab);
-    let v = ray.direction.dot(other) * inverse;
-    let inside = u >= -SLACK && v >= -SLACK && u + v <= 1.0 + SLACK;
-    inside.then(|| (ac.dot(other) * inverse, u, v))
 }

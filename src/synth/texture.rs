@@ -7,8 +7,8 @@ use std::sync::{Arc, LazyLock};
 use glam::{DVec2, Vec3};
 use rayon::prelude::*;
 
-use super::random::Random;
 use crate::files::image;
+use crate::host::random::Random;
 use crate::scene::photo::Photo;
 use crate::{Error, Result};
 

@@ -1,50 +1,18 @@
-//! Objects in the world, the light on them, and what rays meet.
+//! A world: objects, the light on them, and what rays meet. Which camera looks is not known here, but in
+//! [`super::sight`].
 
 use std::sync::{Arc, OnceLock};
 
-use glam::{DMat3, DVec2, DVec3, Vec3};
+use glam::{DVec2, DVec3, Vec3};
 
-use super::bounds::{Bounds, Ray, Tree};
-use super::material::{Material, Patch};
-use super::shapes::{Hit, Shape};
-use super::sight::Shadows;
+use super::bounds::{Bounds, Tree};
+use super::material::Patch;
+use super::object::Object;
+use super::ray::{Hit, Ray};
+use super::shadows::Shadows;
+use super::shapes::Shape;
 use super::texture::{Coding, Texture};
 use crate::scene::camera::Camera;
-
-/// A shape at a place, with a material.
-#[derive(Clone, Debug)]
-pub struct Object {
-    /// The surface in its own coordinates.
-    pub shape: Shape,
-    /// Turns its own axes to the world's.
-    pub rotation: DMat3,
-    /// Where its origin lies in the world.
-    pub origin: DVec3,
-    /// World units a unit of its own.
-    pub scale: f64,
-    /// What it looks like.
-    pub material: Material,
-}
-
-impl Object {
-    /// The ray in the object's coordinates, with the same t.
-    #[inline]
-    fn own(&self, ray: &Ray) -> Ray {
-        let back = self.rotation.transpose();
-        let inverse = 1.0 / self.scale;
-        Ray::new(back * (ray.origin - self.origin) * inverse, back * ray.direction * inverse)
-    }
-
-    /// The box around it in the world.
-    pub fn bounds(&self) -> Bounds {
-        let own = self.shape.bounds();
-        let middle = self.rotation * own.middle() * self.scale + self.origin;
-        let r = self.rotation;
-        let absolute = DMat3::from_cols(r.x_axis.abs(), r.y_axis.abs(), r.z_axis.abs());
-        let half = absolute * (own.high - own.low) * (0.5 * self.scale);
-        Bounds { low: middle - half, high: middle + half }
-    }
-}
 
 /// What is seen where no surface is; it has no depth.
 #[derive(Clone, Debug)]
@@ -256,42 +224,6 @@ impl World {
                 *gain * colour
             }
         }
-    }
-}
-
-/// The rays of a camera's pixels, with depth 1.
-#[derive(Clone, Copy, Debug)]
-pub struct PixelRays {
-    centre: DVec3,
-    /// Pixel (u, v, 1) to the world direction of depth 1.
-    matrix: DMat3,
-}
-
-impl PixelRays {
-    /// The rays of this camera.
-    pub fn new(camera: &Camera) -> Self {
-        Self { centre: camera.centre(), matrix: camera.r.transpose() * camera.k.inverse() }
-    }
-
-    /// The ray through a pixel position; its t is the depth.
-    #[inline]
-    pub fn through(&self, u: f64, v: f64) -> Ray {
-        Ray::new(self.centre, self.matrix * DVec3::new(u, v, 1.0))
-    }
-
-    /// Where they start.
-    pub fn centre(&self) -> DVec3 {
-        self.centre
-    }
-
-    /// Pixel (u, v, 1) to the world direction of depth 1.
-    pub fn matrix(&self) -> DMat3 {
-        self.matrix
-    }
-
-    /// How the direction changes from pixel to pixel, to the right and below.
-    pub fn across(&self) -> [DVec3; 2] {
-        [self.matrix.x_axis, self.matrix.y_axis]
     }
 }
 

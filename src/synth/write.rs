@@ -14,8 +14,8 @@ use image::{ExtendedColorType, ImageEncoder};
 use rayon::prelude::*;
 use serde_json::{Value, json};
 
+use super::ray::PixelRays;
 use super::scene::{SyntheticScene, name};
-use super::world::PixelRays;
 use super::{Generator, GeneratorOptions};
 use crate::files::atomic::write_whole;
 use crate::files::folder::{Claim, FolderKind, Found, OutputFolder, remove, write_json};
@@ -314,7 +314,8 @@ fn describe(options: &GeneratorOptions, write: &WriteOptions) -> Value {
         "rig": serde_json::to_value(options.rig).unwrap_or(Value::Null),
         "textures": options.textures.as_ref().map(path), "meshes": options.meshes.iter().map(path).collect::<Vec<_>>(),
         "low_texture": options.low_texture, "variation": options.variation,
-        "photos": write.photos.extension(), "planes": write.planes, "full_depth": write.full_depth, "extras": write.extras,
+        "photos": write.photos.extension(), "planes": write.planes, "full_depth": write.full_depth,
+        "extras": write.extras,
     })
 }
 

@@ -5,11 +5,12 @@
 
 use std::sync::Arc;
 
-use super::colour;
+use super::colour::{self, Strength};
 use super::frame::{Window, cut, is_depth, keep_within, mirrored, reduced};
 use super::sample::{Dataset, TrainingSample, expect_share};
-use crate::scene::camera::DepthRange;
-use crate::synth::random::Random;
+use crate::host::random::Random;
+use crate::scene::camera::{Camera, DepthRange};
+use crate::scene::photo::Photo;
 use crate::{Error, Result};
 
 /// What is changed, and how much.
@@ -98,7 +99,8 @@ pub fn augmented(sample: TrainingSample, options: &AugmentOptions, seed: u64, in
         sample.range = moved(&sample, options.range, &mut depths);
         keep_within(&mut sample.depth, sample.range);
     }
-    colour::change(&mut sample.photos, options, &mut look);
+    let AugmentOptions { colour, inverted, exposure, .. } = *options;
+    colour::change(&mut sample.photos, &Strength { colour, inverted, exposure }, &mut look);
     sample
 }
 
@@ -144,7 +146,7 @@ fn windows(sample: &TrainingSample, crop: (usize, usize), random: &mut Random) -
     let middle = |from: i64, length: usize| from as f64 + 0.5 * length as f64 - 0.5;
     let (u, v) = (middle(reference.x, width), middle(reference.y, height));
     let target = sample.cameras[0].unproject(u, v, depth);
-    let source = |(camera, photo): (&crate::scene::camera::Camera, &crate::scene::photo::Photo)| {
+    let source = |(camera, photo): (&Camera, &Photo)| {
         let (u, v) = camera.pixel(target).map_or((u, v), |(pixel, _)| (pixel.x, pixel.y));
         let origin = |middle: f64, length: usize, crop: usize| {
             let last = length.saturating_sub(crop) as f64;
@@ -200,7 +202,8 @@ impl Dataset for Augmented {
         }
         let crop = crop.map_or_else(|| "whole photos".to_owned(), |(w, h)| format!("crops of {w} x {h}"));
         format!(
-            "{}; {crop}, reduced {reduced}, mirrored {mirrored}, colour {colour}, inverted {inverted}, exposure {exposure}, range {range}",
+            "{}; {crop}, reduced {reduced}, mirrored {mirrored}, colour {colour}, inverted {inverted}, exposure \
+             {exposure}, range {range}",
             self.inner.describe()
         )
     }

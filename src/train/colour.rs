@@ -1,8 +1,7 @@
 //! How photos look: changes of colour that all views share, and the small differences that photos of one place have.
 
-use super::augment::AugmentOptions;
+use crate::host::random::Random;
 use crate::scene::photo::Photo;
-use crate::synth::random::Random;
 
 /// A change of values 0..1 of one photo, in this order: channels mixed, tone curve, gain and offset, blur, noise.
 struct Change {
@@ -24,9 +23,19 @@ struct Change {
     noise: f64,
 }
 
-/// Changes the photos of a sample: `options.colour` and `options.inverted` for all alike, `options.exposure` each.
-pub fn change(photos: &mut [Photo], options: &AugmentOptions, random: &mut Random) {
-    let AugmentOptions { colour, inverted, exposure, .. } = *options;
+/// How much photos change, as [`super::augment::AugmentOptions`] says it.
+pub struct Strength {
+    /// Of the change that all photos share.
+    pub colour: f64,
+    /// Probability that all become negatives.
+    pub inverted: f64,
+    /// Of the changes that each has for itself.
+    pub exposure: f64,
+}
+
+/// Changes the photos of a sample.
+pub fn change(photos: &mut [Photo], strength: &Strength, random: &mut Random) {
+    let Strength { colour, inverted, exposure } = *strength;
     let mut shared = Random::new(&[random.bits()]);
     let inverted = shared.chance(inverted);
     if colour == 0.0 && exposure == 0.0 && !inverted {

@@ -13,10 +13,10 @@ use super::sample::{Dataset, TrainingSample, choose_sources, expect_share};
 use crate::error::counted;
 use crate::files::map::Map;
 use crate::files::{image, pfm};
+use crate::host::random::Random;
 use crate::scene::camera::{Camera, DepthRange};
 use crate::scene::photo::Photo;
 use crate::scene::{DepthNumbers, mvsnet};
-use crate::synth::random::Random;
 use crate::{Error, Result};
 
 /// Scans to train on.

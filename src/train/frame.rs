@@ -218,8 +218,8 @@ pub fn keep_within_of(file: &Path, truth: &mut Map, range: DepthRange) -> Result
         file.display().to_string(),
         format!("depths from {low} to {high}"),
         format!(
-            "some between {} and {}, the view's range: map and camera file must have one unit, and the camera file's depth \
-             numbers must mean what they were read as",
+            "some between {} and {}, the view's range: map and camera file must have one unit, and the camera file's \
+             depth numbers must mean what they were read as",
             range.near, range.far
         ),
     ))

@@ -5,10 +5,10 @@
 //!
 //! | event | what |
 //! | --- | --- |
-//! | `train` | means over the `steps` steps since the line before: loss, l1, cross_entropy, rate, grad_norm; epoch of the last |
+//! | `train` | means over the `steps` steps since the line before: loss, l1, cross_entropy, rate, grad_norm; epoch |
 //! | `validation` | `name` of the set and its `metrics` ([`MetricsSummary`]) |
 //! | `note` | a sentence: what was assumed, chosen or skipped |
-//! | `interval` | sums of the steps since the last `train` line, written with a checkpoint that falls between two lines |
+//! | `interval` | sums of the steps since the last `train` line, for a checkpoint that falls between two lines |
 //!
 //! **The clock stands apart.** Whatever differs from run to run of the same training (time, speed, waiting) is in the
 //! field `clock`, and nothing else is: without it, two runs on the same machine give the same lines ([`read`]).

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use super::sample::{Dataset, TrainingSample};
-use crate::synth::random::{Random, mixed};
+use crate::host::random::{Random, mixed};
 use crate::{Error, Result};
 
 /// Indices that are shuffled among each other before they are given to the parts, so that no part gets every second

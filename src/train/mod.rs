@@ -1,7 +1,9 @@
 //! Training: from random weights, or from a checkpoint, to a network that reconstructs real scenes.
 //!
-//! One step's way: a [`sample::Dataset`] gives photos, cameras and true depth of a reference view; the network runs on
-//! the [tape](crate::cpu::tape), the loss's gradient flows back, and an optimizer moves the weights.
+//! A [`sample::Dataset`] gives photos, cameras and true depth of a reference view; the network runs on the
+//! [tape](crate::cpu::tape), the loss's gradient flows back, and an optimizer moves the weights ([`run`]). The same
+//! options, data and seed give the same weights, whether a run was stopped in between or not. The network itself and
+//! its operations are below, in [`crate::net`] and [`crate::cpu`].
 
 pub mod augment;
 mod colour;

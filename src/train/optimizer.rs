@@ -49,7 +49,7 @@ impl Adam {
     /// zero, with the gradients times `scale`.
     ///
     /// # Errors
-    /// [`Error::Shape`] where a tensor has no gradient of its size.
+    /// [`Error::Bug`] where a tensor has no gradient of its size.
     pub fn step(
         &mut self,
         options: AdamOptions,
@@ -75,7 +75,7 @@ impl Adam {
             let gradient = gradients.get(parameter.name.as_str()).filter(|g| g.len() == len);
             let Some(gradient) = gradient else {
                 let problem = format!("no gradient of {len} values for `{}`", parameter.name);
-                return Err(Error::Shape { op: "adam", problem });
+                return Err(Error::Bug { place: "adam", problem });
             };
             // Norms and biases are not decayed.
             let keep = if parameter.shape.len() > 1 { keep } else { 1.0 };

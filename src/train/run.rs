@@ -19,7 +19,7 @@ use super::prefetch::{Prefetch, PrefetchOptions};
 use super::sample::{Dataset, TrainingSample};
 use super::schedule::{RateOptions, rate};
 use super::state::State;
-use super::step::{Lesson, device_lesson, lesson};
+use super::step::{SampleGradients, Watch, device_gradients, sample_gradients};
 use super::validation::ValidationSet;
 use crate::cpu::device::Cpu;
 use crate::cpu::network::BsMvsNet;
@@ -32,11 +32,11 @@ use crate::files::atomic::{write_through, write_whole};
 use crate::files::folder::{Claim, FolderKind, Found, OutputFolder, is_temporary, remove_leftovers, write_json};
 use crate::host::interrupt;
 use crate::host::progress::Progress;
+use crate::host::random::Random;
 use crate::net::config::Config;
 use crate::net::parameters::Parameters;
 use crate::net::weights::Checkpoint;
 use crate::scene::camera::{Hypotheses, Sampling};
-use crate::synth::random::Random;
 
 /// Names of a run's files.
 pub const STATE: &str = "state.safetensors";
@@ -250,7 +250,7 @@ fn begin(out: &Path, options: &TrainOptions, described: &Value) -> Result<State>
         std::fs::remove_dir_all(&panels).map_err(Error::io("remove the pictures of an earlier run", &panels))?;
     }
     folder.claim()?;
-    Ok(State::new(parameters, options.average.is_some()))
+    Ok(State::new(parameters, options.average))
 }
 
 /// A run goes on only with the options that it began with.
@@ -301,7 +301,7 @@ impl Run<'_> {
             SamplingChoice::Mixed if random.chance(0.5) => Sampling::Inverse,
             SamplingChoice::Mixed => Sampling::Linear,
         };
-        let mut total: Option<Lesson> = None;
+        let mut total: Option<SampleGradients> = None;
         let mut taught = 0u64;
         let mut norms = Vec::new();
         for _ in 0..batch {
@@ -329,7 +329,8 @@ impl Run<'_> {
             self.state.adam.step(adam, rate_now, scale, &mut self.state.parameters, &found.gradients)?;
         } else if !std::mem::replace(&mut self.untaught, true) {
             self.journal.note(&format!(
-                "no sample of step {} has a truth within its range, so it changes no weight; other steps like it are not told",
+                "no sample of step {} has a truth within its range, so it changes no weight; other steps like it are \
+                 not told",
                 step + 1
             ))?;
         }
@@ -357,17 +358,18 @@ impl Run<'_> {
 
     /// A sample's gradients. Where they are not finite, the step is done again under watch, to say where that began.
     /// The last checkpoint stays: the weights that have just failed are not worth more.
-    fn learn(&mut self, sample: &TrainingSample, hypotheses: &Hypotheses) -> Result<Lesson> {
-        let run = |watch| lesson(&self.cpu, &self.state.parameters, sample, hypotheses, self.options.loss, watch);
+    fn learn(&mut self, sample: &TrainingSample, hypotheses: &Hypotheses) -> Result<SampleGradients> {
+        let (parameters, loss) = (&self.state.parameters, self.options.loss);
+        let run = |watch| sample_gradients(&self.cpu, parameters, sample, hypotheses, loss, watch);
         let found = match &mut self.teacher {
-            None => run(false)?,
-            Some(teacher) => device_lesson(teacher, &self.state.parameters, sample, hypotheses, self.options.loss)?,
+            None => run(Watch::Nothing)?,
+            Some(teacher) => device_gradients(teacher, parameters, sample, hypotheses, loss)?,
         };
         if found.loss.is_finite() && norm(&found.gradients).is_finite() {
             self.bound_pool();
             return Ok(found);
         }
-        let reason = match run(true) {
+        let reason = match run(Watch::EveryValue) {
             Err(Error::NotFinite(reason)) => reason,
             Err(other) => return Err(other),
             Ok(_) => format!("the loss or a gradient (loss {})", found.loss),
@@ -470,8 +472,8 @@ fn finish(out: &Path, state: &State, progress: &Progress) {
     progress.summary(&format!("{} steps done, weights in {}{best}", state.step, weights.display()), fields);
 }
 
-/// The sums of two lessons.
-fn add(total: &mut Lesson, more: Lesson) {
+/// The sums of two.
+fn add(total: &mut SampleGradients, more: SampleGradients) {
     total.loss += more.loss;
     total.l1 += more.l1;
     total.cross_entropy += more.cross_entropy;

@@ -2,9 +2,9 @@
 
 use crate::error::{Error, Result};
 use crate::files::map::Map;
+use crate::host::random::Random;
 use crate::scene::camera::{Camera, DepthRange};
 use crate::scene::photo::Photo;
-use crate::synth::random::Random;
 
 /// A reference view with its source views and the truth.
 #[derive(Clone, Debug)]

@@ -9,10 +9,10 @@ use super::sample::{Dataset, TrainingSample, choose_sources, expect_share};
 use crate::error::counted;
 use crate::files::map::Map;
 use crate::files::pfm;
+use crate::host::random::Random;
 use crate::scene::camera::DepthRange;
 use crate::scene::photo::{Photo, reduced_size};
 use crate::scene::{Layout, OpenOptions, Scene, View, mvsnet};
-use crate::synth::random::Random;
 use crate::{Error, Result};
 
 /// Where the depth maps of a scene are looked for, in this order.

@@ -38,11 +38,6 @@ fn group(value: f32, limits: &[f64]) -> usize {
 }
 
 impl SplitMetrics {
-    /// Of no pixel yet.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
     /// Adds the pixels of a view, see [`DepthMetrics::add`]; `extras` at the same pixels as the maps.
     ///
     /// # Errors
@@ -150,13 +145,7 @@ impl SplitSummary {
     pub fn text(&self) -> String {
         let cells = self.cells();
         let widths = widths(&cells);
-        let line = |row: &Vec<String>| {
-            let cells = row.iter().zip(&widths).enumerate().map(|(column, (cell, &width))| match column {
-                0 => format!("{cell:<width$}"),
-                _ => format!("{cell:>width$}"),
-            });
-            cells.collect::<Vec<_>>().join("  ").trim_end().to_owned() + "\n"
-        };
+        let line = |row: &Vec<String>| padded(row, &widths).join("  ").trim_end().to_owned() + "\n";
         cells.iter().map(line).collect()
     }
 
@@ -164,13 +153,7 @@ impl SplitSummary {
     pub fn markdown(&self) -> String {
         let cells = self.cells();
         let widths = widths(&cells);
-        let line = |row: &Vec<String>| {
-            let cells = row.iter().zip(&widths).enumerate().map(|(column, (cell, &width))| match column {
-                0 => format!(" {cell:<width$} |"),
-                _ => format!(" {cell:>width$} |"),
-            });
-            format!("|{}\n", cells.collect::<String>())
-        };
+        let line = |row: &Vec<String>| format!("| {} |\n", padded(row, &widths).join(" | "));
         let rule = widths.iter().enumerate().map(|(column, &width)| match column {
             0 => format!(" {} |", "-".repeat(width)),
             _ => format!(" {}: |", "-".repeat(width - 1)),
@@ -194,6 +177,15 @@ impl SplitSummary {
         }
         cells
     }
+}
+
+/// A row's cells, each as wide as its column; the first column is text, the others are numbers.
+fn padded(row: &[String], widths: &[usize]) -> Vec<String> {
+    let of_column = |(column, (cell, &width)): (usize, (&String, &usize))| match column {
+        0 => format!("{cell:<width$}"),
+        _ => format!("{cell:>width$}"),
+    };
+    row.iter().zip(widths).enumerate().map(of_column).collect()
 }
 
 fn cell(value: Option<f64>, format: Format) -> String {

@@ -34,9 +34,9 @@ const AVERAGE: &str = "average.";
 const MOMENTS: [&str; 2] = ["adam.mean.", "adam.square."];
 
 impl State {
-    /// A run that has not begun.
-    pub fn new(parameters: Parameters, average: bool) -> Self {
-        let average = average.then(|| parameters.clone());
+    /// A run that has not begun, with a moving average where that has a decay.
+    pub fn new(parameters: Parameters, average: Option<f64>) -> Self {
+        let average = average.map(|_| parameters.clone());
         Self { step: 0, parameters, average, adam: Adam::default(), best: None }
     }
 
@@ -132,7 +132,7 @@ mod tests {
     fn a_state_comes_back_as_it_was_written() {
         let config =
             Config { aggregation: Aggregation::Pixel(()), difference: Difference::Signed, decoder: Decoder::Trilinear };
-        let mut state = State::new(Parameters::random(config, 3).unwrap(), true);
+        let mut state = State::new(Parameters::random(config, 3).unwrap(), Some(0.9));
         state.step = 17;
         state.best = Some((0.1 + 0.2, 12));
         state.adam.steps = 17;

@@ -10,13 +10,13 @@ use crate::cpu::ops::depth_backward::DepthLoss;
 use crate::cpu::ops::norm::BatchStatistics;
 use crate::cpu::tape::{OpTime, Tape};
 use crate::cpu::train::TrainingPass;
-use crate::cuda::training;
+use crate::cuda::training::{Example, Teacher};
 use crate::error::{Error, Result};
 use crate::net::parameters::Parameters;
 use crate::scene::camera::Hypotheses;
 
-/// What a sample teaches.
-pub struct Lesson {
+/// What a sample teaches: loss and gradients.
+pub struct SampleGradients {
     /// The weighted loss.
     pub loss: f64,
     /// Mean |depth - truth| in hypothesis intervals.
@@ -31,6 +31,15 @@ pub struct Lesson {
     pub statistics: Vec<(String, BatchStatistics)>,
     /// Where the time went.
     pub times: BTreeMap<&'static str, OpTime>,
+}
+
+/// What is looked at on the way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Watch {
+    /// Nothing.
+    Nothing,
+    /// Every value, whether it is finite.
+    EveryValue,
 }
 
 /// A batch norm over one position would take its input away: at the coarsest level of the regularizer, a thirty-second
@@ -52,28 +61,28 @@ pub fn expect_statistics(what: &str, (width, height): (usize, usize), planes: us
     ))
 }
 
-/// Loss and gradients of a sample. With `watch`, every value on the way is looked at, and the first one that is not
-/// finite ends the step with its name.
+/// Loss and gradients of a sample. Under watch, the first value that is not finite ends the
+/// step with its name.
 ///
 /// # Errors
 /// [`Error::Input`] where the sample is too small for the norms' statistics; [`Error::Shape`] where its parts do not
 /// fit together; [`Error::NotFinite`].
-pub fn lesson(
+pub fn sample_gradients(
     cpu: &Cpu,
     parameters: &Parameters,
     sample: &TrainingSample,
     hypotheses: &Hypotheses,
     loss: DepthLoss,
-    watch: bool,
-) -> Result<Lesson> {
+    watch: Watch,
+) -> Result<SampleGradients> {
     let size = sample.photos.first().map_or((0, 0), |p| (p.width, p.height));
     expect_statistics(&sample.name, size, hypotheses.depths.len())?;
-    let tape = if watch { Tape::watching(cpu) } else { Tape::new(cpu) };
+    let tape = if watch == Watch::EveryValue { Tape::watching(cpu) } else { Tape::new(cpu) };
     let mut pass = TrainingPass::new(&tape, parameters);
     let logits = pass.logits(&sample.photos, &sample.cameras, hypotheses)?;
     let statistics = pass.statistics();
     let found = loss.apply(cpu, &Expectation::new(hypotheses), logits.tensor(), &sample.depth)?;
-    if watch && !found.loss.is_finite() {
+    if watch == Watch::EveryValue && !found.loss.is_finite() {
         return Err(Error::NotFinite(format!("the loss is {}", found.loss)));
     }
     let vars = pass.parameters().clone();
@@ -83,7 +92,7 @@ pub fn lesson(
         let values = gradients.of(var).map_or_else(|| vec![0.0; var.shape().len()], |g| g.data.to_vec());
         ((*name).to_owned(), values)
     };
-    Ok(Lesson {
+    Ok(SampleGradients {
         loss: found.loss,
         l1: found.l1,
         cross_entropy: found.cross_entropy,
@@ -97,22 +106,22 @@ pub fn lesson(
 /// The same on a device.
 ///
 /// # Errors
-/// As [`lesson`], and the device's.
-pub fn device_lesson(
-    teacher: &mut training::Teacher,
+/// As [`sample_gradients`], and the device's.
+pub fn device_gradients(
+    teacher: &mut Teacher,
     parameters: &Parameters,
     sample: &TrainingSample,
     hypotheses: &Hypotheses,
     loss: DepthLoss,
-) -> Result<Lesson> {
+) -> Result<SampleGradients> {
     let size = sample.photos.first().map_or((0, 0), |p| (p.width, p.height));
     expect_statistics(&sample.name, size, hypotheses.depths.len())?;
     let found = teacher.teach(
         parameters,
-        &training::Example { photos: &sample.photos, cameras: &sample.cameras, truth: &sample.depth, hypotheses, loss },
+        &Example { photos: &sample.photos, cameras: &sample.cameras, truth: &sample.depth, hypotheses, loss },
     )?;
     let [loss, l1, cross_entropy] = found.losses;
-    Ok(Lesson {
+    Ok(SampleGradients {
         loss,
         l1,
         cross_entropy,

@@ -13,10 +13,10 @@ use rayon::prelude::*;
 
 use super::sample::{Dataset, TrainingSample, choose_sources, expect_share};
 use crate::files::map::Map;
+use crate::host::random::Random;
 use crate::scene::SourceView;
 use crate::scene::camera::{Camera, DepthRange};
 use crate::scene::photo::Photo;
-use crate::synth::random::Random;
 use crate::synth::scene::SyntheticScene;
 use crate::synth::{Generator, GeneratorOptions};
 use crate::{Error, Result};
@@ -223,7 +223,8 @@ impl Dataset for Synthetic {
             format!("kept in {} of memory", megabytes(scenes * self.bytes_of_scene()))
         } else {
             format!(
-                "{fitting} of them kept in the {} of memory that are allowed, the others rendered each time ({} would hold all)",
+                "{fitting} of them kept in the {} of memory that are allowed, the others rendered each time ({} would \
+                 hold all)",
                 megabytes(self.options.memory),
                 megabytes(scenes * self.bytes_of_scene())
             )

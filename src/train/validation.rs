@@ -120,7 +120,7 @@ impl ValidationSet {
     /// Views whose photos, cameras and truth do not fit together.
     pub fn measure(&self, network: &BsMvsNet, views: usize, shown: usize) -> Result<Measured> {
         let mut all = DepthMetrics::new();
-        let mut split = self.views.iter().all(|v| v.extras.is_some()).then(SplitMetrics::new);
+        let mut split = self.views.iter().all(|v| v.extras.is_some()).then(SplitMetrics::default);
         let mut kept = Vec::new();
         for (i, view) in self.views.iter().enumerate() {
             let hypotheses = self.hypotheses(view);

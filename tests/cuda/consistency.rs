@@ -3,12 +3,12 @@
 
 use std::sync::Arc;
 
-use engine::cuda;
 use engine::cuda::driver::Driver;
 use engine::files::map::Map;
 use engine::maps::consistency::{self, DepthView, Thresholds};
 use engine::maps::merge::{self, LevelMaps, MergeOptions};
 use engine::scene::camera::Camera;
+use engine::{Error, cuda};
 
 use glam::{DMat3, DVec3};
 
@@ -162,16 +162,20 @@ fn merged_levels_are_the_cpus_to_the_bit() {
 fn levels_that_do_not_fit_are_refused() {
     let Some(device) = checked() else { return };
     let (coarse, mut fine) = (rough_maps("coarse", 2, false), rough_maps("fine", 1, false));
-    let mut refused = |coarse: &[LevelMaps], sources: &[Vec<usize>]| {
-        cuda::pyramid::merge_level(&device, coarse, &mut fine, sources, &MergeOptions::default())
-            .unwrap_err()
-            .to_string()
+    let mut refused = |coarse: &[LevelMaps], sources: &[Vec<usize>]| match cuda::pyramid::merge_level(
+        &device,
+        coarse,
+        &mut fine,
+        sources,
+        &MergeOptions::default(),
+    )
+    .unwrap_err()
+    {
+        Error::Bug { problem, .. } => problem,
+        other => panic!("{other}"),
     };
-    assert_eq!(
-        refused(&coarse[..3], &sources()),
-        "pyramid::merge_level: 3 coarse views, 5 fine views and 5 lists of sources"
-    );
+    assert_eq!(refused(&coarse[..3], &sources()), "3 coarse views, 5 fine views and 5 lists of sources");
     let mut wrong = sources();
     wrong[1] = vec![1];
-    assert_eq!(refused(&coarse, &wrong), "pyramid::merge_level: view 1: source 1 is not another of the 5 views");
+    assert_eq!(refused(&coarse, &wrong), "view 1: source 1 is not another of the 5 views");
 }

@@ -7,6 +7,8 @@ mod emulator;
 #[allow(dead_code, reason = "shared with tests of more ops")]
 #[path = "../support/reference.rs"]
 mod reference;
+#[path = "../support/reference_sweep.rs"]
+mod reference_sweep;
 #[allow(dead_code, reason = "shared with tests of the processor's geometry")]
 #[path = "../support/synthetic.rs"]
 mod synthetic;

@@ -10,7 +10,8 @@ use engine::cuda::storage::Element;
 use engine::net::tensor::{Buffer, Shape, Tensor};
 use engine::scene::camera::PlaneSweep;
 
-use crate::reference::{self, Gate, Homography, Random, Sum, U, Volume};
+use crate::reference::{self, Random, Sum, U, Volume};
+use crate::reference_sweep::{self, Gate, Homography};
 use crate::run::{rounded, run};
 
 const C: usize = 32;
@@ -120,7 +121,7 @@ impl Scene {
         aggregation: &str,
         squared: bool,
         sources: std::ops::Range<usize>,
-        f: impl FnOnce(&reference::Sweep) -> T,
+        f: impl FnOnce(&reference_sweep::Sweep) -> T,
     ) -> T {
         let [_, h, w] = self.size;
         let map = |([h, w], map, homography): &([usize; 2], Vec<f32>, Homography)| {
@@ -129,13 +130,13 @@ impl Scene {
         let maps: Vec<_> = self.sources[sources.clone()].iter().map(map).collect();
         let weights: Vec<_> = self.weights[sources].iter().map(|v| Volume::exact([1, h, w, 1], v)).collect();
         let aggregation = match aggregation {
-            "voxel" => reference::Aggregation::Voxel(&self.gate),
-            "pixel" => reference::Aggregation::Pixel(&weights),
-            "mean" => reference::Aggregation::Mean,
-            _ => reference::Aggregation::Variance,
+            "voxel" => reference_sweep::Aggregation::Voxel(&self.gate),
+            "pixel" => reference_sweep::Aggregation::Pixel(&weights),
+            "mean" => reference_sweep::Aggregation::Mean,
+            _ => reference_sweep::Aggregation::Variance,
         };
         let reference = Volume::exact([1, h, w, C], &self.reference);
-        f(&reference::Sweep { reference: &reference, sources: &maps, depths: &self.depths, aggregation, squared })
+        f(&reference_sweep::Sweep { reference: &reference, sources: &maps, depths: &self.depths, aggregation, squared })
     }
 
     /// Calls `f` with the CPU backend's sweep.

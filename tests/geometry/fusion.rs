@@ -147,11 +147,11 @@ fn plain_fusion(views: &[FusionView], min_confidence: f32, min_views: usize) -> 
 /// Rough maps with random confidences, in views of different sizes and numbers of sources.
 pub fn rough_views(seed: u64) -> Vec<FusionView> {
     let (cameras, maps) = rough_maps(seed, 0.03);
-    let mut random = Random(seed + 1);
+    let mut random = Random::from_state(seed + 1);
     let sources = [vec![1, 2, 3, 4], vec![0, 2], vec![0, 1, 3, 4], vec![], vec![3, 2, 1]];
     let view = |((i, depth), sources): ((usize, Map), Vec<usize>)| {
         let mut confidence = Map::filled(depth.width, depth.height, 0.0);
-        confidence.data.iter_mut().for_each(|c| *c = random.uniform().sqrt() as f32);
+        confidence.data.iter_mut().for_each(|c| *c = random.unit().sqrt() as f32);
         FusionView {
             name: format!("rough{i}"),
             camera: cameras[i],

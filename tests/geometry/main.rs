@@ -12,11 +12,11 @@ mod plain_loops;
 mod synthetic;
 
 use engine::files::map::Map;
+use engine::host::random::Random;
 use engine::maps::consistency::{Agreement, DepthView, Thresholds, agreement, agreement_above};
 use engine::maps::normals;
 use engine::scene::camera::{Camera, DepthRange, PlaneSweep};
 use glam::{DMat3, DVec3};
-use plain_loops::Random;
 use synthetic::{Rendered, Surface, arc, ball_before_plane, neighbours, render, slanted_plane};
 
 const WIDTH: usize = 96;
@@ -99,11 +99,11 @@ fn plane_sweep_sends_pixels_of_a_known_plane_to_the_right_source_pixels() {
 
 #[test]
 fn cameras_project_and_unproject_like_plain_loops() {
-    let mut random = Random(3);
+    let mut random = Random::from_state(3);
     for camera in arc(5, 100.0, 600.0, WIDTH, HEIGHT) {
         for _ in 0..100 {
-            let (u, v) = (100.0 * random.uniform(), 80.0 * random.uniform());
-            let d = 300.0 + 500.0 * random.uniform();
+            let (u, v) = (100.0 * random.unit(), 80.0 * random.unit());
+            let d = 300.0 + 500.0 * random.unit();
             let point = camera.unproject(u, v, d);
             let plain = DVec3::from_array(plain_loops::world(&camera, u, v, d));
             // f64 with numbers below 1e3 through a handful of products.
@@ -160,7 +160,7 @@ fn a_map_shifted_by_two_percent_agrees_nowhere() {
 
 /// Depth maps with noise around the one percent, holes of every kind, and other sizes.
 fn rough_maps(seed: u64, holes: f64) -> (Vec<Camera>, Vec<Map>) {
-    let mut random = Random(seed);
+    let mut random = Random::from_state(seed);
     let cameras: Vec<Camera> = arc(5, 40.0, 600.0, WIDTH, HEIGHT)
         .into_iter()
         .enumerate()
@@ -173,9 +173,9 @@ fn rough_maps(seed: u64, holes: f64) -> (Vec<Camera>, Vec<Map>) {
             let (width, height) = if i % 2 == 1 { (67, 50) } else { (WIDTH, HEIGHT) };
             let mut map = render(&ball_before_plane(), *camera, width, height).depth;
             for value in &mut map.data {
-                *value *= 1.0 + 0.01 * (random.uniform() as f32 - 0.5);
-                if random.uniform() < holes {
-                    *value = [0.0, -500.0, f32::NAN, f32::INFINITY][(random.uniform() * 4.0) as usize];
+                *value *= 1.0 + 0.01 * (random.unit() as f32 - 0.5);
+                if random.unit() < holes {
+                    *value = [0.0, -500.0, f32::NAN, f32::INFINITY][(random.unit() * 4.0) as usize];
                 }
             }
             map

@@ -1,5 +1,6 @@
 //! Merging the levels of the depth pyramid.
 
+use engine::Error;
 use engine::maps::merge::{LevelMaps, MergeOptions, merge_level};
 
 use super::*;
@@ -163,7 +164,7 @@ fn a_coarse_level_repairs_exactly_the_wrong_pixels() {
 
 #[test]
 fn merge_equals_plain_loops_on_any_number_of_threads() {
-    let mut random = Random(5);
+    let mut random = Random::from_state(5);
     let cameras = arc(5, 30.0, 600.0, WIDTH, HEIGHT);
     let sizes = [(95, 71), (48, 36)];
     let mut rough = |scale: usize| -> Vec<LevelMaps> {
@@ -173,9 +174,9 @@ fn merge_equals_plain_loops_on_any_number_of_threads() {
             let mut depth = render(&ball_before_plane(), camera, width, height).depth;
             let mut confidence = Map::filled(width, height, 0.0);
             for (depth, confidence) in depth.data.iter_mut().zip(&mut confidence.data) {
-                *depth *= 1.0 + 0.008 * (random.uniform() as f32 - 0.5);
-                *confidence = random.uniform().powf(0.1) as f32;
-                *depth = if random.uniform() < 0.02 { f32::NAN } else { *depth };
+                *depth *= 1.0 + 0.008 * (random.unit() as f32 - 0.5);
+                *confidence = random.unit().powf(0.1) as f32;
+                *depth = if random.unit() < 0.02 { f32::NAN } else { *depth };
             }
             LevelMaps { camera, depth, confidence }
         };
@@ -221,26 +222,28 @@ fn merge_equals_plain_loops_on_any_number_of_threads() {
 
 #[test]
 fn levels_that_do_not_fit_are_refused() {
-    let refused = |coarse: &[LevelMaps], fine: &[LevelMaps], sources: &[Vec<usize>]| {
-        merge_level(coarse, &mut fine.to_vec(), sources, &MergeOptions::default()).unwrap_err().to_string()
+    let refused = |coarse: &[LevelMaps], fine: &[LevelMaps], sources: &[Vec<usize>]| match merge_level(
+        coarse,
+        &mut fine.to_vec(),
+        sources,
+        &MergeOptions::default(),
+    )
+    .unwrap_err()
+    {
+        Error::Bug { problem, .. } => problem,
+        other => panic!("{other}"),
     };
     let (coarse, fine) = (coinciding(3, 2, &[1.0; 6], &[1.0; 6]), coinciding(6, 4, &[1.0; 24], &[1.0; 24]));
-    assert_eq!(
-        refused(&coarse[..3], &fine, &all_others()),
-        "pyramid::merge_level: 3 coarse views, 4 fine views and 4 lists of sources"
-    );
+    assert_eq!(refused(&coarse[..3], &fine, &all_others()), "3 coarse views, 4 fine views and 4 lists of sources");
     assert_eq!(
         refused(&fine, &fine, &all_others()),
-        "pyramid::merge_level: view 0: a coarse map of (6, 4) is not half a fine one of (6, 4), rounded up"
+        "view 0: a coarse map of (6, 4) is not half a fine one of (6, 4), rounded up"
     );
     let mut wrong = coarse.clone();
     wrong[2].confidence.data.pop();
-    assert_eq!(
-        refused(&wrong, &fine, &all_others()),
-        "pyramid::merge_level: view 2: coarse depth (3, 2, 6) and confidence (3, 2, 5)"
-    );
+    assert_eq!(refused(&wrong, &fine, &all_others()), "view 2: coarse depth (3, 2, 6) and confidence (3, 2, 5)");
     assert_eq!(
         refused(&coarse, &fine, &[vec![1], vec![1], vec![], vec![]]),
-        "pyramid::merge_level: view 1: source 1 is not another of the 4 views"
+        "view 1: source 1 is not another of the 4 views"
     );
 }

@@ -10,7 +10,7 @@ use super::*;
 fn check(cpu: &Cpu, geometry: ConvGeometry, x: Shape) {
     let what = format!("{geometry:?} on {x}, {}", cpu.level().name());
     let (ci, co) = geometry.channels;
-    let mut random = Random(x.len() as u64 * 31 + geometry.weights() as u64);
+    let mut random = Random::new(x.len() as u64 * 31 + geometry.weights() as u64);
     let weights = random.values(geometry.weights());
     let bias = random.values(co);
     let (kernel, stride) = (geometry.kernel, geometry.stride);

@@ -8,24 +8,27 @@
 mod reference;
 
 mod conv;
+mod losses;
 mod norm;
 mod small;
 mod volume;
 
 use engine::cpu::device::Cpu;
 use engine::cpu::simd::Level;
+use engine::host::random;
 use engine::net::tensor::{Shape, Tensor};
 
-/// SplitMix64, so that inputs never change with a library.
-struct Random(u64);
+/// Inputs by chance.
+struct Random(random::Random);
 
 impl Random {
+    fn new(seed: u64) -> Self {
+        Self(random::Random::from_state(seed))
+    }
+
     /// Uniform in -1..1.
     fn value(&mut self) -> f32 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let z = (self.0 ^ self.0 >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let z = (z ^ z >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
-        ((z ^ z >> 31) >> 40) as f32 / (1 << 23) as f32 - 1.0
+        2.0 * self.0.unit_f32() - 1.0
     }
 
     fn values(&mut self, n: usize) -> Vec<f32> {

@@ -38,7 +38,7 @@ fn forward_and_gradients_match_f64() {
         (Shape { d: 3, h: 41, w: 29, c: 8 }, false),
     ] {
         for cpu in devices(100_000) {
-            let mut random = Random(shape.len() as u64);
+            let mut random = Random::new(shape.len() as u64);
             let c = shape.c;
             // Means far from zero, where a naive sum of squares would cancel.
             let mut x = random.tensor(shape);

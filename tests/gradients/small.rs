@@ -96,7 +96,7 @@ fn depthwise_by_differences() {
         ([4, 3, 7, 8], 2),
         ([5, 6, 2, 8], 2),
     ] {
-        let mut random = Random(size.iter().product::<usize>() as u64 + stride as u64);
+        let mut random = Random::new(size.iter().product::<usize>() as u64 + stride as u64);
         let x = random.tensor(shape(size));
         let weights = random.values(27 * size[3]);
         let op = Depthwise::new(size[3], stride, &weights);
@@ -118,7 +118,7 @@ fn depthwise_by_differences() {
 #[test]
 fn depthwise_by_adjoint() {
     for (size, stride) in [([9, 17, 13, 24], 1), ([17, 15, 21, 16], 2), ([6, 31, 40, 8], 1), ([12, 16, 20, 64], 2)] {
-        let mut random = Random(size.iter().product::<usize>() as u64);
+        let mut random = Random::new(size.iter().product::<usize>() as u64);
         let x = random.tensor(shape(size));
         let weights = random.values(27 * size[3]);
         let op = Depthwise::new(size[3], stride, &weights);
@@ -161,7 +161,7 @@ fn upsampling() {
         (2, [3, 9, 13, 32], [6, 17, 25]),
         (8, [5, 4, 6, 1], [33, 31, 48]),
     ] {
-        let mut random = Random(from.iter().chain(&to).product::<usize>() as u64);
+        let mut random = Random::new(from.iter().chain(&to).product::<usize>() as u64);
         let [d, h, w] = to;
         let x = random.tensor(shape(from));
         let dy = random.tensor(shape([d, h, w, from[3]]));
@@ -187,7 +187,7 @@ fn upsampling() {
 fn gates_and_vectors() {
     for size in [[1, 1, 1, 8], [2, 3, 4, 5], [3, 1, 7, 8], [1, 5, 6, 3]] {
         let [d, _, _, c] = size;
-        let mut random = Random(size.iter().product::<usize>() as u64);
+        let mut random = Random::new(size.iter().product::<usize>() as u64);
         let (x, dy) = (random.tensor(shape(size)), random.tensor(shape(size)));
         // To both ends of the sigmoid.
         let mut wide = |size: [usize; 4]| {
@@ -236,7 +236,7 @@ fn gates_and_vectors() {
 #[test]
 fn sums_over_many_positions() {
     let size = shape([3, 61, 83, 8]);
-    let mut random = Random(7);
+    let mut random = Random::new(7);
     let (x, dy) = (random.tensor(size), random.tensor(size));
     let gate = random.tensor(Shape { h: 1, w: 1, ..size });
     let mut vector = vec![0.0f64; 8];
@@ -283,7 +283,7 @@ fn gates_keep_a_slope_where_they_saturate() {
 fn activations() {
     for size in [[1, 1, 1, 1], [2, 3, 5, 7], [3, 1, 13, 8]] {
         let n = size.iter().product();
-        let mut random = Random(n as u64);
+        let mut random = Random::new(n as u64);
         // Away from ReLU's kink, further than the differences' step.
         let values: Vec<f32> = random.values(n).iter().map(|v| v + 0.1f32.copysign(*v)).collect();
         let x = Tensor::from_slice(shape(size), &values).unwrap();
@@ -312,7 +312,7 @@ fn activations() {
 #[test]
 fn concatenations_split() {
     for (size, channels) in [([1, 1, 1, 2], 1), ([2, 3, 5, 24], 8), ([2, 19, 31, 13], 6)] {
-        let dy = Random(3).tensor(shape(size));
+        let dy = Random::new(3).tensor(shape(size));
         for cpu in devices(dy.data.len()) {
             let parts = steady("concat", &cpu, || {
                 let (da, db) = concat_backward(&cpu, &dy, channels).unwrap();
@@ -330,7 +330,7 @@ fn concatenations_split() {
 #[test]
 fn means() {
     for size in [[1, 1, 1, 8], [3, 2, 5, 7], [2, 7, 3, 16], [4, 33, 29, 8]] {
-        let mut random = Random(size.iter().product::<usize>() as u64);
+        let mut random = Random::new(size.iter().product::<usize>() as u64);
         let x = random.tensor(shape(size));
         let in_planes = random.tensor(Shape { h: 1, w: 1, ..x.shape });
         let in_all = random.tensor(Shape { d: 1, h: 1, w: 1, c: size[3] });

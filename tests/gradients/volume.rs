@@ -1,24 +1,21 @@
-//! The cost volume, the pixel gate's statistics and the depth losses against central differences of plain f64 loops.
+//! The cost volume and the pixel gate's statistics against central differences of plain f64 loops.
 //!
 //! The engine's gradient is f32, with positions in the source computed in f32: 1e-6 of a pixel or so, times sums of at
 //! most some hundred terms. It must agree within 1e-4 of the tensor's largest gradient. Inputs whose kinks (ReLU, |x|,
 //! the largest plane) come closer than MARGIN, far beyond both the step and f32 rounding, are drawn again.
 
 use engine::cpu::device::Cpu;
-use engine::cpu::ops::depth::Expectation;
-use engine::cpu::ops::depth_backward::DepthLoss;
 use engine::cpu::ops::pixel_statistics_backward::pixel_statistics_backward;
 use engine::cpu::ops::sweep::{Aggregation, Sweep, VoxelGate};
 use engine::cpu::ops::sweep_backward::cost_volume_backward;
-use engine::files::map::Map;
 use engine::net::tensor::{Buffer, Shape, Tensor};
-use engine::scene::camera::{DepthRange, Hypotheses, PlaneSweep, Sampling};
+use engine::scene::camera::PlaneSweep;
 
 use crate::{Random, devices, on_any_number_of_threads};
 
 const C: usize = 32;
 const STEP: f64 = 1e-6;
-const MARGIN: f64 = 4e-6;
+pub const MARGIN: f64 = 4e-6;
 
 /// Tensors of a sweep, in f64, in a fixed order, so that any of them can be moved by a step.
 #[derive(Clone)]
@@ -50,14 +47,14 @@ struct Scene {
     inputs: Inputs,
 }
 
-fn wide(x: Vec<f32>) -> Vec<f64> {
+pub fn wide(x: Vec<f32>) -> Vec<f64> {
     x.into_iter().map(f64::from).collect()
 }
 
 impl Scene {
     /// Sources partly beside the reference, the second also behind its own camera on the first planes.
     fn new(size @ [d, h, w]: [usize; 3], sources: usize, seed: u64) -> Self {
-        let mut rng = Random(seed);
+        let mut rng = Random::new(seed);
         let maps: Vec<_> = (0..sources).map(|s| (h + 2 * s, (w + 1).saturating_sub(3 * s).max(2))).collect();
         let homographies = (0..sources).map(|s| {
             let mut near = |x: f32, by: f32| x + by * rng.value();
@@ -234,7 +231,7 @@ impl Scene {
     }
 }
 
-fn tensor(shape: Shape, values: &[f64]) -> Tensor {
+pub fn tensor(shape: Shape, values: &[f64]) -> Tensor {
     Tensor::from_slice(shape, &values.iter().map(|&v| v as f32).collect::<Vec<_>>()).unwrap()
 }
 
@@ -257,11 +254,11 @@ fn scene_apart(size: [usize; 3], sources: usize, margin: impl Fn(&Scene) -> f64)
 
 /// Compares a gradient with central differences at up to `points` elements, those with the largest gradient and others,
 /// and along one direction through all elements.
-fn expect_gradient(what: &str, x: &[f64], found: &[f32], points: usize, f: &dyn Fn(&[f64]) -> f64) {
+pub fn expect_gradient(what: &str, x: &[f64], found: &[f32], points: usize, f: &dyn Fn(&[f64]) -> f64) {
     assert_eq!(x.len(), found.len(), "{what}");
     let largest = found.iter().fold(0.0f64, |m, &g| m.max(f64::from(g.abs())));
     assert!(found.iter().all(|g| g.is_finite()), "{what} is not finite");
-    let mut rng = Random(x.len() as u64);
+    let mut rng = Random::new(x.len() as u64);
     let top = (0..x.len()).max_by(|&a, &b| found[a].abs().total_cmp(&found[b].abs())).unwrap();
     let mut at: Vec<usize> = vec![top];
     if x.len() <= points {
@@ -308,7 +305,7 @@ fn cost_volumes() {
         for aggregation in ["voxel", "pixel", "mean", "variance"] {
             for squared in [true, false] {
                 let name = format!("{aggregation}, squared {squared}, {size:?}, {sources} sources");
-                let y = wide(Random(7).values(size.iter().product::<usize>() * C));
+                let y = wide(Random::new(7).values(size.iter().product::<usize>() * C));
                 let mut scene = scene_apart(size, sources, |s| s.cost(&s.inputs, aggregation, squared, &y).1);
                 let [d, h, w] = size;
                 let gradient = tensor(Shape { d, h, w, c: C }, &y);
@@ -350,7 +347,7 @@ fn cost_volumes() {
 fn statistics_of_pixels() {
     for (size, sources) in [([1, 1, 1], 1), ([3, 5, 7], 2), ([6, 3, 17], 2), ([2, 2, 49], 1), ([3, 18, 2], 2)] {
         for squared in [true, false] {
-            let y = wide(Random(9).values(size[1] * size[2] * 2));
+            let y = wide(Random::new(9).values(size[1] * size[2] * 2));
             let last = sources - 1;
             let scene = scene_apart(size, sources, |s| s.statistics(&s.inputs, last, squared, &y).1);
             let gradient = tensor(Shape::plane(size[1], size[2], 2), &y);
@@ -391,119 +388,4 @@ fn gradients_of_other_shapes_are_refused() {
         let text = pixel_statistics_backward(&cpu, sweep, 2, &fitting).err().unwrap().to_string();
         assert!(text.contains("source 2 of 2"), "{text}");
     });
-}
-
-/// Both losses in f64: [L1, cross-entropy], and the smallest |depth - truth|.
-fn plain_losses(logits: &[f64], depths: &[f64], inverse: bool, truth: &[f32]) -> ([f64; 2], f64) {
-    let (d, n) = (depths.len(), truth.len());
-    let value = |z: f64| if inverse { 1.0 / z } else { z };
-    let interval = (depths[d - 1] - depths[0]) / (d - 1) as f64;
-    let (mut sums, mut valid, mut margin) = ([0.0; 2], 0, f64::INFINITY);
-    for i in (0..n).filter(|&i| truth[i] > 0.0 && truth[i] < f32::INFINITY) {
-        let top = (0..d).map(|p| logits[p * n + i]).fold(f64::NEG_INFINITY, f64::max);
-        let e: Vec<f64> = (0..d).map(|p| (logits[p * n + i] - top).exp()).collect();
-        let total: f64 = e.iter().sum();
-        let mean = (0..d).map(|p| e[p] / total * value(depths[p])).sum::<f64>();
-        let t = f64::from(truth[i]);
-        let off = (value(mean) - t).abs();
-        margin = margin.min(off / interval);
-        sums[0] += off / interval;
-        // The index of the truth, linear in the value that is evenly spaced.
-        let first = value(depths[0]);
-        let index = (value(t) - first) / (value(depths[d - 1]) - first) * (d - 1) as f64;
-        let index = index.clamp(0.0, (d - 1) as f64);
-        let low = (index as usize).min(d - 2);
-        let part = index - low as f64;
-        let log = |p: usize| logits[p * n + i] - top - total.ln();
-        sums[1] -= (1.0 - part) * log(low) + part * log(low + 1);
-        valid += 1;
-    }
-    (sums.map(|s| s / f64::from(valid)), margin)
-}
-
-#[test]
-fn depth_losses() {
-    for [d, h, w] in [[2, 1, 1], [5, 3, 7], [3, 4, 4], [17, 3, 43], [96, 2, 9]] {
-        for (sampling, inverse) in [(Sampling::Linear, false), (Sampling::Inverse, true)] {
-            let hypotheses = Hypotheses::new(DepthRange { near: 2.0, far: 9.0 }, d, sampling);
-            let expectation = Expectation::new(&hypotheses);
-            let shape = Shape { d, h, w, c: 1 };
-            let mut rng = Random(d as u64);
-            let logits: Vec<f64> = wide(rng.values(shape.len())).iter().map(|v| v * 4.0).collect();
-            let logits = wide(logits.iter().map(|&v| v as f32).collect());
-            let mut truth = Map { width: w, height: h, data: vec![0.0; h * w] };
-            for (i, t) in truth.data.iter_mut().enumerate() {
-                // Before, within and beyond the planes; on one; and none in three ways.
-                *t = match i % 11 {
-                    3 => 0.0,
-                    5 => f32::NAN,
-                    7 => f32::INFINITY,
-                    9 => hypotheses.depths[d / 2] as f32,
-                    _ => 5.5 + 4.5 * rng.value(),
-                };
-            }
-            let (truths, margin) = plain_losses(&logits, &hypotheses.depths, inverse, &truth.data);
-            assert!(margin > MARGIN, "a truth lies on the expected depth");
-            for (l1, cross_entropy) in [(1.0, 0.0), (0.0, 1.0), (0.3, 1.7)] {
-                for cpu in devices(shape.len()) {
-                    let name = format!("{shape}, {sampling:?}, {l1} L1 + {cross_entropy} on {}", cpu.level().name());
-                    let (values, valid, found) = on_any_number_of_threads(&name, || {
-                        let loss = DepthLoss { l1, cross_entropy };
-                        let x = loss.apply(&cpu, &expectation, &tensor(shape, &logits), &truth).unwrap();
-                        ([x.loss, x.l1, x.cross_entropy], x.valid, x.gradient.data.to_vec())
-                    });
-                    let sum = |t: [f64; 2]| f64::from(l1) * t[0] + f64::from(cross_entropy) * t[1];
-                    for (found, truth) in values.iter().zip([sum(truths), truths[0], truths[1]]) {
-                        // An f32 depth in a range of 7: 1e-6 of it or so.
-                        assert!((found - truth).abs() <= 1e-5 * truth.abs(), "{name}: {found} against {truth}");
-                    }
-                    let usable = truth.data.iter().filter(|&&t| t > 0.0 && t.is_finite()).count();
-                    assert_eq!(valid, usable, "{name}");
-                    for (i, &g) in found.iter().enumerate() {
-                        let t = truth.data[i % (h * w)];
-                        assert!(g == 0.0 || t > 0.0 && t.is_finite(), "{name}: gradient without truth");
-                    }
-                    // Means over pixels: scaled up, so that tiny gradients are not compared with nothing.
-                    let scale = valid as f64;
-                    let found: Vec<f32> = found.iter().map(|g| g * scale as f32).collect();
-                    expect_gradient(&name, &logits, &found, 40, &|x| {
-                        scale * sum(plain_losses(x, &hypotheses.depths, inverse, &truth.data).0)
-                    });
-                }
-            }
-        }
-    }
-}
-
-/// No truth at all, the expected depth, and inputs that do not fit.
-#[test]
-fn depth_losses_at_the_edge() {
-    let hypotheses = Hypotheses::new(DepthRange { near: 2.0, far: 9.0 }, 4, Sampling::Linear);
-    let (cpu, expectation) = (Cpu::new(), Expectation::new(&hypotheses));
-    let loss = DepthLoss { l1: 1.0, cross_entropy: 1.0 };
-    let mut logits = Tensor::zeros(Shape { d: 4, h: 3, w: 7, c: 1 });
-    let nothing = loss.apply(&cpu, &expectation, &logits, &Map::filled(7, 3, 0.0)).unwrap();
-    assert_eq!((nothing.loss, nothing.valid), (0.0, 0));
-    assert!(nothing.gradient.data.iter().all(|&g| g == 0.0));
-    assert!(nothing.depth.data.iter().all(|&d| (d - 5.5).abs() < 1e-5), "the mean of the planes");
-    // Far beyond what exp can hold.
-    for (i, l) in logits.data.iter_mut().enumerate() {
-        *l = if i / 21 == 1 { 3e4 } else { -3e4 };
-    }
-    let sure = loss.apply(&cpu, &expectation, &logits, &Map::filled(7, 3, 9.0)).unwrap();
-    let second = hypotheses.depths[1];
-    assert!(sure.depth.data.iter().all(|&d| (f64::from(d) - second).abs() < 1e-5));
-    assert!((sure.l1 - 2.0).abs() < 1e-5 && (sure.cross_entropy - 6e4).abs() < 1.0, "{}", sure.cross_entropy);
-    assert!(sure.gradient.data.iter().all(|g| g.is_finite()));
-    let refused = |logits: Shape, truth: Map, expectation: &Expectation| {
-        loss.apply(&cpu, expectation, &Tensor::zeros(logits), &truth).err().unwrap().to_string()
-    };
-    let shape = logits.shape;
-    let map = Map::filled(7, 3, 1.0);
-    assert!(refused(Shape { d: 5, ..shape }, map.clone(), &expectation).contains("for 4 hypotheses"));
-    assert!(refused(shape, Map::filled(6, 3, 1.0), &expectation).contains("truth 6 x 3 for 7 x 3 pixels"));
-    let one = Hypotheses { depths: vec![1.0], sampling: Sampling::Linear };
-    assert!(refused(Shape { d: 1, ..shape }, map.clone(), &Expectation::new(&one)).contains("at least 2"));
-    let mixed = Hypotheses { depths: vec![1.0, 3.0, 2.0, 4.0], sampling: Sampling::Linear };
-    assert!(refused(shape, map, &Expectation::new(&mixed)).contains("not in order"));
 }

@@ -19,7 +19,8 @@ use engine::net::tensor::{Shape, Tensor};
 use engine::scene::camera::{PlaneSweep, Sampling};
 
 use crate::goldens::{self, Golden, generate, worst};
-use crate::reference::{Gate, U, Value, Volume};
+use crate::reference::{U, Value, Volume};
+use crate::reference_sweep::Gate;
 use crate::regression::{EXP_ERROR, hypotheses, passed_through};
 use crate::sweeps::voxel_gate;
 use crate::{shape, tensor, volume};

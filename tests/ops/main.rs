@@ -9,6 +9,8 @@
 mod goldens;
 #[path = "../support/reference.rs"]
 mod reference;
+#[path = "../support/reference_sweep.rs"]
+mod reference_sweep;
 
 mod blocks;
 mod convolutions;

@@ -11,7 +11,8 @@ use engine::net::tensor::{Buffer, Tensor};
 use engine::scene::camera::PlaneSweep;
 
 use crate::convolutions::{D2_1, D3_3S2};
-use crate::reference::{self, Convolution, Gate, Homography, Random, Volume};
+use crate::reference::{Convolution, Random, Volume};
+use crate::reference_sweep::{self, Gate, Homography};
 use crate::{Report, in_pool, random, tensor, volume};
 
 pub const IDENTITY: [[f32; 3]; 3] = [[1., 0., 0.], [0., 1., 0.], [0., 0., 1.]];
@@ -67,7 +68,7 @@ fn warping() {
         for &d in depths {
             for (y, x) in (0..h * w).map(|i| (i / w, i % w)) {
                 let at = homography.position(x, y, d);
-                truth.data.extend((0..32).map(|c| reference::bilinear(&map, at, c)));
+                truth.data.extend((0..32).map(|c| reference_sweep::bilinear(&map, at, c)));
             }
         }
         assert!(truth.data.iter().any(|v| v.v != 0.0), "{name} misses the source");
@@ -165,18 +166,18 @@ impl Scene {
     }
 
     /// Calls `f` with the plain one.
-    fn plain<T>(&self, aggregation: &str, squared: bool, f: impl FnOnce(&reference::Sweep) -> T) -> T {
+    fn plain<T>(&self, aggregation: &str, squared: bool, f: impl FnOnce(&reference_sweep::Sweep) -> T) -> T {
         let sources: Vec<_> = self.sources.iter().map(|(map, h)| (volume(map), *h)).collect();
         let weights: Vec<_> = self.weights.iter().map(volume).collect();
         let aggregation = match aggregation {
-            "voxel" => reference::Aggregation::Voxel(&self.gate),
-            "pixel" => reference::Aggregation::Pixel(&weights),
-            "mean" => reference::Aggregation::Mean,
-            _ => reference::Aggregation::Variance,
+            "voxel" => reference_sweep::Aggregation::Voxel(&self.gate),
+            "pixel" => reference_sweep::Aggregation::Pixel(&weights),
+            "mean" => reference_sweep::Aggregation::Mean,
+            _ => reference_sweep::Aggregation::Variance,
         };
         let reference = volume(&self.reference);
         let (sources, depths) = (&sources[..], &self.depths[..]);
-        f(&reference::Sweep { reference: &reference, sources, depths, aggregation, squared })
+        f(&reference_sweep::Sweep { reference: &reference, sources, depths, aggregation, squared })
     }
 }
 

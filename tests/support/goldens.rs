@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use engine::cpu::network::BsMvsNet;
+use engine::host::random::Random;
 use engine::net::config::{Aggregation, Config, Decoder, Difference};
 use engine::net::weights::Checkpoint;
 use engine::scene::camera::{Camera, Hypotheses, PlaneSweep, Sampling};
@@ -58,16 +59,10 @@ pub fn generated(seed: u64) -> impl FnMut(&str, &[usize]) -> Vec<f32> {
     move |name: &str, shape: &[usize]| generate(name, shape, seed)
 }
 
-/// SplitMix64 keyed by the name: u in [0, 1).
+/// u in [0, 1) of a tensor, by its name.
 pub fn draws(name: &str, seed: u64) -> impl FnMut() -> f64 + use<> {
-    let mut state =
-        name.bytes().fold(0xCBF2_9CE4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01B3)) ^ seed;
-    move || {
-        state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let z = (state ^ state >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let z = (z ^ z >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
-        ((z ^ z >> 31) >> 40) as f64 / f64::from(1 << 24)
-    }
+    let mut random = Random::of_name(name, seed);
+    move || f64::from(random.unit_f32())
 }
 
 pub fn generate(name: &str, shape: &[usize], seed: u64) -> Vec<f32> {

@@ -4,20 +4,6 @@
 use engine::files::map::Map;
 use engine::scene::camera::Camera;
 
-/// Seeded random numbers (SplitMix64), so that inputs never move.
-pub struct Random(pub u64);
-
-impl Random {
-    /// In 0..1.
-    pub fn uniform(&mut self) -> f64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
-    }
-}
-
 fn matrices(camera: &Camera) -> ([[f64; 3]; 3], [[f64; 3]; 3], [f64; 3]) {
     let rows = |m: glam::DMat3| [0, 1, 2].map(|i| m.row(i).to_array());
     (rows(camera.k), rows(camera.r), camera.t.to_array())

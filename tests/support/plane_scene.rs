@@ -4,6 +4,7 @@
 
 use std::path::Path;
 
+use engine::host::random::Random;
 use glam::{DMat3, DVec3};
 
 use crate::scene_files::{TestScene, TestView};
@@ -97,16 +98,9 @@ fn noise(x: f64, y: f64, seed: u64) -> DVec3 {
     corner(0.0, 0.0).lerp(corner(1.0, 0.0), fx).lerp(corner(0.0, 1.0).lerp(corner(1.0, 1.0), fx), fy)
 }
 
-/// Three values in 0..1 that only depend on the place (SplitMix64).
+/// Three values in 0..1 that only depend on the place.
 fn lattice(x: i64, y: i64, seed: u64) -> DVec3 {
-    let mut state =
-        (x as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (y as u64).wrapping_mul(0xc2b2_ae3d_27d4_eb4f) ^ seed;
-    let mut next = || {
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = state;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
-    };
-    DVec3::new(next(), next(), next())
+    let state = (x as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (y as u64).wrapping_mul(0xc2b2_ae3d_27d4_eb4f) ^ seed;
+    let mut random = Random::from_state(state);
+    DVec3::new(random.unit(), random.unit(), random.unit())
 }

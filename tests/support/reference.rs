@@ -1,42 +1,36 @@
 //! The network's operations as plain loops in f64, on numbers that carry a bound on what f32 may get wrong.
 //!
-//! Nothing here is shared with the engine. A [`Value`] is the exact result and an error bound for whoever computes the
-//! same in f32: every operation passes on the errors of its operands and adds the rounding of its own result, at most
-//! U = 2^-24 of it. Rounding errors of a sum of n terms are bounded by min(n, 8 sqrt(n)) U sum |terms|, whatever the
-//! order: the first holds always, the second with a probability of 1 - 2 e^-32 for roundings of independent sign
-//! (Higham and Mary, "A new approach to probabilistic rounding error analysis", 2019, with lambda = 8). A term that is
-//! left out of a sum of 3456 shows, which it would not within the first bound alone.
+//! Nothing here is shared with the engine but the random numbers of the inputs. A [`Value`] is the exact result and an
+//! error bound for whoever computes the same in f32: every operation passes on the errors of its operands and adds the
+//! rounding of its own result, at most U = 2^-24 of it. Rounding errors of a sum of n terms are bounded by min(n, 8
+//! sqrt(n)) U sum |terms|, whatever the order: the first holds always, the second with a probability of 1 - 2 e^-32 for
+//! roundings of independent sign (Higham and Mary, "A new approach to probabilistic rounding error analysis", 2019,
+//! with lambda = 8). A term that is left out of a sum of 3456 shows, which it would not within the first bound alone.
 
 use std::ops::{Add, Div, Mul, Sub};
+
+use engine::host::random;
 
 /// Half a unit in the last place of 1: the relative rounding error of an f32 operation.
 pub const U: f64 = 1.0 / (1u64 << 24) as f64;
 
-/// SplitMix64.
-pub struct Random(u64);
+/// Inputs by chance.
+pub struct Random(random::Random);
 
 impl Random {
-    /// Seeded by a name (FNV-1a), so that cases do not depend on one another.
+    /// Seeded by a name, so that cases do not depend on one another.
     pub fn new(name: &str) -> Self {
-        let hash = |h: u64, b: u8| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01B3);
-        Self(name.bytes().fold(0xCBF2_9CE4_8422_2325, hash))
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let z = (self.0 ^ self.0 >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let z = (z ^ z >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ z >> 31
+        Self(random::Random::of_name(name, 0))
     }
 
     pub fn within(&mut self, low: f64, high: f64) -> f32 {
-        (low + (high - low) * (self.next() >> 11) as f64 / (1u64 << 53) as f64) as f32
+        self.0.range(low, high) as f32
     }
 
     /// Between -1 and 1, small values as likely as large ones: products of very different sizes meet in every sum.
     pub fn value(&mut self) -> f32 {
         let x = self.within(-1.0, 1.0);
-        if self.next() & 1 == 0 { x } else { x * x * x }
+        if self.0.bits() & 1 == 0 { x } else { x * x * x }
     }
 
     pub fn values(&mut self, n: usize) -> Vec<f32> {
@@ -304,184 +298,6 @@ pub fn volume_mean(x: &Volume) -> Volume {
 pub fn sigmoid(x: Value) -> Value {
     let v = 1.0 / (1.0 + (-x.v).exp());
     Value { v, e: x.e * v * (1.0 - v) }.rounded(4.0)
-}
-
-/// q = d A p + b.
-#[derive(Clone, Copy)]
-pub struct Homography {
-    pub a: [[f32; 3]; 3],
-    pub b: [f32; 3],
-}
-
-impl Homography {
-    /// Where reference pixel (x, y) at depth d lies; `None` behind the camera.
-    pub fn position(&self, x: usize, y: usize, d: f32) -> Option<(Value, Value)> {
-        let f = |x: f32| Value::exact(f64::from(x));
-        let (x, y) = (Value::exact(x as f64), Value::exact(y as f64));
-        let q = |r: usize| (f(self.a[r][0]) * x + (f(self.a[r][1]) * y + f(self.a[r][2]))) * f(d) + f(self.b[r]);
-        let z = q(2);
-        assert!((z.v - 1e-6).abs() > z.e, "a case must not come so close to the camera's plane");
-        (z.v > 1e-6).then(|| (q(0) / z, q(1) / z))
-    }
-}
-
-/// Bilinear in a map [1, H, W, C], every pixel outside being zero. A shift of the position by its error moves the
-/// result by at most that times the difference of neighbours.
-pub fn bilinear(map: &Volume, at: Option<(Value, Value)>, c: usize) -> Value {
-    let [_, h, w, _] = map.shape;
-    let Some((u, v)) = at else { return Value::default() };
-    let far = |p: Value, n: usize| p.v + p.e < -1.0 || p.v - p.e > n as f64;
-    if far(u, w) || far(v, h) {
-        return Value::default();
-    }
-    assert!(u.e + v.e < 0.5, "a case must not leave it to rounding which pixels are read");
-    let (x0, y0) = (u.v.floor() as isize, v.v.floor() as isize);
-    let pixel = |x: isize, y: isize| {
-        let inside = x >= 0 && y >= 0 && (x as usize) < w && (y as usize) < h;
-        if inside { map.at([0, y as usize, x as usize, c]) } else { Value::default() }
-    };
-    let (fu, fv) = (u.v - x0 as f64, v.v - y0 as f64);
-    let mut sum = Sum::default();
-    for (x, wu) in [(x0, 1.0 - fu), (x0 + 1, fu)] {
-        for (y, wv) in [(y0, 1.0 - fv), (y0 + 1, fv)] {
-            sum.product(pixel(x, y), wu * wv);
-        }
-    }
-    // Pixels that a shifted position can see: one beyond the four.
-    let (mut low, mut high) = (f64::INFINITY, f64::NEG_INFINITY);
-    for x in x0 - 1..=x0 + 2 {
-        for y in y0 - 1..=y0 + 2 {
-            low = low.min(pixel(x, y).v);
-            high = high.max(pixel(x, y).v);
-        }
-    }
-    // The fractions and their complements are rounded, too, to U of at most 1.
-    let shift = u.e + v.e + 4.0 * U;
-    let sum = sum.value();
-    Value { v: sum.v, e: sum.e + shift * (high - low) }.rounded(2.0)
-}
-
-/// The gate of eq. 5: weights [8, 32] and [8].
-#[derive(Clone)]
-pub struct Gate {
-    pub reduce: Vec<f32>,
-    pub reduce_bias: Vec<f32>,
-    pub weight: Vec<f32>,
-    pub weight_bias: f32,
-}
-
-impl Gate {
-    fn apply(&self, f: &[Value]) -> Value {
-        let exact = |x: f32| Value::exact(f64::from(x));
-        let mut w = Sum::default();
-        for (o, row) in self.reduce.chunks_exact(32).enumerate() {
-            let mut sum = Sum::default();
-            for (&f, &w) in f.iter().zip(row) {
-                sum.product(f, f64::from(w));
-            }
-            sum.add(exact(self.reduce_bias[o]));
-            w.product(sum.value().relu(), f64::from(self.weight[o]));
-        }
-        w.add(exact(self.weight_bias));
-        w.value().relu()
-    }
-}
-
-pub enum Aggregation<'a> {
-    Voxel(&'a Gate),
-    /// [1, H, W, 1] for each source.
-    Pixel(&'a [Volume]),
-    Mean,
-    Variance,
-}
-
-/// A plane sweep over sources with their homographies.
-pub struct Sweep<'a> {
-    pub reference: &'a Volume,
-    pub sources: &'a [(Volume, Homography)],
-    pub depths: &'a [f32],
-    pub aggregation: Aggregation<'a>,
-    pub squared: bool,
-}
-
-impl Sweep<'_> {
-    fn warped(&self, source: usize, [d, y, x]: [usize; 3]) -> Vec<Value> {
-        let (map, homography) = &self.sources[source];
-        let at = homography.position(x, y, self.depths[d]);
-        (0..map.shape[3]).map(|c| bilinear(map, at, c)).collect()
-    }
-
-    fn difference(&self, source: usize, [d, y, x]: [usize; 3]) -> Vec<Value> {
-        let warped = self.warped(source, [d, y, x]).into_iter().enumerate();
-        let f = warped.map(|(c, v)| v - self.reference.at([0, y, x, c]));
-        f.map(|f| if self.squared { f * f } else { f }).collect()
-    }
-
-    /// [D, H, W, C].
-    pub fn cost(&self) -> Volume {
-        let [_, h, w, c] = self.reference.shape;
-        let mut data = Vec::new();
-        for d in 0..self.depths.len() {
-            for (y, x) in (0..h * w).map(|i| (i / w, i % w)) {
-                data.extend(self.voxel([d, y, x]));
-            }
-        }
-        Volume { shape: [self.depths.len(), h, w, c], data }
-    }
-
-    fn voxel(&self, [d, y, x]: [usize; 3]) -> Vec<Value> {
-        let channels = self.reference.shape[3];
-        let sources = self.sources.len();
-        if let Aggregation::Variance = self.aggregation {
-            let mut all: Vec<_> = (0..sources).map(|s| self.warped(s, [d, y, x])).collect();
-            all.push((0..channels).map(|c| self.reference.at([0, y, x, c])).collect());
-            let share = Value::exact(1.0 / all.len() as f64).rounded(1.0);
-            let of = |c: usize| {
-                let (mut sum, mut squares) = (Sum::default(), Sum::default());
-                for view in &all {
-                    sum.add(view[c]);
-                    squares.add(view[c] * view[c]);
-                }
-                let mean = sum.value() * share;
-                squares.value() * share - mean * mean
-            };
-            return (0..channels).map(of).collect();
-        }
-        let mut sums = vec![Sum::default(); channels];
-        for s in 0..sources {
-            let f = self.difference(s, [d, y, x]);
-            let one = Value::exact(1.0);
-            let w = match &self.aggregation {
-                Aggregation::Voxel(gate) => one + gate.apply(&f),
-                Aggregation::Pixel(weights) => one + weights[s].at([0, y, x, 0]),
-                Aggregation::Mean | Aggregation::Variance => one,
-            };
-            let w = w * Value::exact(1.0 / sources as f64).rounded(1.0);
-            for (sum, f) in sums.iter_mut().zip(f) {
-                sum.add(f * w);
-            }
-        }
-        sums.into_iter().map(Sum::value).collect()
-    }
-
-    /// Maximum and mean over the planes of the channel-mean |f|, [1, H, W, 2].
-    pub fn statistics(&self, source: usize) -> Volume {
-        let [_, h, w, c] = self.reference.shape;
-        let planes = self.depths.len();
-        let mut data = Vec::new();
-        for (y, x) in (0..h * w).map(|i| (i / w, i % w)) {
-            let (mut max, mut total) = (Value { v: f64::NEG_INFINITY, e: 0.0 }, Sum::default());
-            for d in 0..planes {
-                let mut mean = Sum::default();
-                self.difference(source, [d, y, x]).into_iter().for_each(|f| mean.add(f.abs()));
-                let mean = mean.value() / Value::exact(c as f64);
-                max = max.max(mean);
-                total.add(mean);
-            }
-            data.extend([max, total.value() / Value::exact(planes as f64)]);
-        }
-        Volume { shape: [1, h, w, 2], data }
-    }
 }
 
 /// A pixel's depth, and its confidence for each window that rounding may choose.

@@ -70,12 +70,13 @@ pub fn use_scene(root: &Path) -> engine::Result<()> {
     Ok(())
 }
 
-/// A layout, what breaks it, and the line.
-pub type Case = (&'static str, fn(&Path), fn(&Path), &'static str);
+/// A name, what breaks a scene, and the line that says so, without where.
+pub type Case = (&'static str, fn(&Path), &'static str);
 
-pub fn check(cases: &[Case]) {
+/// Breaks the scene that `write` writes in one way after the other; all lines begin with `place`.
+pub fn check(write: fn(&Path), place: &str, cases: &[Case]) {
     let mut wrong = Vec::new();
-    for (name, write, spoil, expected) in cases {
+    for (name, spoil, expected) in cases {
         let folder = TempDir::new().unwrap();
         write(folder.path());
         spoil(folder.path());
@@ -84,7 +85,8 @@ pub fn check(cases: &[Case]) {
             Err(error) => error.to_string().replace(&folder.path().display().to_string(), "SCENE"),
         };
         assert!(!message.contains('\n'), "{name}: more than one line: {message}");
-        if message != *expected {
+        let expected = format!("{place}{expected}");
+        if message != expected {
             wrong.push(format!("{name}\n  says     {message}\n  expected {expected}"));
         }
     }

@@ -98,7 +98,8 @@ fn dtu_samples_are_one_geometry() {
     assert_eq!((dataset.len(), dataset.scans()), (Some(2 * 5 * 2), &[2, 8][..]));
     assert_eq!(
         dataset.describe(),
-        "DTU training, 2 of 79 scans, 5 views, 2 lights: 20 samples; 192 planes 1.06 camera file's intervals apart, depths 2.60 to 5.60"
+        "DTU training, 2 of 79 scans, 5 views, 2 lights: 20 samples; 192 planes 1.06 camera file's intervals apart, \
+         depths 2.60 to 5.60"
     );
     assert_eq!(dataset.notes(), ["77 of the 79 training scans are missing (first: scan6)"]);
     // Lights change first, then views, then scans.
@@ -179,7 +180,8 @@ fn broken_dtu_folders_get_one_line() {
     assert_eq!(
         spoilt_dtu(|r| cut(r, "intrinsic")),
         format!(
-            "ROOT/{camera}: the file ends before `intrinsic`; expected the word `intrinsic` and 9 numbers after it, row by row"
+            "ROOT/{camera}: the file ends before `intrinsic`; expected the word `intrinsic` and 9 numbers after it, \
+             row by row"
         )
     );
     assert_eq!(
@@ -200,7 +202,8 @@ fn broken_dtu_folders_get_one_line() {
     );
     assert_eq!(
         spoilt_dtu(|r| fs::remove_dir_all(r.join("Rectified")).unwrap()),
-        "ROOT: none of the 79 training scans; expected Rectified/scanN_train and Depths/scanN_train (MVSNet's training set, mvs_training/dtu)"
+        "ROOT: none of the 79 training scans; expected Rectified/scanN_train and Depths/scanN_train (MVSNet's training \
+         set, mvs_training/dtu)"
     );
     assert_eq!(
         spoilt_dtu(|r| fs::remove_dir_all(r.join("Cameras")).unwrap()),
@@ -301,7 +304,8 @@ fn broken_scenes_get_one_line() {
     };
     assert_eq!(
         spoilt(&|r| fs::remove_dir_all(r.join("depths")).unwrap()),
-        "ROOT: no folder with true depth; expected NAME.pfm for each photo NAME in one of depths/, rendered_depth_maps/, truth/"
+        "ROOT: no folder with true depth; expected NAME.pfm for each photo NAME in one of depths/, \
+         rendered_depth_maps/, truth/"
     );
     let empty = |r: &Path| {
         fs::remove_dir_all(r.join("depths")).unwrap();
@@ -309,7 +313,8 @@ fn broken_scenes_get_one_line() {
     };
     assert_eq!(
         spoilt(&empty),
-        "ROOT/depths/00000000.pfm: no such file, nor a depth map of any other view; expected the true depth of the photo of that name"
+        "ROOT/depths/00000000.pfm: no such file, nor a depth map of any other view; expected the true depth of the \
+         photo of that name"
     );
     let map = "depths/00000000.pfm";
     assert_eq!(

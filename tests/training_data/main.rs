@@ -5,10 +5,10 @@
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
+use engine::host::random::Random;
 use engine::scene::camera::Camera;
-use engine::synth::GeneratorOptions;
-use engine::synth::random::Random;
 use engine::synth::rig::Rig;
+use engine::synth::{GeneratorOptions, Truth};
 use engine::train::sample::{Dataset, TrainingSample, choose_sources};
 use engine::train::synthetic::{Synthetic, SyntheticOptions};
 use glam::{DMat3, DVec3};
@@ -120,7 +120,7 @@ fn rendered_samples_take_the_best_source_views_of_the_generators_scene() {
     assert_eq!((dataset.len(), dataset.is_empty()), (None, false));
     let generator = dataset.generator();
     for index in [0, 7] {
-        let whole = generator.sample(index, false);
+        let whole = generator.sample(index, Truth::OfReference);
         let order: Vec<usize> = std::iter::once(0).chain(whole.sources.iter().map(|s| s.view)).collect();
         for views in [0, 2, 3, 4, 9] {
             let sample = dataset.sample(index, views).unwrap();

@@ -207,7 +207,8 @@ fn errors_and_panics_of_loaders_arrive_with_their_index() {
                     let error = result.unwrap_err();
                     assert_eq!(
                         error.to_string(),
-                        "training sample 5: loading a training sample: no sample at 5; this is a mistake in the engine, please report it with the command that you ran"
+                        "training sample 5: loading a training sample: no sample at 5; this is a mistake in the \
+                         engine, please report it with the command that you ran"
                     );
                     assert_eq!(error.exit_code(), 1);
                 }

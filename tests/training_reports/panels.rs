@@ -2,7 +2,7 @@ use engine::draw::map_panels::ERROR_CLIP_INTERVALS;
 use engine::files::map::Map;
 use engine::scene::camera::DepthRange;
 use engine::scene::photo::Photo;
-use engine::synth::{Generator, GeneratorOptions};
+use engine::synth::{Generator, GeneratorOptions, Truth};
 use engine::train::panels::panel;
 
 use super::{Numbers, row};
@@ -67,7 +67,7 @@ fn every_panel_shows_its_map_in_its_colours() {
 #[test]
 fn a_synthetic_view_makes_a_picture_and_so_do_narrow_maps() {
     let options = GeneratorOptions { size: (160, 128), seed: 3, ..GeneratorOptions::default() };
-    let sample = Generator::new(options).unwrap().sample(1, false);
+    let sample = Generator::new(options).unwrap().sample(1, Truth::OfReference);
     let truth = &sample.depth[0];
     let interval = (sample.range.far - sample.range.near) / 63.0;
     let mut numbers = Numbers::new(4);

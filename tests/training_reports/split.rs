@@ -19,7 +19,7 @@ fn random(seed: u64) -> ([Map; 3], Extras) {
 #[test]
 fn groups_hold_the_pixels_that_a_plain_loop_puts_there() {
     let ([depth, confidence, truth], extras) = random(5);
-    let mut split = SplitMetrics::new();
+    let mut split = SplitMetrics::default();
     split.add(&depth, &confidence, &truth, &extras, 0.5).unwrap();
     let only = |wanted: &dyn Fn(usize) -> bool| {
         let mut kept = truth.clone();
@@ -54,10 +54,10 @@ fn groups_hold_the_pixels_that_a_plain_loop_puts_there() {
 
 #[test]
 fn merging_is_adding() {
-    let (mut together, mut merged) = (SplitMetrics::new(), SplitMetrics::new());
+    let (mut together, mut merged) = (SplitMetrics::default(), SplitMetrics::default());
     for seed in [8, 9] {
         let ([depth, confidence, truth], extras) = random(seed);
-        let mut one = SplitMetrics::new();
+        let mut one = SplitMetrics::default();
         for metrics in [&mut one, &mut together] {
             metrics.add(&depth, &confidence, &truth, &extras, 0.5).unwrap();
         }
@@ -69,7 +69,7 @@ fn merging_is_adding() {
 #[test]
 fn tables_are_aligned() {
     let ([depth, confidence, truth], extras) = random(6);
-    let mut split = SplitMetrics::new();
+    let mut split = SplitMetrics::default();
     assert!(split.summary().text().contains(" -"), "an empty table has dashes");
     split.add(&depth, &confidence, &truth, &extras, 0.5).unwrap();
     let summary = split.summary();
@@ -93,8 +93,8 @@ fn tables_are_aligned() {
 fn extras_of_another_size_are_refused() {
     let ([depth, confidence, truth], mut extras) = random(7);
     extras.slant = row(&[1.0]);
-    let mut split = SplitMetrics::new();
+    let mut split = SplitMetrics::default();
     let message = split.add(&depth, &confidence, &truth, &extras, 0.5).unwrap_err().to_string();
     assert!(message.contains("slant of 1 x 1"), "{message}");
-    assert_eq!(split, SplitMetrics::new());
+    assert_eq!(split, SplitMetrics::default());
 }

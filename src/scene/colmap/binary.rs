@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use glam::DVec3;
 
 use crate::files::input;
-use crate::scene::colmap::model::{
+use crate::scene::colmap::entries::{
     CameraEntry, CameraModel, FrameEntry, ImageEntry, Keypoint, PointEntry, Pose, RigEntry, Sensor,
 };
 use crate::{Error, Result};

@@ -8,7 +8,8 @@ use glam::{DVec2, DVec3};
 use crate::error::counted;
 use crate::files::image;
 use crate::scene::camera::Camera;
-use crate::scene::colmap::model::{CameraEntry, Encoding, Model};
+use crate::scene::colmap::entries::CameraEntry;
+use crate::scene::colmap::model::{Encoding, Model};
 use crate::scene::colmap::{binary, text};
 use crate::scene::lens::Lens;
 use crate::scene::photo::check_size;
@@ -322,7 +323,8 @@ impl Lenses<'_> {
             let scales = bent.iter().map(|(_, lens)| scale(lens));
             let (least, most) = scales.fold((f64::MAX, 0f64), |(a, b), s| (a.min(s), b.max(s)));
             notes.push(format!(
-                "photos of {} cameras have lens distortion and are undistorted to pinhole cameras of the same size and principal point, focal lengths times {least:.4} to {most:.4}",
+                "photos of {} cameras have lens distortion and are undistorted to pinhole cameras of the same size and \
+                 principal point, focal lengths times {least:.4} to {most:.4}",
                 bent.len()
             ));
             return;
@@ -330,7 +332,8 @@ impl Lenses<'_> {
         for (id, lens) in bent {
             let k = &lens.pinhole_k;
             notes.push(format!(
-                "camera {id} ({}): photos are undistorted to a pinhole camera of the same size, fx {:.4} fy {:.4} cx {:.4} cy {:.4} (focal lengths times {:.4})",
+                "camera {id} ({}): photos are undistorted to a pinhole camera of the same size, fx {:.4} fy {:.4} cx \
+                 {:.4} cy {:.4} (focal lengths times {:.4})",
                 self.model.cameras[id].model.name,
                 k.x_axis.x,
                 k.y_axis.y,

@@ -6,7 +6,7 @@ use std::str::{FromStr, SplitWhitespace};
 use glam::DVec3;
 
 use crate::files::input::read_text;
-use crate::scene::colmap::model::{
+use crate::scene::colmap::entries::{
     CAMERA_SENSOR, CameraEntry, CameraModel, FrameEntry, ImageEntry, Keypoint, PointEntry, Pose, RigEntry, Sensor,
 };
 use crate::{Error, Result};
@@ -28,48 +28,33 @@ pub(super) fn cameras(path: &Path) -> Result<Vec<CameraEntry>> {
 
 /// `images.txt`: number, quaternion, translation, camera, name; then a line, perhaps empty, of keypoints.
 pub(super) fn images(path: &Path) -> Result<Vec<ImageEntry>> {
-    let text = read_text(path, "read the COLMAP file")?;
-    let mut images = Vec::new();
-    let mut lines = text.lines().enumerate();
-    while let Some((i, line)) = lines.next() {
-        if !is_entry(line) {
-            continue;
-        }
-        let mut words = Words::new(path, i + 1, line, "number, qw qx qy qz, tx ty tz, camera and name of an image");
+    // Not the keypoints: the points' tracks say who sees what.
+    each_image(path, "number, qw qx qy qz, tx ty tz, camera and name of an image", |words, _| {
         let (id, pose, camera) = (words.next("image number")?, words.pose()?, words.next("camera number")?);
         // The name is the rest of the line: it may hold blanks.
         let name = words.rest();
         if name.is_empty() {
             return Err(words.refuse("a line that ends before the name".into()));
         }
-        images.push(ImageEntry { id, pose, camera, name });
-        lines.next(); // keypoints: the points' tracks say who sees what
-    }
-    Ok(images)
+        Ok(ImageEntry { id, pose, camera, name })
+    })
 }
 
 /// The keypoints of `images.txt` that belong to a point, by image: x, y and the point's number (-1: none), again and
 /// again.
 pub(super) fn keypoints(path: &Path) -> Result<Vec<(u32, Vec<Keypoint>)>> {
-    let text = read_text(path, "read the COLMAP file")?;
-    let mut images = Vec::new();
-    let mut lines = text.lines().enumerate();
-    while let Some((i, line)) = lines.next() {
-        if !is_entry(line) {
-            continue;
-        }
-        let id = Words::new(path, i + 1, line, "number of an image").next("image number")?;
+    each_image(path, "number of an image", |image, keypoint_line| {
+        let id = image.next("image number")?;
         let mut keypoints = Vec::new();
-        if let Some((i, line)) = lines.next() {
+        if let Some((i, line)) = keypoint_line {
             let mut words = Words::new(path, i + 1, line, "x, y and number of the point of each keypoint");
             while let Some(x) = words.optional("x")? {
                 let (pixel, point): ([f64; 2], i64) = ([x, words.next("y")?], words.next("point number")?);
                 keypoints.extend(u64::try_from(point).ok().map(|point| Keypoint { pixel, point }));
             }
         }
-        images.push((id, keypoints));
-    }
-    Ok(images)
+        Ok((id, keypoints))
+    })
 }
 
 /// `points3D.txt`: number, position, colour, error, then (image, keypoint) pairs.
@@ -130,6 +115,23 @@ fn each_line<T>(path: &Path, expected: &str, mut entry: impl FnMut(&mut Words) -
     let text = read_text(path, "read the COLMAP file")?;
     let lines = text.lines().enumerate().filter(|(_, line)| is_entry(line));
     lines.map(|(i, line)| entry(&mut Words::new(path, i + 1, line, expected))).collect()
+}
+
+/// Each image's line with the line of keypoints behind it and its index, where the file has one.
+fn each_image<T>(
+    path: &Path,
+    expected: &str,
+    mut entry: impl FnMut(&mut Words, Option<(usize, &str)>) -> Result<T>,
+) -> Result<Vec<T>> {
+    let text = read_text(path, "read the COLMAP file")?;
+    let mut images = Vec::new();
+    let mut lines = text.lines().enumerate();
+    while let Some((i, line)) = lines.next() {
+        if is_entry(line) {
+            images.push(entry(&mut Words::new(path, i + 1, line, expected), lines.next())?);
+        }
+    }
+    Ok(images)
 }
 
 /// The words of one line.

@@ -1,5 +1,8 @@
-//! Random numbers: SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", 2014), so that a
-//! scene depends on its seed and index alone, on every machine and with any number of threads.
+//! Random numbers: SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", 2014), so that
+//! what is made of them depends on its seed and index alone, on every machine and with any number of threads.
+//!
+//! The only generator of the engine; tests and measurements draw from it, too. What the numbers are for is not known
+//! here.
 
 use glam::{DMat3, DQuat, DVec3};
 
@@ -23,6 +26,17 @@ impl Random {
         }))
     }
 
+    /// The stream that goes on from this state, as other programs count it.
+    pub fn from_state(state: u64) -> Self {
+        Self(state)
+    }
+
+    /// The stream that belongs to a name (its FNV-1a hash) and a key.
+    pub fn of_name(name: &str, key: u64) -> Self {
+        let hash = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
+        Self(name.bytes().fold(0xcbf2_9ce4_8422_2325, hash) ^ key)
+    }
+
     /// 64 random bits.
     #[inline]
     pub fn bits(&mut self) -> u64 {
@@ -34,6 +48,12 @@ impl Random {
     #[inline]
     pub fn unit(&mut self) -> f64 {
         (self.bits() >> 11) as f64 * (1.0 / (1u64 << 53) as f64)
+    }
+
+    /// From 0 to less than 1 in steps of 2^-24, which f32 holds exactly.
+    #[inline]
+    pub fn unit_f32(&mut self) -> f32 {
+        (self.bits() >> 40) as f32 / (1 << 24) as f32
     }
 
     /// Evenly from `low` to `high`.

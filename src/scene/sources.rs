@@ -1,0 +1,236 @@
+//! Which views are matched against which, and what sparse points say of the depths in front of a view.
+//!
+//! Listed source views stay as they are, but for those without a baseline; missing ones are selected by sparse points
+//! or, without any, by the cameras alone.
+
+use glam::{DMat3, DVec2, DVec3};
+use rayon::prelude::*;
+
+use crate::error::counted;
+use crate::scene::camera::DepthRange;
+use crate::scene::{Scene, SourceView, View};
+
+/// Source views that are kept for each view, as in the pair lists of the DTU set.
+const MAX_SOURCES: usize = 10;
+/// Views that score less than this share of the best one see next to nothing of the same surface from where it can be
+/// matched, and would only cost time.
+const LEAST_SCORE: f64 = 1e-3;
+
+impl Scene {
+    /// Fills the source views of every view that has none, best first, at most 10 and none with less
+    /// than a thousandth of the best one's score, and notes how.
+    ///
+    /// With sparse points the score of two views is the sum over the points that both see of
+    /// [`triangulation_score`]; without any points, the same sum over the points that a 3 x 3 grid of the view's
+    /// pixels has at the middle of its depth range, as far as the other view sees them, times the cosine between the
+    /// two viewing directions.
+    ///
+    /// Source views at the very place of their view, listed or selected, are left out then, with a note.
+    pub fn select_sources(&mut self) {
+        self.select_missing_sources();
+        self.leave_out_sources_without_baseline();
+    }
+
+    fn select_missing_sources(&mut self) {
+        let missing: Vec<usize> = (0..self.views.len()).filter(|&v| self.views[v].sources.is_empty()).collect();
+        if missing.is_empty() {
+            return;
+        }
+        let scores: Vec<Vec<f64>> = if self.points.is_empty() {
+            missing.par_iter().map(|&v| self.scores_from_cameras(v)).collect()
+        } else {
+            let seen = self.points_of_views();
+            missing.par_iter().map(|&v| self.scores_from_points(v, &seen[v])).collect()
+        };
+        for (&view, scores) in missing.iter().zip(scores) {
+            let mut sources: Vec<SourceView> =
+                scores.into_iter().enumerate().map(|(view, score)| SourceView { view, score }).collect();
+            sources.retain(|s| s.view != view && s.score > 0.0);
+            sources.sort_by(|a, b| b.score.total_cmp(&a.score));
+            let least = sources.first().map_or(0.0, |best| best.score * LEAST_SCORE);
+            sources.retain(|s| s.score >= least);
+            sources.truncate(MAX_SOURCES);
+            self.views[view].sources = sources;
+        }
+        let by = if self.points.is_empty() {
+            "the cameras' geometry (there are no sparse points)"
+        } else {
+            "shared sparse points and their triangulation angles"
+        };
+        self.notes.push(format!(
+            "source views of {} of {} views were selected by {by}",
+            missing.len(),
+            self.views.len()
+        ));
+        let why = if self.points.is_empty() {
+            "no other view looks at the same place"
+        } else {
+            "no other view shares a sparse point with it"
+        };
+        let alone: Vec<usize> = missing.into_iter().filter(|&v| self.views[v].sources.is_empty()).collect();
+        match alone[..] {
+            [] => {}
+            [view] => self.notes.push(format!("view {}: no source view, {why}", self.views[view].name)),
+            [first, ..] => self.notes.push(format!(
+                "{} views have no source view, {why} (first: {})",
+                alone.len(),
+                self.views[first].name
+            )),
+        }
+    }
+
+    /// The largest distance between two camera centres that counts as none: a millionth of the scene's extent, and at
+    /// least the rounding of coordinates far from the origin.
+    pub fn least_baseline(&self) -> f64 {
+        let centres = || self.views.iter().map(|v| v.camera.centre());
+        let Some(first) = centres().next() else { return 0.0 };
+        let extent = centres().map(|c| c.distance(first)).fold(0.0, f64::max);
+        let far_out = centres().map(|c| c.length()).fold(0.0, f64::max);
+        (1e-6 * extent).max(1e-12 * far_out)
+    }
+
+    /// Whether all cameras stand at the same place.
+    pub fn is_without_baseline(&self) -> bool {
+        let least = self.least_baseline();
+        let mut centres = self.views.iter().map(|v| v.camera.centre());
+        centres.next().is_none_or(|first| centres.all(|c| c.distance(first) <= least))
+    }
+
+    /// Views from one place cannot be triangulated, and would confirm any depth of each other.
+    fn leave_out_sources_without_baseline(&mut self) {
+        let least = self.least_baseline();
+        let centres: Vec<DVec3> = self.views.iter().map(|v| v.camera.centre()).collect();
+        let (mut left_out, mut first) = (0, None);
+        for (view, &centre) in self.views.iter_mut().zip(&centres) {
+            let before = view.sources.len();
+            view.sources.retain(|s| !centres.get(s.view).is_some_and(|c| c.distance(centre) <= least));
+            let here = before - view.sources.len();
+            left_out += here;
+            if here > 0 {
+                first.get_or_insert_with(|| view.name.clone());
+            }
+        }
+        if let Some(first) = first {
+            self.notes.push(format!(
+                "{} at the very place of the view itself left out, since there is no depth without a baseline (first: \
+                 of view {first})",
+                counted(left_out, "source view")
+            ));
+        }
+    }
+
+    /// The 1st to 99th percentile of the depths of the view's own sparse points, `near` times `1 - widen` and `far`
+    /// times `1 + widen` (protocol page E.1: elements floor(0.01 n) and floor(0.99 n) of the sorted depths).
+    /// `None` where the view sees no point in front of it, or where that gives no range.
+    pub fn point_depth_range(&self, view: usize, widen: f64) -> Option<DepthRange> {
+        let camera = self.views.get(view)?.camera;
+        let mut depths: Vec<f64> = self
+            .points
+            .par_iter()
+            .filter(|p| p.views.binary_search(&view).is_ok())
+            .map(|p| (camera.r * p.position + camera.t).z)
+            .filter(|&z| z > 0.0 && z.is_finite())
+            .collect();
+        if depths.is_empty() {
+            return None;
+        }
+        depths.sort_unstable_by(f64::total_cmp);
+        let percentile = |p: usize| depths[depths.len() * p / 100];
+        let range = DepthRange { near: percentile(1) * (1.0 - widen), far: percentile(99) * (1.0 + widen) };
+        (range.near > 0.0 && range.far > range.near).then_some(range)
+    }
+
+    /// For every view the indices of the points that it sees.
+    fn points_of_views(&self) -> Vec<Vec<usize>> {
+        let mut seen = vec![Vec::new(); self.views.len()];
+        for (i, point) in self.points.iter().enumerate() {
+            for &view in &point.views {
+                seen[view].push(i);
+            }
+        }
+        seen
+    }
+
+    /// Scores of all views as sources of `view`, which sees the points `seen`.
+    fn scores_from_points(&self, view: usize, seen: &[usize]) -> Vec<f64> {
+        let mut scores = vec![0.0; self.views.len()];
+        let centres: Vec<DVec3> = self.views.iter().map(|v| v.camera.centre()).collect();
+        for point in seen.iter().map(|&i| &self.points[i]) {
+            for &other in point.views.iter().filter(|&&other| other != view) {
+                scores[other] += triangulation_score(centres[view], centres[other], point.position);
+            }
+        }
+        scores
+    }
+
+    /// Scores of all views as sources of `view` where nothing is known but the cameras.
+    fn scores_from_cameras(&self, view: usize) -> Vec<f64> {
+        let reference = &self.views[view];
+        let centre = reference.camera.centre();
+        let Some(depth) = self.middle_depth(view) else { return vec![0.0; self.views.len()] };
+        let (width, height) = (reference.size.0 as f64 - 1.0, reference.size.1 as f64 - 1.0);
+        // The grid's outer pixels lie a sixth from the border, so that each stands for a ninth of the photo.
+        let grid: Vec<DVec3> = [1.0, 3.0, 5.0]
+            .iter()
+            .flat_map(|y| [1.0, 3.0, 5.0].map(|x| (x / 6.0 * width, y / 6.0 * height)))
+            .map(|(u, v)| reference.camera.unproject(u, v, depth))
+            .collect();
+        let score = |other: &View| {
+            let facing = reference.camera.r.row(2).dot(other.camera.r.row(2)).max(0.0);
+            let sees = |p: &&DVec3| {
+                other.camera.pixel(**p).is_some_and(|(pixel, _)| {
+                    let last = DVec2::new(other.size.0 as f64 - 1.0, other.size.1 as f64 - 1.0);
+                    pixel.cmpge(DVec2::ZERO).all() && pixel.cmple(last).all()
+                })
+            };
+            let common = grid.iter().filter(sees);
+            facing * common.map(|&p| triangulation_score(centre, other.camera.centre(), p)).sum::<f64>()
+        };
+        self.views.iter().map(score).collect()
+    }
+
+    /// A depth at which the view probably sees something: the middle of its range in 1 / depth, else the depth of the
+    /// place that all cameras look at, else where the nearest other camera makes 5 degrees.
+    fn middle_depth(&self, view: usize) -> Option<f64> {
+        // The planes of a sweep without a count: any usual number gives the same order of magnitude.
+        const USUAL_PLANES: usize = 192;
+        let View { camera, .. } = self.views[view];
+        if let Some(DepthRange { near, far }) = self.views[view].depth_range(USUAL_PLANES) {
+            return Some(2.0 / (1.0 / near + 1.0 / far));
+        }
+        let focus_depth = self.focus().map(|p| (camera.r * p + camera.t).z).filter(|&z| z > 1e-6);
+        focus_depth.or_else(|| {
+            let distance = |other: &View| other.camera.centre().distance(camera.centre());
+            let baselines = self.views.iter().map(distance).filter(|&d| d > 0.0);
+            baselines.min_by(f64::total_cmp).map(|b| b / 5f64.to_radians().tan())
+        })
+    }
+
+    /// The point with the least sum of squared distances to all optical axes; `None` where they are all parallel.
+    fn focus(&self) -> Option<DVec3> {
+        let (mut a, mut b) = (DMat3::ZERO, DVec3::ZERO);
+        for View { camera, .. } in &self.views {
+            let axis = camera.r.row(2);
+            let across = DMat3::IDENTITY - DMat3::from_cols(axis * axis.x, axis * axis.y, axis * axis.z);
+            a += across;
+            b += across * camera.centre();
+        }
+        // The mean of the projections has a determinant of 0 for parallel axes and 8/27 for axes all around; below
+        // 1e-6 (axes within some 0.1 degrees) the point would be noise.
+        let mean = a * (1.0 / self.views.len() as f64);
+        (mean.determinant() > 1e-6).then(|| a.inverse() * b)
+    }
+}
+
+/// How well two cameras at `a` and `b` triangulate `point`: `exp(-(angle - 5)^2 / (2 s^2))` of the angle in degrees
+/// between the two rays, s = 1 up to 5 degrees and 10 above (protocol page E.1, after MVSNet's converter).
+fn triangulation_score(a: DVec3, b: DVec3, point: DVec3) -> f64 {
+    let (a, b) = (a - point, b - point);
+    let length = (a.length_squared() * b.length_squared()).sqrt();
+    if length.is_nan() || length <= 0.0 {
+        return 0.0;
+    }
+    let angle = (a.dot(b) / length).clamp(-1.0, 1.0).acos().to_degrees();
+    let sigma = if angle <= 5.0 { 1.0 } else { 10.0 };
+    (-(angle - 5.0).powi(2) / (2.0 * sigma * sigma)).exp()
+}
