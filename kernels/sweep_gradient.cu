@@ -1,5 +1,5 @@
-// Gradients of the cost volume and of the pixel gate's statistics (src/cpu/ops/sweep_backward.rs says how they flow), f32;
-// shapes as in sweep.cu.
+// Gradients of the cost volume and of the pixel gate's statistics (src/cpu/ops/sweep_backward.rs says how they flow),
+// f32; shapes as in sweep.cu.
 //
 // Nothing of the forward pass is kept: a group of 8 lanes takes a pixel and warps again. Two launches: the first adds
 // up, over planes and sources in registers, what flows into the reference and the gate, and finds the largest

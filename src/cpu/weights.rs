@@ -1,5 +1,5 @@
-//! Weights in the order in which the processor's ops read them: batch norms folded, layers that are computed in one pass
-//! joined.
+//! Weights in the order in which the processor's ops read them: batch norms folded, layers that are computed in one
+//! pass joined.
 
 use std::collections::HashMap;
 

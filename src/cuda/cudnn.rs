@@ -61,7 +61,9 @@ fn load() -> Result<()> {
         return Ok(());
     }
     Err(Error::Device(
-        "cuDNN 9 (libcudnn.so.9) was not found; install it, or name its folder in ENGINE_CUDA_LIBS, or leave out --convolutions cudnn".into(),
+        "cuDNN 9 (libcudnn.so.9) was not found; install it, or name its folder in ENGINE_CUDA_LIBS, or leave out \
+         --convolutions cudnn"
+            .into(),
     ))
 }
 

@@ -1,7 +1,7 @@
 //! Layers for inference: norms folded into constants, and the cost volume never whole.
 //!
-//! The two strided convolutions that begin the regularizer read the cost volume once, the decoder's projection is part of
-//! the sweep, and the last stage ends in depth and confidence without a volume of full resolution. The cost volume
+//! The two strided convolutions that begin the regularizer read the cost volume once, the decoder's projection is part
+//! of the sweep, and the last stage ends in depth and confidence without a volume of full resolution. The cost volume
 //! itself, the largest tensor by far, is made in slabs of depth planes that share one buffer: [`Slabs`].
 
 use std::sync::Arc;

@@ -308,7 +308,8 @@ impl DepthNetwork for DeviceNetwork {
         let (slabs, bytes) = chosen.unwrap_or((Slabs::WHOLE, 0));
         if bytes + for_features > budget {
             return Err(Error::Memory(format!(
-                "the network needs {} on {}, and {} may be used; try a smaller --max-side, fewer --planes or --levels, or more --vram",
+                "the network needs {} on {}, and {} may be used; try a smaller --max-side, fewer --planes or \
+                 --levels, or more --vram",
                 readable(bytes + for_features),
                 self.driver.name(),
                 readable(budget)
@@ -319,7 +320,8 @@ impl DepthNetwork for DeviceNetwork {
         // Counted as f32 on the host's side, whatever they are here.
         let room = left * 4 / self.options.element.bytes();
         let text = format!(
-            "{}: {} of {} planned: depth maps {} (cost volume in slabs of {} planes), feature layers {}, feature maps up to {}; {} arithmetic",
+            "{}: {} of {} planned: depth maps {} (cost volume in slabs of {} planes), feature layers {}, \
+             feature maps up to {}; {} arithmetic",
             self.driver.name(),
             readable(budget - left),
             readable(budget),

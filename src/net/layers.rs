@@ -113,8 +113,8 @@ pub struct VoxelGate {
 pub type Weighting<V> = Aggregation<VoxelGate, V>;
 
 /// Runs layers one after another. A value is a tensor [D, H, W, C], whose memory is given back when its last clone is
-/// dropped; so layers take their inputs by value, and what is read again is cloned. `label` says where in the network an
-/// op without tensors of its own stands.
+/// dropped; so layers take their inputs by value, and what is read again is cloned. `label` says where in the network
+/// an op without tensors of its own stands.
 ///
 /// # Errors
 /// All layers: where a tensor of the layer is missing, the inputs' shapes do not fit together, or the device fails.

@@ -1,8 +1,8 @@
 //! BS-MVSNet, one level of the depth pyramid: what the network is, in the order in which data flows.
 //!
-//! Follows the PyTorch definition (`tools/reference/bs_mvsnet.py`) layer by layer; names of layers are its names, numbers
-//! in the text are the paper's (Table I, eq. 3-6). How a layer is computed, and which of them are computed in one pass,
-//! is the executor's business ([`Layers`]).
+//! Follows the PyTorch definition (`tools/reference/bs_mvsnet.py`) layer by layer; names of layers are its names,
+//! numbers in the text are the paper's (Table I, eq. 3-6). How a layer is computed, and which of them are computed in
+//! one pass, is the executor's business ([`Layers`]).
 
 use super::config::{Aggregation, Config, Decoder};
 use super::layers::{Conv, Depthwise, Layers, VoxelGate, Weighting};

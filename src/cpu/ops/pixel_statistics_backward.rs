@@ -9,8 +9,8 @@ use crate::cpu::simd::{Isa, Kernel, Vector, dispatch};
 use crate::error::{Error, Result};
 use crate::net::tensor::Tensor;
 
-/// Gradients of [`crate::cpu::ops::pixel_statistics::pixel_statistics`] of one source in the features of the reference and of
-/// that source, given that of the loss in the statistics, [1, H, W, 2].
+/// Gradients of [`crate::cpu::ops::pixel_statistics::pixel_statistics`] of one source in the features of the reference
+/// and of that source, given that of the loss in the statistics, [1, H, W, 2].
 ///
 /// The maximum's gradient goes to the first of the largest planes. PyTorch's `amax` shares it evenly among equals; both
 /// give the same where planes are equal because they miss the source, and other ties have measure zero.

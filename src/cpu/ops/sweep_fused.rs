@@ -1,8 +1,9 @@
 //! The cost volume fused with the layers that read it: no volume is stored.
 //!
-//! The regularizer reads the cost volume three times: two 3x3x3 convolutions of stride 2 and a projection to 8 channels.
-//! A task takes a tile of the image and walks the depth planes with a ring of three cost planes of that tile, so the cost
-//! volume, the largest of all (32 D H W values), is never stored either. The price is the halo: about 8 % more voxels.
+//! The regularizer reads the cost volume three times: two 3x3x3 convolutions of stride 2 and a projection to 8
+//! channels. A task takes a tile of the image and walks the depth planes with a ring of three cost planes of that
+//! tile, so the cost volume, the largest of all (32 D H W values), is never stored either. The price is the halo:
+//! about 8 % more voxels.
 
 use rayon::prelude::*;
 

@@ -44,7 +44,8 @@ pub fn depthwise(graph: &mut Graph, label: &str, x: Value, weight: Value, stride
     let stored = matches!(element, Element::F32 | Element::F16) && graph.element(weight) == Element::F32;
     if !fits || !stored || weights != 27 * from.c || !matches!(stride, 1 | 2) {
         let problem = format!(
-            "input {from} of {}, {weights} weights of {} and stride {stride} at {label}, expected f32 or f16, C a multiple of 4 up to \
+            "input {from} of {}, {weights} weights of {} and stride {stride} at {label}, expected f32 or f16, \
+             C a multiple of 4 up to \
              {MOST_CHANNELS}, 27 C weights of f32 and stride 1 or 2",
             element.suffix(),
             graph.element(weight).suffix()

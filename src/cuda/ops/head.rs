@@ -96,7 +96,8 @@ pub fn regress_skip(
     let fits = shape.c == CHANNELS && !shape.is_empty() && graph.shape(half) == shape.halved();
     if !fits || graph.element(half) != graph.element(skip) {
         let problem = format!(
-            "half-resolution input {} {} and skip connection {shape} {suffix}; expected {CHANNELS} channels and half the extent (rounded up), \
+            "half-resolution input {} {} and skip connection {shape} {suffix}; expected {CHANNELS} channels and half \
+             the extent (rounded up), \
              both f32 or both f16",
             graph.shape(half),
             graph.element(half).suffix()

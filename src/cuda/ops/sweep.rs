@@ -125,7 +125,8 @@ impl Views {
         let fits = c == CHANNELS && h * w > 0 && h * w <= MAX_FEATURE_PIXELS && (2..=MAX_SOURCES + 1).contains(&d);
         if !fits || !matches!(element, Element::F32 | Element::F16) || planes == 0 {
             let problem = format!(
-                "features {} {} and {planes} depths; expected those of 2 to {} views in f32 or f16, {CHANNELS} channels of 1 to \
+                "features {} {} and {planes} depths; expected those of 2 to {} views in f32 or f16, {CHANNELS} \
+                 channels of 1 to \
                  {MAX_FEATURE_PIXELS} pixels, and at least one depth",
                 graph.shape(self.features),
                 element.suffix(),
