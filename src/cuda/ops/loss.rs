@@ -52,8 +52,8 @@ pub fn depth_loss(
     if !fits || !is(truth, pixels, Element::F32) || !is(interval, 1, Element::F64) {
         let named = |value: Value| format!("{} {}", graph.shape(value), graph.element(value).suffix());
         let problem = format!(
-            "logits {}, truth {}, interval {}; expected f32 logits of one channel and at least 2 planes, an f32 truth for \
-             each pixel, one f64",
+            "logits {}, truth {}, interval {}; expected f32 logits of one channel and at least 2 planes, an f32 truth \
+             for each pixel, one f64",
             named(logits),
             named(truth),
             named(interval)
