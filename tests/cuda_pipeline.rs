@@ -17,7 +17,7 @@ use engine::cuda::graph::Element;
 use engine::cuda::inference::{Convolutions, DeviceNetwork, Options};
 use engine::cuda::program::Layout;
 use engine::files::pfm;
-use engine::fusion::FusionOptions;
+use engine::fusion::settings::{FusionOptions, Reprojection};
 use engine::host::progress::{Progress, Style};
 use engine::maps::consistency::Thresholds;
 use engine::maps::merge::MergeOptions;
@@ -30,6 +30,7 @@ use engine::scene::camera::Sampling;
 use test_device::test_device;
 
 fn options(out: &Path, geometry: Geometry) -> InferOptions {
+    let thresholds = Thresholds { min_views: 1, ..Thresholds::default() };
     InferOptions {
         out: Some(out.to_owned()),
         force: false,
@@ -46,7 +47,7 @@ fn options(out: &Path, geometry: Geometry) -> InferOptions {
         levels: 2,
         check_sources: 10,
         merge: MergeOptions::default(),
-        fusion: FusionOptions::reprojection(0.2, Thresholds { min_views: 1, ..Thresholds::default() }, false),
+        fusion: FusionOptions::reprojection(0.2, Reprojection { thresholds, ..Reprojection::default() }),
         memory: None,
         geometry,
     }

@@ -5,16 +5,18 @@ use std::path::PathBuf;
 use clap::Args;
 use engine::doctor::{DoctorOptions, Grade, examine};
 use engine::error::counted;
-use engine::fusion::FusionOptions;
+use engine::fusion::settings::Settings;
 use engine::host::interrupt;
 use engine::host::progress::Progress;
 use engine::maps::merge::MergeOptions;
+use engine::net::BsMvsNet;
 use engine::run::InferOptions;
+use engine::run::device::Geometry;
 use engine::scene::camera::DepthRange;
 use engine::{Error, Result};
 use serde_json::{json, to_value};
 
-use super::options::{self, ReportArgs, SceneArgs};
+use super::options::{self, LimitArgs, ReportArgs, SceneArgs};
 
 /// What is wrong with a scene, before a run and after it.
 ///
@@ -50,12 +52,8 @@ pub struct DoctorArgs {
     /// Levels of the image pyramid (1 to 8)
     #[arg(long, value_name = "K", default_value = "3", value_parser = options::levels, help_heading = "Depth")]
     levels: usize,
-    /// Threads to work with [default: one a processor]
-    #[arg(long, value_name = "N", value_parser = options::threads, help_heading = "Machine")]
-    threads: Option<usize>,
-    /// Memory to plan with, in GB (1e9 bytes) [default: what the system has available]
-    #[arg(long, value_name = "GB", value_parser = options::positive_number, help_heading = "Machine")]
-    memory: Option<f64>,
+    #[command(flatten)]
+    limits: LimitArgs,
     #[command(flatten)]
     pub report: ReportArgs,
 }
@@ -63,8 +61,9 @@ pub struct DoctorArgs {
 /// Examines, and says it.
 pub fn run(args: DoctorArgs, progress: &Progress) -> Result<()> {
     interrupt::install()?;
-    super::use_threads(args.threads)?;
-    let network = super::network(None)?;
+    options::use_threads(args.limits.threads)?;
+    let network = BsMvsNet::built_in()?;
+    let Settings { check_sources, fusion } = Settings::default();
     let options = DoctorOptions {
         infer: InferOptions {
             out: None,
@@ -80,11 +79,11 @@ pub fn run(args: DoctorArgs, progress: &Progress) -> Result<()> {
             widen_range: 0.1,
             sampling: None,
             levels: args.levels,
-            check_sources: 10,
+            check_sources,
             merge: MergeOptions::default(),
-            fusion: FusionOptions::default(),
-            memory: args.memory.map(super::bytes),
-            geometry: engine::run::device::Geometry::Host,
+            fusion,
+            memory: args.limits.memory,
+            geometry: Geometry::Host,
         },
         run: args.run,
         match_photos: !args.no_photos,

@@ -29,7 +29,8 @@ pub struct SynthArgs {
     out: PathBuf,
 
     /// Number of scenes
-    #[arg(long, value_name = "N", default_value = "1", value_parser = options::positive_integer, help_heading = "Scenes")]
+    #[arg(long, value_name = "N", default_value = "1")]
+    #[arg(value_parser = options::positive_integer, help_heading = "Scenes")]
     scenes: usize,
     /// Views of each scene [default: 49 on the arc, else 5]
     #[arg(long, value_name = "V", value_parser = options::positive_integer, help_heading = "Scenes")]
@@ -109,7 +110,7 @@ fn planes(text: &str) -> Result<usize, String> {
 /// Writes the scenes.
 pub fn run(args: SynthArgs, progress: &Progress) -> Result<()> {
     interrupt::install()?;
-    super::use_threads(args.threads)?;
+    options::use_threads(args.threads)?;
     let generator = Generator::new(GeneratorOptions {
         seed: args.seed,
         views: args.views.unwrap_or(if args.rig == Rig::Arc { 49 } else { 5 }),

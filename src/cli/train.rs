@@ -104,13 +104,15 @@ pub struct TrainArgs {
     #[arg(long, value_name = "N", value_parser = options::positive_integer, help_heading = "Training")]
     steps: Option<usize>,
     /// Epochs of the run [default: 12]
-    #[arg(long, value_name = "N", conflicts_with = "steps", value_parser = options::positive_integer, help_heading = "Training")]
+    #[arg(long, value_name = "N", conflicts_with = "steps")]
+    #[arg(value_parser = options::positive_integer, help_heading = "Training")]
     epochs: Option<usize>,
     /// Steps of an epoch [default: the samples of the data over the batch; 1000 where data is endless]
     #[arg(long, value_name = "N", value_parser = options::positive_integer, help_heading = "Training")]
     epoch_steps: Option<usize>,
     /// Samples of a step, whose gradients are averaged
-    #[arg(long, value_name = "N", default_value = "1", value_parser = options::positive_integer, help_heading = "Training")]
+    #[arg(long, value_name = "N", default_value = "1")]
+    #[arg(value_parser = options::positive_integer, help_heading = "Training")]
     batch: usize,
     /// Learning rate at the start [default: 0.001]
     #[arg(long, value_name = "RATE", value_parser = options::positive_number, help_heading = "Training")]
@@ -162,7 +164,8 @@ pub struct TrainArgs {
     #[arg(long, value_name = "N", default_value = "500", help_heading = "Validation")]
     validate_every: u64,
     /// Views of each validation set
-    #[arg(long, value_name = "N", default_value = "32", value_parser = options::positive_integer, help_heading = "Validation")]
+    #[arg(long, value_name = "N", default_value = "32")]
+    #[arg(value_parser = options::positive_integer, help_heading = "Validation")]
     validation_views: usize,
     /// Hypotheses in validation [default: the most of --planes]
     #[arg(long, value_name = "D", value_parser = options::planes, help_heading = "Validation")]
@@ -174,12 +177,14 @@ pub struct TrainArgs {
     #[arg(long, value_name = "N", default_value = "500", help_heading = "Validation")]
     checkpoint_every: u64,
     /// Steps between lines of the log
-    #[arg(long, value_name = "N", default_value = "50", value_parser = options::positive_integer, help_heading = "Validation")]
+    #[arg(long, value_name = "N", default_value = "50")]
+    #[arg(value_parser = options::positive_integer, help_heading = "Validation")]
     log_every: usize,
 
     /// What makes the gradients: auto, cpu, cuda or cuda:N; auto takes a GPU where there is one. A run may go on on
     /// another device, whose sums differ in the last bits
-    #[arg(long, value_name = "DEVICE", default_value = "auto", value_parser = options::device, help_heading = "Machine")]
+    #[arg(long, value_name = "DEVICE", default_value = "auto")]
+    #[arg(value_parser = options::device, help_heading = "Machine")]
     device: options::Device,
     /// Threads to work with [default: one a processor]
     #[arg(long, value_name = "N", value_parser = options::threads, help_heading = "Machine")]
@@ -188,7 +193,8 @@ pub struct TrainArgs {
     #[arg(long, value_name = "N", default_value = "1", value_parser = options::threads, help_heading = "Machine")]
     loaders: usize,
     /// Samples that are made ahead
-    #[arg(long, value_name = "N", default_value = "16", value_parser = options::positive_integer, help_heading = "Machine")]
+    #[arg(long, value_name = "N", default_value = "16")]
+    #[arg(value_parser = options::positive_integer, help_heading = "Machine")]
     queue: usize,
     #[command(flatten)]
     pub report: ReportArgs,
@@ -251,7 +257,7 @@ fn not_negative(text: &str) -> Result<f64, String> {
 /// Trains.
 pub fn run(mut args: TrainArgs, progress: &Progress) -> Result<()> {
     interrupt::install()?;
-    super::use_threads(args.threads)?;
+    options::use_threads(args.threads)?;
     if args.data.is_empty() {
         args.data.push(DataSpec { kind: DataKind::Synth, weight: 1.0, typed: "synth".into() });
     }

@@ -12,7 +12,7 @@ use super::photos::PhotoFit;
 use super::{Finding, Grade, KnownDepths, percent};
 use crate::error::Result;
 use crate::files::pfm;
-use crate::fusion::Funnel;
+use crate::fusion::funnel::Funnel;
 use crate::manifest::finished::{FinishedRun, FinishedView};
 use crate::run::plan::Frame;
 use crate::scene::Scene;

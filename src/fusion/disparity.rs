@@ -13,9 +13,10 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use glam::{DMat3, DVec3, Vec3};
 use rayon::prelude::*;
 
+use super::funnel::Funnel;
 use super::settings::Disparity;
 use super::shared::usable;
-use super::{Funnel, Fused, FusionView};
+use super::view::{Fused, FusionView};
 use crate::files::map::Map;
 use crate::files::ply::Point;
 use crate::maps::consistency::{depth_at, is_depth};

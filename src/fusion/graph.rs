@@ -16,9 +16,10 @@ use std::collections::VecDeque;
 use glam::{DMat3, DVec3, Vec3};
 use rayon::prelude::*;
 
+use super::funnel::Funnel;
 use super::settings::Graph;
 use super::shared::usable;
-use super::{Funnel, Fused, FusionView};
+use super::view::{Fused, FusionView};
 use crate::files::map::Map;
 use crate::files::ply::Point;
 use crate::maps::normals;

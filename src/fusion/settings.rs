@@ -1,9 +1,12 @@
-//! The methods with their constants, and every constant by the name of its option.
+//! The methods with their constants and defaults, and what can be said of each: its name, what it asks for, what it
+//! takes. The constants' options are in `constants.rs`.
 
-use serde_json::{Map as Fields, Value, json};
+use serde::Deserialize;
+use serde_json::{Map as Fields, Value};
 
 use crate::maps::consistency::{DynamicThresholds, Thresholds};
 use crate::maps::merge::MergeOptions;
+use crate::{Error, Result};
 
 /// Which pixels become points.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -23,9 +26,8 @@ impl Default for FusionOptions {
 
 impl FusionOptions {
     /// Reprojection with these constants.
-    pub fn reprojection(min_confidence: f64, thresholds: Thresholds, keep_duplicates: bool) -> Self {
-        let method = Method::Reprojection(Reprojection { thresholds, keep_duplicates });
-        Self { min_confidence, method }
+    pub fn reprojection(min_confidence: f64, constants: Reprojection) -> Self {
+        Self { min_confidence, method: Method::Reprojection(constants) }
     }
 }
 
@@ -133,18 +135,25 @@ impl Default for Graph {
 }
 
 impl Method {
-    /// The names of all methods.
-    pub const NAMES: [&str; 5] = ["reprojection", "pyramid", "dynamic", "disparity", "graph"];
+    /// All methods with their defaults.
+    pub fn all() -> [Self; 5] {
+        [
+            Self::Reprojection(Reprojection::default()),
+            Self::Pyramid(Pyramid::default()),
+            Self::Dynamic(Dynamic::default()),
+            Self::Disparity(Disparity::default()),
+            Self::Graph(Graph::default()),
+        ]
+    }
 
     /// The method of this name with its defaults.
-    pub fn named(name: &str) -> Option<Self> {
-        Some(match name {
-            "reprojection" => Self::Reprojection(Reprojection::default()),
-            "pyramid" => Self::Pyramid(Pyramid::default()),
-            "dynamic" => Self::Dynamic(Dynamic::default()),
-            "disparity" => Self::Disparity(Disparity::default()),
-            "graph" => Self::Graph(Graph::default()),
-            _ => return None,
+    ///
+    /// # Errors
+    /// The names that there are, where this is none.
+    pub fn named(name: &str) -> Result<Self> {
+        Self::all().into_iter().find(|method| method.name() == name).ok_or_else(|| {
+            let names = Self::all().map(|method| method.name()).join(", ");
+            Error::input(format!("method {name}"), "no such method", format!("one of {names}"))
         })
     }
 
@@ -229,8 +238,10 @@ impl Method {
     }
 }
 
-/// Everything that a cloud depends on beside the maps.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// Everything that a cloud depends on beside the maps. As JSON: the method and its constants in one object, by the
+/// names of their options with `_` for `-`.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq)]
+#[serde(try_from = "Fields<String, Value>")]
 pub struct Settings {
     /// Source views that a pixel is checked against, the best ones first.
     pub check_sources: usize,
@@ -245,188 +256,9 @@ impl Default for Settings {
     }
 }
 
-/// Where a constant is kept, and so what it can be.
-pub enum Slot<'a> {
-    /// A number from 0 to 1.
-    Fraction(&'a mut f64),
-    /// A number above 0.
-    Positive(&'a mut f64),
-    /// A whole number from the first to the last.
-    Count(&'a mut usize, usize, usize),
-    /// On or off.
-    Switch(&'a mut bool),
-}
-
-impl Slot<'_> {
-    /// Takes a value; what was expected where it is not one.
-    fn set(self, text: &str) -> Result<(), String> {
-        let number = || text.parse::<f64>().ok().filter(|n| n.is_finite());
-        match self {
-            Self::Fraction(slot) => {
-                *slot = number().filter(|n| (0.0..=1.0).contains(n)).ok_or("a number from 0 to 1")?;
-            }
-            Self::Positive(slot) => *slot = number().filter(|&n| n > 0.0).ok_or("a number above 0")?,
-            Self::Count(slot, least, most) => {
-                let fits = text.parse().ok().filter(|n| (least..=most).contains(n));
-                *slot = fits.ok_or_else(|| match most {
-                    usize::MAX => format!("a whole number, {least} or more"),
-                    _ => format!("a whole number from {least} to {most}"),
-                })?;
-            }
-            Self::Switch(slot) => *slot = text.parse().map_err(|_| "true or false")?,
-        }
-        Ok(())
-    }
-
-    /// Its value, for people.
-    fn shown(&self) -> String {
-        match self {
-            Self::Fraction(value) | Self::Positive(value) => value.to_string(),
-            Self::Count(value, ..) => value.to_string(),
-            Self::Switch(value) => value.to_string(),
-        }
-    }
-
-    fn json(&self) -> Value {
-        match self {
-            Self::Fraction(value) | Self::Positive(value) => json!(value),
-            Self::Count(value, ..) => json!(value),
-            Self::Switch(value) => json!(value),
-        }
-    }
-}
-
 impl Settings {
     /// A method's defaults.
     pub fn of(method: Method) -> Self {
         Self { fusion: FusionOptions { method, ..FusionOptions::default() }, ..Self::default() }
-    }
-
-    /// All constants of the method, by the names of their options.
-    pub fn constants(&mut self) -> Vec<(&'static str, Slot<'_>)> {
-        use Slot::{Count, Fraction, Positive, Switch};
-        const ANY: usize = usize::MAX;
-        let mut all = vec![
-            ("min-confidence", Fraction(&mut self.fusion.min_confidence)),
-            ("check-sources", Count(&mut self.check_sources, 1, ANY)),
-        ];
-        match &mut self.fusion.method {
-            Method::Reprojection(m) => all.extend(m.constants()),
-            Method::Pyramid(m) => {
-                all.extend([
-                    ("levels", Count(&mut m.levels, 1, 8)),
-                    ("trusted-confidence", Fraction(&mut m.merge.trusted_confidence)),
-                    ("replaced-confidence", Fraction(&mut m.merge.replaced_confidence)),
-                    ("coarse-reprojection-px", Positive(&mut m.merge.thresholds.max_reprojection_px)),
-                    ("coarse-depth-error-rel", Positive(&mut m.merge.thresholds.max_depth_error_rel)),
-                    ("coarse-min-views", Count(&mut m.merge.thresholds.min_views, 1, ANY)),
-                    ("doublings", Count(&mut m.doublings, 0, 3)),
-                ]);
-                all.extend(m.reprojection.constants());
-            }
-            Method::Dynamic(m) => all.extend([
-                ("reprojection-step-px", Positive(&mut m.thresholds.reprojection_step_px)),
-                ("depth-error-step-rel", Positive(&mut m.thresholds.depth_error_step_rel)),
-                ("min-views", Count(&mut m.thresholds.min_views, 1, DynamicThresholds::MOST_VIEWS)),
-                ("max-views", Count(&mut m.thresholds.max_views, 1, DynamicThresholds::MOST_VIEWS)),
-                ("keep-duplicates", Switch(&mut m.keep_duplicates)),
-            ]),
-            Method::Disparity(m) => all.extend([
-                ("max-disparity-px", Positive(&mut m.max_disparity_px)),
-                ("max-normal-deg", Positive(&mut m.max_normal_deg)),
-                ("min-views", Count(&mut m.min_views, 1, ANY)),
-            ]),
-            Method::Graph(m) => all.extend([
-                ("max-reprojection-px", Positive(&mut m.max_reprojection_px)),
-                ("max-depth-error-rel", Positive(&mut m.max_depth_error_rel)),
-                ("max-normal-deg", Positive(&mut m.max_normal_deg)),
-                ("min-pixels", Count(&mut m.min_pixels, 1, ANY)),
-                ("max-pixels", Count(&mut m.max_pixels, 1, ANY)),
-                ("max-traversal-depth", Count(&mut m.max_traversal_depth, 1, ANY)),
-            ]),
-        }
-        all
-    }
-
-    /// Gives a constant a value, by the name of its option. `Ok(false)` where the method has no such constant.
-    ///
-    /// # Errors
-    /// What was expected, where the value is not one of the constant's.
-    pub fn set(&mut self, name: &str, value: &str) -> Result<bool, String> {
-        match self.constants().into_iter().find(|(constant, _)| *constant == name) {
-            Some((_, slot)) => slot.set(value).map(|()| true),
-            None => Ok(false),
-        }
-    }
-
-    /// The names of the method's constants with their values.
-    pub fn values(&self) -> Vec<(&'static str, String)> {
-        let mut own = *self;
-        own.constants().iter().map(|(name, slot)| (*name, slot.shown())).collect()
-    }
-
-    /// The method and all its constants, for manifests; in names `_` stands for `-`.
-    pub fn fields(&self) -> Fields<String, Value> {
-        let (mut fields, mut own) = (Fields::new(), *self);
-        fields.insert("method".into(), self.fusion.method.name().into());
-        for (name, slot) in own.constants() {
-            fields.insert(name.replace('-', "_"), slot.json());
-        }
-        fields
-    }
-
-    /// The methods that have a constant of this name.
-    pub fn methods_with(name: &str) -> Vec<&'static str> {
-        let has = |method: &&'static str| {
-            Method::named(method).is_some_and(|m| Self::of(m).values().iter().any(|(n, _)| *n == name))
-        };
-        Method::NAMES.iter().copied().filter(has).collect()
-    }
-}
-
-impl Reprojection {
-    fn constants(&mut self) -> [(&'static str, Slot<'_>); 4] {
-        let thresholds = &mut self.thresholds;
-        [
-            ("max-reprojection-px", Slot::Positive(&mut thresholds.max_reprojection_px)),
-            ("max-depth-error-rel", Slot::Positive(&mut thresholds.max_depth_error_rel)),
-            ("min-views", Slot::Count(&mut thresholds.min_views, 1, usize::MAX)),
-            ("keep-duplicates", Slot::Switch(&mut self.keep_duplicates)),
-        ]
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn constants_are_set_by_their_names_and_checked() {
-        for name in Method::NAMES {
-            let mut settings = Settings::of(Method::named(name).unwrap());
-            assert_eq!(settings.fusion.method.name(), name);
-            let before = settings.values();
-            // Setting every constant to what it is changes nothing; no name is there twice.
-            for (constant, value) in &before {
-                assert_eq!(settings.set(constant, value), Ok(true), "{name} {constant} {value}");
-                assert_eq!(before.iter().filter(|(other, _)| other == constant).count(), 1);
-            }
-            assert_eq!(settings.values(), before);
-            assert_eq!(settings.fields().len(), before.len() + 1);
-            for bad in ["", "x", "nan", "inf", "-1"] {
-                for (constant, _) in &before {
-                    assert!(settings.set(constant, bad).is_err(), "{name} {constant} {bad:?}");
-                }
-            }
-            assert_eq!(settings.set("colour", "1"), Ok(false));
-        }
-        let mut settings = Settings::default();
-        assert_eq!(settings.set("min-confidence", "1.5"), Err("a number from 0 to 1".into()));
-        assert_eq!(settings.set("min-views", "0"), Err("a whole number, 1 or more".into()));
-        assert_eq!(settings.set("max-disparity-px", "1"), Ok(false));
-        assert_eq!(settings.set("keep-duplicates", "true"), Ok(true));
-        assert!(matches!(settings.fusion.method, Method::Reprojection(m) if m.keep_duplicates));
-        assert_eq!(Settings::methods_with("max-normal-deg"), ["disparity", "graph"]);
-        assert!(Settings::methods_with("colour").is_empty());
     }
 }

@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use crate::error::{Error, Result};
 use crate::files::input;
-use crate::fusion::Funnel;
+use crate::fusion::funnel::Funnel;
 use crate::scene::camera::{DepthRange, Hypotheses, Sampling};
 
 /// The file's name in the folder of the results.

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::fusion::Funnel;
+use crate::fusion::funnel::Funnel;
 use crate::host::memory::MemoryNeed;
 use crate::run::depth::PhotoSeconds;
 use crate::run::plan::RangeFrom;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use serde::Serialize;
-use serde_json::{Map as Fields, Value, json};
+use serde_json::json;
 
 use crate::error::{Error, Result, counted};
 use crate::evaluation::cloud::{CloudSettings, Comparison, Reference, Score, diagonal};
@@ -14,8 +14,9 @@ use crate::evaluation::{Statistics, shown, table};
 use crate::files::atomic::write_whole;
 use crate::files::ply::{self, Point};
 use crate::files::{folder, ply_points};
-use crate::fusion;
+use crate::fusion::fuse::fuse as fuse_views;
 use crate::fusion::grid::Setting;
+use crate::fusion::settings::Settings;
 use crate::host::interrupt;
 use crate::host::memory::{self, Part};
 use crate::host::progress::{Progress, duration, one_line};
@@ -39,9 +40,9 @@ pub enum Best {
     Overall,
 }
 
-/// Everything that [`sweep`] can be told.
+/// Everything that [`fuse_grid`] can be told.
 #[derive(Clone, Debug)]
-pub struct SweepOptions {
+pub struct GridOptions {
     /// Which maps, and where to.
     pub maps: MapsOptions,
     /// Names of the axes, the heads of the table's columns.
@@ -65,7 +66,7 @@ struct Scored {
     number: usize,
     preset: Option<&'static str>,
     /// Method and constants.
-    settings: Fields<String, Value>,
+    settings: Settings,
     points: usize,
     /// Of the fusion alone.
     seconds: f64,
@@ -93,7 +94,7 @@ impl Scored {
 /// # Errors
 /// Maps or a reference that cannot be read, files that cannot be written, and [`Error::Nothing`] where every cloud is
 /// empty.
-pub fn sweep(maps: &Path, scene: &Path, options: &SweepOptions, progress: &Progress) -> Result<()> {
+pub fn fuse_grid(maps: &Path, scene: &Path, options: &GridOptions, progress: &Progress) -> Result<()> {
     let began = Instant::now();
     let extra = [reference_memory(&options.reference)?];
     // A second cloud where one is kept.
@@ -112,7 +113,7 @@ pub fn sweep(maps: &Path, scene: &Path, options: &SweepOptions, progress: &Progr
         interrupt::check()?;
         input.set_sources(setting.settings.check_sources);
         let start = Instant::now();
-        let points = fusion::fuse(&input.views, &setting.settings.fusion)?.points;
+        let points = fuse_views(&input.views, &setting.settings.fusion)?.points;
         let seconds = start.elapsed().as_secs_f64();
         interrupt::check()?;
         let of_setting = score(at + 1, setting, &points, seconds, &reference)?;
@@ -141,7 +142,7 @@ pub fn sweep(maps: &Path, scene: &Path, options: &SweepOptions, progress: &Progr
             ply::write(&best, points, &comments)?;
             outputs.push("best.ply");
         }
-        // One of an earlier sweep is not this one's.
+        // One of an earlier grid is not this one's.
         None => match std::fs::remove_file(&best) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
                 return Err(Error::io("remove the earlier best cloud", &best)(e));
@@ -194,7 +195,7 @@ fn reference_memory(path: &Path) -> Result<Part> {
     Ok(Part::new("the reference and its distances", bytes / 12 * COMPARED_POINT))
 }
 
-fn read_reference(options: &SweepOptions, progress: &Progress) -> Result<Reference> {
+fn read_reference(options: &GridOptions, progress: &Progress) -> Result<Reference> {
     let path = &options.reference;
     let cloud = ply_points::read(path)?;
     if cloud.not_finite > 0 {
@@ -227,7 +228,7 @@ fn score(number: usize, setting: &Setting, points: &[Point], seconds: f64, refer
     Ok(Scored {
         number,
         preset: setting.preset,
-        settings: setting.settings.fields(),
+        settings: setting.settings,
         points: points.len(),
         seconds,
         accuracy,

@@ -1,6 +1,6 @@
 //! What a run will hold in memory, computed before it starts.
 
-use crate::fusion::{Method, Reprojection};
+use crate::fusion::settings::{Method, Reprojection};
 use crate::host::memory::{Alternative, MemoryNeed, Part, StageMemory};
 use crate::net::KEPT_BY_THE_ALLOCATOR;
 use crate::scene::{Scene, View};

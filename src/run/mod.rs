@@ -24,7 +24,7 @@ use crate::error::Result;
 use crate::files::folder::{self, OutputFolder};
 use crate::files::map::Map;
 use crate::files::pfm;
-use crate::fusion::{FusionOptions, Settings};
+use crate::fusion::settings::{FusionOptions, Settings};
 use crate::host::progress::Progress;
 use crate::host::{interrupt, memory as host_memory, trace};
 use crate::manifest::{DepthSummary, LevelSummary, MachineSummary, Manifest, NetworkSummary, SceneSummary};

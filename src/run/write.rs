@@ -12,7 +12,9 @@ use crate::draw::preview;
 use crate::error::{Error, Result, counted};
 use crate::files::folder::{self, MANIFEST};
 use crate::files::{pfm, ply};
-use crate::fusion::{self, Funnel, FusionOptions, FusionView, Method};
+use crate::fusion::funnel::{Funnel, explain};
+use crate::fusion::settings::{FusionOptions, Method, Pyramid};
+use crate::fusion::view::FusionView;
 use crate::host::progress::{Progress, duration, one_line};
 use crate::host::{interrupt, memory};
 use crate::manifest::{Manifest, ViewSummary};
@@ -277,7 +279,7 @@ pub fn fuse_and_report(
         for (summary, funnel) in manifest.views.iter_mut().zip(&fused.funnels) {
             summary.funnel = Some(funnel.clone());
         }
-        advice = fusion::explain(&fused.funnels, options);
+        advice = explain(&fused.funnels, options);
         manifest.funnel = Some(Funnel::sum(&fused.funnels));
         manifest.points = fused.points.len();
         interrupt::check()?;
@@ -387,7 +389,7 @@ fn funnel_text(funnel: &Funnel, options: &FusionOptions) -> String {
         _ => (options.method.asked_for(), ""),
     };
     let keeps_duplicates = match options.method {
-        Method::Reprojection(m) | Method::Pyramid(fusion::Pyramid { reprojection: m, .. }) => m.keep_duplicates,
+        Method::Reprojection(m) | Method::Pyramid(Pyramid { reprojection: m, .. }) => m.keep_duplicates,
         Method::Dynamic(m) => m.keep_duplicates,
         Method::Disparity(_) | Method::Graph(_) => false,
     };

@@ -12,9 +12,9 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 mod fuse;
+mod grid;
 mod layouts;
 mod resume;
-mod sweep;
 
 #[path = "../support/plane_scene.rs"]
 mod plane_scene;
