@@ -25,7 +25,7 @@ use safetensors::Dtype;
 use serde_json::Value;
 
 use super::infer::InferWork;
-use super::options::{self, Device, OutputArgs, Precision};
+use super::options::{self, Device, OutputArgs, Precision, positive_integer};
 
 /// How fast the engine is on this machine, and how much memory it takes.
 #[derive(Args, Debug)]
@@ -86,7 +86,7 @@ struct Table3Args {
 
     /// Runs that are counted
     #[arg(long, value_name = "N", default_value_t = ENOUGH)]
-    #[arg(value_parser = options::positive_integer, help_heading = "Measurement")]
+    #[arg(value_parser = positive_integer, help_heading = "Measurement")]
     repetitions: usize,
     /// Runs before them that are not
     #[arg(long, value_name = "N", default_value_t = 2, help_heading = "Measurement")]
@@ -95,18 +95,12 @@ struct Table3Args {
     #[arg(long, value_name = "PYTHON", help_heading = "Measurement")]
     peer: Option<String>,
     /// How PyTorch is run, one after another
-    #[arg(
-        long,
-        value_name = "KINDS",
-        value_delimiter = ',',
-        default_value = "eager",
-        requires = "peer",
-        help_heading = "Measurement"
-    )]
+    #[arg(long, value_name = "KINDS", value_delimiter = ',', default_value = "eager")]
+    #[arg(requires = "peer", help_heading = "Measurement")]
     peer_kinds: Vec<Kind>,
     /// Runs of each peer that are counted
     #[arg(long, value_name = "N", default_value_t = 5)]
-    #[arg(value_parser = options::positive_integer, requires = "peer", help_heading = "Measurement")]
+    #[arg(value_parser = positive_integer, requires = "peer", help_heading = "Measurement")]
     peer_repetitions: usize,
 
     #[command(flatten)]

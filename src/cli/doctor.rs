@@ -89,18 +89,13 @@ pub fn run(args: DoctorArgs, progress: &Progress) -> Result<()> {
         match_photos: !args.no_photos,
     };
     let report = examine(&args.scene, &network, &options)?;
-    let counts = [Grade::Problem, Grade::Warning, Grade::Note].map(|grade| report.count(grade));
-    let [problems, warnings, notes] = counts;
+    let [problems, warnings, notes] = [Grade::Problem, Grade::Warning, Grade::Note].map(|grade| report.count(grade));
     let mut lines: Vec<String> = report.findings.iter().map(|finding| finding.line()).collect();
     for finding in &report.findings {
         progress.event("finding", to_value(finding).unwrap_or_default());
     }
-    lines.push(format!(
-        "{}, {}, {}",
-        counted(problems, "problem"),
-        counted(warnings, "warning"),
-        counted(notes, "note")
-    ));
+    let counts = [(problems, "problem"), (warnings, "warning"), (notes, "note")];
+    lines.push(counts.map(|(count, what)| counted(count, what)).join(", "));
     let fields = json!({ "scene": args.scene, "problems": problems, "warnings": warnings, "notes": notes });
     progress.summary(&lines.join("\n"), fields);
     if problems > 0 {

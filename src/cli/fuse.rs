@@ -48,7 +48,7 @@ pub struct FuseArgs {
     /// are merged first), dynamic (few views agree closely or many loosely), disparity (fusibile's, used pixels are
     /// marked), graph (COLMAP's, with normals) [default: reprojection, or the preset's]
     #[arg(long, value_name = "METHOD", help_heading = "Fusion")]
-    #[arg(value_parser = methods(), hide_possible_values = true)]
+    #[arg(value_parser = PossibleValuesParser::new(Method::all().map(|m| m.name())), hide_possible_values = true)]
     method: Option<String>,
     /// Begin with the constants that a program or paper has published; --list-presets shows them
     #[arg(long, value_name = "NAME", help_heading = "Fusion")]
@@ -61,7 +61,6 @@ pub struct FuseArgs {
     range: Option<DepthRange>,
     #[command(flatten)]
     constants: ConstantArgs,
-
     #[command(flatten)]
     grid: GridArgs,
     #[command(flatten)]
@@ -105,9 +104,8 @@ impl Args for ConstantArgs {
                 let arg = arg.num_args(0..=1).require_equals(true).default_missing_value("true");
                 return arg.value_parser(["true", "false"]);
             }
-            arg.value_parser(|text: &str| match constant.check(text) {
-                Ok(()) => Ok(text.to_owned()),
-                Err(expected) => Err(format!("expected {expected}")),
+            arg.value_parser(|text: &str| {
+                constant.check(text).map(|()| text.to_owned()).map_err(|expected| format!("expected {expected}"))
             })
         };
         command.args(CONSTANTS.iter().map(option))
@@ -120,19 +118,14 @@ impl Args for ConstantArgs {
 
 impl FromArgMatches for ConstantArgs {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        let given = |Constant { name, .. }: &Constant| {
-            matches.get_one::<String>(name).map(|value| (name.to_string(), value.clone()))
-        };
+        let given =
+            |Constant { name, .. }: &Constant| Some((name.to_string(), matches.get_one::<String>(name)?.clone()));
         Ok(Self(CONSTANTS.iter().filter_map(given).collect()))
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
         Self::from_arg_matches(matches).map(|new| *self = new)
     }
-}
-
-fn methods() -> PossibleValuesParser {
-    PossibleValuesParser::new(Method::all().map(|method| method.name()))
 }
 
 /// Makes the cloud, or the table.

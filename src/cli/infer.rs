@@ -87,48 +87,33 @@ pub struct InferWork {
     #[arg(long, value_name = "FILE", help_heading = "Depth")]
     weights: Option<PathBuf>,
 
-    #[command(flatten)]
-    consistency: ConsistencyArgs,
-    #[command(flatten)]
-    fusion: FusionArgs,
-    #[command(flatten)]
-    machine: MachineArgs,
-}
-
-/// When two views agree on a pixel's depth.
-#[derive(Args, Debug)]
-#[command(next_help_heading = "Geometric consistency")]
-struct ConsistencyArgs {
     /// A source view agrees with a pixel if the pixel, sent to the source and back with the depth found there, moves
     /// by less than this many map pixels ...
     #[arg(long, value_name = "PX", default_value_t = Thresholds::default().max_reprojection_px)]
-    #[arg(value_parser = options::positive_number)]
+    #[arg(value_parser = options::positive_number, help_heading = "Geometric consistency")]
     max_reprojection_px: f64,
     /// ... and its depth changes by less than this fraction (0.01 is 1 %)
     #[arg(long, value_name = "FRACTION", default_value_t = Thresholds::default().max_depth_error_rel)]
-    #[arg(value_parser = options::positive_number)]
+    #[arg(value_parser = options::positive_number, help_heading = "Geometric consistency")]
     max_depth_error_rel: f64,
     /// Source views that must agree on a pixel; fewer are asked for only where a view has fewer: then all of them
     #[arg(long, value_name = "N", default_value_t = Thresholds::default().min_views)]
-    #[arg(value_parser = options::positive_integer)]
+    #[arg(value_parser = options::positive_integer, help_heading = "Geometric consistency")]
     min_views: usize,
     /// Source views that a pixel is checked against, the best ones first; the network itself looks at --views only
     #[arg(long, value_name = "N", default_value_t = Settings::default().check_sources)]
-    #[arg(value_parser = options::positive_integer)]
+    #[arg(value_parser = options::positive_integer, help_heading = "Geometric consistency")]
     check_sources: usize,
-}
-
-/// Which pixels become points.
-#[derive(Args, Debug)]
-#[command(next_help_heading = "Fusion")]
-struct FusionArgs {
     /// Pixels become points only above this confidence (0 to 1)
     #[arg(long, value_name = "0..1", default_value_t = FusionOptions::default().min_confidence)]
-    #[arg(value_parser = options::fraction)]
+    #[arg(value_parser = options::fraction, help_heading = "Fusion")]
     min_confidence: f64,
     /// Also write the pixels of later views that an accepted point has already explained
-    #[arg(long)]
+    #[arg(long, help_heading = "Fusion")]
     keep_duplicates: bool,
+
+    #[command(flatten)]
+    machine: MachineArgs,
 }
 
 /// Does it.
@@ -142,9 +127,9 @@ impl InferWork {
     pub fn run(self, scene: &Path, output: OutputArgs, progress: &Progress) -> Result<()> {
         options::use_threads(self.machine.limits.threads)?;
         let device = self.machine.device.open(progress)?;
-        let ConsistencyArgs { max_reprojection_px, max_depth_error_rel, min_views, check_sources } = self.consistency;
+        let Self { trusted_confidence, replaced_confidence, .. } = self;
+        let Self { max_reprojection_px, max_depth_error_rel, min_views, keep_duplicates, .. } = self;
         let thresholds = Thresholds { max_reprojection_px, max_depth_error_rel, min_views };
-        let FusionArgs { min_confidence, keep_duplicates } = self.fusion;
         let weights = self.weights.as_deref();
         let options = InferOptions {
             out: output.out,
@@ -160,13 +145,9 @@ impl InferWork {
             widen_range: self.widen_range,
             sampling: self.sampling,
             levels: self.levels,
-            check_sources,
-            merge: MergeOptions {
-                trusted_confidence: self.trusted_confidence,
-                replaced_confidence: self.replaced_confidence,
-                thresholds,
-            },
-            fusion: FusionOptions::reprojection(min_confidence, Reprojection { thresholds, keep_duplicates }),
+            check_sources: self.check_sources,
+            merge: MergeOptions { trusted_confidence, replaced_confidence, thresholds },
+            fusion: FusionOptions::reprojection(self.min_confidence, Reprojection { thresholds, keep_duplicates }),
             memory: self.machine.limits.memory,
             geometry: device.clone().map_or(Geometry::Host, Geometry::Device),
         };

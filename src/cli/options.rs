@@ -24,15 +24,12 @@ pub struct SceneArgs {
     /// auto: the farthest depth where it is larger than the first number
     #[arg(long, value_name = "WHAT", default_value = "auto")]
     pub depth_numbers: DepthNumbers,
-
     /// Read the scene in this layout, where its folder holds both [default: whichever is there, mvsnet before colmap]
     #[arg(long, value_name = "LAYOUT")]
     pub layout: Option<Layout>,
-
     /// Reduce photos by area averaging so that the longer side has at most this many pixels [default: as stored]
     #[arg(long, value_name = "PX", value_parser = positive_integer)]
     pub max_side: Option<usize>,
-
     /// Work on this view only: the image's file name without its extension. May be given several times. Its source
     /// views are used as photos all the same [default: all views]
     #[arg(long = "view", value_name = "NAME")]
@@ -53,20 +50,16 @@ pub struct MachineArgs {
     /// was built with the feature `cuda` and there is one, and says so where there is none
     #[arg(long, value_name = "DEVICE", default_value = "auto", value_parser = device)]
     pub device: Device,
-
     /// How the network's activations are stored on a GPU; the processor always computes in f32
     #[arg(long, value_name = "F16|F32", default_value = "f16")]
     pub precision: Precision,
-
     /// What does the convolutions on a GPU: the engine's kernels, or cuDNN (9.x, found by the system or in the folders
     /// of ENGINE_CUDA_LIBS)
     #[arg(long, value_name = "OWN|CUDNN", default_value = "own")]
     pub convolutions: Convolutions,
-
     /// Memory of the GPU to plan with, in GB (1e9 bytes) [default: what is free]
     #[arg(long, value_name = "GB", value_parser = gigabytes)]
     pub vram: Option<u64>,
-
     #[command(flatten)]
     pub limits: LimitArgs,
 }
@@ -78,7 +71,6 @@ pub struct LimitArgs {
     /// Threads to work with [default: one a processor]
     #[arg(long, value_name = "N", value_parser = threads)]
     pub threads: Option<usize>,
-
     /// Memory to plan with, in GB (1e9 bytes) [default: what the system has available]
     #[arg(long, value_name = "GB", value_parser = gigabytes)]
     pub memory: Option<u64>,
@@ -106,11 +98,9 @@ pub struct ReportArgs {
     /// Print nothing but errors
     #[arg(long, conflicts_with = "json")]
     pub quiet: bool,
-
     /// Print events as JSON, one object a line, on standard output instead of text
     #[arg(long)]
     pub json: bool,
-
     /// Write where the time went, by thread, to this file: a Chrome trace, which ui.perfetto.dev shows
     #[arg(long, value_name = "FILE")]
     pub profile: Option<PathBuf>,
@@ -138,7 +128,6 @@ pub struct OutputArgs {
     /// Folder for the results; made where missing [default: see above]
     #[arg(short, long, value_name = "OUT")]
     pub out: Option<PathBuf>,
-
     /// Write into OUT even if it holds other files or the results of another scene
     #[arg(long)]
     pub force: bool,

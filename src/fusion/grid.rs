@@ -67,10 +67,6 @@ impl Axis {
     fn place(&self) -> String {
         format!("--sweep {}={}", self.name, self.values.join(","))
     }
-
-    fn is_constant(&self) -> bool {
-        self.name != "method" && self.name != "preset"
-    }
 }
 
 /// All combinations of the axes' values, the last axis changing fastest. An axis `method` or `preset` chooses what the
@@ -131,7 +127,8 @@ fn expect_used(starts: &[Setting], given: &[Given], axes: &[Axis]) -> Result<()>
             return Err(Error::input(place, "a value, and values in --sweep besides", "one of the two"));
         }
     }
-    axes.iter().filter(|axis| axis.is_constant()).try_for_each(|axis| expect(&axis.place(), &axis.name))
+    let constants = axes.iter().filter(|axis| axis.name != "method" && axis.name != "preset");
+    constants.into_iter().try_for_each(|axis| expect(&axis.place(), &axis.name))
 }
 
 impl Setting {

@@ -18,108 +18,64 @@ pub struct Preset {
     pub source: &'static str,
     /// The name of the method.
     pub method: &'static str,
-    /// Its constants, by the names of their options. The others have their defaults: those of dynamic, disparity and
+    /// Its constants by the names of their options. The others have their defaults: those of dynamic, disparity and
     /// graph are the first published ones.
-    constants: &'static str,
+    values: &'static str,
 }
 
 /// All presets.
+#[rustfmt::skip]
 pub static PRESETS: [Preset; 15] = [
-    Preset {
-        name: "mvsnet",
+    Preset { name: "mvsnet", method: "reprojection",
         source: "xy-guo/MVSNet_pytorch eval.py (DTU); maps at 1/4",
-        method: "reprojection",
-        constants: "min-confidence=0.8 max-reprojection-px=1 max-depth-error-rel=0.01 min-views=3 keep-duplicates=true",
-    },
-    Preset {
-        name: "patchmatchnet-eth3d",
+        values: "min-confidence=0.8 max-reprojection-px=1 max-depth-error-rel=0.01 min-views=3 keep-duplicates=true" },
+    Preset { name: "patchmatchnet-eth3d", method: "reprojection",
         source: "FangjinhuaWang/PatchmatchNet eval.sh (ETH3D); maps at full size. Its DTU settings are mvsnet's",
-        method: "reprojection",
-        constants: "min-confidence=0.6 max-reprojection-px=1 max-depth-error-rel=0.01 min-views=2 keep-duplicates=true",
-    },
-    Preset {
-        name: "patchmatchnet-tanks",
+        values: "min-confidence=0.6 max-reprojection-px=1 max-depth-error-rel=0.01 min-views=2 keep-duplicates=true" },
+    Preset { name: "patchmatchnet-tanks", method: "reprojection",
         source: "FangjinhuaWang/PatchmatchNet eval.sh (Tanks and Temples); maps at full size",
-        method: "reprojection",
-        constants: "min-confidence=0.8 max-reprojection-px=1 max-depth-error-rel=0.01 min-views=5 keep-duplicates=true",
-    },
-    Preset {
-        name: "casmvsnet",
+        values: "min-confidence=0.8 max-reprojection-px=1 max-depth-error-rel=0.01 min-views=5 keep-duplicates=true" },
+    Preset { name: "casmvsnet", method: "reprojection",
         source: "alibaba/cascade-stereo CasMVSNet/test.py (normal fusion); maps at full size",
-        method: "reprojection",
-        constants: "min-confidence=0.9 max-reprojection-px=1 max-depth-error-rel=0.01 min-views=5 keep-duplicates=true",
-    },
-    Preset {
-        name: "geomvsnet",
+        values: "min-confidence=0.9 max-reprojection-px=1 max-depth-error-rel=0.01 min-views=5 keep-duplicates=true" },
+    Preset { name: "geomvsnet", method: "reprojection",
         source: "doubleZ0108/GeoMVSNet scripts/dtu/fusion_dtu.sh (pcd); maps at full size",
-        method: "reprojection",
-        constants: "min-confidence=0.5 max-reprojection-px=1 max-depth-error-rel=0.01 min-views=4 keep-duplicates=true",
-    },
-    Preset {
-        name: "diffmvs",
+        values: "min-confidence=0.5 max-reprojection-px=1 max-depth-error-rel=0.01 min-views=4 keep-duplicates=true" },
+    Preset { name: "diffmvs", method: "reprojection",
         source: "cvg/diffmvs scripts/test (DTU); maps at full size. Its first stage's confidence; the others' are 0",
-        method: "reprojection",
-        constants: "min-confidence=0.3 max-reprojection-px=0.125 max-depth-error-rel=0.01 min-views=2 \
-                    keep-duplicates=true",
-    },
-    Preset {
-        name: "pva",
+        values: "min-confidence=0.3 max-reprojection-px=0.125 max-depth-error-rel=0.01 min-views=2 \
+            keep-duplicates=true" },
+    Preset { name: "pva", method: "pyramid",
         source: "yhw-yhw/PVAMVSNet tools/mmp.py, tools/filter_fusion.py (DTU): only level 1 repairs level 0, then \
-                 maps are doubled; here by interpolation, there by pyrUp, which also smooths",
-        method: "pyramid",
-        constants: "min-confidence=0.9 check-sources=6 levels=2 trusted-confidence=0.9 replaced-confidence=0.5 \
-                    coarse-reprojection-px=1 coarse-depth-error-rel=0.01 coarse-min-views=3 doublings=1 \
-                    max-reprojection-px=0.5 max-depth-error-rel=0.005 min-views=3 keep-duplicates=true",
-    },
-    Preset {
-        name: "d2hc",
+            maps are doubled; here by interpolation, there by pyrUp, which also smooths",
+        values: "min-confidence=0.9 check-sources=6 levels=2 trusted-confidence=0.9 replaced-confidence=0.5 \
+            coarse-reprojection-px=1 coarse-depth-error-rel=0.01 coarse-min-views=3 doublings=1 \
+            max-reprojection-px=0.5 max-depth-error-rel=0.005 min-views=3 keep-duplicates=true" },
+    Preset { name: "d2hc", method: "dynamic",
         source: "yhw-yhw/D2HC-RMVSNet fusion.py (DTU)",
-        method: "dynamic",
-        constants: "min-confidence=0.35 keep-duplicates=true",
-    },
-    Preset {
-        name: "d2hc-tanks",
+        values: "min-confidence=0.35 keep-duplicates=true" },
+    Preset { name: "d2hc-tanks", method: "dynamic",
         source: "yhw-yhw/D2HC-RMVSNet fusion.py (Tanks and Temples)",
-        method: "dynamic",
-        constants: "min-confidence=0.3 keep-duplicates=true",
-    },
-    Preset {
-        name: "unimvsnet",
+        values: "min-confidence=0.3 keep-duplicates=true" },
+    Preset { name: "unimvsnet", method: "dynamic",
         source: "prstrive/UniMVSNet main.py, filter/dypcd.py; maps at full size. Its last stage's confidence; the \
-                 others' are 0.1 and 0.15",
-        method: "dynamic",
-        constants: "min-confidence=0.9 keep-duplicates=true",
-    },
-    Preset {
-        name: "mvsformer",
+            others' are 0.1 and 0.15",
+        values: "min-confidence=0.9 keep-duplicates=true" },
+    Preset { name: "mvsformer", method: "dynamic",
         source: "MVSFormer++ options (dpcd: dist_base 4, rel_diff_base 1300, conf 0.5); maps at full size",
-        method: "dynamic",
-        constants: "min-confidence=0.5 keep-duplicates=true",
-    },
-    Preset {
-        name: "fusibile",
+        values: "min-confidence=0.5 keep-duplicates=true" },
+    Preset { name: "fusibile", method: "disparity",
         source: "YoYo000/MVSNet mvsnet/depthfusion.py over kysucix/fusibile (3D CNN); maps at 1/4",
-        method: "disparity",
-        constants: "min-confidence=0.8 check-sources=1000 min-views=3",
-    },
-    Preset {
-        name: "fusibile-rmvsnet",
+        values: "min-confidence=0.8 check-sources=1000 min-views=3" },
+    Preset { name: "fusibile-rmvsnet", method: "disparity",
         source: "YoYo000/MVSNet mvsnet/depthfusion.py over kysucix/fusibile (GRU, R-MVSNet); maps at 1/4",
-        method: "disparity",
-        constants: "min-confidence=0.3 check-sources=1000 min-views=3",
-    },
-    Preset {
-        name: "fusibile-mvsformer",
+        values: "min-confidence=0.3 check-sources=1000 min-views=3" },
+    Preset { name: "fusibile-mvsformer", method: "disparity",
         source: "MVSFormer and MVSFormer++ READMEs over kysucix/fusibile; maps at full size",
-        method: "disparity",
-        constants: "min-confidence=0.5 check-sources=1000 max-disparity-px=0.1 min-views=2",
-    },
-    Preset {
-        name: "colmap",
+        values: "min-confidence=0.5 check-sources=1000 max-disparity-px=0.1 min-views=2" },
+    Preset { name: "colmap", method: "graph",
         source: "colmap/colmap src/colmap/mvs/fusion.h, defaults; maps at full size. It has no confidence: 0 here",
-        method: "graph",
-        constants: "min-confidence=0 check-sources=50",
-    },
+        values: "min-confidence=0 check-sources=50" },
 ];
 
 impl Preset {
@@ -140,7 +96,7 @@ impl Preset {
     /// The preset's row, where it does not fit its method's constants.
     pub fn settings(&self) -> Result<Settings> {
         let mut settings = Settings::of(Method::named(self.method)?);
-        for constant in self.constants.split_whitespace() {
+        for constant in self.values.split_whitespace() {
             let set = constant.split_once('=').map(|(name, value)| settings.set(name, value));
             if set != Some(Ok(true)) {
                 return Err(Error::input(format!("preset {}", self.name), constant, "a constant of its method"));

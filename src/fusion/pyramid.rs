@@ -40,7 +40,7 @@ fn merged(views: &[FusionView], constants: &Pyramid) -> Result<Vec<FusionView>> 
     let mut maps = of_level(constants.levels - 1);
     for level in (0..constants.levels - 1).rev() {
         let mut finer = of_level(level);
-        merge_level(&maps, &mut finer, &sources, &constants.merge)?;
+        merge_level(&maps, &mut finer, &sources, &constants.merge())?;
         maps = finer;
     }
     let with_maps = |(view, maps): (&FusionView, LevelMaps)| FusionView {

@@ -1,19 +1,19 @@
 //! The methods with their constants and defaults, and what can be said of each: its name, what it asks for, what it
-//! takes. The constants' options are in `constants.rs`.
+//! takes. All of it is serialised as one flat object; `constants.rs` has the options of its fields.
 
-use serde::Deserialize;
-use serde_json::{Map as Fields, Value};
+use serde::{Deserialize, Serialize};
 
 use crate::maps::consistency::{DynamicThresholds, Thresholds};
 use crate::maps::merge::MergeOptions;
 use crate::{Error, Result};
 
 /// Which pixels become points.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FusionOptions {
     /// A pixel is used only above this confidence.
     pub min_confidence: f64,
     /// How the views' maps are compared.
+    #[serde(flatten)]
     pub method: Method,
 }
 
@@ -32,7 +32,8 @@ impl FusionOptions {
 }
 
 /// How the views' maps are compared and what becomes of pixels that agree.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "method", rename_all = "kebab-case")]
 pub enum Method {
     /// A fixed number of source views must bring a pixel back to its place and depth.
     Reprojection(Reprojection),
@@ -47,45 +48,79 @@ pub enum Method {
 }
 
 /// Constants of [`Method::Reprojection`].
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Reprojection {
     /// How the pixel must be confirmed by the source views' maps.
+    #[serde(flatten)]
     pub thresholds: Thresholds,
     /// Also emit the pixels of later views that an accepted point has already explained.
     pub keep_duplicates: bool,
 }
 
 /// Constants of [`Method::Pyramid`].
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Pyramid {
     /// Levels that are merged, from the finest on.
     pub levels: usize,
-    /// How they are merged.
-    pub merge: MergeOptions,
+    /// A coarser pixel may repair a finer one only above this confidence.
+    pub trusted_confidence: f64,
+    /// A finer pixel is repaired only below this confidence.
+    pub replaced_confidence: f64,
+    /// `max_reprojection_px` of a coarser pixel that may repair, in pixels of its level.
+    pub coarse_reprojection_px: f64,
+    /// `max_depth_error_rel` of such a pixel.
+    pub coarse_depth_error_rel: f64,
+    /// `min_views` of such a pixel.
+    pub coarse_min_views: usize,
     /// How often the merged maps are doubled in size before they are compared, by interpolation.
     pub doublings: usize,
     /// How the merged maps are compared.
+    #[serde(flatten)]
     pub reprojection: Reprojection,
 }
 
 impl Default for Pyramid {
     /// Three levels merged and compared as `engine infer` does.
     fn default() -> Self {
-        Self { levels: 3, merge: MergeOptions::default(), doublings: 0, reprojection: Reprojection::default() }
+        let MergeOptions { trusted_confidence, replaced_confidence, thresholds } = MergeOptions::default();
+        Self {
+            levels: 3,
+            trusted_confidence,
+            replaced_confidence,
+            coarse_reprojection_px: thresholds.max_reprojection_px,
+            coarse_depth_error_rel: thresholds.max_depth_error_rel,
+            coarse_min_views: thresholds.min_views,
+            doublings: 0,
+            reprojection: Reprojection::default(),
+        }
+    }
+}
+
+impl Pyramid {
+    /// How levels are merged.
+    pub fn merge(&self) -> MergeOptions {
+        let thresholds = Thresholds {
+            max_reprojection_px: self.coarse_reprojection_px,
+            max_depth_error_rel: self.coarse_depth_error_rel,
+            min_views: self.coarse_min_views,
+        };
+        let Self { trusted_confidence, replaced_confidence, .. } = *self;
+        MergeOptions { trusted_confidence, replaced_confidence, thresholds }
     }
 }
 
 /// Constants of [`Method::Dynamic`].
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Dynamic {
     /// How the pixel must be confirmed by the source views' maps.
+    #[serde(flatten)]
     pub thresholds: DynamicThresholds,
     /// Also emit the pixels of later views that an accepted point has already explained.
     pub keep_duplicates: bool,
 }
 
 /// Constants of [`Method::Disparity`].
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Disparity {
     /// A source view agrees only where the disparities of the two depths differ by less than this, in pixels.
     pub max_disparity_px: f64,
@@ -104,7 +139,7 @@ impl Default for Disparity {
 }
 
 /// Constants of [`Method::Graph`].
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Graph {
     /// A pixel belongs to a point only where the point's first pixel projects at most this far from it, in pixels ...
     pub max_reprojection_px: f64,
@@ -238,14 +273,13 @@ impl Method {
     }
 }
 
-/// Everything that a cloud depends on beside the maps. As JSON: the method and its constants in one object, by the
-/// names of their options with `_` for `-`.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq)]
-#[serde(try_from = "Fields<String, Value>")]
+/// Everything that a cloud depends on beside the maps.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
     /// Source views that a pixel is checked against, the best ones first.
     pub check_sources: usize,
     /// The rest.
+    #[serde(flatten)]
     pub fusion: FusionOptions,
 }
 

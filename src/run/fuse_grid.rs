@@ -133,7 +133,9 @@ pub fn fuse_grid(maps: &Path, scene: &Path, options: &GridOptions, progress: &Pr
     scored.iter_mut().zip(pareto(&clouds)).for_each(|(scored, optimal)| scored.pareto = optimal);
 
     let mut outputs = vec!["pareto.png", "sweep.json"];
-    write_picture(&out.join("pareto.png"), &clouds)?;
+    let guard = interrupt::writing();
+    write_whole(&out.join("pareto.png"), "write the plot", |out| pareto_plot(&clouds).write_png(out))?;
+    drop(guard);
     let best = out.join("best.ply");
     match &kept {
         Some((at, points)) => {
@@ -167,14 +169,14 @@ pub fn fuse_grid(maps: &Path, scene: &Path, options: &GridOptions, progress: &Pr
         "outputs": outputs,
     });
     folder::write_json(&out.join("sweep.json"), "write the scores", &fields)?;
-    let mut lines = vec![
+    let lines = [
         table_of(&options.axes, &options.settings, &scored),
         format!(
             "* Pareto-optimal in mean accuracy and completeness; F-score at {:.6}",
             scored.first().map_or(f64::NAN, |s| s.score.threshold)
         ),
+        format!("written to {}: {}", one_line(&out.display().to_string()), outputs.join(" ")),
     ];
-    lines.push(format!("written to {}: {}", one_line(&out.display().to_string()), outputs.join(" ")));
     progress.summary(&lines.join("\n"), fields);
     if scored.iter().all(|s| s.points == 0) {
         return Err(Error::Nothing(
@@ -202,17 +204,13 @@ fn read_reference(options: &GridOptions, progress: &Progress) -> Result<Referenc
         let left_out = counted(cloud.not_finite, "point");
         progress.note(&format!("{}: {left_out} without finite coordinates left out", path.display()));
     }
-    let with_threshold =
-        |threshold: f64| CloudSettings { thresholds: vec![threshold], max_distance: options.max_distance, voxel: None };
-    match options.threshold {
-        Some(threshold) => Reference::new(cloud.points, &with_threshold(threshold)),
-        None => {
-            let diagonal = diagonal(&cloud.points);
-            // A reference of a single point has no extent.
-            let threshold = if diagonal > 0.0 { THRESHOLD_SHARE * diagonal } else { f64::MIN_POSITIVE };
-            Reference::new(cloud.points, &with_threshold(threshold))
-        }
-    }
+    let threshold = options.threshold.unwrap_or_else(|| match THRESHOLD_SHARE * diagonal(&cloud.points) {
+        share if share > 0.0 => share,
+        // A reference of a single point has no extent.
+        _ => f64::MIN_POSITIVE,
+    });
+    let settings = CloudSettings { thresholds: vec![threshold], max_distance: options.max_distance, voxel: None };
+    Reference::new(cloud.points, &settings)
 }
 
 fn score(number: usize, setting: &Setting, points: &[Point], seconds: f64, reference: &Reference) -> Result<Scored> {
@@ -236,11 +234,6 @@ fn score(number: usize, setting: &Setting, points: &[Point], seconds: f64, refer
         score,
         pareto: false,
     })
-}
-
-fn write_picture(path: &Path, clouds: &[(f64, f64)]) -> Result<()> {
-    let _guard = interrupt::writing();
-    write_whole(path, "write the plot", |out| pareto_plot(clouds).write_png(out))
 }
 
 fn table_of(axes: &[String], settings: &[Setting], scored: &[Scored]) -> String {
