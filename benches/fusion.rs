@@ -14,8 +14,10 @@ use std::time::Instant;
 
 use engine::files::map::Map;
 use engine::files::ply;
-use engine::fusion::{self, Funnel, FusionOptions, FusionView, Method};
-use engine::maps::consistency::Thresholds;
+use engine::fusion::funnel::Funnel;
+use engine::fusion::fuse::fuse;
+use engine::fusion::settings::{Disparity, Dynamic, FusionOptions, Graph, Method, Reprojection};
+use engine::fusion::view::FusionView;
 use engine::maps::merge::{LevelMaps, MergeOptions, merge_level};
 use engine::scene::camera::DepthRange;
 use rayon::prelude::*;
@@ -90,15 +92,16 @@ fn main() {
     let fuse_s = median(o.repetitions, || {
         fused = None;
         let start = Instant::now();
-        fused = Some(fusion::fuse(&views, &FusionOptions::default()).expect("maps that fit"));
+        fused = Some(fuse(&views, &FusionOptions::default()).expect("maps that fit"));
         start.elapsed().as_secs_f64()
     });
     let peak = resident("VmHWM");
     let fused = fused.expect("at least one repetition");
-    let duplicates = FusionOptions::reprojection(0.8, Thresholds::default(), true);
+    let duplicates = Reprojection { keep_duplicates: true, ..Reprojection::default() };
+    let duplicates = FusionOptions::reprojection(0.8, duplicates);
     let keep_s = median(o.repetitions, || {
         let start = Instant::now();
-        let all = fusion::fuse(&views, &duplicates).expect("maps that fit");
+        let all = fuse(&views, &duplicates).expect("maps that fit");
         let seconds = start.elapsed().as_secs_f64();
         assert!(all.points.len() > fused.points.len(), "duplicates must add points");
         seconds
@@ -108,12 +111,14 @@ fn main() {
         let mut points = 0;
         let seconds = median(o.repetitions, || {
             let start = Instant::now();
-            points = fusion::fuse(&views, &options).expect("maps that fit").points.len();
+            points = fuse(&views, &options).expect("maps that fit").points.len();
             start.elapsed().as_secs_f64()
         });
         (method.name(), seconds, points)
     };
-    let others = ["dynamic", "disparity", "graph"].map(|name| of_method(Method::named(name).expect("a method")));
+    let others =
+        [Method::Dynamic(Dynamic::default()), Method::Disparity(Disparity::default()), Method::Graph(Graph::default())]
+            .map(of_method);
     let folder = tempfile::tempdir().expect("a temporary folder");
     let write_s = median(o.repetitions, || {
         let start = Instant::now();

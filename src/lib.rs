@@ -33,7 +33,9 @@
 //!
 //! ```
 //! use engine::files::ply;
-//! use engine::fusion::{FusionOptions, FusionView, fuse};
+//! use engine::fusion::fuse::fuse;
+//! use engine::fusion::settings::FusionOptions;
+//! use engine::fusion::view::FusionView;
 //! use engine::cpu::network::BsMvsNet;
 //! use engine::scene::camera::{Hypotheses, PlaneSweep, Sampling};
 //! use engine::scene::photo::Photo;
@@ -66,15 +68,13 @@
 //!     let depths = Hypotheses::new(range, 96, Sampling::Inverse);
 //!     let maps = network.depth(&features[reference], &sources, &depths)?;
 //!     assert_eq!((maps.depth.width, maps.depth.height), (64, 48));
-//!     # let quarter = photos[reference].photo.pyramid_level().pyramid_level();
-//!     # let byte = |value: f32| (value * 255.0).round() as u8;
-//!     # let colour = quarter.rgb.chunks_exact(3).map(|p| [byte(p[0]), byte(p[1]), byte(p[2])]).collect();
 //!     views.push(FusionView {
 //!         name: view.name.clone(),
 //!         camera: camera(reference),
 //!         depth: maps.depth,
 //!         confidence: maps.confidence,
-//!         colour, // of the photo at the map's pixels
+//!         // Two pyramid levels up the photo has the map's pixels.
+//!         colour: photos[reference].photo.pyramid_level().pyramid_level().colours(),
 //!         range,
 //!         sources: (0..3).filter(|&other| other != reference).collect(),
 //!         levels: Vec::new(),

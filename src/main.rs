@@ -3,7 +3,8 @@
 mod cli;
 
 use clap::Parser;
+use cli::command::{self, Cli};
 
 fn main() -> std::process::ExitCode {
-    cli::run(cli::Cli::parse())
+    command::run(Cli::parse())
 }

@@ -18,7 +18,7 @@ use engine::cuda::inference::{Convolutions, DeviceNetwork, Options};
 use engine::cuda::storage::Element;
 use engine::files::folder::OutputOptions;
 use engine::files::pfm;
-use engine::fusion::settings::{FusionOptions, Settings};
+use engine::fusion::settings::{FusionOptions, Reprojection, Settings};
 use engine::host::progress::{Progress, Style};
 use engine::maps::consistency::Thresholds;
 use engine::net::weights::Checkpoint;
@@ -29,7 +29,8 @@ use engine::scene::camera::Sampling;
 use test_device::test_device;
 
 fn options(out: &Path, backend: Backend) -> InferOptions {
-    let fusion = FusionOptions::reprojection(0.2, Thresholds { min_views: 1, ..Thresholds::default() }, false);
+    let thresholds = Thresholds { min_views: 1, ..Thresholds::default() };
+    let fusion = FusionOptions::reprojection(0.2, Reprojection { thresholds, ..Reprojection::default() });
     InferOptions {
         output: OutputOptions { out: Some(out.to_owned()), force: false },
         max_side: Some(128),

@@ -24,8 +24,8 @@ use engine::{Error, Result, cuda};
 use safetensors::Dtype;
 use serde_json::Value;
 
-use super::InferWork;
-use super::options::{self, Device, Precision};
+use super::infer::InferWork;
+use super::options::{self, Device, OutputArgs, Precision, positive_integer};
 
 /// How fast the engine is on this machine, and how much memory it takes.
 #[derive(Args, Debug)]
@@ -38,13 +38,6 @@ pub struct BenchArgs {
 enum What {
     Table3(Box<Table3Args>),
     Scene(Box<SceneBenchArgs>),
-}
-
-impl BenchArgs {
-    /// How the run reports: its results are text or files, whatever the terminal.
-    pub fn progress(&self) -> Progress {
-        Progress::new(Style::Lines)
-    }
 }
 
 /// The work of the paper's Table III: one view of 1600 x 1200 with three sources and 192 planes, by stage.
@@ -60,20 +53,25 @@ Examples:
   engine bench table3 --width 800 --height 600 --planes 96 --device cpu --peer python3")]
 struct Table3Args {
     /// Width of the photos, in pixels, a multiple of 4
-    #[arg(long, value_name = "PX", default_value_t = Size::TABLE_3.width, value_parser = options::side, help_heading = "Work")]
+    #[arg(long, value_name = "PX", default_value_t = Size::TABLE_3.width)]
+    #[arg(value_parser = options::side, help_heading = "Work")]
     width: usize,
     /// Height of the photos, in pixels, a multiple of 4
-    #[arg(long, value_name = "PX", default_value_t = Size::TABLE_3.height, value_parser = options::side, help_heading = "Work")]
+    #[arg(long, value_name = "PX", default_value_t = Size::TABLE_3.height)]
+    #[arg(value_parser = options::side, help_heading = "Work")]
     height: usize,
     /// Depths that are tried at every pixel
-    #[arg(long, value_name = "D", default_value_t = Size::TABLE_3.planes, value_parser = options::planes, help_heading = "Work")]
+    #[arg(long, value_name = "D", default_value_t = Size::TABLE_3.planes)]
+    #[arg(value_parser = options::planes, help_heading = "Work")]
     planes: usize,
     /// Views that the network looks at, the reference included
-    #[arg(long, value_name = "N", default_value_t = Size::TABLE_3.views, value_parser = options::two_or_more, help_heading = "Work")]
+    #[arg(long, value_name = "N", default_value_t = Size::TABLE_3.views)]
+    #[arg(value_parser = options::two_or_more, help_heading = "Work")]
     views: usize,
     /// Read photos, cameras and depths from this safetensors file (images, k, e, depths) instead of making them up;
     /// sizes are then the file's
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["width", "height", "planes", "views"], help_heading = "Work")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["width", "height", "planes", "views"])]
+    #[arg(help_heading = "Work")]
     inputs: Option<PathBuf>,
 
     /// What is measured: auto (a GPU where there is one, else the processor), cpu, cuda, cuda:N, or all
@@ -87,7 +85,8 @@ struct Table3Args {
     threads: Option<usize>,
 
     /// Runs that are counted
-    #[arg(long, value_name = "N", default_value_t = ENOUGH, value_parser = options::positive_integer, help_heading = "Measurement")]
+    #[arg(long, value_name = "N", default_value_t = ENOUGH)]
+    #[arg(value_parser = positive_integer, help_heading = "Measurement")]
     repetitions: usize,
     /// Runs before them that are not
     #[arg(long, value_name = "N", default_value_t = 2, help_heading = "Measurement")]
@@ -96,17 +95,12 @@ struct Table3Args {
     #[arg(long, value_name = "PYTHON", help_heading = "Measurement")]
     peer: Option<String>,
     /// How PyTorch is run, one after another
-    #[arg(
-        long,
-        value_name = "KINDS",
-        value_delimiter = ',',
-        default_value = "eager",
-        requires = "peer",
-        help_heading = "Measurement"
-    )]
+    #[arg(long, value_name = "KINDS", value_delimiter = ',', default_value = "eager")]
+    #[arg(requires = "peer", help_heading = "Measurement")]
     peer_kinds: Vec<Kind>,
     /// Runs of each peer that are counted
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = options::positive_integer, requires = "peer", help_heading = "Measurement")]
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    #[arg(value_parser = positive_integer, requires = "peer", help_heading = "Measurement")]
     peer_repetitions: usize,
 
     #[command(flatten)]
@@ -205,7 +199,7 @@ impl Devices {
 }
 
 fn table3(args: Table3Args, progress: &Progress) -> Result<()> {
-    super::use_threads(args.threads)?;
+    options::use_threads(args.threads)?;
     let scripts = args.peer.as_ref().map(|_| peers::scripts()).transpose()?;
     let inputs = match &args.inputs {
         Some(path) => Inputs::read(path)?,

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use engine::cpu::network::BsMvsNet;
 use engine::doctor::finding::Grade;
 use engine::doctor::{DoctorOptions, examine};
 use engine::error::counted;
@@ -13,7 +14,7 @@ use engine::scene::camera::DepthRange;
 use engine::{Error, Result};
 use serde_json::{json, to_value};
 
-use super::options::{self, ReportArgs, SceneArgs};
+use super::options::{self, LimitArgs, ReportArgs, SceneArgs};
 
 /// What is wrong with a scene, before a run and after it.
 ///
@@ -49,12 +50,8 @@ pub struct DoctorArgs {
     /// Levels of the image pyramid (1 to 8)
     #[arg(long, value_name = "K", default_value = "3", value_parser = options::levels, help_heading = "Depth")]
     levels: usize,
-    /// Threads to work with [default: one a processor]
-    #[arg(long, value_name = "N", value_parser = options::threads, help_heading = "Machine")]
-    threads: Option<usize>,
-    /// Memory to plan with, in GB (1e9 bytes) [default: what the system has available]
-    #[arg(long, value_name = "GB", value_parser = options::positive_number, help_heading = "Machine")]
-    memory: Option<f64>,
+    #[command(flatten)]
+    limits: LimitArgs,
     #[command(flatten)]
     pub report: ReportArgs,
 }
@@ -62,8 +59,8 @@ pub struct DoctorArgs {
 /// Examines, and says it.
 pub fn run(args: DoctorArgs, progress: &Progress) -> Result<()> {
     interrupt::install()?;
-    super::use_threads(args.threads)?;
-    let network = super::network(None)?;
+    options::use_threads(args.limits.threads)?;
+    let network = BsMvsNet::built_in()?;
     let options = DoctorOptions {
         infer: InferOptions {
             open: args.scene_args.open_options(),
@@ -73,25 +70,20 @@ pub fn run(args: DoctorArgs, progress: &Progress) -> Result<()> {
             planes: args.planes,
             range: args.range,
             levels: args.levels,
-            memory: args.memory.map(super::bytes),
+            memory: args.limits.memory,
             ..InferOptions::default()
         },
         run: args.run,
         match_photos: !args.no_photos,
     };
     let report = examine(&args.scene, &network, &options)?;
-    let counts = [Grade::Problem, Grade::Warning, Grade::Note].map(|grade| report.count(grade));
-    let [problems, warnings, notes] = counts;
+    let [problems, warnings, notes] = [Grade::Problem, Grade::Warning, Grade::Note].map(|grade| report.count(grade));
     let mut lines: Vec<String> = report.findings.iter().map(|finding| finding.line()).collect();
     for finding in &report.findings {
         progress.event("finding", to_value(finding).unwrap_or_default());
     }
-    lines.push(format!(
-        "{}, {}, {}",
-        counted(problems, "problem"),
-        counted(warnings, "warning"),
-        counted(notes, "note")
-    ));
+    let counts = [(problems, "problem"), (warnings, "warning"), (notes, "note")];
+    lines.push(counts.map(|(count, what)| counted(count, what)).join(", "));
     let fields = json!({ "scene": args.scene, "problems": problems, "warnings": warnings, "notes": notes });
     progress.summary(&lines.join("\n"), fields);
     if problems > 0 {

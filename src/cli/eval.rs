@@ -15,8 +15,8 @@ use engine::train::validation::{EVALUATION_SEED, ValidationSet};
 use engine::{Error, Result};
 use serde_json::json;
 
-use super::eval_clouds::{CloudArgs, DtuArgs};
-use super::eval_depth::DepthArgs;
+use super::eval_clouds::{self, CloudArgs, DtuArgs};
+use super::eval_depth::{self, DepthArgs};
 use super::options::{self, ReportArgs};
 use super::synth;
 
@@ -24,11 +24,11 @@ use super::synth;
 #[derive(Args, Debug)]
 pub struct EvalArgs {
     #[command(subcommand)]
-    pub what: What,
+    what: What,
 }
 
 #[derive(Subcommand, Debug)]
-pub enum What {
+enum What {
     Synth(SynthArgs),
     Dtu(DtuArgs),
     Cloud(CloudArgs),
@@ -46,7 +46,7 @@ pub enum What {
 Examples:
   engine eval synth
   engine eval synth --weights run/best.safetensors --weights other.safetensors --pictures out")]
-pub struct SynthArgs {
+struct SynthArgs {
     /// Weights to measure; may be given several times [default: the ones in the program]
     #[arg(long, value_name = "FILE")]
     weights: Vec<PathBuf>,
@@ -85,16 +85,37 @@ pub struct SynthArgs {
     #[arg(long, value_name = "N", value_parser = options::threads)]
     threads: Option<usize>,
     #[command(flatten)]
-    pub report: ReportArgs,
+    report: ReportArgs,
 }
 
 /// Pictures that are made of each set of weights.
 const PICTURES: usize = 8;
 
+impl EvalArgs {
+    /// How the run reports.
+    pub fn report(&self) -> &ReportArgs {
+        match &self.what {
+            What::Synth(args) => &args.report,
+            What::Dtu(args) => &args.report,
+            What::Cloud(args) => &args.report,
+            What::Depth(args) => &args.report,
+        }
+    }
+}
+
 /// Measures.
-pub fn synth(args: &SynthArgs, progress: &Progress) -> Result<()> {
+pub fn run(args: EvalArgs, progress: &Progress) -> Result<()> {
+    match args.what {
+        What::Synth(args) => synth(&args, progress),
+        What::Dtu(args) => eval_clouds::dtu(&args, progress),
+        What::Cloud(args) => eval_clouds::cloud(&args, progress),
+        What::Depth(args) => eval_depth::run(&args, progress),
+    }
+}
+
+fn synth(args: &SynthArgs, progress: &Progress) -> Result<()> {
     interrupt::install()?;
-    super::use_threads(args.threads)?;
+    options::use_threads(args.threads)?;
     let mut networks: Vec<BsMvsNet> =
         args.weights.iter().map(|file| BsMvsNet::from_file(file)).collect::<Result<_>>()?;
     if networks.is_empty() {

@@ -139,7 +139,7 @@ fn read_cloud(path: &Path, progress: &Progress) -> Result<Vec<[f32; 3]>> {
 /// Measures clouds of DTU scans.
 pub fn dtu(args: &DtuArgs, progress: &Progress) -> Result<()> {
     interrupt::install()?;
-    super::use_threads(args.threads)?;
+    options::use_threads(args.threads)?;
     let scans: Vec<u32> = match (args.scan, &args.scans) {
         (Some(scan), _) => vec![scan],
         (None, Some(scans)) => scans.0.clone(),
@@ -225,7 +225,7 @@ fn dtu_table(scans: &[(u32, ScanNumbers)], mean: Option<MeanNumbers>) -> String 
 /// Measures one cloud against another.
 pub fn cloud(args: &CloudArgs, progress: &Progress) -> Result<()> {
     interrupt::install()?;
-    super::use_threads(args.threads)?;
+    options::use_threads(args.threads)?;
     let settings =
         CloudSettings { thresholds: args.thresholds.clone(), max_distance: args.max_distance, voxel: args.voxel };
     let measured = read_cloud(&args.cloud, progress)?;

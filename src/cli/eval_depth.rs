@@ -59,7 +59,7 @@ pub struct DepthArgs {
 /// Measures depth maps.
 pub fn run(args: &DepthArgs, progress: &Progress) -> Result<()> {
     interrupt::install()?;
-    super::use_threads(args.threads)?;
+    options::use_threads(args.threads)?;
     let found = find_maps(&args.maps, &args.truth, args.interval)?;
     found.notes.iter().for_each(|note| progress.note(note));
     let measured: Vec<Result<(DepthErrors, Option<String>)>> =

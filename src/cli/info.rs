@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use engine::cpu::network::BsMvsNet;
 use engine::host::memory;
 use engine::host::progress::print_line;
 use engine::manifest::RangeFrom;
@@ -50,8 +51,8 @@ pub struct InfoArgs {
 
 /// Prints it all.
 pub fn run(args: &InfoArgs) -> Result<()> {
-    super::use_threads(args.threads)?;
-    let network = super::network(args.weights.as_deref())?;
+    options::use_threads(args.threads)?;
+    let network = args.weights.as_deref().map_or_else(BsMvsNet::built_in, BsMvsNet::from_file)?;
     let need = memory_need(args, &network);
     let available = memory::available();
     let threads = rayon::current_num_threads();
@@ -87,7 +88,7 @@ pub fn run(args: &InfoArgs) -> Result<()> {
 }
 
 /// The need of one depth map with its sources, all photos alike.
-fn memory_need(args: &InfoArgs, network: &engine::cpu::network::BsMvsNet) -> memory::MemoryNeed {
+fn memory_need(args: &InfoArgs, network: &BsMvsNet) -> memory::MemoryNeed {
     let camera = Camera { k: DMat3::IDENTITY, r: DMat3::IDENTITY, t: DVec3::ZERO };
     let view = View {
         id: 0,

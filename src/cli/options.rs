@@ -1,6 +1,7 @@
 //! Options that several commands share, and the parsers of their values.
 
-use std::path::{Path, PathBuf};
+use std::ops::RangeBounds;
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use clap::Args;
@@ -9,10 +10,8 @@ use engine::cuda::inference::Convolutions;
 use engine::cuda::storage::Element;
 use engine::files::atomic::write_whole;
 use engine::files::folder::OutputOptions;
-use engine::fusion::FusionOptions;
 use engine::host::progress::{Progress, Style};
 use engine::host::trace;
-use engine::maps::consistency::Thresholds;
 use engine::scene::camera::{DepthRange, MAX_PLANES};
 use engine::scene::{DepthNumbers, Layout, OpenOptions};
 use engine::{Error, cuda};
@@ -25,15 +24,12 @@ pub struct SceneArgs {
     /// auto: the farthest depth where it is larger than the first number
     #[arg(long, value_name = "WHAT", default_value = "auto")]
     pub depth_numbers: DepthNumbers,
-
     /// Read the scene in this layout, where its folder holds both [default: whichever is there, mvsnet before colmap]
     #[arg(long, value_name = "LAYOUT")]
     pub layout: Option<Layout>,
-
     /// Reduce photos by area averaging so that the longer side has at most this many pixels [default: as stored]
     #[arg(long, value_name = "PX", value_parser = positive_integer)]
     pub max_side: Option<usize>,
-
     /// Work on this view only: the image's file name without its extension. May be given several times. Its source
     /// views are used as photos all the same [default: all views]
     #[arg(long = "view", value_name = "NAME")]
@@ -46,57 +42,6 @@ impl SceneArgs {
     }
 }
 
-/// When two views agree on a pixel's depth.
-#[derive(Args, Debug)]
-#[command(next_help_heading = "Geometric consistency")]
-pub struct ConsistencyArgs {
-    /// A source view agrees with a pixel if the pixel, sent to the source and back with the depth found there, moves
-    /// by less than this many map pixels ...
-    #[arg(long, value_name = "PX", default_value = "1", value_parser = positive_number)]
-    pub max_reprojection_px: f64,
-
-    /// ... and its depth changes by less than this fraction (0.01 is 1 %)
-    #[arg(long, value_name = "FRACTION", default_value = "0.01", value_parser = positive_number)]
-    pub max_depth_error_rel: f64,
-
-    /// Source views that must agree on a pixel; fewer are asked for only where a view has fewer: then all of them
-    #[arg(long, value_name = "N", default_value = "3", value_parser = positive_integer)]
-    pub min_views: usize,
-
-    /// Source views that a pixel is checked against, the best ones first; the network itself looks at --views only
-    #[arg(long, value_name = "N", default_value = "10", value_parser = positive_integer)]
-    pub check_sources: usize,
-}
-
-impl ConsistencyArgs {
-    pub fn thresholds(&self) -> Thresholds {
-        Thresholds {
-            max_reprojection_px: self.max_reprojection_px,
-            max_depth_error_rel: self.max_depth_error_rel,
-            min_views: self.min_views,
-        }
-    }
-}
-
-/// Which pixels become points.
-#[derive(Args, Debug)]
-#[command(next_help_heading = "Fusion")]
-pub struct FusionArgs {
-    /// Pixels become points only above this confidence (0 to 1)
-    #[arg(long, value_name = "0..1", default_value = "0.8", value_parser = fraction)]
-    pub min_confidence: f64,
-
-    /// Also write the pixels of later views that an accepted point has already explained
-    #[arg(long)]
-    pub keep_duplicates: bool,
-}
-
-impl FusionArgs {
-    pub fn options(&self, thresholds: Thresholds) -> FusionOptions {
-        FusionOptions::reprojection(self.min_confidence, thresholds, self.keep_duplicates)
-    }
-}
-
 /// Where the work is done.
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Machine")]
@@ -105,27 +50,36 @@ pub struct MachineArgs {
     /// was built with the feature `cuda` and there is one, and says so where there is none
     #[arg(long, value_name = "DEVICE", default_value = "auto", value_parser = device)]
     pub device: Device,
-
     /// How the network's activations are stored on a GPU; the processor always computes in f32
     #[arg(long, value_name = "F16|F32", default_value = "f16")]
     pub precision: Precision,
-
     /// What does the convolutions on a GPU: the engine's kernels, or cuDNN (9.x, found by the system or in the folders
     /// of ENGINE_CUDA_LIBS)
     #[arg(long, value_name = "OWN|CUDNN", default_value = "own")]
     pub convolutions: Convolutions,
-
     /// Memory of the GPU to plan with, in GB (1e9 bytes) [default: what is free]
-    #[arg(long, value_name = "GB", value_parser = positive_number)]
-    pub vram: Option<f64>,
+    #[arg(long, value_name = "GB", value_parser = gigabytes)]
+    pub vram: Option<u64>,
+    #[command(flatten)]
+    pub limits: LimitArgs,
+}
 
+/// How much of the machine a run takes.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Machine")]
+pub struct LimitArgs {
     /// Threads to work with [default: one a processor]
     #[arg(long, value_name = "N", value_parser = threads)]
     pub threads: Option<usize>,
-
     /// Memory to plan with, in GB (1e9 bytes) [default: what the system has available]
-    #[arg(long, value_name = "GB", value_parser = positive_number)]
-    pub memory: Option<f64>,
+    #[arg(long, value_name = "GB", value_parser = gigabytes)]
+    pub memory: Option<u64>,
+}
+
+/// Starts this many threads, or one a processor.
+pub fn use_threads(threads: Option<usize>) -> Result<(), Error> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.unwrap_or(0));
+    pool.build_global().map_err(|e| Error::input("--threads", e.to_string(), "a number of threads that can be started"))
 }
 
 /// Where the profile goes.
@@ -144,11 +98,9 @@ pub struct ReportArgs {
     /// Print nothing but errors
     #[arg(long, conflicts_with = "json")]
     pub quiet: bool,
-
     /// Print events as JSON, one object a line, on standard output instead of text
     #[arg(long)]
     pub json: bool,
-
     /// Write where the time went, by thread, to this file: a Chrome trace, which ui.perfetto.dev shows
     #[arg(long, value_name = "FILE")]
     pub profile: Option<PathBuf>,
@@ -176,7 +128,6 @@ pub struct OutputArgs {
     /// Folder for the results; made where missing [default: see above]
     #[arg(short, long, value_name = "OUT")]
     pub out: Option<PathBuf>,
-
     /// Write into OUT even if it holds other files or the results of another scene
     #[arg(long)]
     pub force: bool,
@@ -248,12 +199,19 @@ pub fn device(text: &str) -> Result<Device, String> {
     }
 }
 
+/// A number that is accepted, or what was expected.
+pub fn number(text: &str, accepts: impl Fn(f64) -> bool, expected: &str) -> Result<f64, String> {
+    text.parse().ok().filter(|n: &f64| n.is_finite() && accepts(*n)).ok_or_else(|| format!("expected {expected}"))
+}
+
 /// A finite number above 0.
 pub fn positive_number(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(number) if number.is_finite() && number > 0.0 => Ok(number),
-        _ => Err("expected a number above 0".into()),
-    }
+    number(text, |n| n > 0.0, "a number above 0")
+}
+
+/// Gigabytes as bytes.
+pub fn gigabytes(text: &str) -> Result<u64, String> {
+    positive_number(text).map(|gigabytes| (gigabytes * 1e9) as u64)
 }
 
 /// The file of a chart.
@@ -266,66 +224,47 @@ pub fn svg_file(text: &str) -> Result<PathBuf, String> {
 
 /// A number from 0 to 1.
 pub fn fraction(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(number) if (0.0..=1.0).contains(&number) => Ok(number),
-        _ => Err("expected a number from 0 to 1".into()),
-    }
+    number(text, |n| (0.0..=1.0).contains(&n), "a number from 0 to 1")
 }
 
 /// A number from 0 to less than 1.
 pub fn proper_fraction(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(number) if (0.0..1.0).contains(&number) => Ok(number),
-        _ => Err("expected a number from 0 to less than 1".into()),
-    }
+    number(text, |n| (0.0..1.0).contains(&n), "a number from 0 to less than 1")
+}
+
+/// A whole number in a range, or what was expected.
+fn whole(text: &str, range: impl RangeBounds<usize>, expected: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|n| range.contains(n)).ok_or_else(|| format!("expected {expected}"))
 }
 
 /// A whole number from 1 on.
 pub fn positive_integer(text: &str) -> Result<usize, String> {
-    match text.parse::<usize>() {
-        Ok(number) if number > 0 => Ok(number),
-        _ => Err("expected a whole number, 1 or more".into()),
-    }
+    whole(text, 1.., "a whole number, 1 or more")
 }
 
 /// A whole number from 2 on.
 pub fn two_or_more(text: &str) -> Result<usize, String> {
-    match text.parse::<usize>() {
-        Ok(number) if number > 1 => Ok(number),
-        _ => Err("expected a whole number, 2 or more".into()),
-    }
+    whole(text, 2.., "a whole number, 2 or more")
 }
 
 /// A number of hypotheses.
 pub fn planes(text: &str) -> Result<usize, String> {
-    match text.parse::<usize>() {
-        Ok(number) if (2..=MAX_PLANES).contains(&number) => Ok(number),
-        _ => Err(format!("expected a whole number from 2 to {MAX_PLANES}")),
-    }
+    whole(text, 2..=MAX_PLANES, &format!("a whole number from 2 to {MAX_PLANES}"))
 }
 
 /// A photo's side; the limit keeps a typing error from becoming an overflow.
 pub fn side(text: &str) -> Result<usize, String> {
-    match text.parse::<usize>() {
-        Ok(number) if (1..=65_536).contains(&number) => Ok(number),
-        _ => Err("expected a number of pixels from 1 to 65536".into()),
-    }
+    whole(text, 1..=65_536, "a number of pixels from 1 to 65536")
 }
 
 /// A number of threads; the limit keeps a typing error from starting millions.
 pub fn threads(text: &str) -> Result<usize, String> {
-    match text.parse::<usize>() {
-        Ok(number) if (1..=1024).contains(&number) => Ok(number),
-        _ => Err("expected a whole number from 1 to 1024".into()),
-    }
+    whole(text, 1..=1024, "a whole number from 1 to 1024")
 }
 
 /// A number of pyramid levels. Eight take 128 pixels to one; more would only repeat that.
 pub fn levels(text: &str) -> Result<usize, String> {
-    match text.parse::<usize>() {
-        Ok(number) if (1..=8).contains(&number) => Ok(number),
-        _ => Err("expected a whole number from 1 to 8".into()),
-    }
+    whole(text, 1..=8, "a whole number from 1 to 8")
 }
 
 /// `near,far`.

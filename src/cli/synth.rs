@@ -10,7 +10,7 @@ use engine::synth::rig::Rig;
 use engine::synth::write::{self, PhotoFormat, WriteOptions};
 use engine::synth::{Generator, GeneratorOptions, LARGEST_SIDE, SMALLEST_SIDE};
 
-use super::options::{self, ReportArgs};
+use super::options::{self, ReportArgs, positive_integer};
 
 /// Synthetic scenes with exact depth, for training and for trying things.
 ///
@@ -29,10 +29,10 @@ pub struct SynthArgs {
     out: PathBuf,
 
     /// Number of scenes
-    #[arg(long, value_name = "N", default_value = "1", value_parser = options::positive_integer, help_heading = "Scenes")]
+    #[arg(long, value_name = "N", default_value = "1", value_parser = positive_integer, help_heading = "Scenes")]
     scenes: usize,
     /// Views of each scene [default: 49 on the arc, else 5]
-    #[arg(long, value_name = "V", value_parser = options::positive_integer, help_heading = "Scenes")]
+    #[arg(long, value_name = "V", value_parser = positive_integer, help_heading = "Scenes")]
     views: Option<usize>,
     /// Width and height of the photos in pixels
     #[arg(long, value_name = "WxH", default_value = "640x512", value_parser = size, help_heading = "Scenes")]
@@ -58,7 +58,7 @@ pub struct SynthArgs {
     variation: f64,
 
     /// Number of planes that the camera files state
-    #[arg(long, value_name = "D", default_value = "192", value_parser = planes, help_heading = "Output")]
+    #[arg(long, value_name = "D", default_value = "192", value_parser = options::planes, help_heading = "Output")]
     planes: usize,
     /// How photos are stored: without loss, or as JPEG of quality 95
     #[arg(long, value_name = "FORMAT", default_value = "png", help_heading = "Output")]
@@ -75,7 +75,7 @@ pub struct SynthArgs {
     force: bool,
 
     /// Threads to work with [default: one a processor]
-    #[arg(long, value_name = "N", value_parser = options::positive_integer, help_heading = "Machine")]
+    #[arg(long, value_name = "N", value_parser = positive_integer, help_heading = "Machine")]
     threads: Option<usize>,
     #[command(flatten)]
     pub report: ReportArgs,
@@ -98,18 +98,10 @@ pub(super) fn size_of_4(text: &str) -> Result<(usize, usize), String> {
     }
 }
 
-/// As many planes as the readers of camera files accept.
-fn planes(text: &str) -> Result<usize, String> {
-    match text.parse::<usize>() {
-        Ok(number) if (2..=65_536).contains(&number) => Ok(number),
-        _ => Err("expected a whole number from 2 to 65536".into()),
-    }
-}
-
 /// Writes the scenes.
 pub fn run(args: SynthArgs, progress: &Progress) -> Result<()> {
     interrupt::install()?;
-    super::use_threads(args.threads)?;
+    options::use_threads(args.threads)?;
     let generator = Generator::new(GeneratorOptions {
         seed: args.seed,
         views: args.views.unwrap_or(if args.rig == Rig::Arc { 49 } else { 5 }),

@@ -26,7 +26,7 @@ use engine::train::validation::{VALIDATION_SEED, ValidationSet};
 use engine::{Error, Result};
 use serde_json::json;
 
-use super::options::{self, ReportArgs};
+use super::options::{self, ReportArgs, positive_integer};
 use super::synth;
 
 /// Trains the network.
@@ -59,7 +59,7 @@ pub struct TrainArgs {
     #[arg(long, value_name = "WxH", value_parser = synth::size_of_4, help_heading = "Data")]
     size: Option<(usize, usize)>,
     /// Photos of scenes:DIR are reduced to at most this many pixels on their longer side
-    #[arg(long, value_name = "PIXELS", value_parser = options::positive_integer, help_heading = "Data")]
+    #[arg(long, value_name = "PIXELS", value_parser = positive_integer, help_heading = "Data")]
     max_side: Option<usize>,
     /// Folder with photos for the surfaces of scenes made on the fly [default: patterns only]
     #[arg(long, value_name = "DIR", help_heading = "Data")]
@@ -75,7 +75,7 @@ pub struct TrainArgs {
     rig: Rig,
     /// Samples per scene made on the fly: the first when it is made, the others later, with other reference views and
     /// other colours; for machines that train faster than they render
-    #[arg(long, value_name = "N", default_value = "8", value_parser = options::positive_integer, help_heading = "Data")]
+    #[arg(long, value_name = "N", default_value = "8", value_parser = positive_integer, help_heading = "Data")]
     reuse: usize,
     /// Memory in which scenes wait for their reuse, in GB
     #[arg(long, value_name = "GB", default_value = "2", value_parser = options::positive_number, help_heading = "Data")]
@@ -101,16 +101,16 @@ pub struct TrainArgs {
     #[arg(long, value_name = "NAME", default_value = "engine", help_heading = "Training")]
     preset: Preset,
     /// Steps of the run [default: epochs times the steps of an epoch]
-    #[arg(long, value_name = "N", value_parser = options::positive_integer, help_heading = "Training")]
+    #[arg(long, value_name = "N", value_parser = positive_integer, help_heading = "Training")]
     steps: Option<usize>,
     /// Epochs of the run [default: 12]
-    #[arg(long, value_name = "N", conflicts_with = "steps", value_parser = options::positive_integer, help_heading = "Training")]
+    #[arg(long, value_name = "N", conflicts_with = "steps", value_parser = positive_integer, help_heading = "Training")]
     epochs: Option<usize>,
     /// Steps of an epoch [default: the samples of the data over the batch; 1000 where data is endless]
-    #[arg(long, value_name = "N", value_parser = options::positive_integer, help_heading = "Training")]
+    #[arg(long, value_name = "N", value_parser = positive_integer, help_heading = "Training")]
     epoch_steps: Option<usize>,
     /// Samples of a step, whose gradients are averaged
-    #[arg(long, value_name = "N", default_value = "1", value_parser = options::positive_integer, help_heading = "Training")]
+    #[arg(long, value_name = "N", default_value = "1", value_parser = positive_integer, help_heading = "Training")]
     batch: usize,
     /// Learning rate at the start [default: 0.001]
     #[arg(long, value_name = "RATE", value_parser = options::positive_number, help_heading = "Training")]
@@ -162,7 +162,7 @@ pub struct TrainArgs {
     #[arg(long, value_name = "N", default_value = "500", help_heading = "Validation")]
     validate_every: u64,
     /// Views of each validation set
-    #[arg(long, value_name = "N", default_value = "32", value_parser = options::positive_integer, help_heading = "Validation")]
+    #[arg(long, value_name = "N", default_value = "32", value_parser = positive_integer, help_heading = "Validation")]
     validation_views: usize,
     /// Hypotheses in validation [default: the most of --planes]
     #[arg(long, value_name = "D", value_parser = options::planes, help_heading = "Validation")]
@@ -174,12 +174,13 @@ pub struct TrainArgs {
     #[arg(long, value_name = "N", default_value = "500", help_heading = "Validation")]
     checkpoint_every: u64,
     /// Steps between lines of the log
-    #[arg(long, value_name = "N", default_value = "50", value_parser = options::positive_integer, help_heading = "Validation")]
+    #[arg(long, value_name = "N", default_value = "50", value_parser = positive_integer, help_heading = "Validation")]
     log_every: usize,
 
     /// What makes the gradients: auto, cpu, cuda or cuda:N; auto takes a GPU where there is one. A run may go on on
     /// another device, whose sums differ in the last bits
-    #[arg(long, value_name = "DEVICE", default_value = "auto", value_parser = options::device, help_heading = "Machine")]
+    #[arg(long, value_name = "DEVICE", default_value = "auto")]
+    #[arg(value_parser = options::device, help_heading = "Machine")]
     device: options::Device,
     /// Threads to work with [default: one a processor]
     #[arg(long, value_name = "N", value_parser = options::threads, help_heading = "Machine")]
@@ -188,7 +189,7 @@ pub struct TrainArgs {
     #[arg(long, value_name = "N", default_value = "1", value_parser = options::threads, help_heading = "Machine")]
     loaders: usize,
     /// Samples that are made ahead
-    #[arg(long, value_name = "N", default_value = "16", value_parser = options::positive_integer, help_heading = "Machine")]
+    #[arg(long, value_name = "N", default_value = "16", value_parser = positive_integer, help_heading = "Machine")]
     queue: usize,
     #[command(flatten)]
     pub report: ReportArgs,
@@ -244,14 +245,13 @@ fn span(text: &str) -> Result<(usize, usize), String> {
 }
 
 fn not_negative(text: &str) -> Result<f64, String> {
-    let found = text.parse::<f64>().ok().filter(|v| *v >= 0.0 && v.is_finite());
-    found.ok_or_else(|| "expected a number of 0 or more".into())
+    options::number(text, |n| n >= 0.0, "a number of 0 or more")
 }
 
 /// Trains.
 pub fn run(mut args: TrainArgs, progress: &Progress) -> Result<()> {
     interrupt::install()?;
-    super::use_threads(args.threads)?;
+    options::use_threads(args.threads)?;
     if args.data.is_empty() {
         args.data.push(DataSpec { kind: DataKind::Synth, weight: 1.0, typed: "synth".into() });
     }

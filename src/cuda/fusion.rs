@@ -1,4 +1,4 @@
-//! Finished depth maps to one coloured cloud on a device (`kernels/fusion.cu`): [`crate::fusion::fuse`] to the bit,
+//! Finished depth maps to one coloured cloud on a device (`kernels/fusion.cu`): [`crate::fusion::fuse::fuse`] to the bit,
 //! points in the same order.
 //!
 //! Maps stay where they are; what comes back are the points of one view after the other. Memory beside the maps: 5 1/8
@@ -16,7 +16,9 @@ use super::driver::{Driver, Stream};
 use super::storage::Pointer;
 use crate::error::{Error, Result};
 use crate::files::ply::Point;
-use crate::fusion::{Funnel, Fused, FusionOptions, FusionView, Method, Reprojection, check};
+use crate::fusion::funnel::Funnel;
+use crate::fusion::settings::{FusionOptions, Method, Reprojection};
+use crate::fusion::view::{Fused, FusionView, check};
 use crate::scene::camera::{Camera, DepthRange};
 
 /// Pixels of a block (`kernels/fusion.cu`).
@@ -298,7 +300,7 @@ fn point(words: &[u32; WORDS]) -> Point {
     }
 }
 
-/// [`crate::fusion::fuse`] on a device, from host memory.
+/// [`crate::fusion::fuse::fuse`] on a device, from host memory.
 ///
 /// # Errors
 /// [`Error::Shape`], naming the view, where its maps differ in size or a source is not another view;

@@ -13,7 +13,7 @@ use super::known_depths::{KnownDepths, median};
 use super::photos::PhotoFit;
 use crate::error::Result;
 use crate::files::pfm;
-use crate::fusion::Funnel;
+use crate::fusion::funnel::Funnel;
 use crate::manifest::{Manifest, ViewSummary};
 use crate::run::plan::Frame;
 use crate::scene::Scene;

@@ -13,9 +13,10 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use glam::{DMat3, DVec3, Vec3};
 use rayon::prelude::*;
 
+use super::funnel::Funnel;
 use super::settings::Disparity;
 use super::shared::usable;
-use super::{Funnel, Fused, FusionView};
+use super::view::{Fused, FusionView};
 use crate::files::map::Map;
 use crate::files::ply::Point;
 use crate::maps::consistency::{depth_at, is_depth};
@@ -23,8 +24,8 @@ use crate::maps::normals;
 
 /// The cloud of views that fit together.
 pub fn fuse(views: &[FusionView], min_confidence: f64, constants: &Disparity) -> Fused {
-    let usable: Vec<(Map, Funnel)> = views.par_iter().map(|view| usable(view, min_confidence)).collect();
-    let (depths, mut funnels): (Vec<Map>, Vec<Funnel>) = usable.into_iter().unzip();
+    let (depths, mut funnels): (Vec<Map>, Vec<Funnel>) =
+        views.par_iter().map(|view| usable(view, min_confidence)).unzip();
     let normals: Vec<Vec<[f32; 3]>> = views.iter().map(|view| normals::from_depth(&view.camera, &view.depth)).collect();
     let used: Vec<Vec<AtomicBool>> =
         depths.iter().map(|d| d.data.iter().map(|_| AtomicBool::new(false)).collect()).collect();

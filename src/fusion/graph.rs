@@ -16,9 +16,10 @@ use std::collections::VecDeque;
 use glam::{DMat3, DVec3, Vec3};
 use rayon::prelude::*;
 
+use super::funnel::Funnel;
 use super::settings::Graph;
 use super::shared::usable;
-use super::{Funnel, Fused, FusionView};
+use super::view::{Fused, FusionView};
 use crate::files::map::Map;
 use crate::files::ply::Point;
 use crate::maps::normals;
@@ -32,8 +33,8 @@ const NONE: u32 = u32::MAX;
 
 /// The cloud of views that fit together.
 pub fn fuse(views: &[FusionView], min_confidence: f64, constants: &Graph) -> Fused {
-    let usable: Vec<(Map, Funnel)> = views.par_iter().map(|view| usable(view, min_confidence)).collect();
-    let (depths, mut funnels): (Vec<Map>, Vec<Funnel>) = usable.into_iter().unzip();
+    let (depths, mut funnels): (Vec<Map>, Vec<Funnel>) =
+        views.par_iter().map(|view| usable(view, min_confidence)).unzip();
     let mut maps: Vec<Maps> = views
         .iter()
         .zip(depths)

@@ -1,7 +1,10 @@
 //! What was asked for on the command line, one setting or a grid of them, by the names of methods, presets and
 //! constants.
 
-use super::presets::{PRESETS, Preset, preset};
+use std::str::FromStr;
+
+use super::constants::{CONSTANTS, Constant};
+use super::presets::Preset;
 use super::settings::{Method, Settings};
 use crate::{Error, Result};
 
@@ -35,119 +38,138 @@ pub fn setting(method: Option<&str>, preset: Option<&str>, given: &[Given]) -> R
     Ok(begun)
 }
 
+/// A name with the values to try: of a constant, or methods or presets.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Axis {
+    /// A constant's name, `method` or `preset`.
+    pub name: String,
+    /// Its values as they were typed.
+    pub values: Vec<String>,
+}
+
+impl FromStr for Axis {
+    type Err = String;
+
+    /// `min-views=2,3,4`; in names `_` stands for `-`, too.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let expected = || "expected a name and its values, such as min-views=2,3,4".to_owned();
+        let (name, values) = text.split_once('=').ok_or_else(expected)?;
+        let values: Vec<String> = values.split(',').map(|v| v.trim().to_owned()).collect();
+        if name.trim().is_empty() || values.iter().any(String::is_empty) {
+            return Err(expected());
+        }
+        Ok(Self { name: name.trim().replace('_', "-"), values })
+    }
+}
+
+impl Axis {
+    /// As it was typed, for messages.
+    fn place(&self) -> String {
+        format!("--sweep {}={}", self.name, self.values.join(","))
+    }
+}
+
 /// All combinations of the axes' values, the last axis changing fastest. An axis `method` or `preset` chooses what the
 /// others change; a constant that one method does not have is not varied for it, but some method must have it.
 ///
 /// # Errors
 /// As [`setting`]; an axis that is there twice or has no value; a method or preset on an axis and given besides.
-pub fn grid(
-    method: Option<&str>,
-    preset: Option<&str>,
-    given: &[Given],
-    axes: &[(String, Vec<String>)],
-) -> Result<Vec<Setting>> {
-    for (at, (name, values)) in axes.iter().enumerate() {
-        let place = format!("--sweep {name}={}", values.join(","));
-        if axes[..at].iter().any(|(other, _)| other == name) {
-            return Err(Error::input(place, format!("{name} a second time"), "each name once"));
+pub fn grid(method: Option<&str>, preset: Option<&str>, given: &[Given], axes: &[Axis]) -> Result<Vec<Setting>> {
+    for (at, axis) in axes.iter().enumerate() {
+        let Axis { name, values } = axis;
+        if axes[..at].iter().any(|other| other.name == *name) {
+            return Err(Error::input(axis.place(), format!("{name} a second time"), "each name once"));
         }
         if let Some(twice) = values.iter().enumerate().find(|(i, v)| values[..*i].contains(v)) {
-            return Err(Error::input(place, format!("{} twice", twice.1), "each value once"));
+            return Err(Error::input(axis.place(), format!("{} twice", twice.1), "each value once"));
         }
     }
-    let axis = |wanted: &str| axes.iter().find(|(name, _)| name == wanted).map(|(_, values)| values);
-    let mut begun = match (axis("method"), axis("preset")) {
-        (Some(_), Some(_)) => {
-            return Err(Error::input("--sweep", "both method and preset", "one of the two: a preset has its method"));
-        }
-        (Some(_), None) | (None, Some(_)) if method.is_some() || preset.is_some() => {
-            return Err(Error::input(
-                "--sweep",
-                "methods or presets, and --method or --preset besides",
-                "one of the two",
-            ));
-        }
-        (Some(methods), None) => methods.iter().map(|name| begin(Some(name), None)).collect::<Result<Vec<_>>>()?,
-        (None, Some(presets)) => presets.iter().map(|name| begin(None, Some(name))).collect::<Result<_>>()?,
-        (None, None) => vec![begin(method, preset)?],
-    };
-    let methods = || begun.iter().map(|b| b.settings.fusion.method.name()).collect::<Vec<_>>().join(", ");
-    let of_no_use = |place: &str, name: &str| {
-        let used = |b: &Setting| b.settings.values().iter().any(|(constant, _)| *constant == name);
-        if begun.iter().any(used) { Ok(()) } else { Err(unused(place, name, &methods())) }
-    };
-    for (name, _) in given {
-        of_no_use(&format!("--{name}"), name)?;
-        if axis(name).is_some() {
-            return Err(Error::input(format!("--{name}"), "a value, and values in --sweep besides", "one of the two"));
-        }
-    }
-    for (name, values) in axes.iter().filter(|(name, _)| name != "method" && name != "preset") {
-        of_no_use(&format!("--sweep {name}={}", values.join(",")), name)?;
-    }
-    for begun in &mut begun {
+    let mut all = starts(method, preset, axes)?;
+    expect_used(&all, given, axes)?;
+    for start in &mut all {
         for (name, value) in given {
-            set(&mut begun.settings, &format!("--{name}"), name, value)?;
+            set(&mut start.settings, &format!("--{name}"), name, value)?;
         }
     }
-    let mut all = begun;
-    for (name, values) in axes {
-        let mut more = Vec::new();
-        for begun in all {
-            let with_word = |settings: Settings, word: &str| {
-                let mut words = begun.words.clone();
-                words.push(word.to_owned());
-                Setting { settings, words, ..begun }
-            };
-            match name.as_str() {
-                "method" => more.push(with_word(begun.settings, begun.settings.fusion.method.name())),
-                "preset" => more.push(with_word(begun.settings, begun.preset.unwrap_or("-"))),
-                _ => {
-                    for value in values {
-                        let mut settings = begun.settings;
-                        if !set(&mut settings, &format!("--sweep {name}"), name, value)? {
-                            more.push(with_word(settings, "-"));
-                            break;
-                        }
-                        more.push(with_word(settings, value));
-                    }
-                }
-            }
-        }
-        all = more;
+    for axis in axes {
+        all = all.iter().map(|setting| setting.along(axis)).collect::<Result<Vec<_>>>()?.concat();
     }
     all.iter().try_for_each(|setting| check(&setting.settings))?;
     Ok(all)
 }
 
-fn begin(method: Option<&str>, name: Option<&str>) -> Result<Setting> {
-    let chosen = match name {
-        Some(name) => Some(preset(name).ok_or_else(|| {
-            let names: Vec<&str> = PRESETS.iter().map(|p| p.name).collect();
-            Error::input(format!("preset {name}"), "no such preset", format!("one of {}", names.join(", ")))
-        })?),
-        None => None,
-    };
-    let settings = match (method, chosen) {
-        (None, None) => Settings::default(),
-        (Some(method), None) => Settings::of(Method::named(method).ok_or_else(|| {
-            let names = Method::NAMES.join(", ");
-            Error::input(format!("method {method}"), "no such method", format!("one of {names}"))
-        })?),
-        (None, Some(preset)) => preset.settings,
-        (Some(method), Some(Preset { name, settings, .. })) => {
-            let of_preset = settings.fusion.method.name();
-            if method != of_preset {
-                return Err(Error::input(
-                    format!("--preset {name}"),
-                    format!("settings of the method {of_preset}"),
-                    format!("a preset of {method}, or no --method"),
-                ));
-            }
-            *settings
+/// What constants are varied of: the methods or presets of an axis, or the one that was given.
+fn starts(method: Option<&str>, preset: Option<&str>, axes: &[Axis]) -> Result<Vec<Setting>> {
+    let values = |wanted: &str| axes.iter().find(|axis| axis.name == wanted).map(|axis| &axis.values);
+    let refused = |found: &str, expected: &str| Err(Error::input("--sweep", found, expected));
+    match (values("method"), values("preset")) {
+        (Some(_), Some(_)) => refused("both method and preset", "one of the two: a preset has its method"),
+        (Some(_), None) | (None, Some(_)) if method.is_some() || preset.is_some() => {
+            refused("methods or presets, and --method or --preset besides", "one of the two")
         }
+        (Some(methods), None) => methods.iter().map(|name| begin(Some(name), None)).collect(),
+        (None, Some(presets)) => presets.iter().map(|name| begin(None, Some(name))).collect(),
+        (None, None) => Ok(vec![begin(method, preset)?]),
+    }
+}
+
+/// Refuses constants that none of the methods has, or that are given and varied.
+fn expect_used(starts: &[Setting], given: &[Given], axes: &[Axis]) -> Result<()> {
+    let methods: Vec<&str> = starts.iter().map(|start| start.settings.fusion.method.name()).collect();
+    let expect = |place: &str, name: &str| {
+        let used = Constant::named(name).is_some_and(|c| c.methods().iter().any(|with| methods.contains(with)));
+        if used { Ok(()) } else { Err(unused(place, name, &methods.join(", "))) }
     };
-    Ok(Setting { preset: chosen.map(|p| p.name), settings, words: Vec::new() })
+    for (name, _) in given {
+        let place = format!("--{name}");
+        expect(&place, name)?;
+        if axes.iter().any(|axis| axis.name == *name) {
+            return Err(Error::input(place, "a value, and values in --sweep besides", "one of the two"));
+        }
+    }
+    let constants = axes.iter().filter(|axis| axis.name != "method" && axis.name != "preset");
+    constants.into_iter().try_for_each(|axis| expect(&axis.place(), &axis.name))
+}
+
+impl Setting {
+    /// It with each of the axis' values; once where they do not change it.
+    fn along(&self, Axis { name, values }: &Axis) -> Result<Vec<Setting>> {
+        let with_word = |settings: Settings, word: &str| {
+            let words = [&self.words[..], &[word.to_owned()]].concat();
+            Setting { settings, words, ..*self }
+        };
+        match name.as_str() {
+            "method" => return Ok(vec![with_word(self.settings, self.settings.fusion.method.name())]),
+            "preset" => return Ok(vec![with_word(self.settings, self.preset.unwrap_or("-"))]),
+            _ => {}
+        }
+        let mut found = Vec::new();
+        for value in values {
+            let mut settings = self.settings;
+            if !set(&mut settings, &format!("--sweep {name}"), name, value)? {
+                return Ok(vec![with_word(settings, "-")]);
+            }
+            found.push(with_word(settings, value));
+        }
+        Ok(found)
+    }
+}
+
+fn begin(method: Option<&str>, preset: Option<&str>) -> Result<Setting> {
+    let preset = preset.map(Preset::named).transpose()?;
+    let settings = match (method, preset) {
+        (None, None) => Settings::default(),
+        (Some(method), None) => Settings::of(Method::named(method)?),
+        (Some(method), Some(preset)) if method != preset.method => {
+            return Err(Error::input(
+                format!("--preset {}", preset.name),
+                format!("settings of the method {}", preset.method),
+                format!("a preset of {method}, or no --method"),
+            ));
+        }
+        (_, Some(preset)) => preset.settings()?,
+    };
+    Ok(Setting { preset: preset.map(|p| p.name), settings, words: Vec::new() })
 }
 
 fn set(settings: &mut Settings, place: &str, name: &str, value: &str) -> Result<bool> {
@@ -155,22 +177,16 @@ fn set(settings: &mut Settings, place: &str, name: &str, value: &str) -> Result<
 }
 
 fn unused(place: &str, name: &str, methods: &str) -> Error {
-    let with = Settings::methods_with(name);
-    if with.is_empty() {
-        let mut known: Vec<&str> = Method::NAMES
-            .iter()
-            .filter_map(|method| Method::named(method))
-            .flat_map(|method| Settings::of(method).values().into_iter().map(|(name, _)| name))
-            .collect();
+    let Some(constant) = Constant::named(name) else {
+        let mut known = CONSTANTS.each_ref().map(|constant| constant.name);
         known.sort_unstable();
-        known.dedup();
         let expected = format!("method, preset or a constant: {}", known.join(", "));
         return Error::input(place, format!("no constant {name}"), expected);
-    }
+    };
     Error::input(
         place,
         format!("a constant that the method {methods} does not use"),
-        format!("a constant of its own, or --method {}", with.join(" or ")),
+        format!("a constant of its own, or --method {}", constant.methods().join(" or ")),
     )
 }
 
@@ -199,8 +215,17 @@ mod tests {
         pairs.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect()
     }
 
-    fn axes(list: &[(&str, &[&str])]) -> Vec<(String, Vec<String>)> {
-        list.iter().map(|(n, v)| (n.to_string(), v.iter().map(|v| v.to_string()).collect())).collect()
+    fn axes(list: &[(&str, &[&str])]) -> Vec<Axis> {
+        list.iter().map(|(name, values)| format!("{name}={}", values.join(",")).parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn axes_are_names_with_values() {
+        let two = Axis { name: "min-views".into(), values: vec!["2".into(), "3".into()] };
+        assert_eq!("min_views=2, 3".parse(), Ok(two));
+        for bad in ["", "min-views", "min-views=", "=2", "min-views=2,,3"] {
+            assert!(bad.parse::<Axis>().is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -3,167 +3,118 @@
 //!
 //! Constants count pixels of the maps that the program made: a quarter of the photos' size for the first ones, their
 //! full size for others. Confidences are each network's own, so the same threshold may be strict for one and loose for
-//! another.
+//! another. None of the published programs takes duplicates out. Fusibile asks all other views, not the best ones only,
+//! and every published wrapper gives all normals the same direction: they are not compared.
 
-use super::settings::{Disparity, Dynamic, FusionOptions, Graph, Method, Pyramid, Reprojection, Settings};
-use crate::maps::consistency::{DynamicThresholds, Thresholds};
-use crate::maps::merge::MergeOptions;
+use super::settings::{Method, Settings};
+use crate::{Error, Result};
 
 /// Published settings.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Debug)]
 pub struct Preset {
     /// What `--preset` calls it.
     pub name: &'static str,
     /// Repository and file that the constants are from, and what differs here.
     pub source: &'static str,
-    /// The constants.
-    pub settings: Settings,
+    /// The name of the method.
+    pub method: &'static str,
+    /// Its constants by the names of their options. The others have their defaults: those of dynamic, disparity and
+    /// graph are the first published ones.
+    values: &'static str,
 }
 
 /// All presets.
-pub const PRESETS: [Preset; 15] = [
-    Preset {
-        name: "mvsnet",
+#[rustfmt::skip]
+pub static PRESETS: [Preset; 15] = [
+    Preset { name: "mvsnet", method: "reprojection",
         source: "xy-guo/MVSNet_pytorch eval.py (DTU); maps at 1/4",
-        settings: reprojection(0.8, 1.0, 0.01, 3),
-    },
-    Preset {
-        name: "patchmatchnet-eth3d",
+        values: "min-confidence=0.8 max-reprojection-px=1 max-depth-error-rel=0.01 min-views=3 keep-duplicates=true" },
+    Preset { name: "patchmatchnet-eth3d", method: "reprojection",
         source: "FangjinhuaWang/PatchmatchNet eval.sh (ETH3D); maps at full size. Its DTU settings are mvsnet's",
-        settings: reprojection(0.6, 1.0, 0.01, 2),
-    },
-    Preset {
-        name: "patchmatchnet-tanks",
+        values: "min-confidence=0.6 max-reprojection-px=1 max-depth-error-rel=0.01 min-views=2 keep-duplicates=true" },
+    Preset { name: "patchmatchnet-tanks", method: "reprojection",
         source: "FangjinhuaWang/PatchmatchNet eval.sh (Tanks and Temples); maps at full size",
-        settings: reprojection(0.8, 1.0, 0.01, 5),
-    },
-    Preset {
-        name: "casmvsnet",
+        values: "min-confidence=0.8 max-reprojection-px=1 max-depth-error-rel=0.01 min-views=5 keep-duplicates=true" },
+    Preset { name: "casmvsnet", method: "reprojection",
         source: "alibaba/cascade-stereo CasMVSNet/test.py (normal fusion); maps at full size",
-        settings: reprojection(0.9, 1.0, 0.01, 5),
-    },
-    Preset {
-        name: "geomvsnet",
+        values: "min-confidence=0.9 max-reprojection-px=1 max-depth-error-rel=0.01 min-views=5 keep-duplicates=true" },
+    Preset { name: "geomvsnet", method: "reprojection",
         source: "doubleZ0108/GeoMVSNet scripts/dtu/fusion_dtu.sh (pcd); maps at full size",
-        settings: reprojection(0.5, 1.0, 0.01, 4),
-    },
-    Preset {
-        name: "diffmvs",
+        values: "min-confidence=0.5 max-reprojection-px=1 max-depth-error-rel=0.01 min-views=4 keep-duplicates=true" },
+    Preset { name: "diffmvs", method: "reprojection",
         source: "cvg/diffmvs scripts/test (DTU); maps at full size. Its first stage's confidence; the others' are 0",
-        settings: reprojection(0.3, 0.125, 0.01, 2),
-    },
-    Preset {
-        name: "pva",
-        source: "yhw-yhw/PVAMVSNet tools/mmp.py, tools/filter_fusion.py (DTU): only level 1 repairs level 0, then maps are \
-                 doubled; here by interpolation, there by pyrUp, which also smooths",
-        settings: Settings {
-            check_sources: 6,
-            fusion: FusionOptions {
-                min_confidence: 0.9,
-                method: Method::Pyramid(Pyramid {
-                    levels: 2,
-                    merge: MergeOptions {
-                        trusted_confidence: 0.9,
-                        replaced_confidence: 0.5,
-                        thresholds: thresholds(1.0, 0.01, 3),
-                    },
-                    doublings: 1,
-                    reprojection: Reprojection { thresholds: thresholds(0.5, 0.005, 3), keep_duplicates: true },
-                }),
-            },
-        },
-    },
-    Preset {
-        name: "d2hc",
+        values: "min-confidence=0.3 max-reprojection-px=0.125 max-depth-error-rel=0.01 min-views=2 \
+            keep-duplicates=true" },
+    Preset { name: "pva", method: "pyramid",
+        source: "yhw-yhw/PVAMVSNet tools/mmp.py, tools/filter_fusion.py (DTU): only level 1 repairs level 0, then \
+            maps are doubled; here by interpolation, there by pyrUp, which also smooths",
+        values: "min-confidence=0.9 check-sources=6 levels=2 trusted-confidence=0.9 replaced-confidence=0.5 \
+            coarse-reprojection-px=1 coarse-depth-error-rel=0.01 coarse-min-views=3 doublings=1 \
+            max-reprojection-px=0.5 max-depth-error-rel=0.005 min-views=3 keep-duplicates=true" },
+    Preset { name: "d2hc", method: "dynamic",
         source: "yhw-yhw/D2HC-RMVSNet fusion.py (DTU)",
-        settings: dynamic(0.35, 0.25, 1.0 / 1300.0),
-    },
-    Preset {
-        name: "d2hc-tanks",
+        values: "min-confidence=0.35 keep-duplicates=true" },
+    Preset { name: "d2hc-tanks", method: "dynamic",
         source: "yhw-yhw/D2HC-RMVSNet fusion.py (Tanks and Temples)",
-        settings: dynamic(0.3, 0.25, 1.0 / 1300.0),
-    },
-    Preset {
-        name: "unimvsnet",
-        source: "prstrive/UniMVSNet main.py, filter/dypcd.py; maps at full size. Its last stage's confidence; the others' are \
-                 0.1 and 0.15",
-        settings: dynamic(0.9, 0.25, 1.0 / 1300.0),
-    },
-    Preset {
-        name: "mvsformer",
+        values: "min-confidence=0.3 keep-duplicates=true" },
+    Preset { name: "unimvsnet", method: "dynamic",
+        source: "prstrive/UniMVSNet main.py, filter/dypcd.py; maps at full size. Its last stage's confidence; the \
+            others' are 0.1 and 0.15",
+        values: "min-confidence=0.9 keep-duplicates=true" },
+    Preset { name: "mvsformer", method: "dynamic",
         source: "MVSFormer++ options (dpcd: dist_base 4, rel_diff_base 1300, conf 0.5); maps at full size",
-        settings: dynamic(0.5, 0.25, 1.0 / 1300.0),
-    },
-    Preset {
-        name: "fusibile",
+        values: "min-confidence=0.5 keep-duplicates=true" },
+    Preset { name: "fusibile", method: "disparity",
         source: "YoYo000/MVSNet mvsnet/depthfusion.py over kysucix/fusibile (3D CNN); maps at 1/4",
-        settings: disparity(0.8, 0.25, 3),
-    },
-    Preset {
-        name: "fusibile-rmvsnet",
+        values: "min-confidence=0.8 check-sources=1000 min-views=3" },
+    Preset { name: "fusibile-rmvsnet", method: "disparity",
         source: "YoYo000/MVSNet mvsnet/depthfusion.py over kysucix/fusibile (GRU, R-MVSNet); maps at 1/4",
-        settings: disparity(0.3, 0.25, 3),
-    },
-    Preset {
-        name: "fusibile-mvsformer",
+        values: "min-confidence=0.3 check-sources=1000 min-views=3" },
+    Preset { name: "fusibile-mvsformer", method: "disparity",
         source: "MVSFormer and MVSFormer++ READMEs over kysucix/fusibile; maps at full size",
-        settings: disparity(0.5, 0.1, 2),
-    },
-    Preset {
-        name: "colmap",
+        values: "min-confidence=0.5 check-sources=1000 max-disparity-px=0.1 min-views=2" },
+    Preset { name: "colmap", method: "graph",
         source: "colmap/colmap src/colmap/mvs/fusion.h, defaults; maps at full size. It has no confidence: 0 here",
-        settings: Settings {
-            check_sources: 50,
-            fusion: FusionOptions {
-                min_confidence: 0.0,
-                method: Method::Graph(Graph {
-                    max_reprojection_px: 2.0,
-                    max_depth_error_rel: 0.01,
-                    max_normal_deg: 10.0,
-                    min_pixels: 5,
-                    max_pixels: 10_000,
-                    max_traversal_depth: 100,
-                }),
-            },
-        },
-    },
+        values: "min-confidence=0 check-sources=50" },
 ];
 
-/// The preset of this name.
-pub fn preset(name: &str) -> Option<&'static Preset> {
-    PRESETS.iter().find(|preset| preset.name == name)
-}
+impl Preset {
+    /// The preset of this name.
+    ///
+    /// # Errors
+    /// The names that there are, where this is none.
+    pub fn named(name: &str) -> Result<&'static Self> {
+        PRESETS.iter().find(|preset| preset.name == name).ok_or_else(|| {
+            let names = PRESETS.each_ref().map(|preset| preset.name).join(", ");
+            Error::input(format!("preset {name}"), "no such preset", format!("one of {names}"))
+        })
+    }
 
-const fn thresholds(max_reprojection_px: f64, max_depth_error_rel: f64, min_views: usize) -> Thresholds {
-    Thresholds { max_reprojection_px, max_depth_error_rel, min_views }
-}
+    /// All constants.
+    ///
+    /// # Errors
+    /// The preset's row, where it does not fit its method's constants.
+    pub fn settings(&self) -> Result<Settings> {
+        let mut settings = Settings::of(Method::named(self.method)?);
+        for constant in self.values.split_whitespace() {
+            let set = constant.split_once('=').map(|(name, value)| settings.set(name, value));
+            if set != Some(Ok(true)) {
+                return Err(Error::input(format!("preset {}", self.name), constant, "a constant of its method"));
+            }
+        }
+        Ok(settings)
+    }
 
-/// None of the published programs takes duplicates out.
-const fn reprojection(min_confidence: f64, px: f64, rel: f64, min_views: usize) -> Settings {
-    let method =
-        Method::Reprojection(Reprojection { thresholds: thresholds(px, rel, min_views), keep_duplicates: true });
-    Settings { check_sources: 10, fusion: FusionOptions { min_confidence, method } }
-}
-
-const fn dynamic(min_confidence: f64, reprojection_step_px: f64, depth_error_step_rel: f64) -> Settings {
-    let thresholds = DynamicThresholds { reprojection_step_px, depth_error_step_rel, min_views: 2, max_views: 10 };
-    let method = Method::Dynamic(Dynamic { thresholds, keep_duplicates: true });
-    Settings { check_sources: 10, fusion: FusionOptions { min_confidence, method } }
-}
-
-/// Every published wrapper gives all normals the same direction and allows 360 degrees: they are not compared.
-/// Fusibile asks all other views, not the best ones only.
-const fn disparity(min_confidence: f64, max_disparity_px: f64, min_views: usize) -> Settings {
-    let method = Method::Disparity(Disparity { max_disparity_px, max_normal_deg: 180.0, min_views });
-    Settings { check_sources: 1000, fusion: FusionOptions { min_confidence, method } }
-}
-
-/// One preset as a paragraph: its name and source, and below its method and constants.
-pub fn described(preset: &Preset) -> String {
-    let constants: Vec<String> =
-        preset.settings.values().iter().map(|(name, value)| format!("{name} {value}")).collect();
-    let method = preset.settings.fusion.method.name();
-    format!("{}: {}\n    {method}: {}", preset.name, preset.source, constants.join(", "))
+    /// It as a paragraph: name and source, and below method and constants.
+    ///
+    /// # Errors
+    /// As [`Self::settings`].
+    pub fn described(&self) -> Result<String> {
+        let Self { name, source, method, .. } = self;
+        let values = self.settings()?.values().into_iter();
+        let constants: Vec<String> = values.map(|(name, value)| format!("{name} {value}")).collect();
+        Ok(format!("{name}: {source}\n    {method}: {}", constants.join(", ")))
+    }
 }
 
 #[cfg(test)]
@@ -172,15 +123,16 @@ mod tests {
 
     #[test]
     fn presets_are_found_by_name_and_hold_what_their_method_takes() {
-        for (at, preset) in PRESETS.iter().enumerate() {
-            assert_eq!(super::preset(preset.name), Some(&PRESETS[at]));
-            let mut settings = preset.settings;
-            for (name, value) in preset.settings.values() {
-                assert_eq!(settings.set(name, &value), Ok(true), "{}: {name} {value}", preset.name);
-            }
+        for preset in &PRESETS {
+            assert_eq!(Preset::named(preset.name).unwrap().source, preset.source);
+            let settings = preset.settings().unwrap();
             // Text holds numbers exactly.
-            assert_eq!(settings, preset.settings);
+            let mut again = Settings::of(settings.fusion.method);
+            for (name, value) in settings.values() {
+                assert_eq!(again.set(name, &value), Ok(true), "{}: {name} {value}", preset.name);
+            }
+            assert_eq!(again, settings);
         }
-        assert_eq!(super::preset("none"), None);
+        assert!(Preset::named("none").is_err());
     }
 }

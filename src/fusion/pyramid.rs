@@ -1,8 +1,9 @@
 //! PVA-MVSNet's multi-metric pyramid (protocol page E.9): the maps of several levels are merged
 //! ([`crate::maps::merge`]), doubled in size if asked for, and fused by reprojection.
 
+use super::reprojection;
 use super::settings::Pyramid;
-use super::{Fused, FusionView, reprojection};
+use super::view::{Fused, FusionView};
 use crate::files::map::Map;
 use crate::maps::consistency::is_depth;
 use crate::maps::merge::{LevelMaps, merge_level};
@@ -39,7 +40,7 @@ fn merged(views: &[FusionView], constants: &Pyramid) -> Result<Vec<FusionView>> 
     let mut maps = of_level(constants.levels - 1);
     for level in (0..constants.levels - 1).rev() {
         let mut finer = of_level(level);
-        merge_level(&maps, &mut finer, &sources, &constants.merge)?;
+        merge_level(&maps, &mut finer, &sources, &constants.merge())?;
         maps = finer;
     }
     let with_maps = |(view, maps): (&FusionView, LevelMaps)| FusionView {

@@ -9,7 +9,7 @@ use rayon::prelude::*;
 
 use super::settings::Reprojection;
 use super::shared::{confirm, emit_in_order};
-use super::{Fused, FusionView};
+use super::view::{Fused, FusionView};
 use crate::maps::consistency::{DepthView, agreement_above};
 
 /// The cloud of views that fit together.
@@ -23,5 +23,5 @@ pub fn fuse(views: &[FusionView], min_confidence: f64, constants: &Reprojection)
         confirm(view, agreement, min_confidence, |_, count| required.is_some_and(|n| usize::from(count) >= n))
     });
     let confirmed = confirmed.collect();
-    emit_in_order(views, confirmed, constants.keep_duplicates, thresholds.max_depth_error_rel)
+    emit_in_order(views, confirmed, (!constants.keep_duplicates).then_some(thresholds.max_depth_error_rel))
 }

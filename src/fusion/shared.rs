@@ -4,7 +4,8 @@
 use glam::{DMat3, DVec3};
 use rayon::prelude::*;
 
-use super::{Funnel, Fused, FusionView};
+use super::funnel::Funnel;
+use super::view::{Fused, FusionView};
 use crate::files::map::Map;
 use crate::files::ply::Point;
 use crate::maps::consistency::{Agreement, is_depth};
@@ -99,15 +100,9 @@ fn range_end(depth: f32, range: DepthRange) -> Option<End> {
     })
 }
 
-/// The cloud of all kept pixels, view by view and row by row. Unless duplicates are kept, a point takes the pixels of
-/// later views that it explains out of the running: those on which it falls, with a depth that differs by less than
-/// `max_depth_error_rel`.
-pub fn emit_in_order(
-    views: &[FusionView],
-    confirmed: Vec<(Confirmed, Funnel)>,
-    keep_duplicates: bool,
-    max_depth_error_rel: f64,
-) -> Fused {
+/// The cloud of all kept pixels, view by view and row by row. Where a share is given, a point takes the pixels of later
+/// views that it explains out of the running: those on which it falls, with a depth that differs by less than that.
+pub fn emit_in_order(views: &[FusionView], confirmed: Vec<(Confirmed, Funnel)>, explained: Option<f64>) -> Fused {
     let (mut confirmed, mut funnels): (Vec<_>, Vec<_>) = confirmed.into_iter().unzip();
     let mut points = Vec::new();
     for (at, view) in views.iter().enumerate() {
@@ -116,7 +111,7 @@ pub fn emit_in_order(
         let emitted = emit(view, &own);
         funnels[at].fused = emitted.len();
         funnels[at].duplicates = funnels[at].kept - emitted.len();
-        if !keep_duplicates {
+        if let Some(max_depth_error_rel) = explained {
             let positions: Vec<DVec3> = emitted.iter().map(|(position, _)| *position).collect();
             let blocks: Vec<Block> = positions.chunks(1024).map(Block::new).collect();
             later.par_iter_mut().zip(&views[at + 1..]).for_each(|(confirmed, view)| {

@@ -12,7 +12,7 @@ use serde_json::{Map as Fields, Value};
 
 use crate::error::{Error, Result};
 use crate::files::{folder, input};
-use crate::fusion::Funnel;
+use crate::fusion::funnel::Funnel;
 use crate::host::memory::{self, MemoryNeed};
 use crate::scene::camera::{DepthRange, Hypotheses, MAX_PLANES, Sampling};
 use crate::scene::{Layout, Scene};

@@ -62,7 +62,7 @@ pub struct Agreement {
 /// When a pixel is kept under *dynamic* thresholds (D2HC-RMVSNet; protocol page E.10): some number i of source views
 /// from `min_views` to `max_views` must agree, each within i steps. Few views must agree closely, many may agree
 /// loosely.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DynamicThresholds {
     /// i views must bring the pixel back less than i times this far away, in pixels of the map.
     pub reprojection_step_px: f64,

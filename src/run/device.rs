@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use crate::cuda::driver::Driver;
 use crate::error::{Error, Result};
-use crate::fusion::{self, Fused, FusionOptions, FusionView, Method};
+use crate::fusion::fuse;
+use crate::fusion::settings::{FusionOptions, Method};
+use crate::fusion::view::{Fused, FusionView};
 use crate::host::progress::Progress;
 use crate::maps::merge::{self, LevelMaps, MergeOptions};
 
@@ -62,7 +64,7 @@ impl Backend {
         merge::merge_level(coarse, fine, sources, options)
     }
 
-    /// [`fusion::fuse`].
+    /// [`fuse::fuse`].
     ///
     /// # Errors
     /// As there; the device's.
@@ -73,6 +75,6 @@ impl Backend {
                 return Ok(fused);
             }
         }
-        fusion::fuse(views, options)
+        fuse::fuse(views, options)
     }
 }

@@ -8,8 +8,8 @@ use crate::error::{Error, Result};
 use crate::files::folder::{OutputFolder, in_json, sibling};
 use crate::files::map::Map;
 use crate::files::pfm;
-use crate::fusion::FusionView;
 use crate::fusion::settings::{Method, Settings};
+use crate::fusion::view::FusionView;
 use crate::host::interrupt;
 use crate::host::memory::{MemoryNeed, Part, StageMemory, available, refuse_if_too_large};
 use crate::host::progress::Progress;
@@ -20,7 +20,7 @@ use crate::run::device::Backend;
 use crate::run::memory::{fusion_stage, photo_bytes};
 use crate::run::options::{FuseOptions, MapsOptions, parameters};
 use crate::run::plan::{Frame, chosen_views};
-use crate::run::write::{self, Colours, colours_of};
+use crate::run::write::{self, Colours};
 use crate::scene::Scene;
 use crate::scene::camera::{Camera, DepthRange};
 use crate::scene::photo::Photo;
@@ -356,9 +356,9 @@ impl MapScale {
                 for _ in 0..n {
                     photo = photo.pyramid_level();
                 }
-                colours_of(&photo)
+                photo.colours()
             }
-            Self::Resized(..) => colours_of(&photo.area_averaged(width, height)),
+            Self::Resized(..) => photo.area_averaged(width, height).colours(),
         }
     }
 }

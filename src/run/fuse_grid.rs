@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use serde::Serialize;
-use serde_json::{Map as Fields, Value, json};
+use serde_json::json;
 
+use crate::draw;
 use crate::error::{Error, Result, counted};
 use crate::evaluation::cloud::{CloudSettings, Comparison, Reference, Score, diagonal};
 use crate::evaluation::pareto::pareto;
@@ -14,14 +15,15 @@ use crate::evaluation::{Statistics, shown, table};
 use crate::files::atomic::write_whole;
 use crate::files::ply::{self, Point};
 use crate::files::{folder, ply_points};
+use crate::fusion::fuse::fuse as fuse_views;
 use crate::fusion::grid::Setting;
+use crate::fusion::settings::Settings;
 use crate::host::interrupt;
 use crate::host::memory::{self, Part};
 use crate::host::progress::{Progress, duration, one_line};
 use crate::manifest::{MachineSummary, SceneSummary};
 use crate::run::fuse::{self, Job};
 use crate::run::options::{MapsOptions, parameters};
-use crate::{draw, fusion};
 
 /// Share of the reference's diagonal below which a distance counts as near, unless told otherwise.
 pub const THRESHOLD_SHARE: f64 = 0.002;
@@ -40,9 +42,9 @@ pub enum Best {
     Overall,
 }
 
-/// Everything that [`sweep`] can be told.
+/// Everything that [`fuse_grid`] can be told.
 #[derive(Clone, Debug)]
-pub struct SweepOptions {
+pub struct GridOptions {
     /// Which maps, and where to.
     pub maps: MapsOptions,
     /// Names of the axes, the heads of the table's columns.
@@ -66,7 +68,7 @@ struct Scored {
     number: usize,
     preset: Option<&'static str>,
     /// Method and constants.
-    settings: Fields<String, Value>,
+    settings: Settings,
     points: usize,
     /// Of the fusion alone.
     seconds: f64,
@@ -94,7 +96,7 @@ impl Scored {
 /// # Errors
 /// Maps or a reference that cannot be read, files that cannot be written, and [`Error::Nothing`] where every cloud is
 /// empty.
-pub fn sweep(scene: &Path, options: &SweepOptions, progress: &Progress) -> Result<()> {
+pub fn fuse_grid(scene: &Path, options: &GridOptions, progress: &Progress) -> Result<()> {
     let began = Instant::now();
     let extra = [reference_memory(&options.reference)?];
     // A second cloud where one is kept.
@@ -113,7 +115,7 @@ pub fn sweep(scene: &Path, options: &SweepOptions, progress: &Progress) -> Resul
         interrupt::check()?;
         input.set_sources(setting.settings.check_sources);
         let start = Instant::now();
-        let points = fusion::fuse(&input.views, &setting.settings.fusion)?.points;
+        let points = fuse_views(&input.views, &setting.settings.fusion)?.points;
         let seconds = start.elapsed().as_secs_f64();
         interrupt::check()?;
         let of_setting = score(at + 1, setting, &points, seconds, &reference)?;
@@ -142,7 +144,7 @@ pub fn sweep(scene: &Path, options: &SweepOptions, progress: &Progress) -> Resul
             ply::write(&best, points, &comments)?;
             outputs.push("best.ply");
         }
-        // One of an earlier sweep is not this one's.
+        // One of an earlier grid is not this one's.
         None => match std::fs::remove_file(&best) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
                 return Err(Error::io("remove the earlier best cloud", &best)(e));
@@ -167,14 +169,14 @@ pub fn sweep(scene: &Path, options: &SweepOptions, progress: &Progress) -> Resul
         "outputs": outputs,
     });
     folder::write_json(&out.join("sweep.json"), "write the scores", &fields)?;
-    let mut lines = vec![
+    let lines = [
         table_of(&options.axes, &options.settings, &scored),
         format!(
             "* Pareto-optimal in mean accuracy and completeness; F-score at {:.6}",
             scored.first().map_or(f64::NAN, |s| s.score.threshold)
         ),
+        format!("written to {}: {}", one_line(&out.display().to_string()), outputs.join(" ")),
     ];
-    lines.push(format!("written to {}: {}", one_line(&out.display().to_string()), outputs.join(" ")));
     progress.summary(&lines.join("\n"), fields);
     if scored.iter().all(|s| s.points == 0) {
         return Err(Error::Nothing(
@@ -195,24 +197,20 @@ fn reference_memory(path: &Path) -> Result<Part> {
     Ok(Part::new("the reference and its distances", bytes / 12 * COMPARED_POINT))
 }
 
-fn read_reference(options: &SweepOptions, progress: &Progress) -> Result<Reference> {
+fn read_reference(options: &GridOptions, progress: &Progress) -> Result<Reference> {
     let path = &options.reference;
     let cloud = ply_points::read(path)?;
     if cloud.not_finite > 0 {
         let left_out = counted(cloud.not_finite, "point");
         progress.note(&format!("{}: {left_out} without finite coordinates left out", path.display()));
     }
-    let with_threshold =
-        |threshold: f64| CloudSettings { thresholds: vec![threshold], max_distance: options.max_distance, voxel: None };
-    match options.threshold {
-        Some(threshold) => Reference::new(cloud.points, &with_threshold(threshold)),
-        None => {
-            let diagonal = diagonal(&cloud.points);
-            // A reference of a single point has no extent.
-            let threshold = if diagonal > 0.0 { THRESHOLD_SHARE * diagonal } else { f64::MIN_POSITIVE };
-            Reference::new(cloud.points, &with_threshold(threshold))
-        }
-    }
+    let threshold = options.threshold.unwrap_or_else(|| match THRESHOLD_SHARE * diagonal(&cloud.points) {
+        share if share > 0.0 => share,
+        // A reference of a single point has no extent.
+        _ => f64::MIN_POSITIVE,
+    });
+    let settings = CloudSettings { thresholds: vec![threshold], max_distance: options.max_distance, voxel: None };
+    Reference::new(cloud.points, &settings)
 }
 
 fn score(number: usize, setting: &Setting, points: &[Point], seconds: f64, reference: &Reference) -> Result<Scored> {
@@ -228,7 +226,7 @@ fn score(number: usize, setting: &Setting, points: &[Point], seconds: f64, refer
     Ok(Scored {
         number,
         preset: setting.preset,
-        settings: setting.settings.fields(),
+        settings: setting.settings,
         points: points.len(),
         seconds,
         accuracy,

@@ -12,8 +12,9 @@ use crate::draw::preview;
 use crate::error::{Error, Result, counted};
 use crate::files::folder::{remove, write_file};
 use crate::files::{pfm, ply};
+use crate::fusion::funnel::{Funnel, explain};
 use crate::fusion::settings::{FusionOptions, Method, Pyramid};
-use crate::fusion::{self, Funnel, FusionView};
+use crate::fusion::view::FusionView;
 use crate::host::progress::{Progress, duration, one_line};
 use crate::host::trace::Clock;
 use crate::host::{interrupt, memory};
@@ -153,7 +154,7 @@ fn write_view(work: Work, view: &ViewPlan, maps: &LevelMaps) -> Result<(Vec<Stri
     // Level 2 has exactly the maps' pixels (every fourth one), and its two blurs keep finer texture from aliasing.
     let half = photo.pyramid_level();
     let quarter = half.pyramid_level();
-    let colours = colours_of(&quarter);
+    let colours = quarter.colours();
     for smaller in [half, quarter] {
         if smaller.height >= PREVIEW_ROWS {
             photo = smaller;
@@ -167,12 +168,6 @@ fn write_view(work: Work, view: &ViewPlan, maps: &LevelMaps) -> Result<(Vec<Stri
 
 /// The colour at every pixel of a map, row by row.
 pub type Colours = Vec<[u8; 3]>;
-
-/// 0..1 to 0..255, rounded.
-pub fn colours_of(photo: &Photo) -> Colours {
-    let byte = |value: f32| (value * 255.0).round().clamp(0.0, 255.0) as u8;
-    photo.rgb.chunks_exact(3).map(|p| [byte(p[0]), byte(p[1]), byte(p[2])]).collect()
-}
 
 /// The plan's views ready for fusion.
 pub fn fusion_views(work: Work, maps: Vec<LevelMaps>, colours: Vec<Colours>) -> Vec<FusionView> {
@@ -242,7 +237,7 @@ pub fn fuse_and_report(
         for (summary, funnel) in manifest.views.iter_mut().zip(&fused.funnels) {
             summary.funnel = Some(funnel.clone());
         }
-        advice = fusion::explain(&fused.funnels, options);
+        advice = explain(&fused.funnels, options);
         manifest.funnel = Some(Funnel::sum(&fused.funnels));
         manifest.points = fused.points.len();
         interrupt::check()?;

@@ -64,6 +64,12 @@ impl Photo {
         Ok(LoadedPhoto { photo, camera, notes })
     }
 
+    /// The colour of every pixel, row by row: 0..1 to 0..255, rounded.
+    pub fn colours(&self) -> Vec<[u8; 3]> {
+        let byte = |value: f32| (value * 255.0).round().clamp(0.0, 255.0) as u8;
+        self.rgb.chunks_exact(3).map(|p| [byte(p[0]), byte(p[1]), byte(p[2])]).collect()
+    }
+
     /// The next pyramid level, ceil(width / 2) x ceil(height / 2): blurred by [1 4 6 4 1] / 16 both ways, mirrored at
     /// the borders without repeating the edge, the even pixels kept (SPEC "Geometry"). Its camera is
     /// `camera.decimated(0.5)`.

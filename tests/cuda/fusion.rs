@@ -4,7 +4,9 @@ use engine::cuda;
 use engine::cuda::buffer::{Buffer, Parameters};
 use engine::cuda::driver::Stream;
 use engine::files::ply::Point;
-use engine::fusion::{self, FusionOptions, FusionView};
+use engine::fusion::fuse::fuse;
+use engine::fusion::settings::{FusionOptions, Reprojection};
+use engine::fusion::view::FusionView;
 use engine::maps::consistency::Thresholds;
 use engine::scene::camera::DepthRange;
 
@@ -40,8 +42,8 @@ fn clouds_are_the_cpus_to_the_bit() {
     for (least, thresholds, keep_duplicates) in
         [(0.4, Thresholds::default(), false), (0.4, Thresholds::default(), true), (0.8, one, false)]
     {
-        let options = FusionOptions::reprojection(least, thresholds, keep_duplicates);
-        let expected = fusion::fuse(&views, &options).unwrap();
+        let options = FusionOptions::reprojection(least, Reprojection { thresholds, keep_duplicates });
+        let expected = fuse(&views, &options).unwrap();
         let found = cuda::fusion::fuse(&device, &views, &options).unwrap();
         assert_eq!(found.funnels, expected.funnels);
         assert_eq!(found.points.len(), expected.points.len());

@@ -1,6 +1,9 @@
 //! Fusion: points on the surfaces, each part of them about once, with the reason when there are few.
 
-use engine::fusion::{self, Funnel, Fused, FusionOptions, FusionView};
+use engine::fusion::funnel::{Funnel, explain};
+use engine::fusion::fuse::fuse;
+use engine::fusion::settings::{FusionOptions, Reprojection};
+use engine::fusion::view::{Fused, FusionView};
 
 use super::*;
 
@@ -25,7 +28,7 @@ pub fn fusion_views(surfaces: &[Surface], count: usize, degrees: f64, most_sourc
 fn fused_points_lie_on_the_surfaces_with_their_colours_and_normals() {
     let surfaces = ball_before_plane();
     let views = fusion_views(&surfaces, 7, 40.0, 4);
-    let fused = fusion::fuse(&views, &FusionOptions::default()).unwrap();
+    let fused = fuse(&views, &FusionOptions::default()).unwrap();
     assert!(fused.points.len() > WIDTH * HEIGHT);
     let mut distances: Vec<f64> = Vec::new();
     for point in &fused.points {
@@ -74,8 +77,9 @@ fn every_well_seen_part_of_the_surface_is_emitted_about_once() {
         }
         hits
     };
-    let once = fusion::fuse(&views, &FusionOptions::default()).unwrap();
-    let many = fusion::fuse(&views, &FusionOptions::reprojection(0.8, Thresholds::default(), true)).unwrap();
+    let once = fuse(&views, &FusionOptions::default()).unwrap();
+    let keeping = Reprojection { keep_duplicates: true, ..Reprojection::default() };
+    let many = fuse(&views, &FusionOptions::reprojection(0.8, keeping)).unwrap();
     let (hits_once, hits_many) = (per_pixel(&once), per_pixel(&many));
     let (mut seen, mut sum_once, mut sum_many) = (0, 0, 0);
     for (at, pixel) in truth[3].seen.iter().enumerate() {
@@ -170,7 +174,7 @@ pub fn rough_views(seed: u64) -> Vec<FusionView> {
 fn fusion_equals_plain_loops() {
     let views = rough_views(11);
     let options = FusionOptions { min_confidence: 0.4, ..FusionOptions::default() };
-    let fused = fusion::fuse(&views, &options).unwrap();
+    let fused = fuse(&views, &options).unwrap();
     let plain = plain_fusion(&views, 0.4, 3);
     assert!(plain.len() > 1000, "{}", plain.len());
     assert_eq!(fused.points.len(), plain.len());
@@ -194,7 +198,7 @@ fn fusion_equals_plain_loops() {
 fn results_do_not_depend_on_the_number_of_threads() {
     let views = rough_views(23);
     let options = FusionOptions { min_confidence: 0.3, ..FusionOptions::default() };
-    let [one, three] = [1, 3].map(|n| in_threads(n, || fusion::fuse(&views, &options).unwrap()));
+    let [one, three] = [1, 3].map(|n| in_threads(n, || fuse(&views, &options).unwrap()));
     assert!(one.points.len() > 1000);
     assert_eq!(one.points, three.points);
     assert_eq!(one.funnels, three.funnels);
@@ -204,13 +208,13 @@ fn results_do_not_depend_on_the_number_of_threads() {
 fn views_that_do_not_fit_are_named() {
     let mut views = fusion_views(&slanted_plane(), 3, 20.0, 2);
     views[1].colour.pop();
-    let message = fusion::fuse(&views, &FusionOptions::default()).unwrap_err().to_string();
+    let message = fuse(&views, &FusionOptions::default()).unwrap_err().to_string();
     let expected = "fusion::fuse: view view1: a depth map of 96 x 72, a confidence map of 96 x 72 and 6911 colours; \
         expected one size";
     assert_eq!(message, expected);
     views[1].colour.push([0; 3]);
     views[2].sources = vec![0, 7];
-    let message = fusion::fuse(&views, &FusionOptions::default()).unwrap_err().to_string();
+    let message = fuse(&views, &FusionOptions::default()).unwrap_err().to_string();
     assert_eq!(message, "fusion::fuse: view view2: source 7 is not another of the 3 views");
 }
 
@@ -227,8 +231,8 @@ fn the_reason_for_a_thin_cloud_is_told() {
         fused: 400,
         ..Funnel::default()
     };
-    assert_eq!(fusion::explain(std::slice::from_ref(&fine), &options), None);
-    let thin = |f: Funnel| fusion::explain(&[f], &options).unwrap();
+    assert_eq!(explain(std::slice::from_ref(&fine), &options), None);
+    let thin = |f: Funnel| explain(&[f], &options).unwrap();
     let none_kept = || Funnel { kept: 0, duplicates: 0, fused: 0, agreed: vec![0; 4], ..fine.clone() };
     let cases = [
         (Funnel { pixels: 0, in_range: 0, ..none_kept() }, "there were no depth maps"),
@@ -246,11 +250,12 @@ fn the_reason_for_a_thin_cloud_is_told() {
         assert!(text.starts_with(start), "{text}");
         assert!(!text.contains('\n'), "{text}");
     }
-    assert!(fusion::explain(&[], &options).is_some());
+    assert!(explain(&[], &options).is_some());
     // Nobody has more sources to ask than these four.
     let funnel = Funnel { agreed: vec![600, 300, 40, 0], kept: 40, ..none_kept() };
     let thresholds = Thresholds { min_views: 99, ..Thresholds::default() };
-    let text = fusion::explain(&[funnel], &FusionOptions::reprojection(0.8, thresholds, false)).unwrap();
+    let asking = Reprojection { thresholds, ..Reprojection::default() };
+    let text = explain(&[funnel], &FusionOptions::reprojection(0.8, asking)).unwrap();
     assert!(text.contains("try --min-views 3 or"), "{text}");
 }
 
@@ -260,7 +265,7 @@ fn depths_at_the_ends_of_the_range_are_counted() {
     for (value, end) in [(100.0, "near"), (101.0, "near"), (130.0, ""), (1900.0, ""), (1990.0, "far"), (2000.0, "far")]
     {
         views[0].depth.data.fill(value);
-        let funnel = fusion::fuse(&views, &FusionOptions::default()).unwrap().funnels[0].clone();
+        let funnel = fuse(&views, &FusionOptions::default()).unwrap().funnels[0].clone();
         assert_eq!(funnel.in_range, WIDTH * HEIGHT);
         assert_eq!(funnel.near_end > 0, end == "near", "{value}");
         assert_eq!(funnel.far_end > 0, end == "far", "{value}");

@@ -3,7 +3,10 @@
 
 use std::collections::VecDeque;
 
-use engine::fusion::{self, Disparity, Dynamic, FusionOptions, FusionView, Graph, Method, Pyramid, Reprojection};
+use engine::fusion::funnel::Funnel;
+use engine::fusion::fuse::fuse;
+use engine::fusion::settings::{Disparity, Dynamic, FusionOptions, Graph, Method, Pyramid, Reprojection};
+use engine::fusion::view::{Fused, FusionView};
 use engine::maps::merge::{LevelMaps, MergeOptions, merge_level};
 
 use super::fusion::{fusion_views, rough_views};
@@ -31,16 +34,12 @@ fn views_with_levels() -> Vec<FusionView> {
     views
 }
 
-fn methods() -> Vec<Method> {
-    Method::NAMES.iter().filter_map(|name| Method::named(name)).collect()
-}
-
 fn with(method: Method) -> FusionOptions {
     FusionOptions { method, ..FusionOptions::default() }
 }
 
 /// How far each point lies from the nearest surface, sorted.
-fn distances(fused: &fusion::Fused) -> Vec<f64> {
+fn distances(fused: &Fused) -> Vec<f64> {
     let surfaces = ball_before_plane();
     let of = |point: &engine::files::ply::Point| {
         let at = glam::Vec3::from(point.position).as_dvec3();
@@ -53,14 +52,14 @@ fn distances(fused: &fusion::Fused) -> Vec<f64> {
 
 #[test]
 fn every_method_puts_points_on_the_surfaces_and_leaves_planted_outliers_out() {
-    for method in methods() {
+    for method in Method::all() {
         let mut views = views_with_levels();
         // A block of one map a tenth too near: some 60 before the surfaces.
         for (y, x) in (20..50).flat_map(|y| (30..60).map(move |x| (y, x))) {
             views[3].depth.data[y * WIDTH + x] *= 0.9;
             views[3].levels[0].depth.data[y * WIDTH + x] *= 0.9;
         }
-        let fused = fusion::fuse(&views, &with(method)).unwrap();
+        let fused = fuse(&views, &with(method)).unwrap();
         // A walk gathers the up to 13 pixels of its own view that are at most 2 away.
         let least = if let Method::Graph(_) = method { WIDTH * HEIGHT / 13 } else { WIDTH * HEIGHT };
         assert!(fused.points.len() > least, "{}: {}", method.name(), fused.points.len());
@@ -82,7 +81,7 @@ fn every_method_puts_points_on_the_surfaces_and_leaves_planted_outliers_out() {
             assert!(funnel.confident >= funnel.kept && funnel.in_range >= funnel.confident);
             assert!(funnel.agreed.is_sorted_by(|a, b| a >= b));
         }
-        assert_eq!(fusion::Funnel::sum(&fused.funnels).fused, fused.points.len());
+        assert_eq!(Funnel::sum(&fused.funnels).fused, fused.points.len());
         for point in &fused.points {
             assert!((glam::Vec3::from(point.normal).length() - 1.0).abs() < 1e-5);
             assert!(point.views >= 2 && point.confidence > 0.8);
@@ -92,7 +91,7 @@ fn every_method_puts_points_on_the_surfaces_and_leaves_planted_outliers_out() {
 
 #[test]
 fn every_method_gives_the_same_cloud_whatever_the_number_of_threads() {
-    for method in methods() {
+    for method in Method::all() {
         // Levels that fit each other need maps of one kind; the other methods take views of different sizes.
         let views = match method {
             Method::Pyramid(_) => views_with_levels(),
@@ -104,7 +103,7 @@ fn every_method_gives_the_same_cloud_whatever_the_number_of_threads() {
             other => other,
         };
         let options = FusionOptions { min_confidence: 0.3, method };
-        let [one, three, eight] = [1, 3, 8].map(|n| in_threads(n, || fusion::fuse(&views, &options).unwrap()));
+        let [one, three, eight] = [1, 3, 8].map(|n| in_threads(n, || fuse(&views, &options).unwrap()));
         assert!(one.points.len() > 500, "{}: {}", method.name(), one.points.len());
         for other in [three, eight] {
             assert!(one.points == other.points, "{}", method.name());
@@ -120,7 +119,7 @@ fn usable(view: &FusionView, at: usize, min_confidence: f32) -> Option<f64> {
     (inside && view.confidence.data[at] > min_confidence).then_some(depth)
 }
 
-fn assert_same(fused: &fusion::Fused, plain: &[([f64; 3], usize)], what: &str) {
+fn assert_same(fused: &Fused, plain: &[([f64; 3], usize)], what: &str) {
     assert_eq!(fused.points.len(), plain.len(), "{what}");
     for (found, (position, views)) in fused.points.iter().zip(plain) {
         let found_position = found.position.map(f64::from);
@@ -156,10 +155,10 @@ fn dynamic_fusion_equals_plain_loops() {
     assert!(kept_with[2] > 100 && kept_with[3] > 100 && kept_with[4] > 20, "{kept_with:?}");
     let options =
         FusionOptions { min_confidence: 0.4, method: Method::Dynamic(Dynamic { thresholds, keep_duplicates: true }) };
-    assert_same(&fusion::fuse(&views, &options).unwrap(), &plain, "dynamic");
+    assert_same(&fuse(&views, &options).unwrap(), &plain, "dynamic");
     // Without duplicates it is a part of that cloud.
     let fewer = FusionOptions { method: Method::Dynamic(Dynamic::default()), ..options };
-    let fewer = fusion::fuse(&views, &fewer).unwrap();
+    let fewer = fuse(&views, &fewer).unwrap();
     assert!(fewer.points.len() < plain.len() && fewer.points.len() > plain.len() / 8);
 }
 
@@ -223,7 +222,7 @@ fn disparity_fusion_equals_plain_loops() {
         let plain = plain_disparity(&views, 0.4, &constants);
         assert!(plain.len() > 1000, "{}", plain.len());
         let options = FusionOptions { min_confidence: 0.4, method: Method::Disparity(constants) };
-        let fused = fusion::fuse(&views, &options).unwrap();
+        let fused = fuse(&views, &options).unwrap();
         assert_same(&fused, &plain, "disparity");
         // A pixel that is used makes no point: without marks there would be several times as many.
         assert!(fused.funnels.iter().skip(1).map(|f| f.duplicates).sum::<usize>() > plain.len() / 4);
@@ -232,7 +231,7 @@ fn disparity_fusion_equals_plain_loops() {
     let views = fusion_views(&ball_before_plane(), 7, 40.0, 6);
     let of = |max_normal_deg: f64| {
         let method = Method::Disparity(Disparity { max_normal_deg, ..Disparity::default() });
-        fusion::fuse(&views, &with(method)).unwrap().points.len()
+        fuse(&views, &with(method)).unwrap().points.len()
     };
     assert!(of(0.5) < of(180.0), "{} {}", of(0.5), of(180.0));
 }
@@ -329,7 +328,7 @@ fn graph_fusion_equals_plain_loops() {
         assert!(plain.len() > least, "{constants:?}: {}", plain.len());
         let options = FusionOptions { min_confidence: 0.4, method: Method::Graph(constants) };
         for threads in [1, 3] {
-            let fused = in_threads(threads, || fusion::fuse(&views, &options).unwrap());
+            let fused = in_threads(threads, || fuse(&views, &options).unwrap());
             assert_same(&fused, &plain, &format!("{constants:?}"));
         }
     }
@@ -348,8 +347,8 @@ fn the_pyramid_is_merged_levels_fused_by_reprojection() {
     for (view, maps) in by_hand.iter_mut().zip(finest) {
         (view.depth, view.confidence) = (maps.depth, maps.confidence);
     }
-    let expected = fusion::fuse(&by_hand, &FusionOptions::default()).unwrap();
-    let found = fusion::fuse(&views, &with(Method::Pyramid(Pyramid::default()))).unwrap();
+    let expected = fuse(&by_hand, &FusionOptions::default()).unwrap();
+    let found = fuse(&views, &with(Method::Pyramid(Pyramid::default()))).unwrap();
     assert_eq!((found.points == expected.points, found.funnels), (true, expected.funnels));
 
     // Twice the resolution, half the pixel threshold: four times the points, on the same surfaces.
@@ -357,7 +356,7 @@ fn the_pyramid_is_merged_levels_fused_by_reprojection() {
         let thresholds = Thresholds { max_reprojection_px, ..Thresholds::default() };
         let reprojection = Reprojection { thresholds, keep_duplicates: true };
         let method = Method::Pyramid(Pyramid { doublings, reprojection, ..Pyramid::default() });
-        fusion::fuse(&views, &with(method)).unwrap()
+        fuse(&views, &with(method)).unwrap()
     };
     let (once, doubled) = (twice(0, 1.0), twice(1, 1.0));
     let ratio = doubled.points.len() as f64 / once.points.len() as f64;
@@ -370,6 +369,6 @@ fn the_pyramid_is_merged_levels_fused_by_reprojection() {
 
     let mut fewer = views.clone();
     fewer[2].levels.pop();
-    let message = fusion::fuse(&fewer, &with(Method::Pyramid(Pyramid::default()))).unwrap_err().to_string();
+    let message = fuse(&fewer, &with(Method::Pyramid(Pyramid::default()))).unwrap_err().to_string();
     assert_eq!(message, "fusion::pyramid: view view2: maps of 2 levels; expected 3, the finest of (96, 72)");
 }

@@ -13,10 +13,10 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 mod fuse;
+mod grid;
 mod layouts;
 mod manifest;
 mod resume;
-mod sweep;
 
 #[path = "../support/plane_scene.rs"]
 mod plane_scene;

@@ -94,14 +94,14 @@ fn write_truth(path: &Path) {
         count += 1;
     }
     let head = format!(
-        "ply\nformat ascii 1.0\nelement vertex {count}\nproperty float x\nproperty float y\n\
-         property float z\nend_header\n"
+        "ply\nformat ascii 1.0\nelement vertex {count}\n\
+         property float x\nproperty float y\nproperty float z\nend_header\n"
     );
     fs::write(path, head + &body).unwrap();
 }
 
 #[test]
-fn a_sweep_scores_every_setting_and_marks_the_pareto_optimal_ones() {
+fn a_grid_scores_every_setting_and_marks_the_pareto_optimal_ones() {
     let place = place_with_maps();
     let truth = place.path("truth.ply");
     write_truth(&truth);
@@ -121,10 +121,10 @@ fn a_sweep_scores_every_setting_and_marks_the_pareto_optimal_ones() {
         "--max-depth-error-rel",
         "0.02",
     ];
-    let ran = place.fuse("sweep", &arguments).done();
-    let out = place.path("sweep");
-    let sweep = json(&out.join("sweep.json"));
-    let results = sweep["results"].as_array().unwrap();
+    let ran = place.fuse("grid", &arguments).done();
+    let out = place.path("grid");
+    let scores = json(&out.join("sweep.json"));
+    let results = scores["results"].as_array().unwrap();
     assert_eq!(results.len(), 9);
 
     // Each number is that of a run with the setting alone, measured by `engine eval cloud`.
@@ -170,37 +170,37 @@ fn a_sweep_scores_every_setting_and_marks_the_pareto_optimal_ones() {
     assert!(words.contains(&first), "the number {first} among {words:?}");
     // The best cloud is the one of its setting.
     let f_score = |r: &Value| r["score"]["f_score"].as_f64().unwrap();
-    let best = sweep["best"].as_u64().unwrap() as usize;
+    let best = scores["best"].as_u64().unwrap() as usize;
     let most = results.iter().map(f_score).fold(0.0, f64::max);
     assert_eq!(f_score(&results[best - 1]), most);
     let (_, points) = cloud(&out.join("best.ply"));
     assert_eq!(results[best - 1]["points"], points.len());
 
-    // Again without a cloud to keep: that of the sweep before is not left beside other numbers. An empty cloud has
+    // Again without a cloud to keep: that of the grid before is not left beside other numbers. An empty cloud has
     // none.
     let base = ["--reference", text(&truth), "--sweep"];
-    place.fuse("sweep", &[&base[..], &["min-confidence=0.5,1"]].concat()).done();
+    place.fuse("grid", &[&base[..], &["min-confidence=0.5,1"]].concat()).done();
     assert!(!out.join("best.ply").exists());
-    let sweep = json(&out.join("sweep.json"));
-    assert_eq!(sweep["results"][1]["points"], 0);
+    let scores = json(&out.join("sweep.json"));
+    assert_eq!(scores["results"][1]["points"], 0);
     assert_eq!(
-        (&sweep["results"][1]["accuracy"]["mean"], &sweep["results"][1]["pareto"]),
+        (&scores["results"][1]["accuracy"]["mean"], &scores["results"][1]["pareto"]),
         (&Value::Null, &false.into())
     );
-    let empty = place.fuse("sweep", &[&base[..], &["min-confidence=1"]].concat());
+    let empty = place.fuse("grid", &[&base[..], &["min-confidence=1"]].concat());
     assert!(empty.failed(6).starts_with("every cloud is empty"), "{}", empty.stderr);
 }
 
 #[test]
-fn a_sweep_compares_methods_and_gives_the_same_numbers_whatever_the_number_of_threads() {
+fn a_grid_compares_methods_and_gives_the_same_numbers_whatever_the_number_of_threads() {
     let place = place_with_maps();
     let truth = place.path("truth.ply");
     write_truth(&truth);
     let results = |threads: &str| {
         let arguments = ["--reference", text(&truth), "--sweep", "method=reprojection,pyramid,dynamic,disparity,graph"];
         let more = ["--sweep", "min-views=1,2", "--min-confidence", "0.5", "--threads", threads];
-        place.fuse("sweep", &[&arguments[..], &more].concat()).done();
-        let mut results = json(&place.path("sweep/sweep.json"))["results"].clone();
+        place.fuse("grid", &[&arguments[..], &more].concat()).done();
+        let mut results = json(&place.path("grid/sweep.json"))["results"].clone();
         for result in results.as_array_mut().unwrap() {
             result["seconds"] = Value::Null;
         }
@@ -216,7 +216,7 @@ fn a_sweep_compares_methods_and_gives_the_same_numbers_whatever_the_number_of_th
 }
 
 #[test]
-fn a_sweep_that_cannot_be_is_refused() {
+fn a_grid_that_cannot_be_is_refused() {
     let place = place_with_maps();
     let truth = place.path("truth.ply");
     fs::write(&truth, "no cloud").unwrap();
@@ -232,24 +232,24 @@ fn a_sweep_that_cannot_be_is_refused() {
         assert_eq!(ran.code, Some(2), "{arguments:?}: {}", ran.stderr);
         assert!(ran.stderr.contains(message), "{arguments:?}: {}", ran.stderr);
     }
-    let with = |sweep: &str| place.fuse("no", &["--reference", text(&truth), "--sweep", sweep]);
+    let with = |axis: &str| place.fuse("no", &["--reference", text(&truth), "--sweep", axis]);
     let cases = [
         ("min-views=2,0", "--sweep min-views: \"0\"; expected a whole number, 1 or more"),
         (
             "min-pixels=2",
-            "--sweep min-pixels=2: a constant that the method reprojection does not use; expected a constant of its \
-             own, or --method graph",
+            "--sweep min-pixels=2: a constant that the method reprojection does not use; \
+             expected a constant of its own, or --method graph",
         ),
         ("price=2", "--sweep price=2: no constant price; expected method, preset or a constant: check-sources,"),
         ("preset=pva,none", "preset none: no such preset; expected one of mvsnet,"),
         ("min-views=2", "truth.ply"),
     ];
-    for (sweep, expected) in cases {
-        let ran = with(sweep);
+    for (axis, expected) in cases {
+        let ran = with(axis);
         let message = ran.failed(3);
-        assert!(message.contains(expected), "{sweep}: {message}");
+        assert!(message.contains(expected), "{axis}: {message}");
     }
     fs::remove_file(&truth).unwrap();
     assert!(with("min-views=2").failed(4).contains("cannot read the reference cloud"));
-    assert!(!place.path("no").exists(), "a refused sweep leaves nothing");
+    assert!(!place.path("no").exists(), "a refused grid leaves nothing");
 }

@@ -1,6 +1,50 @@
-//! Why a cloud is thin, in one sentence.
+//! Where pixels were lost on their way to the cloud, counted, and why a cloud is thin, in one sentence.
 
-use super::{Funnel, FusionOptions};
+use serde::{Deserialize, Serialize};
+
+use super::settings::FusionOptions;
+
+/// Where one view's pixels were lost; every line counts pixels that passed the lines before.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Funnel {
+    /// All pixels of the map.
+    pub pixels: usize,
+    /// With a depth between near and far.
+    pub in_range: usize,
+    /// Of those in range: within 2 % of the near end, in depth and in inverse depth.
+    pub near_end: usize,
+    /// Of those in range: within 2 % of the far end, in depth and in inverse depth.
+    pub far_end: usize,
+    /// In range and above the least confidence.
+    pub confident: usize,
+    /// `agreed[i]`: confident pixels with at least i + 1 agreeing source views; as long as the list of sources.
+    pub agreed: Vec<usize>,
+    /// Confident pixels that enough source views agree with.
+    pub kept: usize,
+    /// Kept pixels that a point of an earlier view had already explained; 0 where duplicates are kept.
+    pub duplicates: usize,
+    /// Points emitted: `kept - duplicates`.
+    pub fused: usize,
+}
+
+impl Funnel {
+    /// All views together; `agreed` is as long as the longest.
+    pub fn sum<'a>(funnels: impl IntoIterator<Item = &'a Funnel>) -> Funnel {
+        funnels.into_iter().fold(Funnel::default(), |mut sum, f| {
+            sum.pixels += f.pixels;
+            sum.in_range += f.in_range;
+            sum.near_end += f.near_end;
+            sum.far_end += f.far_end;
+            sum.confident += f.confident;
+            sum.agreed.resize(sum.agreed.len().max(f.agreed.len()), 0);
+            sum.agreed.iter_mut().zip(&f.agreed).for_each(|(s, n)| *s += n);
+            sum.kept += f.kept;
+            sum.duplicates += f.duplicates;
+            sum.fused += f.fused;
+            sum
+        })
+    }
+}
 
 /// The likely reason when fewer than a tenth of the pixels survive, and what to try; `None` when enough do.
 pub fn explain(funnels: &[Funnel], options: &FusionOptions) -> Option<String> {

@@ -1,0 +1,171 @@
+//! `engine infer`: the whole job, from photos and cameras to depth maps and a cloud.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use engine::Result;
+use engine::cpu::network::BsMvsNet;
+use engine::cuda::inference::{self, DeviceNetwork};
+use engine::files::folder::OutputOptions;
+use engine::fusion::settings::{FusionOptions, Reprojection, Settings};
+use engine::host::interrupt;
+use engine::host::progress::Progress;
+use engine::maps::consistency::Thresholds;
+use engine::maps::merge::MergeOptions;
+use engine::net::weights::Checkpoint;
+use engine::run::device::Backend;
+use engine::run::infer::infer;
+use engine::run::options::InferOptions;
+use engine::scene::camera::{DepthRange, Sampling};
+
+use super::options::{self, MachineArgs, OutputArgs, ReportArgs, SceneArgs};
+
+/// Photos and cameras to depth maps and a point cloud: the whole job.
+///
+/// SCENE is a folder with images/ and either cams/ (or cams_1/) and pair.txt (MVSNet layout), or a COLMAP model in
+/// sparse/, sparse/0/ or dense/sparse/. Results go to OUT, by default the folder SCENE_engine beside the scene:
+/// depth/*.pfm, confidence/*.pfm, preview/*.png, fused.ply and manifest.json. A run that was stopped goes on with what
+/// is left when the same command is given again.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  engine infer scenes/bust
+  engine infer scenes/bust -o out --max-side 800 --planes 96 --views 4
+  engine infer scenes/bust --range 0.4,2.5 --sampling inverse --view IMG_0012 --view IMG_0013 --depth-only")]
+pub struct InferArgs {
+    /// The scene's folder
+    scene: PathBuf,
+    #[command(flatten)]
+    output: OutputArgs,
+    #[command(flatten)]
+    work: InferWork,
+    #[command(flatten)]
+    pub report: ReportArgs,
+}
+
+/// What of the job is not about where its results go: also what `engine bench scene` takes.
+#[derive(Args, Debug)]
+pub struct InferWork {
+    /// Also write normal maps: normal/*.pfm, three channels, in the world's axes
+    #[arg(long, help_heading = "Output")]
+    normals: bool,
+    /// Write depth maps but no point cloud
+    #[arg(long, help_heading = "Output")]
+    depth_only: bool,
+
+    #[command(flatten)]
+    scene_args: SceneArgs,
+
+    /// Views that the network looks at for one depth map: the reference and N - 1 sources
+    #[arg(long, value_name = "N", default_value = "5", value_parser = options::two_or_more, help_heading = "Depth")]
+    views: usize,
+    /// Depths that are tried at every pixel [default: what the scene's files say, else 192]
+    #[arg(long, value_name = "D", value_parser = options::planes, help_heading = "Depth")]
+    planes: Option<usize>,
+    /// Nearest and farthest depth, in the scene's units [default: what the scene's files say, else 1st to 99th
+    /// percentile of the depths of the view's sparse points, widened]
+    #[arg(long, value_name = "NEAR,FAR", value_parser = options::range, help_heading = "Depth")]
+    range: Option<DepthRange>,
+    /// Fraction by which a range from sparse points is widened at either end: near times 1 - F, far times 1 + F
+    #[arg(long, value_name = "F", default_value = "0.1", help_heading = "Depth")]
+    #[arg(value_parser = options::proper_fraction)]
+    widen_range: f64,
+    /// Planes evenly spaced in depth or in 1 / depth [default: linear where far / near < 3, else inverse]
+    #[arg(long, value_name = "SPACING", help_heading = "Depth")]
+    sampling: Option<Sampling>,
+    /// Levels of the image pyramid, each half the size of the one before (1 to 8)
+    #[arg(long, value_name = "K", default_value = "3", value_parser = options::levels, help_heading = "Depth")]
+    levels: usize,
+    /// A pixel of a coarser level may repair a finer one only above this confidence (0 to 1), if --min-views agree
+    #[arg(long, value_name = "0..1", default_value_t = MergeOptions::default().trusted_confidence)]
+    #[arg(value_parser = options::fraction, help_heading = "Depth")]
+    trusted_confidence: f64,
+    /// A pixel of a finer level is repaired from the coarser one only below this confidence (0 to 1)
+    #[arg(long, value_name = "0..1", default_value_t = MergeOptions::default().replaced_confidence)]
+    #[arg(value_parser = options::fraction, help_heading = "Depth")]
+    replaced_confidence: f64,
+    /// Network weights, a safetensors file [default: the ones in the program]
+    #[arg(long, value_name = "FILE", help_heading = "Depth")]
+    weights: Option<PathBuf>,
+
+    /// A source view agrees with a pixel if the pixel, sent to the source and back with the depth found there, moves
+    /// by less than this many map pixels ...
+    #[arg(long, value_name = "PX", default_value_t = Thresholds::default().max_reprojection_px)]
+    #[arg(value_parser = options::positive_number, help_heading = "Geometric consistency")]
+    max_reprojection_px: f64,
+    /// ... and its depth changes by less than this fraction (0.01 is 1 %)
+    #[arg(long, value_name = "FRACTION", default_value_t = Thresholds::default().max_depth_error_rel)]
+    #[arg(value_parser = options::positive_number, help_heading = "Geometric consistency")]
+    max_depth_error_rel: f64,
+    /// Source views that must agree on a pixel; fewer are asked for only where a view has fewer: then all of them
+    #[arg(long, value_name = "N", default_value_t = Thresholds::default().min_views)]
+    #[arg(value_parser = options::positive_integer, help_heading = "Geometric consistency")]
+    min_views: usize,
+    /// Source views that a pixel is checked against, the best ones first; the network itself looks at --views only
+    #[arg(long, value_name = "N", default_value_t = Settings::default().check_sources)]
+    #[arg(value_parser = options::positive_integer, help_heading = "Geometric consistency")]
+    check_sources: usize,
+    /// Pixels become points only above this confidence (0 to 1)
+    #[arg(long, value_name = "0..1", default_value_t = FusionOptions::default().min_confidence)]
+    #[arg(value_parser = options::fraction, help_heading = "Fusion")]
+    min_confidence: f64,
+    /// Also write the pixels of later views that an accepted point has already explained
+    #[arg(long, help_heading = "Fusion")]
+    keep_duplicates: bool,
+
+    #[command(flatten)]
+    machine: MachineArgs,
+}
+
+/// Does it.
+pub fn run(args: InferArgs, progress: &Progress) -> Result<()> {
+    interrupt::install()?;
+    args.work.run(&args.scene, args.output.options(), progress)
+}
+
+impl InferWork {
+    /// The whole job.
+    pub fn run(self, scene: &Path, output: OutputOptions, progress: &Progress) -> Result<()> {
+        options::use_threads(self.machine.limits.threads)?;
+        let device = self.machine.device.open(progress)?;
+        let Self { max_reprojection_px, max_depth_error_rel, min_views, keep_duplicates, .. } = self;
+        let thresholds = Thresholds { max_reprojection_px, max_depth_error_rel, min_views };
+        let fusion = FusionOptions::reprojection(self.min_confidence, Reprojection { thresholds, keep_duplicates });
+        let weights = self.weights.as_deref();
+        let options = InferOptions {
+            output,
+            normals: self.normals,
+            depth_only: self.depth_only,
+            open: self.scene_args.open_options(),
+            max_side: self.scene_args.max_side,
+            only: self.scene_args.only,
+            views: self.views,
+            planes: self.planes,
+            range: self.range,
+            widen_range: self.widen_range,
+            sampling: self.sampling,
+            levels: self.levels,
+            trusted_confidence: self.trusted_confidence,
+            replaced_confidence: self.replaced_confidence,
+            settings: Settings { check_sources: self.check_sources, fusion },
+            memory: self.machine.limits.memory,
+            backend: device.clone().map_or(Backend::Host, Backend::Device),
+        };
+        match device {
+            None => {
+                let network = weights.map_or_else(BsMvsNet::built_in, BsMvsNet::from_file)?;
+                infer(scene, &network, &options, progress)
+            }
+            Some(driver) => {
+                let checkpoint = weights.map_or_else(Checkpoint::built_in, Checkpoint::read)?;
+                let on_device = inference::Options {
+                    element: self.machine.precision.element(),
+                    vram: self.machine.vram,
+                    convolutions: self.machine.convolutions,
+                };
+                let network = DeviceNetwork::new(driver, &checkpoint, on_device)?;
+                infer(scene, &network, &options, progress)
+            }
+        }
+    }
+}

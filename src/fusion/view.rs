@@ -1,0 +1,68 @@
+//! What goes into fusion, views with their maps, and what comes out: points, and what became of every view's pixels.
+
+use super::funnel::Funnel;
+use crate::files::map::Map;
+use crate::files::ply::Point;
+use crate::maps::consistency::DepthView;
+use crate::maps::merge::LevelMaps;
+use crate::scene::camera::{Camera, DepthRange};
+use crate::{Error, Result};
+
+/// One view, ready for fusion; all maps are [height, width] of the same size.
+#[derive(Clone, Debug)]
+pub struct FusionView {
+    /// Its name, for messages.
+    pub name: String,
+    /// The camera whose pixels are the maps' pixels.
+    pub camera: Camera,
+    /// Depth; zero, negative, NaN or infinite where there is none.
+    pub depth: Map,
+    /// Confidence 0..1.
+    pub confidence: Map,
+    /// Red, green, blue of the photo at each pixel.
+    pub colour: Vec<[u8; 3]>,
+    /// Depths outside are not used.
+    pub range: DepthRange,
+    /// Indices of the views that confirm this one.
+    pub sources: Vec<usize>,
+    /// The maps of every level before they were merged, finest first and of the size of `depth`; only
+    /// [`super::settings::Method::Pyramid`] looks at them.
+    pub levels: Vec<LevelMaps>,
+}
+
+impl FusionView {
+    /// The maps as the consistency check takes them.
+    pub fn depth_view(&self) -> DepthView<'_> {
+        DepthView { camera: self.camera, depth: &self.depth, confidence: &self.confidence }
+    }
+}
+
+/// The cloud and what became of every view's pixels.
+#[derive(Clone, Debug)]
+pub struct Fused {
+    /// In the order of the views, and in a view row by row.
+    pub points: Vec<Point>,
+    /// One for each view.
+    pub funnels: Vec<Funnel>,
+}
+
+/// An [`Error::Shape`] where lists, sizes or sources do not fit together.
+pub(crate) fn check(views: &[FusionView]) -> Result<()> {
+    for (at, view) in views.iter().enumerate() {
+        let shape = |problem: String| {
+            Err(Error::Shape { op: "fusion::fuse", problem: format!("view {}: {problem}", view.name) })
+        };
+        let [depth, confidence] = [&view.depth, &view.confidence].map(|m| (m.width, m.height));
+        let lengths = [view.depth.data.len(), view.confidence.data.len(), view.colour.len()];
+        if depth != confidence || lengths.iter().any(|&n| n != depth.0 * depth.1) {
+            return shape(format!(
+                "a depth map of {} x {}, a confidence map of {} x {} and {} colours; expected one size",
+                depth.0, depth.1, confidence.0, confidence.1, lengths[2]
+            ));
+        }
+        if let Some(source) = view.sources.iter().find(|&&s| s >= views.len() || s == at) {
+            return shape(format!("source {source} is not another of the {} views", views.len()));
+        }
+    }
+    Ok(())
+}
