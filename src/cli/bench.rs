@@ -25,7 +25,7 @@ use safetensors::Dtype;
 use serde_json::Value;
 
 use super::infer::InferWork;
-use super::options::{self, Device, OutputArgs, Precision, positive_integer};
+use super::options::{self, Device, Precision, positive_integer};
 
 /// How fast the engine is on this machine, and how much memory it takes.
 #[derive(Args, Debug)]

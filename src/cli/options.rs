@@ -1,7 +1,7 @@
 //! Options that several commands share, and the parsers of their values.
 
 use std::ops::RangeBounds;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use clap::Args;
