@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
-    /// PyTorch as it comes.
+    /// PyTorch without changes.
     Eager,
     /// Tensors and weights in channels-last order.
     ChannelsLast,
@@ -27,7 +27,7 @@ pub enum Kind {
     Half,
     /// torch.compile.
     Compile,
-    /// ONNX Runtime on the processor, where the reference can be exported.
+    /// ONNX Runtime on the processor, if the reference can be exported.
     Onnx,
 }
 

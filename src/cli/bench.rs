@@ -27,7 +27,7 @@ use serde_json::Value;
 use super::infer::InferWork;
 use super::options::{self, Device, Precision, positive_integer};
 
-/// How fast the engine is on this machine, and how much memory it takes.
+/// Measure the engine's speed and memory on this machine.
 #[derive(Args, Debug)]
 pub struct BenchArgs {
     #[command(subcommand)]
@@ -40,10 +40,10 @@ enum What {
     Scene(Box<SceneBenchArgs>),
 }
 
-/// The work of the paper's Table III: one view of 1600 x 1200 with three sources and 192 planes, by stage.
+/// Measure the paper's Table III: one view of 1600 x 1200 with three sources and 192 planes, by stage.
 ///
-/// Every device is measured on the same made-up photos: time, memory, FLOP/s and bytes/s beside those of a large
-/// matrix product and a large copy. With --peer the reference runs in PyTorch on the same photos and weights, its
+/// Every device processes the same synthetic photos. Prints time, memory, FLOP/s and bytes/s beside those of a large
+/// matrix product and a large copy. With --peer the reference also runs in PyTorch on the same photos and weights; its
 /// depth is compared, and the ratios are printed.
 #[derive(Args, Debug)]
 #[command(after_help = "\
@@ -60,52 +60,52 @@ struct Table3Args {
     #[arg(long, value_name = "PX", default_value_t = Size::TABLE_3.height)]
     #[arg(value_parser = options::side, help_heading = "Work")]
     height: usize,
-    /// Depths that are tried at every pixel
+    /// Number of depths to try at every pixel
     #[arg(long, value_name = "D", default_value_t = Size::TABLE_3.planes)]
     #[arg(value_parser = options::planes, help_heading = "Work")]
     planes: usize,
-    /// Views that the network looks at, the reference included
+    /// Views that the network compares, including the reference
     #[arg(long, value_name = "N", default_value_t = Size::TABLE_3.views)]
     #[arg(value_parser = options::two_or_more, help_heading = "Work")]
     views: usize,
-    /// Read photos, cameras and depths from this safetensors file (images, k, e, depths) instead of making them up;
-    /// sizes are then the file's
+    /// Read photos, cameras, depths and their sizes from this safetensors file (images, k, e, depths) instead of
+    /// generating them
     #[arg(long, value_name = "FILE", conflicts_with_all = ["width", "height", "planes", "views"])]
     #[arg(help_heading = "Work")]
     inputs: Option<PathBuf>,
 
-    /// What is measured: auto (a GPU where there is one, else the processor), cpu, cuda, cuda:N, or all
+    /// Device to measure: auto (a GPU if there is one, else the processor), cpu, cuda, cuda:N, or all
     #[arg(long, value_name = "DEVICE", default_value = "all", value_parser = devices, help_heading = "Machine")]
     device: Devices,
-    /// How activations are stored on a GPU; the processor always computes in f32
+    /// Precision of the activations on a GPU; the processor always computes in f32
     #[arg(long, value_name = "F16|F32", default_value = "f16", help_heading = "Machine")]
     precision: Precision,
-    /// Threads to work with [default: one a processor]
+    /// Number of threads [default: one per processor]
     #[arg(long, value_name = "N", value_parser = options::threads, help_heading = "Machine")]
     threads: Option<usize>,
 
-    /// Runs that are counted
+    /// Number of measured runs
     #[arg(long, value_name = "N", default_value_t = ENOUGH)]
     #[arg(value_parser = positive_integer, help_heading = "Measurement")]
     repetitions: usize,
-    /// Runs before them that are not
+    /// Number of warm-up runs before them
     #[arg(long, value_name = "N", default_value_t = 2, help_heading = "Measurement")]
     warm_up: usize,
-    /// Also run the reference in PyTorch with this python, which has torch, numpy and safetensors
+    /// Also run the reference in PyTorch with this Python interpreter, which needs torch, numpy and safetensors
     #[arg(long, value_name = "PYTHON", help_heading = "Measurement")]
     peer: Option<String>,
-    /// How PyTorch is run, one after another
+    /// Ways to run the reference, one after another
     #[arg(long, value_name = "KINDS", value_delimiter = ',', default_value = "eager")]
     #[arg(requires = "peer", help_heading = "Measurement")]
     peer_kinds: Vec<Kind>,
-    /// Runs of each peer that are counted
+    /// Number of measured runs of each peer
     #[arg(long, value_name = "N", default_value_t = 5)]
     #[arg(value_parser = positive_integer, requires = "peer", help_heading = "Measurement")]
     peer_repetitions: usize,
 
     #[command(flatten)]
     files: ReportFiles,
-    /// Write depth and confidence of the last device to this safetensors file
+    /// Write the last device's depth and confidence to this safetensors file
     #[arg(long, value_name = "FILE", help_heading = "Reports")]
     outputs: Option<PathBuf>,
 }
@@ -114,10 +114,10 @@ struct Table3Args {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Reports")]
 struct ReportFiles {
-    /// Write everything that was measured to this file
+    /// Write all measurements to this file, as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Write tables for a page to this file
+    /// Write the tables to this file, as Markdown
     #[arg(long, value_name = "FILE")]
     markdown: Option<PathBuf>,
 }
@@ -134,9 +134,10 @@ impl ReportFiles {
     }
 }
 
-/// The whole job on a scene: load, features and depth by level, merge, fuse, write, and how much of it overlaps.
+/// Measure the whole job on a scene: load, features and depth by level, merge, fuse, write, and how much of it
+/// overlaps.
 ///
-/// Results go to a temporary folder and are thrown away. The options are those of `engine infer`.
+/// Results go to a temporary folder, which is deleted at the end. Options are those of `engine infer`.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Example:

@@ -25,7 +25,7 @@ Examples:
   engine infer scenes/bust                      depth maps and cloud into scenes/bust_engine
   engine infer scenes/bust -o out --max-side 800 --planes 96
   engine fuse out --scene scenes/bust --min-confidence 0.5
-  engine doctor scenes/bust                     what is wrong with a scene, or with its results
+  engine doctor scenes/bust                     find out what is wrong with a scene or its results
   engine info --width 1600 --height 1200
   engine train run --textures photos --steps 20000
   engine eval cloud out/fused.ply truth.ply

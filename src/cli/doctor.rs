@@ -16,12 +16,12 @@ use serde_json::{json, to_value};
 
 use super::options::{self, LimitArgs, ReportArgs, SceneArgs};
 
-/// What is wrong with a scene, before a run and after it.
+/// Find out what is wrong with a scene, before or after a run.
 ///
-/// Looks at layout, photo sizes and K, poses, sparse points through the cameras, matches between the photos through
-/// the cameras, source views, depth range, planes and memory, and after a run at where the pixels went. Each finding
-/// is a line: ok, note, warning or problem, what was found, what was expected, what to do. Wrong scales of K, inverted
-/// poses, other axes and swapped ids are recognised by undoing them. Ends with 3 where there is a problem.
+/// Checks layout, photo sizes and K, poses, sparse points and photo matches against the cameras, source views, depth
+/// range, planes and memory. After a run it also follows where the pixels went. Each finding is one line: ok, note,
+/// warning or problem; what was found, what was expected, what to do. Wrong scales of K, inverted poses, other axes
+/// and swapped ids are recognised by undoing them. The exit code is 3 if there is a problem.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -30,21 +30,21 @@ Examples:
 pub struct DoctorArgs {
     /// The scene's folder
     scene: PathBuf,
-    /// The folder of a run's results [default: SCENE_engine beside the scene, where there is one]
+    /// Folder with the results of a run [default: SCENE_engine beside the scene, if it exists]
     #[arg(long, value_name = "OUT")]
     run: Option<PathBuf>,
-    /// Do not decode and match photos
+    /// Skip decoding and matching the photos
     #[arg(long)]
     no_photos: bool,
     #[command(flatten)]
     scene_args: SceneArgs,
-    /// Views that the network would look at for one depth map
+    /// Views that a run would compare for one depth map
     #[arg(long, value_name = "N", default_value = "5", value_parser = options::two_or_more, help_heading = "Depth")]
     views: usize,
-    /// Depths that would be tried at every pixel [default: what the scene's files say, else 192]
+    /// Number of depths that a run would try at every pixel [default: what the scene's files say, else 192]
     #[arg(long, value_name = "D", value_parser = options::planes, help_heading = "Depth")]
     planes: Option<usize>,
-    /// Nearest and farthest depth [default: as `engine infer` would take them]
+    /// Nearest and farthest depth [default: those that `engine infer` would take]
     #[arg(long, value_name = "NEAR,FAR", value_parser = options::range, help_heading = "Depth")]
     range: Option<DepthRange>,
     /// Levels of the image pyramid (1 to 8)

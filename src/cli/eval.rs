@@ -20,7 +20,7 @@ use super::eval_depth::{self, DepthArgs};
 use super::options::{self, ReportArgs};
 use super::synth;
 
-/// How good weights, point clouds and depth maps are.
+/// Score weights, point clouds and depth maps.
 #[derive(Args, Debug)]
 pub struct EvalArgs {
     #[command(subcommand)]
@@ -35,28 +35,28 @@ enum What {
     Depth(DepthArgs),
 }
 
-/// Depth maps of rendered scenes against their exact depth.
+/// Score weights on rendered scenes with exact depth.
 ///
-/// The scenes are fixed by a seed that no training run uses, so that numbers of different weights can be compared.
-/// Prints the errors of all pixels and of groups: by texture (deviation of the grey values around the pixel), slant
-/// (angle between normal and view) and by how many of the other views see the point. Units are those of the scenes:
-/// millimetres on the arc.
+/// A seed that no training run uses fixes the scenes, so scores of different weights can be compared. Prints the
+/// errors of all pixels and of groups: by texture (standard deviation of the grey values around the pixel), by slant
+/// (angle between normal and viewing ray) and by the number of other views that see the point. Units are those of the
+/// scenes: millimetres on the arc.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
   engine eval synth
   engine eval synth --weights run/best.safetensors --weights other.safetensors --pictures out")]
 struct SynthArgs {
-    /// Weights to measure; may be given several times [default: the ones in the program]
+    /// Weights to score; repeat for more than one file [default: the built-in ones]
     #[arg(long, value_name = "FILE")]
     weights: Vec<PathBuf>,
     /// Number of scenes, one reference view each
     #[arg(long, value_name = "N", default_value = "48", value_parser = options::positive_integer)]
     scenes: usize,
-    /// Views that the network looks at, the reference counted
+    /// Views that the network compares, including the reference
     #[arg(long, value_name = "N", default_value = "4", value_parser = options::two_or_more)]
     views: usize,
-    /// Depths that are tried
+    /// Number of depths to try at every pixel
     #[arg(long, value_name = "D", default_value = "128", value_parser = options::planes)]
     planes: usize,
     /// Spacing of the depths
@@ -65,23 +65,23 @@ struct SynthArgs {
     /// Width and height of the photos, multiples of 4
     #[arg(long, value_name = "WxH", default_value = "320x256", value_parser = synth::size_of_4)]
     size: (usize, usize),
-    /// Where the cameras stand
+    /// Arrangement of the cameras
     #[arg(long, value_name = "RIG", default_value = "mixed")]
     rig: Rig,
-    /// Folder with photos for the surfaces [default: patterns only, which every machine has]
+    /// Folder of photos to use as textures [default: computed patterns only, the same on every machine]
     #[arg(long, value_name = "DIR")]
     textures: Option<PathBuf>,
-    /// Write photo, truth, depth, error and confidence of the first views side by side into this folder:
-    /// weightsN_viewI.png, weights and views counted from 0
+    /// Write photo, truth, depth, error and confidence of the first views side by side to this folder, as
+    /// weightsN_viewI.png, counted from 0
     #[arg(long, value_name = "DIR")]
     pictures: Option<PathBuf>,
-    /// Write all numbers into this file, as JSON
+    /// Write all numbers to this file, as JSON
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// Print the tables in Markdown
+    /// Print the tables as Markdown
     #[arg(long)]
     markdown: bool,
-    /// Threads to work with [default: one a processor]
+    /// Number of threads [default: one per processor]
     #[arg(long, value_name = "N", value_parser = options::threads)]
     threads: Option<usize>,
     #[command(flatten)]

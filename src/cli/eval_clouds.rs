@@ -21,12 +21,12 @@ use serde_json::{Value, json};
 
 use super::options::{self, ReportArgs};
 
-/// Point clouds of DTU scans against the data set's reference, by its own protocol.
+/// Score point clouds of DTU scans by the data set's own protocol.
 ///
-/// INPUT is the cloud of one scan (with --scan) or a folder with one cloud for each scan (with --scans), named
-/// METHODnnn_l3.ply, scanN/fused.ply or scanN.ply. The cloud is thinned to 0.2 mm; accuracy is taken over its points
-/// in the observability mask, completeness over the reference's points above the ground plane, both without distances
-/// of 20 mm and more. All in mm; a set of scans gets the mean of its scans' means.
+/// INPUT is the cloud of one scan (with --scan) or a folder with one cloud per scan (with --scans), named
+/// METHODnnn_l3.ply, scanN/fused.ply or scanN.ply. The cloud is thinned to 0.2 mm. Accuracy covers its points inside
+/// the observability mask, completeness the reference's points above the ground plane; both exclude distances of 20 mm
+/// and more. Numbers are in mm. The score of several scans is the mean of their means.
 #[derive(Args, Debug)]
 #[command(group = ArgGroup::new("which").required(true).args(["scan", "scans"]))]
 #[command(after_help = "\
@@ -34,68 +34,69 @@ Examples:
   engine eval dtu out/fused.ply --scan 9 --data dtu
   engine eval dtu results --scans evaluation --data dtu --out scores.json")]
 pub struct DtuArgs {
-    /// A cloud, or a folder of clouds
+    /// Cloud, or folder of clouds
     input: PathBuf,
-    /// The scan that the cloud shows
+    /// Number of the cloud's scan
     #[arg(long, value_name = "N")]
     scan: Option<u32>,
-    /// The scans to evaluate: evaluation (22), validation (18), training (79) or numbers with commas
+    /// Scans to score: evaluation (22), validation (18), training (79), or numbers separated by commas
     #[arg(long, value_name = "SCANS", value_parser = scans)]
     scans: Option<Scans>,
     /// The data set's folder, with Points/stl/stlNNN_total.ply, ObsMask/ObsMaskN_10.mat and ObsMask/PlaneN.mat
     #[arg(long, value_name = "DIR")]
     data: PathBuf,
-    /// Write all numbers into this file, as JSON
+    /// Write all numbers to this file, as JSON
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// Write the clouds coloured by their error into this folder: scanN_Data2Stl.ply and scanN_Stl2Data.ply
+    /// Write the clouds, coloured by error, to this folder: scanN_Data2Stl.ply and scanN_Stl2Data.ply
     #[arg(long, value_name = "DIR")]
     error_clouds: Option<PathBuf>,
-    /// Do not thin the prediction; the numbers are not the protocol's then
+    /// Do not thin the prediction; the numbers then deviate from the protocol
     #[arg(long)]
     no_thinning: bool,
-    /// Chooses the random order of thinning
+    /// Seed of the random thinning order
     #[arg(long, value_name = "N", default_value = "0")]
     seed: u64,
-    /// Threads to work with [default: one a processor]
+    /// Number of threads [default: one per processor]
     #[arg(long, value_name = "N", value_parser = options::threads)]
     threads: Option<usize>,
     #[command(flatten)]
     pub report: ReportArgs,
 }
 
-/// A point cloud against another one.
+/// Compare a point cloud with a reference.
 ///
-/// Accuracy is the distance from CLOUD's points to REFERENCE, completeness that from REFERENCE's points to CLOUD;
-/// precision and recall are the shares of those below a threshold, and the F-score is their harmonic mean. The clouds
-/// must lie in the same place: nothing is aligned.
+/// Accuracy is the distance from CLOUD's points to REFERENCE, completeness the distance from REFERENCE's points to
+/// CLOUD. Precision and recall are the shares of these distances below a threshold; the F-score is their harmonic
+/// mean. The clouds must share one frame: nothing is aligned.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Example:
   engine eval cloud out/fused.ply truth.ply --thresholds 0.01,0.02 --voxel 0.005")]
 pub struct CloudArgs {
-    /// The cloud to measure, a PLY file
+    /// Cloud to score, a PLY file
     cloud: PathBuf,
-    /// The cloud to measure against, a PLY file
+    /// Reference cloud, a PLY file
     reference: PathBuf,
-    /// Distances that count as near, with commas, in the clouds' units [default: 0.001, 0.002 and 0.005 of the
-    /// diagonal of REFERENCE's bounding box]
+    /// Thresholds for precision and recall, separated by commas, in the clouds' units [default: 0.001, 0.002 and 0.005
+    /// of the diagonal of REFERENCE's bounding box]
     #[arg(long, value_name = "T,T,...", value_delimiter = ',', value_parser = options::positive_number)]
     thresholds: Vec<f64>,
-    /// Leave distances from here on out of means and medians; precision and recall count such points as far [default:
-    /// none]
+    /// Exclude distances of this length or more from means and medians; for precision and recall such points count as
+    /// wrong [default: include all]
     #[arg(long, value_name = "D", value_parser = options::positive_number)]
     max_distance: Option<f64>,
-    /// Reduce both clouds to one point a voxel of this edge first, the mean of its points [default: all points]
+    /// First reduce both clouds to one point per voxel of this edge length, the mean of its points [default: keep all
+    /// points]
     #[arg(long, value_name = "EDGE", value_parser = options::positive_number)]
     voxel: Option<f64>,
     /// Draw the distances and the precision and recall at every threshold into this file, FILE.svg
     #[arg(long, value_name = "FILE", value_parser = options::svg_file)]
     plot: Option<PathBuf>,
-    /// Write all numbers into this file, as JSON
+    /// Write all numbers to this file, as JSON
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// Threads to work with [default: one a processor]
+    /// Number of threads [default: one per processor]
     #[arg(long, value_name = "N", value_parser = options::threads)]
     threads: Option<usize>,
     #[command(flatten)]

@@ -19,13 +19,13 @@ use serde_json::json;
 
 use super::options::{self, ReportArgs};
 
-/// Depth maps against maps of the true depth.
+/// Compare depth maps with the true depth.
 ///
-/// MAPS holds depth/NAME.pfm and confidence/NAME.pfm, as `engine infer` writes them; DIR holds NAME.pfm or
-/// depth/NAME.pfm, 0 where nothing is known. Maps of different sizes are compared at the pixels that coincide: the
-/// finer one keeps every n-th pixel, from pixel 0 on. Prints errors in scene units, hypothesis intervals and shares of
-/// the depth, for each view and for all, whether confidences are probabilities, and the mean error of the most
-/// confident pixels beside the best that any order could reach.
+/// MAPS holds depth/NAME.pfm and confidence/NAME.pfm, as `engine infer` writes them. DIR holds NAME.pfm or
+/// depth/NAME.pfm, with 0 for unknown depth. Maps of different sizes are compared at the pixels that coincide: every
+/// n-th pixel of the finer one, starting at pixel 0. For each view and for all, prints errors in scene units, in
+/// hypothesis intervals and relative to the depth; whether confidences are calibrated; and the mean error of the most
+/// confident pixels beside the lowest that any ordering could reach.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -34,22 +34,22 @@ Examples:
 pub struct DepthArgs {
     /// The folder with depth/ and confidence/
     maps: PathBuf,
-    /// The folder with the true depth
+    /// Folder with the true depth maps
     #[arg(long, value_name = "DIR")]
     truth: PathBuf,
-    /// Distance of two hypotheses, in scene units [default: each view's from MAPS/manifest.json, where there is one]
+    /// Interval between hypotheses, in scene units [default: each view's, from MAPS/manifest.json if it exists]
     #[arg(long, value_name = "X", value_parser = options::positive_number)]
     interval: Option<f64>,
     /// Draw histogram of errors, risk over coverage and reliability into this file, FILE.svg
     #[arg(long, value_name = "FILE", value_parser = options::svg_file)]
     plot: Option<PathBuf>,
-    /// Draw truth, depth, error and confidence of each view into this folder: NAME.png
+    /// Draw truth, depth, error and confidence of each view to this folder, as NAME.png
     #[arg(long, value_name = "DIR")]
     error_maps: Option<PathBuf>,
-    /// Write all numbers into this file, as JSON
+    /// Write all numbers to this file, as JSON
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// Threads to work with [default: one a processor]
+    /// Number of threads [default: one per processor]
     #[arg(long, value_name = "N", value_parser = options::threads)]
     threads: Option<usize>,
     #[command(flatten)]

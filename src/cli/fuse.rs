@@ -19,7 +19,7 @@ use serde_json::json;
 
 use super::options::{self, LimitArgs, OutputArgs, ReportArgs, SceneArgs};
 
-/// A point cloud from depth maps that exist already, or scores of many.
+/// Fuse existing depth maps into a point cloud, or score many settings.
 ///
 /// MAPS holds depth/NAME.pfm and, where there are any, confidence/NAME.pfm, as `engine infer` writes them; NAME is the
 /// image's file name without its extension, and a map's size against its photo's tells its scale. Results go to OUT,
@@ -45,19 +45,19 @@ pub struct FuseArgs {
     #[command(flatten)]
     scene_args: SceneArgs,
 
-    /// How maps are compared: reprojection (source views bring a pixel back to its place and depth), pyramid (levels
-    /// are merged first), dynamic (few views agree closely or many loosely), disparity (fusibile's, used pixels are
-    /// marked), graph (COLMAP's, with normals) [default: reprojection, or the preset's]
+    /// How to compare maps: reprojection (source views bring a pixel back to its place and depth), pyramid (merge
+    /// levels first), dynamic (few views agree closely or many loosely), disparity (as fusibile: used pixels are
+    /// marked), graph (as COLMAP: with normals) [default: reprojection, or the preset's]
     #[arg(long, value_name = "METHOD", help_heading = "Fusion")]
     #[arg(value_parser = PossibleValuesParser::new(Method::all().map(|m| m.name())), hide_possible_values = true)]
     method: Option<String>,
-    /// Begin with the constants that a program or paper has published; --list-presets shows them
+    /// Start from the published constants of a program or paper; --list-presets shows them
     #[arg(long, value_name = "NAME", help_heading = "Fusion")]
     preset: Option<String>,
-    /// Print every preset with its constants and where they are from, and do nothing else
+    /// List the presets with their constants and sources, then exit
     #[arg(long, conflicts_with = "maps", help_heading = "Fusion")]
     list_presets: bool,
-    /// Depths outside this range, in the scene's units, are left out [default: none are]
+    /// Ignore depths outside this range, in the scene's units [default: use all]
     #[arg(long, value_name = "NEAR,FAR", value_parser = options::range, help_heading = "Fusion")]
     range: Option<DepthRange>,
     #[command(flatten)]
@@ -74,20 +74,20 @@ pub struct FuseArgs {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Sweep", group = ArgGroup::new("varied").args(["sweep"]).multiple(true))]
 struct GridArgs {
-    /// Try all of these values of a constant, or of method or preset; given several times, all combinations
+    /// Try each of these values of a constant, or of method or preset; repeat for all combinations
     #[arg(long, value_name = "NAME=V,V,...", requires = "reference")]
     sweep: Vec<Axis>,
-    /// The cloud, a PLY file, that a sweep's clouds are scored against; in the scene's frame and units
+    /// Reference cloud to score a sweep against: a PLY file in the scene's frame and units
     #[arg(long, value_name = "FILE", requires = "varied")]
     reference: Option<PathBuf>,
-    /// Leave distances from here on, in the scene's units, out of means and medians [default: none]
+    /// Exclude distances of this length or more, in the scene's units, from means and medians [default: include all]
     #[arg(long, value_name = "D", value_parser = options::positive_number, requires = "varied")]
     max_distance: Option<f64>,
-    /// Distances below this, in the scene's units, count as near for the F-score [default: 0.002 of the diagonal of the
-    /// reference's bounding box]
+    /// Distance in the scene's units below which a point counts as correct for the F-score [default: 0.002 of the
+    /// diagonal of the reference's bounding box]
     #[arg(long, value_name = "D", value_parser = options::positive_number, requires = "varied")]
     threshold: Option<f64>,
-    /// Also write the best cloud, best.ply, by this number; overall is the mean of accuracy and completeness
+    /// Also write the cloud that is best by this score to best.ply; overall is the mean of accuracy and completeness
     #[arg(long, value_name = "BY", requires = "varied")]
     keep_best: Option<Best>,
 }

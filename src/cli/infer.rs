@@ -20,12 +20,12 @@ use engine::scene::camera::{DepthRange, Sampling};
 
 use super::options::{self, MachineArgs, OutputArgs, ReportArgs, SceneArgs};
 
-/// Photos and cameras to depth maps and a point cloud: the whole job.
+/// Make depth maps and a point cloud from photos and cameras: the whole job.
 ///
 /// SCENE is a folder with images/ and either cams/ (or cams_1/) and pair.txt (MVSNet layout), or a COLMAP model in
 /// sparse/, sparse/0/ or dense/sparse/. Results go to OUT, by default the folder SCENE_engine beside the scene:
-/// depth/*.pfm, confidence/*.pfm, preview/*.png, fused.ply and manifest.json. A run that was stopped goes on with what
-/// is left when the same command is given again.
+/// depth/*.pfm, confidence/*.pfm, preview/*.png, fused.ply and manifest.json. To continue a stopped run, give the same
+/// command again.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -56,40 +56,40 @@ pub struct InferWork {
     #[command(flatten)]
     scene_args: SceneArgs,
 
-    /// Views that the network looks at for one depth map: the reference and N - 1 sources
+    /// Views that the network compares for one depth map: the reference and N - 1 sources
     #[arg(long, value_name = "N", default_value = "5", value_parser = options::two_or_more, help_heading = "Depth")]
     views: usize,
-    /// Depths that are tried at every pixel [default: what the scene's files say, else 192]
+    /// Number of depths to try at every pixel [default: what the scene's files say, else 192]
     #[arg(long, value_name = "D", value_parser = options::planes, help_heading = "Depth")]
     planes: Option<usize>,
-    /// Nearest and farthest depth, in the scene's units [default: what the scene's files say, else 1st to 99th
+    /// Nearest and farthest depth, in the scene's units [default: what the scene's files say, else the 1st and 99th
     /// percentile of the depths of the view's sparse points, widened]
     #[arg(long, value_name = "NEAR,FAR", value_parser = options::range, help_heading = "Depth")]
     range: Option<DepthRange>,
-    /// Fraction by which a range from sparse points is widened at either end: near times 1 - F, far times 1 + F
+    /// Widen a range from sparse points by this fraction at either end: near times 1 - F, far times 1 + F
     #[arg(long, value_name = "F", default_value = "0.1", help_heading = "Depth")]
     #[arg(value_parser = options::proper_fraction)]
     widen_range: f64,
-    /// Planes evenly spaced in depth or in 1 / depth [default: linear where far / near < 3, else inverse]
+    /// Space the planes evenly in depth or in 1 / depth [default: linear if far / near < 3, else inverse]
     #[arg(long, value_name = "SPACING", help_heading = "Depth")]
     sampling: Option<Sampling>,
     /// Levels of the image pyramid, each half the size of the one before (1 to 8)
     #[arg(long, value_name = "K", default_value = "3", value_parser = options::levels, help_heading = "Depth")]
     levels: usize,
-    /// A pixel of a coarser level may repair a finer one only above this confidence (0 to 1), if --min-views agree
+    /// Let a pixel of a coarser level repair a finer one only above this confidence (0 to 1), and if --min-views agree
     #[arg(long, value_name = "0..1", default_value_t = MergeOptions::default().trusted_confidence)]
     #[arg(value_parser = options::fraction, help_heading = "Depth")]
     trusted_confidence: f64,
-    /// A pixel of a finer level is repaired from the coarser one only below this confidence (0 to 1)
+    /// Repair a pixel of a finer level from the coarser one only below this confidence (0 to 1)
     #[arg(long, value_name = "0..1", default_value_t = MergeOptions::default().replaced_confidence)]
     #[arg(value_parser = options::fraction, help_heading = "Depth")]
     replaced_confidence: f64,
-    /// Network weights, a safetensors file [default: the ones in the program]
+    /// Network weights, a safetensors file [default: the built-in ones]
     #[arg(long, value_name = "FILE", help_heading = "Depth")]
     weights: Option<PathBuf>,
 
-    /// A source view agrees with a pixel if the pixel, sent to the source and back with the depth found there, moves
-    /// by less than this many map pixels ...
+    /// A source view agrees with a pixel if the pixel, projected into the source and back with the depth found there,
+    /// moves by less than this many map pixels ...
     #[arg(long, value_name = "PX", default_value_t = Thresholds::default().max_reprojection_px)]
     #[arg(value_parser = options::positive_number, help_heading = "Geometric consistency")]
     max_reprojection_px: f64,
@@ -97,19 +97,19 @@ pub struct InferWork {
     #[arg(long, value_name = "FRACTION", default_value_t = Thresholds::default().max_depth_error_rel)]
     #[arg(value_parser = options::positive_number, help_heading = "Geometric consistency")]
     max_depth_error_rel: f64,
-    /// Source views that must agree on a pixel; fewer are asked for only where a view has fewer: then all of them
+    /// Source views that must agree on a pixel; if a view has fewer sources, all of them
     #[arg(long, value_name = "N", default_value_t = Thresholds::default().min_views)]
     #[arg(value_parser = options::positive_integer, help_heading = "Geometric consistency")]
     min_views: usize,
-    /// Source views that a pixel is checked against, the best ones first; the network itself looks at --views only
+    /// Source views to check a pixel against, best first; the network itself compares only --views
     #[arg(long, value_name = "N", default_value_t = Settings::default().check_sources)]
     #[arg(value_parser = options::positive_integer, help_heading = "Geometric consistency")]
     check_sources: usize,
-    /// Pixels become points only above this confidence (0 to 1)
+    /// Make points only of pixels above this confidence (0 to 1)
     #[arg(long, value_name = "0..1", default_value_t = FusionOptions::default().min_confidence)]
     #[arg(value_parser = options::fraction, help_heading = "Fusion")]
     min_confidence: f64,
-    /// Also write the pixels of later views that an accepted point has already explained
+    /// Keep pixels of later views even if an accepted point already explains them
     #[arg(long, help_heading = "Fusion")]
     keep_duplicates: bool,
 

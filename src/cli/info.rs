@@ -17,31 +17,31 @@ use serde_json::json;
 
 use super::options;
 
-/// Version, device, threads, instruction set, weights, and the memory that a run needs.
+/// Show version, device, threads, instruction set, weights, and the memory that a run needs.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Example:
   engine info --width 1600 --height 1200 --planes 192 --views 4 --levels 1")]
 pub struct InfoArgs {
-    /// Photo width for which memory is planned, in pixels
+    /// Width of the photos, in pixels
     #[arg(long, value_name = "PX", default_value = "1600", value_parser = options::side, help_heading = "Memory")]
     width: usize,
-    /// Photo height for which memory is planned, in pixels
+    /// Height of the photos, in pixels
     #[arg(long, value_name = "PX", default_value = "1200", value_parser = options::side, help_heading = "Memory")]
     height: usize,
-    /// Depths that are tried at every pixel
+    /// Number of depths to try at every pixel
     #[arg(long, value_name = "D", default_value = "192", value_parser = options::planes, help_heading = "Memory")]
     planes: usize,
-    /// Views that the network looks at for one depth map, the reference included
+    /// Views that the network compares for one depth map, including the reference
     #[arg(long, value_name = "N", default_value = "5", value_parser = options::two_or_more, help_heading = "Memory")]
     views: usize,
     /// Levels of the image pyramid (1 to 8)
     #[arg(long, value_name = "K", default_value = "3", value_parser = options::levels, help_heading = "Memory")]
     levels: usize,
-    /// Network weights, a safetensors file [default: the ones in the program]
+    /// Network weights, a safetensors file [default: the built-in ones]
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
-    /// Threads to plan for [default: one a processor]
+    /// Number of threads to plan for [default: one per processor]
     #[arg(long, value_name = "N", value_parser = options::threads)]
     threads: Option<usize>,
     /// Print one JSON object instead of text

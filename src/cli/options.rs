@@ -20,18 +20,18 @@ use engine::{Error, cuda};
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Scene")]
 pub struct SceneArgs {
-    /// What the second of two depth numbers in a cam.txt is: the farthest depth or the interval between planes.
-    /// auto: the farthest depth where it is larger than the first number
+    /// How to read the second of two depth numbers in a cam.txt: as the farthest depth or as the interval between
+    /// planes. auto: as the farthest depth if it is larger than the first number
     #[arg(long, value_name = "WHAT", default_value = "auto")]
     pub depth_numbers: DepthNumbers,
-    /// Read the scene in this layout, where its folder holds both [default: whichever is there, mvsnet before colmap]
+    /// Layout to read if the scene's folder holds both [default: whichever is there, mvsnet before colmap]
     #[arg(long, value_name = "LAYOUT")]
     pub layout: Option<Layout>,
     /// Reduce photos by area averaging so that the longer side has at most this many pixels [default: as stored]
     #[arg(long, value_name = "PX", value_parser = positive_integer)]
     pub max_side: Option<usize>,
-    /// Work on this view only: the image's file name without its extension. May be given several times. Its source
-    /// views are used as photos all the same [default: all views]
+    /// Make a depth map of this view only: its image's file name without extension. Repeat for more views. Their
+    /// source views still serve as photos [default: all views]
     #[arg(long = "view", value_name = "NAME")]
     pub only: Vec<String>,
 }
@@ -46,18 +46,18 @@ impl SceneArgs {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Machine")]
 pub struct MachineArgs {
-    /// What the network runs on: auto, cpu, cuda (the first NVIDIA GPU) or cuda:N. auto takes a GPU where the program
-    /// was built with the feature `cuda` and there is one, and says so where there is none
+    /// Device for the network: auto, cpu, cuda (the first NVIDIA GPU) or cuda:N. auto takes a GPU if the program was
+    /// built with the feature `cuda` and finds one, and says so if it finds none
     #[arg(long, value_name = "DEVICE", default_value = "auto", value_parser = device)]
     pub device: Device,
-    /// How the network's activations are stored on a GPU; the processor always computes in f32
+    /// Precision of the network's activations on a GPU; the processor always computes in f32
     #[arg(long, value_name = "F16|F32", default_value = "f16")]
     pub precision: Precision,
-    /// What does the convolutions on a GPU: the engine's kernels, or cuDNN (9.x, found by the system or in the folders
-    /// of ENGINE_CUDA_LIBS)
+    /// Library for the convolutions on a GPU: the engine's own kernels, or cuDNN (9.x, found by the system or in the
+    /// folders of ENGINE_CUDA_LIBS)
     #[arg(long, value_name = "OWN|CUDNN", default_value = "own")]
     pub convolutions: Convolutions,
-    /// Memory of the GPU to plan with, in GB (1e9 bytes) [default: what is free]
+    /// GPU memory that a run may use, in GB (1e9 bytes) [default: what is free]
     #[arg(long, value_name = "GB", value_parser = gigabytes)]
     pub vram: Option<u64>,
     #[command(flatten)]
@@ -68,10 +68,10 @@ pub struct MachineArgs {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Machine")]
 pub struct LimitArgs {
-    /// Threads to work with [default: one a processor]
+    /// Number of threads [default: one per processor]
     #[arg(long, value_name = "N", value_parser = threads)]
     pub threads: Option<usize>,
-    /// Memory to plan with, in GB (1e9 bytes) [default: what the system has available]
+    /// Memory that a run may use, in GB (1e9 bytes) [default: what the system has available]
     #[arg(long, value_name = "GB", value_parser = gigabytes)]
     pub memory: Option<u64>,
 }
@@ -98,10 +98,10 @@ pub struct ReportArgs {
     /// Print nothing but errors
     #[arg(long, conflicts_with = "json")]
     pub quiet: bool,
-    /// Print events as JSON, one object a line, on standard output instead of text
+    /// Print events to standard output as JSON, one object per line, instead of text
     #[arg(long)]
     pub json: bool,
-    /// Write where the time went, by thread, to this file: a Chrome trace, which ui.perfetto.dev shows
+    /// Record where the time goes, by thread, in this file: a Chrome trace, for ui.perfetto.dev
     #[arg(long, value_name = "FILE")]
     pub profile: Option<PathBuf>,
 }
@@ -125,7 +125,7 @@ impl ReportArgs {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Output")]
 pub struct OutputArgs {
-    /// Folder for the results; made where missing [default: see above]
+    /// Folder for the results, created if missing [default: see above]
     #[arg(short, long, value_name = "OUT")]
     pub out: Option<PathBuf>,
     /// Write into OUT even if it holds other files or the results of another scene
@@ -153,7 +153,7 @@ pub enum Device {
 /// How activations are stored on a GPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Precision {
-    /// Half precision, sums in single.
+    /// Half precision, with sums in single precision.
     F16,
     /// Single precision.
     F32,

@@ -12,12 +12,11 @@ use engine::synth::{Generator, GeneratorOptions, LARGEST_SIDE, SMALLEST_SIDE};
 
 use super::options::{self, ReportArgs, positive_integer};
 
-/// Synthetic scenes with exact depth, for training and for trying things.
+/// Render synthetic scenes with exact depth, for training and experiments.
 ///
-/// Writes OUT/scene_00000, OUT/scene_00001, ... in the MVSNet layout: images/, cams/, pair.txt, depths/*.pfm (true
-/// depth of every fourth pixel, 0 where there is none) and truth.ply (the surfaces that are seen). The same options
-/// and seed give the same bytes on any number of threads; a run that was stopped goes on when the same command is
-/// given again.
+/// Writes OUT/scene_00000, OUT/scene_00001, ... in MVSNet layout: images/, cams/, pair.txt, depths/*.pfm (true depth
+/// of every fourth pixel, 0 where there is none) and truth.ply (the visible surfaces). The same options and seed give
+/// the same bytes on any number of threads. To continue a stopped run, give the same command again.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -25,26 +24,26 @@ Examples:
   engine synth scan --views 49 --size 1600x1200 --rig arc --mesh bunny.ply --textures photos
   engine infer scan/scene_00000")]
 pub struct SynthArgs {
-    /// Folder for the scenes; made where missing
+    /// Folder for the scenes, created if missing
     out: PathBuf,
 
     /// Number of scenes
     #[arg(long, value_name = "N", default_value = "1", value_parser = positive_integer, help_heading = "Scenes")]
     scenes: usize,
-    /// Views of each scene [default: 49 on the arc, else 5]
+    /// Views per scene [default: 49 on the arc, else 5]
     #[arg(long, value_name = "V", value_parser = positive_integer, help_heading = "Scenes")]
     views: Option<usize>,
     /// Width and height of the photos in pixels
     #[arg(long, value_name = "WxH", default_value = "640x512", value_parser = size, help_heading = "Scenes")]
     size: (usize, usize),
-    /// Where the cameras stand. arc: 49 places on a cap 650 mm away with depths of 450 to 950 mm, as in the DTU set;
-    /// circle: walking around; cluster: around a reference view; mixed: one of these by chance
+    /// Arrangement of the cameras. arc: 49 positions on a cap 650 mm away with depths of 450 to 950 mm, as in the DTU
+    /// set; circle: a walk around the scene; cluster: around a reference view; mixed: one of these at random
     #[arg(long, value_name = "RIG", default_value = "arc", help_heading = "Scenes")]
     rig: Rig,
-    /// Another seed gives other scenes
+    /// Seed of the random scenes
     #[arg(long, value_name = "S", default_value = "0", help_heading = "Scenes")]
     seed: u64,
-    /// Folder with photos for the surfaces, beside computed patterns [default: patterns only]
+    /// Folder of photos to use as textures beside computed patterns [default: patterns only]
     #[arg(long, value_name = "DIR", help_heading = "Scenes")]
     textures: Option<PathBuf>,
     /// Triangle meshes (.obj, .ply) to place in the scenes
@@ -53,28 +52,28 @@ pub struct SynthArgs {
     /// Share of surfaces with little texture or nearly none (0 to 1)
     #[arg(long, value_name = "0..1", default_value = "0.25", value_parser = options::fraction, help_heading = "Scenes")]
     low_texture: f64,
-    /// How much exposure, colour, noise and blur differ between the photos of a scene (0 to 1)
+    /// Strength of the differences in exposure, colour, noise and blur between the photos of a scene (0 to 1)
     #[arg(long, value_name = "0..1", default_value = "1", value_parser = options::fraction, help_heading = "Scenes")]
     variation: f64,
 
-    /// Number of planes that the camera files state
+    /// Number of planes to state in the camera files
     #[arg(long, value_name = "D", default_value = "192", value_parser = options::planes, help_heading = "Output")]
     planes: usize,
-    /// How photos are stored: without loss, or as JPEG of quality 95
+    /// Format of the photos: lossless PNG, or JPEG of quality 95
     #[arg(long, value_name = "FORMAT", default_value = "png", help_heading = "Output")]
     photos: PhotoFormat,
     /// Also write the depth of every pixel: depths_full/*.pfm
     #[arg(long, help_heading = "Output")]
     full_depth: bool,
-    /// Also write texture/*.pfm (deviation of the grey values 0..1 around the pixel), slant/*.pfm (degrees between
-    /// normal and view) and visible/*.pfm (number of other views that see the point)
+    /// Also write texture/*.pfm (standard deviation of the grey values 0..1 around the pixel), slant/*.pfm (angle
+    /// between normal and viewing ray, in degrees) and visible/*.pfm (number of other views that see the point)
     #[arg(long, help_heading = "Output")]
     extras: bool,
     /// Write into OUT even if it holds other files or scenes made with other options
     #[arg(long, help_heading = "Output")]
     force: bool,
 
-    /// Threads to work with [default: one a processor]
+    /// Number of threads [default: one per processor]
     #[arg(long, value_name = "N", value_parser = positive_integer, help_heading = "Machine")]
     threads: Option<usize>,
     #[command(flatten)]

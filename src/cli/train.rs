@@ -29,12 +29,12 @@ use serde_json::json;
 use super::options::{self, ReportArgs, positive_integer};
 use super::synth;
 
-/// Trains the network.
+/// Train the network.
 ///
-/// RUN is the run's folder: weights.safetensors (the last ones; `engine infer --weights` takes them), best.safetensors
-/// (those with the best validation), state.safetensors, log.jsonl, TensorBoard's files and panels/*.png. A run that
-/// was stopped (Ctrl-C, kill, power) goes on when the same command is given again, and ends with the same weights, bit
-/// for bit.
+/// RUN is the run's folder. It receives weights.safetensors (the latest weights, for `engine infer --weights`),
+/// best.safetensors (the best in validation), state.safetensors, log.jsonl, TensorBoard files and panels/*.png. To
+/// continue a stopped run (Ctrl-C, kill, power failure), give the same command again: it ends with the same weights,
+/// bit for bit.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -43,152 +43,152 @@ Examples:
   engine train run --data dtu:/data/dtu@3 --data synth@1 --data scenes:made@1 --size 320x256
   engine train tuned --init run/best.safetensors --data scenes:mine --rate 0.0002 --steps 2000")]
 pub struct TrainArgs {
-    /// The run's folder; made where missing
+    /// Folder of the run, created if missing
     run: PathBuf,
-    /// Begin anew even if RUN holds a run already
+    /// Start over even if RUN already holds a run
     #[arg(long)]
     fresh: bool,
 
-    /// What to learn from, mixed by weight: `synth` (scenes made on the fly), `dtu:DIR` (the DTU training set in
-    /// MVSNet's layout), `scenes:DIR` (a scene in MVSNet's layout with depths/, or a folder of such), each with
-    /// `@WEIGHT` after it if it is not 1 [default: synth]
+    /// Training data: `synth` (scenes rendered on the fly), `dtu:DIR` (the DTU training set in MVSNet layout) or
+    /// `scenes:DIR` (a scene in MVSNet layout with depths/, or a folder of such scenes). Repeat to mix; append
+    /// `@WEIGHT` for a weight other than 1 [default: synth]
     #[arg(long, value_name = "KIND[:DIR][@WEIGHT]", value_parser = data, help_heading = "Data")]
     data: Vec<DataSpec>,
-    /// Width and height that samples are cut to; scenes made on the fly have this size [default: 256x192; with the
-    /// paper's preset whole photos, and scenes made on the fly of 640x512]
+    /// Size to which samples are cropped, and of rendered scenes [default: 256x192; with --preset paper whole photos,
+    /// and rendered scenes of 640x512]
     #[arg(long, value_name = "WxH", value_parser = synth::size_of_4, help_heading = "Data")]
     size: Option<(usize, usize)>,
-    /// Photos of scenes:DIR are reduced to at most this many pixels on their longer side
+    /// Reduce photos of scenes:DIR so that the longer side has at most this many pixels
     #[arg(long, value_name = "PIXELS", value_parser = positive_integer, help_heading = "Data")]
     max_side: Option<usize>,
-    /// Folder with photos for the surfaces of scenes made on the fly [default: patterns only]
+    /// Folder of photos to use as textures in rendered scenes [default: computed patterns only]
     #[arg(long, value_name = "DIR", help_heading = "Data")]
     textures: Option<PathBuf>,
-    /// Triangle meshes (.obj, .ply) to place in scenes made on the fly
+    /// Triangle meshes (.obj, .ply) to place in rendered scenes
     #[arg(long, value_name = "FILE", num_args = 1.., help_heading = "Data")]
     mesh: Vec<PathBuf>,
-    /// Share of surfaces with little texture or nearly none in scenes made on the fly (0 to 1)
+    /// Share of surfaces with little texture or nearly none in rendered scenes (0 to 1)
     #[arg(long, value_name = "0..1", default_value = "0.25", value_parser = options::fraction, help_heading = "Data")]
     low_texture: f64,
-    /// Where the cameras of scenes made on the fly stand
+    /// Arrangement of the cameras in rendered scenes
     #[arg(long, value_name = "RIG", default_value = "mixed", help_heading = "Data")]
     rig: Rig,
-    /// Samples per scene made on the fly: the first when it is made, the others later, with other reference views and
-    /// other colours; for machines that train faster than they render
+    /// Samples to take from each rendered scene, with different reference views and colours; raise it on machines that
+    /// train faster than they render
     #[arg(long, value_name = "N", default_value = "8", value_parser = positive_integer, help_heading = "Data")]
     reuse: usize,
-    /// Memory in which scenes wait for their reuse, in GB
+    /// Memory for rendered scenes that wait for reuse, in GB
     #[arg(long, value_name = "GB", default_value = "2", value_parser = options::positive_number, help_heading = "Data")]
     scene_memory: f64,
-    /// Take samples as they are: whole photos (unless --size is given), no flips, no changed colours or ranges, the
-    /// best source views
+    /// Do not augment: whole photos (unless --size is given), no flips, unchanged colours and ranges, the best source
+    /// views
     #[arg(long, help_heading = "Data")]
     no_augment: bool,
-    /// Views of a sample, the reference counted: a number, or the least and the most [default: 3-5; the paper's: 4]
+    /// Views per sample, including the reference: a number or a range [default: 3-5; --preset paper: 4]
     #[arg(long, value_name = "N[-M]", value_parser = span, help_heading = "Data")]
     views: Option<(usize, usize)>,
-    /// Numbers of hypotheses; each step takes one of them [default: 64,96,128,192; the paper's: 192]
+    /// Numbers of hypotheses; each step takes one of them [default: 64,96,128,192; --preset paper: 192]
     #[arg(long, value_name = "D,D,...", value_delimiter = ',', value_parser = options::planes, help_heading = "Data")]
     planes: Vec<usize>,
-    /// Spacing of the hypotheses: evenly in depth, in 1 / depth, or one of both by chance [default: mixed; the
-    /// paper's: linear]
+    /// Spacing of the hypotheses: even in depth, even in 1 / depth, or either at random [default: mixed; --preset
+    /// paper: linear]
     #[arg(long, value_name = "SPACING", help_heading = "Data")]
     sampling: Option<SamplingChoice>,
 
-    /// Defaults for everything that is not given: `engine`, or the `paper`'s loss, optimizer, schedule and sizes: L1,
-    /// rate 0.001 times 0.9 after each of 12 epochs, batch 1, 4 views, 192 planes evenly in depth, whole photos as
-    /// they are. (Its network is --difference signed --decoder trilinear.)
+    /// Defaults for options that are not given: the `engine`'s, or the `paper`'s loss, optimizer, schedule and sizes:
+    /// L1, rate 0.001 times 0.9 after each of 12 epochs, batch 1, 4 views, 192 planes evenly in depth, whole photos
+    /// without augmentation. (The paper's network is --difference signed --decoder trilinear.)
     #[arg(long, value_name = "NAME", default_value = "engine", help_heading = "Training")]
     preset: Preset,
-    /// Steps of the run [default: epochs times the steps of an epoch]
+    /// Total number of steps [default: epochs times steps per epoch]
     #[arg(long, value_name = "N", value_parser = positive_integer, help_heading = "Training")]
     steps: Option<usize>,
-    /// Epochs of the run [default: 12]
+    /// Number of epochs [default: 12]
     #[arg(long, value_name = "N", conflicts_with = "steps", value_parser = positive_integer, help_heading = "Training")]
     epochs: Option<usize>,
-    /// Steps of an epoch [default: the samples of the data over the batch; 1000 where data is endless]
+    /// Steps per epoch [default: number of samples divided by the batch size; 1000 if the data is endless]
     #[arg(long, value_name = "N", value_parser = positive_integer, help_heading = "Training")]
     epoch_steps: Option<usize>,
-    /// Samples of a step, whose gradients are averaged
+    /// Batch size: samples per step, whose gradients are averaged
     #[arg(long, value_name = "N", default_value = "1", value_parser = positive_integer, help_heading = "Training")]
     batch: usize,
-    /// Learning rate at the start [default: 0.001]
+    /// Initial learning rate [default: 0.001]
     #[arg(long, value_name = "RATE", value_parser = options::positive_number, help_heading = "Training")]
     rate: Option<f64>,
-    /// How the rate goes on [default: cosine; the paper's: step]
+    /// Schedule of the learning rate [default: cosine; --preset paper: step]
     #[arg(long, value_name = "SCHEDULE", help_heading = "Training")]
     schedule: Option<Schedule>,
-    /// Steps over which the rate rises from nearly nothing [default: 100; the paper's: 0]
+    /// Warm-up steps, over which the rate rises from near zero [default: 100; --preset paper: 0]
     #[arg(long, value_name = "N", help_heading = "Training")]
     warmup: Option<u64>,
-    /// Largest norm of a gradient; longer ones are scaled down (0: never) [default: 10; the paper's: 0]
+    /// Clip gradients to this norm (0: never) [default: 10; --preset paper: 0]
     #[arg(long, value_name = "NORM", value_parser = not_negative, help_heading = "Training")]
     clip: Option<f64>,
-    /// Weight of the L1 loss, in intervals [default: 0.5; the paper's: 1]
+    /// Weight of the L1 loss, in hypothesis intervals [default: 0.5; --preset paper: 1]
     #[arg(long, value_name = "W", value_parser = not_negative, help_heading = "Training")]
     l1: Option<f64>,
-    /// Weight of the cross-entropy on the true bin [default: 0.5; the paper's: 0]
+    /// Weight of the cross-entropy on the true bin [default: 0.5; --preset paper: 0]
     #[arg(long, value_name = "W", value_parser = not_negative, help_heading = "Training")]
     cross_entropy: Option<f64>,
-    /// Decoupled weight decay, of all weights but norms and biases
+    /// Decoupled weight decay, for all weights except norms and biases
     #[arg(long, value_name = "D", default_value = "0", value_parser = not_negative, help_heading = "Training")]
     weight_decay: f64,
-    /// Decay of the moving average of the weights, which is what is validated and written (0: none is kept) [default:
-    /// 0.999; the paper's: 0]
+    /// Decay of the weights' moving average, which is validated and saved (0: no average) [default: 0.999; --preset
+    /// paper: 0]
     #[arg(long, value_name = "0..1", value_parser = options::fraction, help_heading = "Training")]
     ema: Option<f64>,
-    /// Of first weights, scenes and choices
+    /// Seed of the initial weights, scenes and random choices
     #[arg(long, value_name = "S", default_value = "0", help_heading = "Training")]
     seed: u64,
 
-    /// First weights, a safetensors file [default: random]
+    /// Initial weights, a safetensors file [default: random]
     #[arg(long, value_name = "FILE", help_heading = "Network")]
     init: Option<PathBuf>,
-    /// How source views are weighed
+    /// How to weigh source views
     #[arg(long, value_name = "KIND", default_value = "voxel", help_heading = "Network")]
     aggregation: Aggregation,
-    /// What a difference is
+    /// How to take the difference of reference and source features
     #[arg(long, value_name = "KIND", default_value = "squared", help_heading = "Network")]
     difference: Difference,
-    /// How the regularizer gets back to full resolution
+    /// How the regularizer returns to full resolution
     #[arg(long, value_name = "KIND", default_value = "skip", help_heading = "Network")]
     decoder: Decoder,
 
-    /// A set that is only measured, never learned from: dtu:DIR (its validation scans) or scenes:DIR. Scenes made on
-    /// the fly and DTU bring sets of their own
+    /// Validation set, never trained on: dtu:DIR (its validation scans) or scenes:DIR. Rendered scenes and DTU bring
+    /// their own
     #[arg(long, value_name = "KIND:DIR", value_parser = data, help_heading = "Validation")]
     validation: Vec<DataSpec>,
     /// Steps between validations (0: only at the end)
     #[arg(long, value_name = "N", default_value = "500", help_heading = "Validation")]
     validate_every: u64,
-    /// Views of each validation set
+    /// Views to validate from each set
     #[arg(long, value_name = "N", default_value = "32", value_parser = positive_integer, help_heading = "Validation")]
     validation_views: usize,
-    /// Hypotheses in validation [default: the most of --planes]
+    /// Number of hypotheses in validation [default: the largest of --planes]
     #[arg(long, value_name = "D", value_parser = options::planes, help_heading = "Validation")]
     validation_planes: Option<usize>,
-    /// Validation views that are shown as pictures
+    /// Number of validation views to draw as pictures
     #[arg(long, value_name = "N", default_value = "4", help_heading = "Validation")]
     shown: usize,
     /// Steps between checkpoints (0: only at the end)
     #[arg(long, value_name = "N", default_value = "500", help_heading = "Validation")]
     checkpoint_every: u64,
-    /// Steps between lines of the log
+    /// Steps between log lines
     #[arg(long, value_name = "N", default_value = "50", value_parser = positive_integer, help_heading = "Validation")]
     log_every: usize,
 
-    /// What makes the gradients: auto, cpu, cuda or cuda:N; auto takes a GPU where there is one. A run may go on on
+    /// Device for the gradients: auto, cpu, cuda or cuda:N; auto takes a GPU if there is one. A run may continue on
     /// another device, whose sums differ in the last bits
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     #[arg(value_parser = options::device, help_heading = "Machine")]
     device: options::Device,
-    /// Threads to work with [default: one a processor]
+    /// Number of threads [default: one per processor]
     #[arg(long, value_name = "N", value_parser = options::threads, help_heading = "Machine")]
     threads: Option<usize>,
     /// Threads that load or render samples
     #[arg(long, value_name = "N", default_value = "1", value_parser = options::threads, help_heading = "Machine")]
     loaders: usize,
-    /// Samples that are made ahead
+    /// Number of samples to prepare ahead
     #[arg(long, value_name = "N", default_value = "16", value_parser = positive_integer, help_heading = "Machine")]
     queue: usize,
     #[command(flatten)]
@@ -198,7 +198,7 @@ pub struct TrainArgs {
 /// Sets of defaults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Preset {
-    /// For the data at hand.
+    /// The engine's own.
     Engine,
     /// The paper's.
     Paper,

@@ -41,13 +41,13 @@ const ALL: &str = "";
 /// All constants, in the order of help texts and lists.
 #[rustfmt::skip]
 pub static CONSTANTS: [Constant; 21] = [
-    row("min-confidence", "0..1", &[(ALL, Fraction, "Pixels are used only above this confidence")]),
+    row("min-confidence", "0..1", &[(ALL, Fraction, "Use only pixels above this confidence")]),
     row("check-sources", "N", &[
-        (ALL, Count(1, ANY), "Source views that a pixel is checked against, the best ones first"),
+        (ALL, Count(1, ANY), "Source views to check a pixel against, best first"),
     ]),
     row("max-reprojection-px", "PX", &[
-        ("reprojection, pyramid", Positive, "a source view agrees with a pixel if the pixel, sent to the source and \
-            back with the depth found there, moves by less than this many map pixels"),
+        ("reprojection, pyramid", Positive, "a source view agrees with a pixel if the pixel, projected into the source \
+            and back with the depth found there, moves by less than this many map pixels"),
         ("graph", Positive, "the seed falls at most this many map pixels from a pixel that joins it"),
     ]),
     row("max-depth-error-rel", "FRACTION", &[
@@ -55,30 +55,30 @@ pub static CONSTANTS: [Constant; 21] = [
         ("graph", Positive, "... at a depth that differs by at most this fraction"),
     ]),
     row("min-views", "N", &[
-        ("reprojection, pyramid", Count(1, ANY), "source views that must agree on a pixel; all where a view has fewer"),
+        ("reprojection, pyramid", Count(1, ANY), "source views that must agree on a pixel, or all if a view has fewer"),
         ("disparity", Count(1, ANY), "the same, however few a view has"),
         ("dynamic", Count(1, DynamicThresholds::MOST_VIEWS), "the least number that may do"),
     ]),
     row("keep-duplicates", "BOOL", &[
-        ("reprojection, pyramid, dynamic", Switch, "also write the pixels of later views that an accepted point has \
-            already explained"),
+        ("reprojection, pyramid, dynamic", Switch, "keep pixels of later views even if an accepted point already \
+            explains them"),
     ]),
-    row("levels", "K", &[("pyramid", Count(1, 8), "levels that are merged, from MAPS/levels/0 on")]),
+    row("levels", "K", &[("pyramid", Count(1, 8), "number of levels to merge, starting at MAPS/levels/0")]),
     row("trusted-confidence", "0..1", &[
-        ("pyramid", Fraction, "a pixel of a coarser level may repair a finer one only above this confidence"),
+        ("pyramid", Fraction, "let a pixel of a coarser level repair a finer one only above this confidence"),
     ]),
     row("replaced-confidence", "0..1", &[
-        ("pyramid", Fraction, "a pixel of a finer level is repaired only below this confidence"),
+        ("pyramid", Fraction, "repair a pixel of a finer level only below this confidence"),
     ]),
     row("coarse-reprojection-px", "PX", &[
-        ("pyramid", Positive, "--max-reprojection-px of a coarser pixel that may repair, in pixels of its own level"),
+        ("pyramid", Positive, "--max-reprojection-px for the coarser pixel that repairs, in pixels of its own level"),
     ]),
     row("coarse-depth-error-rel", "FRACTION", &[
-        ("pyramid", Positive, "--max-depth-error-rel of a coarser pixel that may repair, a fraction"),
+        ("pyramid", Positive, "--max-depth-error-rel for the coarser pixel that repairs, a fraction"),
     ]),
-    row("coarse-min-views", "N", &[("pyramid", Count(1, ANY), "--min-views of a coarser pixel that may repair")]),
+    row("coarse-min-views", "N", &[("pyramid", Count(1, ANY), "--min-views for the coarser pixel that repairs")]),
     row("doublings", "N", &[
-        ("pyramid", Count(0, 3), "how often merged maps are doubled in size before they are compared"),
+        ("pyramid", Count(0, 3), "double the size of merged maps this many times before comparing them"),
     ]),
     row("reprojection-step-px", "PX", &[
         ("dynamic", Positive, "i views agree if they bring a pixel back less than i times this many map pixels \
@@ -99,10 +99,11 @@ pub static CONSTANTS: [Constant; 21] = [
         ("disparity, graph", Positive, "... and its normal is at most this many degrees from the pixel's; from 180 on \
             normals are not compared"),
     ]),
-    row("min-pixels", "N", &[("graph", Count(1, ANY), "pixels of all views that make a point")]),
-    row("max-pixels", "N", &[("graph", Count(1, ANY), "pixels after which a point is complete")]),
+    row("min-pixels", "N", &[("graph", Count(1, ANY), "smallest number of pixels, over all views, that makes a point")]),
+    row("max-pixels", "N", &[("graph", Count(1, ANY), "largest number of pixels in a point")]),
     row("max-traversal-depth", "N", &[
-        ("graph", Count(1, ANY), "pixels in a row, each where the one before falls in the next view"),
+        ("graph", Count(1, ANY), "longest chain of pixels, each the projection of the one before into \
+            the next view"),
     ]),
 ];
 
@@ -280,10 +281,10 @@ mod tests {
     #[test]
     fn help_texts_tell_methods_limits_and_defaults() {
         let help = |name: &str| Constant::named(name).unwrap().help();
-        assert_eq!(help("min-confidence"), "Pixels are used only above this confidence (0 to 1) [default: 0.8]");
+        assert_eq!(help("min-confidence"), "Use only pixels above this confidence (0 to 1) [default: 0.8]");
         assert_eq!(
             help("min-views"),
-            "reprojection, pyramid: source views that must agree on a pixel; all where a view has fewer [default: 3]. \
+            "reprojection, pyramid: source views that must agree on a pixel, or all if a view has fewer [default: 3]. \
              disparity: the same, however few a view has [default: 3]. dynamic: the least number that may do (1 to 16) \
              [default: 2]"
         );

@@ -34,7 +34,7 @@ pub struct OpenOptions {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum DepthNumbers {
-    /// The farthest depth where it is larger than the first number, else the interval.
+    /// The farthest depth if it is larger than the first number, else the interval.
     #[default]
     Auto,
     /// The farthest depth.

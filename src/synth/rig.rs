@@ -10,14 +10,13 @@ use crate::scene::camera::Camera;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Rig {
-    /// 49 positions on a spherical cap about 650 mm from the middle, as a robot's arm takes them; DTU's intrinsics and
-    /// depths of 450 to 950 mm. Fewer views: a random position and some of its neighbours.
+    /// 49 positions on a spherical cap about 650 mm from the centre, as on DTU's robot arm, with DTU's intrinsics and depths of 450 to 950 mm. With fewer views: a random position and some of its neighbours.
     Arc,
-    /// Walking around the middle, up to all the way; any unit.
+    /// A walk around the centre, up to a full circle; in any unit.
     Circle,
-    /// A reference view and others scattered around it; any unit.
+    /// A reference view and others scattered around it; in any unit.
     Cluster,
-    /// One of the others, by chance for each scene.
+    /// One of the others, at random for each scene.
     Mixed,
 }
 

@@ -36,9 +36,9 @@ pub const OPTIONS: &str = "synth.json";
 /// How photos are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum PhotoFormat {
-    /// Without loss.
+    /// Lossless.
     Png,
-    /// With quality 95, as cameras do.
+    /// Quality 95, as from a camera.
     Jpg,
 }
 

@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 pub enum Schedule {
     /// Times 0.9 after each epoch (the paper's).
     Step,
-    /// Half a cosine from the rate down to a hundredth of it.
+    /// Half a cosine, from the initial rate down to a hundredth of it.
     Cosine,
-    /// The rate throughout.
+    /// A constant rate.
     Constant,
 }
 
