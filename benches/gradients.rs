@@ -20,6 +20,7 @@ use engine::cpu::ops::sweep::{self, Aggregation, Sweep, VoxelGate};
 use engine::cpu::ops::sweep_backward::{SweepGradient, cost_volume_backward};
 use engine::cpu::ops::{norm, pointwise, reduce, resample};
 use engine::files::map::Map;
+use engine::net::layers::Activation;
 use engine::net::tensor::{Shape, Tensor};
 use engine::scene::camera::{DepthRange, Hypotheses, PlaneSweep, Sampling};
 
@@ -103,9 +104,10 @@ fn memory_bound(cpu: &Cpu, (height, width): (usize, usize), planes: usize) {
     for shape in [half.with_channels(8), half, half.halved().with_channels(32), half.halved().with_channels(64)] {
         let (x, dy) = (filled(shape), filled(shape));
         let (gamma, beta) = (vec![1.0; shape.c], vec![0.0; shape.c]);
-        let (_, statistics) = norm::forward(cpu, &x, &gamma, &beta, true).expect("norm");
-        let forward = best(|| norm::forward(cpu, &x, &gamma, &beta, true).ok().map(|r| r.0), cpu);
-        let backward = || norm::backward(cpu, &x, (&gamma, &beta), &statistics, true, &dy).ok().map(|r| r.0);
+        let (_, statistics) = norm::forward(cpu, &x, &gamma, &beta, Activation::Relu).expect("norm");
+        let forward = best(|| norm::forward(cpu, &x, &gamma, &beta, Activation::Relu).ok().map(|r| r.0), cpu);
+        let backward =
+            || norm::backward(cpu, &x, (&gamma, &beta), &statistics, Activation::Relu, &dy).ok().map(|r| r.0);
         rate("batch norm", shape, 3.0, forward);
         rate("batch norm gradient", shape, 5.0, best(backward, cpu));
     }

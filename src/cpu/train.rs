@@ -17,7 +17,7 @@ use super::ops::resample::UpsampleOp;
 use super::tape::{Tape, Var};
 use crate::error::{Error, Result};
 use crate::net::config::{Aggregation, Config, Difference};
-use crate::net::layers::{Conv, Depthwise, Layers, Weighting};
+use crate::net::layers::{Activation, Conv, Depthwise, Layers, Weighting};
 use crate::net::model;
 use crate::net::parameters::Parameters;
 use crate::net::tensor::Shape;
@@ -107,10 +107,10 @@ impl<'t, 'a> TrainingPass<'t, 'a> {
     }
 
     fn convolve(&self, layer: &Conv, x: &Var<'a>, weight: &Var<'a>, bias: Option<&Var<'a>>) -> Result<Var<'a>> {
-        let Conv { name, channels, kernel, relu } = layer;
+        let Conv { name, channels, kernel, activation } = layer;
         let geometry = ConvGeometry { channels: *channels, kernel: kernel.size(), stride: kernel.stride() };
         // Where a norm follows, so does the ReLU.
-        let op = ConvOp { geometry, bias: bias.is_some(), relu: *relu && bias.is_some() };
+        let op = ConvOp { geometry, bias: bias.is_some(), relu: activation.is_relu() && bias.is_some() };
         let inputs: Vec<&Var<'a>> = [x, weight].into_iter().chain(bias).collect();
         self.tape.apply(op, name, &inputs)
     }
@@ -134,8 +134,12 @@ impl<'t, 'a> TrainingPass<'t, 'a> {
         self.tape.apply(CostVolumeOp { rays: views.rays.clone(), difference, aggregation }, "aggregation", &inputs)
     }
 
-    fn upsampled(&self, label: &str, x: &Var<'a>, skip: &Var<'a>, relu: bool) -> Result<Var<'a>> {
-        self.tape.apply(UpsampleOp { factor: 2, size: skip.shape(), skip: true, relu }, label, &[x, skip])
+    fn upsampled(&self, label: &str, x: &Var<'a>, skip: &Var<'a>, after: Activation) -> Result<Var<'a>> {
+        self.tape.apply(
+            UpsampleOp { factor: 2, size: skip.shape(), skip: true, relu: after.is_relu() },
+            label,
+            &[x, skip],
+        )
     }
 }
 
@@ -160,11 +164,11 @@ impl<'a> Layers for TrainingPass<'_, 'a> {
         let [gamma, beta] = self.pair(&norm)?;
         let statistics = Rc::new(OnceCell::new());
         self.statistics.push((norm.clone(), statistics.clone()));
-        self.tape.apply(BatchNormOp { relu: layer.relu, statistics }, &norm, &[&y, &gamma, &beta])
+        self.tape.apply(BatchNormOp { relu: layer.activation.is_relu(), statistics }, &norm, &[&y, &gamma, &beta])
     }
 
     fn conv_bn_add(&mut self, block: &str, layer: Conv, x: Var<'a>, shortcut: Var<'a>) -> Result<Var<'a>> {
-        let y = self.conv_bn(Conv { relu: false, ..layer }, x)?;
+        let y = self.conv_bn(Conv { activation: Activation::Linear, ..layer }, x)?;
         self.tape.apply(AddReluOp, block, &[&y, &shortcut])
     }
 
@@ -178,7 +182,7 @@ impl<'a> Layers for TrainingPass<'_, 'a> {
     }
 
     fn upsample_add(&mut self, label: &str, x: Var<'a>, skip: Var<'a>) -> Result<Var<'a>> {
-        self.upsampled(label, &x, &skip, false)
+        self.upsampled(label, &x, &skip, Activation::Linear)
     }
 
     fn volume_mean(&mut self, label: &str, x: Var<'a>) -> Result<Var<'a>> {
@@ -240,7 +244,7 @@ impl<'a> Layers for TrainingPass<'_, 'a> {
     }
 
     fn regress_skip(&mut self, _: &TapeViews<'a>, logits: Conv, half: Var<'a>, skip: Var<'a>) -> Result<Var<'a>> {
-        let x = self.upsampled(&logits.name, &half, &skip, true)?;
+        let x = self.upsampled(&logits.name, &half, &skip, Activation::Relu)?;
         let [weight, bias] = self.pair(&logits.name)?;
         self.tape.apply(ToOneChannelOp, &logits.name, &[&x, &weight, &bias])
     }

@@ -127,7 +127,7 @@ pub fn conv_bn(parameters: &Parameters, layer: &layers::Conv, file: &str) -> Res
 }
 
 fn packed(layer: &layers::Conv, weights: &[f32], bias: &[f32]) -> Conv {
-    Conv::new(layer.channels, layer.kernel.size(), layer.kernel.stride(), weights, bias, layer.relu)
+    Conv::new(layer.channels, layer.kernel.size(), layer.kernel.stride(), weights, bias, layer.activation)
 }
 
 /// A depthwise convolution.

@@ -67,12 +67,12 @@ impl Folded<'_> {
         (weights, bias): (&[f32], &[f32]),
         shortcut: Option<Value>,
     ) -> Result<Value> {
-        let (geometry, element, relu) = (geometry(layer), self.element, layer.relu);
+        let (geometry, element) = (geometry(layer), self.element);
         if let Some(driver) = &self.library {
-            let own = conv_library::Layer { geometry, weights, bias, relu, element };
+            let own = conv_library::Layer { geometry, weights, bias, relu: layer.activation.is_relu(), element };
             return conv_library::conv(graph, driver, &layer.name, x, &own, shortcut);
         }
-        let own = conv::layer(graph, &layer.name, geometry, weights, bias, relu, element)?;
+        let own = conv::layer(graph, &layer.name, geometry, weights, bias, layer.activation, element)?;
         conv::conv(graph, &layer.name, x, &own, shortcut)
     }
 
@@ -87,7 +87,7 @@ impl Folded<'_> {
         let [first, second] = pair;
         let channels = (first.channels.0, first.channels.1 + second.channels.1);
         let geometry = geometry(&Conv { channels, ..first.clone() });
-        conv::layer(graph, &first.name, geometry, &weights, &biases, first.relu, self.element)
+        conv::layer(graph, &first.name, geometry, &weights, &biases, first.activation, self.element)
     }
 
     /// Everything that reads the cost volume: the first layers of both paths at half resolution, and the projection of

@@ -9,7 +9,7 @@ use super::ops::{depthwise, pointwise, reduce, resample};
 use crate::cpu::ops::conv_backward::ConvGeometry;
 use crate::error::Result;
 use crate::net::config::{Aggregation, Difference};
-use crate::net::layers::{Conv, Depthwise, Layers, Weighting};
+use crate::net::layers::{Activation, Conv, Depthwise, Layers, Weighting};
 use crate::net::tensor::Shape;
 
 /// How layers with weights, and those at both ends of the regularizer, are done.
@@ -145,7 +145,7 @@ impl<M: Mode> Layers for DeviceLayers<'_, M> {
     }
 
     fn upsample_add(&mut self, label: &str, x: Value, skip: Value) -> Result<Value> {
-        resample::upsample_add(self.graph, label, x, skip, false)
+        resample::upsample_add(self.graph, label, x, skip, Activation::Linear)
     }
 
     fn volume_mean(&mut self, label: &str, x: Value) -> Result<Value> {

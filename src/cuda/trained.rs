@@ -8,7 +8,7 @@ use super::layers::{Mode, biased, geometry};
 use super::ops::sweep::{self, Weighting};
 use super::ops::{conv_gradient, depthwise, norm, pointwise, resample};
 use crate::error::{Error, Result};
-use crate::net::layers::Conv;
+use crate::net::layers::{Activation, Conv};
 use crate::net::tensor::Shape;
 
 /// What a norm found of the batch, on the device.
@@ -53,22 +53,23 @@ impl Mode for Trained<'_> {
 
     fn conv(&mut self, graph: &mut Graph, layer: &Conv, x: Value) -> Result<Value> {
         let [weight, bias] = biased(self, graph, layer)?;
-        conv_gradient::conv_trained(graph, &layer.name, x, weight, Some(bias), geometry(layer), layer.relu)
+        conv_gradient::conv_trained(graph, &layer.name, x, weight, Some(bias), geometry(layer), layer.activation)
     }
 
     fn conv_bn(&mut self, graph: &mut Graph, layer: &Conv, x: Value, shortcut: Option<Value>) -> Result<Value> {
         let weight = self.tensor(graph, &format!("{}.conv.weight", layer.name), &[])?;
-        let y = conv_gradient::conv_trained(graph, &layer.name, x, weight, None, geometry(layer), false)?;
+        let y = conv_gradient::conv_trained(graph, &layer.name, x, weight, None, geometry(layer), Activation::Linear)?;
         let norm = format!("{}.bn", layer.name);
         let gamma = self.tensor(graph, &format!("{norm}.weight"), &[])?;
         let beta = self.tensor(graph, &format!("{norm}.bias"), &[])?;
-        let normed = norm::batch_norm(graph, &norm, y, gamma, beta, layer.relu && shortcut.is_none())?;
+        let alone = if shortcut.is_none() { layer.activation } else { Activation::Linear };
+        let normed = norm::batch_norm(graph, &norm, y, gamma, beta, alone)?;
         let positions = graph.shape(y).positions();
         let (mean, variance) = (normed.mean, normed.variance);
         self.norms.push(NormValues { norm, mean, variance, positions });
         match shortcut {
             None => Ok(normed.y),
-            Some(other) if layer.relu => pointwise::add_relu(graph, &layer.name, normed.y, other),
+            Some(other) if layer.activation.is_relu() => pointwise::add_relu(graph, &layer.name, normed.y, other),
             Some(other) => pointwise::add(graph, &layer.name, normed.y, other),
         }
     }
@@ -107,7 +108,7 @@ impl Mode for Trained<'_> {
         half: Value,
         skip: Value,
     ) -> Result<Value> {
-        let x = resample::upsample_add(graph, &logits.name, half, skip, true)?;
+        let x = resample::upsample_add(graph, &logits.name, half, skip, Activation::Relu)?;
         let [weight, bias] = biased(self, graph, logits)?;
         depthwise::to_one_channel(graph, &logits.name, x, weight, bias)
     }

@@ -43,6 +43,27 @@ impl Kernel {
     }
 }
 
+/// What follows a layer's sum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activation {
+    /// Nothing.
+    Linear,
+    /// max(0, x).
+    Relu,
+}
+
+impl Activation {
+    /// ReLU where it is wanted.
+    pub fn relu_if(wanted: bool) -> Self {
+        if wanted { Self::Relu } else { Self::Linear }
+    }
+
+    /// Whether it is ReLU.
+    pub fn is_relu(self) -> bool {
+        self == Self::Relu
+    }
+}
+
 /// A dense convolution with "same" padding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Conv {
@@ -52,19 +73,19 @@ pub struct Conv {
     pub channels: (usize, usize),
     /// Its kernel.
     pub kernel: Kernel,
-    /// Whether ReLU follows.
-    pub relu: bool,
+    /// What follows.
+    pub activation: Activation,
 }
 
 impl Conv {
     /// Two dimensions: each plane of a tensor by itself. Stride 1, no ReLU.
     pub fn d2(name: impl Into<String>, channels: (usize, usize), side: usize) -> Self {
-        Self { name: name.into(), channels, kernel: Kernel::d2(side, 1), relu: false }
+        Self { name: name.into(), channels, kernel: Kernel::d2(side, 1), activation: Activation::Linear }
     }
 
     /// Three dimensions. Stride 1, no ReLU.
     pub fn d3(name: impl Into<String>, channels: (usize, usize), side: usize) -> Self {
-        Self { name: name.into(), channels, kernel: Kernel::d3(side, 1), relu: false }
+        Self { name: name.into(), channels, kernel: Kernel::d3(side, 1), activation: Activation::Linear }
     }
 
     /// The same with stride 2.
@@ -74,7 +95,7 @@ impl Conv {
 
     /// The same followed by ReLU.
     pub fn relu(self) -> Self {
-        Self { relu: true, ..self }
+        Self { activation: Activation::Relu, ..self }
     }
 
     /// Of the weights, PyTorch's order.

@@ -6,6 +6,7 @@ use engine::cuda::graph::{Arg, Graph, Value, Work};
 use engine::cuda::ops::conv::{Algorithm, ConvLayer, algorithm, conv, conv_split, layer};
 use engine::cuda::ops::conv_gradient::conv_trained;
 use engine::cuda::storage::Element;
+use engine::net::layers::Activation;
 use engine::net::tensor::{Shape, Tensor};
 
 use crate::reference::{self, Convolution, Random, Volume, roundings};
@@ -69,7 +70,7 @@ impl Problem {
     }
 
     fn layer(&self, graph: &mut Graph, relu: bool, element: Element) -> ConvLayer {
-        layer(graph, "test", self.geometry, &self.weights, &self.bias, relu, element).unwrap()
+        layer(graph, "test", self.geometry, &self.weights, &self.bias, Activation::relu_if(relu), element).unwrap()
     }
 }
 
@@ -302,7 +303,7 @@ fn check_gradients(geometry: ConvGeometry, size: Size, bias: bool, relu: bool) {
         let given = graph.input("dy", y_shape, Element::F32);
         let wanted: Vec<Value> = [x, w].into_iter().chain(b).collect();
         wanted.iter().for_each(|&v| graph.want_gradient(v));
-        let y = conv_trained(graph, "test", x, w, b, geometry, relu).unwrap();
+        let y = conv_trained(graph, "test", x, w, b, geometry, Activation::relu_if(relu)).unwrap();
         let gradients = graph.backward(y, given).unwrap();
         let values = [problem.x.clone(), problem.weights.clone(), problem.bias.clone()];
         let mut inputs: Vec<_> = wanted.iter().copied().zip(values).collect();
@@ -401,10 +402,10 @@ fn what_does_not_fit_is_said() {
     let mut graph = Graph::new();
     let x = graph.input("x", shape([1, 4, 4], 8), Element::F32);
     let geometry = plane(3, 1, (16, 8));
-    let error = layer(&mut graph, "stage", geometry, &[0.0; 3], &[0.0; 8], true, Element::F32).unwrap_err();
+    let error = layer(&mut graph, "stage", geometry, &[0.0; 3], &[0.0; 8], Activation::Relu, Element::F32).unwrap_err();
     assert!(error.to_string().contains("3 weights and 8 biases at stage"), "{error}");
     let weights = vec![0.0; geometry.weights()];
-    let fits = layer(&mut graph, "stage", geometry, &weights, &[0.0; 8], true, Element::F32).unwrap();
+    let fits = layer(&mut graph, "stage", geometry, &weights, &[0.0; 8], Activation::Relu, Element::F32).unwrap();
     let error = conv(&mut graph, "stage", x, &fits, None).unwrap_err();
     assert!(error.to_string().contains("expected C = 16 of f32"), "{error}");
     let error = conv_split(&mut graph, "stage", x, &fits, 3).unwrap_err();
@@ -417,8 +418,8 @@ fn what_does_not_fit_is_said() {
     let error = conv(&mut graph, "stage", wide, &fits, Some(wide)).unwrap_err();
     assert!(error.to_string().contains("residual [D 1, H 4, W 4, C 16]"), "{error}");
     let even = ConvGeometry { channels: (8, 8), kernel: [1, 2, 2], stride: [1; 3] };
-    let error = layer(&mut graph, "even", even, &[0.0; 256], &[0.0; 8], true, Element::F32).unwrap_err();
+    let error = layer(&mut graph, "even", even, &[0.0; 256], &[0.0; 8], Activation::Relu, Element::F32).unwrap_err();
     assert!(error.to_string().contains("expected odd kernels whose halo"), "{error}");
-    let error = conv_trained(&mut graph, "stage", wide, x, None, geometry, true).unwrap_err();
+    let error = conv_trained(&mut graph, "stage", wide, x, None, geometry, Activation::Relu).unwrap_err();
     assert!(error.to_string().contains("weights [D 1, H 4, W 4, C 8]"), "{error}");
 }

@@ -5,6 +5,7 @@ use engine::cpu::ops::norm as cpu_ops;
 use engine::cuda::graph::{Graph, Value};
 use engine::cuda::ops::norm;
 use engine::cuda::storage::Element;
+use engine::net::layers::Activation;
 use engine::net::tensor::Shape;
 
 use crate::backward::{Input, difference, tensor, with_gradients};
@@ -48,7 +49,8 @@ fn forward_and_statistics_match_f64() {
         let c = shape.c;
         let Some(found) = run(|graph| {
             let values = [&x, &gamma, &beta].map(|(shape, _)| graph.input("in", *shape, Element::F32));
-            let normed = norm::batch_norm(graph, "test", values[0], values[1], values[2], relu).unwrap();
+            let normed =
+                norm::batch_norm(graph, "test", values[0], values[1], values[2], Activation::relu_if(relu)).unwrap();
             let given = values.into_iter().zip([&x, &gamma, &beta].map(|(_, v)| v.clone())).collect();
             (given, vec![normed.y, normed.mean, normed.variance])
         }) else {
@@ -85,14 +87,17 @@ fn gradients_are_the_cpus() {
     for (shape, relu) in cases() {
         let [x, gamma, beta] = inputs(shape);
         let dy = Random::new("norm dy").values(shape.len());
-        let op = |g: &mut Graph, v: &[Value]| norm::batch_norm(g, "test", v[0], v[1], v[2], relu).unwrap().y;
+        let op = |g: &mut Graph, v: &[Value]| {
+            norm::batch_norm(g, "test", v[0], v[1], v[2], Activation::relu_if(relu)).unwrap().y
+        };
         let Some((_, found)) = with_gradients(&[x.clone(), gamma.clone(), beta.clone()], &dy, op) else {
             return;
         };
         let cpu = Cpu::new();
         let (tx, tdy) = (tensor(&x), tensor(&(shape, dy)));
-        let (_, statistics) = cpu_ops::forward(&cpu, &tx, &gamma.1, &beta.1, relu).unwrap();
-        let (dx, dgamma, dbeta) = cpu_ops::backward(&cpu, &tx, (&gamma.1, &beta.1), &statistics, relu, &tdy).unwrap();
+        let (_, statistics) = cpu_ops::forward(&cpu, &tx, &gamma.1, &beta.1, Activation::relu_if(relu)).unwrap();
+        let (dx, dgamma, dbeta) =
+            cpu_ops::backward(&cpu, &tx, (&gamma.1, &beta.1), &statistics, Activation::relu_if(relu), &tdy).unwrap();
         // Sums of n terms of about 1 in two orders of f32 (blocks of 1024 on the processor): within sqrt(1024) units
         // of n.
         let n = shape.positions() as f64;
@@ -117,7 +122,7 @@ fn running_statistics_follow_as_on_the_cpu() {
     let (old_mean, old_variance) = (random.values(8), random.values(8));
     let Some(found) = run(|graph| {
         let values = [&x, &gamma, &beta].map(|(shape, _)| graph.input("in", *shape, Element::F32));
-        let normed = norm::batch_norm(graph, "test", values[0], values[1], values[2], true).unwrap();
+        let normed = norm::batch_norm(graph, "test", values[0], values[1], values[2], Activation::Relu).unwrap();
         // Inputs, so that both runs of the test begin with the same.
         let running = ["mean", "variance"].map(|name| graph.input(name, vector, Element::F32));
         let found = (normed.mean, normed.variance);
@@ -128,7 +133,7 @@ fn running_statistics_follow_as_on_the_cpu() {
     }) else {
         return;
     };
-    let (_, statistics) = cpu_ops::forward(&Cpu::new(), &tensor(&x), &gamma.1, &beta.1, true).unwrap();
+    let (_, statistics) = cpu_ops::forward(&Cpu::new(), &tensor(&x), &gamma.1, &beta.1, Activation::Relu).unwrap();
     let news = [statistics.mean.clone(), statistics.unbiased_variance()];
     for ((found, old), new) in found.iter().zip([old_mean, old_variance]).zip(news) {
         for ((found, old), new) in found.iter().zip(old).zip(new) {

@@ -6,6 +6,7 @@ use engine::cpu::ops::resample::upsample_backward;
 use engine::cuda::graph::{Graph, Value};
 use engine::cuda::ops::resample;
 use engine::cuda::storage::Element;
+use engine::net::layers::Activation;
 use engine::net::tensor::Shape;
 
 use crate::backward::{Input, difference, forward, storage, tensor, with_gradients};
@@ -73,7 +74,9 @@ fn forward_matches_f64() {
             let mut results = vec![(found, exact.clone())];
             if factor == 2 {
                 for relu in [false, true] {
-                    let op = |g: &mut Graph, v: &[Value]| resample::upsample_add(g, "test", v[0], v[1], relu).unwrap();
+                    let op = |g: &mut Graph, v: &[Value]| {
+                        resample::upsample_add(g, "test", v[0], v[1], Activation::relu_if(relu)).unwrap()
+                    };
                     let found = forward(element, &[x.clone(), skip.clone()], op).unwrap();
                     let sums = exact.iter().zip(&skip.1).map(|(&v, &s)| {
                         let sum = v + Bounded::exact(f64::from(s));
@@ -117,7 +120,9 @@ fn gradients_are_the_cpus() {
         }
         let skip = input(&mut random, Element::F32, size);
         for relu in [false, true] {
-            let op = |g: &mut Graph, v: &[Value]| resample::upsample_add(g, "test", v[0], v[1], relu).unwrap();
+            let op = |g: &mut Graph, v: &[Value]| {
+                resample::upsample_add(g, "test", v[0], v[1], Activation::relu_if(relu)).unwrap()
+            };
             let (y, found) = with_gradients(&[x.clone(), skip.clone()], &dy, op).unwrap();
             let mut through = tensor(&(size, dy.clone()));
             if relu {

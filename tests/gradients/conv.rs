@@ -3,6 +3,7 @@
 use engine::cpu::device::Cpu;
 use engine::cpu::ops::conv::Conv;
 use engine::cpu::ops::conv_backward::ConvGeometry;
+use engine::net::layers::Activation;
 use engine::net::tensor::Shape;
 
 use super::*;
@@ -15,7 +16,7 @@ fn check(cpu: &Cpu, geometry: ConvGeometry, x: Shape) {
     let bias = random.values(co);
     let (kernel, stride) = (geometry.kernel, geometry.stride);
     let forward = |weights: &[f32], bias: &[f32], x: &Tensor| {
-        Conv::new((ci, co), kernel, stride, weights, bias, false).forward(cpu, x, None).unwrap()
+        Conv::new((ci, co), kernel, stride, weights, bias, Activation::Linear).forward(cpu, x, None).unwrap()
     };
     let x = random.tensor(Shape { c: ci, ..x });
     let dy = random.tensor(geometry.output_shape(x.shape));

@@ -1,6 +1,7 @@
 //! Batch norm with batch statistics against plain f64.
 
 use engine::cpu::ops::norm;
+use engine::net::layers::Activation;
 use engine::net::tensor::Shape;
 
 use super::*;
@@ -49,7 +50,7 @@ fn forward_and_gradients_match_f64() {
             let beta = random.values(c);
             let dy = random.tensor(shape);
             let what = format!("batch norm on {shape}, relu {relu}, {}", cpu.level().name());
-            let (y, statistics) = norm::forward(&cpu, &x, &gamma, &beta, relu).unwrap();
+            let (y, statistics) = norm::forward(&cpu, &x, &gamma, &beta, Activation::relu_if(relu)).unwrap();
             let (wide, g, b) = (widen(&x.data), widen(&gamma), widen(&beta));
             let (expected, truth) = plain(&wide, c, &g, &b, relu);
             // x of up to 30 sigma c resolves to eps * 200 of a sigma; scale and shift round once each.
@@ -65,7 +66,8 @@ fn forward_and_gradients_match_f64() {
                 assert!((statistics.variance[i] - variance).abs() < 1e-5 * (1.0 + variance), "{what}: variance {i}");
             }
             let (dx, dgamma, dbeta) = on_any_number_of_threads(&what, || {
-                let (dx, dgamma, dbeta) = norm::backward(&cpu, &x, (&gamma, &beta), &statistics, relu, &dy).unwrap();
+                let (dx, dgamma, dbeta) =
+                    norm::backward(&cpu, &x, (&gamma, &beta), &statistics, Activation::relu_if(relu), &dy).unwrap();
                 (dx.data.to_vec(), dgamma, dbeta)
             });
             // The loss is <y, dy>; central differences in f64, of a few elements of everything.
@@ -113,7 +115,7 @@ fn forward_and_gradients_match_f64() {
 fn the_unbiased_variance_is_what_pytorch_keeps() {
     let cpu = Cpu::new();
     let x = Tensor::from_slice(Shape::plane(1, 4, 1), &[1.0, 2.0, 3.0, 6.0]).unwrap();
-    let (_, statistics) = norm::forward(&cpu, &x, &[1.0], &[0.0], false).unwrap();
+    let (_, statistics) = norm::forward(&cpu, &x, &[1.0], &[0.0], Activation::Linear).unwrap();
     assert_eq!((statistics.mean[0], statistics.variance[0]), (3.0, 3.5));
     assert!((statistics.unbiased_variance()[0] - 14.0 / 3.0).abs() < 1e-12);
 }
@@ -122,6 +124,6 @@ fn the_unbiased_variance_is_what_pytorch_keeps() {
 fn one_position_is_its_own_mean() {
     let cpu = Cpu::new();
     let x = Tensor::from_slice(Shape::plane(1, 1, 2), &[5.0, -7.0]).unwrap();
-    let (y, _) = norm::forward(&cpu, &x, &[2.0, 2.0], &[0.5, -0.5], false).unwrap();
+    let (y, _) = norm::forward(&cpu, &x, &[2.0, 2.0], &[0.5, -0.5], Activation::Linear).unwrap();
     assert_eq!(y.data.to_vec(), [0.5, -0.5]);
 }

@@ -2,6 +2,7 @@
 
 use engine::cpu::ops::conv::Conv;
 use engine::cpu::ops::depthwise::Depthwise;
+use engine::net::layers::Activation;
 use engine::net::tensor::Tensor;
 
 use crate::reference::{self, Convolution, Random, Volume};
@@ -49,7 +50,7 @@ fn convolution(
     let weights = rng.values(channels.0 * channels.1 * kernel.iter().product::<usize>());
     let bias = rng.values(channels.1);
     let x = random(&mut rng, [d, h, w, channels.0]);
-    let conv = Conv::new(channels, kernel, stride, &weights, &bias, relu);
+    let conv = Conv::new(channels, kernel, stride, &weights, &bias, Activation::relu_if(relu));
     let plain = Convolution { channels, kernel, stride, weights: &weights, bias: &bias, relu };
     let size = conv.output_shape(x.shape);
     let residual = residual.then(|| random(&mut rng, [size.d, size.h, size.w, size.c]));
@@ -160,7 +161,7 @@ fn joined_convolutions_are_the_two_side_by_side() {
         let mut half = |output: usize| {
             let weights = rng.values(input * output * kernel.iter().product::<usize>());
             let bias = rng.values(output);
-            let conv = Conv::new((input, output), kernel, stride, &weights, &bias, true);
+            let conv = Conv::new((input, output), kernel, stride, &weights, &bias, Activation::Relu);
             let (channels, weights, bias) = ((input, output), &weights[..], &bias[..]);
             (conv, Convolution { channels, kernel, stride, weights, bias, relu: true }.apply(&volume(&x), None))
         };

@@ -12,6 +12,7 @@ use engine::cpu::ops::sweep::{self, Sweep, cost_volume};
 use engine::cpu::ops::sweep_fused::fused;
 use engine::cpu::ops::warp::warp;
 use engine::error::Error;
+use engine::net::layers::Activation;
 use engine::net::tensor::{Shape, Tensor};
 use engine::scene::camera::{PlaneSweep, Sampling};
 use engine::scene::photo::Photo;
@@ -24,7 +25,7 @@ fn shapes_that_do_not_fit_are_named() {
     let cpu = &Cpu::new();
     let zeros = |d, h, w, c| Tensor::zeros(Shape { d, h, w, c });
     let conv = |output: usize| {
-        Conv::new((8, output), [1, 3, 3], [1, 2, 2], &vec![0.0; 72 * output], &vec![0.0; output], false)
+        Conv::new((8, output), [1, 3, 3], [1, 2, 2], &vec![0.0; 72 * output], &vec![0.0; output], Activation::Linear)
     };
     let depthwise = Depthwise::new(16, 2, &[0.0; 16 * 27]);
     let identity = || PlaneSweep { a: IDENTITY, b: [0.0; 3] };
@@ -35,7 +36,7 @@ fn shapes_that_do_not_fit_are_named() {
         let depths = vec![1.0; planes];
         let sweep = Sweep { reference, sources: &sources, depths: &depths, aggregation, squared: true };
         // All three look at the same things.
-        let strided = Conv::new((32, 32), [3; 3], [2; 3], &[0.0; 32 * 32 * 27], &[0.0; 32], true);
+        let strided = Conv::new((32, 32), [3; 3], [2; 3], &[0.0; 32 * 32 * 27], &[0.0; 32], Activation::Relu);
         let text = cost_volume(cpu, &sweep).err().unwrap().to_string();
         assert_eq!(fused(cpu, &sweep, &strided, None).err().unwrap().to_string(), text);
         assert_eq!(pixel_statistics(cpu, &sweep, 0).err().unwrap().to_string(), text);

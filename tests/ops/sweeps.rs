@@ -7,6 +7,7 @@ use engine::cpu::ops::sweep::{self, Sweep, VoxelGate, cost_volume};
 use engine::cpu::ops::sweep_fused::fused;
 use engine::cpu::ops::warp::warp;
 use engine::cpu::simd::Level;
+use engine::net::layers::Activation;
 use engine::net::tensor::{Buffer, Tensor};
 use engine::scene::camera::PlaneSweep;
 
@@ -268,8 +269,8 @@ fn fused_sweeps() {
         let scaled = |v: Vec<f32>| v.into_iter().map(|x| x * 0.1).collect::<Vec<f32>>();
         let (weights, bias) = (scaled(rng.values(32 * 32 * 27)), rng.values(32));
         let (skip_weights, skip_bias) = (scaled(rng.values(32 * 8)), rng.values(8));
-        let strided = Conv::new((32, 32), [3; 3], [2; 3], &weights, &bias, true);
-        let skip = Conv::new((32, 8), [1; 3], [1; 3], &skip_weights, &skip_bias, false);
+        let strided = Conv::new((32, 32), [3; 3], [2; 3], &weights, &bias, Activation::Relu);
+        let skip = Conv::new((32, 8), [1; 3], [1; 3], &skip_weights, &skip_bias, Activation::Linear);
         let first = |c: &Convolution, cost: &Volume| c.apply(cost, None);
         for level in Level::available() {
             let cpu = Cpu::with_level(level);

@@ -16,6 +16,7 @@ use crate::cpu::device::{Cpu, Shared};
 use crate::cpu::simd::{Isa, Kernel, Level, Vector, dispatch};
 use crate::error::{Error, Result};
 use crate::host::trace::span_of;
+use crate::net::layers::Activation;
 use crate::net::tensor::{Buffer, Shape, Tensor};
 
 /// Output pixels at each end of a row that are computed from the staged patch.
@@ -57,8 +58,9 @@ impl Conv {
         stride: [usize; 3],
         weights: &[f32],
         bias: &[f32],
-        relu: bool,
+        activation: Activation,
     ) -> Self {
+        let relu = activation.is_relu();
         let taps: usize = kernel.iter().product();
         assert_eq!(weights.len(), output * input * taps, "convolution weights");
         assert_eq!(bias.len(), output, "convolution bias");

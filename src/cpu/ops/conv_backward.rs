@@ -20,6 +20,7 @@ use crate::cpu::ops::pointwise::through_relu;
 use crate::cpu::simd::{Isa, Kernel, Level, Vector, dispatch};
 use crate::cpu::tape::{Op, Saved, Saves};
 use crate::error::{Error, Result};
+use crate::net::layers::Activation;
 use crate::net::tensor::{Buffer, Shape, Tensor};
 
 /// Parts of the output rows whose weight gradients are summed apart.
@@ -374,7 +375,7 @@ impl Op for ConvOp {
             let problem = format!("{} weights and {} biases for {:?}", weights.len(), bias.len(), self.geometry);
             return Err(Error::Shape { op: "convolution", problem });
         }
-        Conv::new(channels, kernel, stride, weights, bias, self.relu).forward(cpu, inputs[0], None)
+        Conv::new(channels, kernel, stride, weights, bias, Activation::relu_if(self.relu)).forward(cpu, inputs[0], None)
     }
 
     fn backward(&self, cpu: &Cpu, saved: &Saved, dy: Tensor, wanted: &[bool]) -> Result<Vec<Option<Tensor>>> {

@@ -16,6 +16,7 @@ use crate::cpu::device::Cpu;
 use crate::cpu::simd::{Channelwise, Isa, Kernel, Vector, dispatch, each_channel};
 use crate::cpu::tape::{Op, Saved, Saves};
 use crate::error::{Error, Result};
+use crate::net::layers::Activation;
 use crate::net::tensor::Tensor;
 
 /// The reference's epsilon.
@@ -307,7 +308,13 @@ fn check(x: &Tensor, parameters: [&[f32]; 2]) -> Result<()> {
 ///
 /// # Errors
 /// [`Error::Shape`] where x is empty or gamma or beta have another length than its channels.
-pub fn forward(cpu: &Cpu, x: &Tensor, gamma: &[f32], beta: &[f32], relu: bool) -> Result<(Tensor, BatchStatistics)> {
+pub fn forward(
+    cpu: &Cpu,
+    x: &Tensor,
+    gamma: &[f32],
+    beta: &[f32],
+    activation: Activation,
+) -> Result<(Tensor, BatchStatistics)> {
     check(x, [gamma, beta])?;
     let c = x.shape.c;
     let n = x.shape.positions() as f64;
@@ -318,12 +325,12 @@ pub fn forward(cpu: &Cpu, x: &Tensor, gamma: &[f32], beta: &[f32], relu: bool) -
     let variance = totals.iter().map(|(s, s2)| ((s2 - s * s / n) / n).max(0.0)).collect();
     let statistics = BatchStatistics { mean, variance, positions: x.shape.positions() };
     let affine = statistics.affine(gamma, beta);
-    let low = if relu { 0.0 } else { f32::NEG_INFINITY };
+    let low = if activation.is_relu() { 0.0 } else { f32::NEG_INFINITY };
     let y = apply::<{ pass::FORWARD }>(cpu, (x, x), &affine, [&first.shift; 2], low);
     Ok((y, statistics))
 }
 
-/// Gradients in x, gamma and beta, from those in y; `relu` as in the forward pass (where y is 0 nothing goes through).
+/// Gradients in x, gamma and beta, from those in y; `activation` as in the forward pass (where y is 0 nothing goes through).
 ///
 /// # Errors
 /// [`Error::Shape`] where shapes do not fit together.
@@ -332,14 +339,14 @@ pub fn backward(
     x: &Tensor,
     (gamma, beta): (&[f32], &[f32]),
     statistics: &BatchStatistics,
-    relu: bool,
+    activation: Activation,
     dy: &Tensor,
 ) -> Result<(Tensor, Vec<f32>, Vec<f32>)> {
     check(x, [gamma, beta])?;
     dy.expect_shape("batch norm", "output gradient", x.shape)?;
     let n = x.shape.positions() as f64;
     let affine = statistics.affine(gamma, beta);
-    let totals = if relu {
+    let totals = if activation.is_relu() {
         sums::<{ pass::BACKWARD }>(cpu, x, dy, &affine)
     } else {
         sums::<{ pass::BACKWARD_LINEAR }>(cpu, x, dy, &affine)
@@ -351,7 +358,7 @@ pub fn backward(
     let slope: Vec<f32> =
         scale.clone().zip(dgamma.iter().zip(&inverse)).map(|(a, (g, s))| (-a * g / n * s) as f32).collect();
     let level: Vec<f32> = scale.zip(&totals).map(|(a, (g, _))| (-a * g / n) as f32).collect();
-    let dx = if relu {
+    let dx = if activation.is_relu() {
         apply::<{ pass::BACKWARD }>(cpu, (x, dy), &affine, [&slope, &level], 0.0)
     } else {
         apply::<{ pass::BACKWARD_LINEAR }>(cpu, (x, dy), &affine, [&slope, &level], 0.0)
@@ -378,7 +385,8 @@ impl Op for BatchNormOp {
     }
 
     fn forward(&mut self, cpu: &Cpu, inputs: &[&Tensor]) -> Result<Tensor> {
-        let (y, statistics) = forward(cpu, inputs[0], &inputs[1].data, &inputs[2].data, self.relu)?;
+        let (y, statistics) =
+            forward(cpu, inputs[0], &inputs[1].data, &inputs[2].data, Activation::relu_if(self.relu))?;
         // A cell that is full already belongs to an op that ran twice; the first batch stands.
         let _ = self.statistics.set(statistics);
         Ok(y)
@@ -388,9 +396,10 @@ impl Op for BatchNormOp {
         let statistics = self
             .statistics
             .get()
-            .ok_or_else(|| Error::Shape { op: "batch norm", problem: "backward before forward".into() })?;
+            .ok_or_else(|| Error::Bug { place: "batch norm", problem: "backward before forward".into() })?;
         let (x, gamma, beta) = (saved.input(0)?, saved.input(1)?, saved.input(2)?);
-        let (dx, dgamma, dbeta) = backward(cpu, x, (&gamma.data, &beta.data), statistics, self.relu, &dy)?;
+        let (dx, dgamma, dbeta) =
+            backward(cpu, x, (&gamma.data, &beta.data), statistics, Activation::relu_if(self.relu), &dy)?;
         cpu.recycle(dy);
         let vector = |shape, values: &[f32]| Tensor::from_slice(shape, values).map(Some);
         Ok(vec![Some(dx), vector(saved.shape(1), &dgamma)?, vector(saved.shape(2), &dbeta)?])

@@ -13,6 +13,7 @@ use crate::cpu::ops::conv_backward::ConvGeometry;
 use crate::cuda::graph::{Arg, Graph, Value, read, read_or_null, write};
 use crate::cuda::storage::Element;
 use crate::error::{Error, Result};
+use crate::net::layers::Activation;
 use crate::net::tensor::Shape;
 
 const OP: &str = "convolution";
@@ -105,9 +106,10 @@ pub fn layer(
     geometry: ConvGeometry,
     weights: &[f32],
     bias: &[f32],
-    relu: bool,
+    activation: Activation,
     element: Element,
 ) -> Result<ConvLayer> {
+    let relu = activation.is_relu();
     expect_supported(&geometry, element)?;
     if weights.len() != geometry.weights() || bias.len() != geometry.channels.1 {
         let problem = format!("{} weights and {} biases at {name} for {geometry:?}", weights.len(), bias.len());
@@ -280,7 +282,8 @@ fn forward(
     let (split, relu) = (split as i32, i32::from(layer.relu));
     match algorithm(geometry, layer.element) {
         Algorithm::Direct => {
-            let mut shape = DirectShape { split, ..DirectShape::forward(geometry, from, layer.relu) };
+            let mut shape =
+                DirectShape { split, ..DirectShape::forward(geometry, from, Activation::relu_if(layer.relu)) };
             let depth = &mut shape.axis[0];
             depth.output = made as i32;
             depth.first = planes_made.start as i32;
@@ -411,7 +414,8 @@ fn shared_bytes(stride: &[usize; 3], taps: &[usize; 3], width: usize) -> usize {
 
 impl DirectShape {
     /// y from x.
-    pub fn forward(geometry: &ConvGeometry, x: Shape, relu: bool) -> Self {
+    pub fn forward(geometry: &ConvGeometry, x: Shape, activation: Activation) -> Self {
+        let relu = activation.is_relu();
         let y = geometry.output_shape(x);
         let taps: usize = geometry.kernel.iter().product();
         let (from, to) = ([x.d, x.h, x.w], [y.d, y.h, y.w]);

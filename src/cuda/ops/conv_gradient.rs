@@ -12,6 +12,7 @@ use crate::cpu::ops::conv_backward::ConvGeometry;
 use crate::cuda::graph::{Arg, Graph, Value, blocks, index, int, read, read_or_null, write};
 use crate::cuda::storage::Element;
 use crate::error::{Error, Result};
+use crate::net::layers::Activation;
 use crate::net::tensor::Shape;
 
 const OP: &str = "convolution gradient";
@@ -37,8 +38,9 @@ pub fn conv_trained(
     weight: Value,
     bias: Option<Value>,
     geometry: ConvGeometry,
-    relu: bool,
+    activation: Activation,
 ) -> Result<Value> {
+    let relu = activation.is_relu();
     expect_supported(&geometry, Element::F32)?;
     let y_shape = expect_input(graph, label, x, &geometry, Element::F32)?;
     let biases = bias.map_or(y_shape.c, |bias| graph.shape(bias).len());
@@ -51,7 +53,7 @@ pub fn conv_trained(
     let x_shape = graph.shape(x);
     let y = graph.temporary(format!("{label} output"), y_shape, Element::F32);
     let args = vec![read(x), read(weight), read_or_null(bias), Arg::Null, write(y), Arg::Null];
-    let shape = DirectShape::forward(&geometry, x_shape, relu);
+    let shape = DirectShape::forward(&geometry, x_shape, activation);
     shape.launch(graph, label, "conv_forward_direct", Element::F32, args);
     graph.flops(flops(&geometry, y_shape));
 
@@ -88,7 +90,7 @@ fn data(
             // No tap reads these positions: zeros, written by the same kernel.
             axis[0].taps = 0;
         }
-        let forward = DirectShape::forward(geometry, x, false);
+        let forward = DirectShape::forward(geometry, x, Activation::Linear);
         let shape = DirectShape {
             axis,
             ci: forward.co,

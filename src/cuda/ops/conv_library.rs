@@ -14,6 +14,7 @@ use crate::cuda::driver::Driver;
 use crate::cuda::graph::{Arg, Graph, Step, Value, Work, read, read_or_null, write};
 use crate::cuda::storage::Element;
 use crate::error::{Error, Result};
+use crate::net::layers::Activation;
 use crate::net::tensor::Shape;
 
 /// Workspace that a layer may take; one that wants more is computed by the engine's own kernel.
@@ -66,7 +67,7 @@ pub fn conv(
     };
     call.workspace = driver.convolution_workspace(&call)?;
     if call.workspace > MOST_WORKSPACE {
-        let own = conv::layer(graph, label, geometry, weights, bias, relu, element)?;
+        let own = conv::layer(graph, label, geometry, weights, bias, Activation::relu_if(relu), element)?;
         return conv::conv(graph, label, x, &own, residual);
     }
     let taps = geometry.kernel.iter().product::<usize>();

@@ -10,6 +10,7 @@ use crate::cpu::ops::conv_backward::ConvGeometry;
 use crate::cuda::graph::{Arg, Graph, Value, blocks, int, read, write};
 use crate::cuda::storage::Element;
 use crate::error::{Error, Result};
+use crate::net::layers::Activation;
 use crate::net::tensor::Shape;
 
 const OP: &str = "depthwise convolution";
@@ -111,5 +112,5 @@ pub fn depthwise(graph: &mut Graph, label: &str, x: Value, weight: Value, stride
 pub fn to_one_channel(graph: &mut Graph, label: &str, x: Value, weight: Value, bias: Value) -> Result<Value> {
     let channels = (graph.shape(x).c, 1);
     let geometry = ConvGeometry { channels, kernel: [3; 3], stride: [1; 3] };
-    conv_trained(graph, label, x, weight, Some(bias), geometry, false)
+    conv_trained(graph, label, x, weight, Some(bias), geometry, Activation::Linear)
 }

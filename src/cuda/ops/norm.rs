@@ -8,6 +8,7 @@ use super::{expect_f32, expect_shape, expect_some};
 use crate::cuda::graph::{Arg, Graph, Value, float, index, int, read, update, write};
 use crate::cuda::storage::Element;
 use crate::error::{Error, Result};
+use crate::net::layers::Activation;
 use crate::net::tensor::Shape;
 
 const OP: &str = "batch_norm";
@@ -33,12 +34,20 @@ fn grid(shape: Shape) -> [u32; 3] {
     [shape.positions().div_ceil(rows * WALK) as u32, 1, 1]
 }
 
-/// Normalises x with its own mean and variance over all positions, `relu` says whether ReLU follows. gamma and beta
+/// Normalises x with its own mean and variance over all positions, `activation` follows. gamma and beta
 /// have C elements.
 ///
 /// # Errors
 /// [`Error::Shape`] where x is empty, gamma or beta have another length than its channels, or one is not f32.
-pub fn batch_norm(graph: &mut Graph, label: &str, x: Value, gamma: Value, beta: Value, relu: bool) -> Result<Normed> {
+pub fn batch_norm(
+    graph: &mut Graph,
+    label: &str,
+    x: Value,
+    gamma: Value,
+    beta: Value,
+    activation: Activation,
+) -> Result<Normed> {
+    let relu = activation.is_relu();
     expect_some(graph, OP, x)?;
     expect_f32(graph, OP, &[x, gamma, beta])?;
     let shape = graph.shape(x);

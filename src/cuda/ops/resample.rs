@@ -8,6 +8,7 @@ use super::{expect_element, expect_f32, expect_shape, expect_some, pack};
 use crate::cuda::graph::{Arg, Graph, Value, blocks, index, int, read, read_or_null, write};
 use crate::cuda::storage::Element;
 use crate::error::{Error, Result};
+use crate::net::layers::Activation;
 use crate::net::tensor::Shape;
 
 const OP: &str = "upsample";
@@ -43,7 +44,8 @@ pub fn upsample(graph: &mut Graph, label: &str, x: Value, factor: usize, size: S
 ///
 /// # Errors
 /// [`Error::Shape`] where the channels or elements differ or one is empty.
-pub fn upsample_add(graph: &mut Graph, label: &str, x: Value, skip: Value, relu: bool) -> Result<Value> {
+pub fn upsample_add(graph: &mut Graph, label: &str, x: Value, skip: Value, activation: Activation) -> Result<Value> {
+    let relu = activation.is_relu();
     let size = graph.shape(skip);
     expect_shape(graph, OP, "skip", skip, size.with_channels(graph.shape(x).c))?;
     let y = forward(graph, label, x, 2, size, Some(skip), relu)?;
