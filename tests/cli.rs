@@ -125,8 +125,8 @@ fn help_tells_every_option_with_its_unit_and_default() {
     for sentence in [
         "by default the folder SCENE_engine beside the scene",
         "[default: what the scene's files say, else 192]",
-        "[default: linear where far / near < 3, else inverse]",
-        "[default: one a processor]",
+        "[default: linear if far / near < 3, else inverse]",
+        "[default: one per processor]",
         "--max-reprojection-px <PX>",
         "--memory <GB>",
         "[default: 0.8]",

@@ -99,7 +99,8 @@ pub static CONSTANTS: [Constant; 21] = [
         ("disparity, graph", Positive, "... and its normal is at most this many degrees from the pixel's; from 180 on \
             normals are not compared"),
     ]),
-    row("min-pixels", "N", &[("graph", Count(1, ANY), "smallest number of pixels, over all views, that makes a point")]),
+    row("min-pixels", "N", &[("graph", Count(1, ANY), "smallest number of pixels, over all views, that makes a \
+            point")]),
     row("max-pixels", "N", &[("graph", Count(1, ANY), "largest number of pixels in a point")]),
     row("max-traversal-depth", "N", &[
         ("graph", Count(1, ANY), "longest chain of pixels, each the projection of the one before into \
