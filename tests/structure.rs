@@ -229,9 +229,6 @@ fn files_stay_readable() {
 /// Folders whose paths the Markdown files may name from the tree's root.
 const FOLDERS: [&str; 9] = [".ci", "benches", "docs", "examples", "kernels", "src", "tests", "tools", "weights"];
 
-/// Paths that the Markdown files name before the tree has them; a line goes when its path has come.
-const COMING: [&str; 2] = ["src/run/infer.rs", "src/run/options.rs"];
-
 /// Whether a word is a pattern or a placeholder: `panels/*.png`, `src/cpu/ops/x.rs`, `truth/ID.pfm`.
 fn is_pattern(word: &str) -> bool {
     let stem = |part: &str| part.split('.').next().unwrap_or_default().to_owned();
@@ -247,7 +244,7 @@ fn wrong_path(word: &str, files: &[String]) -> Option<String> {
     let from_root = word.split_once('/').is_some_and(|(folder, _)| FOLDERS.contains(&folder));
     let there = if from_root {
         // A module may be a file or a folder.
-        root().join(word).exists() || root().join(format!("{word}.rs")).exists() || COMING.contains(&word)
+        root().join(word).exists() || root().join(format!("{word}.rs")).exists()
     } else {
         let name = format!("/{}", word.trim_start_matches("./"));
         !source || word.starts_with('.') || files.iter().any(|file| format!("/{file}").ends_with(&name))

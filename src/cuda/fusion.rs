@@ -1,5 +1,5 @@
-//! Finished depth maps to one coloured cloud on a device (`kernels/fusion.cu`): [`crate::fusion::fuse::fuse`] to the bit,
-//! points in the same order.
+//! Finished depth maps to one coloured cloud on a device (`kernels/fusion.cu`): [`crate::fusion::fuse::fuse`] to the
+//! bit, points in the same order.
 //!
 //! Maps stay where they are; what comes back are the points of one view after the other. Memory beside the maps: 5 1/8
 //! bytes a pixel of all views, and 32 bytes for each kept pixel of the view that keeps most. (One thing is done in

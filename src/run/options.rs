@@ -7,7 +7,7 @@
 
 use std::path::PathBuf;
 
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use serde_json::{Map as Fields, Value};
 
 use crate::files::folder::OutputOptions;
@@ -58,7 +58,7 @@ pub struct InferOptions {
     /// Also write normals.
     pub normals: bool,
     /// Which pixels become points.
-    #[serde(flatten, serialize_with = "constants")]
+    #[serde(flatten)]
     pub settings: Settings,
 }
 
@@ -131,12 +131,8 @@ pub struct FuseOptions {
     #[serde(flatten)]
     pub maps: MapsOptions,
     /// Which pixels become points.
-    #[serde(flatten, serialize_with = "constants")]
+    #[serde(flatten)]
     pub settings: Settings,
-}
-
-fn constants<S: Serializer>(settings: &Settings, serializer: S) -> Result<S::Ok, S::Error> {
-    settings.fields().serialize(serializer)
 }
 
 /// Options as the manifest keeps them.

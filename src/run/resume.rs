@@ -40,6 +40,9 @@ pub struct MadeBy {
     sources: Vec<PhotoIdentity>,
 }
 
+/// A matrix, row by row.
+type Rows = [[f64; 3]; 3];
+
 /// A photo's part: its content (not its place or date, so that a moved scene needs no new maps), its lens and its
 /// camera at the size that the network sees.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -47,10 +50,10 @@ pub struct MadeBy {
 pub struct PhotoIdentity {
     image_sha256: String,
     /// The distortion, and K of the photo as it is stored and undistorted.
-    lens: Option<(Distortion, [[f64; 3]; 3], [[f64; 3]; 3])>,
+    lens: Option<(Distortion, Rows, Rows)>,
     size: (usize, usize),
-    k: [[f64; 3]; 3],
-    r: [[f64; 3]; 3],
+    k: Rows,
+    r: Rows,
     t: [f64; 3],
 }
 

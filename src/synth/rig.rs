@@ -10,7 +10,8 @@ use crate::scene::camera::Camera;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Rig {
-    /// 49 positions on a spherical cap about 650 mm from the centre, as on DTU's robot arm, with DTU's intrinsics and depths of 450 to 950 mm. With fewer views: a random position and some of its neighbours.
+    /// 49 positions on a spherical cap about 650 mm from the centre, as on DTU's robot arm, with DTU's intrinsics and
+    /// depths of 450 to 950 mm. With fewer views: a random position and some of its neighbours.
     Arc,
     /// A walk around the centre, up to a full circle; in any unit.
     Circle,

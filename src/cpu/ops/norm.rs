@@ -1,7 +1,7 @@
 //! Batch normalisation with the statistics of the batch, as training needs it, with the ReLU that mostly follows.
 //!
 //! `y = relu?(gamma (x - mean) / sqrt(var + 1e-5) + beta)` over all positions of a channel; var is the biased
-//! variance. Inference never runs this: there the norm is folded into the convolution ([`crate::net::weights`]).
+//! variance. Inference never runs this: there the norm is folded into the convolution ([`crate::cpu::weights`]).
 //!
 //! Statistics in one pass over x: sums of `x - s` and `(x - s)^2` with s the channel's first value, which takes away
 //! the mean that would cancel; f32 within a block of positions, f64 across blocks. Blocks are fixed, so results do not
@@ -330,7 +330,8 @@ pub fn forward(
     Ok((y, statistics))
 }
 
-/// Gradients in x, gamma and beta, from those in y; `activation` as in the forward pass (where y is 0 nothing goes through).
+/// Gradients in x, gamma and beta, from those in y; `activation` as in the forward pass (where y is 0 nothing goes
+/// through).
 ///
 /// # Errors
 /// [`Error::Shape`] where shapes do not fit together.
