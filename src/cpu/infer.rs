@@ -1,6 +1,6 @@
 //! The executor of inference: norms folded, ReLU and residual in the convolution, tensors from the device's pool, and
-//! three fusions. The cost volume is never stored ([`sweep::fused`]), the pair that reads it is one convolution, and
-//! the last stage ends in depth and confidence ([`head`]).
+//! three fusions. The cost volume is never stored ([`sweep_fused::fused`]), the pair that reads it is one convolution,
+//! and the last stage ends in depth and confidence ([`head`]).
 
 use super::device::{Cpu, Pooled};
 use super::ops::cost_volume::{joined, planes};

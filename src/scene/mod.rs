@@ -1,6 +1,6 @@
 //! A scene: calibrated photos, the depths to search in front of each, and for each a ranked list of source views.
 //!
-//! Here is what a scene is; [`open`] tells which layout a folder holds, [`mvsnet`] and [`colmap`] read it, and
+//! Here is what a scene is; `open.rs` tells which layout a folder holds, [`mvsnet`] and [`colmap`] read it, and
 //! [`photo`] loads pixels. Poses are world to camera, pixel centres are integers, and every camera is a pinhole one of
 //! the stored photo's size: distortion stays beside it as a [`lens`]. No depth map and no network is known here.
 

@@ -21,7 +21,7 @@ impl Scene {
     /// than a thousandth of the best one's score, and notes how.
     ///
     /// With sparse points the score of two views is the sum over the points that both see of
-    /// [`triangulation_score`]; without any points, the same sum over the points that a 3 x 3 grid of the view's
+    /// `triangulation_score`; without any points, the same sum over the points that a 3 x 3 grid of the view's
     /// pixels has at the middle of its depth range, as far as the other view sees them, times the cosine between the
     /// two viewing directions.
     ///

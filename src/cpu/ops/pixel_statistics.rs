@@ -13,7 +13,7 @@ use crate::net::tensor::Tensor;
 /// For the pixel gate: maximum and mean over the planes of the channel-mean |f| of one source, [1, H, W, 2].
 ///
 /// # Errors
-/// [`Error::Shape`] where features or depths do not fit together.
+/// [`crate::Error::Shape`] where features or depths do not fit together.
 pub fn pixel_statistics(cpu: &Cpu, sweep: &Sweep, source: usize) -> Result<Tensor> {
     sweep.check()?;
     let shape = sweep.reference.shape;

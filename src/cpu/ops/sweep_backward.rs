@@ -45,7 +45,7 @@ pub struct SweepGradient {
 /// Every ReLU's derivative at 0 is 0, and a gate whose `1 + w` rounds to 1 counts as closed.
 ///
 /// # Errors
-/// [`Error::Shape`] where features, weights, depths or the gradient do not fit together.
+/// [`crate::Error::Shape`] where features, weights, depths or the gradient do not fit together.
 pub fn cost_volume_backward(cpu: &Cpu, sweep: &Sweep, gradient: &Tensor) -> Result<SweepGradient> {
     sweep.check()?;
     gradient.expect_shape("plane sweep backward", "gradient", sweep.shape())?;

@@ -27,7 +27,7 @@ const RING_PLANE: usize = (2 * TILE_ROWS + 1) * TILE_STRIDE;
 /// where asked for, its projection 32 -> 8 into a tensor [D, H, W, 8].
 ///
 /// # Errors
-/// [`Error::Shape`] where features, weights, depths or the projection's tensor do not fit together.
+/// [`crate::Error::Shape`] where features, weights, depths or the projection's tensor do not fit together.
 pub fn fused(cpu: &Cpu, sweep: &Sweep, strided: &Conv, skip: Option<(&Conv, &mut Tensor)>) -> Result<[Tensor; 2]> {
     let _span = span_of("plane sweep", || sweep.shape().to_string());
     sweep.check()?;

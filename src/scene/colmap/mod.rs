@@ -1,5 +1,5 @@
-//! COLMAP reconstructions: [`scene`] makes a scene of a model's tables ([`model`]), whose [`entries`] [`binary`] and
-//! [`text`] read.
+//! COLMAP reconstructions: [`scene`] makes a scene of a model's tables (`model.rs`), whose `entries.rs` `binary.rs` and
+//! `text.rs` read.
 //!
 //! Photos are not read here, and nothing is undistorted: a camera with distortion becomes a view with a lens.
 
