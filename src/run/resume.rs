@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use crate::error::{Error, Result};
 use crate::files::map::Map;
 use crate::files::{folder, input, pfm};
-use crate::manifest::rows;
+use crate::manifest::{Rows, rows};
 use crate::net::backend::DepthNetwork;
 use crate::run::plan::{Frame, ViewPlan};
 use crate::scene::View;
@@ -47,10 +47,10 @@ pub struct MadeBy {
 pub struct PhotoIdentity {
     image_sha256: String,
     /// The distortion, and K of the photo as it is stored and undistorted.
-    lens: Option<(Distortion, [[f64; 3]; 3], [[f64; 3]; 3])>,
+    lens: Option<(Distortion, Rows, Rows)>,
     size: (usize, usize),
-    k: [[f64; 3]; 3],
-    r: [[f64; 3]; 3],
+    k: Rows,
+    r: Rows,
     t: [f64; 3],
 }
 
