@@ -213,11 +213,11 @@ pub struct ViewSummary {
     /// Width and height of its maps.
     pub map_size: (usize, usize),
     /// Intrinsics of the (undistorted, reduced) photo, row by row; pixel centres are integers.
-    pub photo_k: [[f64; 3]; 3],
+    pub photo_k: Rows,
     /// Intrinsics of the maps.
-    pub map_k: [[f64; 3]; 3],
+    pub map_k: Rows,
     /// Rotation, world to camera, row by row.
-    pub rotation: Option<[[f64; 3]; 3]>,
+    pub rotation: Option<Rows>,
     /// Translation, world to camera.
     pub translation: Option<[f64; 3]>,
     /// How the depth map was made, where this run made it.
@@ -229,7 +229,10 @@ pub struct ViewSummary {
 }
 
 /// A matrix as the files hold it: row by row.
-pub fn rows(m: DMat3) -> [[f64; 3]; 3] {
+pub type Rows = [[f64; 3]; 3];
+
+/// The rows of a matrix.
+pub fn rows(m: DMat3) -> Rows {
     [0, 1, 2].map(|i| m.row(i).to_array())
 }
 

@@ -123,12 +123,6 @@ impl<'a> RunSize<'a> {
         let frames: Vec<Frame> = self.stored.iter().map(|v| Frame::new(v, Some(max_side))).collect();
         RunSize { frames: &frames, planes, ..self }.with_least_cache().need().peak()
     }
-
-    /// What it would need with the smallest `--max-side` and `--planes` that [`Self::alternatives`] proposes: the
-    /// photos must be decoded at their stored size all the same.
-    fn smallest(self) -> u64 {
-        RunSize { depth_left: true, ..self }.peak_at(64, Some(16))
-    }
 }
 
 /// The run's memory, and how many bytes of it, or of the device's where features live there, features may take.
@@ -158,7 +152,8 @@ pub fn fit_run<N: DepthNetwork>(work: Work, network: &N, jobs: &LevelJobs) -> Re
         refuse_if_too_large(&need(0), there, &run.alternatives(), otherwise)?;
         return Ok((need(0), device.room.min(most)));
     }
-    let tiny = run.smallest();
+    // With the smallest values that are proposed: the photos must be decoded at their stored size all the same.
+    let tiny = RunSize { depth_left: true, ..run }.peak_at(64, Some(16));
     let otherwise = if tiny <= there {
         "no single option makes it fit; try a smaller --max-side together with fewer --planes".to_owned()
     } else {

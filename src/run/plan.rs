@@ -39,15 +39,9 @@ impl Frame {
         Self { width, height, camera }
     }
 
-    /// Width and height of the photo at a pyramid level.
-    pub fn level_size(&self, level: usize) -> (usize, usize) {
-        (self.width.div_ceil(1 << level), self.height.div_ceil(1 << level))
-    }
-
-    /// Width and height of a level's maps: a quarter, rounded up.
+    /// Width and height of a level's maps: a quarter of the photo's at that level, rounded up.
     pub fn map_size(&self, level: usize) -> (usize, usize) {
-        let (width, height) = self.level_size(level);
-        (width.div_ceil(4), height.div_ceil(4))
+        [self.width, self.height].map(|side| side.div_ceil(4 << level)).into()
     }
 
     /// Bytes of a level's features: [H/4, W/4, 32] in f32.

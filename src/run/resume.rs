@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use crate::error::{Error, Result};
 use crate::files::map::Map;
 use crate::files::{folder, input, pfm};
-use crate::manifest::rows;
+use crate::manifest::{Rows, rows};
 use crate::net::backend::DepthNetwork;
 use crate::run::plan::{Frame, ViewPlan};
 use crate::scene::View;
@@ -39,9 +39,6 @@ pub struct MadeBy {
     reference: PhotoIdentity,
     sources: Vec<PhotoIdentity>,
 }
-
-/// A matrix, row by row.
-type Rows = [[f64; 3]; 3];
 
 /// A photo's part: its content (not its place or date, so that a moved scene needs no new maps), its lens and its
 /// camera at the size that the network sees.
