@@ -16,7 +16,7 @@ use engine::bench::counts::ViewGraph;
 use engine::bench::work::Size;
 use engine::cuda::folded::Slabs;
 use engine::cuda::graph::{Arg, Value, Work};
-use engine::cuda::plan::plan;
+use engine::cuda::placement::place;
 use engine::cuda::storage::Element;
 use engine::net::weights::Checkpoint;
 
@@ -110,12 +110,12 @@ fn main() -> engine::Result<()> {
         sum(|r| r.flops as f64 / 1e9),
         sum(|r| r.floor_ms)
     );
-    let plan = plan(&graph)?;
+    let placement = place(&graph)?;
     println!(
         "\nMemory: arena {:.0} MB (least possible {:.0}), weights and inputs {:.0} MB.",
-        plan.arena as f64 / 1e6,
-        plan.least as f64 / 1e6,
-        plan.lasting as f64 / 1e6
+        placement.arena as f64 / 1e6,
+        placement.least as f64 / 1e6,
+        placement.lasting as f64 / 1e6
     );
     Ok(())
 }

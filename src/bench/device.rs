@@ -84,7 +84,7 @@ pub fn measure(
     let (left, _) = driver.memory()?;
     let taken = MemoryTaken {
         host_peak: memory::peak(),
-        planned: program.plan().arena + program.plan().lasting,
+        planned: program.placement().arena + program.placement().lasting,
         device: (left <= free).then(|| free - left),
     };
     drop(program);

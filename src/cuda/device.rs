@@ -2,7 +2,7 @@
 //! on machines without it, too.
 //!
 //! The driver's calls are made through cudarc's bindings at their lowest level, since memory is planned by
-//! [`super::plan`] and order is kept by streams here; nothing is freed or awaited behind the engine's back.
+//! [`super::placement`] and order is kept by streams here; nothing is freed or awaited behind the engine's back.
 
 use std::any::Any;
 use std::collections::HashMap;

@@ -15,7 +15,7 @@ use super::graph::{Graph, Value};
 use super::layers::DeviceLayers;
 use super::ops::head::Depths;
 use super::ops::{image, sweep};
-use super::plan::plan;
+use super::placement::place;
 use super::program::{Owned, Program};
 use super::storage::{Element, Pointer};
 use crate::cpu::ops::depth::Expectation;
@@ -211,8 +211,8 @@ impl DeviceNetwork {
     fn program_bytes(&self, keys: &[DepthKey], slabs: Slabs) -> Result<u64> {
         let mut total = 0;
         for key in keys {
-            let plan = plan(&self.depth_graph(key, slabs)?.0)?;
-            total += plan.arena + plan.lasting;
+            let placement = place(&self.depth_graph(key, slabs)?.0)?;
+            total += placement.arena + placement.lasting;
         }
         Ok(total)
     }
@@ -289,8 +289,8 @@ impl DepthNetwork for DeviceNetwork {
             photos.entry((size.width, size.height)).or_insert(0);
         }
         for (size, bytes) in &mut photos {
-            let plan = plan(&self.feature_graph(*size)?.0)?;
-            *bytes = plan.arena + plan.lasting;
+            let placement = place(&self.feature_graph(*size)?.0)?;
+            *bytes = placement.arena + placement.lasting;
         }
         let for_features: u64 = photos.values().sum();
         // Room for the features of one view and its sources on all levels, if slabs can be made small enough for that.

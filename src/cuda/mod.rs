@@ -1,6 +1,6 @@
 //! The engine on an NVIDIA GPU.
 //!
-//! A network is written down as a [`graph::Graph`] of launches ([`ops`]), its memory is planned ([`plan`]), and a
+//! A network is written down as a [`graph::Graph`] of launches ([`ops`]), its memory is planned ([`placement`]), and a
 //! [`program::Program`] runs it, view after view, on whatever a [`driver::Driver`] stands for. The kernels are in
 //! `kernels/`. All of it but the driver for real devices is compiled always, and the tests run it on an emulated
 //! device, so that one without a GPU sees every kernel work.
@@ -23,10 +23,10 @@ pub mod inference;
 pub mod layers;
 #[cfg(feature = "cuda")]
 mod libraries;
+pub mod merge;
 pub mod ops;
-pub mod plan;
+pub mod placement;
 pub mod program;
-pub mod pyramid;
 pub mod storage;
 pub mod trained;
 pub mod training;

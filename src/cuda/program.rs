@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::convolution::Pointers;
 use super::driver::{Driver, Launch, Recording, Stream};
 use super::graph::{Arg, Graph, Kind, Step, Value, Work};
-use super::plan::{Home, Plan, plan};
+use super::placement::{Home, Placement, place};
 use super::storage::Pointer;
 use crate::error::{Error, Result};
 use crate::host::memory::readable;
@@ -48,7 +48,7 @@ pub struct Program {
     driver: Arc<dyn Driver>,
     stream: Stream,
     graph: Graph,
-    plan: Plan,
+    placement: Placement,
     pointers: Vec<Pointer>,
     /// By step and argument: where its table of addresses lies.
     tables: BTreeMap<(usize, usize), Pointer>,
@@ -64,24 +64,25 @@ impl Program {
     /// # Errors
     /// [`Error::Memory`] with what was planned and what is free; the device's.
     pub fn new(driver: &Arc<dyn Driver>, stream: Stream, graph: Graph) -> Result<Self> {
-        let plan = plan(&graph)?;
+        let placement = place(&graph)?;
         let planned = || {
-            let [both, arena, lasting] = [plan.arena + plan.lasting, plan.arena, plan.lasting].map(readable);
+            let [both, arena, lasting] =
+                [placement.arena + placement.lasting, placement.arena, placement.lasting].map(readable);
             format!("a plan of {both} (arena {arena}, weights and inputs {lasting})")
         };
-        let arena = Owned::new(driver, plan.arena, planned)?;
-        let lasting = Owned::new(driver, plan.lasting, planned)?;
-        let place = |home: &Home| match home {
+        let arena = Owned::new(driver, placement.arena, planned)?;
+        let lasting = Owned::new(driver, placement.lasting, planned)?;
+        let address = |home: &Home| match home {
             Home::Arena(at) => arena.pointer + at,
             Home::Lasting(at) => lasting.pointer + at,
             Home::Unused => 0,
         };
-        let pointers = plan.homes.iter().map(place).collect();
-        Self::placed(driver, stream, graph, plan, pointers, vec![arena, lasting])
+        let pointers = placement.homes.iter().map(address).collect();
+        Self::placed(driver, stream, graph, placement, pointers, vec![arena, lasting])
     }
 
     /// With every value where the caller has placed it, in memory that the program owns from now on; 0 for values that
-    /// the plan does not place.
+    /// the placement leaves out.
     ///
     /// # Errors
     /// The device's.
@@ -89,7 +90,7 @@ impl Program {
         driver: &Arc<dyn Driver>,
         stream: Stream,
         mut graph: Graph,
-        plan: Plan,
+        placement: Placement,
         mut pointers: Vec<Pointer>,
         mut memory: Vec<Owned>,
     ) -> Result<Self> {
@@ -110,12 +111,12 @@ impl Program {
         driver.synchronize(stream)?;
         let driver = driver.clone();
         let _memory = memory;
-        Ok(Self { driver, stream, graph, plan, pointers, tables, _memory, recording: None, warm: false })
+        Ok(Self { driver, stream, graph, placement, pointers, tables, _memory, recording: None, warm: false })
     }
 
     /// Its memory.
-    pub fn plan(&self) -> &Plan {
-        &self.plan
+    pub fn placement(&self) -> &Placement {
+        &self.placement
     }
 
     /// Its steps.

@@ -56,7 +56,7 @@ impl Backend {
         progress: &Progress,
     ) -> Result<Vec<usize>> {
         if let Self::Device(driver) = self {
-            let made = crate::cuda::pyramid::merge_level(driver, coarse, fine, sources, options);
+            let made = crate::cuda::merge::merge_level(driver, coarse, fine, sources, options);
             if let Some(counts) = if_it_fits("merging levels", made, progress)? {
                 return Ok(counts);
             }

@@ -148,7 +148,7 @@ fn merged_levels_are_the_cpus_to_the_bit() {
         let mut expected = fine.clone();
         let mut found = fine.clone();
         let replaced = merge::merge_level(&coarse, &mut expected, &sources(), &options).unwrap();
-        let on_device = cuda::pyramid::merge_level(&device, &coarse, &mut found, &sources(), &options).unwrap();
+        let on_device = cuda::merge::merge_level(&device, &coarse, &mut found, &sources(), &options).unwrap();
         assert_eq!(on_device, replaced);
         assert!(replaced.iter().enumerate().all(|(i, &n)| (n > 20) == (i != 3)), "{replaced:?}");
         for (found, expected) in found.iter().zip(&expected) {
@@ -162,7 +162,7 @@ fn merged_levels_are_the_cpus_to_the_bit() {
 fn levels_that_do_not_fit_are_refused() {
     let Some(device) = checked() else { return };
     let (coarse, mut fine) = (rough_maps("coarse", 2, false), rough_maps("fine", 1, false));
-    let mut refused = |coarse: &[LevelMaps], sources: &[Vec<usize>]| match cuda::pyramid::merge_level(
+    let mut refused = |coarse: &[LevelMaps], sources: &[Vec<usize>]| match cuda::merge::merge_level(
         &device,
         coarse,
         &mut fine,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use engine::cuda::driver::{Driver, Stream};
 use engine::cuda::graph::{Graph, Value};
-use engine::cuda::plan::{Home, plan};
+use engine::cuda::placement::{Home, place};
 use engine::cuda::program::{Owned, Program};
 use engine::cuda::storage::{Element, stored};
 
@@ -38,7 +38,7 @@ pub fn run(graph: impl Fn(&mut Graph) -> (Vec<(Value, Vec<f32>)>, Vec<Value>)) -
 /// A program whose values each have an allocation of their own: an access beside one is noticed by whoever watches
 /// allocations.
 pub fn program_apart(device: &Arc<dyn Driver>, graph: Graph) -> engine::Result<Program> {
-    let plan = plan(&graph)?;
+    let plan = place(&graph)?;
     let (mut pointers, mut memory) = (Vec::new(), Vec::new());
     for (info, home) in graph.values().iter().zip(&plan.homes) {
         if *home == Home::Unused {

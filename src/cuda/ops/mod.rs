@@ -1,5 +1,7 @@
 //! The ops on a device: each file checks shapes, appends the launches of the kernel file of the same name to a graph,
-//! and notes its gradients.
+//! and notes its gradients. Files that end in `_gradient`, `_library` or `_pack` are parts of the op before.
+//!
+//! Nothing runs here: a [`super::program::Program`] runs the graph. What several ops check stands below.
 
 pub mod conv;
 pub mod conv_gradient;

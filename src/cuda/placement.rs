@@ -33,7 +33,7 @@ pub struct Life {
 
 /// The memory of a graph.
 #[derive(Clone, Debug)]
-pub struct Plan {
+pub struct Placement {
     /// By value.
     pub homes: Vec<Home>,
     /// By value; `None` for those that last or that nothing uses.
@@ -56,7 +56,7 @@ fn aligned(bytes: u64) -> u64 {
 ///
 /// # Errors
 /// [`Error::Bug`] where a step reads a temporary that no earlier step writes.
-pub fn plan(graph: &Graph) -> Result<Plan> {
+pub fn place(graph: &Graph) -> Result<Placement> {
     let lives = lives(graph)?;
     let mut homes = vec![Home::Unused; graph.values.len()];
     let mut lasting = 0;
@@ -107,7 +107,7 @@ pub fn plan(graph: &Graph) -> Result<Plan> {
     };
     let fullest = (0..graph.steps.len()).max_by_key(|&s| (at_step(s), std::cmp::Reverse(s)));
     let least = fullest.map_or(0, at_step);
-    Ok(Plan { homes, lives, arena, lasting, least, fullest })
+    Ok(Placement { homes, lives, arena, lasting, least, fullest })
 }
 
 fn lives(graph: &Graph) -> Result<Vec<Option<Life>>> {
@@ -124,7 +124,7 @@ fn lives(graph: &Graph) -> Result<Vec<Option<Life>>> {
                 (empty @ None, Arg::Write(..)) => *empty = Some(Life { first: step, last: step }),
                 (None, _) => {
                     let problem = format!("{} at {} reads `{}` before it is made", what.op, what.label, info.name);
-                    return Err(Error::Bug { place: "device plan", problem });
+                    return Err(Error::Bug { place: "device memory", problem });
                 }
             }
         }
@@ -162,7 +162,7 @@ mod tests {
         step(&mut graph, vec![read(a), read(c), write(d)]);
         step(&mut graph, vec![read(d), write(e)]);
         graph.keep(e);
-        let plan = plan(&graph).unwrap();
+        let plan = place(&graph).unwrap();
         assert_eq!(plan.lives[a.0], Some(Life { first: 0, last: 3 }));
         assert_eq!(plan.lives[e.0], Some(Life { first: 4, last: 5 }), "an output lives to the end");
         let bytes = |n: u64| (4 * n).next_multiple_of(ALIGNMENT);
@@ -188,7 +188,7 @@ mod tests {
         let mut graph = Graph::new();
         let a = graph.temporary("a", Shape::plane(1, 1, 4), Element::F32);
         step(&mut graph, vec![read(a)]);
-        let error = plan(&graph).unwrap_err().to_string();
+        let error = place(&graph).unwrap_err().to_string();
         assert!(error.contains("reads `a` before it is made"), "{error}");
     }
 }
