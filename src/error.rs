@@ -1,8 +1,8 @@
-//! One error type for the whole engine: the ground that every other room stands on. Every variant prints as one line that
-//! tells where, what was found, what was expected and what to do about it, and maps to an exit code.
+//! One error type for the whole engine: the ground that every other room stands on. Every variant prints as one line
+//! that tells where, what was found, what was expected and what to do about it, and maps to an exit code.
 //!
-//! Messages are written where they arise; here are only their forms. What the engine itself did wrong is a [`Error::Bug`],
-//! never a panic.
+//! Messages are written where they arise; here are only their forms. What the engine itself did wrong is a
+//! [`Error::Bug`], never a panic.
 
 use std::path::{Path, PathBuf};
 

@@ -1,9 +1,9 @@
 //! What is to be done on a device, written down before it is done: values and the steps that make them.
 //!
 //! A network's work is the same for every view of one size, so it is noted once as a [`Graph`]. From that follow how
-//! long each value lives and where it lies in memory ([`super::placement`]), and a program that is replayed view after view
-//! ([`super::program`]). For training the same ops note how their gradients are made, and [`Graph::backward`] appends
-//! those steps; what a gradient reads lives until then, by the same rule.
+//! long each value lives and where it lies in memory ([`super::placement`]), and a program that is replayed view after
+//! view ([`super::program`]). For training the same ops note how their gradients are made, and [`Graph::backward`]
+//! appends those steps; what a gradient reads lives until then, by the same rule.
 
 use super::convolution;
 use super::storage::{Element, Pointer, stored};
