@@ -1,5 +1,6 @@
 //! How much memory a view needs on the processor, known before it starts.
 
+use super::ops::{head, sweep_fused};
 use crate::net::backend::MemoryPlan;
 use crate::net::config::{Aggregation, Config, Decoder};
 use crate::net::tensor::Shape;
@@ -20,9 +21,7 @@ pub fn plan(config: Config, width: usize, height: usize, planes: usize, threads:
     let regularizer = projection + at(1, 16) * 2 + at(1, 8) + at(2, 32) * 3 + at(3, 64) * 4;
     let pixel_gate =
         if config.aggregation == Aggregation::Pixel(()) { 16 * bytes(Shape { d: 1, c: 4, ..cost }) } else { 0 };
-    let stride = cost.w.next_multiple_of(16) as u64;
-    // Ring of cost planes; ring of planes and logits of a band of 8 rows (ops::sweep, ops::head).
-    let per_thread = 3 * 17 * 73 * 32 * 4 + 3 * 10 * (stride + 2) * 8 * 4 + (planes as u64 + 1) * 8 * stride * 4;
+    let per_thread = sweep_fused::bytes_per_thread() + head::bytes_per_thread(cost.w, planes);
     let scratch = per_thread * threads as u64 + 4 * bytes(Shape { d: 1, c: 1, ..cost }) + pixel_gate;
     MemoryPlan { feature_layers, feature_map: bytes(Shape { d: 1, ..cost }), regularizer, scratch }
 }

@@ -53,6 +53,12 @@ pub enum Decoder<'a> {
     Trilinear(&'a Tensor, Shape),
 }
 
+/// Bytes of a thread's memory for maps of `width` pixels a row: the ring of a band's planes, its logits and its maxima.
+pub fn bytes_per_thread(width: usize, planes: usize) -> u64 {
+    let stride = width.next_multiple_of(16);
+    ((3 * (BAND + 2) * (stride + 2) * CHANNELS + (planes + 1) * BAND * stride) * size_of::<f32>()) as u64
+}
+
 /// Depth and confidence from the decoder's last tensors; `keep_logits` also returns the logits.
 ///
 /// # Errors

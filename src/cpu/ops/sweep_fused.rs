@@ -23,6 +23,11 @@ const TILE_COLUMNS: usize = 36;
 const TILE_STRIDE: usize = (2 * TILE_COLUMNS + 1) * CHANNELS;
 const RING_PLANE: usize = (2 * TILE_ROWS + 1) * TILE_STRIDE;
 
+/// Bytes of a thread's memory: the ring of cost planes of a tile.
+pub fn bytes_per_thread() -> u64 {
+    (3 * RING_PLANE * size_of::<f32>()) as u64
+}
+
 /// The cost volume's strided 3x3x3 convolution 32 -> 16 + 16, [D/2, H/2, W/2, 16] twice, without the volume; beside it,
 /// where asked for, its projection 32 -> 8 into a tensor [D, H, W, 8].
 ///
