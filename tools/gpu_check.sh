@@ -18,7 +18,7 @@ build() {
     # Tests look for their data where they were built.
     pwd >gpu/root
     cp target/release/engine gpu/engine
-    for test in cuda cuda_network cuda_pipeline device_option; do
+    for test in cuda cuda_network cuda_run device_option; do
         binary=$(cargo test --release --features cuda --test "$test" --no-run --message-format=json 2>/dev/null |
             grep '"executable":"' | grep "\"name\":\"$test\"" | sed 's/.*"executable":"\([^"]*\)".*/\1/' | tail -1)
         cp "$binary" "gpu/test_$test"
@@ -53,7 +53,7 @@ run() {
     date -u +%F | tee "$results/date"
     part ops gpu/test_cuda --test-threads 1
     part network gpu/test_cuda_network --test-threads 1
-    part pipeline gpu/test_cuda_pipeline
+    part run gpu/test_cuda_run
     part options gpu/test_device_option
     if command -v compute-sanitizer >/dev/null; then
         part memcheck compute-sanitizer --tool memcheck --error-exitcode 9 gpu/test_cuda --test-threads 1

@@ -1,4 +1,4 @@
-//! `engine doctor`: what is wrong with a scene, or with what came of it.
+//! `engine doctor`: what is wrong with a scene, or with the results of a run.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! The network on a device, for the pipeline: photos in, depth and confidence out.
+//! The network on a device, for a run: photos in, depth and confidence out.
 //!
 //! A program is made for each size of work and replayed for each view of it. Feature maps stay on the device and are
 //! copied into a program's inputs before it runs; the levels of one view run in streams of their own. Memory is

@@ -1,4 +1,4 @@
-//! What the pipeline asks of the network, whatever it runs on.
+//! What a run asks of the network, whatever it runs on.
 
 use super::config::Config;
 use super::tensor::Tensor;
