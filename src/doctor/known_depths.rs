@@ -1,6 +1,7 @@
 //! Depths that surfaces are known to have, whoever found them, and the median that checks sum numbers up with.
 
 use crate::scene::camera::DepthRange;
+use crate::scene::sources::without_strays;
 
 /// Depths that surfaces are known to have, by view: from sparse points or from matched photos.
 #[derive(Clone, Debug, Default)]
@@ -15,13 +16,14 @@ impl KnownDepths {
     /// Fewer say nothing about a view's range.
     pub const FEWEST: usize = 20;
 
-    /// The 1st and 99th percentile of a view's known depths, where enough are known.
+    /// The 1st and 99th percentile of a view's known depths without strays, where enough are known.
     pub fn span(&self, view: usize) -> Option<DepthRange> {
         let mut depths = self.of_views.get(view)?.clone();
         if depths.len() < Self::FEWEST {
             return None;
         }
         depths.sort_unstable_by(f64::total_cmp);
+        let depths = without_strays(&depths);
         let at = |percent: usize| depths[(depths.len() - 1) * percent / 100];
         Some(DepthRange { near: at(1), far: at(99) })
     }

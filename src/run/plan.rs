@@ -257,6 +257,15 @@ fn default_notes(scene: &Scene, views: &[ViewPlan], options: &InferOptions) -> V
             views.len(),
             (options.widen_range * 1e4).round() / 100.0
         ));
+        let of_points = views.iter().filter(|v| v.range_from == RangeFrom::Points);
+        let strays: Vec<usize> = of_points.map(|v| scene.stray_points(v.view)).filter(|&n| n > 0).collect();
+        if !strays.is_empty() {
+            notes.push(format!(
+                "{} of {} lie far apart from all others, before or behind them, and set no depth range",
+                counted(strays.iter().sum(), "sparse point"),
+                counted(strays.len(), "view")
+            ));
+        }
     }
     if options.planes.is_none() {
         let default = count(&|v| scene.views[v.view].planes.is_none());

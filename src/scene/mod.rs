@@ -11,7 +11,7 @@ pub mod lens;
 pub mod mvsnet;
 mod open;
 pub mod photo;
-mod sources;
+pub mod sources;
 
 use std::path::PathBuf;
 
