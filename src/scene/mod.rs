@@ -8,6 +8,7 @@ pub mod camera;
 mod checks;
 pub mod colmap;
 pub mod lens;
+pub mod look;
 pub mod mvsnet;
 mod open;
 pub mod photo;
