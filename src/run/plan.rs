@@ -201,11 +201,12 @@ pub fn plan(scene: &mut Scene, options: &InferOptions) -> Result<Plan> {
         let planes = planes_of(scene, view, options)?;
         let best =
             |count: usize| -> Vec<usize> { scene.views[view].sources.iter().take(count).map(|s| s.view).collect() };
-        match depth_range(scene, view, planes, options) {
+        let sources = best(options.views - 1);
+        match depth_range(scene, view, &sources, planes, options) {
             None => rangeless.push(scene.views[view].name.clone()),
             Some(_) if scene.views[view].sources.is_empty() => alone.push(scene.views[view].name.clone()),
             Some((range, range_from)) => {
-                let (sources, check) = (best(options.views - 1), best(options.settings.check_sources));
+                let check = best(options.settings.check_sources);
                 let linear = range.far / range.near < LINEAR_BELOW;
                 let sampling = options.sampling.unwrap_or(if linear { Sampling::Linear } else { Sampling::Inverse });
                 let looks = Vec::new();
@@ -269,12 +270,21 @@ fn planes_of(scene: &Scene, view: usize, options: &InferOptions) -> Result<usize
     ))
 }
 
-fn depth_range(scene: &Scene, view: usize, planes: usize, options: &InferOptions) -> Option<(DepthRange, RangeFrom)> {
+fn depth_range(
+    scene: &Scene,
+    view: usize,
+    sources: &[usize],
+    planes: usize,
+    options: &InferOptions,
+) -> Option<(DepthRange, RangeFrom)> {
     if let Some(range) = options.range {
         return Some((range, RangeFrom::Option));
     }
     let of_scene = scene.views[view].depth_range(planes).map(|range| (range, RangeFrom::Scene));
-    of_scene.or_else(|| scene.point_depth_range(view, options.widen_range).map(|range| (range, RangeFrom::Points)))
+    of_scene.or_else(|| {
+        let own = scene.point_depth_range(view, options.widen_range)?;
+        Some((scene.widened_range(view, sources, own), RangeFrom::Points))
+    })
 }
 
 /// Which views have fewer sources than asked for.
@@ -318,6 +328,34 @@ fn look_notes(scene: &Scene, views: &[ViewPlan]) -> Vec<String> {
     [turned, coarser, finer].into_iter().flatten().collect()
 }
 
+/// Which ranges go further than the views' own points.
+fn widened_note(scene: &Scene, views: &[ViewPlan], options: &InferOptions) -> Option<String> {
+    let of_points = views.iter().filter(|v| v.range_from == RangeFrom::Points);
+    let own = of_points.filter_map(|v| Some((v, scene.point_depth_range(v.view, options.widen_range)?)));
+    let (mut near, mut far) = (Vec::new(), Vec::new());
+    for (view, own) in own {
+        let name = &scene.views[view.view].name;
+        if view.range.near < own.near {
+            near.push((own.near / view.range.near, format!("view {name}: {:.4} to {:.4}", own.near, view.range.near)));
+        }
+        if view.range.far > own.far {
+            far.push((view.range.far / own.far, format!("view {name}: {:.4} to {:.4}", own.far, view.range.far)));
+        }
+    }
+    let said = |end: &str, mut widened: Vec<(f64, String)>| {
+        widened.sort_by(|a, b| b.0.total_cmp(&a.0));
+        let (_, most) = widened.first()?;
+        Some(format!("{end} in {} (most in {most})", counted(widened.len(), "view")))
+    };
+    let said: Vec<String> = [said("nearer", near), said("farther", far)].into_iter().flatten().collect();
+    (!said.is_empty()).then(|| {
+        format!(
+            "depth ranges widened to sparse points that neighbouring views track in a view's photo: {}",
+            said.join(", ")
+        )
+    })
+}
+
 /// What was chosen for want of an option, once for all views.
 fn default_notes(scene: &Scene, views: &[ViewPlan], options: &InferOptions) -> Vec<String> {
     let mut notes = Vec::new();
@@ -340,6 +378,7 @@ fn default_notes(scene: &Scene, views: &[ViewPlan], options: &InferOptions) -> V
             ));
         }
     }
+    notes.extend(widened_note(scene, views, options));
     if options.planes.is_none() {
         let default = count(&|v| scene.views[v.view].planes.is_none());
         if default > 0 {

@@ -12,6 +12,7 @@ pub mod look;
 pub mod mvsnet;
 mod open;
 pub mod photo;
+pub mod range;
 pub mod sources;
 
 use std::path::PathBuf;
