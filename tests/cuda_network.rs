@@ -27,7 +27,7 @@ use engine::cuda::folded::Slabs;
 use engine::cuda::inference::{Convolutions, DeviceNetwork, Options};
 use engine::cuda::storage::Element;
 use engine::cuda::training::{Example, Teacher};
-use engine::net::backend::{DepthJob, DepthNetwork, Estimate, JobSize};
+use engine::net::backend::{DepthJob, DepthNetwork, DeviceWork, Estimate, JobSize};
 use engine::net::weights::Checkpoint;
 use engine::scene::camera::Hypotheses;
 use goldens::{Golden, Inputs, config, generated, worst};
@@ -195,7 +195,9 @@ fn a_plan_that_does_not_fit_says_what_is_needed_and_what_there_is() {
         let options = Options { vram: Some(vram), ..options(Element::F16) };
         DeviceNetwork::new(device.clone(), &Checkpoint::built_in().unwrap(), options).unwrap()
     };
-    let table3 = [JobSize { width: 1600, height: 1200, planes: 192, views: 4 }];
+    let (width, height) = (1600, 1200);
+    let size = JobSize { width, height, reference: (width, height), planes: 192, views: 4, slot: 0 };
+    let table3 = DeviceWork { photos: [(width, height)].into(), maps: vec![size] };
     let error = with(200_000_000).device_plan(&table3).unwrap_err().to_string();
     assert!(error.contains("may be used") && error.contains("--vram"), "{error}");
     let plan = with(3_000_000_000).device_plan(&table3).unwrap().unwrap();

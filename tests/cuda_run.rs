@@ -9,11 +9,15 @@
 mod emulator;
 #[path = "support/test_device.rs"]
 mod test_device;
+#[path = "support/turned_scene.rs"]
+mod turned_scene;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use emulator::Build;
 use engine::cpu::network::BsMvsNet;
+use engine::cuda::driver::Driver;
 use engine::cuda::inference::{Convolutions, DeviceNetwork, Options};
 use engine::cuda::storage::Element;
 use engine::files::folder::OutputOptions;
@@ -27,6 +31,7 @@ use engine::run::infer::infer;
 use engine::run::options::InferOptions;
 use engine::scene::camera::Sampling;
 use test_device::test_device;
+use turned_scene::{Change, VIEWS};
 
 fn options(out: &Path, backend: Backend) -> InferOptions {
     let thresholds = Thresholds { min_views: 1, ..Thresholds::default() };
@@ -47,24 +52,36 @@ fn options(out: &Path, backend: Backend) -> InferOptions {
 #[test]
 fn a_scene_gives_the_same_maps_and_cloud() {
     let Some(device) = test_device(Build::Fast) else { return };
-    let scene = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/scene");
-    let names: Vec<String> = std::fs::read_dir(scene.join("images"))
-        .unwrap()
-        .map(|entry| entry.unwrap().path().file_stem().unwrap().to_string_lossy().into_owned())
-        .collect();
+    compare(device, &Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/scene"));
+}
+
+#[test]
+fn photos_that_are_turned_or_shown_at_another_scale_give_the_same_maps_and_cloud() {
+    let Some(device) = test_device(Build::Fast) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    // View 0's photo is larger than both of its sources', of which one is turned; the source of view 2 that has no map
+    // shows things half as large.
+    let mut changes = [Change::shrunk(4); VIEWS];
+    changes[1] = Change { size: (96, 64), turns: 1, ..Change::shrunk(4) };
+    changes[2] = Change { size: (96, 64), ..Change::shrunk(4) };
+    changes[3] = Change::shrunk(8);
+    turned_scene::write(folder.path(), &changes);
+    compare(device, folder.path());
+}
+
+/// Three views of a scene on the processor and on the device.
+fn compare(device: Arc<dyn Driver>, scene: &Path) {
     let folder = tempfile::tempdir().unwrap();
     let progress = Progress::new(Style::Quiet);
-    let mut only = names.clone();
-    only.sort();
-    only.truncate(3);
+    let only = [0, 1, 2].map(turned_scene::name).to_vec();
     let run = |name: &str, backend: Backend| InferOptions {
         only: only.clone(),
         ..options(&folder.path().join(name), backend)
     };
-    infer(&scene, &BsMvsNet::built_in().unwrap(), &run("host", Backend::Host), &progress).unwrap();
+    infer(scene, &BsMvsNet::built_in().unwrap(), &run("host", Backend::Host), &progress).unwrap();
     let element = Options { element: Element::F32, vram: None, convolutions: Convolutions::Own };
     let network = DeviceNetwork::new(device.clone(), &Checkpoint::built_in().unwrap(), element).unwrap();
-    infer(&scene, &network, &run("device", Backend::Device(device)), &progress).unwrap();
+    infer(scene, &network, &run("device", Backend::Device(device)), &progress).unwrap();
     let manifest = |name: &str| -> serde_json::Value {
         let text = std::fs::read(folder.path().join(name).join("manifest.json")).unwrap();
         serde_json::from_slice(&text).unwrap()

@@ -63,7 +63,7 @@ pub struct InferWork {
     #[arg(long, value_name = "D", value_parser = options::planes, help_heading = "Depth")]
     planes: Option<usize>,
     /// Nearest and farthest depth, in the scene's units [default: what the scene's files say, else the 1st and 99th
-    /// percentile of the depths of the view's sparse points, widened]
+    /// percentile of the depths of the view's sparse points, widened, also to points that only its neighbours track]
     #[arg(long, value_name = "NEAR,FAR", value_parser = options::range, help_heading = "Depth")]
     range: Option<DepthRange>,
     /// Widen a range from sparse points by this fraction at either end: near times 1 - F, far times 1 + F

@@ -11,6 +11,7 @@ use engine::run::memory::RunSize;
 use engine::run::plan::{Frame, ViewPlan};
 use engine::scene::View;
 use engine::scene::camera::{Camera, DepthRange, Sampling};
+use engine::scene::look::Look;
 use engine::{Result, cuda};
 use glam::{DMat3, DVec3};
 use serde_json::json;
@@ -106,6 +107,7 @@ fn memory_need(args: &InfoArgs, network: &BsMvsNet) -> memory::MemoryNeed {
     let plan = ViewPlan {
         view: 0,
         sources: vec![0; args.views - 1],
+        looks: vec![Look::AS_IT_IS; args.views - 1],
         check: Vec::new(),
         range: DepthRange { near: 1.0, far: 2.0 },
         range_from: RangeFrom::Option,

@@ -11,7 +11,7 @@ use super::ops::pointwise::{expect_multiples_of_4, normalize};
 use super::simd::Level;
 use super::weights::Weights;
 use crate::error::Result;
-use crate::net::backend::{DepthJob, DepthNetwork, DevicePlan, Estimate, JobSize, MemoryPlan};
+use crate::net::backend::{DepthJob, DepthNetwork, DevicePlan, DeviceWork, Estimate, MemoryPlan};
 use crate::net::config::Config;
 use crate::net::parameters::Parameters;
 use crate::net::tensor::{Shape, Tensor};
@@ -209,7 +209,7 @@ impl DepthNetwork for BsMvsNet {
         Self::memory_plan(self, width, height, planes, threads)
     }
 
-    fn device_plan(&self, _: &[JobSize]) -> Result<Option<DevicePlan>> {
+    fn device_plan(&self, _: &DeviceWork) -> Result<Option<DevicePlan>> {
         Ok(None)
     }
 

@@ -6,7 +6,7 @@
 //! room for feature maps.
 
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::driver::{Driver, Event, HostMemory, Stream};
@@ -23,7 +23,7 @@ use crate::cpu::ops::pointwise::expect_multiples_of_4;
 use crate::error::{Error, Result};
 use crate::files::map::Map;
 use crate::host::memory::readable;
-use crate::net::backend::{DepthJob, DepthNetwork, DevicePlan, Estimate, JobSize, MemoryPlan};
+use crate::net::backend::{DepthJob, DepthNetwork, DevicePlan, DeviceWork, Estimate, JobSize, MemoryPlan};
 use crate::net::config::Config;
 use crate::net::model;
 use crate::net::tensor::Shape;
@@ -202,10 +202,12 @@ impl DeviceNetwork {
         Ok(FeatureMap { memory, shape })
     }
 
-    /// The key of a job of this size, with all maps as large as the largest.
-    fn key(size: &JobSize, slot: usize) -> DepthKey {
-        let map = (size.width.div_ceil(4), size.height.div_ceil(4));
-        DepthKey { reference: map, stack: map, planes: size.planes, views: size.views, inverse: false, slot }
+    /// The key of a job of this size. Whether planes are spaced in depth or its inverse changes no buffer.
+    fn key(size: &JobSize) -> DepthKey {
+        let map = |width: usize, height: usize| (width.div_ceil(4), height.div_ceil(4));
+        let JobSize { width, height, reference, planes, views, slot } = *size;
+        let (reference, stack) = (map(reference.0, reference.1), map(width, height));
+        DepthKey { reference, stack, planes, views, inverse: false, slot }
     }
 
     fn program_bytes(&self, keys: &[DepthKey], slabs: Slabs) -> Result<u64> {
@@ -264,7 +266,7 @@ impl DepthNetwork for DeviceNetwork {
         MemoryPlan { feature_layers: 12 * pixels, feature_map: 0, regularizer: pixels, scratch: 32 << 20 }
     }
 
-    fn device_plan(&self, sizes: &[JobSize]) -> Result<Option<DevicePlan>> {
+    fn device_plan(&self, work: &DeviceWork) -> Result<Option<DevicePlan>> {
         let (free, total) = self.driver.memory()?;
         let budget = self.options.vram.unwrap_or((free as f64 * USABLE) as u64);
         if budget > free {
@@ -276,26 +278,16 @@ impl DepthNetwork for DeviceNetwork {
                 self.driver.name()
             )));
         }
-        let mut keys: Vec<DepthKey> = Vec::new();
-        let mut photos: BTreeMap<(usize, usize), u64> = BTreeMap::new();
-        let mut slots: HashMap<(usize, usize), usize> = HashMap::new();
-        for size in sizes {
-            let known = slots.len();
-            let slot = *slots.entry((size.width, size.height)).or_insert(known);
-            let key = Self::key(size, slot);
-            if !keys.contains(&key) {
-                keys.push(key);
-            }
-            photos.entry((size.width, size.height)).or_insert(0);
-        }
-        for (size, bytes) in &mut photos {
+        let keys: BTreeSet<DepthKey> = work.maps.iter().map(Self::key).collect();
+        let keys: Vec<DepthKey> = keys.into_iter().collect();
+        let mut for_features = 0;
+        for size in &work.photos {
             let placement = place(&self.feature_graph(*size)?.0)?;
-            *bytes = placement.arena + placement.lasting;
+            for_features += placement.arena + placement.lasting;
         }
-        let for_features: u64 = photos.values().sum();
         // Room for the features of one view and its sources on all levels, if slabs can be made small enough for that.
         let map_bytes = |s: &JobSize| (s.width / 4 * (s.height / 4) * 32) as u64 * self.options.element.bytes();
-        let wished = sizes.iter().map(|s| map_bytes(s) * s.views as u64).max().unwrap_or(0) * 3 / 2;
+        let wished = work.maps.iter().map(|s| map_bytes(s) * s.views as u64).max().unwrap_or(0) * 3 / 2;
         let mut chosen = None;
         for planes in SLABS {
             let slabs = Slabs { planes };
@@ -370,7 +362,8 @@ impl DepthNetwork for DeviceNetwork {
             return Err(Error::Shape { op: "plane sweep", problem });
         }
         let size = |map: &FeatureMap| (map.shape.w, map.shape.h);
-        let stack = sources.iter().map(|(map, _)| size(map)).fold((0, 0), |(w, h), (x, y)| (w.max(x), h.max(y)));
+        let of_sources = sources.iter().map(|(map, _)| size(map));
+        let stack = of_sources.fold(size(reference), |(w, h), (x, y)| (w.max(x), h.max(y)));
         let key = DepthKey {
             reference: size(reference),
             stack,

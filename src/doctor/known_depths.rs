@@ -1,7 +1,7 @@
 //! Depths that surfaces are known to have, whoever found them, and the median that checks sum numbers up with.
 
 use crate::scene::camera::DepthRange;
-use crate::scene::sources::without_strays;
+use crate::scene::range::without_strays;
 
 /// Depths that surfaces are known to have, by view: from sparse points or from matched photos.
 #[derive(Clone, Debug, Default)]

@@ -1,5 +1,7 @@
 //! What a run asks of the network, whatever it runs on.
 
+use std::collections::BTreeSet;
+
 use super::config::Config;
 use super::tensor::Tensor;
 use crate::error::Result;
@@ -45,11 +47,11 @@ pub trait DepthNetwork: Sync {
     /// Host memory for photos of `width` x `height` and `planes` hypotheses.
     fn memory_plan(&self, width: usize, height: usize, planes: usize, threads: usize) -> MemoryPlan;
 
-    /// Plans the device's memory for work of these sizes, where that is not the host's memory.
+    /// Plans the device's memory for this work, where that is not the host's memory.
     ///
     /// # Errors
     /// The device's; [`crate::Error::Memory`] where the largest would not fit.
-    fn device_plan(&self, sizes: &[JobSize]) -> Result<Option<DevicePlan>>;
+    fn device_plan(&self, work: &DeviceWork) -> Result<Option<DevicePlan>>;
 
     /// Feature map of a photo whose sides are multiples of 4.
     ///
@@ -119,15 +121,28 @@ pub struct DevicePlan {
     pub text: String,
 }
 
+/// What a device is asked to do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeviceWork {
+    /// Width and height of the photos that features are made of, multiples of 4.
+    pub photos: BTreeSet<(usize, usize)>,
+    /// All depth maps.
+    pub maps: Vec<JobSize>,
+}
+
 /// The size of a depth map's work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct JobSize {
-    /// Of the photos, rounded up to multiples of 4.
+    /// Of the largest of the photos, multiples of 4.
     pub width: usize,
     /// As above.
     pub height: usize,
+    /// Width and height of the reference's photo, multiples of 4.
+    pub reference: (usize, usize),
     /// Hypotheses.
     pub planes: usize,
     /// Views, the reference included.
     pub views: usize,
+    /// Maps of different slots may be made at the same time ([`DepthNetwork::begin`]).
+    pub slot: usize,
 }

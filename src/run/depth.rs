@@ -13,11 +13,12 @@ use crate::host::progress::{Stage, duration};
 use crate::host::trace::span_of;
 use crate::manifest::PhotoSeconds;
 use crate::net::backend::{DepthJob, DepthNetwork};
-use crate::run::plan::{Frame, Plan, ViewPlan, Work};
+use crate::run::plan::{Frame, Plan, Shown, ViewPlan, Work};
 use crate::run::resume::{LevelFiles, MadeBy, PhotoIdentity};
 use crate::run::schedule::{self, Job, Step};
 use crate::scene::Scene;
 use crate::scene::camera::{Hypotheses, PlaneSweep};
+use crate::scene::look::Look;
 use crate::scene::photo::Photo;
 
 /// One pair of maps to make or found made.
@@ -74,20 +75,19 @@ impl LevelJobs {
         self.0.iter().flatten().all(|job| job.reused)
     }
 
-    /// The views with something left, and the levels that each photo's features are needed on.
-    fn remaining(&self, plan: &Plan) -> (Vec<Job>, BTreeMap<usize, BTreeSet<usize>>) {
+    /// The views with something left, and the levels that each shown photo's features are needed on.
+    fn remaining(&self, plan: &Plan) -> (Vec<Job<Shown>>, Levels) {
         let mut jobs = Vec::new();
-        let mut levels_of_photo: BTreeMap<usize, BTreeSet<usize>> = BTreeMap::new();
+        let mut levels_of_photo = Levels::new();
         for (view, of_view) in plan.views.iter().zip(&self.0) {
             let missing: Vec<usize> = of_view.iter().filter(|j| !j.reused).map(|j| j.level).collect();
             if missing.is_empty() {
                 continue;
             }
-            let job = Job { view: view.view, sources: view.sources.clone() };
-            for photo in job.photos() {
-                levels_of_photo.entry(photo).or_default().extend(&missing);
+            for (photo, look) in view.shown() {
+                levels_of_photo.entry(photo).or_default().extend(missing.iter().map(|&level| look.level(level)));
             }
-            jobs.push(job);
+            jobs.push(Job { view: view.view, photos: view.shown().map(|(photo, _)| photo).collect() });
         }
         (jobs, levels_of_photo)
     }
@@ -95,40 +95,55 @@ impl LevelJobs {
     /// Bytes of features that must be, and that could usefully be, in memory at once.
     pub fn cache_bounds(&self, plan: &Plan) -> (u64, u64) {
         let (jobs, levels) = self.remaining(plan);
-        let bytes = |photo: usize| photo_bytes(&plan.frames[photo], levels.get(&photo));
+        let bytes = |photo: Shown| shown_bytes(&plan.frames, photo, &levels);
         (schedule::least_cache(&jobs, &bytes), levels.keys().map(|&photo| bytes(photo)).sum())
     }
 }
 
-fn photo_bytes(frame: &Frame, levels: Option<&BTreeSet<usize>>) -> u64 {
-    levels.into_iter().flatten().map(|&level| frame.feature_bytes(level)).sum()
+/// The levels ([`crate::scene::look::Look::level`]) on which features of each shown photo are needed.
+pub type Levels = BTreeMap<Shown, BTreeSet<i32>>;
+
+/// Bytes of a shown photo's features, on all levels that are needed.
+pub fn shown_bytes(frames: &[Frame], photo: Shown, levels: &Levels) -> u64 {
+    let of_level = |&level: &i32| {
+        let (frame, level) = frames[photo.photo].shown(photo.quarter_turns, level);
+        frame.feature_bytes(level)
+    };
+    levels.get(&photo).into_iter().flatten().map(of_level).sum()
 }
 
 /// A decoded photo with all that is taken from it before it is let go.
 struct Decoded {
-    /// Levels 0, 1, ..., as far as any is needed, padded to multiples of 4.
-    levels: Vec<Photo>,
+    /// The levels that are needed, padded to multiples of 4.
+    levels: BTreeMap<i32, Photo>,
     notes: Vec<String>,
     seconds: f64,
 }
 
-fn decode(scene: &Scene, view: usize, max_side: Option<usize>, levels: usize) -> Result<Decoded> {
+fn decode(scene: &Scene, shown: Shown, max_side: Option<usize>, levels: &BTreeSet<i32>) -> Result<Decoded> {
     let began = Instant::now();
-    let _span = span_of("decode", || scene.views[view].name.clone());
-    let loaded = Photo::load(&scene.views[view], max_side)?;
-    let mut padded = Vec::with_capacity(levels);
-    let mut photo = loaded.photo;
-    for level in 0..levels {
-        if level > 0 {
-            photo = photo.pyramid_level();
+    let view = &scene.views[shown.photo];
+    let _span = span_of("decode", || view.name.clone());
+    let loaded = Photo::load(view, max_side)?;
+    let mut photo = loaded.photo.turned(shown.quarter_turns);
+    let mut padded = BTreeMap::new();
+    let mut at = 0;
+    for &level in levels {
+        if level < 0 {
+            padded.insert(level, photo.enlarged(level.unsigned_abs()).padded_to_multiple_of_4());
+            continue;
         }
-        padded.push(photo.padded_to_multiple_of_4());
+        while at < level {
+            photo = photo.pyramid_level();
+            at += 1;
+        }
+        padded.insert(level, photo.padded_to_multiple_of_4());
     }
     Ok(Decoded { levels: padded, notes: loaded.notes, seconds: began.elapsed().as_secs_f64() })
 }
 
 /// Features that are at hand, by photo and level.
-type Features<F> = BTreeMap<usize, BTreeMap<usize, F>>;
+type Features<F> = BTreeMap<Shown, BTreeMap<i32, F>>;
 
 /// Makes every map that is missing. `cache` is how many bytes of features may be kept.
 ///
@@ -138,16 +153,16 @@ pub fn run<N: DepthNetwork>(work: Work, network: &N, cache: u64, jobs: &mut Leve
     let Work { scene, plan, options, .. } = work;
     let mut stage = begin_stage(work, jobs);
     let (remaining, levels_of_photo) = jobs.remaining(plan);
-    let steps = schedule::plan(remaining, &|p| photo_bytes(&plan.frames[p], levels_of_photo.get(&p)), cache);
-    let loads: Vec<usize> = steps.iter().flat_map(|s| s.load.iter().copied()).collect();
-    let deepest = levels_of_photo.values().flatten().max().map_or(0, |&level| level + 1);
+    let steps = schedule::plan(remaining, &|p| shown_bytes(&plan.frames, p, &levels_of_photo), cache);
+    let loads: Vec<Shown> = steps.iter().flat_map(|s| s.load.iter().copied()).collect();
     let mut left = DepthStage::default();
     let mut features: Features<N::Features> = BTreeMap::new();
 
     std::thread::scope(|scope| {
         // A rendezvous: the next photo is decoded while the network works, but never more than one ahead.
         let (sender, receiver) = sync_channel(0);
-        scope.spawn(move || decode_ahead(scene, &loads, options.max_side, deepest, &sender));
+        let levels = &levels_of_photo;
+        scope.spawn(move || decode_ahead(scene, &loads, options.max_side, levels, &sender));
         for Step { job, drop: dropped, load } in steps {
             for photo in dropped {
                 features.remove(&photo);
@@ -156,15 +171,13 @@ pub fn run<N: DepthNetwork>(work: Work, network: &N, cache: u64, jobs: &mut Leve
                 interrupt::check()?;
                 let decoded = next_decoded(&receiver)?;
                 let began = Instant::now();
-                let noted = span_of("features", || scene.views[photo].name.clone());
-                let wanted = levels_of_photo.get(&photo).into_iter().flatten();
-                let of_levels = wanted
-                    .filter_map(|&level| Some((level, decoded.levels.get(level)?)))
-                    .map(|(level, image)| Ok((level, network.features(image)?)))
-                    .collect::<Result<_>>()?;
+                let noted = span_of("features", || scene.views[photo.photo].name.clone());
+                let images = decoded.levels.iter();
+                let of_levels =
+                    images.map(|(&level, image)| Ok((level, network.features(image)?))).collect::<Result<_>>()?;
                 drop(noted);
                 features.insert(photo, of_levels);
-                let seconds = left.photo_seconds.entry(photo).or_default();
+                let seconds = left.photo_seconds.entry(photo.photo).or_default();
                 seconds.decoding += decoded.seconds;
                 seconds.features += began.elapsed().as_secs_f64();
                 left.notes.extend(decoded.notes);
@@ -245,13 +258,13 @@ fn make_maps<N: DepthNetwork>(
 /// Decodes the photos in the order in which they are wanted. Ends when the receiver is gone.
 fn decode_ahead(
     scene: &Scene,
-    loads: &[usize],
+    loads: &[Shown],
     max_side: Option<usize>,
-    levels: usize,
+    levels: &Levels,
     sender: &SyncSender<Result<Decoded>>,
 ) {
     for &photo in loads {
-        let decoded = decode(scene, photo, max_side, levels);
+        let decoded = decode(scene, photo, max_side, &levels[&photo]);
         let failed = decoded.is_err();
         if sender.send(decoded).is_err() || failed {
             return;
@@ -267,15 +280,22 @@ fn next_decoded(receiver: &Receiver<Result<Decoded>>) -> Result<Decoded> {
 
 /// A depth map's inputs, from the features at hand.
 fn depth_job<'a, F>(plan: &Plan, view: &ViewPlan, level: usize, features: &'a Features<F>) -> Result<DepthJob<'a, F>> {
-    let of = |photo: usize| {
-        features.get(&photo).and_then(|levels| levels.get(&level)).ok_or_else(|| Error::Shape {
-            op: "depth",
-            problem: format!("the features of view {photo} at level {level} are not at hand"),
-        })
-    };
     let reference_camera = plan.frames[view.view].map_camera(level);
-    let sweep = |source: usize| PlaneSweep::new(&reference_camera, &plan.frames[source].map_camera(level));
-    let sources = view.sources.iter().map(|&s| Ok((of(s)?, sweep(s)))).collect::<Result<Vec<_>>>()?;
+    let side = |(photo, look): (Shown, Look)| {
+        let level = look.level(level);
+        let map = features.get(&photo).and_then(|levels| levels.get(&level)).ok_or_else(|| Error::Shape {
+            op: "depth",
+            problem: format!("the features of view {} at level {level} are not at hand", photo.photo),
+        })?;
+        let (frame, level) = plan.frames[photo.photo].shown(photo.quarter_turns, level);
+        Ok((map, PlaneSweep::new(&reference_camera, &frame.map_camera(level))))
+    };
+    let mut shown = view.shown().map(side);
+    let Some(reference) = shown.next() else {
+        return Err(Error::Bug { place: "depth", problem: "a view without a photo".into() });
+    };
+    let reference = reference?.0;
+    let sources = shown.collect::<Result<Vec<_>>>()?;
     let hypotheses = Hypotheses::new(view.range, view.planes, view.sampling);
-    Ok(DepthJob { reference: of(view.view)?, sources, hypotheses })
+    Ok(DepthJob { reference, sources, hypotheses })
 }

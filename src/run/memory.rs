@@ -1,13 +1,15 @@
 //! What a run will hold in memory, computed before it starts, and whether there is as much. How much there is tells
 //! [`crate::host::memory`].
 
+use std::collections::BTreeSet;
+
 use crate::error::{Error, Result};
 use crate::fusion::settings::{Method, Reprojection};
 use crate::host::memory::{Alternative, MemoryNeed, Part, StageMemory, available, readable, refuse_if_too_large};
-use crate::net::backend::{DepthNetwork, JobSize, KEPT_BY_THE_ALLOCATOR};
-use crate::run::depth::LevelJobs;
+use crate::net::backend::{DepthNetwork, DeviceWork, JobSize, KEPT_BY_THE_ALLOCATOR};
+use crate::run::depth::{LevelJobs, Levels, shown_bytes};
 use crate::run::options::InferOptions;
-use crate::run::plan::{Frame, Plan, ViewPlan, Work};
+use crate::run::plan::{Frame, Plan, Shown, ViewPlan, Work};
 use crate::run::write::photos_at_once;
 use crate::scene::{Scene, View};
 
@@ -54,10 +56,8 @@ impl<'a> RunSize<'a> {
 
     /// With room for the features of any one view and its sources, but no more.
     pub fn with_least_cache(self) -> Self {
-        let bytes = |view: &ViewPlan| -> u64 {
-            let photos = view.sources.iter().chain([&view.view]);
-            photos.flat_map(|&p| (0..self.levels).map(move |level| self.frames[p].feature_bytes(level))).sum()
-        };
+        let levels = levels_of(self.views, self.levels);
+        let bytes = |view: &ViewPlan| view.shown().map(|(photo, _)| shown_bytes(self.frames, photo, &levels)).sum();
         Self { cache: self.views.iter().map(bytes).max().unwrap_or(0), ..self }
     }
 
@@ -72,10 +72,24 @@ impl<'a> RunSize<'a> {
                 let Frame { width, height, .. } = frames[v.view];
                 (self.network)(width, height, self.planes.unwrap_or(v.planes))
             };
-            let used = views.iter().flat_map(|v| v.sources.iter().copied().chain([v.view]));
-            let photos = used.map(|v| photo_bytes(&stored[v], &frames[v], levels)).max().unwrap_or(0);
+            let shown = levels_of(views, levels);
+            let photos = shown.iter().map(|(photo, levels)| {
+                let (view, frame) = (&stored[photo.photo], &frames[photo.photo]);
+                let deepest = levels.last().map_or(0, |&level| level.max(0) as usize);
+                // Enlarged, before and after padding, of a photo in use and of one on its way.
+                let enlarged = levels.range(..0).map(|&level| frame.shown(photo.quarter_turns, level).0);
+                let enlarged: u64 = enlarged.map(|frame| (frame.width * frame.height) as u64 * 12 * 4).sum();
+                photo_bytes(view, frame, deepest + 1) + enlarged
+            });
+            let photos = photos.max().unwrap_or(0);
+            // Features of photos that are larger than the views; they take the most on the finest level.
+            let of_photo = |(photo, levels): (&Shown, &BTreeSet<i32>)| {
+                let (frame, level) = frames[photo.photo].shown(photo.quarter_turns, *levels.first()?);
+                Some((self.network)(frame.width.div_ceil(1 << level), frame.height.div_ceil(1 << level), 1))
+            };
+            let network = views.iter().map(of_view).chain(shown.iter().filter_map(of_photo)).max().unwrap_or(0);
             let parts = vec![
-                Part::new("network, at the largest view", views.iter().map(of_view).max().unwrap_or(0)),
+                Part::new("network, at the largest view", network),
                 Part::new("feature maps that are kept for the next views", self.cache),
                 Part::new("photos being decoded and used", photos),
                 Part::new("program and weights", PROGRAM_BYTES),
@@ -121,7 +135,9 @@ impl<'a> RunSize<'a> {
     /// Its need with photos of another size.
     fn peak_at(self, max_side: usize, planes: Option<usize>) -> u64 {
         let frames: Vec<Frame> = self.stored.iter().map(|v| Frame::new(v, Some(max_side))).collect();
-        RunSize { frames: &frames, planes, ..self }.with_least_cache().need().peak()
+        // Photos of different sizes may come to the same one.
+        let views: Vec<ViewPlan> = self.views.iter().map(|v| v.clone().with_looks(&frames)).collect();
+        RunSize { frames: &frames, views: &views, planes, ..self }.with_least_cache().need().peak()
     }
 }
 
@@ -137,7 +153,7 @@ pub fn fit_run<N: DepthNetwork>(work: Work, network: &N, jobs: &LevelJobs) -> Re
     let depth_left = !jobs.all_finished();
     let run = RunSize { depth_left, ..RunSize::new(scene, plan, options, &host) };
     let need = |cache: u64| RunSize { cache, ..run }.need();
-    let device = if depth_left { network.device_plan(&job_sizes(plan, options.levels))? } else { None };
+    let device = if depth_left { network.device_plan(&device_work(plan, options.levels))? } else { None };
     if let Some(device) = device {
         progress.note(&device.text);
         if least > device.room {
@@ -169,15 +185,36 @@ pub fn fit_run<N: DepthNetwork>(work: Work, network: &N, jobs: &LevelJobs) -> Re
     Ok((need(cache), cache))
 }
 
-/// The sizes of all depth maps that a run may have to make.
-fn job_sizes(plan: &Plan, levels: usize) -> Vec<JobSize> {
-    let size = |view: &ViewPlan, level: usize| {
-        // Features of all the views that meet lie side by side: the largest counts.
-        let all = view.sources.iter().chain([&view.view]).map(|&v| plan.frames[v].map_size(level));
-        let (width, height) = all.fold((0, 0), |(w, h), (x, y)| (w.max(x), h.max(y)));
-        JobSize { width: 4 * width, height: 4 * height, planes: view.planes, views: view.sources.len() + 1 }
+/// The levels on which each photo is shown to the network, over all views.
+fn levels_of(views: &[ViewPlan], levels: usize) -> Levels {
+    let mut all = Levels::new();
+    for (photo, look) in views.iter().flat_map(ViewPlan::shown) {
+        all.entry(photo).or_default().extend((0..levels).map(|level| look.level(level)));
+    }
+    all
+}
+
+/// The sizes of all feature maps and of all depth maps that a run may have to make.
+fn device_work(plan: &Plan, levels: usize) -> DeviceWork {
+    let map_size = |photo: Shown, level: i32| {
+        let (frame, level) = plan.frames[photo.photo].shown(photo.quarter_turns, level);
+        let (width, height) = frame.map_size(level);
+        (4 * width, 4 * height)
     };
-    plan.views.iter().flat_map(|view| (0..levels).map(move |level| size(view, level))).collect()
+    let job = |view: &ViewPlan, level: usize| {
+        let mut sizes = view.shown().map(|(photo, look)| map_size(photo, look.level(level)));
+        let reference = sizes.next().unwrap_or((0, 0));
+        // Features of all the views that meet lie side by side: the largest counts.
+        let (width, height) = sizes.fold(reference, |(w, h), (x, y)| (w.max(x), h.max(y)));
+        JobSize { width, height, reference, planes: view.planes, views: view.sources.len() + 1, slot: level }
+    };
+    let of_photo = |(&photo, levels): (&Shown, &BTreeSet<i32>)| -> Vec<(usize, usize)> {
+        levels.iter().map(|&level| map_size(photo, level)).collect()
+    };
+    DeviceWork {
+        photos: levels_of(&plan.views, levels).iter().flat_map(of_photo).collect(),
+        maps: plan.views.iter().flat_map(|view| (0..levels).map(move |level| job(view, level))).collect(),
+    }
 }
 
 /// What fusing maps of so many pixels in all holds, and a photo that is decoded beside it.

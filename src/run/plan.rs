@@ -8,6 +8,7 @@ use crate::host::progress::Progress;
 use crate::manifest::RangeFrom;
 use crate::run::options::InferOptions;
 use crate::scene::camera::{Camera, DepthRange, MAX_PLANES, Sampling};
+use crate::scene::look::Look;
 use crate::scene::{Scene, View, photo};
 
 /// Planes where neither the options nor the scene say how many (the paper's number).
@@ -54,6 +55,30 @@ impl Frame {
     pub fn map_camera(&self, level: usize) -> Camera {
         self.camera.decimated(0.25 * 0.5f64.powi(level as i32))
     }
+
+    /// The photo turned, and enlarged where the level is below 0 ([`Look::level`]), with the level that is then meant.
+    pub fn shown(&self, quarter_turns: u8, level: i32) -> (Self, usize) {
+        let Self { mut width, mut height, .. } = *self;
+        let mut camera = self.camera.turned(quarter_turns, (width, height));
+        if quarter_turns % 2 == 1 {
+            (width, height) = (height, width);
+        }
+        if level < 0 {
+            let step = 1 << -level;
+            (width, height) = ((width - 1) * step + 1, (height - 1) * step + 1);
+            camera = camera.decimated(step as f64);
+        }
+        (Self { width, height, camera }, level.max(0) as usize)
+    }
+}
+
+/// A photo as it is shown to the network: the same features serve all that want it turned alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Shown {
+    /// Index into the scene's views.
+    pub photo: usize,
+    /// Quarter turns, clockwise.
+    pub quarter_turns: u8,
 }
 
 /// What will be computed for one view.
@@ -63,6 +88,8 @@ pub struct ViewPlan {
     pub view: usize,
     /// Source views that the network looks at, best first.
     pub sources: Vec<usize>,
+    /// How the photo of each of them is shown beside this view's.
+    pub looks: Vec<Look>,
     /// Source views that the depth map is checked against, best first.
     pub check: Vec<usize>,
     /// Depths that are searched.
@@ -73,6 +100,23 @@ pub struct ViewPlan {
     pub planes: usize,
     /// Their spacing.
     pub sampling: Sampling,
+}
+
+impl ViewPlan {
+    /// Its own photo, then its sources', each as it is shown for this view.
+    pub fn shown(&self) -> impl Iterator<Item = (Shown, Look)> + '_ {
+        let sources = self.sources.iter().copied().zip(self.looks.iter().copied());
+        std::iter::once((self.view, Look::AS_IT_IS))
+            .chain(sources)
+            .map(|(photo, look)| (Shown { photo, quarter_turns: look.quarter_turns }, look))
+    }
+
+    /// The same view with its sources shown as photos of these sizes must be.
+    pub fn with_looks(self, frames: &[Frame]) -> Self {
+        let side = |view: usize| (&frames[view].camera, (frames[view].width, frames[view].height));
+        let looks = self.sources.iter().map(|&s| Look::new(side(self.view), side(s), self.range)).collect();
+        Self { looks, ..self }
+    }
 }
 
 /// Views to work on, and how all photos (also of views that only serve as sources) will look.
@@ -151,19 +195,23 @@ pub fn plan(scene: &mut Scene, options: &InferOptions) -> Result<Plan> {
     }
     scene.select_sources();
 
+    let frames: Vec<Frame> = scene.views.iter().map(|v| Frame::new(v, options.max_side)).collect();
     let (mut views, mut alone, mut rangeless) = (Vec::new(), Vec::new(), Vec::new());
     for view in chosen {
         let planes = planes_of(scene, view, options)?;
         let best =
             |count: usize| -> Vec<usize> { scene.views[view].sources.iter().take(count).map(|s| s.view).collect() };
-        match depth_range(scene, view, planes, options) {
+        let sources = best(options.views - 1);
+        match depth_range(scene, view, &sources, planes, options) {
             None => rangeless.push(scene.views[view].name.clone()),
             Some(_) if scene.views[view].sources.is_empty() => alone.push(scene.views[view].name.clone()),
             Some((range, range_from)) => {
-                let (sources, check) = (best(options.views - 1), best(options.settings.check_sources));
+                let check = best(options.settings.check_sources);
                 let linear = range.far / range.near < LINEAR_BELOW;
                 let sampling = options.sampling.unwrap_or(if linear { Sampling::Linear } else { Sampling::Inverse });
-                views.push(ViewPlan { view, sources, check, range, range_from, planes, sampling });
+                let looks = Vec::new();
+                let plan = ViewPlan { view, sources, looks, check, range, range_from, planes, sampling };
+                views.push(plan.with_looks(&frames));
             }
         }
     }
@@ -179,8 +227,8 @@ pub fn plan(scene: &mut Scene, options: &InferOptions) -> Result<Plan> {
         notes.push(format!("no source view, hence no depth map, for view {}", first_few(&alone)));
     }
     notes.extend(fewer_note(scene, &views, options));
+    notes.extend(look_notes(scene, &views));
     notes.extend(default_notes(scene, &views, options));
-    let frames = scene.views.iter().map(|v| Frame::new(v, options.max_side)).collect();
     Ok(Plan { views, frames, notes })
 }
 
@@ -222,12 +270,21 @@ fn planes_of(scene: &Scene, view: usize, options: &InferOptions) -> Result<usize
     ))
 }
 
-fn depth_range(scene: &Scene, view: usize, planes: usize, options: &InferOptions) -> Option<(DepthRange, RangeFrom)> {
+fn depth_range(
+    scene: &Scene,
+    view: usize,
+    sources: &[usize],
+    planes: usize,
+    options: &InferOptions,
+) -> Option<(DepthRange, RangeFrom)> {
     if let Some(range) = options.range {
         return Some((range, RangeFrom::Option));
     }
     let of_scene = scene.views[view].depth_range(planes).map(|range| (range, RangeFrom::Scene));
-    of_scene.or_else(|| scene.point_depth_range(view, options.widen_range).map(|range| (range, RangeFrom::Points)))
+    of_scene.or_else(|| {
+        let own = scene.point_depth_range(view, options.widen_range)?;
+        Some((scene.widened_range(view, sources, own), RangeFrom::Points))
+    })
 }
 
 /// Which views have fewer sources than asked for.
@@ -241,6 +298,60 @@ fn fewer_note(scene: &Scene, views: &[ViewPlan], options: &InferOptions) -> Opti
             fewer.len(),
             views.len(),
             first_few(&fewer)
+        )
+    })
+}
+
+/// Which views are matched against photos that are turned, or shown larger or smaller, for them.
+fn look_notes(scene: &Scene, views: &[ViewPlan]) -> Vec<String> {
+    let with = |wanted: &dyn Fn(&Look) -> bool, done: &str| {
+        let of_view = |v: &ViewPlan| {
+            let sources = v.sources.iter().zip(&v.looks).filter(|(_, look)| wanted(look)).map(|(&s, _)| s);
+            sources.map(|s| (v.view, s)).collect::<Vec<_>>()
+        };
+        let pairs: Vec<(usize, usize)> = views.iter().flat_map(of_view).collect();
+        let &(view, source) = pairs.first()?;
+        let name = |view: usize| &scene.views[view].name;
+        let of = views.iter().map(|v| v.sources.len()).sum::<usize>();
+        Some(format!("{} of {of} source photos {done} (first: {} for view {})", pairs.len(), name(source), name(view)))
+    };
+    let turned = with(&|look| look.quarter_turns != 0, "turned by quarters to lie as the view's own photo does");
+    let coarser = with(
+        &|look| look.levels > 0,
+        "taken at a smaller level of their pyramid, since they show things twice as large as the view's or more",
+    );
+    let finer = with(
+        &|look| look.levels < 0,
+        "enlarged, or taken at a larger level of their pyramid, since they show things half as large as the view's or \
+         less",
+    );
+    [turned, coarser, finer].into_iter().flatten().collect()
+}
+
+/// Which ranges go further than the views' own points.
+fn widened_note(scene: &Scene, views: &[ViewPlan], options: &InferOptions) -> Option<String> {
+    let of_points = views.iter().filter(|v| v.range_from == RangeFrom::Points);
+    let own = of_points.filter_map(|v| Some((v, scene.point_depth_range(v.view, options.widen_range)?)));
+    let (mut near, mut far) = (Vec::new(), Vec::new());
+    for (view, own) in own {
+        let name = &scene.views[view.view].name;
+        if view.range.near < own.near {
+            near.push((own.near / view.range.near, format!("view {name}: {:.4} to {:.4}", own.near, view.range.near)));
+        }
+        if view.range.far > own.far {
+            far.push((view.range.far / own.far, format!("view {name}: {:.4} to {:.4}", own.far, view.range.far)));
+        }
+    }
+    let said = |end: &str, mut widened: Vec<(f64, String)>| {
+        widened.sort_by(|a, b| b.0.total_cmp(&a.0));
+        let (_, most) = widened.first()?;
+        Some(format!("{end} in {} (most in {most})", counted(widened.len(), "view")))
+    };
+    let said: Vec<String> = [said("nearer", near), said("farther", far)].into_iter().flatten().collect();
+    (!said.is_empty()).then(|| {
+        format!(
+            "depth ranges widened to sparse points that neighbouring views track in a view's photo: {}",
+            said.join(", ")
         )
     })
 }
@@ -267,6 +378,7 @@ fn default_notes(scene: &Scene, views: &[ViewPlan], options: &InferOptions) -> V
             ));
         }
     }
+    notes.extend(widened_note(scene, views, options));
     if options.planes.is_none() {
         let default = count(&|v| scene.views[v.view].planes.is_none());
         if default > 0 {

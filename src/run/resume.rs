@@ -20,6 +20,7 @@ use crate::run::plan::{Frame, ViewPlan};
 use crate::scene::View;
 use crate::scene::camera::{DepthRange, Sampling};
 use crate::scene::lens::Distortion;
+use crate::scene::look::Look;
 
 /// To be raised when a field of [`MadeBy`] comes to mean something else.
 const SCHEMA: u32 = 1;
@@ -38,6 +39,9 @@ pub struct MadeBy {
     sampling: Sampling,
     reference: PhotoIdentity,
     sources: Vec<PhotoIdentity>,
+    /// How the sources' photos were shown; left out where all were shown as they are.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    looks: Vec<Look>,
 }
 
 /// A photo's part: its content (not its place or date, so that a moved scene needs no new maps), its lens and its
@@ -91,6 +95,7 @@ impl MadeBy {
             sampling: view.sampling,
             reference: photos[&view.view].clone(),
             sources: view.sources.iter().map(|source| photos[source].clone()).collect(),
+            looks: if view.looks.iter().all(|look| *look == Look::AS_IT_IS) { Vec::new() } else { view.looks.clone() },
         }
     }
 }

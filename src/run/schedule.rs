@@ -10,56 +10,50 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// One view to work on.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Job {
+pub struct Job<P> {
     /// The reference view.
     pub view: usize,
-    /// Its source views.
-    pub sources: Vec<usize>,
-}
-
-impl Job {
-    /// Every photo whose features the job needs.
-    pub fn photos(&self) -> impl Iterator<Item = usize> + '_ {
-        std::iter::once(self.view).chain(self.sources.iter().copied())
-    }
+    /// Every photo whose features the job needs, its own first; `P` tells apart what has features of its own.
+    pub photos: Vec<P>,
 }
 
 /// One job of a schedule with what happens to the cache before it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Step {
+pub struct Step<P> {
     /// What is worked on.
-    pub job: Job,
+    pub job: Job<P>,
     /// Photos whose features are dropped first.
-    pub drop: Vec<usize>,
+    pub drop: Vec<P>,
     /// Photos to load then, in this order.
-    pub load: Vec<usize>,
+    pub load: Vec<P>,
 }
 
 /// Bytes that the most demanding job needs for features: no cache can be smaller.
-pub fn least_cache(jobs: &[Job], bytes: &dyn Fn(usize) -> u64) -> u64 {
-    jobs.iter().map(|job| job.photos().collect::<BTreeSet<_>>().into_iter().map(bytes).sum()).max().unwrap_or(0)
+pub fn least_cache<P: Copy + Ord>(jobs: &[Job<P>], bytes: &dyn Fn(P) -> u64) -> u64 {
+    let of_job = |job: &Job<P>| job.photos.iter().copied().collect::<BTreeSet<_>>().into_iter().map(bytes).sum();
+    jobs.iter().map(of_job).max().unwrap_or(0)
 }
 
 /// Orders the jobs so that neighbours follow each other and plans a cache of at most `capacity` bytes, or of
 /// [`least_cache`] where that is more. `bytes` is the size of a photo's features.
-pub fn plan(jobs: Vec<Job>, bytes: &dyn Fn(usize) -> u64, capacity: u64) -> Vec<Step> {
+pub fn plan<P: Copy + Ord>(jobs: Vec<Job<P>>, bytes: &dyn Fn(P) -> u64, capacity: u64) -> Vec<Step<P>> {
     let capacity = capacity.max(least_cache(&jobs, bytes));
     let jobs = in_order_of_shared_photos(jobs);
-    let mut uses: BTreeMap<usize, VecDeque<usize>> = BTreeMap::new();
+    let mut uses: BTreeMap<P, VecDeque<usize>> = BTreeMap::new();
     for (at, job) in jobs.iter().enumerate() {
-        for photo in job.photos().collect::<BTreeSet<_>>() {
+        for photo in job.photos.iter().copied().collect::<BTreeSet<_>>() {
             uses.entry(photo).or_default().push_back(at);
         }
     }
-    let mut held: BTreeSet<usize> = BTreeSet::new();
+    let mut held: BTreeSet<P> = BTreeSet::new();
     let mut steps = Vec::with_capacity(jobs.len());
     for (at, job) in jobs.into_iter().enumerate() {
         let mut seen = BTreeSet::new();
-        let needed: Vec<usize> = job.photos().filter(|&photo| seen.insert(photo)).collect();
-        let load: Vec<usize> = needed.iter().copied().filter(|photo| !held.contains(photo)).collect();
+        let needed: Vec<P> = job.photos.iter().copied().filter(|&photo| seen.insert(photo)).collect();
+        let load: Vec<P> = needed.iter().copied().filter(|photo| !held.contains(photo)).collect();
         // The next use of everything that is held and not needed now; what has none goes in any case.
-        let next = |photo: usize| uses.get(&photo).and_then(|u| u.iter().find(|&&use_at| use_at > at).copied());
-        let mut idle: Vec<(usize, usize)> = Vec::new();
+        let next = |photo: P| uses.get(&photo).and_then(|u| u.iter().find(|&&use_at| use_at > at).copied());
+        let mut idle: Vec<(usize, P)> = Vec::new();
         let mut drop = Vec::new();
         for &photo in held.iter().filter(|photo| !needed.contains(photo)) {
             match next(photo) {
@@ -86,12 +80,12 @@ pub fn plan(jobs: Vec<Job>, bytes: &dyn Fn(usize) -> u64, capacity: u64) -> Vec<
 
 /// From the first job on, always the job next that shares most photos with the one before; the given order decides
 /// between equals.
-fn in_order_of_shared_photos(mut jobs: Vec<Job>) -> Vec<Job> {
-    let mut ordered: Vec<Job> = Vec::with_capacity(jobs.len());
+fn in_order_of_shared_photos<P: Copy + Ord>(mut jobs: Vec<Job<P>>) -> Vec<Job<P>> {
+    let mut ordered: Vec<Job<P>> = Vec::with_capacity(jobs.len());
     while !jobs.is_empty() {
         let best = ordered.last().map_or(0, |last| {
-            let before: BTreeSet<usize> = last.photos().collect();
-            let shared = |job: &Job| job.photos().filter(|p| before.contains(p)).count();
+            let before: BTreeSet<P> = last.photos.iter().copied().collect();
+            let shared = |job: &Job<P>| job.photos.iter().filter(|p| before.contains(p)).count();
             // max_by_key keeps the last of equals: count from the back to get the first.
             (0..jobs.len()).rev().max_by_key(|&i| shared(&jobs[i])).unwrap_or(0)
         });
@@ -105,14 +99,14 @@ mod tests {
     use super::*;
 
     /// `count` views on a line, each with its two nearest neighbours on either side.
-    fn line(count: usize) -> Vec<Job> {
+    fn line(count: usize) -> Vec<Job<usize>> {
         let near = |v: usize| [v.checked_sub(1), Some(v + 1), v.checked_sub(2), Some(v + 2)];
-        let sources = |v| near(v).into_iter().flatten().filter(|&s| s < count).collect();
-        (0..count).map(|view| Job { view, sources: sources(view) }).collect()
+        let sources = |v| near(v).into_iter().flatten().filter(|&s| s < count);
+        (0..count).map(|view| Job { view, photos: std::iter::once(view).chain(sources(view)).collect() }).collect()
     }
 
     /// Plays a schedule and checks that every job finds its photos and that the cache never overflows.
-    fn play(steps: &[Step], bytes: &dyn Fn(usize) -> u64, capacity: u64) -> usize {
+    fn play(steps: &[Step<usize>], bytes: &dyn Fn(usize) -> u64, capacity: u64) -> usize {
         let mut held = BTreeSet::new();
         let mut loads = 0;
         for step in steps {
@@ -123,7 +117,7 @@ mod tests {
                 assert!(held.insert(*photo), "{photo} was loaded twice");
                 loads += 1;
             }
-            assert!(step.job.photos().all(|p| held.contains(&p)));
+            assert!(step.job.photos.iter().all(|p| held.contains(p)));
             assert!(held.iter().map(|&p| bytes(p)).sum::<u64>() <= capacity);
         }
         loads
@@ -157,12 +151,13 @@ mod tests {
             play(&plan(line(30), &sized, capacity), &sized, capacity.max(least));
         }
         assert!(plan(Vec::new(), &sized, 10).is_empty());
-        assert_eq!(least_cache(&[], &sized), 0);
+        assert_eq!(least_cache::<usize>(&[], &sized), 0);
     }
 
     #[test]
     fn enough_room_means_every_photo_once() {
-        let jobs = (0..6).map(|view| Job { view, sources: (0..6).filter(|&s| s != view).collect() }).collect();
+        let photos = |view| std::iter::once(view).chain((0..6).filter(move |&s| s != view)).collect();
+        let jobs = (0..6).map(|view| Job { view, photos: photos(view) }).collect();
         assert_eq!(play(&plan(jobs, &|_| 1, 100), &|_| 1, 100), 6);
     }
 }

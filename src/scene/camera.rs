@@ -56,6 +56,20 @@ impl Camera {
         );
         Self { k: shift * self.k, ..*self }
     }
+
+    /// The camera of a photo of `width` x `height` pixels that is turned by quarters, clockwise as it is looked at:
+    /// pixel (u, v) comes to (height - 1 - v, u) at each. K stays upper triangular, since the pose turns along.
+    pub fn turned(&self, quarter_turns: u8, (mut width, mut height): (usize, usize)) -> Self {
+        // Columns. Turned vectors, and turned pixels.
+        let q = DMat3::from_cols(DVec3::Y, -DVec3::X, DVec3::Z);
+        let mut camera = *self;
+        for _ in 0..quarter_turns % 4 {
+            let pixels = DMat3::from_cols(DVec3::Y, -DVec3::X, DVec3::new(height as f64 - 1.0, 0.0, 1.0));
+            camera = Self { k: pixels * camera.k * q.transpose(), r: q * camera.r, t: q * camera.t };
+            (width, height) = (height, width);
+        }
+        camera
+    }
 }
 
 /// Where the pixels of a reference view's depth planes lie in a source view: `q = d A p + b` with `p = (x, y, 1)`

@@ -8,9 +8,11 @@ pub mod camera;
 mod checks;
 pub mod colmap;
 pub mod lens;
+pub mod look;
 pub mod mvsnet;
 mod open;
 pub mod photo;
+pub mod range;
 pub mod sources;
 
 use std::path::PathBuf;

@@ -104,6 +104,44 @@ impl Photo {
         self.filtered(&area_taps(self.width, width), &area_taps(self.height, height))
     }
 
+    /// Turned by quarters, clockwise as it is looked at: pixel (x, y) comes to (height - 1 - y, x) at each. Its camera
+    /// is `camera.turned`.
+    pub fn turned(self, quarter_turns: u8) -> Self {
+        let Self { width, height, .. } = self;
+        let (turned_width, turned_height) = if quarter_turns % 2 == 1 { (height, width) } else { (width, height) };
+        let from = |x: usize, y: usize| match quarter_turns % 4 {
+            1 => (y, height - 1 - x),
+            2 => (width - 1 - x, height - 1 - y),
+            3 => (width - 1 - y, x),
+            _ => (x, y),
+        };
+        if quarter_turns.is_multiple_of(4) {
+            return self;
+        }
+        let mut rgb = vec![0f32; self.rgb.len()];
+        rgb.par_chunks_mut(turned_width * 3).enumerate().for_each(|(y, row)| {
+            for (x, out) in row.chunks_exact_mut(3).enumerate() {
+                let (x, y) = from(x, y);
+                out.copy_from_slice(&self.rgb[3 * (y * width + x)..][..3]);
+            }
+        });
+        Self { width: turned_width, height: turned_height, rgb }
+    }
+
+    /// With `2^doublings - 1` new pixels between any two neighbours, by Catmull-Rom interpolation. Its camera is
+    /// `camera.decimated(2^doublings)`.
+    pub fn enlarged(&self, doublings: u32) -> Self {
+        let step = 1usize << doublings;
+        let (width, height) = ((self.width - 1) * step + 1, (self.height - 1) * step + 1);
+        let mut rgb = vec![0f32; width * height * 3];
+        rgb.par_chunks_mut(width * 3).enumerate().for_each(|(y, row)| {
+            for (x, out) in row.chunks_exact_mut(3).enumerate() {
+                out.copy_from_slice(&self.catmull_rom(DVec2::new(x as f64, y as f64) / step as f64));
+            }
+        });
+        Self { width, height, rgb }
+    }
+
     /// What the lens's pinhole camera would have taken, by Catmull-Rom interpolation, and the number of pixels (left
     /// black) that lie outside the stored photo.
     pub fn undistorted(&self, lens: &Lens) -> (Self, usize) {

@@ -1,4 +1,4 @@
-//! Which views are matched against which, and what sparse points say of the depths in front of a view.
+//! Which views are matched against which.
 //!
 //! Listed source views stay as they are, but for those without a baseline; missing ones are selected by sparse points
 //! or, without any, by the cameras alone.
@@ -119,37 +119,6 @@ impl Scene {
         }
     }
 
-    /// The 1st to 99th percentile of the depths of the view's own sparse points, strays left out
-    /// ([`without_strays`]), `near` times `1 - widen` and `far` times `1 + widen` (protocol page E.1: elements
-    /// floor(0.01 n) and floor(0.99 n) of the sorted depths). `None` where the view sees no point in front of it, or
-    /// where that gives no range.
-    pub fn point_depth_range(&self, view: usize, widen: f64) -> Option<DepthRange> {
-        let depths = self.own_depths(view);
-        let depths = without_strays(&depths);
-        if depths.is_empty() {
-            return None;
-        }
-        let percentile = |p: usize| depths[depths.len() * p / 100];
-        let range = DepthRange { near: percentile(1) * (1.0 - widen), far: percentile(99) * (1.0 + widen) };
-        (range.near > 0.0 && range.far > range.near).then_some(range)
-    }
-
-    /// How many of the view's own sparse points are strays, which no depth range follows.
-    pub fn stray_points(&self, view: usize) -> usize {
-        let depths = self.own_depths(view);
-        depths.len() - without_strays(&depths).len()
-    }
-
-    /// Depths of the view's own sparse points in front of it, sorted.
-    fn own_depths(&self, view: usize) -> Vec<f64> {
-        let Some(View { camera, .. }) = self.views.get(view) else { return Vec::new() };
-        let own = self.points.par_iter().filter(|p| p.views.binary_search(&view).is_ok());
-        let depths = own.map(|p| (camera.r * p.position + camera.t).z);
-        let mut depths: Vec<f64> = depths.filter(|&z| z > 0.0 && z.is_finite()).collect();
-        depths.sort_unstable_by(f64::total_cmp);
-        depths
-    }
-
     /// For every view the indices of the points that it sees.
     fn points_of_views(&self) -> Vec<Vec<usize>> {
         let mut seen = vec![Vec::new(); self.views.len()];
@@ -232,30 +201,6 @@ impl Scene {
     }
 }
 
-/// Sorted depths without those at either end that a reconstruction has got wrong: wrong matches give points right
-/// before a camera or far behind everything, and one of them would set the range of a whole view.
-///
-/// Depths at an end are strays where the next one is at least three times as far and they are a twentieth of all at
-/// most (one, where there are five or more); or twice as far and up to a tenth, if hardly two of them agree, as those
-/// on a surface do; or one and a half times as far, if there are one or two. Thin things that stand out, such as a pole
-/// before a wall, have more points, or points that agree, or lie nearer to the rest.
-pub fn without_strays(sorted: &[f64]) -> &[f64] {
-    let n = sorted.len();
-    let most = (n / 10).max(usize::from(n >= 5));
-    let count = |end: &dyn Fn(usize) -> f64| {
-        let ratio = |i: usize, j: usize| (end(i) / end(j)).max(end(j) / end(i));
-        // Before the first four within a tenth of each other.
-        let lone = (0..most).find(|&i| i + 3 < n && ratio(i, i + 3) <= 1.1).map_or(most, |i| i + 3);
-        let is_apart = |&k: &usize| {
-            let apart = ratio(k - 1, k);
-            apart >= 3.0 && (20 * k <= n || k == 1) || apart >= 2.0 && k <= lone || apart >= 1.5 && k < 3
-        };
-        (1..=most).rev().find(is_apart).unwrap_or(0)
-    };
-    let (near, far) = (count(&|i| sorted[i]), count(&|i| sorted[n - 1 - i]));
-    &sorted[near..n - far]
-}
-
 /// How well two cameras at `a` and `b` triangulate `point`: `exp(-(angle - 5)^2 / (2 s^2))` of the angle in degrees
 /// between the two rays, s = 1 up to 5 degrees and 10 above (protocol page E.1, after MVSNet's converter).
 fn triangulation_score(a: DVec3, b: DVec3, point: DVec3) -> f64 {
@@ -267,70 +212,4 @@ fn triangulation_score(a: DVec3, b: DVec3, point: DVec3) -> f64 {
     let angle = (a.dot(b) / length).clamp(-1.0, 1.0).acos().to_degrees();
     let sigma = if angle <= 5.0 { 1.0 } else { 10.0 };
     (-(angle - 5.0).powi(2) / (2.0 * sigma * sigma)).exp()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// n depths, evenly spaced over a factor of 2.5.
-    fn surface(n: usize) -> Vec<f64> {
-        (0..n).map(|i| 4.0 + 6.0 * i as f64 / (n - 1) as f64).collect()
-    }
-
-    #[test]
-    fn strays_at_both_ends_set_no_range() {
-        for n in [5, 12, 60, 86, 800, 20_000] {
-            let surface = surface(n);
-            for share in [0.0, 0.01, 0.03, 0.045] {
-                let strays = ((n as f64 * share) as usize).max(1);
-                for factor in [3.1, 10.0, 100.0, 1e6] {
-                    for near in [true, false] {
-                        let apart = if near { 4.0 / factor } else { 10.0 * factor };
-                        // All at one place, or spread over a factor of two away from the surface.
-                        for spread in [0.0, 1.0] {
-                            let stray = |i: usize| {
-                                let away = 1.0 + spread * i as f64 / strays as f64;
-                                if near { apart / away } else { apart * away }
-                            };
-                            let mut all: Vec<f64> = (0..strays).map(stray).chain(surface.iter().copied()).collect();
-                            all.sort_unstable_by(f64::total_cmp);
-                            assert_eq!(without_strays(&all), surface, "{n} {share} {factor} {near} {spread}");
-                        }
-                    }
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn many_strays_that_do_not_agree_set_no_range() {
-        let strays = [0.103, 0.15, 0.208, 0.345, 0.438, 0.717];
-        let all: Vec<f64> = strays.into_iter().chain(surface(74)).collect();
-        assert_eq!(without_strays(&all), surface(74));
-        // The same number on a surface of their own, and one more than a tenth of all.
-        let all: Vec<f64> = (0..6).map(|i| 1.0 + 0.01 * f64::from(i)).chain(surface(74)).collect();
-        assert_eq!(without_strays(&all), all);
-        let all: Vec<f64> = (0..9).map(|i| 0.1 * 1.3f64.powi(i)).chain(surface(74)).collect();
-        assert_eq!(without_strays(&all), all);
-    }
-
-    #[test]
-    fn what_stands_out_but_has_points_enough_is_kept() {
-        for n in [60, 800] {
-            // A pole at half the distance of the wall, with a thirtieth of the points; half of them before the rest.
-            let pole = (0..n / 30).map(|i| 2.0 + 0.1 * i as f64 / n as f64);
-            let mut all: Vec<f64> = pole.chain(surface(n)).collect();
-            all.sort_unstable_by(f64::total_cmp);
-            let kept = without_strays(&all);
-            assert!(n < 100 || kept.len() == all.len(), "{n}: {} of {}", kept.len(), all.len());
-            // Two surfaces far apart, an eighth as many points on the nearer one.
-            let mut all: Vec<f64> = surface(n / 8).iter().map(|z| z / 20.0).chain(surface(n)).collect();
-            all.sort_unstable_by(f64::total_cmp);
-            assert_eq!(without_strays(&all), all, "{n}");
-        }
-        for few in [vec![], vec![1.0], vec![1.0, 50.0], vec![1.0, 50.0, 51.0, 52.0]] {
-            assert_eq!(without_strays(&few), few);
-        }
-    }
 }
