@@ -6,7 +6,7 @@
 //! another way: the processor leaves out blocks of points that lie beyond a side of a later view's frustum, here every
 //! point is projected. That can only differ where rounding moves a point across a map's border.)
 //!
-//! The guard ([`crate::fusion::guard`]) runs on the processor, between a view's filter and what its points explain: the
+//! The guard (`src/fusion/guard.rs`) runs on the processor, between a view's filter and what its points explain: the
 //! device confirms and explains, which are most of the work, and the kept depths of one view at a time come and go.
 
 use std::sync::Arc;
