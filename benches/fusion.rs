@@ -16,7 +16,7 @@ use engine::files::map::Map;
 use engine::files::ply;
 use engine::fusion::funnel::Funnel;
 use engine::fusion::fuse::fuse;
-use engine::fusion::settings::{Disparity, Dynamic, FusionOptions, Graph, Method, Reprojection};
+use engine::fusion::settings::{Disparity, Dynamic, FusionOptions, Graph, Guard, Method, Reprojection};
 use engine::fusion::view::FusionView;
 use engine::maps::merge::{LevelMaps, MergeOptions, merge_level};
 use engine::scene::camera::DepthRange;
@@ -97,7 +97,13 @@ fn main() {
     });
     let peak = resident("VmHWM");
     let fused = fused.expect("at least one repetition");
-    let duplicates = Reprojection { keep_duplicates: true, ..Reprojection::default() };
+    let plain = Reprojection { guard: Guard::OFF, ..Reprojection::default() };
+    let plain_s = median(o.repetitions, || {
+        let start = Instant::now();
+        fuse(&views, &FusionOptions::reprojection(0.8, plain)).expect("maps that fit");
+        start.elapsed().as_secs_f64()
+    });
+    let duplicates = Reprojection { keep_duplicates: true, ..plain };
     let duplicates = FusionOptions::reprojection(0.8, duplicates);
     let keep_s = median(o.repetitions, || {
         let start = Instant::now();
@@ -134,7 +140,8 @@ fn main() {
     let line = |what: &str, s: f64, pairs: f64| println!("{what:<34}{s:>10.3}{:>16.2}", 1e9 * s / pairs);
     line("merge (from half the size)", merge_s, pairs / 4.0);
     line("fusion", fuse_s, pairs);
-    line("fusion, duplicates kept", keep_s, pairs);
+    line("fusion without its guard", plain_s, pairs);
+    line("... and duplicates kept", keep_s, pairs);
     for (name, seconds, points) in others {
         line(&format!("{name}, {points} points"), seconds, pairs);
     }
@@ -153,7 +160,8 @@ fn main() {
         serde_json::json!({
             "bench": "fusion", "views": o.views, "width": o.width, "height": o.height, "sources": o.sources,
             "threads": o.threads, "merge_s": merge_s, "fusion_s": fuse_s, "fusion_ns_per_pair": 1e9 * fuse_s / pairs,
-            "fusion_with_duplicates_s": keep_s, "other_methods_s": others.map(|(name, seconds, _)| (name, seconds)),
+            "fusion_without_guard_s": plain_s, "fusion_with_duplicates_s": keep_s,
+            "other_methods_s": others.map(|(name, seconds, _)| (name, seconds)),
             "write_s": write_s, "points": fused.points.len(), "peak_kib": peak, "before_kib": before,
         })
     );

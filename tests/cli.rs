@@ -16,7 +16,7 @@ use program::{Ran, engine, text};
 const NOTHING: [&str; 0] = [];
 
 /// Options of each command, as users know them.
-const INFER: [&str; 33] = [
+const INFER: [&str; 34] = [
     "--out",
     "--force",
     "--normals",
@@ -40,6 +40,7 @@ const INFER: [&str; 33] = [
     "--check-sources",
     "--min-confidence",
     "--keep-duplicates",
+    "--thin",
     "--device",
     "--threads",
     "--memory",
@@ -51,7 +52,7 @@ const INFER: [&str; 33] = [
     "--profile",
     "--help",
 ];
-const FUSE: [&str; 43] = [
+const FUSE: [&str; 48] = [
     "--scene",
     "--out",
     "--force",
@@ -63,12 +64,17 @@ const FUSE: [&str; 43] = [
     "--preset",
     "--list-presets",
     "--range",
+    "--thin",
     "--min-confidence",
     "--check-sources",
     "--max-reprojection-px",
     "--max-depth-error-rel",
     "--min-views",
     "--keep-duplicates",
+    "--min-segment-px",
+    "--min-angle-deg",
+    "--see-through-factor",
+    "--mean-colour",
     "--levels",
     "--trusted-confidence",
     "--replaced-confidence",

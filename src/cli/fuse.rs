@@ -60,6 +60,10 @@ pub struct FuseArgs {
     /// Ignore depths outside this range, in the scene's units [default: use all]
     #[arg(long, value_name = "NEAR,FAR", value_parser = options::range, help_heading = "Fusion")]
     range: Option<DepthRange>,
+    /// Keep one point for each cube of this side, in the scene's units: the mean of its points [default: keep all]
+    #[arg(long, value_name = "SIZE", value_parser = options::positive_number, help_heading = "Fusion")]
+    #[arg(conflicts_with = "sweep")]
+    thin: Option<f64>,
     #[command(flatten)]
     constants: ConstantArgs,
     #[command(flatten)]
@@ -148,7 +152,7 @@ pub fn run(args: FuseArgs, progress: &Progress) -> Result<()> {
     let Some(reference) = args.grid.reference else {
         let Setting { preset, settings, .. } = grid::setting(method, preset, given)?;
         options::use_threads(args.limits.threads)?;
-        let options = FuseOptions { maps: with_maps, preset, settings };
+        let options = FuseOptions { maps: with_maps, preset, settings, thin: args.thin };
         return fuse(scene, &options, progress);
     };
     let settings = grid::grid(method, preset, given, &args.grid.sweep)?;

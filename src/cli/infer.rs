@@ -112,6 +112,9 @@ pub struct InferWork {
     /// Keep pixels of later views even if an accepted point already explains them
     #[arg(long, help_heading = "Fusion")]
     keep_duplicates: bool,
+    /// Keep one point for each cube of this side, in the scene's units: the mean of its points [default: keep all]
+    #[arg(long, value_name = "SIZE", value_parser = options::positive_number, help_heading = "Fusion")]
+    thin: Option<f64>,
 
     #[command(flatten)]
     machine: MachineArgs,
@@ -130,7 +133,8 @@ impl InferWork {
         let device = self.machine.device.open(progress)?;
         let Self { max_reprojection_px, max_depth_error_rel, min_views, keep_duplicates, .. } = self;
         let thresholds = Thresholds { max_reprojection_px, max_depth_error_rel, min_views };
-        let fusion = FusionOptions::reprojection(self.min_confidence, Reprojection { thresholds, keep_duplicates });
+        let constants = Reprojection { thresholds, keep_duplicates, ..Reprojection::default() };
+        let fusion = FusionOptions::reprojection(self.min_confidence, constants);
         let weights = self.weights.as_deref();
         let options = InferOptions {
             output,
@@ -148,6 +152,7 @@ impl InferWork {
             trusted_confidence: self.trusted_confidence,
             replaced_confidence: self.replaced_confidence,
             settings: Settings { check_sources: self.check_sources, fusion },
+            thin: self.thin,
             memory: self.machine.limits.memory,
             backend: device.clone().map_or(Backend::Host, Backend::Device),
         };

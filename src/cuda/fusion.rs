@@ -5,6 +5,9 @@
 //! bytes a pixel of all views, and 32 bytes for each kept pixel of the view that keeps most. (One thing is done in
 //! another way: the processor leaves out blocks of points that lie beyond a side of a later view's frustum, here every
 //! point is projected. That can only differ where rounding moves a point across a map's border.)
+//!
+//! The guard (`src/fusion/guard.rs`) runs on the processor, between a view's filter and what its points explain: the
+//! device confirms and explains, which are most of the work, and the kept depths of one view at a time come and go.
 
 use std::sync::Arc;
 
@@ -17,7 +20,9 @@ use super::storage::Pointer;
 use crate::error::{Error, Result};
 use crate::files::ply::Point;
 use crate::fusion::funnel::Funnel;
+use crate::fusion::guard::{Judge, count_specks, without_specks};
 use crate::fusion::settings::{FusionOptions, Method, Reprojection};
+use crate::fusion::shared;
 use crate::fusion::view::{Fused, FusionView, check};
 use crate::scene::camera::{Camera, DepthRange};
 
@@ -91,7 +96,8 @@ fn world_from_pixel(camera: &Camera) -> Transform {
     Transform::new(camera.r.transpose() * camera.k.inverse(), camera.centre())
 }
 
-/// Filters the views' maps by the method `reprojection`, above a least confidence, and makes the cloud.
+/// Filters the views' maps by the method `reprojection`, above a least confidence, and makes the cloud. `judged` are
+/// the same views in host memory with their judge, where the constants' guard asks for one.
 ///
 /// # Errors
 /// [`Error::Shape`] where a source is not another view; [`Error::Memory`]; the device's.
@@ -100,6 +106,7 @@ pub fn fuse_on_device(
     stream: Stream,
     views: &[DeviceFusionView],
     (least, options): (f64, &Reprojection),
+    judged: Option<(&[FusionView], &Judge)>,
 ) -> Result<Fused> {
     let mut confirmed = Vec::with_capacity(views.len());
     let mut funnels = Vec::with_capacity(views.len());
@@ -108,7 +115,8 @@ pub fn fuse_on_device(
         confirmed.push(Some(view));
         funnels.push(funnel);
     }
-    let most_points = funnels.iter().map(|f| f.kept).max().unwrap_or(0);
+    // A judge takes them to the processor before they are points.
+    let most_points = if judged.is_some() { 0 } else { funnels.iter().map(|f| f.kept).max().unwrap_or(0) };
     let most_blocks = views.iter().map(|v| v.maps.pixels().div_ceil(PIXELS)).max().unwrap_or(0);
     let on_device = Buffer::new(driver, 4 * WORDS * most_points, "the points of a view")?;
     let counts = Buffer::new(driver, 4 * most_blocks, "counts of blocks")?;
@@ -116,20 +124,25 @@ pub fn fuse_on_device(
     let mut points = Vec::new();
     for at in 0..views.len() {
         let Some(own) = confirmed[at].take() else { continue };
-        let emitted = place(driver, stream, &views[at], &own, &counts, &places)?;
-        funnels[at].fused = emitted;
-        funnels[at].duplicates = funnels[at].kept - emitted;
-        if emitted == 0 {
-            continue;
-        }
-        emit(driver, stream, &views[at], &own, (&places, &on_device))?;
-        if !options.keep_duplicates {
+        let funnel = &mut funnels[at];
+        let emitted: Vec<Point> = match judged {
+            Some((hosted, judge)) => hear(driver, stream, (hosted, at), &own, judge, funnel)?,
+            None => {
+                let emitted = place(driver, stream, &views[at], &own, &counts, &places)?;
+                funnel.duplicates = funnel.kept - emitted;
+                if emitted > 0 {
+                    emit(driver, stream, &views[at], &own, (&places, &on_device))?;
+                }
+                on_device.download::<[u32; WORDS]>(stream, emitted)?.iter().map(point).collect()
+            }
+        };
+        funnel.fused = emitted.len();
+        if !emitted.is_empty() && !options.keep_duplicates {
             let later = views.iter().zip(&confirmed).skip(at + 1);
             let later: Vec<Later> = later.filter_map(|(view, left)| Some(later_view(view, left.as_ref()?))).collect();
             explain_away(driver, stream, &views[at], &own, &later, options)?;
         }
-        let words = on_device.download::<[u32; WORDS]>(stream, emitted)?;
-        points.extend(words.iter().map(point));
+        points.extend(emitted);
     }
     Ok(Fused { points, funnels })
 }
@@ -226,6 +239,33 @@ fn place(
     Ok(u32::from_le_bytes(all) as usize)
 }
 
+/// The points of a view that its judge lets pass; the others' depths are taken out on the device, so that they explain
+/// nothing.
+fn hear(
+    driver: &Arc<dyn Driver>,
+    stream: Stream,
+    (views, at): (&[FusionView], usize),
+    own: &Confirmed,
+    judge: &Judge,
+    funnel: &mut Funnel,
+) -> Result<Vec<Point>> {
+    let pixels = views[at].depth.data.len();
+    let marks = own.explained.download::<u32>(stream, pixels.div_ceil(32))?;
+    let mut confirmed = shared::Confirmed {
+        depth: own.depth.download(stream, pixels)?,
+        count: own.count.download(stream, pixels)?,
+        explained: (0..pixels).map(|i| marks[i / 32] >> (i % 32) & 1 == 1).collect(),
+    };
+    let candidates = shared::emit(&views[at], &confirmed);
+    funnel.duplicates = funnel.kept - candidates.len();
+    let (heard, dropped) = judge.hear(at, candidates, funnel);
+    if !dropped.is_empty() {
+        dropped.into_iter().for_each(|pixel| confirmed.depth[pixel] = 0.0);
+        driver.upload(own.depth.pointer(), bytemuck::cast_slice(&confirmed.depth), stream)?;
+    }
+    Ok(heard.into_iter().map(|candidate| candidate.point).collect())
+}
+
 fn emit(
     driver: &Arc<dyn Driver>,
     stream: Stream,
@@ -314,7 +354,8 @@ pub fn fuse(driver: &Arc<dyn Driver>, views: &[FusionView], options: &FusionOpti
     let stream = Stream::FIRST;
     let mut memory = Vec::new();
     let mut on_device = Vec::new();
-    for view in views {
+    let (views, specks) = without_specks(views, constants);
+    for view in views.iter() {
         let depth = upload(driver, stream, &view.depth, "a depth map")?;
         let confidence = upload(driver, stream, &view.confidence, "a confidence map")?;
         let colour = Buffer::holding(driver, stream, view.colour.as_flattened(), "a photo's colours")?;
@@ -332,5 +373,9 @@ pub fn fuse(driver: &Arc<dyn Driver>, views: &[FusionView], options: &FusionOpti
         });
         memory.push([depth, confidence, colour]);
     }
-    fuse_on_device(driver, stream, &on_device, (options.min_confidence, constants))
+    let judge = Judge::new(&views, constants);
+    let judged = judge.as_ref().map(|judge| (&views[..], judge));
+    let mut fused = fuse_on_device(driver, stream, &on_device, (options.min_confidence, constants), judged)?;
+    fused.funnels.iter_mut().zip(specks).for_each(|(funnel, specks)| count_specks(funnel, specks));
+    Ok(fused)
 }

@@ -74,9 +74,12 @@ pub fn check(
         let Some(funnel) = &view.funnel else { continue };
         let Some(at) = scene.views.iter().position(|v| v.name == view.name) else { continue };
         let kept = ratio(funnel.kept, funnel.pixels);
+        let of_all = |n: usize| percent(ratio(n, funnel.pixels));
+        let specks = if funnel.specks > 0 { format!(", {} specks", of_all(funnel.specks)) } else { String::new() };
+        let objections: String = funnel.objections().iter().map(|(n, why)| format!("{} {why}, ", of_all(*n))).collect();
         let text = format!(
-            "view {}: {} of {} pixels in range, {} confident (above {min_confidence}), {} confirmed by {asked} \
-             sources, {} repeat earlier points, {} became points",
+            "view {}: {} of {} pixels in range{specks}, {} confident (above {min_confidence}), {} confirmed by {asked} \
+             sources, {} repeat earlier points, {objections}{} became points",
             view.name,
             percent(ratio(funnel.in_range, funnel.pixels)),
             funnel.pixels,
@@ -88,6 +91,9 @@ pub fn check(
         let numbers = json!({ "funnel": funnel });
         if kept >= POOR {
             let mut finding = Finding::ok("run", "funnel", text);
+            if 2 * funnel.dropped_by_guard() > funnel.kept - funnel.duplicates.min(funnel.kept) {
+                finding.found += " (other views speak against most of what was new in it)";
+            }
             if funnel.duplicates * 10 > funnel.kept * 9 {
                 finding.found += " (nearly all of it was seen by earlier views)";
             }

@@ -13,11 +13,12 @@ pub struct Point {
     pub position: [f32; 3],
     /// Unit normal in the world, towards the reference camera (`nx`, `ny`, `nz`); zero where unknown.
     pub normal: [f32; 3],
-    /// Colour of the reference photo (`red`, `green`, `blue`).
+    /// Colour of the photos (`red`, `green`, `blue`).
     pub colour: [u8; 3],
     /// Confidence of the reference pixel, 0..1.
     pub confidence: f32,
-    /// Number of views that agree on the point, the reference view included; 255 stands for more.
+    /// Number of views that agree on the point, the reference view included, those at one place counted once where the
+    /// fusion tells places apart; 255 stands for more.
     pub views: u8,
 }
 

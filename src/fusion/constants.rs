@@ -6,7 +6,7 @@ use serde_json::{Map as Fields, Value};
 
 use super::settings::{Method, Settings};
 use crate::maps::consistency::DynamicThresholds;
-use Kind::{Count, Fraction, Positive, Switch};
+use Kind::{Count, Fraction, NotNegative, Positive, Switch};
 
 /// A row of the table.
 pub struct Constant {
@@ -27,6 +27,8 @@ enum Kind {
     Fraction,
     /// A number above 0.
     Positive,
+    /// A number above 0, or 0.
+    NotNegative,
     /// A whole number from the first to the last.
     Count(usize, usize),
     /// On or off.
@@ -40,7 +42,7 @@ const ALL: &str = "";
 
 /// All constants, in the order of help texts and lists.
 #[rustfmt::skip]
-pub static CONSTANTS: [Constant; 21] = [
+pub static CONSTANTS: [Constant; 25] = [
     row("min-confidence", "0..1", &[(ALL, Fraction, "Use only pixels above this confidence")]),
     row("check-sources", "N", &[
         (ALL, Count(1, ANY), "Source views to check a pixel against, best first"),
@@ -62,6 +64,24 @@ pub static CONSTANTS: [Constant; 21] = [
     row("keep-duplicates", "BOOL", &[
         ("reprojection, pyramid, dynamic", Switch, "keep pixels of later views even if an accepted point already \
             explains them"),
+    ]),
+    row("min-segment-px", "N", &[
+        ("reprojection, pyramid", NotNegative, "drop surfaces that are connected in a map and have fewer pixels than \
+            this in a map of a million pixels, half as many in one of a quarter million, and so on by the square \
+            root; 0 drops none"),
+    ]),
+    row("min-angle-deg", "DEGREES", &[
+        ("reprojection, pyramid", NotNegative, "a view confirms a point only if its ray meets those of the reference \
+            and of the views already counted at this angle or more; 0 counts views wherever they stand"),
+    ]),
+    row("see-through-factor", "FACTOR", &[
+        ("reprojection, pyramid", NotNegative, "a view sees through a point if its own depth lies behind it by more \
+            than this many times --max-depth-error-rel; a point goes if the views that see through it outweigh half of \
+            those that confirm it; 0 keeps all"),
+    ]),
+    row("mean-colour", "BOOL", &[
+        ("reprojection, pyramid", Switch, "colour a point with the mean over the views that confirm it, without \
+            outliers, not with the reference's own"),
     ]),
     row("levels", "K", &[("pyramid", Count(1, 8), "number of levels to merge, starting at MAPS/levels/0")]),
     row("trusted-confidence", "0..1", &[
@@ -96,6 +116,8 @@ pub static CONSTANTS: [Constant; 21] = [
             between the two views, differ by less than this many map pixels"),
     ]),
     row("max-normal-deg", "DEGREES", &[
+        ("reprojection, pyramid", Positive, "drop a point if the normals of most confirming views are more than this \
+            many degrees from its own; from 180 on normals are not compared"),
         ("disparity, graph", Positive, "... and its normal is at most this many degrees from the pixel's; from 180 on \
             normals are not compared"),
     ]),
@@ -177,6 +199,7 @@ impl Kind {
             Fraction => {
                 number().filter(|n| (0.0..=1.0).contains(n)).map(Value::from).ok_or("a number from 0 to 1".into())
             }
+            NotNegative => number().filter(|&n| n >= 0.0).map(Value::from).ok_or("a number, 0 or more".into()),
             Positive => number().filter(|&n| n > 0.0).map(Value::from).ok_or("a number above 0".into()),
             Count(least, most) => {
                 let fits = text.parse().ok().filter(|n| (least..=most).contains(n)).map(Value::from);
@@ -195,7 +218,7 @@ impl Kind {
             Fraction => " (0 to 1)".into(),
             Count(least, most) if most < ANY => format!(" ({least} to {most})"),
             Switch => " (true or false)".into(),
-            Positive | Count(..) => String::new(),
+            Positive | NotNegative | Count(..) => String::new(),
         }
     }
 }
@@ -275,7 +298,10 @@ mod tests {
         assert_eq!(settings.set("max-disparity-px", "1"), Ok(false));
         assert_eq!(settings.set("keep-duplicates", "true"), Ok(true));
         assert!(matches!(settings.fusion.method, Method::Reprojection(m) if m.keep_duplicates));
-        assert_eq!(Constant::named("max-normal-deg").unwrap().methods(), ["disparity", "graph"]);
+        assert_eq!(
+            Constant::named("max-normal-deg").unwrap().methods(),
+            ["reprojection", "pyramid", "disparity", "graph"]
+        );
         assert!(Constant::named("colour").is_none());
     }
 

@@ -20,5 +20,5 @@ pub fn fuse(views: &[FusionView], min_confidence: f64, constants: &Dynamic) -> F
     let confirmed = confirmed.collect();
     // Depths were averaged within the loosest tolerance, so points differ by as much.
     let loosest = thresholds.max_views as f64 * thresholds.depth_error_step_rel;
-    emit_in_order(views, confirmed, (!constants.keep_duplicates).then_some(loosest))
+    emit_in_order(views, confirmed, (!constants.keep_duplicates).then_some(loosest), None)
 }

@@ -3,9 +3,12 @@
 //!
 //! `settings.rs` has the methods' constants with their defaults, `constants.rs` the table of their options,
 //! `presets.rs` the published values, `grid.rs` what was asked for on the command line. Each method has a file,
-//! `shared.rs` what several share, and `fuse.rs` calls them. A cloud depends on the order of the views, never on the
-//! number of threads.
+//! `shared.rs` what several share, and `fuse.rs` calls them. `guard.rs` drops points of the default method that other
+//! views speak against, `colour.rs` colours the others, and `thin.rs` thins a finished cloud. A cloud depends on the
+//! order of the views, never on the number of threads.
 
+pub(crate) mod block;
+mod colour;
 pub mod constants;
 mod disparity;
 mod dynamic;
@@ -13,9 +16,11 @@ pub mod funnel;
 pub mod fuse;
 mod graph;
 pub mod grid;
+pub(crate) mod guard;
 pub mod presets;
 mod pyramid;
 mod reprojection;
 pub mod settings;
-mod shared;
+pub(crate) mod shared;
+pub mod thin;
 pub mod view;

@@ -3,8 +3,9 @@
 //!
 //! Constants count pixels of the maps that the program made: a quarter of the photos' size for the first ones, their
 //! full size for others. Confidences are each network's own, so the same threshold may be strict for one and loose for
-//! another. None of the published programs takes duplicates out. Fusibile asks all other views, not the best ones only,
-//! and every published wrapper gives all normals the same direction: they are not compared.
+//! another. None of the published programs takes duplicates out, and none has the guard of this engine's own
+//! ([`super::settings::Guard`]): presets begin without both. Fusibile asks all other views, not the best ones only, and
+//! every published wrapper gives all normals the same direction: they are not compared.
 
 use super::settings::{Method, Settings};
 use crate::{Error, Result};
@@ -95,7 +96,7 @@ impl Preset {
     /// # Errors
     /// The preset's row, where it does not fit its method's constants.
     pub fn settings(&self) -> Result<Settings> {
-        let mut settings = Settings::of(Method::named(self.method)?);
+        let mut settings = Settings::of(Method::named(self.method)?.as_published());
         for constant in self.values.split_whitespace() {
             let set = constant.split_once('=').map(|(name, value)| settings.set(name, value));
             if set != Some(Ok(true)) {
@@ -132,7 +133,14 @@ mod tests {
                 assert_eq!(again.set(name, &value), Ok(true), "{}: {name} {value}", preset.name);
             }
             assert_eq!(again, settings);
+            // What is this engine's own is off, and only asked for by name.
+            assert_eq!(settings.fusion.method, settings.fusion.method.as_published(), "{}", preset.name);
+            if let Method::Reprojection(_) | Method::Pyramid(_) = settings.fusion.method {
+                assert_eq!(again.set("min-angle-deg", "2"), Ok(true));
+                assert_ne!(again.fusion.method, again.fusion.method.as_published(), "{}", preset.name);
+            }
         }
+        assert_ne!(Settings::default().fusion.method, Settings::default().fusion.method.as_published());
         assert!(Preset::named("none").is_err());
     }
 }

@@ -55,6 +55,62 @@ pub struct Reprojection {
     pub thresholds: Thresholds,
     /// Also emit the pixels of later views that an accepted point has already explained.
     pub keep_duplicates: bool,
+    /// What is asked beyond that.
+    #[serde(flatten)]
+    pub guard: Guard,
+}
+
+/// What [`Method::Reprojection`] asks of pixels beside agreement, and how it colours points. None of it is part of the
+/// published methods: see [`Guard::OFF`].
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Guard {
+    /// Pixels of a surface that is connected in its map and smaller than this are dropped before anything else: a
+    /// number of pixels in a map of a million, see [`crate::maps::segments::least_pixels`] for other sizes. 0: none.
+    pub min_segment_px: f64,
+    /// A view confirms a point only where its ray meets those of the reference and of the views already counted at
+    /// this angle or more, in degrees. 0: wherever it stands.
+    pub min_angle_deg: f64,
+    /// A view sees through a point where its own depth lies behind the point's by more than this many times
+    /// `max_depth_error_rel`; a point that too many see through is dropped. 0: none is.
+    pub see_through_factor: f64,
+    /// A point is dropped where the normals of most confirming views differ from its own by more than this many
+    /// degrees. From 180 on they are not compared.
+    pub max_normal_deg: f64,
+    /// Whether a point's colour is a mean over the views that confirm it, not the reference's alone.
+    pub mean_colour: bool,
+}
+
+impl Default for Guard {
+    /// 100 pixels of a million, 1 degree, once the tolerance, 60 degrees, and mean colours.
+    ///
+    /// Below 1 degree, COLMAP's least angle, too, a change of depth by the tolerance of 1 % moves a pixel by less than
+    /// a tenth of a map pixel at usual fields of view: such a view agrees with any depth. What is flat to one view and
+    /// at 60 degrees to most others is not one surface; smaller angles are common at edges, where normals are rough.
+    fn default() -> Self {
+        Self {
+            min_segment_px: 100.0,
+            min_angle_deg: 1.0,
+            see_through_factor: 1.0,
+            max_normal_deg: 60.0,
+            mean_colour: true,
+        }
+    }
+}
+
+impl Guard {
+    /// Nothing beyond agreement, and the reference's colours: the methods as they were published.
+    pub const OFF: Self = Self {
+        min_segment_px: 0.0,
+        min_angle_deg: 0.0,
+        see_through_factor: 0.0,
+        max_normal_deg: 180.0,
+        mean_colour: false,
+    };
+
+    /// Whether it asks other views about a point.
+    pub fn judges(&self) -> bool {
+        Self { min_segment_px: 0.0, ..*self } != Self::OFF
+    }
 }
 
 /// Constants of [`Method::Pyramid`].
@@ -252,13 +308,24 @@ impl Method {
         }
     }
 
+    /// It without anything that is not part of the published method.
+    pub fn as_published(self) -> Self {
+        let plain = |m: Reprojection| Reprojection { guard: Guard::OFF, ..m };
+        match self {
+            Self::Reprojection(m) => Self::Reprojection(plain(m)),
+            Self::Pyramid(m) => Self::Pyramid(Pyramid { reprojection: plain(m.reprojection), ..m }),
+            other => other,
+        }
+    }
+
     /// Bytes that it holds beside the views for each pixel of all views' maps.
     pub fn bytes_a_pixel(&self) -> u64 {
         match self {
-            // Depth, count and mark.
+            // Depth, count and mark; a copy of the views without their small segments.
+            Self::Reprojection(m) if m.guard.min_segment_px > 0.0 => 6 + 11,
             Self::Reprojection(_) | Self::Dynamic(_) => 6,
             // The merged level and the next coarser one, copies of the views for each doubling, and the above.
-            Self::Pyramid(m) => 8 + 4 + (6 + 11) * 4u64.pow(m.doublings as u32) * 4 / 3,
+            Self::Pyramid(m) => 8 + 4 + (6 + 11 + 11) * 4u64.pow(m.doublings as u32) * 4 / 3,
             // Usable depth, normal and mark.
             Self::Disparity(_) | Self::Graph(_) => 4 + 12 + 1,
         }

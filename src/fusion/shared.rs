@@ -4,23 +4,25 @@
 use glam::{DMat3, DVec3};
 use rayon::prelude::*;
 
+use super::block::{Block, Candidate, POINTS_OF_A_BLOCK};
 use super::funnel::Funnel;
-use super::view::{Fused, FusionView};
+use super::guard::Judge;
+use super::view::{End, Fused, FusionView, range_end};
 use crate::files::map::Map;
 use crate::files::ply::Point;
-use crate::maps::consistency::{Agreement, is_depth};
+use crate::maps::consistency::Agreement;
 use crate::maps::normals;
-use crate::scene::camera::{Camera, DepthRange};
+use crate::scene::camera::DepthRange;
 
 /// What is left of a view's maps after a filter; [height, width].
 #[derive(Default)]
 pub struct Confirmed {
     /// Mean of the pixel's own and the agreeing depths; 0 where the pixel was not kept.
-    depth: Vec<f32>,
+    pub depth: Vec<f32>,
     /// Number of agreeing source views.
-    count: Vec<u8>,
+    pub count: Vec<u8>,
     /// Whether a point of an earlier view has explained the pixel.
-    explained: Vec<bool>,
+    pub explained: Vec<bool>,
 }
 
 /// Keeps the pixels in range and above the least confidence for which `is_kept`, told their index and their number of
@@ -74,106 +76,61 @@ fn enters(funnel: &mut Funnel, depth: f32, confidence: f32, range: DepthRange, m
     confident
 }
 
-/// Where in its range a depth lies.
-#[derive(Clone, Copy, PartialEq)]
-enum End {
-    Near,
-    Inside,
-    Far,
-}
-
-/// `None` outside the range. Depth maps are f32: near and far themselves are inside however they were rounded.
-fn range_end(depth: f32, range: DepthRange) -> Option<End> {
-    let DepthRange { near, far } = range;
-    let d = f64::from(depth);
-    if !is_depth(depth) || d < near * (1.0 - 1e-6) || d > far * (1.0 + 1e-6) {
-        return None;
-    }
-    // How planes were spaced is not known here: the end is where both spacings have their last 2 %.
-    let (span, inverse_span) = (0.02 * (far - near), 0.02 * (1.0 / near - 1.0 / far));
-    Some(if d - near < span && 1.0 / near - 1.0 / d < inverse_span {
-        End::Near
-    } else if far - d < span && 1.0 / d - 1.0 / far < inverse_span {
-        End::Far
-    } else {
-        End::Inside
-    })
-}
-
-/// The cloud of all kept pixels, view by view and row by row. Where a share is given, a point takes the pixels of later
-/// views that it explains out of the running: those on which it falls, with a depth that differs by less than that.
-pub fn emit_in_order(views: &[FusionView], confirmed: Vec<(Confirmed, Funnel)>, explained: Option<f64>) -> Fused {
+/// The cloud of all kept pixels, view by view and row by row, without those that the judge drops. Where a share is
+/// given, a point takes the pixels of later views that it explains out of the running: those on which it falls, with a
+/// depth that differs by less than that.
+pub fn emit_in_order(
+    views: &[FusionView],
+    confirmed: Vec<(Confirmed, Funnel)>,
+    explained: Option<f64>,
+    judge: Option<&Judge>,
+) -> Fused {
     let (mut confirmed, mut funnels): (Vec<_>, Vec<_>) = confirmed.into_iter().unzip();
     let mut points = Vec::new();
     for (at, view) in views.iter().enumerate() {
         let (done, later) = confirmed.split_at_mut(at + 1);
         let own = std::mem::take(&mut done[at]);
-        let emitted = emit(view, &own);
-        funnels[at].fused = emitted.len();
+        let mut emitted = emit(view, &own);
         funnels[at].duplicates = funnels[at].kept - emitted.len();
+        if let Some(judge) = judge {
+            (emitted, _) = judge.hear(at, emitted, &mut funnels[at]);
+        }
+        funnels[at].fused = emitted.len();
         if let Some(max_depth_error_rel) = explained {
-            let positions: Vec<DVec3> = emitted.iter().map(|(position, _)| *position).collect();
-            let blocks: Vec<Block> = positions.chunks(1024).map(Block::new).collect();
+            let positions = |some: &[Candidate]| some.iter().map(|candidate| candidate.position).collect();
+            let blocks: Vec<Block> =
+                emitted.chunks(POINTS_OF_A_BLOCK).map(|some| Block::new(positions(some))).collect();
             later.par_iter_mut().zip(&views[at + 1..]).for_each(|(confirmed, view)| {
                 explain_away(view, confirmed, &blocks, max_depth_error_rel);
             });
         }
-        points.extend(emitted.into_iter().map(|(_, point)| point));
+        points.extend(emitted.into_iter().map(|candidate| candidate.point));
     }
     Fused { points, funnels }
 }
 
-/// The points of a view's kept pixels that no earlier view has explained, row by row, with their exact positions.
-fn emit(view: &FusionView, confirmed: &Confirmed) -> Vec<(DVec3, Point)> {
+/// The points of a view's kept pixels that no earlier view has explained, row by row.
+pub fn emit(view: &FusionView, confirmed: &Confirmed) -> Vec<Candidate> {
     let width = view.depth.width;
     // Of the view's own map: it is complete, while the means have holes and change with every view that agrees.
     let normals = normals::from_depth(&view.camera, &view.depth);
     let world_from_pixel: DMat3 = view.camera.r.transpose() * view.camera.k.inverse();
     let centre = view.camera.centre();
-    let point = |i: usize| {
-        let ray = world_from_pixel * DVec3::new((i % width) as f64, (i / width) as f64, 1.0);
-        let position = centre + ray * f64::from(confirmed.depth[i]);
+    let candidate = |pixel: usize| {
+        let ray = world_from_pixel * DVec3::new((pixel % width) as f64, (pixel / width) as f64, 1.0);
+        let position = centre + ray * f64::from(confirmed.depth[pixel]);
         let point = Point {
             position: position.as_vec3().to_array(),
-            normal: normals[i],
-            colour: view.colour[i],
-            confidence: view.confidence.data[i],
-            views: confirmed.count[i].saturating_add(1),
+            normal: normals[pixel],
+            colour: view.colour[pixel],
+            confidence: view.confidence.data[pixel],
+            views: confirmed.count[pixel].saturating_add(1),
         };
-        (position, point)
+        Candidate { pixel, position, point }
     };
     let emitted = |i: &usize| confirmed.depth[*i] > 0.0 && !confirmed.explained[*i];
-    let row = |y: usize| -> Vec<_> { (y * width..(y + 1) * width).filter(emitted).map(point).collect() };
-    let rows: Vec<_> = (0..view.depth.height).into_par_iter().map(row).collect();
-    rows.concat()
-}
-
-/// Neighbouring points with the box around them, so that a view that sees none of them need not look at each.
-struct Block<'a> {
-    points: &'a [DVec3],
-    corners: [DVec3; 8],
-}
-
-impl<'a> Block<'a> {
-    fn new(points: &'a [DVec3]) -> Self {
-        let low = points.iter().copied().reduce(DVec3::min).unwrap_or_default();
-        let high = points.iter().copied().reduce(DVec3::max).unwrap_or_default();
-        let corner = |i: usize| DVec3::select(glam::BVec3::new(i & 1 != 0, i & 2 != 0, i & 4 != 0), high, low);
-        Self { points, corners: std::array::from_fn(corner) }
-    }
-
-    /// False only where no point of the box can fall on a pixel: all corners, and so everything between them, are
-    /// beyond the same side of the view's frustum (each side is a linear inequality on the homogeneous pixel).
-    fn may_be_seen(&self, camera: &Camera, width: usize, height: usize) -> bool {
-        let (width, height) = (width as f64, height as f64);
-        let q = self.corners.map(|corner| camera.project(corner));
-        let all = |outside: &dyn Fn(&DVec3) -> bool| q.iter().all(outside);
-        !(all(&|q| q.z <= 1e-6)
-            || all(&|q| q.x < -0.5 * q.z)
-            || all(&|q| q.y < -0.5 * q.z)
-            || all(&|q| q.x > (width - 0.5) * q.z)
-            || all(&|q| q.y > (height - 0.5) * q.z))
-    }
+    let row = |y: usize| -> Vec<_> { (y * width..(y + 1) * width).filter(emitted).map(candidate).collect() };
+    (0..view.depth.height).into_par_iter().flat_map_iter(row).collect()
 }
 
 /// Marks the kept pixels of a view that points explain: they fall within the pixel, at its depth.
@@ -185,7 +142,7 @@ fn explain_away(view: &FusionView, confirmed: &mut Confirmed, blocks: &[Block], 
         if !block.may_be_seen(&view.camera, width, height) {
             continue;
         }
-        for &point in block.points {
+        for &point in block.points() {
             let q = matrix * point + shift;
             if q.z <= 1e-6 {
                 continue;

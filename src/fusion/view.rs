@@ -3,7 +3,7 @@
 use super::funnel::Funnel;
 use crate::files::map::Map;
 use crate::files::ply::Point;
-use crate::maps::consistency::DepthView;
+use crate::maps::consistency::{DepthView, is_depth};
 use crate::maps::merge::LevelMaps;
 use crate::scene::camera::{Camera, DepthRange};
 use crate::{Error, Result};
@@ -44,6 +44,37 @@ pub struct Fused {
     pub points: Vec<Point>,
     /// One for each view.
     pub funnels: Vec<Funnel>,
+}
+
+/// Whether it is a depth, and in range.
+pub(crate) fn is_in_range(depth: f32, range: DepthRange) -> bool {
+    range_end(depth, range).is_some()
+}
+
+/// Where in its range a depth lies.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum End {
+    Near,
+    Inside,
+    Far,
+}
+
+/// `None` outside the range. Depth maps are f32: near and far themselves are inside however they were rounded.
+pub(crate) fn range_end(depth: f32, range: DepthRange) -> Option<End> {
+    let DepthRange { near, far } = range;
+    let d = f64::from(depth);
+    if !is_depth(depth) || d < near * (1.0 - 1e-6) || d > far * (1.0 + 1e-6) {
+        return None;
+    }
+    // How planes were spaced is not known here: the end is where both spacings have their last 2 %.
+    let (span, inverse_span) = (0.02 * (far - near), 0.02 * (1.0 / near - 1.0 / far));
+    Some(if d - near < span && 1.0 / near - 1.0 / d < inverse_span {
+        End::Near
+    } else if far - d < span && 1.0 / d - 1.0 / far < inverse_span {
+        End::Far
+    } else {
+        End::Inside
+    })
 }
 
 /// An [`Error::Shape`] where lists, sizes or sources do not fit together.

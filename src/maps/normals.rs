@@ -22,8 +22,7 @@ const SMOOTH: f64 = 0.0025;
 pub fn from_depth(camera: &Camera, depth: &Map) -> Vec<[f32; 3]> {
     let Map { width, height, .. } = *depth;
     let mut normals = vec![[0.0f32; 3]; width * height];
-    // Plane vectors become normals like (K R)^T: the gradient is one of a plane in the image.
-    let world_from_image = camera.r.transpose() * camera.k.transpose();
+    let world_from_image = world_from_image(camera);
     normals.par_chunks_mut(width.max(1)).enumerate().for_each(|(y, row)| {
         for (x, normal) in row.iter_mut().enumerate() {
             *normal = at(depth, x, y, &world_from_image);
@@ -32,7 +31,13 @@ pub fn from_depth(camera: &Camera, depth: &Map) -> Vec<[f32; 3]> {
     normals
 }
 
-fn at(depth: &Map, x: usize, y: usize, world_from_image: &DMat3) -> [f32; 3] {
+/// From planes in a camera's image to normals in the world: like (K R)^T, since a plane's gradient is a plane vector.
+pub(crate) fn world_from_image(camera: &Camera) -> DMat3 {
+    camera.r.transpose() * camera.k.transpose()
+}
+
+/// The normal of one pixel, as [`from_depth`] has it.
+pub(crate) fn at(depth: &Map, x: usize, y: usize, world_from_image: &DMat3) -> [f32; 3] {
     let inverse = |x: usize, y: usize| {
         let value = depth.at(x, y);
         is_depth(value).then(|| 1.0 / f64::from(value))

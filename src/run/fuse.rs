@@ -20,7 +20,7 @@ use crate::run::device::Backend;
 use crate::run::memory::{fusion_stage, photo_bytes};
 use crate::run::options::{FuseOptions, MapsOptions, parameters};
 use crate::run::plan::{Frame, chosen_views};
-use crate::run::write::{self, Colours};
+use crate::run::write::{self, Colours, Fusion};
 use crate::scene::Scene;
 use crate::scene::camera::{Camera, DepthRange};
 use crate::scene::photo::Photo;
@@ -48,8 +48,8 @@ pub fn fuse(scene_path: &Path, options: &FuseOptions, progress: &Progress) -> Re
         views: write::view_summaries(&input.scene, &input.frames, &input.views, input.chosen.into_iter()),
         ..Manifest::new("fuse", &input.scene, input.folder.path())
     };
-    let fusion = Some((&options.settings.fusion, &Backend::Host));
-    write::fuse_and_report(manifest, clock, &input.views, fusion, progress)
+    let fusion = Fusion { options: &options.settings.fusion, thin: options.thin, backend: &Backend::Host };
+    write::fuse_and_report(manifest, clock, &input.views, Some(fusion), progress)
 }
 
 /// What is done with maps that are there.

@@ -16,7 +16,7 @@ use crate::run::depth::{self, DepthStage, LevelJob, LevelJobs};
 use crate::run::memory::fit_run;
 use crate::run::options::{InferOptions, parameters};
 use crate::run::plan::{ViewPlan, Work, plan};
-use crate::run::write::{self, Merged};
+use crate::run::write::{self, Fusion, Merged};
 use crate::scene::Scene;
 
 /// Does everything: reads the scene, makes depth maps, merges the levels, fuses, and writes.
@@ -86,8 +86,8 @@ pub fn infer<N: DepthNetwork>(
         outputs,
         ..Manifest::new("infer", &scene, folder.path())
     };
-    let fusion = (!options.depth_only).then_some((&options.settings.fusion, &options.backend));
-    write::fuse_and_report(manifest, clock, &views, fusion, progress)
+    let fusion = Fusion { options: &options.settings.fusion, thin: options.thin, backend: &options.backend };
+    write::fuse_and_report(manifest, clock, &views, (!options.depth_only).then_some(fusion), progress)
 }
 
 /// Says which part of the scene is worked on, where it is not all of it.

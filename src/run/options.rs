@@ -60,6 +60,8 @@ pub struct InferOptions {
     /// Which pixels become points.
     #[serde(flatten)]
     pub settings: Settings,
+    /// Side of the voxels of which each keeps one point, in scene units; `None`: all points.
+    pub thin: Option<f64>,
 }
 
 impl Default for InferOptions {
@@ -84,6 +86,7 @@ impl Default for InferOptions {
             depth_only: false,
             normals: false,
             settings: Settings::default(),
+            thin: None,
         }
     }
 }
@@ -133,6 +136,8 @@ pub struct FuseOptions {
     /// Which pixels become points.
     #[serde(flatten)]
     pub settings: Settings,
+    /// Side of the voxels of which each keeps one point, in scene units; `None`: all points.
+    pub thin: Option<f64>,
 }
 
 /// Options as the manifest keeps them.

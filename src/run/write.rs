@@ -14,6 +14,7 @@ use crate::files::folder::{remove, write_file};
 use crate::files::{pfm, ply};
 use crate::fusion::funnel::{Funnel, explain};
 use crate::fusion::settings::{FusionOptions, Method, Pyramid};
+use crate::fusion::thin::thin;
 use crate::fusion::view::FusionView;
 use crate::host::progress::{Progress, duration, one_line};
 use crate::host::trace::Clock;
@@ -218,6 +219,17 @@ pub fn view_summaries(
     fusion_views.iter().zip(scene_views).map(summary).collect()
 }
 
+/// How and where a cloud is made.
+#[derive(Clone, Copy)]
+pub struct Fusion<'a> {
+    /// Which pixels become points.
+    pub options: &'a FusionOptions,
+    /// Side of the voxels of which each keeps one point; `None`: all points.
+    pub thin: Option<f64>,
+    /// Where it is computed.
+    pub backend: &'a Backend,
+}
+
 /// Fuses, where `fusion` says how and where, writes the cloud and the manifest, and prints the closing summary.
 ///
 /// # Errors
@@ -226,19 +238,24 @@ pub fn fuse_and_report(
     mut manifest: Manifest,
     mut clock: Clock,
     views: &[FusionView],
-    fusion: Option<(&FusionOptions, &Backend)>,
+    fusion: Option<Fusion>,
     progress: &Progress,
 ) -> Result<()> {
     let mut advice = None;
-    if let Some((options, backend)) = fusion {
+    if let Some(Fusion { options, thin: side, backend }) = fusion {
         interrupt::check()?;
         let mut stage = progress.stage("fusion", 1, 1);
-        let fused = backend.fuse(views, options, progress)?;
+        let mut fused = backend.fuse(views, options, progress)?;
         for (summary, funnel) in manifest.views.iter_mut().zip(&fused.funnels) {
             summary.funnel = Some(funnel.clone());
         }
         advice = explain(&fused.funnels, options);
-        manifest.funnel = Some(Funnel::sum(&fused.funnels));
+        let mut all = Funnel::sum(&fused.funnels);
+        if let Some(side) = side {
+            fused.points = thin(&fused.points, side);
+            all.thinned = all.fused - fused.points.len();
+        }
+        manifest.funnel = Some(all);
         manifest.points = fused.points.len();
         interrupt::check()?;
         write_cloud(&fused.points, &mut manifest)?;
@@ -252,7 +269,7 @@ pub fn fuse_and_report(
     manifest.outputs.push(MANIFEST.into());
     manifest.write()?;
 
-    let options = fusion.map(|(options, _)| options);
+    let options = fusion.map(|fusion| fusion.options);
     let empty = options.is_some() && manifest.points == 0;
     let text = summary_text(&manifest, options, advice.as_deref().filter(|_| !empty), clock.total());
     progress.summary(
@@ -343,9 +360,18 @@ fn funnel_text(funnel: &Funnel, options: &FusionOptions) -> String {
     } else {
         format!("{} repeat an earlier point, ", share(funnel.duplicates))
     };
+    let objections: String = funnel.objections().iter().map(|(n, why)| format!("{} {why}, ", share(*n))).collect();
+    let specks = match funnel.specks {
+        0 => String::new(),
+        n => format!(", {} are specks", share(n)),
+    };
+    let thinned = match funnel.thinned {
+        0 => String::new(),
+        n => format!(", thinned to {}", counted(funnel.fused - n, "point")),
+    };
     format!(
-        "of {} pixels {} lie in range, {} have a confidence above {}, {} are confirmed by {asked_for}{or_all}{fewer}; \
-         {repeated}{} became points",
+        "of {} pixels {} lie in range{specks}, {} have a confidence above {}, {} are confirmed by \
+         {asked_for}{or_all}{fewer}; {repeated}{objections}{} became points{thinned}",
         funnel.pixels,
         share(funnel.in_range),
         share(funnel.confident),

@@ -5,7 +5,7 @@ use engine::cuda::buffer::{Buffer, Parameters};
 use engine::cuda::driver::Stream;
 use engine::files::ply::Point;
 use engine::fusion::fuse::fuse;
-use engine::fusion::settings::{FusionOptions, Reprojection};
+use engine::fusion::settings::{FusionOptions, Guard, Reprojection};
 use engine::fusion::view::FusionView;
 use engine::maps::consistency::Thresholds;
 use engine::scene::camera::DepthRange;
@@ -39,10 +39,18 @@ fn clouds_are_the_cpus_to_the_bit() {
     let Some(device) = checked() else { return };
     let views = views();
     let one = Thresholds { min_views: 1, ..Thresholds::default() };
-    for (least, thresholds, keep_duplicates) in
-        [(0.4, Thresholds::default(), false), (0.4, Thresholds::default(), true), (0.8, one, false)]
-    {
-        let options = FusionOptions::reprojection(least, Reprojection { thresholds, keep_duplicates });
+    let two = Thresholds { min_views: 2, ..Thresholds::default() };
+    // Rough depths have rough normals; five cameras stand on 30 degrees.
+    let dispute = Guard { max_normal_deg: 15.0, ..Guard::default() };
+    let apart = Guard { min_angle_deg: 10.0, ..dispute };
+    for (least, thresholds, keep_duplicates, guard) in [
+        (0.4, Thresholds::default(), false, Guard::OFF),
+        (0.4, Thresholds::default(), true, Guard::OFF),
+        (0.8, one, false, Guard::OFF),
+        (0.4, two, false, dispute),
+        (0.4, two, true, apart),
+    ] {
+        let options = FusionOptions::reprojection(least, Reprojection { thresholds, keep_duplicates, guard });
         let expected = fuse(&views, &options).unwrap();
         let found = cuda::fusion::fuse(&device, &views, &options).unwrap();
         assert_eq!(found.funnels, expected.funnels);
@@ -51,6 +59,12 @@ fn clouds_are_the_cpus_to_the_bit() {
             assert_eq!(bits(found), bits(expected), "point {i}");
         }
         assert!(expected.points.len() > 300, "{}", expected.points.len());
+        let dropped: usize = expected.funnels.iter().map(|f| f.dropped_by_guard()).sum();
+        let specks: usize = expected.funnels.iter().map(|f| f.specks).sum();
+        assert!(
+            if guard == Guard::OFF { dropped + specks == 0 } else { dropped > 20 && specks > 20 },
+            "{dropped} {specks}"
+        );
         let duplicates: usize = expected.funnels.iter().map(|f| f.duplicates).sum();
         assert_eq!(duplicates > 100, !keep_duplicates, "{duplicates}");
         let funnel = &expected.funnels[0];

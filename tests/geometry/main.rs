@@ -2,8 +2,10 @@
 //! plain loops in f64.
 
 mod fusion;
+mod guard;
 mod merge;
 mod methods;
+mod thin;
 
 #[path = "../support/plain_loops.rs"]
 mod plain_loops;

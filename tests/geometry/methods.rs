@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use engine::fusion::funnel::Funnel;
 use engine::fusion::fuse::fuse;
-use engine::fusion::settings::{Disparity, Dynamic, FusionOptions, Graph, Method, Pyramid, Reprojection};
+use engine::fusion::settings::{Disparity, Dynamic, FusionOptions, Graph, Guard, Method, Pyramid, Reprojection};
 use engine::fusion::view::{Fused, FusionView};
 use engine::maps::merge::{LevelMaps, MergeOptions, merge_level};
 
@@ -77,7 +77,8 @@ fn every_method_puts_points_on_the_surfaces_and_leaves_planted_outliers_out() {
         assert!(median < median_bound, "{}: median {median}", method.name());
         assert!(worst < worst_bound, "{}: worst {worst}", method.name());
         for (funnel, view) in fused.funnels.iter().zip(&views) {
-            assert_eq!(funnel.kept, funnel.duplicates + funnel.fused, "{} {}", method.name(), view.name);
+            let gone = funnel.duplicates + funnel.dropped_by_guard();
+            assert_eq!(funnel.kept, gone + funnel.fused, "{} {}", method.name(), view.name);
             assert!(funnel.confident >= funnel.kept && funnel.in_range >= funnel.confident);
             assert!(funnel.agreed.is_sorted_by(|a, b| a >= b));
         }
@@ -354,7 +355,7 @@ fn the_pyramid_is_merged_levels_fused_by_reprojection() {
     // Twice the resolution, half the pixel threshold: four times the points, on the same surfaces.
     let twice = |doublings: usize, max_reprojection_px: f64| {
         let thresholds = Thresholds { max_reprojection_px, ..Thresholds::default() };
-        let reprojection = Reprojection { thresholds, keep_duplicates: true };
+        let reprojection = Reprojection { thresholds, keep_duplicates: true, guard: Guard::OFF };
         let method = Method::Pyramid(Pyramid { doublings, reprojection, ..Pyramid::default() });
         fuse(&views, &with(method)).unwrap()
     };

@@ -46,6 +46,33 @@ fn fuse_makes_the_same_cloud_from_the_maps_alone() {
 }
 
 #[test]
+fn clouds_are_thinned_to_one_point_a_voxel() {
+    let place = Place::new();
+    place.infer("out", &["--quiet", "--levels", "1", "--min-views", "1"]).done();
+    place.infer("thin", &["--quiet", "--levels", "1", "--min-views", "1", "--thin", "0.5"]).done();
+    let (scene, maps, fused) = (place.scene(), place.path("out"), place.path("out_fused"));
+    let base = ["fuse", text(&maps), "--scene", text(&scene), "--min-views", "1"];
+    let ran = engine(base.iter().chain(&["--thin", "0.5"])).done();
+    let (_, all) = cloud(&maps.join("fused.ply"));
+    let (_, thinned) = cloud(&fused.join("fused.ply"));
+    let mut voxels: Vec<[i64; 3]> = all.iter().map(|p| p.map(|x| (f64::from(x) / 0.5).floor() as i64)).collect();
+    voxels.sort_unstable();
+    voxels.dedup();
+    assert!(voxels.len() < all.len() && thinned.len() == voxels.len(), "{} {}", all.len(), voxels.len());
+    assert!(ran.stdout.contains(&format!("thinned to {} points", voxels.len())), "{}", ran.stdout);
+    let manifest = json(&fused.join("manifest.json"));
+    assert_eq!((&manifest["points"], &manifest["parameters"]["thin"]), (&voxels.len().into(), &0.5.into()));
+    let funnel = &manifest["funnel"];
+    assert_eq!((&funnel["fused"], &funnel["thinned"]), (&all.len().into(), &(all.len() - voxels.len()).into()));
+    assert!(fs::read(place.path("thin/fused.ply")).unwrap() == fs::read(fused.join("fused.ply")).unwrap());
+
+    for bad in ["0", "-1", "nan", "inf", "x"] {
+        let ran = engine(base.iter().chain(&[&*format!("--thin={bad}")]));
+        assert!(ran.stderr.contains("for '--thin <SIZE>': expected a number above 0"), "{}", ran.stderr);
+    }
+}
+
+#[test]
 fn fuse_knows_how_far_the_photos_were_reduced() {
     let place = Place::new();
     place.infer("out", &["--quiet", "--max-side", "72", "--levels", "1", "--min-views", "1"]).done();
