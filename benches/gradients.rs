@@ -16,7 +16,7 @@ use engine::cpu::ops::depth_backward::DepthLoss;
 use engine::cpu::ops::depthwise::Depthwise;
 use engine::cpu::ops::pixel_statistics::pixel_statistics;
 use engine::cpu::ops::pixel_statistics_backward::pixel_statistics_backward;
-use engine::cpu::ops::sweep::{self, Aggregation, Sweep, VoxelGate};
+use engine::cpu::ops::sweep::{self, Aggregation, Search, Sweep, VoxelGate};
 use engine::cpu::ops::sweep_backward::{SweepGradient, cost_volume_backward};
 use engine::cpu::ops::{norm, pointwise, reduce, resample};
 use engine::files::map::Map;
@@ -169,7 +169,13 @@ fn sweeps(cpu: &Cpu, (height, width): (usize, usize), planes: usize) {
     };
     let weights = [filled(Shape::plane(height, width, 1)), filled(Shape::plane(height, width, 1))];
     let reference = &map;
-    let made = |aggregation| Sweep { reference, sources: &sources, depths: &depths, aggregation, squared: true };
+    let made = |aggregation| Sweep {
+        reference,
+        sources: &sources,
+        search: Search::Planes(&depths),
+        aggregation,
+        squared: true,
+    };
     let dy = filled(Shape { d: planes, h: height, w: width, c: 32 });
     for (name, aggregation) in [
         ("voxel", Aggregation::Voxel(&gate)),

@@ -16,7 +16,7 @@ use engine::cpu::device::Cpu;
 use engine::cpu::ops::depth_backward::DepthLoss;
 use engine::cpu::train::follow;
 use engine::host::memory;
-use engine::net::config::{Aggregation, Config, Decoder, Difference};
+use engine::net::config::{Aggregation, Config, Decoder, Difference, Resolution};
 use engine::net::parameters::Parameters;
 use engine::scene::camera::{Camera, Hypotheses, Sampling};
 use engine::synth::rig::Rig;
@@ -57,11 +57,16 @@ fn main() {
         photos: made.photos,
         cameras: made.cameras,
         depth: made.depth.into_iter().next().expect("the reference's depth"),
+        fine: None,
         range: made.range,
     };
     let hypotheses = Hypotheses::new(sample.range, planes, Sampling::Linear);
-    let config =
-        Config { aggregation: Aggregation::Voxel(()), difference: Difference::Squared, decoder: Decoder::Skip };
+    let config = Config {
+        aggregation: Aggregation::Voxel(()),
+        difference: Difference::Squared,
+        decoder: Decoder::Skip,
+        resolution: Resolution::Quarter,
+    };
     let mut parameters = Parameters::random(config, 1).expect("a configuration");
     let peer = peer.map(|python| run_peer(&python, &sample, &hypotheses, &parameters, threads, repetitions));
     let (cpu, mut adam) = (Cpu::new(), Adam::default());

@@ -57,7 +57,7 @@
 //!     photos.push(loaded);
 //! }
 //!
-//! // Maps keep every fourth pixel of the photo.
+//! // The sweeps are those between every fourth pixel of the photos; maps have the photos' own pixels.
 //! let camera = |view: usize| photos[view].camera.decimated(0.25);
 //! let mut views = Vec::new();
 //! for reference in 0..3 {
@@ -67,14 +67,13 @@
 //!     let sources: Vec<_> = view.sources.iter().take(4).map(|s| sweep(s.view)).collect();
 //!     let depths = Hypotheses::new(range, 96, Sampling::Inverse);
 //!     let maps = network.depth(&features[reference], &sources, &depths)?;
-//!     assert_eq!((maps.depth.width, maps.depth.height), (64, 48));
+//!     assert_eq!((maps.depth.width, maps.depth.height), (256, 192));
 //!     views.push(FusionView {
 //!         name: view.name.clone(),
-//!         camera: camera(reference),
+//!         camera: photos[reference].camera,
 //!         depth: maps.depth,
 //!         confidence: maps.confidence,
-//!         // Two pyramid levels up the photo has the map's pixels.
-//!         colour: photos[reference].photo.pyramid_level().pyramid_level().colours(),
+//!         colour: photos[reference].photo.colours(),
 //!         range,
 //!         sources: (0..3).filter(|&other| other != reference).collect(),
 //!         levels: Vec::new(),

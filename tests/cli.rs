@@ -16,7 +16,7 @@ use program::{Ran, engine, text};
 const NOTHING: [&str; 0] = [];
 
 /// Options of each command, as users know them.
-const INFER: [&str; 34] = [
+const INFER: [&str; 35] = [
     "--out",
     "--force",
     "--normals",
@@ -30,6 +30,7 @@ const INFER: [&str; 34] = [
     "--range",
     "--widen-range",
     "--sampling",
+    "--resolution",
     "--levels",
     "--trusted-confidence",
     "--replaced-confidence",
@@ -130,7 +131,7 @@ fn help_tells_every_option_with_its_unit_and_default() {
     let help = engine(["infer", "--help"]).done().stdout.split_whitespace().collect::<Vec<_>>().join(" ");
     for sentence in [
         "by default the folder SCENE_engine beside the scene",
-        "[default: what the scene's files say, else 192]",
+        "[default: what the scene's files say, else 96; with --resolution quarter 192]",
         "[default: linear if far / near < 3, else inverse]",
         "[default: one per processor]",
         "--max-reprojection-px <PX>",
@@ -191,7 +192,8 @@ fn wrong_usage_ends_with_2_and_says_what_is_wrong() {
 fn info_tells_the_machine_the_weights_and_the_memory() {
     let ran = engine(["info", "--threads", "3"]).done();
     assert!(ran.stdout.starts_with(&format!("engine {}\ndevice:  cpu, 3 threads, ", env!("CARGO_PKG_VERSION"))));
-    for part in ["weights: built-in (voxel / squared / skip), sha256 ", "memory:  ", "1600 x 1200, 192 planes, 5 views"]
+    for part in
+        ["weights: built-in (voxel / squared / skip / full), sha256 ", "memory:  ", "1600 x 1200, 192 planes, 5 views"]
     {
         assert!(ran.stdout.contains(part), "{}", ran.stdout);
     }

@@ -28,6 +28,7 @@ use engine::cuda::inference::{Convolutions, DeviceNetwork, Options};
 use engine::cuda::storage::Element;
 use engine::cuda::training::{Example, Teacher};
 use engine::net::backend::{DepthJob, DepthNetwork, DeviceWork, Estimate, JobSize};
+use engine::net::config::Resolution;
 use engine::net::weights::Checkpoint;
 use engine::scene::camera::Hypotheses;
 use goldens::{Golden, Inputs, config, generated, worst};
@@ -44,7 +45,8 @@ fn network(device: &Arc<dyn Driver>, name: &str, seed: u64, element: Element) ->
 }
 
 fn estimate(network: &DeviceNetwork, inputs: &Inputs, hypotheses: &Hypotheses) -> Estimate {
-    let maps: Vec<_> = inputs.photos.iter().map(|photo| network.features(photo).unwrap()).collect();
+    let maps: Vec<_> =
+        inputs.photos.iter().map(|photo| network.features(photo, Resolution::Quarter).unwrap()).collect();
     let sources = maps[1..].iter().zip(inputs.sweeps()).collect();
     let job = DepthJob { reference: &maps[0], sources, hypotheses: hypotheses.clone() };
     let running = network.begin(0, job).unwrap();
@@ -153,7 +155,8 @@ fn half_precision_stays_close_to_single() {
     let inputs = Inputs::read();
     let single = BsMvsNet::built_in().unwrap();
     let half = DeviceNetwork::new(device, &Checkpoint::built_in().unwrap(), options(Element::F16)).unwrap();
-    let maps: Vec<_> = inputs.photos.iter().map(|photo| single.features(photo).unwrap()).collect();
+    let quarter = |photo| single.features_probed(photo, Resolution::Quarter, &mut |_, _| ()).unwrap();
+    let maps: Vec<_> = inputs.photos.iter().map(quarter).collect();
     let sources: Vec<_> = maps[1..].iter().zip(inputs.sweeps()).collect();
     for hypotheses in [&inputs.linear, &inputs.inverse] {
         let expected = single.depth(&maps[0], &sources, hypotheses).unwrap();

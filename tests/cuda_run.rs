@@ -25,6 +25,7 @@ use engine::files::pfm;
 use engine::fusion::settings::{FusionOptions, Reprojection, Settings};
 use engine::host::progress::{Progress, Style};
 use engine::maps::consistency::Thresholds;
+use engine::net::config::Resolution;
 use engine::net::weights::Checkpoint;
 use engine::run::device::Backend;
 use engine::run::infer::infer;
@@ -43,6 +44,8 @@ fn options(out: &Path, backend: Backend) -> InferOptions {
         planes: Some(32),
         sampling: Some(Sampling::Inverse),
         levels: 2,
+        // What a device makes.
+        resolution: Resolution::Quarter,
         settings: Settings { fusion, ..Settings::default() },
         backend,
         ..InferOptions::default()

@@ -166,6 +166,8 @@ fn the_loss_of_one_sample_falls_and_its_weights_are_of_use() {
         "40",
         "--views",
         "3",
+        "--resolution",
+        "quarter",
         "--steps",
         "120",
         "--no-augment",

@@ -29,6 +29,7 @@ fn sample() -> TrainingSample {
         photos: inputs.photos,
         cameras: inputs.cameras,
         depth: truth::truth(),
+        fine: Some(truth::fine_truth()),
         range,
     }
 }
@@ -77,7 +78,11 @@ fn check(cpu: &Cpu, config: &str) -> f64 {
 fn every_gradient_of_every_configuration_matches_the_reference() {
     let cpu = Cpu::new();
     let configs = truth::configs();
-    assert_eq!(configs.len(), 18, "16 configurations, two of them with inverse sampling as well");
+    assert_eq!(
+        configs.len(),
+        19,
+        "16 configurations, two of them with inverse sampling as well, one with narrow stages"
+    );
     for config in configs {
         let worst = check(&cpu, &config);
         println!("{config}: {worst:.1e}");
@@ -88,7 +93,7 @@ fn every_gradient_of_every_configuration_matches_the_reference() {
 fn every_instruction_set_gives_these_gradients() {
     for level in Level::available() {
         let cpu = Cpu::with_level(level);
-        for config in ["voxel_squared_skip", "pixel_signed_trilinear"] {
+        for config in ["voxel_squared_skip", "pixel_signed_trilinear", "voxel_squared_skip_full"] {
             println!("{} {config}: {:.1e}", level.name(), check(&cpu, config));
         }
     }

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
 use engine::cpu::network::BsMvsNet;
-use engine::net::config::{Aggregation, Config, Decoder, Difference};
+use engine::net::config::{Aggregation, Config, Decoder, Difference, Resolution};
 use engine::net::weights::Checkpoint;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
@@ -96,7 +96,7 @@ fn a_file_gives_the_same_network_as_the_built_in_weights() {
     assert_eq!(built_in.weights_hash(), read.weights_hash());
     assert!(read.weights_hash().len() == 64 && read.weights_hash().bytes().all(|b| b.is_ascii_hexdigit()));
     let photo = &goldens::Inputs::read().photos[0];
-    let (a, b) = (built_in.features(photo).unwrap(), read.features(photo).unwrap());
+    let (a, b) = (built_in.features(photo).unwrap().quarter, read.features(photo).unwrap().quarter);
     assert!(a.data[..] == b.data[..] && a.data.iter().any(|&v| v != 0.0));
 }
 
@@ -125,7 +125,7 @@ fn metadata_names_the_configuration() {
                 let said = said.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
                 // Names of tensors imply another configuration; what the metadata say counts.
                 let read = Config::of_checkpoint(Some(&said), |name| name == "gate.reduce.weight");
-                assert_eq!(read, Ok(Config { aggregation, difference, decoder }));
+                assert_eq!(read, Ok(Config { aggregation, difference, decoder, resolution: Resolution::Full }));
             }
         }
     }
@@ -168,14 +168,19 @@ fn names_imply_the_configuration_where_there_is_no_metadata() {
                 let checkpoint = Checkpoint::parse("x".into(), &parts.bytes()).unwrap();
                 assert_eq!(
                     checkpoint.config(),
-                    Config { aggregation: inferred, difference: Difference::Squared, decoder }
+                    Config {
+                        aggregation: inferred,
+                        difference: Difference::Squared,
+                        decoder,
+                        resolution: Resolution::Full
+                    }
                 );
                 let mut named = parts.clone();
                 named.say("aggregation", aggregation.name());
                 named.say("difference", &format!("{difference:?}").to_lowercase());
                 let named = file(&named.bytes());
                 let net = BsMvsNet::from_file(&named.path).unwrap();
-                assert_eq!(net.config(), Config { aggregation, difference, decoder });
+                assert_eq!(net.config(), Config { aggregation, difference, decoder, resolution: Resolution::Full });
             }
         }
     }
@@ -188,23 +193,25 @@ fn each_broken_tensor_is_named() {
         (
             "a missing tensor",
             |p| p.remove("regularizer.arm16.conv.bn.weight"),
-            "tensor `regularizer.arm16.conv.bn.weight` is missing; the configuration voxel / squared / skip needs it",
+            "tensor `regularizer.arm16.conv.bn.weight` is missing; the configuration voxel / squared / skip / full \
+             needs it",
         ),
         (
             "the first tensor missing",
             |p| p.remove("features.stage1.0.conv.weight"),
-            "tensor `features.stage1.0.conv.weight` is missing; the configuration voxel / squared / skip needs it",
+            "tensor `features.stage1.0.conv.weight` is missing; the configuration voxel / squared / skip / full \
+             needs it",
         ),
         (
             "a depthwise tensor missing",
             |p| p.remove("regularizer.context4.depthwise1."),
-            "tensor `regularizer.context4.depthwise1.weight` is missing; the configuration voxel / squared / skip \
-             needs it",
+            "tensor `regularizer.context4.depthwise1.weight` is missing; the configuration voxel / squared / skip / \
+             full needs it",
         ),
         (
             "an extra tensor",
             |p| p.set("regularizer.extra.weight", &[2], &[0.0; 2]),
-            "tensor `regularizer.extra.weight` does not belong to the configuration voxel / squared / skip",
+            "tensor `regularizer.extra.weight` does not belong to the configuration voxel / squared / skip / full",
         ),
         (
             "a misshapen weight",

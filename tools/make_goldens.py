@@ -60,6 +60,12 @@ GAINS = {
     "attention2.weight": 0.7,
     "context_global.weight": 0.5,
     "regularizer.logits.weight": 4.0,
+    "features.lateral2.weight": 0.7,
+    "features.output2.weight": 0.25,
+    "features.lateral1.weight": 0.7,
+    "features.output1.weight": 0.25,
+    "narrow2.logits.weight": 4.0,
+    "narrow1.logits.weight": 4.0,
 }
 DEFAULT_GAIN = 1.5
 MARGIN = 1e-3  # of an index; f32 rounding moves the expected index by about 1e-5
@@ -257,7 +263,7 @@ def submodule_outputs(net: ref.BsMvsNet, scene: dict) -> dict:
             elif name == "regularizer":
                 kept["cost"], kept["logits"] = last(args[0]), output[0].contiguous().clone()
             elif calls[name] == 1:
-                kept[name] = last(output, views=name == "features")
+                kept[name] = last(output[0] if name == "features" else output, views=name == "features")
 
         return store
 
@@ -285,6 +291,26 @@ def report(name: str, logits: torch.Tensor, confidence: torch.Tensor, seed=None)
         f"{name}: seed {seed}, logits span {span(logits):.1f} over depth (median pixel), "
         f"confidence min/median/max {q}, margin {margin(logits):.1e}"
     )
+
+
+def narrow(net: ref.BsMvsNet, scene: dict) -> dict:
+    """Of the coarse stage the depth, of both narrow stages 1 / depth, logits, guess and spacing; of the features those
+    of view 0."""
+    kept = {}
+    images = scene["images"].permute(0, 3, 1, 2).contiguous()
+    for suffix, inverse in [("", False), ("_inverse", True)]:
+        depths = scene["depths_inverse" if inverse else "depths"]
+        with torch.inference_mode():
+            (depth, _), found = net.estimates(images, scene["k"].clone(), scene["e"].clone(), depths, inverse)
+        kept["depth" + suffix] = depth.clone()
+        for stage, (rho, logits, guess, spacing) in zip(("half", "full"), found):
+            for name, t in [("rho", rho), ("logits", logits), ("guess", guess), ("spacing", spacing)]:
+                kept[f"{stage}/{name}{suffix}"] = t.expand(rho.shape if name == "spacing" else t.shape).clone()
+    mean, std = (images.new_tensor(v).view(1, 3, 1, 1) for v in (ref.IMAGE_MEAN, ref.IMAGE_STD))
+    with torch.inference_mode():
+        maps = net.features((images - mean) / std)
+    kept |= {"half/features": last(maps[1]), "full/features": last(maps[2])}
+    return kept
 
 
 def blocks(seed: int) -> dict:
@@ -408,6 +434,14 @@ def main():
         small={"height": SMALL_HEIGHT, "width": SMALL_WIDTH, "planes": SMALL_PLANES},
     )
 
+    config = ref.Config(resolution="full")
+    net, seed = seeded(config, [scene])
+    kept = narrow(net, scene)
+    for stage in ("half", "full"):
+        off = (1 / kept[f"{stage}/rho"] - 1 / kept[f"{stage}/guess"]).abs().median()
+        print(f"narrow, {stage}: logits span {span(kept[f'{stage}/logits']):.1f}, moves the depth by {off:.1e}")
+    save(args.out / "narrow.safetensors", kept, config=asdict(config), seed=seed)
+
     # The whole network where no axis of any volume is one voxel wide. The images' seed is chosen for the margin, as the
     # networks' are.
     config = ref.Config()
@@ -435,12 +469,22 @@ def main():
         },
     )
 
-    net = ref.BsMvsNet()
-    net.load_state_dict(load_file(str(args.weights)))
+    weights = load_file(str(args.weights))
+    resolution = "full" if "narrow1.logits.weight" in weights else "quarter"
+    net = ref.BsMvsNet(ref.Config(resolution=resolution))
+    net.load_state_dict(weights)
     net.eval()
     shipped = {}
     for suffix, inverse in [("", False), ("_inverse", True)]:
-        shipped |= {n + suffix: t.clone() for n, t in zip(("depth", "confidence", "logits"), run(net, scene, inverse))}
+        # Narrow stages have their own names: those of the coarse stage are its own results.
+        if resolution == "full":
+            of_stages = narrow(net, scene)
+            shipped |= {"rho" + suffix: of_stages["full/rho" + suffix], "depth" + suffix: of_stages["depth" + suffix]}
+            results = run(net, scene, inverse)[1:]
+            shipped |= {n + suffix: t.clone() for n, t in zip(("confidence", "logits"), results)}
+        else:
+            results = run(net, scene, inverse)
+            shipped |= {n + suffix: t.clone() for n, t in zip(("depth", "confidence", "logits"), results)}
     report("shipped weights", shipped["logits"], shipped["confidence"])
     save(args.out / "shipped_weights.safetensors", shipped, config=asdict(net.config), weights=args.weights.name)
     save(args.out / "blocks.safetensors", blocks(1), seed=1)

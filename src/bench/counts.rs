@@ -15,7 +15,7 @@ use crate::cuda::ops::head::Depths;
 use crate::cuda::ops::{image, sweep};
 use crate::cuda::storage::Element;
 use crate::error::Result;
-use crate::net::config::Config;
+use crate::net::config::{Config, Resolution};
 use crate::net::model;
 use crate::net::parameters::Parameters;
 use crate::net::tensor::Shape;
@@ -60,7 +60,7 @@ impl ViewGraph {
         let image = image::normalise(&mut graph, "features", photos, element)?;
         let mode = Folded { parameters, file: "bench", element, library: None };
         let mut layers = DeviceLayers { graph: &mut graph, mode };
-        let features = model::features(&mut layers, image)?;
+        let features = model::features(&mut layers, Resolution::Quarter, image)?.quarter;
         let sweep = sweep::Views { features, sources, depths, squared: false, reference: None };
         let views = FoldedViews { sweep, depths: expectation, slabs, keep_logits: false };
         let made = model::depth(&mut layers, parameters.config, &views)?;

@@ -8,6 +8,7 @@ use super::{Group, Measurement, MemoryTaken, Repetitions, Stage, Times, roofs};
 use crate::cpu::network::BsMvsNet;
 use crate::error::{Error, Result};
 use crate::host::{interrupt, memory};
+use crate::net::config::Resolution;
 use crate::net::tensor::Tensor;
 
 /// Layers that are timed together, by the name of the probe that ends them; `None`: a probe of a pass that has been
@@ -73,7 +74,8 @@ pub fn expect_room(size: Size, net: Option<&BsMvsNet>) -> Result<()> {
 /// Bytes that the network plans with for a view of this size, and the photos that are held beside the one that it
 /// works on.
 pub fn planned(net: &BsMvsNet, size: Size) -> u64 {
-    let plan = net.memory_plan(size.width, size.height, size.planes, rayon::current_num_threads());
+    let plan =
+        net.memory_plan((size.width, size.height), size.planes, rayon::current_num_threads(), Resolution::Quarter);
     plan.peak(size.views) + (size.views as u64 - 1) * photo_bytes(size)
 }
 
@@ -100,7 +102,9 @@ pub fn measure(net: &BsMvsNet, inputs: &Inputs, repetitions: Repetitions) -> Res
         watch.counted = repetition >= repetitions.warm_up;
         let start = Instant::now();
         let mut lap = start;
-        let maps: Vec<Tensor> = inputs.photos.iter().map(|photo| net.features(photo)).collect::<Result<_>>()?;
+        let maps = inputs.photos.iter();
+        let maps = maps.map(|photo| net.features_probed(photo, Resolution::Quarter, &mut |_, _| ()));
+        let maps = maps.collect::<Result<Vec<_>>>()?;
         watch.record(Group::Features.name(), Group::Features, &["features"], lap.elapsed().as_secs_f64());
         lap = Instant::now();
         let sources: Vec<_> = maps[1..].iter().zip(sweeps.iter().copied()).collect();
@@ -117,7 +121,7 @@ pub fn measure(net: &BsMvsNet, inputs: &Inputs, repetitions: Repetitions) -> Res
         }
         (depth, confidence) = (out.depth.data, out.confidence.data);
         for map in maps {
-            net.cpu().recycle(map);
+            net.recycle(map);
         }
     }
     let host_peak = memory::peak();

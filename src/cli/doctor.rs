@@ -41,7 +41,7 @@ pub struct DoctorArgs {
     /// Views that a run would compare for one depth map
     #[arg(long, value_name = "N", default_value = "5", value_parser = options::two_or_more, help_heading = "Depth")]
     views: usize,
-    /// Number of depths that a run would try at every pixel [default: what the scene's files say, else 192]
+    /// Number of depths that a run would try at every pixel [default: what the scene's files say, else 96]
     #[arg(long, value_name = "D", value_parser = options::planes, help_heading = "Depth")]
     planes: Option<usize>,
     /// Nearest and farthest depth [default: those that `engine infer` would take]
@@ -71,6 +71,7 @@ pub fn run(args: DoctorArgs, progress: &Progress) -> Result<()> {
             range: args.range,
             levels: args.levels,
             memory: args.limits.memory,
+            resolution: network.config().resolution,
             ..InferOptions::default()
         },
         run: args.run,

@@ -12,6 +12,7 @@ use engine::host::interrupt;
 use engine::host::progress::Progress;
 use engine::maps::consistency::Thresholds;
 use engine::maps::merge::MergeOptions;
+use engine::net::config::Resolution;
 use engine::net::weights::Checkpoint;
 use engine::run::device::Backend;
 use engine::run::infer::infer;
@@ -59,7 +60,8 @@ pub struct InferWork {
     /// Views that the network compares for one depth map: the reference and N - 1 sources
     #[arg(long, value_name = "N", default_value = "5", value_parser = options::two_or_more, help_heading = "Depth")]
     views: usize,
-    /// Number of depths to try at every pixel [default: what the scene's files say, else 192]
+    /// Number of depths to try at every pixel [default: what the scene's files say, else 96; with
+    /// --resolution quarter 192]
     #[arg(long, value_name = "D", value_parser = options::planes, help_heading = "Depth")]
     planes: Option<usize>,
     /// Nearest and farthest depth, in the scene's units [default: what the scene's files say, else the 1st and 99th
@@ -76,6 +78,9 @@ pub struct InferWork {
     /// Levels of the image pyramid, each half the size of the one before (1 to 8)
     #[arg(long, value_name = "K", default_value = "3", value_parser = options::levels, help_heading = "Depth")]
     levels: usize,
+    /// Resolution of the maps, against the photos (as reduced by --max-side)
+    #[arg(long, value_name = "SIZE", default_value = "full", help_heading = "Depth")]
+    resolution: Resolution,
     /// Let a pixel of a coarser level repair a finer one only above this confidence (0 to 1), and if --min-views agree
     #[arg(long, value_name = "0..1", default_value_t = MergeOptions::default().trusted_confidence)]
     #[arg(value_parser = options::fraction, help_heading = "Depth")]
@@ -149,6 +154,7 @@ impl InferWork {
             widen_range: self.widen_range,
             sampling: self.sampling,
             levels: self.levels,
+            resolution: self.resolution,
             trusted_confidence: self.trusted_confidence,
             replaced_confidence: self.replaced_confidence,
             settings: Settings { check_sources: self.check_sources, fusion },

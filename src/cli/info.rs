@@ -103,7 +103,8 @@ fn memory_need(args: &InfoArgs, network: &BsMvsNet) -> memory::MemoryNeed {
         planes: None,
         sources: Vec::new(),
     };
-    let frame = Frame::new(&view, None);
+    let finest = network.config().resolution;
+    let frame = Frame::new(&view, None, finest);
     let plan = ViewPlan {
         view: 0,
         sources: vec![0; args.views - 1],
@@ -114,7 +115,9 @@ fn memory_need(args: &InfoArgs, network: &BsMvsNet) -> memory::MemoryNeed {
         planes: args.planes,
         sampling: Sampling::Linear,
     };
-    let host = |width, height, planes| network.memory_plan(width, height, planes, rayon::current_num_threads()).peak(0);
+    let host = |width, height, planes| {
+        network.memory_plan((width, height), planes, rayon::current_num_threads(), finest).peak(0)
+    };
     let run = RunSize {
         stored: &[view],
         frames: &[frame],

@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use engine::cpu::ops::depth_backward::DepthLoss;
 use engine::host::interrupt;
 use engine::host::progress::Progress;
-use engine::net::config::{Aggregation, Config, Decoder, Difference};
+use engine::net::config::{Aggregation, Config, Decoder, Difference, Resolution};
 use engine::scene::camera::Sampling;
 use engine::synth::GeneratorOptions;
 use engine::synth::rig::Rig;
@@ -153,6 +153,10 @@ pub struct TrainArgs {
     /// How the regularizer returns to full resolution
     #[arg(long, value_name = "KIND", default_value = "skip", help_heading = "Network")]
     decoder: Decoder,
+    /// Finest resolution of the maps, against the photo [default: full; with --preset paper quarter]. Weights given
+    /// by --init for a coarser one are taken over, and narrow stages added
+    #[arg(long, help_heading = "Network")]
+    resolution: Option<Resolution>,
 
     /// Validation set, never trained on: dtu:DIR (its validation scans) or scenes:DIR. Rendered scenes and DTU bring
     /// their own
@@ -279,7 +283,7 @@ pub fn run(mut args: TrainArgs, progress: &Progress) -> Result<()> {
     let epoch = args.epoch_steps.map_or_else(|| samples.map_or(1000, |n| n.div_ceil(batch)), |n| n as u64);
     let steps = args.steps.map_or(epoch * args.epochs.unwrap_or(12) as u64, |n| n as u64);
     let options = TrainOptions {
-        config: Config { aggregation: args.aggregation, difference: args.difference, decoder: args.decoder },
+        config: setup.config(&args),
         init: args.init.clone(),
         seed: args.seed,
         steps,
@@ -346,6 +350,13 @@ impl Setup {
         }
     }
 
+    fn config(&self, args: &TrainArgs) -> Config {
+        let TrainArgs { aggregation, difference, decoder, .. } = *args;
+        let paper = args.preset == Preset::Paper;
+        let resolution = args.resolution.unwrap_or(if paper { Resolution::Quarter } else { Resolution::Full });
+        Config { aggregation, difference, decoder, resolution }
+    }
+
     fn generator(&self, args: &TrainArgs, seed: u64, views: usize) -> GeneratorOptions {
         GeneratorOptions {
             seed,
@@ -377,6 +388,7 @@ impl Setup {
                         reuse: args.reuse as u64,
                         memory: (args.scene_memory * 1e9) as u64,
                         worse_sources: self.worse_sources,
+                        fine: self.config(args).resolution != Resolution::Quarter,
                         ..Default::default()
                     })?;
                     notes.extend_from_slice(synthetic.generator().notes());

@@ -3,20 +3,25 @@
 //! and the last stage ends in depth and confidence ([`head`]).
 
 use super::device::{Cpu, Pooled};
+use super::ops::convex::upsample_convex;
 use super::ops::cost_volume::{joined, planes};
 use super::ops::depth::Expectation;
+use super::ops::narrow::Around;
 use super::ops::pointwise::{add_vector, concat, gate, gate_planes};
 use super::ops::reduce::{plane_mean, volume_mean};
 use super::ops::resample::{upsample, upsample_add};
-use super::ops::sweep::{self, Sweep};
+use super::ops::sweep::{self, Search, Sweep};
 use super::ops::{conv, head, pixel_statistics, sweep_fused};
 use super::weights::Weights;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::files::map::Map;
 use crate::net::backend::Estimate;
-use crate::net::config::{Aggregation, Difference};
-use crate::net::layers::{Conv, Depthwise, Layers, Weighting};
+use crate::net::config::{Aggregation, Difference, Resolution};
+use crate::net::layers::{Conv, Depthwise, Layers, NarrowLayers, VoxelGate, Weighting};
+use crate::net::model::Features;
+use crate::net::stage::Stage;
 use crate::net::tensor::{Shape, Tensor};
-use crate::scene::camera::PlaneSweep;
+use crate::scene::camera::{Hypotheses, PlaneSweep};
 
 /// Looks at a layer's output by its name: what the golden tests compare and benchmarks time by.
 pub type Probe<'a> = dyn FnMut(&str, &Tensor) + 'a;
@@ -40,12 +45,62 @@ pub struct InferViews<'a> {
     pub expectation: &'a Expectation,
     /// Whether the estimate holds the logits.
     pub keep_logits: bool,
+    /// What the narrow stage at work is made of.
+    pub narrow: Option<&'a NarrowViews<'a>>,
+}
+
+/// What a narrow stage of a view is made of, at its resolution.
+#[derive(Clone)]
+pub struct NarrowViews<'a> {
+    /// [1, H, W, C].
+    pub reference: &'a Tensor,
+    /// As of the coarse stage.
+    pub sources: Vec<(&'a Tensor, PlaneSweep)>,
+    /// What it searches.
+    pub around: Around,
+    /// Photo pixels from one pixel to the next.
+    pub step: usize,
+    /// The whole map's row that the reference's first one is.
+    pub top: usize,
+}
+
+impl<'a> NarrowViews<'a> {
+    /// Of features and of the sweeps between those at a quarter.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where features do not go up to the stage's resolution.
+    pub fn new(
+        stage: &Stage,
+        reference: &'a Features<Tensor>,
+        sources: &[(&'a Features<Tensor>, PlaneSweep)],
+        hypotheses: &Hypotheses,
+    ) -> Result<Self> {
+        let of_stage = |maps: &'a Features<Tensor>| {
+            let map = if stage.step == Resolution::Half.step() { &maps.half } else { &maps.full };
+            let problem = || format!("features without a map for the stage {}", stage.name);
+            map.as_ref().ok_or_else(|| Error::Shape { op: "narrow stage", problem: problem() })
+        };
+        let finer = |sweep: &PlaneSweep| sweep.finer((Resolution::Quarter.step() / stage.step) as f32);
+        let sources: Vec<_> =
+            sources.iter().map(|(maps, sweep)| Ok((of_stage(maps)?, finer(sweep)))).collect::<Result<_>>()?;
+        let reference = of_stage(reference)?;
+        let sweeps: Vec<PlaneSweep> = sources.iter().map(|s| s.1).collect();
+        let spacing = stage.spacing(&sweeps, (reference.shape.w, reference.shape.h), hypotheses);
+        let around = Around { offsets: stage.offsets().collect(), spacing };
+        Ok(Self { reference, sources, around, step: stage.step, top: 0 })
+    }
 }
 
 impl<'a> InferViews<'a> {
+    fn of_stage(&self, stage: &Stage) -> Result<&'a NarrowViews<'a>> {
+        let missing = || Error::Bug { place: "cpu network", problem: format!("no views for the stage {}", stage.name) };
+        self.narrow.filter(|n| n.step == stage.step).ok_or_else(missing)
+    }
+
     fn sweep(&self, difference: Difference, aggregation: sweep::Aggregation<'a>) -> Sweep<'a> {
         let squared = difference == Difference::Squared;
-        Sweep { reference: self.reference, sources: self.sources, depths: self.depths, aggregation, squared }
+        let search = Search::Planes(self.depths);
+        Sweep { reference: self.reference, sources: self.sources, search, aggregation, squared }
     }
 }
 
@@ -234,5 +289,67 @@ impl<'n, 'p> Layers for Infer<'n, 'p> {
     fn regress_trilinear(&mut self, views: &InferViews<'n>, _: &str, eighth: Pooled<'n>) -> Result<Estimate> {
         let decoder = head::Decoder::Trilinear(&eighth, self.volume(views));
         head::regress(self.cpu, &decoder, views.expectation, views.keep_logits)
+    }
+}
+
+impl<'n, 'p> NarrowLayers for Infer<'n, 'p> {
+    fn inverse_depth(&mut self, estimate: &Estimate) -> Result<Pooled<'n>> {
+        let Map { width, height, data } = &estimate.depth;
+        let mut y = self.cpu.tensor(Shape::plane(*height, *width, 1));
+        y.data.iter_mut().zip(data).for_each(|(y, depth)| *y = 1.0 / depth);
+        Ok(self.keep(y))
+    }
+
+    fn reference(&mut self, views: &InferViews<'n>, stage: &Stage) -> Result<Pooled<'n>> {
+        Ok(Pooled::borrowed(views.of_stage(stage)?.reference))
+    }
+
+    fn upsample_convex(&mut self, label: &str, map: Pooled<'n>, weights: Pooled<'n>) -> Result<Pooled<'n>> {
+        let y = upsample_convex(self.cpu, &map, &weights)?;
+        Ok(self.shown(label, y))
+    }
+
+    fn narrow_cost(
+        &mut self,
+        views: &InferViews<'n>,
+        stage: &Stage,
+        guess: &Pooled<'n>,
+        gate: VoxelGate,
+    ) -> Result<Pooled<'n>> {
+        let NarrowViews { reference, sources, around, top, .. } = views.of_stage(stage)?;
+        let search = Search::Around { guess, offsets: &around.offsets, spacing: around.spacing, top: *top };
+        let aggregation = Aggregation::Voxel(self.weights.gate(&gate)?);
+        let cost = sweep::cost_volume(self.cpu, &Sweep { reference, sources, search, aggregation, squared: true })?;
+        Ok(self.keep(cost))
+    }
+
+    fn regress_narrow(
+        &mut self,
+        views: &InferViews<'n>,
+        stage: &Stage,
+        coarse: &Estimate,
+        guess: Pooled<'n>,
+        logits: Conv,
+        half: Pooled<'n>,
+        skip: Pooled<'n>,
+    ) -> Result<Estimate> {
+        let Around { offsets, spacing } = &views.of_stage(stage)?.around;
+        let decoder = head::Decoder::Skip(&half, &skip, self.weights.logits(&logits)?);
+        let mut found = head::regress(self.cpu, &decoder, &Expectation::of(offsets), views.keep_logits)?;
+        for (depth, &guess) in found.depth.data.iter_mut().zip(guess.data.iter()) {
+            let rho = depth.mul_add(spacing.at(guess), guess);
+            *depth = 1.0 / rho.max(f32::MIN_POSITIVE);
+        }
+        let confidence = Tensor::from_slice(
+            Shape::plane(coarse.confidence.height, coarse.confidence.width, 1),
+            &coarse.confidence.data,
+        )?;
+        let size = Shape::plane(found.depth.height, found.depth.width, 1);
+        let confidence = upsample(self.cpu, &confidence, 2, size)?;
+        // Within the few hypotheses of a narrow stage one is always likely: what tells right from wrong is the coarse
+        // stage's probability over the whole range.
+        found.confidence.data.copy_from_slice(&confidence.data);
+        self.cpu.recycle(confidence);
+        Ok(found)
     }
 }

@@ -4,6 +4,7 @@
 //! ([`simd`]); the pool of buffers ([`device`]); the tape that training records on ([`tape`]). Nothing here knows a
 //! scene's files, and no result depends on the number of threads.
 
+pub mod bands;
 pub mod device;
 pub mod infer;
 pub mod memory;

@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
+use super::bands;
 use super::device::{Cpu, Pooled};
-use super::infer::{Infer, InferViews, Probe};
+use super::infer::{Infer, InferViews, NarrowViews, Probe};
 use super::memory;
 use super::ops::conv::Conv;
 use super::ops::depth::Expectation;
@@ -12,11 +13,12 @@ use super::simd::Level;
 use super::weights::Weights;
 use crate::error::Result;
 use crate::net::backend::{DepthJob, DepthNetwork, DevicePlan, DeviceWork, Estimate, MemoryPlan};
-use crate::net::config::Config;
+use crate::net::config::{Config, Resolution};
+use crate::net::model::Features;
 use crate::net::parameters::Parameters;
 use crate::net::tensor::{Shape, Tensor};
 use crate::net::weights::Checkpoint;
-use crate::net::{model, outline};
+use crate::net::{model, outline, stage};
 use crate::scene::camera::{Hypotheses, PlaneSweep};
 use crate::scene::photo::Photo;
 
@@ -32,6 +34,7 @@ pub struct BsMvsNet {
     name: String,
     hash: String,
     weights: Weights,
+    band_bytes: usize,
 }
 
 impl BsMvsNet {
@@ -67,12 +70,18 @@ impl BsMvsNet {
     pub fn from_parameters(parameters: &Parameters, name: &str) -> Result<Self> {
         let weights = Weights::new(parameters, name)?;
         let (name, hash) = (name.to_owned(), String::new());
-        Ok(Self { cpu: Cpu::new(), config: parameters.config, name, hash, weights })
+        let (cpu, config, band_bytes) = (Cpu::new(), parameters.config, bands::BAND_BYTES);
+        Ok(Self { cpu, config, name, hash, weights, band_bytes })
     }
 
     /// The same network on a lower instruction set, to compare them.
     pub fn with_level(self, level: Level) -> Self {
         Self { cpu: Cpu::with_level(level), ..self }
+    }
+
+    /// The same network whose narrow stages work in bands of so many bytes, to compare them.
+    pub fn with_band_bytes(self, band_bytes: usize) -> Self {
+        Self { band_bytes, ..self }
     }
 
     /// The configuration.
@@ -90,9 +99,10 @@ impl BsMvsNet {
         &self.hash
     }
 
-    /// What a view needs for photos of `width` x `height` and `planes` hypotheses.
-    pub fn memory_plan(&self, width: usize, height: usize, planes: usize, threads: usize) -> MemoryPlan {
-        memory::plan(self.config, width, height, planes, threads)
+    /// What a view needs for photos of this size and so many hypotheses, for maps of at most this resolution.
+    pub fn memory_plan(&self, size: (usize, usize), planes: usize, threads: usize, finest: Resolution) -> MemoryPlan {
+        let config = Config { resolution: self.config.resolution.min(finest), ..self.config };
+        memory::plan(config, size, planes, threads)
     }
 
     /// The device.
@@ -100,35 +110,43 @@ impl BsMvsNet {
         &self.cpu
     }
 
-    /// Feature map [1, H/4, W/4, 32] of a photo whose sides are multiples of 4.
+    /// Feature maps of a photo whose sides are multiples of 4, up to the network's resolution.
     ///
     /// # Errors
     /// [`crate::Error::Shape`] where they are not.
-    pub fn features(&self, photo: &Photo) -> Result<Tensor> {
-        self.features_probed(photo, &mut |_, _| ())
+    pub fn features(&self, photo: &Photo) -> Result<Features<Tensor>> {
+        self.features_probed(photo, self.config.resolution, &mut |_, _| ())
     }
 
-    /// As [`BsMvsNet::features`], showing every layer's output to `probe`.
+    /// As [`BsMvsNet::features`], up to a resolution, showing every layer's output to `probe`.
     ///
     /// # Errors
     /// As [`BsMvsNet::features`].
-    pub fn features_probed(&self, photo: &Photo, probe: &mut Probe) -> Result<Tensor> {
+    pub fn features_probed(&self, photo: &Photo, finest: Resolution, probe: &mut Probe) -> Result<Features<Tensor>> {
         expect_multiples_of_4(photo)?;
         let photo = Pooled::new(&self.cpu, normalize(&self.cpu, photo));
-        let map = model::features(&mut Infer::new(&self.cpu, &self.weights, probe), photo)?;
-        Ok(map.into_tensor(&self.cpu))
+        let mut infer = Infer::new(&self.cpu, &self.weights, probe);
+        let Features { quarter, half, full } = model::features(&mut infer, finest.min(self.config.resolution), photo)?;
+        let own = |map: Pooled| map.into_tensor(&self.cpu);
+        Ok(Features { quarter: own(quarter), half: half.map(own), full: full.map(own) })
     }
 
-    /// Depth and confidence of a reference view, [H/4, W/4]. Each source view comes with the homographies between the
-    /// cameras at a quarter of the photos' resolution:
+    /// Gives feature maps back to the pool.
+    pub fn recycle(&self, features: Features<Tensor>) {
+        let Features { quarter, half, full } = features;
+        std::iter::once(quarter).chain(half).chain(full).for_each(|map| self.cpu.recycle(map));
+    }
+
+    /// Depth and confidence of a reference view, at the resolution that its features go up to. Each source view comes
+    /// with the homographies between the cameras at a quarter of the photos' resolution:
     /// `PlaneSweep::new(&reference.decimated(0.25), &source.decimated(0.25))`.
     ///
     /// # Errors
     /// [`crate::Error::Shape`] where there is no source, no hypothesis, or a feature map of another kind.
     pub fn depth(
         &self,
-        reference: &Tensor,
-        sources: &[(&Tensor, PlaneSweep)],
+        reference: &Features<Tensor>,
+        sources: &[(&Features<Tensor>, PlaneSweep)],
         hypotheses: &Hypotheses,
     ) -> Result<Estimate> {
         self.depth_probed(reference, sources, hypotheses, false, &mut |_, _| ())
@@ -140,16 +158,32 @@ impl BsMvsNet {
     /// As [`BsMvsNet::depth`].
     pub fn depth_probed(
         &self,
-        reference: &Tensor,
-        sources: &[(&Tensor, PlaneSweep)],
+        reference: &Features<Tensor>,
+        sources: &[(&Features<Tensor>, PlaneSweep)],
         hypotheses: &Hypotheses,
         keep_logits: bool,
         probe: &mut Probe,
     ) -> Result<Estimate> {
         let depths: Vec<f32> = hypotheses.depths.iter().map(|&d| d as f32).collect();
         let expectation = &Expectation::new(hypotheses);
-        let views = InferViews { reference, sources, depths: &depths, expectation, keep_logits };
-        model::depth(&mut Infer::new(&self.cpu, &self.weights, probe), self.config, &views)
+        let coarse: Vec<_> = sources.iter().map(|(map, sweep)| (&map.quarter, *sweep)).collect();
+        let views = InferViews {
+            reference: &reference.quarter,
+            sources: &coarse,
+            depths: &depths,
+            expectation,
+            keep_logits,
+            narrow: None,
+        };
+        let mut found = {
+            let mut show = |name: &str, tensor: &Tensor| probe(name, tensor);
+            model::depth(&mut Infer::new(&self.cpu, &self.weights, &mut show), self.config, &views)?
+        };
+        for stage in stage::stages(bands::finest(reference)) {
+            let own = NarrowViews::new(stage, reference, sources, hypotheses)?;
+            found = bands::refine((&self.cpu, &self.weights), self.band_bytes, stage, &views, &own, found, probe)?;
+        }
+        Ok(found)
     }
 
     /// The cost volume [D, H/4, W/4, 32], which [`BsMvsNet::depth`] never stores: for tests and for looking at it.
@@ -158,13 +192,21 @@ impl BsMvsNet {
     /// As [`BsMvsNet::depth`].
     pub fn cost(
         &self,
-        reference: &Tensor,
-        sources: &[(&Tensor, PlaneSweep)],
+        reference: &Features<Tensor>,
+        sources: &[(&Features<Tensor>, PlaneSweep)],
         hypotheses: &Hypotheses,
     ) -> Result<Tensor> {
         let depths: Vec<f32> = hypotheses.depths.iter().map(|&d| d as f32).collect();
         let expectation = &Expectation::new(hypotheses);
-        let views = InferViews { reference, sources, depths: &depths, expectation, keep_logits: false };
+        let sources: Vec<_> = sources.iter().map(|(map, sweep)| (&map.quarter, *sweep)).collect();
+        let views = InferViews {
+            reference: &reference.quarter,
+            sources: &sources,
+            depths: &depths,
+            expectation,
+            keep_logits: false,
+            narrow: None,
+        };
         let mut ignored = |_: &str, _: &Tensor| ();
         let mut infer = Infer::new(&self.cpu, &self.weights, &mut ignored);
         let weighting = model::gate(&mut infer, self.config, &views)?;
@@ -182,8 +224,8 @@ impl BsMvsNet {
 }
 
 impl DepthNetwork for BsMvsNet {
-    type Features = Tensor;
-    type Pending<'a> = DepthJob<'a, Tensor>;
+    type Features = Features<Tensor>;
+    type Pending<'a> = DepthJob<'a, Features<Tensor>>;
 
     fn config(&self) -> Config {
         Self::config(self)
@@ -205,23 +247,23 @@ impl DepthNetwork for BsMvsNet {
         "f32"
     }
 
-    fn memory_plan(&self, width: usize, height: usize, planes: usize, threads: usize) -> MemoryPlan {
-        Self::memory_plan(self, width, height, planes, threads)
+    fn memory_plan(&self, size: (usize, usize), planes: usize, threads: usize, finest: Resolution) -> MemoryPlan {
+        Self::memory_plan(self, size, planes, threads, finest)
     }
 
     fn device_plan(&self, _: &DeviceWork) -> Result<Option<DevicePlan>> {
         Ok(None)
     }
 
-    fn features(&self, photo: &Photo) -> Result<Tensor> {
-        Self::features(self, photo)
+    fn features(&self, photo: &Photo, finest: Resolution) -> Result<Features<Tensor>> {
+        self.features_probed(photo, finest, &mut |_, _| ())
     }
 
-    fn begin<'a>(&'a self, _: usize, job: DepthJob<'a, Tensor>) -> Result<DepthJob<'a, Tensor>> {
+    fn begin<'a>(&'a self, _: usize, job: DepthJob<'a, Self::Features>) -> Result<Self::Pending<'a>> {
         Ok(job)
     }
 
-    fn finish<'a>(&'a self, job: DepthJob<'a, Tensor>) -> Result<Estimate> {
+    fn finish<'a>(&'a self, job: Self::Pending<'a>) -> Result<Estimate> {
         self.depth(job.reference, &job.sources, &job.hypotheses)
     }
 }

@@ -213,19 +213,25 @@ impl<'a> Tape<'a> {
         Ok(Var { value, slot: Some(slot) })
     }
 
-    /// Runs the tape backward from the gradient of something in `of`, and returns the gradients of all parameters. What
-    /// the tape holds is given back on the way.
+    /// Runs the tape backward from the gradients of something in `of`, and returns the gradients of all parameters.
+    /// What the tape holds is given back on the way.
     ///
     /// # Errors
     /// [`Error::Shape`] where the gradient has not the value's shape; the ops'; [`Error::NotFinite`] on a watching
     /// tape.
-    pub fn backward(self, of: Var<'a>, gradient: Tensor) -> Result<Gradients<'a>> {
-        gradient.expect_shape("tape", "gradient", of.shape())?;
+    pub fn backward(self, of: impl IntoIterator<Item = (Var<'a>, Tensor)>) -> Result<Gradients<'a>> {
         let mut gradients: Vec<Option<Tensor>> = (0..self.slots.get()).map(|_| None).collect();
-        if let Some(slot) = of.slot {
-            gradients[slot] = Some(gradient);
+        for (var, gradient) in of {
+            gradient.expect_shape("tape", "gradient", var.shape())?;
+            match var.slot.map(|slot| &mut gradients[slot]) {
+                None => self.cpu.recycle(gradient),
+                Some(empty @ None) => *empty = Some(gradient),
+                Some(Some(sum)) => {
+                    device::add(sum, &gradient);
+                    self.cpu.recycle(gradient);
+                }
+            }
         }
-        drop(of);
         let mut times = self.times.into_inner();
         for node in self.nodes.into_inner().into_iter().rev() {
             let Some(gradient) = gradients[node.output_slot].take() else { continue };
@@ -336,7 +342,7 @@ mod tests {
         drop(square);
         let y = tape.apply(Product, "y", &[&ab, &c]).unwrap();
         assert_eq!(&y.tensor().data[..], [200.0, 63.0]);
-        let gradients = tape.backward(y, vector(&[1.0, 0.5])).unwrap();
+        let gradients = tape.backward([(y, vector(&[1.0, 0.5]))]).unwrap();
         assert_eq!(&gradients.of(&a).unwrap().data[..], [200.0, -21.0]);
         assert_eq!(&gradients.of(&b).unwrap().data[..], [40.0, 4.5]);
         assert!(gradients.of(&c).is_none());

@@ -1,5 +1,5 @@
 //! The executor of training: every layer on a tape, with the batch's own statistics in every norm. What comes out are
-//! the logits; the loss and the way back are the caller's.
+//! the logits of every stage; the losses and the way back are the caller's.
 //!
 //! All views go through FeatureNet as one batch, so that a norm there sees all of them, as in the reference.
 
@@ -8,18 +8,23 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::ops::conv_backward::{ConvGeometry, ConvOp};
-use super::ops::cost_volume::{CostVolumeOp, PixelStatisticsOp, Rays};
+use super::ops::convex::ConvexOp;
+use super::ops::cost_volume::{CostVolumeOp, PixelStatisticsOp, Rays, Searched};
+use super::ops::depth::{Expectation, inverse_depths};
 use super::ops::depthwise::{DepthwiseOp, ToOneChannelOp};
+use super::ops::narrow::{Around, refined};
 use super::ops::norm::{BatchNormOp, BatchStatistics};
-use super::ops::pointwise::{AddReluOp, AddVectorOp, ConcatOp, GateOp, expect_multiples_of_4, normalize};
+use super::ops::pointwise::{AddReluOp, AddVectorOp, ConcatOp, FirstOp, GateOp, expect_multiples_of_4, normalize};
 use super::ops::reduce::MeanOp;
 use super::ops::resample::UpsampleOp;
 use super::tape::{Tape, Var};
 use crate::error::{Error, Result};
-use crate::net::config::{Aggregation, Config, Difference};
-use crate::net::layers::{Activation, Conv, Depthwise, Layers, Weighting};
-use crate::net::model;
+use crate::net::config::{Aggregation, Config, Difference, Resolution};
+use crate::net::layers::{Activation, Conv, Depthwise, Layers, NarrowLayers, VoxelGate, Weighting, evened};
+use crate::net::model::{self, Features};
+use crate::net::narrow;
 use crate::net::parameters::Parameters;
+use crate::net::stage::{self, Stage};
 use crate::net::tensor::Shape;
 use crate::scene::camera::{Camera, Hypotheses, PlaneSweep};
 use crate::scene::photo::Photo;
@@ -34,9 +39,40 @@ pub struct TrainingPass<'t, 'a> {
 
 /// What the depth of a view is made of.
 pub struct TapeViews<'a> {
-    /// [V, H, W, 32], the reference's first.
-    features: Var<'a>,
+    /// Of all views, the reference's first.
+    features: Features<Var<'a>>,
+    /// At the photos' size, the reference's first.
+    cameras: Vec<Camera>,
+    hypotheses: Hypotheses,
+    /// At a quarter of the photos' sides.
     rays: Rays,
+}
+
+/// A stage's result: its logits, and what they are logits of.
+pub struct TapeEstimate<'a> {
+    /// [D, H, W, 1].
+    pub logits: Var<'a>,
+    /// The hypotheses.
+    pub of: LogitsOf<'a>,
+}
+
+/// Hypotheses of a stage.
+#[derive(Clone)]
+pub enum LogitsOf<'a> {
+    /// The planes of the coarse stage.
+    Planes(Rc<Expectation>),
+    /// Around a guess of 1 / depth, [1, H, W, 1].
+    Around(Around, Var<'a>),
+}
+
+impl TapeViews<'_> {
+    /// Where the pixels of the reference's map lie in those of the sources, with so many photo pixels from one to the
+    /// next.
+    fn sweeps(&self, step: usize) -> Vec<PlaneSweep> {
+        let decimated = |camera: &Camera| camera.decimated(1.0 / step as f64);
+        let reference = decimated(&self.cameras[0]);
+        self.cameras[1..].iter().map(|c| PlaneSweep::new(&reference, &decimated(c))).collect()
+    }
 }
 
 impl<'t, 'a> TrainingPass<'t, 'a> {
@@ -57,23 +93,35 @@ impl<'t, 'a> TrainingPass<'t, 'a> {
         self.statistics.iter().filter_map(|(name, s)| s.get().map(|s| (name.clone(), s.clone()))).collect()
     }
 
-    /// Logits [D, H/4, W/4, 1] of the first of the photos, whose cameras are at the photos' size.
+    /// The estimates of all stages, coarse to fine, of the first of the photos, whose cameras are at the photos' size.
     ///
     /// # Errors
     /// [`Error::Shape`] where photos, cameras and hypotheses do not fit together.
-    pub fn logits(&mut self, photos: &[Photo], cameras: &[Camera], hypotheses: &Hypotheses) -> Result<Var<'a>> {
+    pub fn estimates(
+        &mut self,
+        photos: &[Photo],
+        cameras: &[Camera],
+        hypotheses: &Hypotheses,
+    ) -> Result<Vec<TapeEstimate<'a>>> {
         let photos_on_tape = self.photos(photos)?;
-        let features = model::features(self, photos_on_tape)?;
+        let features = model::features(self, self.config.resolution, photos_on_tape)?;
         if cameras.len() != photos.len() || photos.len() < 2 {
             let problem = format!("{} photos with {} cameras; at least two", photos.len(), cameras.len());
             return Err(Error::Shape { op: "network", problem });
         }
-        let reference = cameras[0].decimated(0.25);
-        let rays = Rays {
-            sweeps: cameras[1..].iter().map(|c| PlaneSweep::new(&reference, &c.decimated(0.25))).collect(),
-            depths: hypotheses.depths.iter().map(|&d| d as f32).collect(),
-        };
-        model::depth(self, self.config, &TapeViews { features, rays })
+        let planes = Searched::Planes(hypotheses.depths.iter().map(|&d| d as f32).collect());
+        let rays = Rays { sweeps: Vec::new(), hypotheses: planes };
+        let (cameras, hypotheses) = (cameras.to_vec(), hypotheses.clone());
+        let mut views = TapeViews { features, cameras, hypotheses, rays };
+        views.rays.sweeps = views.sweeps(Resolution::Quarter.step());
+        let mut found = vec![model::depth(self, self.config, &views)?];
+        for stage in stage::stages(self.config.resolution) {
+            if let Some(coarse) = found.last() {
+                let fine = narrow::refine(self, stage, &views, coarse)?;
+                found.push(fine);
+            }
+        }
+        Ok(found)
     }
 
     /// Normalised, as one batch [V, H, W, 3].
@@ -130,8 +178,21 @@ impl<'t, 'a> TrainingPass<'t, 'a> {
             }
             Aggregation::Pixel(weights) => (Aggregation::Pixel(()), vec![weights.clone()]),
         };
-        let inputs: Vec<&Var<'a>> = std::iter::once(&views.features).chain(&weights).collect();
+        let inputs: Vec<&Var<'a>> = std::iter::once(&views.features.quarter).chain(&weights).collect();
         self.tape.apply(CostVolumeOp { rays: views.rays.clone(), difference, aggregation }, "aggregation", &inputs)
+    }
+
+    /// The pair that reads the cost volume, of any size.
+    fn read_by(&mut self, [a, b]: [Conv; 2], cost: Var<'a>) -> Result<[Var<'a>; 2]> {
+        let cost = evened(self, "aggregation", cost, a.kernel)?;
+        Ok([self.conv_bn(a, cost.clone())?, self.conv_bn(b, cost)?])
+    }
+
+    /// relu(upsample(half) + skip), and the convolution to one channel.
+    fn logits_of(&self, layer: Conv, half: &Var<'a>, skip: &Var<'a>) -> Result<Var<'a>> {
+        let x = self.upsampled(&layer.name, half, skip, Activation::Relu)?;
+        let [weight, bias] = self.pair(&layer.name)?;
+        self.tape.apply(ToOneChannelOp, &layer.name, &[&x, &weight, &bias])
     }
 
     fn upsampled(&self, label: &str, x: &Var<'a>, skip: &Var<'a>, after: Activation) -> Result<Var<'a>> {
@@ -143,10 +204,17 @@ impl<'t, 'a> TrainingPass<'t, 'a> {
     }
 }
 
+/// A stage's part of the features.
+fn of_stage<'v, 'a>(views: &'v TapeViews<'a>, stage: &Stage) -> Result<&'v Var<'a>> {
+    let found = if stage.step == Resolution::Half.step() { &views.features.half } else { &views.features.full };
+    let missing = || Error::Bug { place: "training", problem: format!("no features for the stage {}", stage.name) };
+    found.as_ref().ok_or_else(missing)
+}
+
 impl<'a> Layers for TrainingPass<'_, 'a> {
     type Value = Var<'a>;
     type Views = TapeViews<'a>;
-    type Estimate = Var<'a>;
+    type Estimate = TapeEstimate<'a>;
 
     fn shape(&self, x: &Var<'a>) -> Shape {
         x.shape()
@@ -210,11 +278,11 @@ impl<'a> Layers for TrainingPass<'_, 'a> {
     }
 
     fn volume(&self, views: &TapeViews<'a>) -> Shape {
-        Shape { d: views.rays.depths.len(), ..views.features.shape() }
+        Shape { d: views.hypotheses.depths.len(), ..views.features.quarter.shape() }
     }
 
     fn pixel_statistics(&mut self, label: &str, views: &TapeViews<'a>, difference: Difference) -> Result<Var<'a>> {
-        self.tape.apply(PixelStatisticsOp { rays: views.rays.clone(), difference }, label, &[&views.features])
+        self.tape.apply(PixelStatisticsOp { rays: views.rays.clone(), difference }, label, &[&views.features.quarter])
     }
 
     fn cost(
@@ -225,8 +293,7 @@ impl<'a> Layers for TrainingPass<'_, 'a> {
         first: [Conv; 2],
     ) -> Result<[Var<'a>; 2]> {
         let cost = self.cost_volume(views, difference, &weighting)?;
-        let [a, b] = first;
-        Ok([self.conv_bn(a, cost.clone())?, self.conv_bn(b, cost)?])
+        self.read_by(first, cost)
     }
 
     fn cost_and_skip(
@@ -238,21 +305,81 @@ impl<'a> Layers for TrainingPass<'_, 'a> {
         skip: Conv,
     ) -> Result<([Var<'a>; 2], Var<'a>)> {
         let cost = self.cost_volume(views, difference, &weighting)?;
-        let [a, b] = first;
-        let pair = [self.conv_bn(a, cost.clone())?, self.conv_bn(b, cost.clone())?];
-        Ok((pair, self.conv(skip, cost)?))
+        Ok((self.read_by(first, cost.clone())?, self.conv(skip, cost)?))
     }
 
-    fn regress_skip(&mut self, _: &TapeViews<'a>, logits: Conv, half: Var<'a>, skip: Var<'a>) -> Result<Var<'a>> {
-        let x = self.upsampled(&logits.name, &half, &skip, Activation::Relu)?;
-        let [weight, bias] = self.pair(&logits.name)?;
-        self.tape.apply(ToOneChannelOp, &logits.name, &[&x, &weight, &bias])
+    fn regress_skip(
+        &mut self,
+        views: &TapeViews<'a>,
+        logits: Conv,
+        half: Var<'a>,
+        skip: Var<'a>,
+    ) -> Result<TapeEstimate<'a>> {
+        let logits = self.logits_of(logits, &half, &skip)?;
+        Ok(TapeEstimate { logits, of: LogitsOf::Planes(Rc::new(Expectation::new(&views.hypotheses))) })
     }
 
-    fn regress_trilinear(&mut self, views: &TapeViews<'a>, label: &str, eighth: Var<'a>) -> Result<Var<'a>> {
+    fn regress_trilinear(&mut self, views: &TapeViews<'a>, label: &str, eighth: Var<'a>) -> Result<TapeEstimate<'a>> {
         let size = self.volume(views);
-        self.upsample(label, eighth, 8, size)
+        let logits = self.upsample(label, eighth, 8, size)?;
+        Ok(TapeEstimate { logits, of: LogitsOf::Planes(Rc::new(Expectation::new(&views.hypotheses))) })
     }
+}
+
+impl<'a> NarrowLayers for TrainingPass<'_, 'a> {
+    fn inverse_depth(&mut self, estimate: &TapeEstimate<'a>) -> Result<Var<'a>> {
+        let (cpu, logits) = (self.tape.cpu(), estimate.logits.tensor());
+        let map = match &estimate.of {
+            LogitsOf::Planes(expectation) => inverse_depths(cpu, expectation, logits)?,
+            LogitsOf::Around(around, guess) => refined(cpu, around, logits, guess.tensor())?,
+        };
+        Ok(self.tape.constant(map))
+    }
+
+    fn reference(&mut self, views: &TapeViews<'a>, stage: &Stage) -> Result<Var<'a>> {
+        self.tape.apply(FirstOp, stage.name, &[of_stage(views, stage)?])
+    }
+
+    fn upsample_convex(&mut self, label: &str, map: Var<'a>, weights: Var<'a>) -> Result<Var<'a>> {
+        self.tape.apply(ConvexOp, label, &[&map, &weights])
+    }
+
+    fn narrow_cost(
+        &mut self,
+        views: &TapeViews<'a>,
+        stage: &Stage,
+        guess: &Var<'a>,
+        gate: VoxelGate,
+    ) -> Result<Var<'a>> {
+        let features = of_stage(views, stage)?;
+        let sweeps = views.sweeps(stage.step);
+        let around = around(views, stage, &sweeps)?;
+        let rays = Rays { sweeps, hypotheses: Searched::Around(around) };
+        let [[a, b], [c, d]] = [self.pair(&gate.reduce.name)?, self.pair(&gate.weight.name)?];
+        let op = CostVolumeOp { rays, difference: Difference::Squared, aggregation: Aggregation::Voxel(()) };
+        self.tape.apply(op, stage.name, &[features, &a, &b, &c, &d, guess])
+    }
+
+    fn regress_narrow(
+        &mut self,
+        views: &TapeViews<'a>,
+        stage: &Stage,
+        _: &TapeEstimate<'a>,
+        guess: Var<'a>,
+        logits: Conv,
+        half: Var<'a>,
+        skip: Var<'a>,
+    ) -> Result<TapeEstimate<'a>> {
+        let logits = self.logits_of(logits, &half, &skip)?;
+        let around = around(views, stage, &views.sweeps(stage.step))?;
+        Ok(TapeEstimate { logits, of: LogitsOf::Around(around, guess) })
+    }
+}
+
+/// What a narrow stage searches in these views.
+fn around(views: &TapeViews, stage: &Stage, sweeps: &[PlaneSweep]) -> Result<Around> {
+    let Shape { h, w, .. } = of_stage(views, stage)?.shape();
+    Ok(Around { offsets: stage.offsets().collect(), spacing: stage.spacing(sweeps, (w, h), &views.hypotheses) })
 }
 
 /// The running statistics after a step: `(1 - momentum) old + momentum new`, the variance unbiased, as in PyTorch.

@@ -12,6 +12,7 @@ use super::layers::{Mode, biased, geometry};
 use super::ops::conv::{self, ConvLayer};
 use super::ops::conv_library;
 use super::ops::head::{self, Depths, Maps};
+use super::ops::resample;
 use super::ops::sweep::{self, Skip, Weighting};
 use super::storage::Element;
 use crate::error::Result;
@@ -113,7 +114,15 @@ impl Folded<'_> {
             let range = sweep::Planes { begin, end, projected: skip.map(|(_, to)| to) };
             let skip = skip.map(|(skip, _)| skip);
             let cost = sweep::cost_planes(graph, "aggregation", sweep, weighting, skip.as_ref(), &range)?;
-            let rows = conv::Planes { input_begin: begin, input_planes: planes, output: from..to };
+            // The last of an odd number of planes is read twice, as the last of odd rows and columns.
+            let evened = first[0].kernel.evened(volume);
+            let repeated = if end == planes { evened.d - planes } else { 0 };
+            let slab = Shape { d: end - begin + repeated, ..evened };
+            let cost = match graph.shape(cost) == slab {
+                true => cost,
+                false => resample::upsample(graph, "aggregation", cost, 1, slab)?,
+            };
+            let rows = conv::Planes { input_begin: begin, input_planes: evened.d, output: from..to };
             conv::conv_planes(graph, &first[0].name, cost, &pair, &rows, (made[0], made[1]))?;
         }
         Ok(made)

@@ -24,7 +24,7 @@ use crate::error::{Error, Result};
 use crate::files::map::Map;
 use crate::host::memory::readable;
 use crate::net::backend::{DepthJob, DepthNetwork, DevicePlan, DeviceWork, Estimate, JobSize, MemoryPlan};
-use crate::net::config::Config;
+use crate::net::config::{Config, Resolution};
 use crate::net::model;
 use crate::net::tensor::Shape;
 use crate::net::weights::Checkpoint;
@@ -157,7 +157,7 @@ impl DeviceNetwork {
         let mut graph = Graph::new();
         let photo = graph.input("photo", Shape::plane(height, width, 3), Element::F32);
         let image = image::normalise(&mut graph, "features", photo, self.options.element)?;
-        let features = model::features(&mut self.layers(&mut graph), image)?;
+        let features = model::features(&mut self.layers(&mut graph), Resolution::Quarter, image)?.quarter;
         graph.keep(features);
         Ok((graph, photo, features))
     }
@@ -240,8 +240,9 @@ impl DepthNetwork for DeviceNetwork {
     type Features = FeatureMap;
     type Pending<'a> = Running;
 
+    /// For maps at a quarter: narrow stages are the processor's.
     fn config(&self) -> Config {
-        self.checkpoint.config()
+        Config { resolution: Resolution::Quarter, ..self.checkpoint.config() }
     }
 
     fn weights_name(&self) -> &str {
@@ -260,7 +261,7 @@ impl DepthNetwork for DeviceNetwork {
         self.options.element.suffix()
     }
 
-    fn memory_plan(&self, width: usize, height: usize, _: usize, _: usize) -> MemoryPlan {
+    fn memory_plan(&self, (width, height): (usize, usize), _: usize, _: usize, _: Resolution) -> MemoryPlan {
         // A photo on its way to the device, and two maps on their way back; weights in a few layouts.
         let pixels = (width * height) as u64;
         MemoryPlan { feature_layers: 12 * pixels, feature_map: 0, regularizer: pixels, scratch: 32 << 20 }
@@ -326,7 +327,7 @@ impl DepthNetwork for DeviceNetwork {
         Ok(Some(DevicePlan { room, text }))
     }
 
-    fn features(&self, photo: &Photo) -> Result<FeatureMap> {
+    fn features(&self, photo: &Photo, _: Resolution) -> Result<FeatureMap> {
         expect_multiples_of_4(photo)?;
         let photo_rgb = &photo.rgb;
         let size = (photo.width, photo.height);

@@ -36,6 +36,13 @@ impl<'w> Trained<'w> {
     pub fn new(values: &'w BTreeMap<String, Value>) -> Self {
         Self { values, norms: Vec::new() }
     }
+
+    /// The pair that reads the cost volume, of any size.
+    fn read_by(&mut self, graph: &mut Graph, [a, b]: &[Conv; 2], cost: Value) -> Result<[Value; 2]> {
+        let (own, even) = (graph.shape(cost), a.kernel.evened(graph.shape(cost)));
+        let cost = if even == own { cost } else { resample::upsample(graph, "aggregation", cost, 1, even)? };
+        Ok([self.conv_bn(graph, a, cost, None)?, self.conv_bn(graph, b, cost, None)?])
+    }
 }
 
 impl Mode for Trained<'_> {
@@ -83,7 +90,7 @@ impl Mode for Trained<'_> {
         first: &[Conv; 2],
     ) -> Result<[Value; 2]> {
         let (cost, _) = sweep::cost_volume(graph, "aggregation", sweep, weighting, None)?;
-        Ok([self.conv_bn(graph, &first[0], cost, None)?, self.conv_bn(graph, &first[1], cost, None)?])
+        self.read_by(graph, first, cost)
     }
 
     fn cost_and_skip(
@@ -96,8 +103,7 @@ impl Mode for Trained<'_> {
         skip: &Conv,
     ) -> Result<([Value; 2], Value)> {
         let (cost, _) = sweep::cost_volume(graph, "aggregation", sweep, weighting, None)?;
-        let pair = [self.conv_bn(graph, &first[0], cost, None)?, self.conv_bn(graph, &first[1], cost, None)?];
-        Ok((pair, self.conv(graph, skip, cost)?))
+        Ok((self.read_by(graph, first, cost)?, self.conv(graph, skip, cost)?))
     }
 
     fn regress_skip(

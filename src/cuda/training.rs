@@ -21,6 +21,7 @@ use crate::cpu::ops::norm::BatchStatistics;
 use crate::cpu::ops::pointwise::expect_multiples_of_4;
 use crate::error::{Error, Result};
 use crate::files::map::Map;
+use crate::net::config::Resolution;
 use crate::net::model;
 use crate::net::parameters::Parameters;
 use crate::net::tensor::Shape;
@@ -226,7 +227,7 @@ impl Teacher {
         }
         let image = image::normalise(&mut graph, "features", photos, Element::F32)?;
         let mut layers = DeviceLayers { graph: &mut graph, mode: Trained::new(&values) };
-        let features = model::features(&mut layers, image)?;
+        let features = model::features(&mut layers, Resolution::Quarter, image)?.quarter;
         let views = sweep::Views { features, sources, depths, squared: false, reference: None };
         let logits = model::depth(&mut layers, parameters.config, &views)?;
         let statistics = layers.mode.norms;

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::finding::{Finding, Grade, counted_views, name_of, percent, range_json, range_text, units};
 use super::known_depths::{KnownDepths, median};
 use crate::manifest::RangeFrom;
-use crate::run::plan::{Frame, Plan, ViewPlan};
+use crate::run::plan::{Frame, PLANES_OF_INTERVAL, Plan, ViewPlan};
 use crate::scene::camera::{DepthRange, Hypotheses, Sampling};
 use crate::scene::{DepthNumbers, Scene};
 
@@ -128,7 +128,7 @@ fn other_reading(scene: &Scene, view: &ViewPlan, numbers: DepthNumbers, known: &
     }
     // Numbers of which the second is not larger have only one meaning.
     let DepthRange { near, far: interval } = of.range?;
-    let range = DepthRange { near, far: near + interval * (view.planes - 1) as f64 };
+    let range = DepthRange { near, far: near + interval * (PLANES_OF_INTERVAL - 1) as f64 };
     let outside = known.outside(view.view, range)?;
     (outside <= OUTSIDE.0).then(|| {
         format!(
@@ -138,10 +138,10 @@ fn other_reading(scene: &Scene, view: &ViewPlan, numbers: DepthNumbers, known: &
     })
 }
 
-/// How far the points at two depths on the axis of a view's map are apart in a source's map, in pixels; `None` where
-/// the source does not see both.
+/// How far the points at two depths on the axis of a view are apart in a source, in pixels of maps at a quarter of the
+/// photos' sides, which the planes are for; `None` where the source does not see both.
 pub(super) fn disparity(view: &Frame, source: &Frame, depths: [f64; 2]) -> Option<f64> {
-    let (own, other, size) = (view.map_camera(0), source.map_camera(0), source.map_size(0));
+    let (own, other, size) = (view.quarter_camera(0), source.quarter_camera(0), source.quarter_size(0));
     let last = DVec2::new(size.0 as f64 - 0.5, size.1 as f64 - 0.5);
     let seen = |depth: f64| {
         let pixel = other.pixel(own.unproject(own.k.z_axis.x, own.k.z_axis.y, depth))?.0;

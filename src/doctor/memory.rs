@@ -16,7 +16,10 @@ const TIGHT: f64 = 0.85;
 /// Plans the memory as a run does before it starts.
 pub fn check(scene: &Scene, plan: &Plan, network: &BsMvsNet, options: &InferOptions, findings: &mut Vec<Finding>) {
     let there = options.memory.unwrap_or_else(available);
-    let host = |width, height, planes| network.memory_plan(width, height, planes, rayon::current_num_threads()).peak(0);
+    let finest = options.resolution;
+    let host = |width, height, planes| {
+        network.memory_plan((width, height), planes, rayon::current_num_threads(), finest).peak(0)
+    };
     let run = RunSize::new(scene, plan, options, &host);
     let need = run.need();
     let otherwise = "smaller copies of the photos, fewer views or a machine with more memory would help";

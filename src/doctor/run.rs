@@ -15,6 +15,7 @@ use crate::error::Result;
 use crate::files::pfm;
 use crate::fusion::funnel::Funnel;
 use crate::manifest::{Manifest, ViewSummary};
+use crate::net::config::Resolution;
 use crate::run::plan::Frame;
 use crate::scene::Scene;
 use crate::scene::photo::Photo;
@@ -271,7 +272,7 @@ fn out_of_range(view: &ViewSummary, at: usize, funnel: &Funnel, known: &KnownDep
 fn coarse_planes(scene: &Scene, run: &Manifest, view: &ViewSummary, at: usize) -> Option<Reason> {
     let depth = view.depth.as_ref()?;
     let max_side = run.max_side();
-    let frame = |v: usize| Frame::new(&scene.views[v], max_side);
+    let frame = |v: usize| Frame::new(&scene.views[v], max_side, Resolution::Quarter);
     let own = frame(at);
     let used = run.number("views").map_or(4, |n| (n as usize).saturating_sub(1));
     let sources: Vec<_> = scene.views[at].sources.iter().take(used).map(|s| frame(s.view)).collect();
@@ -322,13 +323,18 @@ fn no_texture(
     let confidence = pfm::read(&file)?;
     let max_side = run.max_side();
     let photo = Photo::load(&scene.views[at], max_side)?.photo;
-    let texture = texture_strength(&photo, 4);
-    if (texture.width, texture.height) != (confidence.width, confidence.height) {
+    // Every fourth pixel of the photo is enough to tell.
+    const STEP: usize = 4;
+    let texture = texture_strength(&photo, STEP);
+    let size = |step: usize| (photo.width.div_ceil(step), photo.height.div_ceil(step));
+    let Some(every) = [1, 2, 4].into_iter().find(|&step| size(step) == (confidence.width, confidence.height)) else {
         return Ok(None);
-    }
+    };
     // [confident], then all and those without texture.
     let mut counts = [[0usize; 2]; 2];
-    for (&c, &t) in confidence.data.iter().zip(&texture.data) {
+    for (i, &t) in texture.data.iter().enumerate() {
+        let (x, y) = (i % texture.width, i / texture.width);
+        let c = confidence.at(x * STEP / every, y * STEP / every);
         let group = &mut counts[usize::from(f64::from(c) > min_confidence)];
         group[0] += 1;
         group[1] += usize::from(t < LOW_TEXTURE);

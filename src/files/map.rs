@@ -17,6 +17,16 @@ impl Map {
         Self { width, height, data: vec![value; width * height] }
     }
 
+    /// Its first columns and rows; no more than it has.
+    pub fn cropped(self, (width, height): (usize, usize)) -> Self {
+        if (self.width, self.height) == (width, height) {
+            return self;
+        }
+        let rows = self.data.chunks_exact(self.width.max(1)).take(height);
+        let data = rows.flat_map(|row| &row[..width.min(self.width)]).copied().collect();
+        Self { width: width.min(self.width), height: height.min(self.height), data }
+    }
+
     /// The value at column `x` and row `y`.
     #[inline]
     pub fn at(&self, x: usize, y: usize) -> f32 {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::config::Config;
+use super::config::{Config, Resolution};
 use super::tensor::Tensor;
 use crate::error::Result;
 use crate::files::map::Map;
@@ -44,8 +44,9 @@ pub trait DepthNetwork: Sync {
     /// How activations are stored: `f32` or `f16`. Maps of different precisions are not taken for each other.
     fn precision(&self) -> &'static str;
 
-    /// Host memory for photos of `width` x `height` and `planes` hypotheses.
-    fn memory_plan(&self, width: usize, height: usize, planes: usize, threads: usize) -> MemoryPlan;
+    /// Host memory for photos of this size and so many hypotheses, for maps of this resolution, or the network's own if
+    /// that is coarser.
+    fn memory_plan(&self, size: (usize, usize), planes: usize, threads: usize, finest: Resolution) -> MemoryPlan;
 
     /// Plans the device's memory for this work, where that is not the host's memory.
     ///
@@ -53,11 +54,12 @@ pub trait DepthNetwork: Sync {
     /// The device's; [`crate::Error::Memory`] where the largest would not fit.
     fn device_plan(&self, work: &DeviceWork) -> Result<Option<DevicePlan>>;
 
-    /// Feature map of a photo whose sides are multiples of 4.
+    /// Feature maps of a photo whose sides are multiples of 4, up to this resolution, or the network's own if that is
+    /// coarser.
     ///
     /// # Errors
     /// [`crate::Error::Shape`] where they are not; the device's.
-    fn features(&self, photo: &Photo) -> Result<Self::Features>;
+    fn features(&self, photo: &Photo, finest: Resolution) -> Result<Self::Features>;
 
     /// Starts a depth map; `slot` tells apart those that may be under way at the same time.
     ///
@@ -65,7 +67,7 @@ pub trait DepthNetwork: Sync {
     /// [`crate::Error::Shape`] where there is no source, no hypothesis, or a feature map of another kind; the device's.
     fn begin<'a>(&'a self, slot: usize, job: DepthJob<'a, Self::Features>) -> Result<Self::Pending<'a>>;
 
-    /// Depth and confidence, [H/4, W/4].
+    /// Depth and confidence at the resolution that the features go up to.
     ///
     /// # Errors
     /// As [`DepthNetwork::begin`].
@@ -74,11 +76,11 @@ pub trait DepthNetwork: Sync {
 
 /// What the network says of one reference view.
 pub struct Estimate {
-    /// Depth, [H/4, W/4], in scene units.
+    /// Depth in scene units.
     pub depth: Map,
     /// Probability of the four hypotheses around the expected index, 0..1.
     pub confidence: Map,
-    /// Logits [D, H/4, W/4, 1], where asked for.
+    /// Logits [D, H, W, 1] of the last stage, where asked for.
     pub logits: Option<Tensor>,
 }
 
@@ -87,9 +89,9 @@ pub struct Estimate {
 pub struct MemoryPlan {
     /// One photo, its normalised copy and FeatureNet's two largest layers.
     pub feature_layers: u64,
-    /// One view's feature map: reference and sources are held at once, one of these each.
+    /// One view's feature maps: reference and sources are held at once, one of these each.
     pub feature_map: u64,
-    /// The regularizer's tensors at their peak.
+    /// The regularizer's tensors at their peak, or a narrow stage's.
     pub regularizer: u64,
     /// Rings, bands and maps.
     pub scratch: u64,

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use clap::ValueEnum;
 use clap::builder::PossibleValue;
+use serde::{Deserialize, Serialize};
 
 /// How the differences of the source views become one cost (eq. 3-5). `G` is a gate that makes weights per voxel, `W`
 /// are weights per pixel; as a configuration neither is there.
@@ -35,6 +36,29 @@ pub enum Decoder {
     Skip,
     /// One trilinear interpolation from 1/8 (the paper's).
     Trilinear,
+}
+
+/// Of maps against the photo: each pixel of theirs is every 4th, every 2nd or every pixel of the photo.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Resolution {
+    /// A quarter of its sides.
+    Quarter,
+    /// Half of its sides.
+    Half,
+    /// The photo's own.
+    Full,
+}
+
+impl Resolution {
+    /// Photo pixels from one pixel of a map to the next: 4, 2 or 1.
+    pub fn step(self) -> usize {
+        match self {
+            Self::Quarter => 4,
+            Self::Half => 2,
+            Self::Full => 1,
+        }
+    }
 }
 
 impl<G, W> Aggregation<G, W> {
@@ -74,6 +98,8 @@ pub struct Config {
     pub difference: Difference,
     /// `decoder`.
     pub decoder: Decoder,
+    /// `resolution`: the finest that it has narrow stages for.
+    pub resolution: Resolution,
 }
 
 impl std::fmt::Display for Config {
@@ -83,13 +109,18 @@ impl std::fmt::Display for Config {
 }
 
 /// The configuration's parts as a checkpoint's metadata name them.
-const KEYS: [&str; 3] = ["aggregation", "difference", "decoder"];
+const KEYS: [&str; 4] = ["aggregation", "difference", "decoder", "resolution"];
 
 impl Config {
-    fn names(self) -> [String; 3] {
+    fn names(self) -> [String; 4] {
         let lower = |text: String| text.to_lowercase();
-        let Self { aggregation, difference, decoder } = self;
-        [aggregation.name().into(), lower(format!("{difference:?}")), lower(format!("{decoder:?}"))]
+        let Self { aggregation, difference, decoder, resolution } = self;
+        [
+            aggregation.name().into(),
+            lower(format!("{difference:?}")),
+            lower(format!("{decoder:?}")),
+            lower(format!("{resolution:?}")),
+        ]
     }
 
     /// As the metadata of a checkpoint name it.
@@ -114,12 +145,18 @@ impl Config {
             },
             difference: Difference::Squared,
             decoder: if has("regularizer.head.conv.weight") { Decoder::Trilinear } else { Decoder::Skip },
+            resolution: match (has("narrow2.logits.weight"), has("narrow1.logits.weight")) {
+                (_, true) => Resolution::Full,
+                (true, false) => Resolution::Half,
+                (false, false) => Resolution::Quarter,
+            },
         };
         let get = |key: &str| metadata.and_then(|m| m.get(key));
         Ok(Self {
             aggregation: named(KEYS[0], get(KEYS[0]), by_names.aggregation)?,
             difference: named(KEYS[1], get(KEYS[1]), by_names.difference)?,
             decoder: named(KEYS[2], get(KEYS[2]), by_names.decoder)?,
+            resolution: named(KEYS[3], get(KEYS[3]), by_names.resolution)?,
         })
     }
 }

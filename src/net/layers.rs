@@ -5,6 +5,7 @@
 //! its channels and its kernel; whether its weights are folded constants or parameters in training is the executor's.
 
 use super::config::{Aggregation, Difference};
+use super::stage::Stage;
 use super::tensor::Shape;
 use crate::error::Result;
 
@@ -14,17 +15,19 @@ pub struct Kernel {
     dims: usize,
     side: usize,
     stride: usize,
+    /// Over how many of the last axes it strides.
+    strided: usize,
 }
 
 impl Kernel {
     /// 2D: each plane of a tensor by itself.
     pub fn d2(side: usize, stride: usize) -> Self {
-        Self { dims: 2, side, stride }
+        Self { dims: 2, side, stride, strided: 2 }
     }
 
     /// 3D.
     pub fn d3(side: usize, stride: usize) -> Self {
-        Self { dims: 3, side, stride }
+        Self { dims: 3, side, stride, strided: 3 }
     }
 
     /// Over depth, rows and columns.
@@ -34,7 +37,14 @@ impl Kernel {
 
     /// Over depth, rows and columns.
     pub fn stride(self) -> [usize; 3] {
-        [if self.dims == 3 { self.stride } else { 1 }, self.stride, self.stride]
+        [if self.strided == 3 { self.stride } else { 1 }, self.stride, self.stride]
+    }
+
+    /// An input's extent as the kernel wants it: even along the axes that it strides over by 2.
+    pub fn evened(self, x: Shape) -> Shape {
+        let stride = self.stride();
+        let even = |axis: usize, length: usize| length.next_multiple_of(stride[axis]);
+        Shape { d: even(0, x.d), h: even(1, x.h), w: even(2, x.w), c: x.c }
     }
 
     /// Of the weights, PyTorch's order.
@@ -91,6 +101,11 @@ impl Conv {
     /// The same with stride 2.
     pub fn strided(self) -> Self {
         Self { kernel: Kernel { stride: 2, ..self.kernel }, ..self }
+    }
+
+    /// The same with stride 2 over rows and columns only.
+    pub fn strided_planes(self) -> Self {
+        Self { kernel: Kernel { stride: 2, strided: 2, ..self.kernel }, ..self }
     }
 
     /// The same followed by ReLU.
@@ -161,7 +176,7 @@ pub trait Layers {
 
     fn depthwise(&mut self, layer: Depthwise, x: Self::Value) -> Result<Self::Value>;
 
-    /// Linear interpolation of x at index / `factor` over the D, H, W of `size`.
+    /// Linear interpolation of x at index / `factor` over the D, H, W of `size`; past the last element that one again.
     fn upsample(&mut self, label: &str, x: Self::Value, factor: usize, size: Shape) -> Result<Self::Value>;
 
     /// x read at half the index, plus the skip connection, whose extent it takes.
@@ -191,8 +206,8 @@ pub trait Layers {
     /// For the gate of eq. 4: maximum and mean over the planes of the channel-mean |difference|, [S, H, W, 2].
     fn pixel_statistics(&mut self, label: &str, views: &Self::Views, difference: Difference) -> Result<Self::Value>;
 
-    /// The cost volume, read by a pair of conv_bn of one kernel. The volume itself, the largest tensor of all, need not
-    /// exist.
+    /// The cost volume, read by a pair of strided conv_bn of one kernel, as if it were [`evened`]. The volume itself,
+    /// the largest tensor of all, need not exist.
     fn cost(
         &mut self,
         views: &Self::Views,
@@ -222,4 +237,57 @@ pub trait Layers {
 
     /// Logits at 1/8, interpolated over the volume, and what follows from them.
     fn regress_trilinear(&mut self, views: &Self::Views, label: &str, eighth: Self::Value) -> Result<Self::Estimate>;
+}
+
+/// x as a kernel of stride 2 reads it: an odd axis is one longer, and repeats its last element. Zeros there would be
+/// something that no training with even sizes has shown, at the far end of the volume above all; with it any size does
+/// as well as the next even one.
+///
+/// # Errors
+/// The executor's.
+pub fn evened<L: Layers + ?Sized>(net: &mut L, label: &str, x: L::Value, kernel: Kernel) -> Result<L::Value> {
+    let own = net.shape(&x);
+    let size = kernel.evened(own);
+    if size == own { Ok(x) } else { net.upsample(label, x, 1, size) }
+}
+
+/// Runs the layers that only narrow stages have ([`super::narrow`]). Maps of 1 / depth are values [1, H, W, 1], through
+/// which no gradient flows from one stage to the one before.
+///
+/// # Errors
+/// As [`Layers`].
+#[allow(missing_docs, reason = "the layers are the field's")]
+pub trait NarrowLayers: Layers {
+    /// What an estimate of the stage before says of 1 / depth.
+    fn inverse_depth(&mut self, estimate: &Self::Estimate) -> Result<Self::Value>;
+
+    /// The reference's features [1, H, W, C] at a stage's resolution.
+    fn reference(&mut self, views: &Self::Views, stage: &Stage) -> Result<Self::Value>;
+
+    /// A map [1, H, W, 1] at twice its resolution: each fine pixel is a mean of the 3 x 3 coarse ones around the coarse
+    /// pixel that it belongs to, weighted by the softmax of its 9 of the `weights` [1, H, W, 36].
+    fn upsample_convex(&mut self, label: &str, map: Self::Value, weights: Self::Value) -> Result<Self::Value>;
+
+    /// The cost volume [K, H, W, C] over a stage's hypotheses around `guess`, with squared differences.
+    fn narrow_cost(
+        &mut self,
+        views: &Self::Views,
+        stage: &Stage,
+        guess: &Self::Value,
+        gate: VoxelGate,
+    ) -> Result<Self::Value>;
+
+    /// relu(upsample(half) + skip), a convolution to the logits, and the expected hypothesis; `coarse` is what the
+    /// stage before said.
+    #[allow(clippy::too_many_arguments, reason = "each is another thing of the stage's")]
+    fn regress_narrow(
+        &mut self,
+        views: &Self::Views,
+        stage: &Stage,
+        coarse: &Self::Estimate,
+        guess: Self::Value,
+        logits: Conv,
+        half: Self::Value,
+        skip: Self::Value,
+    ) -> Result<Self::Estimate>;
 }

@@ -4,37 +4,67 @@
 //! numbers in the text are the paper's (Table I, eq. 3-6). How a layer is computed, and which of them are computed in
 //! one pass, is the executor's business ([`Layers`]).
 
-use super::config::{Aggregation, Config, Decoder};
-use super::layers::{Conv, Depthwise, Layers, VoxelGate, Weighting};
+use super::config::{Aggregation, Config, Decoder, Resolution};
+use super::layers::{Conv, Depthwise, Kernel, Layers, VoxelGate, Weighting, evened};
 use crate::error::Result;
 
 /// Channels of the features, and of the cost volume.
 pub const CHANNELS: usize = 32;
 
-/// FeatureNet: normalised photos [V, H, W, 3] -> [V, H/4, W/4, 32]. H and W are multiples of 4.
+/// Feature maps of photos [V, H, W, 3], as far as they are wanted.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Features<V> {
+    /// [V, H/4, W/4, 32].
+    pub quarter: V,
+    /// [V, H/2, W/2, 16], for the narrow stage there.
+    pub half: Option<V>,
+    /// [V, H, W, 8], for the narrow stage there.
+    pub full: Option<V>,
+}
+
+/// FeatureNet: normalised photos [V, H, W, 3] to their features up to this resolution. H and W are multiples of 4.
 ///
 /// # Errors
 /// The executor's.
-pub fn features<L: Layers>(net: &mut L, photos: L::Value) -> Result<L::Value> {
+pub fn features<L: Layers>(net: &mut L, finest: Resolution, photos: L::Value) -> Result<Features<L::Value>> {
     let layer = |name: &str, channels, side| Conv::d2(format!("features.{name}"), channels, side);
     let x = net.conv_bn(layer("stage1.0", (3, 8), 3).relu(), photos)?;
-    let x = net.conv_bn(layer("stage1.1", (8, 8), 3).relu(), x)?;
-    let x = net.conv_bn(layer("stage2.0", (8, 16), 5).strided().relu(), x)?;
+    let x1 = net.conv_bn(layer("stage1.1", (8, 8), 3).relu(), x)?;
+    let x = strided(net, layer("stage2.0", (8, 16), 5), x1.clone())?;
+    // What no finer stage reads gives its memory back at once.
+    let x1 = (finest == Resolution::Full).then_some(x1);
     let x = net.conv_bn(layer("stage2.1", (16, 16), 3).relu(), x)?;
-    let x = net.conv_bn(layer("stage2.2", (16, 16), 3).relu(), x)?;
-    let x = net.conv_bn(layer("stage4.0", (16, 32), 5).strided().relu(), x)?;
+    let x2 = net.conv_bn(layer("stage2.2", (16, 16), 3).relu(), x)?;
+    let x = strided(net, layer("stage4.0", (16, 32), 5), x2.clone())?;
+    let x2 = (finest != Resolution::Quarter).then_some(x2);
     let x = net.conv_bn(layer("stage4.1", (32, 32), 3).relu(), x)?;
     let x4 = net.conv_bn(layer("stage4.2", (32, 32), 3).relu(), x)?;
-    let x = net.conv_bn(layer("stage8.0", (32, 48), 3).strided().relu(), x4.clone())?;
+    let x = strided(net, layer("stage8.0", (32, 48), 3), x4.clone())?;
     let x8 = net.conv_bn(layer("stage8.1", (48, 48), 3).relu(), x)?;
-    let x = net.conv_bn(layer("stage16.0", (48, 64), 3).strided().relu(), x8.clone())?;
+    let x = strided(net, layer("stage16.0", (48, 64), 3), x8.clone())?;
     let x16 = net.conv_bn(layer("stage16.1", (64, 64), 3).relu(), x)?;
     let lateral = net.conv(layer("lateral8", (64, 48), 1), x16)?;
     let x = net.upsample_add("features.merge8", lateral, x8)?;
     let x = net.conv_bn(layer("merge8", (48, 48), 3).relu(), x)?;
     let lateral = net.conv(layer("lateral4", (48, CHANNELS), 1), x)?;
-    let x = net.upsample_add("features.output", lateral, x4)?;
-    net.conv(layer("output", (CHANNELS, CHANNELS), 3), x)
+    let x4 = net.upsample_add("features.output", lateral, x4)?;
+    let quarter = net.conv(layer("output", (CHANNELS, CHANNELS), 3), x4.clone())?;
+    let Some(x2) = x2 else { return Ok(Features { quarter, half: None, full: None }) };
+    let lateral = net.conv(layer("lateral2", (CHANNELS, 16), 1), x4)?;
+    let x2 = net.upsample_add("features.output2", lateral, x2)?;
+    let half = Some(net.conv(layer("output2", (16, 16), 3), x2.clone())?);
+    let Some(x1) = x1 else { return Ok(Features { quarter, half, full: None }) };
+    let lateral = net.conv(layer("lateral1", (16, 8), 1), x2)?;
+    let x1 = net.upsample_add("features.output1", lateral, x1)?;
+    let full = Some(net.conv(layer("output1", (8, 8), 3), x1)?);
+    Ok(Features { quarter, half, full })
+}
+
+/// A convolution of stride 2 with batch norm and ReLU, of any size.
+pub(super) fn strided<L: Layers>(net: &mut L, layer: Conv, x: L::Value) -> Result<L::Value> {
+    let layer = layer.strided().relu();
+    let x = evened(net, &layer.name, x, layer.kernel)?;
+    net.conv_bn(layer, x)
 }
 
 /// From the views' features to depth and confidence, or to logits: gate, cost volume, 3D BiSeNet, regression.
@@ -89,8 +119,8 @@ pub fn gate<L: Layers>(net: &mut L, config: Config, views: &L::Views) -> Result<
 
 /// The 3D BiSeNet between its ends: both paths at 1/2 to the fused features at 1/8, and the spatial path at 1/4.
 fn bilateral<L: Layers>(net: &mut L, s2: L::Value, c2: L::Value) -> Result<(L::Value, L::Value)> {
-    let s4 = net.conv_bn(volume("spatial4", (16, 32), 3).strided().relu(), s2)?;
-    let s8 = net.conv_bn(volume("spatial8", (32, 64), 3).strided().relu(), s4.clone())?;
+    let s4 = strided(net, volume("spatial4", (16, 32), 3), s2)?;
+    let s8 = strided(net, volume("spatial8", (32, 64), 3), s4.clone())?;
     let c4 = separable(net, "context4", c2, (16, 32))?;
     let c8 = separable(net, "context8", c4, (32, 64))?;
     let c16 = separable(net, "context16", c8, (64, 96))?;
@@ -114,6 +144,7 @@ fn separable<L: Layers>(net: &mut L, name: &str, x: L::Value, (input, output): (
         let name = format!("regularizer.{name}.{what}");
         Depthwise { name, channels, stride }
     };
+    let x = evened(net, &format!("regularizer.{name}"), x, Kernel::d3(3, 2))?;
     let y = net.depthwise(depthwise("depthwise1", input, 2), x.clone())?;
     let y = net.conv_bn(layer("pointwise1", (input, output)).relu(), y)?;
     let y = net.depthwise(depthwise("depthwise2", output, 1), y)?;

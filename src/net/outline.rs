@@ -1,9 +1,10 @@
 //! The network without numbers: the model run over shapes, for the list of its layers and of their tensors.
 
 use super::config::{Aggregation, Config, Difference};
-use super::layers::{Conv, Depthwise, Layers, VoxelGate, Weighting};
-use super::model;
+use super::layers::{Conv, Depthwise, Layers, NarrowLayers, VoxelGate, Weighting};
+use super::stage::{self, Stage};
 use super::tensor::Shape;
+use super::{model, narrow};
 use crate::error::Result;
 
 /// A layer with tensors of its own, and how it is used.
@@ -57,8 +58,12 @@ impl Layer {
 /// Never for a model that is consistent.
 pub fn layers(config: Config, height: usize, width: usize, planes: usize) -> Result<Vec<(Layer, Shape)>> {
     let mut outline = Outline::default();
-    let features = model::features(&mut outline, Shape::plane(height, width, 3))?;
-    model::depth(&mut outline, config, &Shape { d: planes, ..features })?;
+    let features = model::features(&mut outline, config.resolution, Shape::plane(height, width, 3))?;
+    let views = Shape { d: planes, ..features.quarter };
+    model::depth(&mut outline, config, &views)?;
+    for stage in stage::stages(config.resolution) {
+        narrow::refine(&mut outline, stage, &Shape::plane(height, width, 3), &())?;
+    }
     Ok(outline.layers)
 }
 
@@ -186,16 +191,55 @@ impl Layers for Outline {
     }
 }
 
+/// Of the narrow stages the views are the photo.
+impl NarrowLayers for Outline {
+    fn inverse_depth(&mut self, (): &()) -> Result<Shape> {
+        Ok(Shape::plane(1, 1, 1))
+    }
+
+    fn reference(&mut self, photo: &Shape, stage: &Stage) -> Result<Shape> {
+        Ok(Shape::plane(photo.h / stage.step, photo.w / stage.step, stage.channels))
+    }
+
+    fn upsample_convex(&mut self, _: &str, _: Shape, weights: Shape) -> Result<Shape> {
+        Ok(Shape::plane(2 * weights.h, 2 * weights.w, 1))
+    }
+
+    fn narrow_cost(&mut self, photo: &Shape, stage: &Stage, _: &Shape, gate: VoxelGate) -> Result<Shape> {
+        let cost = Shape { d: stage.hypotheses, ..self.reference(photo, stage)? };
+        self.layers.push((Layer::VoxelGate(gate), cost));
+        Ok(cost)
+    }
+
+    fn regress_narrow(
+        &mut self,
+        _: &Shape,
+        _: &Stage,
+        (): &(),
+        _: Shape,
+        logits: Conv,
+        _: Shape,
+        skip: Shape,
+    ) -> Result<()> {
+        self.layers.push((Layer::Logits(logits), skip));
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::config::Decoder;
+    use crate::net::config::{Decoder, Resolution};
     use crate::net::model::CHANNELS;
 
     #[test]
     fn the_outline_has_the_papers_shapes() {
-        let config =
-            Config { aggregation: Aggregation::Voxel(()), difference: Difference::Squared, decoder: Decoder::Skip };
+        let config = Config {
+            aggregation: Aggregation::Voxel(()),
+            difference: Difference::Squared,
+            decoder: Decoder::Skip,
+            resolution: Resolution::Full,
+        };
         let all = layers(config, 1200, 1600, 192).unwrap();
         let input = |name: &str| {
             let found = all.iter().find(|(layer, _)| layer.tensors()[0].0.starts_with(name));

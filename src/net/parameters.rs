@@ -74,7 +74,7 @@ impl Parameters {
             }
             let bound = 1.0 / (fan_in as f64).sqrt();
             let value = |u: f64| match name.rsplit('.').next() {
-                _ if name == "gate.weight.bias" => (u * bound) as f32,
+                _ if name.ends_with("gate.weight.bias") => (u * bound) as f32,
                 Some("running_mean") => 0.0,
                 Some("running_var") => 1.0,
                 Some("bias") if name.ends_with(".bn.bias") => 0.0,
@@ -83,6 +83,26 @@ impl Parameters {
             };
             (0..shape.iter().product()).map(|_| value(next())).collect()
         })
+    }
+
+    /// The same tensors for a configuration that differs in a finer resolution at most, whose narrow stages get first
+    /// values; `None` where it differs otherwise.
+    ///
+    /// # Errors
+    /// As [`Parameters::random`].
+    pub fn extended(&self, config: Config, seed: u64) -> Result<Option<Self>> {
+        if config.resolution < self.config.resolution
+            || self.config != (Config { resolution: self.config.resolution, ..config })
+        {
+            return Ok(None);
+        }
+        let mut all = Self::random(config, seed)?;
+        for parameter in &mut all.list {
+            if let Some(own) = self.get(&parameter.name) {
+                parameter.values = own.values.clone();
+            }
+        }
+        Ok(Some(all))
     }
 
     /// By a function of each tensor's name and shape.

@@ -61,7 +61,7 @@ pub fn find_finished<N: DepthNetwork>(work: Work, network: &N) -> Result<LevelJo
     }
     let job = |view: &ViewPlan, level: usize| {
         let files = LevelFiles::new(out, level, work.name(view));
-        let made_by = MadeBy::new(level, view, &photos, network);
+        let made_by = MadeBy::new(level, view, &photos, (network, options.resolution));
         let seconds = files.finished(&made_by);
         LevelJob { level, files, made_by, seconds, reused: seconds.is_some() }
     };
@@ -173,8 +173,9 @@ pub fn run<N: DepthNetwork>(work: Work, network: &N, cache: u64, jobs: &mut Leve
                 let began = Instant::now();
                 let noted = span_of("features", || scene.views[photo.photo].name.clone());
                 let images = decoded.levels.iter();
-                let of_levels =
-                    images.map(|(&level, image)| Ok((level, network.features(image)?))).collect::<Result<_>>()?;
+                let of_levels = images
+                    .map(|(&level, image)| Ok((level, network.features(image, options.resolution)?)))
+                    .collect::<Result<_>>()?;
                 drop(noted);
                 features.insert(photo, of_levels);
                 let seconds = left.photo_seconds.entry(photo.photo).or_default();
@@ -193,7 +194,7 @@ pub fn run<N: DepthNetwork>(work: Work, network: &N, cache: u64, jobs: &mut Leve
 
 /// What a pair of maps costs, in no unit.
 fn cost(plan: &Plan, view: &ViewPlan, level: usize) -> u64 {
-    let (width, height) = plan.frames[view.view].map_size(level);
+    let (width, height) = plan.frames[view.view].quarter_size(level);
     (width * height) as u64 * view.planes as u64 * (view.sources.len() as u64 + 1)
 }
 
@@ -238,12 +239,14 @@ fn make_maps<N: DepthNetwork>(
         let noted = span_of("depth", || format!("{name} level {level}"));
         let maps = network.finish(maps)?;
         drop(noted);
+        let size = work.plan.frames[view.view].map_size(level);
+        let (depth, confidence) = (maps.depth.cropped(size), maps.confidence.cropped(size));
         let seconds = began.elapsed().as_secs_f64();
         let noted = span_of("write maps", || format!("{name} level {level}"));
-        job.files.write(&maps.depth, &maps.confidence, &job.made_by, seconds)?;
+        job.files.write(&depth, &confidence, &job.made_by, seconds)?;
         drop(noted);
         job.seconds = Some(seconds);
-        let (width, height) = (maps.depth.width, maps.depth.height);
+        let (width, height) = size;
         stage.step(
             &format!("{name} level {level} ({width} x {height}), {}", duration(seconds)),
             cost(work.plan, view, level),
@@ -280,7 +283,7 @@ fn next_decoded(receiver: &Receiver<Result<Decoded>>) -> Result<Decoded> {
 
 /// A depth map's inputs, from the features at hand.
 fn depth_job<'a, F>(plan: &Plan, view: &ViewPlan, level: usize, features: &'a Features<F>) -> Result<DepthJob<'a, F>> {
-    let reference_camera = plan.frames[view.view].map_camera(level);
+    let reference_camera = plan.frames[view.view].quarter_camera(level);
     let side = |(photo, look): (Shown, Look)| {
         let level = look.level(level);
         let map = features.get(&photo).and_then(|levels| levels.get(&level)).ok_or_else(|| Error::Shape {
@@ -288,7 +291,7 @@ fn depth_job<'a, F>(plan: &Plan, view: &ViewPlan, level: usize, features: &'a Fe
             problem: format!("the features of view {} at level {level} are not at hand", photo.photo),
         })?;
         let (frame, level) = plan.frames[photo.photo].shown(photo.quarter_turns, level);
-        Ok((map, PlaneSweep::new(&reference_camera, &frame.map_camera(level))))
+        Ok((map, PlaneSweep::new(&reference_camera, &frame.quarter_camera(level))))
     };
     let mut shown = view.shown().map(side);
     let Some(reference) = shown.next() else {

@@ -16,6 +16,7 @@ use crate::host::progress::Progress;
 use crate::host::trace::Clock;
 use crate::manifest::{MachineSummary, Manifest};
 use crate::maps::merge::LevelMaps;
+use crate::net::config::Resolution;
 use crate::run::device::Backend;
 use crate::run::memory::{fusion_stage, photo_bytes};
 use crate::run::options::{FuseOptions, MapsOptions, parameters};
@@ -119,7 +120,7 @@ pub fn read(job: &Job, options: &MapsOptions, settings: &[Settings], progress: &
     let mut notes = scene.notes.clone();
     let max_side = options.max_side.or_else(|| recorded_max_side(maps, &mut notes));
     let chosen = views_with_maps(&scene, maps, &names, &options.only, &mut notes)?;
-    let frames: Vec<Frame> = scene.views.iter().map(|v| Frame::new(v, max_side)).collect();
+    let frames: Vec<Frame> = scene.views.iter().map(|v| Frame::new(v, max_side, Resolution::Full)).collect();
     let options =
         MapsOptions { maps: maps.canonicalize().unwrap_or_else(|_| maps.clone()), max_side, ..options.clone() };
     let need = fit_into_memory(job, &scene, &frames, &chosen, (&options, settings))?;
@@ -372,7 +373,7 @@ mod tests {
     #[test]
     fn the_maps_size_tells_its_scale() {
         let camera = Camera { k: DMat3::IDENTITY, r: DMat3::IDENTITY, t: DVec3::ZERO };
-        let frame = Frame { width: 101, height: 67, camera };
+        let frame = Frame { width: 101, height: 67, camera, resolution: Resolution::Full };
         let find = |size| MapScale::find(&frame, size, Path::new("a.pfm"));
         assert_eq!(find((101, 67)).unwrap(), MapScale::Decimated(0));
         assert_eq!(find((51, 34)).unwrap(), MapScale::Decimated(1));

@@ -12,6 +12,7 @@ use crate::host::progress::Progress;
 use crate::host::trace::Clock;
 use crate::manifest::{DepthSummary, LevelSummary, MachineSummary, Manifest, NetworkSummary, ViewSummary};
 use crate::net::backend::DepthNetwork;
+use crate::net::config::Resolution;
 use crate::run::depth::{self, DepthStage, LevelJob, LevelJobs};
 use crate::run::memory::fit_run;
 use crate::run::options::{InferOptions, parameters};
@@ -31,6 +32,9 @@ pub fn infer<N: DepthNetwork>(
     progress: &Progress,
 ) -> Result<()> {
     let mut clock = Clock::start();
+    let coarser = coarser_note(network, options.resolution);
+    let resolution = options.resolution.min(network.config().resolution);
+    let options = &InferOptions { resolution, ..options.clone() };
     let mut scene = Scene::open(scene_path, &options.open)?;
     let plan = plan(&mut scene, options)?;
     let folder = OutputFolder::of_scene(&options.output, || default_folder(scene_path), scene_path)?;
@@ -40,6 +44,7 @@ pub fn infer<N: DepthNetwork>(
                 "views": plan.views.len(), "levels": options.levels }),
     );
     let mut notes = scene.notes.clone();
+    notes.extend(coarser);
     notes.extend(plan.notes.iter().cloned());
     notes.extend(subset_note(&scene, &plan.views));
     if !options.depth_only {
@@ -88,6 +93,20 @@ pub fn infer<N: DepthNetwork>(
     };
     let fusion = Fusion { options: &options.settings.fusion, thin: options.thin, backend: &options.backend };
     write::fuse_and_report(manifest, clock, &views, (!options.depth_only).then_some(fusion), progress)
+}
+
+/// Says that the maps will be coarser than asked for.
+fn coarser_note<N: DepthNetwork>(network: &N, wanted: Resolution) -> Option<String> {
+    let own = network.config().resolution;
+    let sides = |resolution: Resolution| match resolution {
+        Resolution::Quarter => "a quarter of the photos' sides",
+        Resolution::Half => "half of the photos' sides",
+        Resolution::Full => "the photos' own size",
+    };
+    (own < wanted).then(|| {
+        let (device, own, wanted) = (network.device(), sides(own), sides(wanted));
+        format!("the weights make maps of {own} on {device}, not of {wanted}: they have no narrow stages for that")
+    })
 }
 
 /// Says which part of the scene is worked on, where it is not all of it.

@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::fusion::settings::{Method, Reprojection};
 use crate::host::memory::{Alternative, MemoryNeed, Part, StageMemory, available, readable, refuse_if_too_large};
 use crate::net::backend::{DepthNetwork, DeviceWork, JobSize, KEPT_BY_THE_ALLOCATOR};
+use crate::net::config::Resolution;
 use crate::run::depth::{LevelJobs, Levels, shown_bytes};
 use crate::run::options::InferOptions;
 use crate::run::plan::{Frame, Plan, Shown, ViewPlan, Work};
@@ -134,7 +135,8 @@ impl<'a> RunSize<'a> {
 
     /// Its need with photos of another size.
     fn peak_at(self, max_side: usize, planes: Option<usize>) -> u64 {
-        let frames: Vec<Frame> = self.stored.iter().map(|v| Frame::new(v, Some(max_side))).collect();
+        let resolution = self.frames.first().map_or(Resolution::Full, |frame| frame.resolution);
+        let frames: Vec<Frame> = self.stored.iter().map(|v| Frame::new(v, Some(max_side), resolution)).collect();
         // Photos of different sizes may come to the same one.
         let views: Vec<ViewPlan> = self.views.iter().map(|v| v.clone().with_looks(&frames)).collect();
         RunSize { frames: &frames, views: &views, planes, ..self }.with_least_cache().need().peak()
@@ -149,7 +151,10 @@ pub fn fit_run<N: DepthNetwork>(work: Work, network: &N, jobs: &LevelJobs) -> Re
     let Work { scene, plan, options, progress, .. } = work;
     let there = options.memory.unwrap_or_else(available);
     let (least, most) = jobs.cache_bounds(plan);
-    let host = |width, height, planes| network.memory_plan(width, height, planes, rayon::current_num_threads()).peak(0);
+    let finest = options.resolution;
+    let host = |width, height, planes| {
+        network.memory_plan((width, height), planes, rayon::current_num_threads(), finest).peak(0)
+    };
     let depth_left = !jobs.all_finished();
     let run = RunSize { depth_left, ..RunSize::new(scene, plan, options, &host) };
     let need = |cache: u64| RunSize { cache, ..run }.need();
@@ -198,7 +203,7 @@ fn levels_of(views: &[ViewPlan], levels: usize) -> Levels {
 fn device_work(plan: &Plan, levels: usize) -> DeviceWork {
     let map_size = |photo: Shown, level: i32| {
         let (frame, level) = plan.frames[photo.photo].shown(photo.quarter_turns, level);
-        let (width, height) = frame.map_size(level);
+        let (width, height) = frame.quarter_size(level);
         (4 * width, 4 * height)
     };
     let job = |view: &ViewPlan, level: usize| {

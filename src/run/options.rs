@@ -14,6 +14,7 @@ use crate::files::folder::OutputOptions;
 use crate::fusion::settings::{Method, Pyramid, Settings};
 use crate::maps::consistency::Thresholds;
 use crate::maps::merge::MergeOptions;
+use crate::net::config::Resolution;
 use crate::run::device::Backend;
 use crate::scene::OpenOptions;
 use crate::scene::camera::{DepthRange, Sampling};
@@ -32,7 +33,7 @@ pub struct InferOptions {
     pub backend: Backend,
     /// Views that the network looks at, the reference included.
     pub views: usize,
-    /// Hypotheses; `None`: the scene's number, else 192.
+    /// Hypotheses; `None`: the scene's number, else [`crate::run::plan::default_planes`].
     pub planes: Option<usize>,
     /// Depths to search; `None`: the scene's, else from its sparse points.
     pub range: Option<DepthRange>,
@@ -42,6 +43,8 @@ pub struct InferOptions {
     pub sampling: Option<Sampling>,
     /// Levels of the image pyramid.
     pub levels: usize,
+    /// Of the maps, against the photos as they are after `max_side`; at most the network's.
+    pub resolution: Resolution,
     /// Longest side of the photos, in pixels.
     pub max_side: Option<usize>,
     /// Names of the views to work on; empty: all.
@@ -78,6 +81,7 @@ impl Default for InferOptions {
             widen_range: 0.1,
             sampling: None,
             levels: 3,
+            resolution: Resolution::Full,
             max_side: None,
             only: Vec::new(),
             open: OpenOptions::default(),

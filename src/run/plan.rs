@@ -6,16 +6,24 @@ use std::path::Path;
 use crate::error::{Error, Result, counted};
 use crate::host::progress::Progress;
 use crate::manifest::RangeFrom;
+use crate::net::config::Resolution;
 use crate::run::options::InferOptions;
 use crate::scene::camera::{Camera, DepthRange, MAX_PLANES, Sampling};
 use crate::scene::look::Look;
 use crate::scene::{Scene, View, photo};
 
-/// Planes where neither the options nor the scene say how many (the paper's number).
-pub const DEFAULT_PLANES: usize = 192;
+/// Planes where neither the options nor the scene say how many: the paper's number for maps at a quarter of the photos'
+/// sides, and half of it where narrow stages search between the planes afterwards (`weights/CARD.md` has what that
+/// does).
+pub fn default_planes(resolution: Resolution) -> usize {
+    if resolution == Resolution::Quarter { 192 } else { 96 }
+}
 
-/// Channels of the feature maps.
+/// Channels of the feature maps at a quarter.
 const FEATURE_CHANNELS: u64 = 32;
+
+/// Planes that a range of near and interval has where nothing says how many (MVSNet's).
+pub const PLANES_OF_INTERVAL: usize = 192;
 
 /// Below this ratio of far to near, evenly spaced depths are as good as evenly spaced inverse depths.
 const LINEAR_BELOW: f64 = 3.0;
@@ -29,31 +37,49 @@ pub struct Frame {
     pub height: usize,
     /// The camera of these pixels.
     pub camera: Camera,
+    /// Of the maps that are made of it.
+    pub resolution: Resolution,
 }
 
 impl Frame {
     /// Of a view, reduced to `max_side`.
-    pub fn new(view: &View, max_side: Option<usize>) -> Self {
+    pub fn new(view: &View, max_side: Option<usize>, resolution: Resolution) -> Self {
         let (width, height) = photo::reduced_size(view.size, max_side).unwrap_or(view.size);
         let (sx, sy) = (width as f64 / view.size.0 as f64, height as f64 / view.size.1 as f64);
         let camera = if (width, height) == view.size { view.camera } else { view.camera.resized(sx, sy) };
-        Self { width, height, camera }
+        Self { width, height, camera, resolution }
     }
 
-    /// Width and height of a level's maps: a quarter of the photo's at that level, rounded up.
+    /// Width and height of a level's maps: the photo's at that level by the resolution's step, rounded up.
     pub fn map_size(&self, level: usize) -> (usize, usize) {
-        [self.width, self.height].map(|side| side.div_ceil(4 << level)).into()
-    }
-
-    /// Bytes of a level's features: [H/4, W/4, 32] in f32.
-    pub fn feature_bytes(&self, level: usize) -> u64 {
-        let (width, height) = self.map_size(level);
-        width as u64 * height as u64 * FEATURE_CHANNELS * 4
+        [self.width, self.height].map(|side| side.div_ceil(self.resolution.step() << level)).into()
     }
 
     /// The camera of a level's maps.
     pub fn map_camera(&self, level: usize) -> Camera {
-        self.camera.decimated(0.25 * 0.5f64.powi(level as i32))
+        self.camera.decimated(0.5f64.powi(level as i32) / self.resolution.step() as f64)
+    }
+
+    /// Width and height of a level's features at a quarter of the photo's sides, rounded up.
+    pub fn quarter_size(&self, level: usize) -> (usize, usize) {
+        [self.width, self.height].map(|side| side.div_ceil(Resolution::Quarter.step() << level)).into()
+    }
+
+    /// The camera of a level's features at a quarter of the photo's sides.
+    pub fn quarter_camera(&self, level: usize) -> Camera {
+        self.camera.decimated(0.5f64.powi(level as i32) / Resolution::Quarter.step() as f64)
+    }
+
+    /// Bytes of a level's features in f32: 32 channels at a quarter, and as far as maps go up 16 at half and 8 at all
+    /// of the photo's sides.
+    pub fn feature_bytes(&self, level: usize) -> u64 {
+        let (width, height) = self.quarter_size(level);
+        let channels = match self.resolution {
+            Resolution::Quarter => FEATURE_CHANNELS,
+            Resolution::Half => FEATURE_CHANNELS + 4 * 16,
+            Resolution::Full => FEATURE_CHANNELS + 4 * 16 + 16 * 8,
+        };
+        width as u64 * height as u64 * channels * 4
     }
 
     /// The photo turned, and enlarged where the level is below 0 ([`Look::level`]), with the level that is then meant.
@@ -68,7 +94,7 @@ impl Frame {
             (width, height) = ((width - 1) * step + 1, (height - 1) * step + 1);
             camera = camera.decimated(step as f64);
         }
-        (Self { width, height, camera }, level.max(0) as usize)
+        (Self { width, height, camera, ..*self }, level.max(0) as usize)
     }
 }
 
@@ -195,7 +221,7 @@ pub fn plan(scene: &mut Scene, options: &InferOptions) -> Result<Plan> {
     }
     scene.select_sources();
 
-    let frames: Vec<Frame> = scene.views.iter().map(|v| Frame::new(v, options.max_side)).collect();
+    let frames: Vec<Frame> = scene.views.iter().map(|v| Frame::new(v, options.max_side, options.resolution)).collect();
     let (mut views, mut alone, mut rangeless) = (Vec::new(), Vec::new(), Vec::new());
     for view in chosen {
         let planes = planes_of(scene, view, options)?;
@@ -257,9 +283,13 @@ fn nothing_to_do(scene: &Scene, alone: &[String], rangeless: &[String]) -> Error
     ))
 }
 
-/// The option, else the scene's number, else the default.
+/// The option, else the scene's number, else the default. A range that is given by its near end and an interval ends
+/// where the planes end: that of the data sets that write it so, after [`PLANES_OF_INTERVAL`].
 fn planes_of(scene: &Scene, view: usize, options: &InferOptions) -> Result<usize> {
-    let planes = options.planes.or(scene.views[view].planes).unwrap_or(DEFAULT_PLANES);
+    let of_scene = &scene.views[view];
+    let by_interval = options.range.is_none() && of_scene.range.is_none() && of_scene.sweep.is_some();
+    let default = if by_interval { PLANES_OF_INTERVAL } else { default_planes(options.resolution) };
+    let planes = options.planes.or(of_scene.planes).unwrap_or(default);
     if (1..=MAX_PLANES).contains(&planes) {
         return Ok(planes);
     }
@@ -383,7 +413,8 @@ fn default_notes(scene: &Scene, views: &[ViewPlan], options: &InferOptions) -> V
         let default = count(&|v| scene.views[v.view].planes.is_none());
         if default > 0 {
             notes.push(format!(
-                "{DEFAULT_PLANES} planes for {default} of {} views: neither the scene nor an option says",
+                "{} planes for {default} of {} views: neither the scene nor an option says",
+                views.iter().find(|v| scene.views[v.view].planes.is_none()).map_or(0, |v| v.planes),
                 views.len()
             ));
         }

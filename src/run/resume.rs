@@ -16,6 +16,7 @@ use crate::files::map::Map;
 use crate::files::{folder, input, pfm};
 use crate::manifest::{Rows, rows};
 use crate::net::backend::DepthNetwork;
+use crate::net::config::Resolution;
 use crate::run::plan::{Frame, ViewPlan};
 use crate::scene::View;
 use crate::scene::camera::{DepthRange, Sampling};
@@ -23,7 +24,7 @@ use crate::scene::lens::Distortion;
 use crate::scene::look::Look;
 
 /// To be raised when a field of [`MadeBy`] comes to mean something else.
-const SCHEMA: u32 = 1;
+const SCHEMA: u32 = 2;
 
 /// Everything that one view's maps at one level depend on: what the options came to, and the photos.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -33,6 +34,7 @@ pub struct MadeBy {
     engine: String,
     weights_sha256: String,
     precision: String,
+    resolution: Resolution,
     level: usize,
     range: DepthRange,
     planes: usize,
@@ -82,13 +84,14 @@ impl MadeBy {
         level: usize,
         view: &ViewPlan,
         photos: &BTreeMap<usize, PhotoIdentity>,
-        network: &N,
+        (network, resolution): (&N, Resolution),
     ) -> Self {
         Self {
             schema: SCHEMA,
             engine: env!("CARGO_PKG_VERSION").into(),
             weights_sha256: network.weights_hash().into(),
             precision: network.precision().into(),
+            resolution,
             level,
             range: view.range,
             planes: view.planes,

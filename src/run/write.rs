@@ -22,6 +22,7 @@ use crate::host::{interrupt, memory};
 use crate::manifest::{MANIFEST, Manifest, ViewSummary, rows};
 use crate::maps::merge::LevelMaps;
 use crate::maps::normals;
+use crate::net::config::Resolution;
 use crate::run::depth::{LevelJob, LevelJobs};
 use crate::run::device::Backend;
 use crate::run::plan::{Frame, ViewPlan, Work};
@@ -152,10 +153,14 @@ fn write_view(work: Work, view: &ViewPlan, maps: &LevelMaps) -> Result<(Vec<Stri
         write_file(&file("normal", "pfm"), |path| pfm::write_rgb(path, width, height, &normals))?;
     }
     let mut photo = Photo::load(&scene.views[view.view], options.max_side)?.photo;
-    // Level 2 has exactly the maps' pixels (every fourth one), and its two blurs keep finer texture from aliasing.
+    // Of level 2 every fourth pixel is one, as of the maps at a quarter: its blurs keep finer texture from aliasing.
     let half = photo.pyramid_level();
     let quarter = half.pyramid_level();
-    let colours = quarter.colours();
+    let colours = match options.resolution {
+        Resolution::Full => photo.colours(),
+        Resolution::Half => half.colours(),
+        Resolution::Quarter => quarter.colours(),
+    };
     for smaller in [half, quarter] {
         if smaller.height >= PREVIEW_ROWS {
             photo = smaller;

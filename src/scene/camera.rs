@@ -93,6 +93,20 @@ impl PlaneSweep {
     }
 }
 
+impl PlaneSweep {
+    /// The sweep between maps that are `factor` times as fine, aligned at pixel 0; exact for powers of two.
+    pub fn finer(&self, factor: f32) -> Self {
+        let mut finer = *self;
+        for (row, b) in finer.a.iter_mut().zip(&mut finer.b).take(2) {
+            row[2] *= factor;
+            *b *= factor;
+        }
+        finer.a[2][0] /= factor;
+        finer.a[2][1] /= factor;
+        finer
+    }
+}
+
 /// The depths between which surfaces are searched, in scene units.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DepthRange {

@@ -73,7 +73,7 @@ impl Rigged {
             Rig::Cluster => {
                 let reference =
                     on_sphere(random.range(0.0, std::f64::consts::TAU), random.range(5f64, 75.0).to_radians());
-                let widest = random.range(5f64, 22.0).to_radians();
+                let widest = random.range(3f64, 30.0).to_radians();
                 let mut directions = vec![reference];
                 while directions.len() < views {
                     // Never right beside the reference view: from there nothing can be triangulated.

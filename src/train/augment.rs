@@ -5,6 +5,8 @@
 
 use std::sync::Arc;
 
+use glam::DMat3;
+
 use super::colour::{self, Strength};
 use super::frame::{Window, cut, is_depth, keep_within, mirrored, reduced};
 use super::sample::{Dataset, TrainingSample, expect_share};
@@ -31,15 +33,30 @@ pub struct AugmentOptions {
     /// How much the photos come to differ: 0 not at all, 1 up to a quarter of a stop, 5 % of tint, 2 % of the full
     /// scale as offset, noise of up to 1.5 % and blur of up to 0.8 pixels.
     pub exposure: f64,
-    /// How far near and far move at most, as the logarithm of a factor.
+    /// How far near and far move at most, as the logarithm of a factor; one sample in four gets a range that is wider
+    /// by up to four times that at either end.
     pub range: f64,
+    /// Deviation of the poses' error at the photo's middle, in pixels, of half of the samples.
+    pub pose: f64,
+    /// Probability that the photos are compressed as JPEG files are.
+    pub jpeg: f64,
 }
 
 impl Default for AugmentOptions {
     /// Everything but the crop: half of the large photos reduced, half of all mirrored, colours and exposure at half
-    /// strength, one of 20 inverted, near and far by up to 20 %.
+    /// strength, one of 20 inverted, near and far by up to 20 %, poses off by 0.3 pixels, a third compressed.
     fn default() -> Self {
-        Self { crop: None, reduced: 0.5, mirrored: 0.5, colour: 0.5, inverted: 0.05, exposure: 0.5, range: 0.2 }
+        Self {
+            crop: None,
+            reduced: 0.5,
+            mirrored: 0.5,
+            colour: 0.5,
+            inverted: 0.05,
+            exposure: 0.5,
+            range: 0.2,
+            pose: 0.3,
+            jpeg: 0.3,
+        }
     }
 }
 
@@ -53,7 +70,17 @@ const LEAST_RATIO: f64 = 1.05;
 impl AugmentOptions {
     /// Nothing at all.
     pub fn none() -> Self {
-        Self { crop: None, reduced: 0.0, mirrored: 0.0, colour: 0.0, inverted: 0.0, exposure: 0.0, range: 0.0 }
+        Self {
+            crop: None,
+            reduced: 0.0,
+            mirrored: 0.0,
+            colour: 0.0,
+            inverted: 0.0,
+            exposure: 0.0,
+            range: 0.0,
+            pose: 0.0,
+            jpeg: 0.0,
+        }
     }
 
     /// # Errors
@@ -73,6 +100,8 @@ impl AugmentOptions {
             ("inverted", self.inverted),
             ("exposure", self.exposure),
             ("range change", self.range),
+            ("pose error", self.pose),
+            ("jpeg", self.jpeg),
         ] {
             expect_share(name, value)?;
         }
@@ -84,7 +113,8 @@ impl AugmentOptions {
 pub fn augmented(sample: TrainingSample, options: &AugmentOptions, seed: u64, index: u64) -> TrainingSample {
     let mut random = Random::new(&[seed, index, 0x0061_7567]);
     // Streams of their own: an option that is switched off changes nothing about the others.
-    let [mut size, mut flip, mut place, mut depths, mut look] = std::array::from_fn(|_| Random::new(&[random.bits()]));
+    let [mut size, mut flip, mut place, mut depths, mut look, mut poses] =
+        std::array::from_fn(|_| Random::new(&[random.bits()]));
     let mut sample = sample;
     if let Some(size) = reduced_size(&sample, options, &mut size) {
         sample = reduced(&sample, size);
@@ -98,10 +128,29 @@ pub fn augmented(sample: TrainingSample, options: &AugmentOptions, seed: u64, in
     if options.range > 0.0 {
         sample.range = moved(&sample, options.range, &mut depths);
         keep_within(&mut sample.depth, sample.range);
+        sample.fine.iter_mut().for_each(|fine| keep_within(fine, sample.range));
     }
-    let AugmentOptions { colour, inverted, exposure, .. } = *options;
+    let AugmentOptions { colour, inverted, exposure, jpeg, .. } = *options;
     colour::change(&mut sample.photos, &Strength { colour, inverted, exposure }, &mut look);
+    if jpeg > 0.0 && look.chance(jpeg) {
+        sample.photos.iter_mut().for_each(|photo| colour::compress(photo, look.between(60, 95) as u8));
+    }
+    if options.pose > 0.0 && poses.chance(0.5) {
+        // The reference stays: its truth is exact.
+        sample.cameras[1..].iter_mut().for_each(|camera| shake(camera, options.pose, &mut poses));
+    }
     sample
+}
+
+/// Turns a camera about its centre so that what it sees moves by a normal deviation of so many pixels.
+fn shake(camera: &mut Camera, pixels: f64, random: &mut Random) {
+    let angle = pixels / camera.k.x_axis.x.abs().max(1.0);
+    let turn = |random: &mut Random| angle * random.normal();
+    let (x, y, z) = (turn(random), turn(random), turn(random));
+    let rotation = DMat3::from_euler(glam::EulerRot::XYZ, x, y, z);
+    // The centre -R^T t stays where it is.
+    camera.t = rotation * camera.t;
+    camera.r = rotation * camera.r;
 }
 
 /// The size to reduce photos to, if they are to be: from the crop's to their own, evenly in the logarithm.
@@ -121,7 +170,7 @@ fn windows(sample: &TrainingSample, crop: (usize, usize), random: &mut Random) -
     const TRIES: usize = 4;
     let photo = &sample.photos[0];
     let (width, height) = (crop.0.min(photo.width), crop.1.min(photo.height));
-    let covered = |window: &Window| window.of_truth(&sample.depth).data.iter().filter(|&&d| is_depth(d)).count();
+    let covered = |window: &Window| window.of_truth(&sample.depth, 4).data.iter().filter(|&&d| is_depth(d)).count();
     let whole = sample.depth.data.iter().filter(|&&d| is_depth(d)).count() as f64;
     let share = (width * height) as f64 / (photo.width * photo.height) as f64;
     let mut best: Option<(usize, Window)> = None;
@@ -139,7 +188,7 @@ fn windows(sample: &TrainingSample, crop: (usize, usize), random: &mut Random) -
         }
     }
     let reference = best.map_or(Window { x: 0, y: 0, width, height }, |(_, window)| window);
-    let mut truth: Vec<f32> = reference.of_truth(&sample.depth).data.into_iter().filter(|&d| is_depth(d)).collect();
+    let mut truth: Vec<f32> = reference.of_truth(&sample.depth, 4).data.into_iter().filter(|&d| is_depth(d)).collect();
     truth.sort_unstable_by(f32::total_cmp);
     let DepthRange { near, far } = sample.range;
     let depth = truth.get(truth.len() / 2).map_or(2.0 / (1.0 / near + 1.0 / far), |&d| f64::from(d));
@@ -162,7 +211,11 @@ fn windows(sample: &TrainingSample, crop: (usize, usize), random: &mut Random) -
 fn moved(sample: &TrainingSample, most: f64, random: &mut Random) -> DepthRange {
     let DepthRange { mut near, mut far } = sample.range;
     let mut truth: Vec<f32> = sample.depth.data.iter().copied().filter(|&d| is_depth(d)).collect();
-    let [nearer, farther] = [(); 2].map(|()| random.range(-most, most).exp());
+    let wide = random.chance(0.25);
+    let [nearer, farther] = [-1.0, 1.0].map(|outward: f64| match wide {
+        true => (outward * random.range(0.0, 4.0 * most)).exp(),
+        false => random.range(-most, most).exp(),
+    });
     if truth.is_empty() {
         return sample.range;
     }
@@ -196,14 +249,14 @@ impl Augmented {
 
 impl Dataset for Augmented {
     fn describe(&self) -> String {
-        let AugmentOptions { crop, reduced, mirrored, colour, inverted, exposure, range } = self.options;
+        let AugmentOptions { crop, reduced, mirrored, colour, inverted, exposure, range, pose, jpeg } = self.options;
         if self.options == AugmentOptions::none() {
             return self.inner.describe();
         }
         let crop = crop.map_or_else(|| "whole photos".to_owned(), |(w, h)| format!("crops of {w} x {h}"));
         format!(
             "{}; {crop}, reduced {reduced}, mirrored {mirrored}, colour {colour}, inverted {inverted}, exposure \
-             {exposure}, range {range}",
+             {exposure}, range {range}, pose {pose}, jpeg {jpeg}",
             self.inner.describe()
         )
     }

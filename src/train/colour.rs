@@ -1,5 +1,7 @@
 //! How photos look: changes of colour that all views share, and the small differences that photos of one place have.
 
+use image::codecs::jpeg::JpegEncoder;
+
 use crate::host::random::Random;
 use crate::scene::photo::Photo;
 
@@ -58,6 +60,22 @@ pub fn change(photos: &mut [Photo], strength: &Strength, random: &mut Random) {
             noise: exposure * own.log_range(0.001, 0.015),
         };
         one.apply(photo, &mut own);
+    }
+}
+
+/// Takes a photo through JPEG of this quality (1 to 100).
+pub fn compress(photo: &mut Photo, quality: u8) {
+    let bytes: Vec<u8> = photo.rgb.iter().map(|v| (v.clamp(0.0, 1.0) * 255.0).round() as u8).collect();
+    let mut file = Vec::new();
+    let (width, height) = (photo.width as u32, photo.height as u32);
+    let written =
+        JpegEncoder::new_with_quality(&mut file, quality).encode(&bytes, width, height, image::ExtendedColorType::Rgb8);
+    let read = || image::load_from_memory_with_format(&file, image::ImageFormat::Jpeg).ok();
+    // Photos of any size that training cuts can be written and read back.
+    if written.is_ok()
+        && let Some(read) = read()
+    {
+        photo.rgb = read.into_rgb8().into_raw().into_iter().map(|v| f32::from(v) / 255.0).collect();
     }
 }
 

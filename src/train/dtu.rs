@@ -307,6 +307,7 @@ impl Dataset for Dtu {
             cameras: chosen.iter().map(|&view| self.views[view].camera).collect(),
             photos,
             depth,
+            fine: None,
             range: *range,
         })
     }

@@ -31,6 +31,10 @@ pub struct Window {
 /// plane seen at 60 degrees through a lens as wide as the photo changes by 1 % a pixel of a map with 160 columns.
 const LARGEST_STEP: f64 = 0.03;
 
+/// What a truth holds where it is known that no surface lies within the range: the sky, a backdrop. (0 is where
+/// nothing is known.)
+pub const NOTHING: f32 = -1.0;
+
 impl Window {
     /// The largest one from (0, 0) whose sides are multiples of 4 within `size`.
     pub fn of_multiples_of_4(size: (usize, usize)) -> Self {
@@ -67,10 +71,11 @@ impl Window {
         cut
     }
 
-    /// The truth in it, for a window inside the photo that begins and ends at multiples of 4.
-    pub fn of_truth(&self, truth: &Map) -> Map {
-        let (x, y) = (self.x.max(0) as usize / 4, self.y.max(0) as usize / 4);
-        let (width, height) = (self.width / 4, self.height / 4);
+    /// The truth in it, given at every `step`-th pixel, for a window inside the photo that begins and ends at multiples
+    /// of that.
+    pub fn of_truth(&self, truth: &Map, step: usize) -> Map {
+        let (x, y) = (self.x.max(0) as usize / step, self.y.max(0) as usize / step);
+        let (width, height) = (self.width / step, self.height / step);
         let data = (y..y + height).flat_map(|row| truth.data[row * truth.width + x..][..width].iter());
         Map { width, height, data: data.copied().collect() }
     }
@@ -83,7 +88,8 @@ pub fn cut(sample: &TrainingSample, windows: &[Window]) -> TrainingSample {
         name: sample.name.clone(),
         photos: sample.photos.iter().zip(windows).map(|(photo, window)| window.of_photo(photo)).collect(),
         cameras: sample.cameras.iter().zip(windows).map(|(camera, window)| window.of_camera(camera)).collect(),
-        depth: windows[0].of_truth(&sample.depth),
+        depth: windows[0].of_truth(&sample.depth, 4),
+        fine: sample.fine.as_ref().map(|fine| windows[0].of_truth(fine, 1)),
         range: sample.range,
     }
 }
@@ -91,7 +97,7 @@ pub fn cut(sample: &TrainingSample, windows: &[Window]) -> TrainingSample {
 /// The sample that the mirrored cameras would give in the mirrored world: left and right are exchanged, depth stays.
 ///
 /// The reference photo is mirrored about the middle of columns 0 and `width - 4`, which both carry truth; its last
-/// three columns would have been left of the photo, and repeat the edge.
+/// three columns would have been left of the photo, and repeat the edge; there is no truth at every pixel there.
 pub fn mirrored(sample: &TrainingSample) -> TrainingSample {
     let axis = |view: usize| sample.photos[view].width as i64 - if view == 0 { 4 } else { 1 };
     let photo = |(view, photo): (usize, &Photo)| {
@@ -106,11 +112,20 @@ pub fn mirrored(sample: &TrainingSample) -> TrainingSample {
     };
     let mut depth = sample.depth.clone();
     depth.data.chunks_exact_mut(depth.width).for_each(<[f32]>::reverse);
+    let mut fine = sample.fine.clone();
+    if let Some(fine) = &mut fine {
+        for row in fine.data.chunks_exact_mut(fine.width) {
+            let own = (axis(0) + 1).max(0) as usize;
+            row[..own].reverse();
+            row[own..].fill(0.0);
+        }
+    }
     TrainingSample {
         name: sample.name.clone(),
         photos: sample.photos.iter().enumerate().map(photo).collect(),
         cameras: (0..).zip(&sample.cameras).map(|(v, camera)| mirrored_camera(camera, axis(v) as f64)).collect(),
         depth,
+        fine,
         range: sample.range,
     }
 }
@@ -137,24 +152,28 @@ pub fn reduced(sample: &TrainingSample, size: (usize, usize)) -> TrainingSample 
         name: sample.name.clone(),
         photos: sample.photos.iter().map(reduce).collect(),
         cameras: sample.cameras.iter().zip(&sample.photos).map(camera).collect(),
-        depth: truth_of_reduced(&sample.depth, 4, full, size),
+        depth: truth_of_reduced(&sample.depth, (4, 4), full, size),
+        fine: sample.fine.as_ref().map(|fine| {
+            let fine = truth_of_reduced(fine, (1, 1), full, size);
+            window.of_truth(&fine, 1)
+        }),
         range: sample.range,
     }
 }
 
-/// Truth for every fourth pixel of a photo reduced from `full` to `size` pixels (equal: not reduced), from truth for
-/// every `step`-th pixel of the full photo, [size / 4]; 0 where that lies between two surfaces.
+/// Truth for every `to`-th pixel of a photo reduced from `full` to `size` pixels (equal: not reduced), from truth for
+/// every `from`-th pixel of the full photo, [size / to]; 0 where that lies between two surfaces.
 ///
 /// 1 / depth is interpolated, which is exact on planes.
-pub fn truth_of_reduced(truth: &Map, step: usize, full: (usize, usize), size: (usize, usize)) -> Map {
-    // The inverse of `Camera::resized`, at pixel 4 i.
-    let place = |i: usize, full: usize, size: usize| ((4 * i) as f64 + 0.5) * full as f64 / size as f64 - 0.5;
-    let (width, height) = (size.0 / 4, size.1 / 4);
+pub fn truth_of_reduced(truth: &Map, (from, to): (usize, usize), full: (usize, usize), size: (usize, usize)) -> Map {
+    // The inverse of `Camera::resized`, at pixel `to` i.
+    let place = |i: usize, full: usize, size: usize| ((to * i) as f64 + 0.5) * full as f64 / size as f64 - 0.5;
+    let (width, height) = (size.0 / to, size.1 / to);
     let mut data = Vec::with_capacity(width * height);
     for j in 0..height {
-        let y = place(j, full.1, size.1) / step as f64;
+        let y = place(j, full.1, size.1) / from as f64;
         for i in 0..width {
-            data.push(between(truth, place(i, full.0, size.0) / step as f64, y));
+            data.push(between(truth, place(i, full.0, size.0) / from as f64, y));
         }
     }
     Map { width, height, data }
@@ -165,7 +184,7 @@ pub fn is_depth(value: f32) -> bool {
     value > 0.0 && value.is_finite()
 }
 
-/// The depth at a position of a map; 0 where it has none.
+/// The depth at a position of a map; 0 where it has none, [`NOTHING`] where nothing is all around it.
 fn between(map: &Map, x: f64, y: f64) -> f32 {
     // Positions come from quotients of whole numbers: closer than this to a pixel is rounding.
     const ROUNDING: f64 = 1e-6;
@@ -174,31 +193,35 @@ fn between(map: &Map, x: f64, y: f64) -> f32 {
         if (at - nearest).abs() < ROUNDING { (nearest, 0.0) } else { (at.floor(), at - at.floor()) }
     };
     let ((x0, fx), (y0, fy)) = (split(x), split(y));
-    let (mut sum, mut lowest, mut highest) = (0.0, f64::INFINITY, 0f64);
-    for (dx, dy, weight) in [
+    let corners = [
         (0.0, 0.0, (1.0 - fx) * (1.0 - fy)),
         (1.0, 0.0, fx * (1.0 - fy)),
         (0.0, 1.0, (1.0 - fx) * fy),
         (1.0, 1.0, fx * fy),
-    ] {
-        if weight == 0.0 {
-            continue;
-        }
+    ];
+    let mut read = [(0.0f32, 0.0); 4];
+    let mut count = 0;
+    for (dx, dy, weight) in corners.into_iter().filter(|corner| corner.2 != 0.0) {
         let (x, y) = (x0 + dx, y0 + dy);
         if x < 0.0 || y < 0.0 || x >= map.width as f64 || y >= map.height as f64 {
             return 0.0;
         }
-        let depth = map.at(x as usize, y as usize);
-        if !is_depth(depth) {
-            return 0.0;
-        }
-        if weight == 1.0 {
-            return depth;
-        }
-        let depth = f64::from(depth);
-        (lowest, highest) = (lowest.min(depth), highest.max(depth));
-        sum += weight / depth;
+        read[count] = (map.at(x as usize, y as usize), weight);
+        count += 1;
     }
+    let read = &read[..count];
+    if read.iter().all(|&(depth, _)| depth == NOTHING) {
+        return NOTHING;
+    }
+    if !read.iter().all(|&(depth, _)| is_depth(depth)) {
+        return 0.0;
+    }
+    if let [(depth, _)] = read {
+        return *depth;
+    }
+    let depths = || read.iter().map(|&(depth, _)| f64::from(depth));
+    let (lowest, highest) = (depths().fold(f64::INFINITY, f64::min), depths().fold(0.0, f64::max));
+    let sum: f64 = read.iter().map(|&(depth, weight)| weight / f64::from(depth)).sum();
     if highest > (1.0 + LARGEST_STEP) * lowest { 0.0 } else { (1.0 / sum) as f32 }
 }
 
@@ -225,10 +248,18 @@ pub fn keep_within_of(file: &Path, truth: &mut Map, range: DepthRange) -> Result
     ))
 }
 
-/// Takes the truth from pixels whose depth is none or lies outside the range.
+/// Every `step`-th pixel of a map from the first on.
+pub fn every(map: &Map, step: usize) -> Map {
+    let (width, height) = (map.width / step, map.height / step);
+    let row = |y: usize| (0..width).map(move |x| map.at(step * x, step * y));
+    Map { width, height, data: (0..height).flat_map(row).collect() }
+}
+
+/// Takes the truth from pixels whose depth is none or lies outside the range; [`NOTHING`] stays.
 pub fn keep_within(truth: &mut Map, range: DepthRange) {
     for depth in &mut truth.data {
-        if !(is_depth(*depth) && (range.near..=range.far).contains(&f64::from(*depth))) {
+        let inside = is_depth(*depth) && (range.near..=range.far).contains(&f64::from(*depth));
+        if !inside && *depth != NOTHING {
             *depth = 0.0;
         }
     }

@@ -26,6 +26,7 @@ use serde_json::{Map as Fields, Value, json};
 
 use super::events::EventWriter;
 use super::split_metrics::significant;
+use super::step::NarrowReport;
 use crate::error::{Error, Result};
 use crate::evaluation::depth_metrics::MetricsSummary;
 use crate::files::atomic::write_whole;
@@ -41,7 +42,7 @@ pub const PANELS: &str = "panels";
 const ACTION: &str = "write the training log";
 
 /// What one step of training was like.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct StepReport {
     /// The step's number; the first is 1.
     pub step: u64,
@@ -59,6 +60,8 @@ pub struct StepReport {
     pub grad_norm: f64,
     /// Samples that the step has looked at.
     pub samples: u64,
+    /// Of the narrow stages of the last of them.
+    pub narrow: Vec<NarrowReport>,
     /// Seconds that the step took, waiting included.
     pub seconds: f64,
     /// Seconds of them that were spent waiting for samples.
@@ -78,6 +81,8 @@ struct Interval {
     rate: f64,
     grad_norm: f64,
     samples: u64,
+    /// Of the stages at half and at full resolution: steps that taught them, and sums of L1 and reach over those.
+    narrow: [(u64, f64, f64); 2],
     seconds: f64,
     wait_seconds: f64,
     fill: f64,
@@ -270,6 +275,9 @@ impl Interval {
         self.rate += report.rate;
         self.grad_norm += report.grad_norm;
         self.samples += report.samples;
+        for (sums, of_stage) in self.narrow.iter_mut().zip(&report.narrow) {
+            *sums = (sums.0 + 1, sums.1 + of_stage.l1, sums.2 + of_stage.reach);
+        }
         self.seconds += report.seconds;
         self.wait_seconds += report.wait_seconds;
         self.fill += report.fill;
@@ -287,10 +295,18 @@ impl Interval {
         if self.seconds > 0.0 { self.wait_seconds / self.seconds } else { 0.0 }
     }
 
+    /// Mean L1 in units of the spacing, and mean reach, of the narrow stages that learned.
+    fn of_stages(&self) -> Vec<[f64; 2]> {
+        let taught = self.narrow.iter().filter(|s| s.0 > 0);
+        taught.map(|&(steps, l1, reach)| [l1 / steps as f64, reach / steps as f64]).collect()
+    }
+
     fn text(&self) -> String {
         let mean = |sum: f64| significant(self.mean(sum));
+        let narrow = |[l1, reach]: [f64; 2]| format!(" + {} of {:.0} %", significant(l1), 100.0 * reach);
+        let stages = self.of_stages().into_iter().map(narrow).collect::<String>();
         format!(
-            "epoch {}, loss {}, L1 {}, rate {}, {} samples/s, prefetch {:.0} %",
+            "epoch {}, loss {}, L1 {}{stages}, rate {}, {} samples/s, prefetch {:.0} %",
             self.epoch,
             mean(self.loss),
             mean(self.l1),
@@ -310,6 +326,7 @@ impl Interval {
             "loss": self.mean(self.loss),
             "l1": self.mean(self.l1),
             "cross_entropy": self.mean(self.cross_entropy),
+            "narrow": self.of_stages(),
             "rate": self.mean(self.rate),
             "grad_norm": self.mean(self.grad_norm),
             "samples": self.samples,
@@ -344,6 +361,7 @@ impl Interval {
             "loss_sum": self.loss,
             "l1_sum": self.l1,
             "cross_entropy_sum": self.cross_entropy,
+            "narrow_sums": self.narrow,
             "rate_sum": self.rate,
             "grad_norm_sum": self.grad_norm,
             "samples": self.samples,
@@ -367,6 +385,7 @@ impl Interval {
             loss: sum("loss_sum"),
             l1: sum("l1_sum"),
             cross_entropy: sum("cross_entropy_sum"),
+            narrow: serde_json::from_value(line["narrow_sums"].clone()).unwrap_or_default(),
             rate: sum("rate_sum"),
             grad_norm: sum("grad_norm_sum"),
             samples: count("samples"),

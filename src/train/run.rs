@@ -234,13 +234,13 @@ fn begin(out: &Path, options: &TrainOptions, described: &Value) -> Result<State>
     let parameters = match &options.init {
         Some(file) => {
             let found = Checkpoint::read(file)?.parameters;
-            if found.config != options.config {
+            let Some(found) = found.extended(options.config, options.seed)? else {
                 return Err(Error::input(
                     format!("--init {}", file.display()),
                     format!("weights of the configuration {}", found.config),
-                    format!("those of {}", options.config),
+                    format!("those of {}, or of the same for a coarser resolution", options.config),
                 ));
-            }
+            };
             found
         }
         None => Parameters::random(options.config, options.seed)?,
@@ -350,6 +350,7 @@ impl Run<'_> {
             rate: rate_now,
             grad_norm: length,
             samples: batch,
+            narrow: found.narrow,
             seconds: began.elapsed().as_secs_f64(),
             wait_seconds: waited,
             fill: ready as f64 / capacity.max(1) as f64,

@@ -17,6 +17,8 @@ pub struct TrainingSample {
     pub cameras: Vec<Camera>,
     /// True depth of the reference view at every fourth pixel, [H/4, W/4]; 0 where there is none.
     pub depth: Map,
+    /// The same at every pixel, [H, W], where it is known: what narrow stages learn from.
+    pub fine: Option<Map>,
     /// The depths to search.
     pub range: DepthRange,
 }

@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::frame::{Window, is_depth, keep_within_of, truth_of_reduced};
+use super::frame::{Window, is_depth, keep_within, keep_within_of, truth_of_reduced};
 use super::sample::{Dataset, TrainingSample, choose_sources, expect_share};
 use crate::error::counted;
 use crate::files::map::Map;
@@ -121,8 +121,8 @@ impl Scenes {
         &self.notes
     }
 
-    /// The truth at every fourth pixel of the reduced photo.
-    fn truth(&self, view: &View, path: &Path) -> Result<Map> {
+    /// The truth at every fourth pixel of the reduced photo, and at every pixel where the map has the photo's size.
+    fn truth(&self, view: &View, path: &Path) -> Result<(Map, Option<Map>)> {
         let map = pfm::read(path)?;
         let (width, height) = view.size;
         let quarter = (width.div_ceil(4), height.div_ceil(4));
@@ -138,7 +138,9 @@ impl Scenes {
             }
         };
         let size = reduced_size(view.size, self.options.max_side).unwrap_or(view.size);
-        Ok(truth_of_reduced(&map, step, view.size, size))
+        let fine = (step == 1).then(|| truth_of_reduced(&map, (1, 1), view.size, size));
+        let fine = fine.map(|fine| Window::of_multiples_of_4(size).of_truth(&fine, 1));
+        Ok((truth_of_reduced(&map, (step, 4), view.size, size), fine))
     }
 }
 
@@ -217,7 +219,7 @@ impl Dataset for Scenes {
             photos.push(window.of_photo(&loaded.photo));
             cameras.push(loaded.camera);
         }
-        let mut depth = self.truth(view, map)?;
+        let (mut depth, mut fine) = self.truth(view, map)?;
         let range = view.depth_range(self.options.planes).or_else(|| range_of_truth(&depth));
         let Some(range) = range else {
             return Err(Error::input(
@@ -227,7 +229,8 @@ impl Dataset for Scenes {
             ));
         };
         keep_within_of(map, &mut depth, range)?;
+        fine.iter_mut().for_each(|fine| keep_within(fine, range));
         let folder = scene.root.file_name().unwrap_or(scene.root.as_os_str()).to_string_lossy();
-        Ok(TrainingSample { name: format!("{folder}/{}", view.name), photos, cameras, depth, range })
+        Ok(TrainingSample { name: format!("{folder}/{}", view.name), photos, cameras, depth, fine, range })
     }
 }

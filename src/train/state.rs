@@ -126,12 +126,16 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::config::{Aggregation, Config, Decoder, Difference};
+    use crate::net::config::{Aggregation, Config, Decoder, Difference, Resolution};
 
     #[test]
     fn a_state_comes_back_as_it_was_written() {
-        let config =
-            Config { aggregation: Aggregation::Pixel(()), difference: Difference::Signed, decoder: Decoder::Trilinear };
+        let config = Config {
+            aggregation: Aggregation::Pixel(()),
+            difference: Difference::Signed,
+            decoder: Decoder::Trilinear,
+            resolution: Resolution::Quarter,
+        };
         let mut state = State::new(Parameters::random(config, 3).unwrap(), Some(0.9));
         state.step = 17;
         state.best = Some((0.1 + 0.2, 12));

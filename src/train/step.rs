@@ -2,16 +2,18 @@
 
 use std::collections::BTreeMap;
 
+use super::frame::every;
 use super::optimizer::NamedGradients;
 use super::sample::TrainingSample;
 use crate::cpu::device::Cpu;
-use crate::cpu::ops::depth::Expectation;
 use crate::cpu::ops::depth_backward::DepthLoss;
+use crate::cpu::ops::narrow::NarrowLoss;
 use crate::cpu::ops::norm::BatchStatistics;
 use crate::cpu::tape::{OpTime, Tape};
-use crate::cpu::train::TrainingPass;
+use crate::cpu::train::{LogitsOf, TapeEstimate, TrainingPass};
 use crate::cuda::training::{Example, Teacher};
 use crate::error::{Error, Result};
+use crate::net::config::Resolution;
 use crate::net::parameters::Parameters;
 use crate::scene::camera::Hypotheses;
 
@@ -25,6 +27,8 @@ pub struct SampleGradients {
     pub cross_entropy: f64,
     /// Pixels with a truth.
     pub valid: usize,
+    /// Of the narrow stages that had a truth to learn from, coarse to fine.
+    pub narrow: Vec<NarrowReport>,
     /// Of every trained tensor; zeros where nothing flowed.
     pub gradients: NamedGradients,
     /// What the norms found.
@@ -32,6 +36,18 @@ pub struct SampleGradients {
     /// Where the time went.
     pub times: BTreeMap<&'static str, OpTime>,
 }
+
+/// How a narrow stage did on a sample.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct NarrowReport {
+    /// Mean |found - truth| in units of its spacing, over the pixels in reach.
+    pub l1: f64,
+    /// Share of the pixels with a truth that its hypotheses reach.
+    pub reach: f64,
+}
+
+/// Weight of the guess's loss beside those of what a narrow stage finds, which are the coarse one's.
+const GUESS: f32 = 0.5;
 
 /// What is looked at on the way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,24 +95,49 @@ pub fn sample_gradients(
     expect_statistics(&sample.name, size, hypotheses.depths.len())?;
     let tape = if watch == Watch::EveryValue { Tape::watching(cpu) } else { Tape::new(cpu) };
     let mut pass = TrainingPass::new(&tape, parameters);
-    let logits = pass.logits(&sample.photos, &sample.cameras, hypotheses)?;
+    let estimates = pass.estimates(&sample.photos, &sample.cameras, hypotheses)?;
     let statistics = pass.statistics();
-    let found = loss.apply(cpu, &Expectation::new(hypotheses), logits.tensor(), &sample.depth)?;
-    if watch == Watch::EveryValue && !found.loss.is_finite() {
-        return Err(Error::NotFinite(format!("the loss is {}", found.loss)));
+    let mut ways = Vec::new();
+    let mut narrow = Vec::new();
+    let (mut total, mut coarse) = (0.0, None);
+    for TapeEstimate { logits, of } in estimates {
+        match of {
+            LogitsOf::Planes(expectation) => {
+                let found = loss.apply(cpu, &expectation, logits.tensor(), &sample.depth)?;
+                total += found.loss;
+                ways.push((logits, found.gradient));
+                coarse = Some((found.l1, found.cross_entropy, found.valid));
+            }
+            LogitsOf::Around(around, guess) => {
+                let Some(fine) = &sample.fine else { continue };
+                let truth = every(fine, fine.width / guess.shape().w.max(1));
+                let loss = NarrowLoss { l1: loss.l1, cross_entropy: loss.cross_entropy, guess: GUESS };
+                let found = loss.apply(cpu, &around, logits.tensor(), guess.tensor(), &truth)?;
+                total += found.loss;
+                ways.extend([(logits, found.logits), (guess, found.guess)]);
+                narrow.push(NarrowReport { l1: found.l1, reach: found.reach });
+            }
+        }
+    }
+    let Some((l1, cross_entropy, valid)) = coarse else {
+        return Err(Error::Bug { place: "training", problem: "an estimate without a coarse stage".into() });
+    };
+    if watch == Watch::EveryValue && !total.is_finite() {
+        return Err(Error::NotFinite(format!("the loss is {total}")));
     }
     let vars = pass.parameters().clone();
     drop(pass);
-    let gradients = tape.backward(logits, found.gradient)?;
+    let gradients = tape.backward(ways)?;
     let own = |(name, var): (&&str, &crate::cpu::tape::Var)| {
         let values = gradients.of(var).map_or_else(|| vec![0.0; var.shape().len()], |g| g.data.to_vec());
         ((*name).to_owned(), values)
     };
     Ok(SampleGradients {
-        loss: found.loss,
-        l1: found.l1,
-        cross_entropy: found.cross_entropy,
-        valid: found.valid,
+        loss: total,
+        l1,
+        cross_entropy,
+        valid,
+        narrow,
         gradients: vars.iter().map(own).collect(),
         statistics,
         times: gradients.times.clone(),
@@ -116,6 +157,13 @@ pub fn device_gradients(
 ) -> Result<SampleGradients> {
     let size = sample.photos.first().map_or((0, 0), |p| (p.width, p.height));
     expect_statistics(&sample.name, size, hypotheses.depths.len())?;
+    if parameters.config.resolution != Resolution::Quarter {
+        return Err(Error::input(
+            "training on a GPU",
+            format!("a network for {:?} resolution", parameters.config.resolution).to_lowercase(),
+            "--resolution quarter: narrow stages are trained on the processor (leave --device away)",
+        ));
+    }
     let found = teacher.teach(
         parameters,
         &Example { photos: &sample.photos, cameras: &sample.cameras, truth: &sample.depth, hypotheses, loss },
@@ -126,6 +174,7 @@ pub fn device_gradients(
         l1,
         cross_entropy,
         valid: found.valid,
+        narrow: Vec::new(),
         gradients: found.gradients,
         statistics: found.statistics,
         times: BTreeMap::new(),

@@ -11,6 +11,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use rayon::prelude::*;
 
+use super::frame::{NOTHING, every, is_depth};
 use super::sample::{Dataset, TrainingSample, choose_sources, expect_share};
 use crate::files::map::Map;
 use crate::host::random::Random;
@@ -35,13 +36,22 @@ pub struct SyntheticOptions {
     /// Probability of a sample whose source views are not the best ones; matters where samples have fewer views than
     /// scenes.
     pub worse_sources: f64,
+    /// Whether samples have their truth at every pixel.
+    pub fine: bool,
 }
 
 impl Default for SyntheticOptions {
     /// The generator's defaults, endless, every scene once, 1 GiB where scenes are kept, a quarter of the samples with
     /// worse source views.
     fn default() -> Self {
-        Self { generator: GeneratorOptions::default(), scenes: None, reuse: 1, memory: 1 << 30, worse_sources: 0.25 }
+        Self {
+            generator: GeneratorOptions::default(),
+            scenes: None,
+            reuse: 1,
+            memory: 1 << 30,
+            worse_sources: 0.25,
+            fine: false,
+        }
     }
 }
 
@@ -75,23 +85,42 @@ struct Kept {
 struct Reference {
     /// The other views, best source first.
     ranked: Vec<usize>,
+    /// At every fourth pixel; where the truth is kept at every pixel, this is part of it.
     depth: Map,
+    fine: Option<Map>,
     range: DepthRange,
 }
 
 impl Reference {
-    fn new(scene: &SyntheticScene, view: usize, sources: &[SourceView]) -> Self {
+    fn new(scene: &SyntheticScene, view: usize, sources: &[SourceView], fine: bool) -> Self {
         let ranked = sources.iter().map(|s| s.view).collect();
-        Self { ranked, depth: scene.depth(view, 4), range: scene.ranges[view] }
+        let (depth, fine) = depths(scene, view, fine);
+        Self { ranked, depth, fine, range: scene.ranges[view] }
     }
+}
+
+/// The truth at every fourth pixel, and at every one where wanted. What a rendered scene does not have is not there.
+fn depths(scene: &SyntheticScene, view: usize, fine: bool) -> (Map, Option<Map>) {
+    let truth = |step: usize| {
+        let mut truth = scene.depth(view, step);
+        truth.data.iter_mut().filter(|depth| !is_depth(**depth)).for_each(|depth| *depth = NOTHING);
+        truth
+    };
+    if !fine {
+        return (truth(4), None);
+    }
+    let fine = truth(1);
+    (every(&fine, 4), Some(fine))
 }
 
 impl Kept {
     fn bytes(&self) -> u64 {
         let photos: usize = self.photos.iter().map(|p| p.capacity()).sum();
         let rest = size_of_val(&self.cameras[..]) + size_of::<Self>();
-        let reference =
-            |r: &Reference| size_of_val(&r.ranked[..]) + size_of_val(&r.depth.data[..]) + size_of::<Reference>();
+        let of_map = |map: &Map| size_of_val(&map.data[..]);
+        let reference = |r: &Reference| {
+            size_of_val(&r.ranked[..]) + of_map(&r.depth) + r.fine.as_ref().map_or(0, of_map) + size_of::<Reference>()
+        };
         (photos + self.references.iter().map(reference).sum::<usize>() + rest) as u64
     }
 }
@@ -140,7 +169,8 @@ impl Synthetic {
         let pixels = size.0 * size.1;
         let of_view = 3 * pixels + size_of::<Camera>();
         let references = if self.options.scenes.is_some() { 1 } else { views };
-        let of_reference = (views - 1) * size_of::<usize>() + pixels / 4 + size_of::<Reference>();
+        let fine = if self.options.fine { 4 * pixels } else { 0 };
+        let of_reference = (views - 1) * size_of::<usize>() + pixels / 4 + fine + size_of::<Reference>();
         (views * of_view + references * of_reference + size_of::<Kept>()) as u64
     }
 
@@ -157,7 +187,9 @@ impl Synthetic {
         let sources = scene.all_sources();
         let kept = Arc::new(Kept {
             photos: (0..views).into_par_iter().map(bytes).collect(),
-            references: (0..references).map(|view| Reference::new(&scene, view, &sources[view])).collect(),
+            references: (0..references)
+                .map(|view| Reference::new(&scene, view, &sources[view], self.options.fine))
+                .collect(),
             cameras: scene.cameras,
         });
         let mut pool = self.pool.write().unwrap_or_else(PoisonError::into_inner);
@@ -242,11 +274,13 @@ impl Dataset for Synthetic {
             let scene = self.generator.scene(number);
             let ranked: Vec<usize> = scene.sources(0).iter().map(|s| s.view).collect();
             let chosen = self.chosen(index, views, 0, &ranked);
+            let (depth, fine) = depths(&scene, 0, self.options.fine);
             return Ok(TrainingSample {
                 name: format!("synth {index}"),
                 photos: chosen.par_iter().map(|&view| scene.photo(view)).collect(),
                 cameras: chosen.iter().map(|&view| scene.cameras[view]).collect(),
-                depth: scene.depth(0, 4),
+                depth,
+                fine,
                 range: scene.ranges[0],
             });
         }
@@ -266,6 +300,7 @@ impl Dataset for Synthetic {
             photos: chosen.iter().map(photo).collect(),
             cameras: chosen.iter().map(|&view| kept.cameras[view]).collect(),
             depth: own.depth.clone(),
+            fine: own.fine.clone(),
             range: own.range,
         })
     }

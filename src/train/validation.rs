@@ -2,6 +2,7 @@
 
 use rayon::prelude::*;
 
+use super::frame::every;
 use super::panels::panel;
 use super::sample::{Dataset, TrainingSample};
 use super::split_metrics::{SplitMetrics, SplitSummary};
@@ -69,6 +70,7 @@ impl ValidationSet {
                 photos,
                 cameras: order.iter().map(|&view| scene.cameras[view]).collect(),
                 depth: scene.depth(0, 4),
+                fine: None,
                 range: scene.ranges[0],
             };
             ValidationView { sample, extras: Some(extras) }
@@ -138,7 +140,7 @@ impl ValidationSet {
     }
 }
 
-/// Depth and confidence of a sample's reference view, from at most `views` of its views.
+/// Depth and confidence of a sample's reference view at every fourth pixel, from at most `views` of its views.
 ///
 /// # Errors
 /// [`crate::Error::Shape`] where its parts do not fit together.
@@ -155,9 +157,11 @@ pub fn estimate(
     let sources: Vec<_> = maps[1..].iter().zip(sweeps).collect();
     let found = network.depth(&maps[0], &sources, hypotheses)?;
     for map in maps {
-        network.cpu().recycle(map);
+        network.recycle(map);
     }
-    Ok((found.depth, found.confidence))
+    // The truth lies at every fourth pixel.
+    let step = found.depth.width / sample.depth.width.max(1);
+    Ok((every(&found.depth, step.max(1)), every(&found.confidence, step.max(1))))
 }
 
 /// The mean distance between hypotheses, in scene units.

@@ -174,7 +174,7 @@ fn one_channel_is_the_processors() {
         let (px, pw, pb) = (tape.parameter(&x), tape.parameter(&w), tape.parameter(&b));
         let y = tape.apply(ToOneChannelOp, "test", &[&px, &pw, &pb]).unwrap();
         compare("y", &found[0], &y.tensor().data, 27 * size[3] + 1);
-        let gradients = tape.backward(y, tensor(y_shape, &given)).unwrap();
+        let gradients = tape.backward([(y, tensor(y_shape, &given))]).unwrap();
         let of = |p| gradients.of(p).unwrap().data.to_vec();
         compare("dx", &found[1], &of(&px), 27);
         compare("dw", &found[2], &of(&pw), y_shape.positions());

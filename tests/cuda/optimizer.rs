@@ -8,7 +8,7 @@ use engine::cuda::graph::{Graph, Value};
 use engine::cuda::ops::optimizer::{StepNumbers, Trained, adam, average, average_decay, gradient_norm, numbers};
 use engine::cuda::program::Program;
 use engine::cuda::storage::Element;
-use engine::net::config::{Aggregation, Config, Decoder, Difference};
+use engine::net::config::{Aggregation, Config, Decoder, Difference, Resolution};
 use engine::net::parameters::{Parameter, Parameters};
 use engine::net::tensor::{Shape, Tensor};
 use engine::train::optimizer::{self, Adam, AdamOptions, NamedGradients};
@@ -27,7 +27,12 @@ fn tensors() -> Vec<(String, Vec<usize>)> {
 
 fn parameters(random: &mut Random) -> Parameters {
     // Any will do: its names are not looked at.
-    let config = Config { aggregation: Aggregation::Mean, difference: Difference::Squared, decoder: Decoder::Skip };
+    let config = Config {
+        aggregation: Aggregation::Mean,
+        difference: Difference::Squared,
+        decoder: Decoder::Skip,
+        resolution: Resolution::Quarter,
+    };
     let list = tensors().into_iter().map(|(name, shape)| {
         let n = shape.iter().product();
         let values = Tensor::from_slice(Shape::plane(1, 1, n), &random.values(n)).unwrap();

@@ -2,7 +2,7 @@
 
 use engine::cpu::device::Cpu;
 use engine::cpu::ops::pixel_statistics_backward::pixel_statistics_backward;
-use engine::cpu::ops::sweep::{Aggregation, Sweep, VoxelGate};
+use engine::cpu::ops::sweep::{Aggregation, Search, Sweep, VoxelGate};
 use engine::cpu::ops::sweep_backward::cost_volume_backward;
 use engine::cuda::graph::{Graph, Value};
 use engine::cuda::ops::sweep::{self as cuda_sweep, Skip, Views, Weighting, cost_volume, pixel_statistics, source_row};
@@ -162,7 +162,8 @@ impl Scene {
             "mean" => Aggregation::Mean,
             _ => Aggregation::Variance,
         };
-        f(&Sweep { reference: &reference, sources: &sources, depths: &self.depths, aggregation, squared })
+        let search = Search::Planes(&self.depths);
+        f(&Sweep { reference: &reference, sources: &sources, search, aggregation, squared })
     }
 
     /// By how much the cost may be off because the gate of f16 sees f rounded to it: each weight by U16 sum |weight|

@@ -6,7 +6,7 @@
 
 use engine::cpu::device::Cpu;
 use engine::cpu::ops::pixel_statistics_backward::pixel_statistics_backward;
-use engine::cpu::ops::sweep::{Aggregation, Sweep, VoxelGate};
+use engine::cpu::ops::sweep::{Aggregation, Search, Sweep, VoxelGate};
 use engine::cpu::ops::sweep_backward::cost_volume_backward;
 use engine::net::tensor::{Buffer, Shape, Tensor};
 use engine::scene::camera::PlaneSweep;
@@ -227,7 +227,7 @@ impl Scene {
             _ => Aggregation::Variance,
         };
         let (reference, sources, depths) = (&reference, &sources[..], &self.depths[..]);
-        f(&Sweep { reference, sources, depths, aggregation, squared })
+        f(&Sweep { reference, sources, search: Search::Planes(depths), aggregation, squared })
     }
 }
 

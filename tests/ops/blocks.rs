@@ -8,7 +8,7 @@ use engine::cpu::ops::pixel_statistics::pixel_statistics;
 use engine::cpu::ops::pointwise::{concat, gate, gate_planes};
 use engine::cpu::ops::reduce::plane_mean;
 use engine::cpu::ops::resample::upsample;
-use engine::cpu::ops::sweep::{self, Sweep, cost_volume};
+use engine::cpu::ops::sweep::{self, Search, Sweep, cost_volume};
 use engine::cpu::ops::warp::warp;
 use engine::cpu::simd::Level;
 use engine::cpu::weights;
@@ -103,7 +103,13 @@ fn gates_match_the_reference_network() {
         let (source, homography, reference, f) = side_by_side("voxel_gate/input");
         let sources = [(&source, homography)];
         let aggregation = sweep::Aggregation::Voxel(&gate);
-        let voxel = Sweep { reference: &reference, sources: &sources, depths: &depths, aggregation, squared: false };
+        let voxel = Sweep {
+            reference: &reference,
+            sources: &sources,
+            search: Search::Planes(&depths),
+            aggregation,
+            squared: false,
+        };
         let cost = cost_volume(&cpu, &voxel).unwrap();
         let gates = golden.values("voxel_gate/output");
         let expected: Vec<f64> =
@@ -115,7 +121,13 @@ fn gates_match_the_reference_network() {
         let (source, homography, reference, _) = side_by_side("pixel_gate/input");
         let sources = [(&source, homography)];
         let aggregation = sweep::Aggregation::Mean;
-        let pixel = Sweep { reference: &reference, sources: &sources, depths: &depths, aggregation, squared: false };
+        let pixel = Sweep {
+            reference: &reference,
+            sources: &sources,
+            search: Search::Planes(&depths),
+            aggregation,
+            squared: false,
+        };
         let mut x = pixel_statistics(&cpu, &pixel, 0).unwrap();
         for (layer, channels) in [("conv1", (2, 8)), ("conv2", (8, 8)), ("weight", (8, 1))] {
             let layer = layers::Conv::d2(format!("pixel_gate.{layer}"), channels, 3).relu();
@@ -160,6 +172,7 @@ fn blocks_match_the_reference_network() {
         for name in ["separable", "separable_thin"] {
             let layer = |what: &str| format!("{name}.{what}");
             let x = input(&format!("{name}/input"));
+            let x = upsample(cpu, &x, 1, layers::Kernel::d3(3, 2).evened(x.shape)).unwrap();
             let depthwise = |what: &str, channels, stride| {
                 let layer = layers::Depthwise { name: layer(what), channels, stride };
                 weights::depthwise(&generated_tensors(&Layer::Depthwise(layer.clone())), &layer).unwrap()

@@ -8,7 +8,7 @@ use engine::cpu::ops::head::{Decoder, LogitsConv, regress};
 use engine::cpu::ops::pixel_statistics::pixel_statistics;
 use engine::cpu::ops::pointwise::{add_vector, concat, expect_multiples_of_4, gate, gate_planes};
 use engine::cpu::ops::resample::{upsample, upsample_add};
-use engine::cpu::ops::sweep::{self, Sweep, cost_volume};
+use engine::cpu::ops::sweep::{self, Search, Sweep, cost_volume};
 use engine::cpu::ops::sweep_fused::fused;
 use engine::cpu::ops::warp::warp;
 use engine::error::Error;
@@ -34,7 +34,7 @@ fn shapes_that_do_not_fit_are_named() {
         let sources: Vec<_> = sources.iter().map(|s| (s, identity())).collect();
         let aggregation = weights.map_or(sweep::Aggregation::Mean, sweep::Aggregation::Pixel);
         let depths = vec![1.0; planes];
-        let sweep = Sweep { reference, sources: &sources, depths: &depths, aggregation, squared: true };
+        let sweep = Sweep { reference, sources: &sources, search: Search::Planes(&depths), aggregation, squared: true };
         // All three look at the same things.
         let strided = Conv::new((32, 32), [3; 3], [2; 3], &[0.0; 32 * 32 * 27], &[0.0; 32], Activation::Relu);
         let text = cost_volume(cpu, &sweep).err().unwrap().to_string();
@@ -142,7 +142,7 @@ fn shapes_that_do_not_fit_are_named() {
         ),
         (
             sweep(&zeros(1, 3, 5, 16), std::slice::from_ref(&map), None, 2),
-            "plane sweep: input [D 1, H 3, W 5, C 16], expected C = 32",
+            "plane sweep: input [D 1, H 3, W 5, C 32], expected C = 16",
         ),
         (
             sweep(&map, &[zeros(1, 3, 0, 32)], None, 2),

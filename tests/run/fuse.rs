@@ -17,7 +17,7 @@ fn fuse_makes_the_same_cloud_from_the_maps_alone() {
     assert!(fs::read(fused.join("fused.ply")).unwrap() == fs::read(maps.join("fused.ply")).unwrap());
     let manifest = json(&fused.join("manifest.json"));
     assert_eq!((&manifest["command"], &manifest["network"]), (&Value::from("fuse"), &Value::Null));
-    assert_eq!(manifest["views"][0]["map_k"][0][0], 110.0 / 4.0);
+    assert_eq!(manifest["views"][0]["map_k"][0][0], 110.0);
 
     // Looser and stricter thresholds, duplicates, and a range that cuts everything off.
     let points = |ran: Ran| ran.done().events().pop().unwrap()["points"].as_u64().unwrap();
@@ -104,7 +104,7 @@ fn fuse_says_which_maps_it_cannot_use() {
     pfm::write(&small, &engine::files::map::Map::filled(12, 16, 1.0)).unwrap();
     assert_eq!(
         fuse().failed(3),
-        format!("{}: a map of 12 x 16; expected the size of its depth map, 24 x 16", small.display())
+        format!("{}: a map of 12 x 16; expected the size of its depth map, 96 x 64", small.display())
     );
     let odd = maps.join("depth/00000000.pfm");
     pfm::write(&odd, &engine::files::map::Map::filled(20, 20, 4.0)).unwrap();

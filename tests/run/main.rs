@@ -107,11 +107,11 @@ fn the_whole_job_gives_the_planes_depth_and_a_cloud_on_it() {
     let scene = plane_scene::scene();
     for view in &scene.views {
         let depth = pfm::read(&out.join(format!("depth/{:08}.pfm", view.id))).unwrap();
-        assert_eq!((depth.width, depth.height), (24, 16));
-        let mut errors: Vec<f64> = (0..16 * 24)
+        assert_eq!((depth.width, depth.height), (96, 64));
+        let mut errors: Vec<f64> = (0..64 * 96)
             .map(|i| {
-                let (x, y) = (i % 24, i / 24);
-                let truth = plane_scene::depth(view, 4.0 * x as f64, 4.0 * y as f64);
+                let (x, y) = (i % 96, i / 96);
+                let truth = plane_scene::depth(view, x as f64, y as f64);
                 (f64::from(depth.at(x, y)) - truth).abs()
             })
             .collect();
@@ -138,7 +138,7 @@ fn the_whole_job_gives_the_planes_depth_and_a_cloud_on_it() {
     assert_eq!(manifest["network"]["weights"], "built-in");
     assert_eq!(manifest["network"]["weights_sha256"].as_str().unwrap().len(), 64);
     assert_eq!(manifest["points"], points.len());
-    assert_eq!(manifest["funnel"]["pixels"], 5 * 24 * 16);
+    assert_eq!(manifest["funnel"]["pixels"], 5 * 96 * 64);
     assert_eq!(manifest["funnel"]["fused"], points.len());
     assert_eq!(manifest["parameters"]["min_confidence"], 0.8);
     let view = &manifest["views"][1];
@@ -149,7 +149,7 @@ fn the_whole_job_gives_the_planes_depth_and_a_cloud_on_it() {
     assert_eq!(view["depth"]["range"]["far"], RANGE.1);
     assert_eq!(view["depth"]["sources"].as_array().unwrap().len(), 4);
     assert_eq!(view["depth"]["levels"].as_array().unwrap().len(), 3);
-    assert_eq!(view["map_k"][0][2], 47.25 / 4.0);
+    assert_eq!(view["map_k"][0][2], 47.25);
     assert!(
         manifest["notes"].as_array().unwrap().iter().any(|n| n.as_str().unwrap().contains("evenly spaced in depth"))
     );
@@ -159,7 +159,11 @@ fn the_whole_job_gives_the_planes_depth_and_a_cloud_on_it() {
 
     // The summary on standard output, progress on standard error as lines: it is no terminal.
     assert!(ran.stdout.starts_with(&format!("{} points from 5 depth maps in ", points.len())), "{}", ran.stdout);
-    assert!(ran.stdout.contains("1920 pixels") && ran.stdout.contains("confirmed by 3 source views"), "{}", ran.stdout);
+    assert!(
+        ran.stdout.contains("30720 pixels") && ran.stdout.contains("confirmed by 3 source views"),
+        "{}",
+        ran.stdout
+    );
     assert!(ran.stdout.contains("confidence/ depth/ fused.ply manifest.json preview/"), "{}", ran.stdout);
     assert!(ran.stderr.contains("depth 1/15: "), "{}", ran.stderr);
     assert!(ran.stderr.contains("note: planes evenly spaced in depth: far / near is below 3\n"), "{}", ran.stderr);
@@ -242,7 +246,7 @@ fn a_subset_of_views_is_worked_on_and_said_so() {
     assert_eq!(manifest["views"][0]["depth"]["sources"].as_array().unwrap().len(), 4);
     // Normals point towards the camera and have length 1 wherever there is depth.
     let (width, height, normals) = pfm::read_rgb(&place.path("out/normal/00000003.pfm")).unwrap();
-    assert_eq!((width, height), (24, 16));
+    assert_eq!((width, height), (96, 64));
     for n in normals {
         let length = n.iter().map(|c| c * c).sum::<f32>().sqrt();
         // f32 rounding of three components.
@@ -328,20 +332,20 @@ fn photos_of_different_sizes_and_of_one_pixel_are_worked_on() {
         photo.crop_imm(0, 0, width, height).save(&path).unwrap();
     }
     place.infer("out", &["--quiet"]).done();
-    for (name, size) in [("00000002", (19, 14)), ("00000009", (1, 1)), ("00000000", (24, 16))] {
+    for (name, size) in [("00000002", (75, 53)), ("00000009", (1, 1)), ("00000000", (96, 64))] {
         let depth = pfm::read(&place.path(&format!("out/depth/{name}.pfm"))).unwrap();
         assert_eq!((depth.width, depth.height), size);
     }
     // Most of the odd-sized view is still right.
     let view = &plane_scene::scene().views[1];
     let depth = pfm::read(&place.path("out/depth/00000002.pfm")).unwrap();
-    let right = (0..19 * 14).filter(|i| {
-        let (x, y) = (i % 19, i / 19);
-        let truth = plane_scene::depth(view, 4.0 * x as f64, 4.0 * y as f64);
+    let right = (0..75 * 53).filter(|i| {
+        let (x, y) = (i % 75, i / 75);
+        let truth = plane_scene::depth(view, x as f64, y as f64);
         (f64::from(depth.at(x, y)) - truth).abs() < 0.1
     });
     let right = right.count();
-    assert!(right > 19 * 14 / 2, "{right} of {}", 19 * 14);
+    assert!(right > 75 * 53 / 2, "{right} of {}", 75 * 53);
     engine(["fuse", text(&place.path("out")), "--scene", text(&place.scene())]).done();
 }
 

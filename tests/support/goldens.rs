@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use engine::cpu::network::BsMvsNet;
 use engine::host::random::Random;
-use engine::net::config::{Aggregation, Config, Decoder, Difference};
+use engine::net::config::{Aggregation, Config, Decoder, Difference, Resolution};
 use engine::net::weights::Checkpoint;
 use engine::scene::camera::{Camera, Hypotheses, PlaneSweep, Sampling};
 use engine::scene::photo::Photo;
@@ -66,7 +66,7 @@ pub fn draws(name: &str, seed: u64) -> impl FnMut() -> f64 + use<> {
 }
 
 pub fn generate(name: &str, shape: &[usize], seed: u64) -> Vec<f32> {
-    const GAINS: [(&str, f64); 14] = [
+    const GAINS: [(&str, f64); 20] = [
         ("features.lateral8.weight", 0.7),
         ("features.lateral4.weight", 0.7),
         ("features.output.weight", 0.25),
@@ -81,6 +81,12 @@ pub fn generate(name: &str, shape: &[usize], seed: u64) -> Vec<f32> {
         ("attention2.weight", 0.7),
         ("context_global.weight", 0.5),
         ("regularizer.logits.weight", 4.0),
+        ("features.lateral2.weight", 0.7),
+        ("features.output2.weight", 0.25),
+        ("features.lateral1.weight", 0.7),
+        ("features.output1.weight", 0.25),
+        ("narrow2.logits.weight", 4.0),
+        ("narrow1.logits.weight", 4.0),
     ];
     let mut u = draws(name, seed);
     let fan_in: usize = shape[1..].iter().product();
@@ -100,7 +106,7 @@ pub fn generate(name: &str, shape: &[usize], seed: u64) -> Vec<f32> {
     (0..shape.iter().product()).map(|_| value() as f32).collect()
 }
 
-/// `voxel_squared_skip` and so on.
+/// `voxel_squared_skip` and so on; `voxel_squared_skip_full` with narrow stages.
 pub fn config(name: &str) -> Config {
     let mut parts = name.split('_');
     let mut part = || parts.next().expect("a configuration's name has three parts");
@@ -114,6 +120,7 @@ pub fn config(name: &str) -> Config {
         },
         difference: if part() == "squared" { Difference::Squared } else { Difference::Signed },
         decoder: if part() == "skip" { Decoder::Skip } else { Decoder::Trilinear },
+        resolution: if name.contains("_full") { Resolution::Full } else { Resolution::Quarter },
     }
 }
 

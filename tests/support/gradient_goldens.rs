@@ -72,9 +72,18 @@ pub fn inputs() -> Inputs {
     Inputs::read().large(size("width"), size("height"), size("planes"), seed)
 }
 
-/// The true depth, 0 where there is none.
+/// The true depth at every fourth pixel, 0 where there is none.
 pub fn truth() -> Map {
-    let (shape, values) = golden().get("truth");
+    map_of("truth")
+}
+
+/// At every pixel, for narrow stages.
+pub fn fine_truth() -> Map {
+    map_of("fine_truth")
+}
+
+fn map_of(name: &str) -> Map {
+    let (shape, values) = golden().get(name);
     let mut map = Map::filled(shape[1], shape[0], 0.0);
     map.data.iter_mut().zip(values).for_each(|(to, &v)| *to = v as f32);
     map

@@ -177,6 +177,15 @@ impl Volume {
     }
 
     /// The channels `from .. to`.
+    /// As a convolution of stride 2 over all axes reads it: the last element of an odd one again.
+    pub fn evened(&self) -> Self {
+        let [d, h, w, c] = self.shape;
+        let even = [d, h, w].map(|n| n.next_multiple_of(2));
+        Self::from_fn([even[0], even[1], even[2], c], |[z, y, x, c]| {
+            self.at([z.min(d - 1), y.min(h - 1), x.min(w - 1), c])
+        })
+    }
+
     pub fn channels(&self, from: usize, to: usize) -> Self {
         let [d, h, w, _] = self.shape;
         Self::from_fn([d, h, w, to - from], |[d, h, w, c]| self.at([d, h, w, c + from]))

@@ -45,6 +45,7 @@ impl Dataset for Told {
             photos: vec![],
             cameras: vec![],
             depth: Map::filled(1, 1, rayon::current_num_threads() as f32),
+            fine: None,
             range: DepthRange { near: 1.0, far: 2.0 },
         })
     }

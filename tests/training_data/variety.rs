@@ -35,6 +35,7 @@ fn sample() -> TrainingSample {
         photos: views.iter().map(|view| photo(&view.file)).collect(),
         cameras: views.iter().map(|view| Camera { k: view.k, r: view.r, t: view.t }).collect(),
         depth: Map { width, height, data: (0..width * height).map(depth).collect() },
+        fine: None,
         range: DepthRange { near: RANGE.0, far: RANGE.1 },
     }
 }
@@ -141,11 +142,11 @@ fn reduced_samples_keep_their_geometry_and_lose_truth_at_edges() {
 
     // Two planes: between them there is no depth, on each the exact one.
     let wide = Map { width: 64, height: 64, data: (0..64 * 64).map(|i| if i % 64 < 30 { 2.0 } else { 3.0 }).collect() };
-    let truth = truth_of_reduced(&wide, 1, (64, 64), (48, 48));
+    let truth = truth_of_reduced(&wide, (1, 4), (64, 64), (48, 48));
     // New pixel 4 i lies at (4 i + 0.5) * 4 / 3 - 0.5 = 0.17, 5.5, 10.8, 16.2, 21.5, 26.8, 32.2, ...
     assert_eq!(truth.data[..12], [2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 3.0, 3.0, 3.0, 3.0, 3.0, 3.0]);
     let edge = Map { data: (0..64 * 64).map(|i| if i % 64 < 11 { 2.0 } else { 3.0 }).collect(), ..wide };
-    assert_eq!(truth_of_reduced(&edge, 1, (64, 64), (48, 48)).data[..4], [2.0, 2.0, 0.0, 3.0]);
+    assert_eq!(truth_of_reduced(&edge, (1, 4), (64, 64), (48, 48)).data[..4], [2.0, 2.0, 0.0, 3.0]);
 }
 
 #[test]
@@ -257,7 +258,8 @@ fn augmented_datasets_differ_at_every_index() {
     assert_same(&a, &augmented(inner.sample(0, 3).unwrap(), &options, 1, 0));
     assert!(a.name == b.name && a.photos != b.photos);
     assert!(dataset.describe().ends_with(
-        "; crops of 48 x 32, reduced 0.5, mirrored 0.5, colour 0.5, inverted 0.05, exposure 0.5, range 0.2"
+        "; crops of 48 x 32, reduced 0.5, mirrored 0.5, colour 0.5, inverted 0.05, exposure 0.5, range 0.2, \
+         pose 0.3, jpeg 0.3"
     ));
     let plain = Augmented::new(Arc::clone(&inner), AugmentOptions::none(), 1).unwrap();
     assert_eq!(plain.describe(), inner.describe());

@@ -20,6 +20,7 @@ pub fn report(step: u64, seconds: f64) -> StepReport {
         rate: 1e-3 / step as f64,
         grad_norm: 10.0 * numbers.unit(),
         samples: 2,
+        narrow: Vec::new(),
         seconds,
         wait_seconds: 0.25 * seconds,
         fill: 0.5,

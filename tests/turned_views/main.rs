@@ -10,6 +10,7 @@ use engine::files::folder::OutputOptions;
 use engine::files::map::Map;
 use engine::files::pfm;
 use engine::host::progress::{Progress, Style};
+use engine::net::config::Resolution;
 use engine::run::infer::infer;
 use engine::run::memory::RunSize;
 use engine::run::options::InferOptions;
@@ -46,6 +47,7 @@ fn options(out: &Path) -> InferOptions {
         planes: Some(64),
         sampling: Some(Sampling::Inverse),
         levels: LEVELS,
+        resolution: Resolution::Quarter,
         ..InferOptions::default()
     }
 }
@@ -207,7 +209,10 @@ fn photos_that_lie_alike_are_shown_as_they_are() {
         }
     }
     for (level, photos) in levels.iter().enumerate() {
-        let features: Vec<_> = photos.iter().map(|photo| network.features(photo).unwrap()).collect();
+        let features: Vec<_> = photos
+            .iter()
+            .map(|photo| network.features_probed(photo, Resolution::Quarter, &mut |_, _| ()).unwrap())
+            .collect();
         let camera = |view: usize| scene.views[view].camera.decimated(0.25 * 0.5f64.powi(level as i32));
         for (view, of_view) in scene.views.iter().enumerate() {
             let near = of_view.sources.iter().take(4).map(|s| s.view);

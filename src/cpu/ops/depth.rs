@@ -5,7 +5,12 @@
 //! `e`, `i e` and `v e` suffice; confidence then looks at four of the logits again. The expectation is taken of depth
 //! (or of 1 / depth) relative to the middle of the range, in which f32 resolves 1e-5 of an interval.
 
+use rayon::prelude::*;
+
+use crate::cpu::device::Cpu;
 use crate::cpu::simd::{Isa, Kernel, Vector, exp};
+use crate::error::{Error, Result};
+use crate::net::tensor::{Shape, Tensor};
 use crate::scene::camera::{Hypotheses, Sampling};
 
 /// The values whose expectation is taken, relative to their middle.
@@ -26,6 +31,11 @@ impl Expectation {
         let middle = values.iter().sum::<f64>() / values.len().max(1) as f64;
         let offsets = values.iter().map(|v| (v - middle) as f32).collect();
         Self { sampling: hypotheses.sampling, middle, offsets }
+    }
+
+    /// Over any values, as they are.
+    pub fn of(values: &[f32]) -> Self {
+        Self { sampling: Sampling::Linear, middle: 0.0, offsets: values.to_vec() }
     }
 
     /// Number of planes.
@@ -52,6 +62,43 @@ impl Expectation {
             Sampling::Inverse => (1.0 / value) as f32,
         }
     }
+}
+
+/// 1 / depth [1, H, W, 1] that logits [D, H, W, 1] expect: 1 over the depth of a map, in f64 sums.
+///
+/// # Errors
+/// [`Error::Shape`] where D is not the number of hypotheses.
+pub fn inverse_depths(cpu: &Cpu, expectation: &Expectation, logits: &Tensor) -> Result<Tensor> {
+    logits.expect_channels("expectation", 1)?;
+    let Shape { d, h, w, .. } = logits.shape;
+    if d != expectation.planes() || d == 0 {
+        let problem = format!("logits {} for {} hypotheses", logits.shape, expectation.planes());
+        return Err(Error::Shape { op: "expectation", problem });
+    }
+    let mut y = cpu.tensor(Shape::plane(h, w, 1));
+    y.data.par_chunks_mut(w).enumerate().for_each(|(row, y)| {
+        let line = |plane: usize| &logits.data[(plane * h + row) * w..][..w];
+        let mut top = vec![f32::NEG_INFINITY; w];
+        for plane in 0..d {
+            top.iter_mut().zip(line(plane)).for_each(|(top, &v)| *top = top.max(v));
+        }
+        let mut sums = vec![(0.0f64, 0.0f64); w];
+        for (plane, &offset) in expectation.offsets.iter().enumerate() {
+            for ((sums, &v), &top) in sums.iter_mut().zip(line(plane)).zip(&top) {
+                let e = f64::from((v - top).exp());
+                sums.0 += e;
+                sums.1 += e * f64::from(offset);
+            }
+        }
+        for (y, (total, offset)) in y.iter_mut().zip(sums) {
+            let value = expectation.middle + offset / total;
+            *y = match expectation.sampling {
+                Sampling::Linear => (1.0 / value) as f32,
+                Sampling::Inverse => value as f32,
+            };
+        }
+    });
+    Ok(y)
 }
 
 /// Depth and confidence of a run of pixels. Plane p's logits begin at `p * plane_stride`, n of them with n a multiple

@@ -8,7 +8,11 @@
 //! - Cross-entropy: `- sum q log p`, with q the true bin: the two planes around the truth, weighted linearly in v
 //!   (that is, in units of the plane's index). A truth beyond the planes counts as the nearest of them.
 //!
-//! Both are means over the pixels whose truth is finite and > 0. Beside the gradient nothing of D planes is stored: the
+//! - Nothing: at pixels whose truth is < 0, where no surface lies within the range, the cross-entropy against all
+//!   planes alike, so that the network learns to be unsure there; its weight is a third of the cross-entropy's.
+//!
+//! The first two are means over the pixels whose truth is finite and > 0, the third is a mean over these and its own.
+//! Beside the gradient nothing of D planes is stored: the
 //! exponentials wait in its place.
 
 use rayon::prelude::*;
@@ -25,6 +29,9 @@ use crate::scene::camera::Sampling;
 const BLOCK: usize = 16;
 /// Blocks of a task.
 const BLOCKS: usize = 8;
+
+/// Weight of the loss where nothing is, in weights of the cross-entropy.
+const NOTHING_SHARE: f64 = 1.0 / 3.0;
 
 /// How much of each loss makes up the loss.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -85,6 +92,8 @@ impl DepthLoss {
         let interval = f64::from((last - first).abs()) / (d - 1) as f64;
         let valid = truth.data.iter().filter(|&&t| has_truth(t)).count();
         let share = 1.0 / valid.max(1) as f64;
+        let empty = truth.data.iter().filter(|&&t| is_nothing(t)).count();
+        let of_empty = NOTHING_SHARE * f64::from(self.cross_entropy) / (valid + empty).max(1) as f64;
         let mut gradient = cpu.tensor(logits.shape);
         let mut depth = Map::filled(w, h, 0.0);
         let out = Shared(gradient.data.as_mut_ptr());
@@ -94,7 +103,7 @@ impl DepthLoss {
             |padded, (task, depth)| {
                 // All of it, which may be shared, rather than the pointer in it, which may not.
                 let out: Shared = out;
-                let mut sums = [0.0f64; 2];
+                let mut sums = [0.0f64; 3];
                 for (block, depth) in depth.chunks_mut(BLOCK).enumerate() {
                     let pixel = (task * BLOCKS + block) * BLOCK;
                     let truth = &truth.data[pixel..pixel + depth.len()];
@@ -112,12 +121,14 @@ impl DepthLoss {
                             (copy.as_ptr(), result.as_mut_ptr(), BLOCK)
                         }
                     };
-                    let weights = [f64::from(self.l1) * share / interval, f64::from(self.cross_entropy) * share];
+                    let weights =
+                        [f64::from(self.l1) * share / interval, f64::from(self.cross_entropy) * share, of_empty];
                     let kernel = Block { expectation, from, to, stride, weights, truth, depth };
                     // SAFETY: the level is available; BLOCK values of every plane lie behind both pointers.
                     let found = unsafe { dispatch(cpu.level, kernel) };
                     sums[0] += found[0] / interval;
                     sums[1] += found[1];
+                    sums[2] += found[2];
                     if n < BLOCK {
                         for (plane, result) in result.chunks_exact(BLOCK).enumerate() {
                             for (i, &v) in result[..n].iter().enumerate() {
@@ -131,14 +142,21 @@ impl DepthLoss {
             },
         );
         // One sum a task, added up in order: the same on any number of threads.
-        let sums: Vec<[f64; 2]> = sums.collect();
+        let sums: Vec<[f64; 3]> = sums.collect();
         let [l1, cross_entropy] = [0, 1].map(|i| sums.iter().map(|s| s[i]).sum::<f64>() * share);
-        let loss = f64::from(self.l1) * l1 + f64::from(self.cross_entropy) * cross_entropy;
+        let nothing = sums.iter().map(|s| s[2]).sum::<f64>() * of_empty;
+        let loss = f64::from(self.l1) * l1 + f64::from(self.cross_entropy) * cross_entropy + nothing;
         Ok(DepthLossGradient { loss, l1, cross_entropy, valid, depth, gradient })
     }
 }
 
-fn has_truth(depth: f32) -> bool {
+/// Whether it is known that no surface lies within the range.
+fn is_nothing(depth: f32) -> bool {
+    depth < 0.0
+}
+
+/// Whether a pixel has a truth.
+pub(super) fn has_truth(depth: f32) -> bool {
     depth > 0.0 && depth.is_finite()
 }
 
@@ -158,16 +176,17 @@ struct Block<'a> {
     from: *const f32,
     to: *mut f32,
     stride: usize,
-    /// What a pixel's |depth - truth| and cross-entropy are multiplied by in the loss.
-    weights: [f64; 2],
+    /// What a pixel's |depth - truth|, its cross-entropy, and that of one where nothing is, are multiplied by in the
+    /// loss.
+    weights: [f64; 3],
     truth: &'a [f32],
     depth: &'a mut [f32],
 }
 
 impl Kernel for Block<'_> {
-    type Output = [f64; 2];
+    type Output = [f64; 3];
     #[inline(always)]
-    unsafe fn run<I: Isa>(self) -> [f64; 2] {
+    unsafe fn run<I: Isa>(self) -> [f64; 3] {
         let Self { expectation, from, to, stride, weights, truth, depth } = self;
         let values = &expectation.offsets;
         let (mut tops, mut totals, mut means) = ([0.0f32; BLOCK], [0.0f32; BLOCK], [0.0f32; BLOCK]);
@@ -191,11 +210,20 @@ impl Kernel for Block<'_> {
             }
         }
         // The gradient is p (a (value - mean) + b) - b q: p (.. a ..) of L1, (p - q) b of the cross-entropy.
-        let (mut a, mut b) = ([0.0f32; BLOCK], [0.0f32; BLOCK]);
+        // Where nothing is, p c - c / D.
+        let (mut a, mut b, mut even) = ([0.0f32; BLOCK], [0.0f32; BLOCK], [0.0f32; BLOCK]);
         let mut bins = [(0, 0.0f64); BLOCK];
-        let mut sums = [0.0f64; 2];
+        let mut sums = [0.0f64; 3];
         for (i, (&truth, depth)) in truth.iter().zip(depth).enumerate() {
             *depth = expectation.depth(means[i]);
+            if is_nothing(truth) {
+                b[i] = (weights[2] / f64::from(totals[i])) as f32;
+                even[i] = (weights[2] / values.len() as f64) as f32;
+                // SAFETY: every p is a plane.
+                let logit = |p: usize| f64::from(unsafe { *from.add(p * stride + i) });
+                let mean = (0..values.len()).map(logit).sum::<f64>() / values.len() as f64;
+                sums[2] += f64::from(tops[i]) + f64::from(totals[i]).ln() - mean;
+            }
             if !has_truth(truth) {
                 continue;
             }
@@ -222,10 +250,10 @@ impl Kernel for Block<'_> {
             // SAFETY: as above.
             unsafe {
                 let (a, b) = (I::Wide::load(a.as_ptr().add(i)), I::Wide::load(b.as_ptr().add(i)));
-                let mean = I::Wide::load(means.as_ptr().add(i));
+                let (mean, even) = (I::Wide::load(means.as_ptr().add(i)), I::Wide::load(even.as_ptr().add(i)));
                 for (p, &value) in values.iter().enumerate() {
                     let at = to.add(p * stride + i);
-                    I::Wide::splat(value).sub(mean).mul_add(a, b).mul(I::Wide::load(at)).store(at);
+                    I::Wide::splat(value).sub(mean).mul_add(a, b).mul(I::Wide::load(at)).sub(even).store(at);
                 }
             }
         }

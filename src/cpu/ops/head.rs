@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use crate::cpu::device::Cpu;
 use crate::cpu::ops::depth::{Expectation, Regress};
-use crate::cpu::ops::resample::{Blend, Expand, Skip, blend_rows};
+use crate::cpu::ops::resample::{Blend, Expand, Skip, blend_rows, depth_factor};
 use crate::cpu::simd::{Isa, Kernel, Level, Vector, dispatch};
 use crate::error::{Error, Result};
 use crate::files::map::Map;
@@ -68,7 +68,12 @@ pub fn regress(cpu: &Cpu, decoder: &Decoder, expectation: &Expectation, keep_log
     let shape = match decoder {
         Decoder::Skip(half, skip, _) => {
             skip.expect_channels("depth head", CHANNELS)?;
-            half.expect_shape("depth head", "half-resolution input", skip.shape.halved())?;
+            // Of a narrow stage all planes are there.
+            let halved = Shape {
+                d: if half.shape.d == skip.shape.d { half.shape.d } else { skip.shape.halved().d },
+                ..skip.shape.halved()
+            };
+            half.expect_shape("depth head", "half-resolution input", halved)?;
             skip.shape
         }
         Decoder::Trilinear(logits, size) => {
@@ -156,7 +161,7 @@ impl Workspace {
                         row.fill(0.0);
                         continue;
                     };
-                    let rows = blend_rows(half, (2, 2), plane, y);
+                    let rows = blend_rows(half, (depth_factor(half.shape.d, shape.d, 2), 2), plane, y);
                     let skip = &skip.data[(plane * shape.h + y) * shape.w * CHANNELS..][..shape.w * CHANNELS];
                     let row = &mut row[CHANNELS..][..shape.w * CHANNELS];
                     // SAFETY: the level is available; rows, blend, skip and row have the lengths the kernels need.

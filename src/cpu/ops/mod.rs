@@ -10,11 +10,13 @@
 
 pub mod conv;
 pub mod conv_backward;
+pub mod convex;
 pub mod cost_volume;
 pub mod depth;
 pub mod depth_backward;
 pub mod depthwise;
 pub mod head;
+pub mod narrow;
 pub mod norm;
 pub mod pixel_statistics;
 pub mod pixel_statistics_backward;

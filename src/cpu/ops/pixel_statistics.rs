@@ -42,10 +42,10 @@ impl Kernel for StatisticsRun<'_> {
     unsafe fn run<I: Isa>(self) {
         let Self { sweep, source, at: (x, y), scratch, out } = self;
         let n = out.len() / 2;
-        for plane in 0..sweep.depths.len() {
+        for plane in 0..sweep.search.len() {
             // SAFETY: as in CostRun.
             unsafe {
-                source_difference::<I::Wide>(sweep, source, plane, (x, y, n), scratch);
+                source_difference::<I::Wide, CHANNELS>(sweep, source, plane, (x, y, n), scratch);
                 for (p, out) in out.chunks_exact_mut(2).enumerate() {
                     let mut sum = I::Wide::splat(0.0);
                     for c in (0..CHANNELS).step_by(I::Wide::LANES) {
@@ -59,7 +59,7 @@ impl Kernel for StatisticsRun<'_> {
             }
         }
         for out in out.chunks_exact_mut(2) {
-            out[1] /= sweep.depths.len() as f32;
+            out[1] /= sweep.search.len() as f32;
         }
     }
 }

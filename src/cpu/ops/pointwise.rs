@@ -381,3 +381,32 @@ impl Op for AddReluOp {
         Ok(vec![Some(through), Some(same)])
     }
 }
+
+/// The first plane of a tensor as an op.
+pub struct FirstOp;
+
+impl Op for FirstOp {
+    fn name(&self) -> &'static str {
+        "first"
+    }
+
+    fn saves(&self) -> Saves {
+        Saves::NOTHING
+    }
+
+    fn forward(&mut self, cpu: &Cpu, inputs: &[&Tensor]) -> Result<Tensor> {
+        let mut y = cpu.tensor(Shape { d: 1, ..inputs[0].shape });
+        let len = y.data.len();
+        y.data.copy_from_slice(&inputs[0].data[..len]);
+        Ok(y)
+    }
+
+    fn backward(&self, cpu: &Cpu, saved: &Saved, dy: Tensor, _: &[bool]) -> Result<Vec<Option<Tensor>>> {
+        let mut dx = cpu.tensor(saved.shape(0));
+        let (first, rest) = dx.data.split_at_mut(dy.data.len());
+        first.copy_from_slice(&dy.data);
+        rest.fill(0.0);
+        cpu.recycle(dy);
+        Ok(vec![Some(dx)])
+    }
+}

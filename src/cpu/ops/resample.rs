@@ -58,7 +58,7 @@ struct After<'a> {
 
 /// Where a volume keeps its depth, the planes are as good as a batch of images: each is upsampled by itself. (A volume
 /// of one plane is the same either way.)
-fn depth_factor(samples: usize, size: usize, factor: usize) -> usize {
+pub(crate) fn depth_factor(samples: usize, size: usize, factor: usize) -> usize {
     if samples == size { 1 } else { factor }
 }
 

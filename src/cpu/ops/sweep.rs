@@ -7,16 +7,17 @@
 use rayon::prelude::*;
 
 use crate::cpu::device::Cpu;
-use crate::cpu::ops::warp::{CHANNELS, RUN, Taps, expect_features, gather, locate};
+use crate::cpu::ops::warp::{CHANNELS, RUN, Taps, expect_features, gather, locate, locate_inverse};
 use crate::cpu::simd::{Isa, Kernel, Vector, dispatch};
 use crate::error::{Error, Result};
 use crate::net::config;
+use crate::net::stage::Spacing;
 use crate::net::tensor::{Buffer, Shape, Tensor};
 use crate::scene::camera::PlaneSweep;
 
 /// The voxel gate (eq. 5): w = relu(weight . relu(reduce f + bias) + bias).
 pub struct VoxelGate {
-    /// `[32, 8]`, input channel first.
+    /// [C, 8], input channel first.
     pub reduce: Buffer,
     /// `[8]`.
     pub reduce_bias: Buffer,
@@ -27,10 +28,11 @@ pub struct VoxelGate {
 }
 
 impl VoxelGate {
-    /// From tensors in PyTorch's order: [8, 32], `[8]`, `[8]`.
+    /// From tensors in PyTorch's order: [8, C], `[8]`, `[8]`.
     pub fn new(reduce: &[f32], reduce_bias: &[f32], weight: &[f32], weight_bias: f32) -> Self {
         let (reduce_bias, weight) = (Buffer::from_slice(reduce_bias), Buffer::from_slice(weight));
-        Self { reduce: transposed(reduce, reduce_bias.len(), CHANNELS), reduce_bias, weight, weight_bias }
+        let channels = reduce.len() / reduce_bias.len().max(1);
+        Self { reduce: transposed(reduce, reduce_bias.len(), channels), reduce_bias, weight, weight_bias }
     }
 }
 
@@ -49,14 +51,47 @@ pub(super) fn transposed(x: &[f32], rows: usize, columns: usize) -> Buffer {
     y
 }
 
+/// The hypotheses.
+#[derive(Clone, Copy)]
+pub enum Search<'a> {
+    /// The same depths at all pixels.
+    Planes(&'a [f32]),
+    /// A few around a guess of 1 / depth, [1, H, W, 1]: guess + offset spacing(guess), but not beyond infinity.
+    Around {
+        /// 1 / scene units.
+        guess: &'a Tensor,
+        /// In units of the spacing.
+        offsets: &'a [f32],
+        /// Their unit.
+        spacing: Spacing,
+        /// The row of the sources' reference that the map's first row is.
+        top: usize,
+    },
+}
+
+impl Search<'_> {
+    /// Number of hypotheses of a pixel.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Planes(depths) => depths.len(),
+            Self::Around { offsets, .. } => offsets.len(),
+        }
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
 /// What a cost volume is made of.
 pub struct Sweep<'a> {
-    /// [1, H, W, 32].
+    /// [1, H, W, C], C being 32, 16 or 8.
     pub reference: &'a Tensor,
-    /// Each source's features [1, Hs, Ws, 32] and where the reference's pixels lie in it.
+    /// Each source's features [1, Hs, Ws, C] and where the reference's pixels lie in it.
     pub sources: &'a [(&'a Tensor, PlaneSweep)],
     /// The hypotheses.
-    pub depths: &'a [f32],
+    pub search: Search<'a>,
     /// How sources are weighted.
     pub aggregation: Aggregation<'a>,
     /// Whether differences are squared.
@@ -66,22 +101,34 @@ pub struct Sweep<'a> {
 impl Sweep<'_> {
     /// The cost volume's shape.
     pub fn shape(&self) -> Shape {
-        Shape { d: self.depths.len(), ..self.reference.shape }
+        Shape { d: self.search.len(), ..self.reference.shape }
     }
 
     /// # Errors
     /// [`Error::Shape`] naming what does not fit.
     pub(super) fn check(&self) -> Result<()> {
         let shape_error = |problem: String| Err(Error::Shape { op: "plane sweep", problem });
-        if self.sources.is_empty() || self.depths.is_empty() {
+        if self.sources.is_empty() || self.search.is_empty() {
             return shape_error(format!(
                 "{} sources, {} depths; at least one of each",
                 self.sources.len(),
-                self.depths.len()
+                self.search.len()
             ));
         }
+        let channels = self.reference.shape.c;
+        if ![8, 16, CHANNELS].contains(&channels) {
+            return shape_error(format!("features {}; expected C = 8, 16 or {CHANNELS}", self.reference.shape));
+        }
         for map in std::iter::once(self.reference).chain(self.sources.iter().map(|s| s.0)) {
-            expect_features("plane sweep", map)?;
+            expect_features("plane sweep", map, channels)?;
+        }
+        if let Aggregation::Voxel(gate) = self.aggregation
+            && gate.reduce.len() != 8 * channels
+        {
+            return shape_error(format!("a gate of {} values for C = {channels}", gate.reduce.len()));
+        }
+        if let Search::Around { guess, .. } = self.search {
+            guess.expect_shape("plane sweep", "guess", self.reference.shape.with_channels(1))?;
         }
         if let Aggregation::Pixel(weights) = self.aggregation {
             if weights.len() != self.sources.len() {
@@ -95,10 +142,47 @@ impl Sweep<'_> {
     }
 }
 
+/// 1 / depth of hypothesis `plane` for n pixels from (x, y) on; what lies behind them is some number.
+pub(super) fn inverse_depths(
+    (guess, offset, spacing): (&Tensor, f32, Spacing),
+    (x, y, n): (usize, usize, usize),
+    rho: &mut [f32; RUN],
+) {
+    let own = &guess.data[y * guess.shape.w + x..][..n];
+    for (rho, &guess) in rho.iter_mut().zip(own) {
+        *rho = offset.mul_add(spacing.at(guess), guess).max(0.0);
+    }
+}
+
+/// Taps of pixels (x .. x + n, y) at a hypothesis in one source.
+#[inline(always)]
+pub(super) unsafe fn place<V: Vector>(
+    sweep: &Sweep,
+    source: usize,
+    plane: usize,
+    at: (usize, usize, usize),
+    (taps, rho): (&mut Taps, &mut [f32; RUN]),
+) {
+    let (features, homography) = &sweep.sources[source];
+    let size = (features.shape.w, features.shape.h);
+    // SAFETY: the caller vouches for the instruction set.
+    unsafe {
+        match sweep.search {
+            Search::Planes(depths) => locate::<V>(taps, homography, depths[plane], at, size),
+            Search::Around { guess, offsets, spacing, top } => {
+                inverse_depths((guess, offsets[plane], spacing), at, rho);
+                locate_inverse::<V>(taps, homography, rho, (at.0, at.1 + top, at.2), size);
+            }
+        }
+    }
+}
+
 /// Per-thread memory for one run of pixels.
 pub(super) struct Scratch {
     pub(super) taps: Taps,
-    /// f, [RUN, 32]; in variance mode the sum over views.
+    /// 1 / depth of the run's pixels, where each has its own.
+    rho: [f32; RUN],
+    /// f, [RUN, C]; in variance mode the sum over views.
     pub(super) difference: Buffer,
     /// 1 + w of each pixel of the run.
     pub(super) weight: [f32; RUN],
@@ -106,11 +190,12 @@ pub(super) struct Scratch {
 
 impl Scratch {
     pub(super) fn new() -> Self {
-        Self { taps: Taps::new(), difference: Buffer::zeros(RUN * CHANNELS), weight: [0.0; RUN] }
+        let difference = Buffer::zeros(RUN * CHANNELS);
+        Self { taps: Taps::new(), rho: [1.0; RUN], difference, weight: [0.0; RUN] }
     }
 }
 
-/// Costs of pixels (x .. x + n, y) at plane d, n <= RUN, into `cost` [n, 32].
+/// Costs of pixels (x .. x + n, y) at plane d, n <= RUN, into `cost` [n, C].
 pub(super) struct CostRun<'a> {
     pub(super) sweep: &'a Sweep<'a>,
     pub(super) plane: usize,
@@ -123,31 +208,44 @@ impl Kernel for CostRun<'_> {
     type Output = ();
     #[inline(always)]
     unsafe fn run<I: Isa>(self) {
+        // SAFETY: as promised by whoever runs it; 8 channels fill no wider vector.
+        unsafe {
+            match self.sweep.reference.shape.c {
+                CHANNELS => self.costs::<I, I::Wide, CHANNELS>(),
+                16 => self.costs::<I, I::Wide, 16>(),
+                _ => self.costs::<I, I::Eight, 8>(),
+            }
+        }
+    }
+}
+
+impl CostRun<'_> {
+    #[inline(always)]
+    unsafe fn costs<I: Isa, V: Vector, const C: usize>(self) {
         let Self { sweep, plane, at: (x, y), scratch, cost } = self;
-        let n = cost.len() / CHANNELS;
-        debug_assert!(n <= RUN);
+        let n = cost.len() / C;
+        debug_assert!(n <= RUN && sweep.reference.shape.c == C);
         let shape = sweep.reference.shape;
         let pixel = y * shape.w + x;
-        // SAFETY: pixels x .. x + n of row y lie within the reference; locate's indices within each source;
+        // SAFETY: pixels x .. x + n of row y lie within the reference; the taps' indices within each source;
         // scratch holds RUN pixels.
         unsafe {
-            let reference = sweep.reference.data.as_ptr().add(pixel * CHANNELS);
+            let reference = sweep.reference.data.as_ptr().add(pixel * C);
             if let Aggregation::Variance = sweep.aggregation {
-                start_variance::<I::Wide>(reference, &mut scratch.difference, cost);
+                start_variance::<V>(reference, &mut scratch.difference, cost);
             }
-            for (s, (features, homography)) in sweep.sources.iter().enumerate() {
+            for (s, (features, _)) in sweep.sources.iter().enumerate() {
                 if let Aggregation::Variance = sweep.aggregation {
-                    let size = (features.shape.w, features.shape.h);
-                    locate::<I::Wide>(&mut scratch.taps, homography, sweep.depths[plane], (x, y, n), size);
+                    place::<V>(sweep, s, plane, (x, y, n), (&mut scratch.taps, &mut scratch.rho));
                     let features = features.data.as_ptr();
-                    add_variance::<I::Wide>(features, &scratch.taps, &mut scratch.difference, cost);
+                    add_variance::<V, C>(features, &scratch.taps, &mut scratch.difference, cost);
                     continue;
                 }
-                source_difference::<I::Wide>(sweep, s, plane, (x, y, n), scratch);
+                source_difference::<V, C>(sweep, s, plane, (x, y, n), scratch);
                 match &sweep.aggregation {
                     Aggregation::Voxel(gate) => {
                         let none = std::ptr::null_mut();
-                        voxel_weights::<I, false>(gate, &scratch.difference, n, &mut scratch.weight, none);
+                        voxel_weights::<I, false, C>(gate, &scratch.difference, n, &mut scratch.weight, none);
                     }
                     Aggregation::Pixel(weights) => {
                         for (w, v) in scratch.weight.iter_mut().zip(&weights[s].data[pixel..pixel + n]) {
@@ -158,10 +256,10 @@ impl Kernel for CostRun<'_> {
                 }
                 // The division by the number of sources rides on the weights.
                 let share = 1.0 / sweep.sources.len() as f32;
-                accumulate::<I::Wide>(&scratch.difference, &scratch.weight, share, s == 0, cost);
+                accumulate::<V, C>(&scratch.difference, &scratch.weight, share, s == 0, cost);
             }
             if let Aggregation::Variance = sweep.aggregation {
-                finish_variance::<I::Wide>(sweep.sources.len() + 1, &scratch.difference, cost);
+                finish_variance::<V>(sweep.sources.len() + 1, &scratch.difference, cost);
             }
         }
     }
@@ -169,24 +267,23 @@ impl Kernel for CostRun<'_> {
 
 /// f of one source for pixels (x .. x + n, y) at a plane, into the scratch's difference.
 #[inline(always)]
-pub(super) unsafe fn source_difference<V: Vector>(
+pub(super) unsafe fn source_difference<V: Vector, const C: usize>(
     sweep: &Sweep,
     source: usize,
     plane: usize,
     (x, y, n): (usize, usize, usize),
     scratch: &mut Scratch,
 ) {
-    let (features, homography) = &sweep.sources[source];
-    let size = (features.shape.w, features.shape.h);
-    // SAFETY: pixels x .. x + n of row y lie within the reference; locate's indices within the source.
+    // SAFETY: pixels x .. x + n of row y lie within the reference; the taps' indices within the source.
     unsafe {
-        let reference = sweep.reference.data.as_ptr().add((y * sweep.reference.shape.w + x) * CHANNELS);
-        locate::<V>(&mut scratch.taps, homography, sweep.depths[plane], (x, y, n), size);
-        let (features, taps, out) = (features.data.as_ptr(), &scratch.taps, &mut scratch.difference);
+        let reference = sweep.reference.data.as_ptr().add((y * sweep.reference.shape.w + x) * C);
+        place::<V>(sweep, source, plane, (x, y, n), (&mut scratch.taps, &mut scratch.rho));
+        let (features, taps) = (sweep.sources[source].0.data.as_ptr(), &scratch.taps);
+        let out = &mut scratch.difference;
         if sweep.squared {
-            difference::<V, true>(features, reference, taps, n, out);
+            difference::<V, true, C>(features, reference, taps, n, out);
         } else {
-            difference::<V, false>(features, reference, taps, n, out);
+            difference::<V, false, C>(features, reference, taps, n, out);
         }
     }
 }
@@ -196,7 +293,7 @@ pub(super) unsafe fn source_difference<V: Vector>(
 /// # Safety
 /// `reference` and `out` hold n <= RUN pixels; `taps` must lie within `features`; the processor must have V.
 #[inline(always)]
-pub(super) unsafe fn difference<V: Vector, const SQUARED: bool>(
+pub(super) unsafe fn difference<V: Vector, const SQUARED: bool, const C: usize>(
     features: *const f32,
     reference: *const f32,
     taps: &Taps,
@@ -204,12 +301,12 @@ pub(super) unsafe fn difference<V: Vector, const SQUARED: bool>(
     out: &mut [f32],
 ) {
     for p in 0..n {
-        for c in (0..CHANNELS).step_by(V::LANES) {
-            // SAFETY: n <= RUN pixels of CHANNELS values each.
+        for c in (0..C).step_by(V::LANES) {
+            // SAFETY: n <= RUN pixels of C values each.
             unsafe {
-                let f = gather::<V>(features, taps, p, c).sub(V::load(reference.add(p * CHANNELS + c)));
+                let f = gather::<V, C>(features, taps, p, c).sub(V::load(reference.add(p * C + c)));
                 let f = if SQUARED { f.mul(f) } else { f };
-                f.store(out.as_mut_ptr().add(p * CHANNELS + c));
+                f.store(out.as_mut_ptr().add(p * C + c));
             }
         }
     }
@@ -220,7 +317,7 @@ pub(super) unsafe fn difference<V: Vector, const SQUARED: bool>(
 /// # Safety
 /// `f` holds RUN pixels, `hidden` (with KEEP) takes as many; n <= RUN; the processor must have I.
 #[inline(always)]
-pub(super) unsafe fn voxel_weights<I: Isa, const KEEP: bool>(
+pub(super) unsafe fn voxel_weights<I: Isa, const KEEP: bool, const C: usize>(
     gate: &VoxelGate,
     f: &[f32],
     n: usize,
@@ -230,17 +327,17 @@ pub(super) unsafe fn voxel_weights<I: Isa, const KEEP: bool>(
     // SAFETY: as promised by the caller.
     unsafe {
         if I::REGISTERS >= 32 {
-            voxel_weight_tiles::<I, 16, KEEP>(gate, f, n, out, hidden);
+            voxel_weight_tiles::<I, 16, KEEP, C>(gate, f, n, out, hidden);
         } else {
-            voxel_weight_tiles::<I, 8, KEEP>(gate, f, n, out, hidden);
+            voxel_weight_tiles::<I, 8, KEEP, C>(gate, f, n, out, hidden);
         }
     }
 }
 
-/// [`voxel_weights`], T pixels at a time (T a multiple of 8): a 32 x 8 product with the 8 outputs as lanes, then 8 dot
+/// [`voxel_weights`], T pixels at a time (T a multiple of 8): a C x 8 product with the 8 outputs as lanes, then 8 dot
 /// products at once by a transposing sum.
 #[inline(always)]
-unsafe fn voxel_weight_tiles<I: Isa, const T: usize, const KEEP: bool>(
+unsafe fn voxel_weight_tiles<I: Isa, const T: usize, const KEEP: bool, const C: usize>(
     gate: &VoxelGate,
     f: &[f32],
     n: usize,
@@ -248,14 +345,14 @@ unsafe fn voxel_weight_tiles<I: Isa, const T: usize, const KEEP: bool>(
     hidden: *mut f32,
 ) {
     for start in (0..n).step_by(T) {
-        // SAFETY: start + T <= RUN, a multiple of 16; the gate's buffers hold 32 * 8, 8 and 8 values.
+        // SAFETY: start + T <= RUN, a multiple of 16; the gate's buffers hold C * 8, 8 and 8 values.
         unsafe {
             let mut acc = [I::Eight::load(gate.reduce_bias.as_ptr()); T];
-            let f = f.as_ptr().add(start * CHANNELS);
-            for c in 0..CHANNELS {
+            let f = f.as_ptr().add(start * C);
+            for c in 0..C {
                 let w = I::Eight::load(gate.reduce.as_ptr().add(c * 8));
                 for t in 0..T {
-                    acc[t] = I::Eight::splat(*f.add(t * CHANNELS + c)).mul_add(w, acc[t]);
+                    acc[t] = I::Eight::splat(*f.add(t * C + c)).mul_add(w, acc[t]);
                 }
             }
             let weight = I::Eight::load(gate.weight.as_ptr());
@@ -277,14 +374,20 @@ unsafe fn voxel_weight_tiles<I: Isa, const T: usize, const KEEP: bool>(
 
 /// cost (+)= weight * share * f.
 #[inline(always)]
-unsafe fn accumulate<V: Vector>(f: &[f32], weight: &[f32; RUN], share: f32, first: bool, cost: &mut [f32]) {
-    for p in 0..cost.len() / CHANNELS {
-        // SAFETY: f and cost hold p's CHANNELS values; p < RUN.
+unsafe fn accumulate<V: Vector, const C: usize>(
+    f: &[f32],
+    weight: &[f32; RUN],
+    share: f32,
+    first: bool,
+    cost: &mut [f32],
+) {
+    for p in 0..cost.len() / C {
+        // SAFETY: f and cost hold p's C values; p < RUN.
         unsafe {
             let w = V::splat(*weight.get_unchecked(p) * share);
-            for c in (0..CHANNELS).step_by(V::LANES) {
-                let cost = cost.as_mut_ptr().add(p * CHANNELS + c);
-                let f = V::load(f.as_ptr().add(p * CHANNELS + c));
+            for c in (0..C).step_by(V::LANES) {
+                let cost = cost.as_mut_ptr().add(p * C + c);
+                let f = V::load(f.as_ptr().add(p * C + c));
                 if first { f.mul(w) } else { f.mul_add(w, V::load(cost)) }.store(cost);
             }
         }
@@ -295,7 +398,7 @@ unsafe fn accumulate<V: Vector>(f: &[f32], weight: &[f32; RUN], share: f32, firs
 #[inline(always)]
 unsafe fn start_variance<V: Vector>(reference: *const f32, sum: &mut [f32], cost: &mut [f32]) {
     for i in (0..cost.len()).step_by(V::LANES) {
-        // SAFETY: all three hold cost.len() values, a multiple of CHANNELS.
+        // SAFETY: all three hold cost.len() values, a multiple of LANES.
         unsafe {
             let r = V::load(reference.add(i));
             r.store(sum.as_mut_ptr().add(i));
@@ -306,13 +409,18 @@ unsafe fn start_variance<V: Vector>(reference: *const f32, sum: &mut [f32], cost
 
 /// sum += warped, cost += warped^2.
 #[inline(always)]
-unsafe fn add_variance<V: Vector>(features: *const f32, taps: &Taps, sum: &mut [f32], cost: &mut [f32]) {
-    for p in 0..cost.len() / CHANNELS {
-        for c in (0..CHANNELS).step_by(V::LANES) {
+unsafe fn add_variance<V: Vector, const C: usize>(
+    features: *const f32,
+    taps: &Taps,
+    sum: &mut [f32],
+    cost: &mut [f32],
+) {
+    for p in 0..cost.len() / C {
+        for c in (0..C).step_by(V::LANES) {
             // SAFETY: as in `difference`.
             unsafe {
-                let v = gather::<V>(features, taps, p, c);
-                let (sum, cost) = (sum.as_mut_ptr().add(p * CHANNELS + c), cost.as_mut_ptr().add(p * CHANNELS + c));
+                let v = gather::<V, C>(features, taps, p, c);
+                let (sum, cost) = (sum.as_mut_ptr().add(p * C + c), cost.as_mut_ptr().add(p * C + c));
                 V::load(sum).add(v).store(sum);
                 v.mul_add(v, V::load(cost)).store(cost);
             }
@@ -334,7 +442,7 @@ unsafe fn finish_variance<V: Vector>(n: usize, sum: &[f32], cost: &mut [f32]) {
     }
 }
 
-/// The cost volume itself [D, H, W, 32]: for tests, training and anyone who wants to look at it.
+/// The cost volume itself [D, H, W, C]: for tests, training and anyone who wants to look at it.
 ///
 /// # Errors
 /// [`Error::Shape`] where features, weights or depths do not fit together.
@@ -342,8 +450,8 @@ pub fn cost_volume(cpu: &Cpu, sweep: &Sweep) -> Result<Tensor> {
     sweep.check()?;
     let shape = sweep.shape();
     let mut y = cpu.tensor(shape);
-    y.data.par_chunks_mut(shape.w * CHANNELS).enumerate().for_each_init(Scratch::new, |scratch, (row, y)| {
-        for (run, cost) in y.chunks_mut(RUN * CHANNELS).enumerate() {
+    y.data.par_chunks_mut(shape.w * shape.c).enumerate().for_each_init(Scratch::new, |scratch, (row, y)| {
+        for (run, cost) in y.chunks_mut(RUN * shape.c).enumerate() {
             let (plane, at) = (row / shape.h, (run * RUN, row % shape.h));
             // SAFETY: the level is available; runs lie within the reference and are at most RUN long.
             unsafe { dispatch(cpu.level, CostRun { sweep, plane, at, scratch, cost }) }

@@ -14,8 +14,8 @@
 use rayon::prelude::*;
 
 use crate::cpu::device::Cpu;
-use crate::cpu::ops::sweep::{Aggregation, Sweep, VoxelGate, difference, transposed, voxel_weights};
-use crate::cpu::ops::warp::{CHANNELS, RUN, Taps, gather, locate};
+use crate::cpu::ops::sweep::{Aggregation, Sweep, VoxelGate, difference, place, transposed, voxel_weights};
+use crate::cpu::ops::warp::{CHANNELS, RUN, Taps, gather};
 use crate::cpu::simd::{Isa, Kernel, Vector, dispatch};
 use crate::error::Result;
 use crate::net::tensor::{Buffer, Shape, Tensor};
@@ -30,9 +30,9 @@ const HIDDEN: usize = 8;
 
 /// Gradients of everything that a cost volume is made of.
 pub struct SweepGradient {
-    /// In the reference's features, [1, H, W, 32].
+    /// In the reference's features, [1, H, W, C].
     pub reference: Tensor,
-    /// In each source's features, [1, Hs, Ws, 32].
+    /// In each source's features, [1, Hs, Ws, C].
     pub sources: Vec<Tensor>,
     /// In the voxel gate's parameters, where there is one, with their layout.
     pub gate: Option<VoxelGate>,
@@ -40,7 +40,8 @@ pub struct SweepGradient {
     pub weights: Vec<Tensor>,
 }
 
-/// Gradients of [`crate::cpu::ops::sweep::cost_volume`], given that of the loss in the cost volume, [D, H, W, 32].
+/// Gradients of [`crate::cpu::ops::sweep::cost_volume`], given that of the loss in the cost volume, [D, H, W, C].
+/// A guess that is searched around is a constant.
 ///
 /// Every ReLU's derivative at 0 is 0, and a gate whose `1 + w` rounds to 1 counts as closed.
 ///
@@ -50,7 +51,7 @@ pub fn cost_volume_backward(cpu: &Cpu, sweep: &Sweep, gradient: &Tensor) -> Resu
     sweep.check()?;
     gradient.expect_shape("plane sweep backward", "gradient", sweep.shape())?;
     let transposed = match &sweep.aggregation {
-        Aggregation::Voxel(gate) => transposed(&gate.reduce, CHANNELS, HIDDEN),
+        Aggregation::Voxel(gate) => transposed(&gate.reduce, sweep.reference.shape.c, HIDDEN),
         _ => Buffer::default(),
     };
     let all: Vec<usize> = (0..sweep.sources.len()).collect();
@@ -62,7 +63,7 @@ pub fn cost_volume_backward(cpu: &Cpu, sweep: &Sweep, gradient: &Tensor) -> Resu
     let gate = matches!(sweep.aggregation, Aggregation::Voxel(_)).then(|| {
         let mut sums = GateSums::default();
         bands.iter().for_each(|band| sums.add(&band.gate));
-        sums.gradient()
+        sums.gradient(sweep.reference.shape.c)
     });
     let weights = match sweep.aggregation {
         Aggregation::Pixel(weights) => (0..weights.len()).map(|s| pixel_weights(cpu, sweep, &bands, s)).collect(),
@@ -82,7 +83,7 @@ pub(super) struct Band {
 
 /// The voxel gate's gradients, in f64: they are sums over all voxels.
 struct GateSums {
-    /// [8, 32]: transposed, so that channels are lanes.
+    /// [8, C]: transposed, so that channels are lanes; the first 8 C of these.
     reduce: [f64; HIDDEN * CHANNELS],
     reduce_bias: [f64; HIDDEN],
     weight: [f64; HIDDEN],
@@ -105,10 +106,10 @@ impl GateSums {
         self.weight_bias += other.weight_bias;
     }
 
-    fn gradient(&self) -> VoxelGate {
+    fn gradient(&self, channels: usize) -> VoxelGate {
         let narrow = |sums: &[f64]| Buffer::from_slice(&sums.iter().map(|&s| s as f32).collect::<Vec<_>>());
         VoxelGate {
-            reduce: transposed(&narrow(&self.reduce), HIDDEN, CHANNELS),
+            reduce: transposed(&narrow(&self.reduce[..HIDDEN * channels]), HIDDEN, channels),
             reduce_bias: narrow(&self.reduce_bias),
             weight: narrow(&self.weight),
             weight_bias: self.weight_bias as f32,
@@ -119,7 +120,9 @@ impl GateSums {
 /// Per-thread memory for one run of pixels.
 pub(super) struct Scratch {
     pub(super) taps: Taps,
-    /// warped - reference (in variance mode: - mean), [RUN, 32].
+    /// 1 / depth of the run's pixels, where each has its own.
+    rho: [f32; RUN],
+    /// warped - reference (in variance mode: - mean), [RUN, C].
     pub(super) delta: Buffer,
     /// Its square, or in variance mode the mean over the views.
     pub(super) other: Buffer,
@@ -132,7 +135,8 @@ pub(super) struct Scratch {
 impl Scratch {
     fn new() -> Self {
         let (delta, other) = (Buffer::zeros(RUN * CHANNELS), Buffer::zeros(RUN * CHANNELS));
-        Self { taps: Taps::new(), delta, other, factor: [0.0; RUN], hidden: Buffer::zeros(RUN * HIDDEN) }
+        let (rho, factor) = ([1.0; RUN], [0.0; RUN]);
+        Self { taps: Taps::new(), rho, delta, other, factor, hidden: Buffer::zeros(RUN * HIDDEN) }
     }
 }
 
@@ -149,10 +153,10 @@ pub(super) fn in_bands(
     sources: &[usize],
     run: impl Fn((usize, usize), usize, &mut Scratch, &mut Band, &mut [f32]) + Sync,
 ) -> (Tensor, Vec<Band>) {
-    let Shape { h, w, .. } = sweep.reference.shape;
+    let Shape { h, w, c, .. } = sweep.reference.shape;
     let rows = band_rows(h);
     let mut reference = cpu.tensor(sweep.reference.shape);
-    let bands = reference.data.par_chunks_mut(rows * w * CHANNELS).enumerate();
+    let bands = reference.data.par_chunks_mut(rows * w * c).enumerate();
     let bands = bands.map_init(Scratch::new, |scratch, (index, reference)| {
         reference.fill(0.0);
         let map = |&s: &usize| {
@@ -161,14 +165,14 @@ pub(super) fn in_bands(
             map
         };
         let weights = match sweep.aggregation {
-            Aggregation::Pixel(weights) => vec![0.0; weights.len() * reference.len() / CHANNELS],
+            Aggregation::Pixel(weights) => vec![0.0; weights.len() * reference.len() / c],
             _ => Vec::new(),
         };
         let mut band = Band { sources: sources.iter().map(map).collect(), gate: GateSums::default(), weights };
-        for (row, reference) in reference.chunks_exact_mut(w * CHANNELS).enumerate() {
-            for (i, reference) in reference.chunks_mut(PIXELS * CHANNELS).enumerate() {
+        for (row, reference) in reference.chunks_exact_mut(w * c).enumerate() {
+            for (i, reference) in reference.chunks_mut(PIXELS * c).enumerate() {
                 let at = (i * PIXELS, index * rows + row);
-                run(at, reference.len() / CHANNELS, scratch, &mut band, reference);
+                run(at, reference.len() / c, scratch, &mut band, reference);
             }
         }
         band
@@ -210,13 +214,13 @@ fn pixel_weights(cpu: &Cpu, sweep: &Sweep, bands: &[Band], source: usize) -> Ten
 struct CostRun<'a> {
     sweep: &'a Sweep<'a>,
     gradient: &'a Tensor,
-    /// The gate's `reduce` as [8, 32].
+    /// The gate's `reduce` as [8, C].
     transposed: &'a [f32],
     at: (usize, usize),
     n: usize,
     scratch: &'a mut Scratch,
     band: &'a mut Band,
-    /// The run's part of the gradient in the reference, [n, 32].
+    /// The run's part of the gradient in the reference, [n, C].
     reference: &'a mut [f32],
 }
 
@@ -224,32 +228,44 @@ impl Kernel for CostRun<'_> {
     type Output = ();
     #[inline(always)]
     unsafe fn run<I: Isa>(self) {
+        // SAFETY: as promised by whoever runs it; 8 channels fill no wider vector.
+        unsafe {
+            match self.sweep.reference.shape.c {
+                CHANNELS => self.gradients::<I, I::Wide, CHANNELS>(),
+                16 => self.gradients::<I, I::Wide, 16>(),
+                _ => self.gradients::<I, I::Eight, 8>(),
+            }
+        }
+    }
+}
+
+impl CostRun<'_> {
+    #[inline(always)]
+    unsafe fn gradients<I: Isa, V: Vector, const C: usize>(self) {
         let Self { sweep, gradient, transposed, at: (x, y), n, scratch, band, reference } = self;
         let Shape { h, w, .. } = sweep.reference.shape;
         let views = sweep.sources.len();
-        let features = sweep.reference.data[(y * w + x) * CHANNELS..][..n * CHANNELS].as_ptr();
+        let features = sweep.reference.data[(y * w + x) * C..][..n * C].as_ptr();
         let variance = matches!(sweep.aggregation, Aggregation::Variance);
         // The variance is a mean of squares over all views; what flows into the mean of the views adds up to zero,
         // and the reference's part is minus the sum of the sources' parts, as with plain differences.
         let share = 1.0 / if variance { views + 1 } else { views } as f32;
-        for plane in 0..sweep.depths.len() {
-            let g = &gradient.data[((plane * h + y) * w + x) * CHANNELS..][..n * CHANNELS];
+        for plane in 0..sweep.search.len() {
+            let g = &gradient.data[((plane * h + y) * w + x) * C..][..n * C];
             // SAFETY: pixels x .. x + n of row y lie within the reference, n <= PIXELS <= RUN, which is what the
             // scratch holds; locate's indices lie within each source and so within the band's map of it.
             unsafe {
                 if variance {
-                    mean_of_views::<I::Wide>(sweep, plane, (x, y, n), scratch);
+                    mean_of_views::<V, C>(sweep, plane, (x, y, n), scratch);
                 }
                 for s in 0..views {
-                    let (map, homography) = &sweep.sources[s];
-                    let size = (map.shape.w, map.shape.h);
-                    locate::<I::Wide>(&mut scratch.taps, homography, sweep.depths[plane], (x, y, n), size);
+                    place::<V>(sweep, s, plane, (x, y, n), (&mut scratch.taps, &mut scratch.rho));
                     let from = if variance { scratch.other.as_ptr() } else { features };
-                    let map = map.data.as_ptr();
-                    difference::<I::Wide, false>(map, from, &scratch.taps, n, &mut scratch.delta);
+                    let map = sweep.sources[s].0.data.as_ptr();
+                    difference::<V, false, C>(map, from, &scratch.taps, n, &mut scratch.delta);
                     match &sweep.aggregation {
                         Aggregation::Voxel(gate) => {
-                            through_gate::<I>(gate, sweep.squared, g, share, scratch, &mut band.gate);
+                            through_gate::<I, V, C>(gate, sweep.squared, g, share, scratch, &mut band.gate);
                         }
                         Aggregation::Pixel(weights) => {
                             let own = &mut band.weights;
@@ -257,16 +273,16 @@ impl Kernel for CostRun<'_> {
                             let first = y % band_rows(h) * w + x;
                             let own = &mut own[s * pixels + first..][..n];
                             let weights = &weights[s].data[y * w + x..][..n];
-                            through_weights::<I::Wide>(weights, sweep.squared, g, share, scratch, own);
+                            through_weights::<V, C>(weights, sweep.squared, g, share, scratch, own);
                         }
                         Aggregation::Mean | Aggregation::Variance => scratch.factor[..n].fill(share),
                     }
                     let out = (&mut reference[..], &mut band.sources[s].data[..]);
                     match (sweep.squared || variance, transposed) {
-                        (true, []) => spread::<I::Wide, true, false>(g, transposed, scratch, out),
-                        (false, []) => spread::<I::Wide, false, false>(g, transposed, scratch, out),
-                        (true, _) => spread::<I::Wide, true, true>(g, transposed, scratch, out),
-                        (false, _) => spread::<I::Wide, false, true>(g, transposed, scratch, out),
+                        (true, []) => spread::<V, true, false, C>(g, transposed, scratch, out),
+                        (false, []) => spread::<V, false, false, C>(g, transposed, scratch, out),
+                        (true, _) => spread::<V, true, true, C>(g, transposed, scratch, out),
+                        (false, _) => spread::<V, false, true, C>(g, transposed, scratch, out),
                     }
                 }
             }
@@ -276,25 +292,24 @@ impl Kernel for CostRun<'_> {
 
 /// The mean over all views for n pixels, into the scratch's `other`.
 #[inline(always)]
-unsafe fn mean_of_views<V: Vector>(
+unsafe fn mean_of_views<V: Vector, const C: usize>(
     sweep: &Sweep,
     plane: usize,
     (x, y, n): (usize, usize, usize),
     scratch: &mut Scratch,
 ) {
-    let reference = &sweep.reference.data[(y * sweep.reference.shape.w + x) * CHANNELS..][..n * CHANNELS];
-    scratch.other[..n * CHANNELS].copy_from_slice(reference);
+    let reference = &sweep.reference.data[(y * sweep.reference.shape.w + x) * C..][..n * C];
+    scratch.other[..n * C].copy_from_slice(reference);
     let last = sweep.sources.len() - 1;
-    for (s, (map, homography)) in sweep.sources.iter().enumerate() {
+    for (s, (map, _)) in sweep.sources.iter().enumerate() {
         let scale = if s == last { 1.0 / (last + 2) as f32 } else { 1.0 };
-        let size = (map.shape.w, map.shape.h);
         // SAFETY: as in CostRun.
         unsafe {
-            locate::<V>(&mut scratch.taps, homography, sweep.depths[plane], (x, y, n), size);
+            place::<V>(sweep, s, plane, (x, y, n), (&mut scratch.taps, &mut scratch.rho));
             for p in 0..n {
-                for c in (0..CHANNELS).step_by(V::LANES) {
-                    let sum = scratch.other.as_mut_ptr().add(p * CHANNELS + c);
-                    let v = gather::<V>(map.data.as_ptr(), &scratch.taps, p, c);
+                for c in (0..C).step_by(V::LANES) {
+                    let sum = scratch.other.as_mut_ptr().add(p * C + c);
+                    let v = gather::<V, C>(map.data.as_ptr(), &scratch.taps, p, c);
                     V::load(sum).add(v).mul(V::splat(scale)).store(sum);
                 }
             }
@@ -304,11 +319,16 @@ unsafe fn mean_of_views<V: Vector>(
 
 /// f of the run: its differences, or their squares, which are put into `other`.
 #[inline(always)]
-unsafe fn squares<'a, V: Vector>(delta: &'a [f32], squared: bool, n: usize, other: &'a mut [f32]) -> &'a [f32] {
+unsafe fn squares<'a, V: Vector, const C: usize>(
+    delta: &'a [f32],
+    squared: bool,
+    n: usize,
+    other: &'a mut [f32],
+) -> &'a [f32] {
     if !squared {
         return delta;
     }
-    for i in (0..n * CHANNELS).step_by(V::LANES) {
+    for i in (0..n * C).step_by(V::LANES) {
         // SAFETY: both hold RUN >= n pixels.
         unsafe {
             let d = V::load(delta.as_ptr().add(i));
@@ -320,11 +340,11 @@ unsafe fn squares<'a, V: Vector>(delta: &'a [f32], squared: bool, n: usize, othe
 
 /// The sum of products of two pixels' channels.
 #[inline(always)]
-unsafe fn channel_dot<V: Vector>(a: *const f32, b: *const f32) -> f32 {
-    // SAFETY: the caller vouches for CHANNELS values behind both.
+unsafe fn channel_dot<V: Vector, const C: usize>(a: *const f32, b: *const f32) -> f32 {
+    // SAFETY: the caller vouches for C values behind both.
     unsafe {
         let mut sum = V::load(a).mul(V::load(b));
-        for c in (V::LANES..CHANNELS).step_by(V::LANES) {
+        for c in (V::LANES..C).step_by(V::LANES) {
             sum = V::load(a.add(c)).mul_add(V::load(b.add(c)), sum);
         }
         sum.sum()
@@ -333,7 +353,7 @@ unsafe fn channel_dot<V: Vector>(a: *const f32, b: *const f32) -> f32 {
 
 /// Weights per pixel: adds to their gradient `own`, and leaves (1 + w) share in the scratch's factor.
 #[inline(always)]
-unsafe fn through_weights<V: Vector>(
+unsafe fn through_weights<V: Vector, const C: usize>(
     weights: &[f32],
     squared: bool,
     g: &[f32],
@@ -341,12 +361,12 @@ unsafe fn through_weights<V: Vector>(
     scratch: &mut Scratch,
     own: &mut [f32],
 ) {
-    // SAFETY: g and the scratch hold the run's pixels of CHANNELS values.
+    // SAFETY: g and the scratch hold the run's pixels of C values.
     unsafe {
-        let f = squares::<V>(&scratch.delta, squared, weights.len(), &mut scratch.other).as_ptr();
+        let f = squares::<V, C>(&scratch.delta, squared, weights.len(), &mut scratch.other).as_ptr();
         for (p, (w, own)) in weights.iter().zip(own).enumerate() {
             scratch.factor[p] = (1.0 + w) * share;
-            *own += share * channel_dot::<V>(f.add(p * CHANNELS), g.as_ptr().add(p * CHANNELS));
+            *own += share * channel_dot::<V, C>(f.add(p * C), g.as_ptr().add(p * C));
         }
     }
 }
@@ -354,7 +374,7 @@ unsafe fn through_weights<V: Vector>(
 /// The voxel gate: adds to the gradient in its parameters, leaves (1 + w) share in the scratch's factor and the
 /// gradient in the outputs of `reduce` in `hidden`.
 #[inline(always)]
-unsafe fn through_gate<I: Isa>(
+unsafe fn through_gate<I: Isa, V: Vector, const C: usize>(
     gate: &VoxelGate,
     squared: bool,
     g: &[f32],
@@ -362,20 +382,20 @@ unsafe fn through_gate<I: Isa>(
     scratch: &mut Scratch,
     sums: &mut GateSums,
 ) {
-    let n = g.len() / CHANNELS;
+    let n = g.len() / C;
     let Scratch { delta, other, factor, hidden, .. } = scratch;
     let mut eights = [[0.0f32; HIDDEN]; 2];
     let mut reduce = [0.0f32; HIDDEN * CHANNELS];
     let mut bias = 0.0f32;
-    // SAFETY: g holds n pixels, the scratch RUN; the gate's buffers 32 * 8, 8 and 8 values.
+    // SAFETY: g holds n pixels, the scratch RUN; the gate's buffers C * 8, 8 and 8 values.
     unsafe {
-        let f = squares::<I::Wide>(delta, squared, n, other);
-        voxel_weights::<I, true>(gate, f, n, factor, hidden.as_mut_ptr());
+        let f = squares::<V, C>(delta, squared, n, other);
+        voxel_weights::<I, true, C>(gate, f, n, factor, hidden.as_mut_ptr());
         let f = f.as_ptr();
         let (zero, weight) = (I::Eight::splat(0.0), I::Eight::load(gate.weight.as_ptr()));
         let (mut weight_sum, mut hidden_sum) = (zero, zero);
         for (p, factor) in factor[..n].iter_mut().enumerate() {
-            let d = share * channel_dot::<I::Wide>(f.add(p * CHANNELS), g.as_ptr().add(p * CHANNELS));
+            let d = share * channel_dot::<V, C>(f.add(p * C), g.as_ptr().add(p * C));
             let d = if *factor > 1.0 { d } else { 0.0 };
             *factor *= share;
             bias += d;
@@ -388,21 +408,21 @@ unsafe fn through_gate<I: Isa>(
         }
         weight_sum.store(eights[0].as_mut_ptr());
         hidden_sum.store(eights[1].as_mut_ptr());
-        for c in (0..CHANNELS).step_by(I::Wide::LANES) {
-            let mut acc = [I::Wide::splat(0.0); HIDDEN];
+        for c in (0..C).step_by(V::LANES) {
+            let mut acc = [V::splat(0.0); HIDDEN];
             for p in 0..n {
-                let f = I::Wide::load(f.add(p * CHANNELS + c));
+                let f = V::load(f.add(p * C + c));
                 for o in 0..HIDDEN {
-                    acc[o] = I::Wide::splat(*hidden.get_unchecked(p * HIDDEN + o)).mul_add(f, acc[o]);
+                    acc[o] = V::splat(*hidden.get_unchecked(p * HIDDEN + o)).mul_add(f, acc[o]);
                 }
             }
             for o in 0..HIDDEN {
-                acc[o].store(reduce.as_mut_ptr().add(o * CHANNELS + c));
+                acc[o].store(reduce.as_mut_ptr().add(o * C + c));
             }
         }
     }
     let add = |sums: &mut [f64], more: &[f32]| sums.iter_mut().zip(more).for_each(|(s, &m)| *s += f64::from(m));
-    add(&mut sums.reduce, &reduce);
+    add(&mut sums.reduce, &reduce[..HIDDEN * C]);
     add(&mut sums.weight, &eights[0]);
     add(&mut sums.reduce_bias, &eights[1]);
     sums.weight_bias += f64::from(bias);
@@ -410,31 +430,31 @@ unsafe fn through_gate<I: Isa>(
 
 /// From the gradient in the cost to that in f, in the difference, and from there to the reference and the source.
 #[inline(always)]
-unsafe fn spread<V: Vector, const SQUARED: bool, const GATE: bool>(
+unsafe fn spread<V: Vector, const SQUARED: bool, const GATE: bool, const C: usize>(
     g: &[f32],
     transposed: &[f32],
     scratch: &Scratch,
     (reference, source): (&mut [f32], &mut [f32]),
 ) {
-    for p in 0..g.len() / CHANNELS {
-        for c in (0..CHANNELS).step_by(V::LANES) {
-            // SAFETY: g and reference hold p's channels, as does the scratch; `transposed` [8, 32] with GATE; the
+    for p in 0..g.len() / C {
+        for c in (0..C).step_by(V::LANES) {
+            // SAFETY: g and reference hold p's channels, as does the scratch; `transposed` [8, C] with GATE; the
             // taps lie within the source.
             unsafe {
                 let factor = *scratch.factor.get_unchecked(p);
-                let mut d = V::load(g.as_ptr().add(p * CHANNELS + c)).mul(V::splat(factor));
+                let mut d = V::load(g.as_ptr().add(p * C + c)).mul(V::splat(factor));
                 if GATE {
                     for o in 0..HIDDEN {
                         let h = V::splat(*scratch.hidden.as_ptr().add(p * HIDDEN + o));
-                        d = V::load(transposed.as_ptr().add(o * CHANNELS + c)).mul_add(h, d);
+                        d = V::load(transposed.as_ptr().add(o * C + c)).mul_add(h, d);
                     }
                 }
                 if SQUARED {
-                    let delta = V::load(scratch.delta.as_ptr().add(p * CHANNELS + c));
+                    let delta = V::load(scratch.delta.as_ptr().add(p * C + c));
                     d = d.mul(delta.add(delta));
                 }
-                scatter::<V>(source.as_mut_ptr(), &scratch.taps, p, c, d);
-                let at = reference.as_mut_ptr().add(p * CHANNELS + c);
+                scatter::<V, C>(source.as_mut_ptr(), &scratch.taps, p, c, d);
+                let at = reference.as_mut_ptr().add(p * C + c);
                 V::load(at).sub(d).store(at);
             }
         }
@@ -443,11 +463,11 @@ unsafe fn spread<V: Vector, const SQUARED: bool, const GATE: bool>(
 
 /// The transpose of [`gather`]: adds a pixel's gradient to the source pixels that it was read from.
 #[inline(always)]
-pub(super) unsafe fn scatter<V: Vector>(source: *mut f32, taps: &Taps, p: usize, c: usize, d: V) {
+pub(super) unsafe fn scatter<V: Vector, const C: usize>(source: *mut f32, taps: &Taps, p: usize, c: usize, d: V) {
     for t in 0..4 {
         // SAFETY: the caller vouches for the taps. One after the other: at a border two of them are the same pixel.
         unsafe {
-            let at = source.add(*taps.index[t].get_unchecked(p) as usize * CHANNELS + c);
+            let at = source.add(*taps.index[t].get_unchecked(p) as usize * C + c);
             d.mul_add(V::splat(*taps.weight[t].get_unchecked(p)), V::load(at)).store(at);
         }
     }

@@ -36,6 +36,7 @@ pub fn bytes_per_thread() -> u64 {
 pub fn fused(cpu: &Cpu, sweep: &Sweep, strided: &Conv, skip: Option<(&Conv, &mut Tensor)>) -> Result<[Tensor; 2]> {
     let _span = span_of("plane sweep", || sweep.shape().to_string());
     sweep.check()?;
+    sweep.reference.expect_channels("plane sweep", CHANNELS)?;
     assert!(strided.kernel == [3; 3] && strided.stride == [2; 3] && (strided.input, strided.output) == (32, 32));
     let shape = sweep.shape();
     let (skip, projected) = match skip {
@@ -121,7 +122,8 @@ impl Walk<'_> {
         }
     }
 
-    /// The tile's costs at one plane, with a border of one voxel, into the slot; zeros outside the image.
+    /// The tile's costs at one plane, with a border of one voxel, into the slot; zeros outside the image, but for the
+    /// column after an odd number of them, which is the last one again.
     fn cost_plane(&self, plane: usize, scratch: &mut Scratch, slot: &mut [f32]) {
         let Tile { planes, rows, columns } = self.tile;
         let width = 2 * (columns.1 - columns.0) + 1;
@@ -131,12 +133,14 @@ impl Walk<'_> {
         for (i, row) in slot.chunks_exact_mut(TILE_STRIDE).take(2 * (rows.1 - rows.0) + 1).enumerate() {
             let Some(y) = (2 * rows.0 + i).checked_sub(1).filter(|&y| y < self.shape.h) else { continue };
             row[..low * CHANNELS].fill(0.0);
-            row[high * CHANNELS..width * CHANNELS].fill(0.0);
             let x = (origin + low as isize) as usize;
             let cost = &mut row[low * CHANNELS..high * CHANNELS];
             let run = CostRun { sweep: self.sweep, plane, at: (x, y), scratch: &mut *scratch, cost };
             // SAFETY: the level is available; at most 2 TILE_COLUMNS + 1 <= RUN pixels, all within the reference.
             unsafe { dispatch(self.level, run) }
+            if high < width {
+                row.copy_within((high - 1) * CHANNELS..high * CHANNELS, high * CHANNELS);
+            }
             let (Some(skip), Some(out)) = (self.skip, self.outputs.skip) else { continue };
             // The border belongs to the neighbours.
             if i == 0 || plane < 2 * planes.0 {
@@ -154,19 +158,21 @@ impl Walk<'_> {
         }
     }
 
-    /// Output plane k of the strided convolution from the ring.
+    /// Output plane k of the strided convolution from the ring. After an odd number of planes or rows the last one is
+    /// read again.
     fn convolve(&self, k: usize, ring: &[f32]) {
         let Tile { rows, columns, .. } = self.tile;
         for r in rows.0..rows.1 {
             let mut taps = [Tap::NONE; 9];
             let mut count = 0;
             for i in 0..3 {
-                let Some(plane) = (2 * k + i).checked_sub(1).filter(|&p| p < self.shape.d) else { continue };
+                let Some(plane) = (2 * k + i).checked_sub(1) else { continue };
+                let plane = plane.min(self.shape.d - 1);
                 for j in 0..3 {
-                    if (2 * r + j).checked_sub(1).is_none_or(|y| y >= self.shape.h) {
-                        continue;
-                    }
-                    let row = &ring[plane % 3 * RING_PLANE + (2 * (r - rows.0) + j) * TILE_STRIDE..][..TILE_STRIDE];
+                    let Some(y) = (2 * r + j).checked_sub(1) else { continue };
+                    // Slot row 0 is the image's row 2 rows.0 - 1.
+                    let slot = y.min(self.shape.h - 1) + 1 - 2 * rows.0;
+                    let row = &ring[plane % 3 * RING_PLANE + slot * TILE_STRIDE..][..TILE_STRIDE];
                     taps[count] = Tap { x: row.as_ptr(), w: self.strided.row_weights(i, j).as_ptr() };
                     count += 1;
                 }

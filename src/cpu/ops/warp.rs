@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::net::tensor::{Shape, Tensor};
 use crate::scene::camera::PlaneSweep;
 
-/// Channels of a feature map.
+/// Channels of a feature map at a quarter of the photo's sides; those of the narrow stages have 16 and 8.
 pub const CHANNELS: usize = 32;
 
 /// The most pixels of a row that are handled at once: their taps, differences and costs stay in the L1 cache.
@@ -44,21 +44,63 @@ pub(crate) unsafe fn locate<V: Vector>(
     sweep: &PlaneSweep,
     d: f32,
     (x, y, n): (usize, usize, usize),
-    (width, height): (usize, usize),
+    size: (usize, usize),
 ) {
-    debug_assert!(n <= RUN && RUN.is_multiple_of(V::LANES));
     let PlaneSweep { a, b } = sweep;
-    // SAFETY: i + LANES <= RUN, as RUN is a multiple of LANES; LANE has at least LANES elements.
+    let y = y as f32;
+    // SAFETY: LANE has at least LANES elements.
     unsafe {
         let s = |v: f32| V::splat(v);
-        let y = y as f32;
+        locate_at::<V>(taps, n, size, |i, r| {
+            let px = V::load(LANE.as_ptr()).add(s((x + i) as f32));
+            px.mul_add(s(a[r][0]), s(a[r][1] * y + a[r][2])).mul_add(s(d), s(b[r]))
+        });
+    }
+}
+
+/// As [`locate`], for pixels that each have their own 1 / depth in `rho`: `q = A p + rho b`, which is the other one
+/// divided by the depth.
+///
+/// # Safety
+/// As [`locate`]; `rho` holds RUN values.
+#[inline(always)]
+pub(crate) unsafe fn locate_inverse<V: Vector>(
+    taps: &mut Taps,
+    sweep: &PlaneSweep,
+    rho: &[f32; RUN],
+    (x, y, n): (usize, usize, usize),
+    size: (usize, usize),
+) {
+    let PlaneSweep { a, b } = sweep;
+    let y = y as f32;
+    // SAFETY: i + LANES <= RUN; LANE has at least LANES elements.
+    unsafe {
+        let s = |v: f32| V::splat(v);
+        locate_at::<V>(taps, n, size, |i, r| {
+            let px = V::load(LANE.as_ptr()).add(s((x + i) as f32));
+            V::load(rho.as_ptr().add(i)).mul_add(s(b[r]), px.mul_add(s(a[r][0]), s(a[r][1] * y + a[r][2])))
+        });
+    }
+}
+
+/// Taps where `q(i, row)` says that pixels i .. i + LANES lie, homogeneous.
+#[inline(always)]
+unsafe fn locate_at<V: Vector>(
+    taps: &mut Taps,
+    n: usize,
+    (width, height): (usize, usize),
+    place: impl Fn(usize, usize) -> V,
+) {
+    debug_assert!(n <= RUN && RUN.is_multiple_of(V::LANES));
+    // SAFETY: i + LANES <= RUN, as RUN is a multiple of LANES.
+    unsafe {
+        let s = |v: f32| V::splat(v);
         let (zero, one) = (s(0.0), s(1.0));
         // A tap is inside where -0.5 < index < size - 0.5 (indices are whole numbers).
         let (inside, last_x, last_y) = (s(-0.5), s(width as f32 - 0.5), s(height as f32 - 0.5));
         let (max_x, max_y) = (s(width as f32 - 1.0), s(height as f32 - 1.0));
         for i in (0..n).step_by(V::LANES) {
-            let px = V::load(LANE.as_ptr()).add(s((x + i) as f32));
-            let q = |r: usize| px.mul_add(s(a[r][0]), s(a[r][1] * y + a[r][2])).mul_add(s(d), s(b[r]));
+            let q = |r: usize| place(i, r);
             let z = q(2);
             let front = s(1e-6);
             let safe = z.select_gt(front, z, one);
@@ -88,10 +130,10 @@ pub(crate) unsafe fn locate<V: Vector>(
 /// The most pixels a feature map may have: tap indices are computed in f32.
 pub const MAX_FEATURE_PIXELS: usize = 1 << 24;
 
-/// Fails with the op's name unless `map` is one plane of 1 to [`MAX_FEATURE_PIXELS`] pixels with [`CHANNELS`] channels:
-/// what [`locate`] and [`gather`] count on.
-pub(crate) fn expect_features(op: &'static str, map: &Tensor) -> Result<()> {
-    map.expect_channels(op, CHANNELS)?;
+/// Fails with the op's name unless `map` is one plane of 1 to [`MAX_FEATURE_PIXELS`] pixels with so many channels: what
+/// [`locate`] and [`gather`] count on.
+pub(crate) fn expect_features(op: &'static str, map: &Tensor, channels: usize) -> Result<()> {
+    map.expect_channels(op, channels)?;
     if map.shape.is_empty() || map.shape.d != 1 || map.shape.positions() > MAX_FEATURE_PIXELS {
         let problem = format!("features {}; expected 1 plane of 1 to {MAX_FEATURE_PIXELS} pixels", map.shape);
         return Err(Error::Shape { op, problem });
@@ -102,12 +144,12 @@ pub(crate) fn expect_features(op: &'static str, map: &Tensor) -> Result<()> {
 /// One vector of the bilinear feature of pixel `p`, channels `c ..`.
 ///
 /// # Safety
-/// `features` must hold CHANNELS values at each index of `taps`; p < RUN; c + LANES <= CHANNELS.
+/// `features` must hold C values at each index of `taps`; p < RUN; c + LANES <= C.
 #[inline(always)]
-pub(crate) unsafe fn gather<V: Vector>(features: *const f32, taps: &Taps, p: usize, c: usize) -> V {
+pub(crate) unsafe fn gather<V: Vector, const C: usize>(features: *const f32, taps: &Taps, p: usize, c: usize) -> V {
     // SAFETY: as promised by the caller.
     unsafe {
-        let at = |t: usize| V::load(features.add(*taps.index[t].get_unchecked(p) as usize * CHANNELS + c));
+        let at = |t: usize| V::load(features.add(*taps.index[t].get_unchecked(p) as usize * C + c));
         let weight = |t: usize| V::splat(*taps.weight[t].get_unchecked(p));
         let sum = at(0).mul(weight(0));
         let sum = at(1).mul_add(weight(1), sum);
@@ -127,7 +169,7 @@ pub fn warp(
     depths: &[f32],
     (height, width): (usize, usize),
 ) -> Result<Tensor> {
-    expect_features("warp", features)?;
+    expect_features("warp", features, CHANNELS)?;
     let shape = Shape { d: depths.len(), h: height, w: width, c: CHANNELS };
     if shape.is_empty() {
         return Err(Error::Shape { op: "warp", problem: format!("empty volume {shape}") });
@@ -164,7 +206,7 @@ impl Kernel for WarpRun<'_> {
             locate::<I::Wide>(self.taps, self.sweep, self.depth, (self.at.0, self.at.1, n), size);
             for p in 0..n {
                 for c in (0..CHANNELS).step_by(I::Wide::LANES) {
-                    let v = gather::<I::Wide>(self.features.data.as_ptr(), self.taps, p, c);
+                    let v = gather::<I::Wide, CHANNELS>(self.features.data.as_ptr(), self.taps, p, c);
                     v.store(self.y.as_mut_ptr().add(p * CHANNELS + c));
                 }
             }

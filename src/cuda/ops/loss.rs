@@ -17,7 +17,7 @@ pub struct LossParts {
     /// `[3]` f64: the weighted loss, the mean |depth - truth| in intervals, the mean cross-entropy in nats; 0 where no
     /// pixel is valid.
     pub losses: Value,
-    /// How many pixels have a truth, `[1]` f64.
+    /// How many pixels have a truth, and how many have nothing within the range, `[2]` f64.
     pub valid: Value,
     /// Expected depth in scene units, [1, H, W, 1] f32.
     pub depth: Value,
@@ -26,9 +26,9 @@ pub struct LossParts {
 }
 
 /// Loss and gradient of `logits` [D, H, W, 1] against `truth` [1, H, W, 1] in scene units (none where it is 0 or not
-/// finite): `l1` times the mean distance in units of `interval` (`[1]` f64, the hypotheses' mean interval in scene
-/// units), `cross_entropy` times the mean cross-entropy. The hypotheses must be in order, ascending or descending,
-/// which whoever uploads them sees to.
+/// finite; < 0 where nothing lies within the range): `l1` times the mean distance in units of `interval` (`[1]` f64,
+/// the hypotheses' mean interval in scene units), `cross_entropy` times the mean cross-entropy. The hypotheses must be
+/// in order, ascending or descending, which whoever uploads them sees to.
 ///
 /// # Errors
 /// [`Error::Shape`] naming what does not fit, or with fewer than two hypotheses.
@@ -62,7 +62,7 @@ pub fn depth_loss(
     }
     depths.check(graph, OP, shape.d)?;
     let row = |n| Shape::plane(1, 1, n);
-    let valid = graph.temporary(format!("{label} valid pixels"), row(1), Element::F64);
+    let valid = graph.temporary(format!("{label} valid pixels"), row(2), Element::F64);
     let losses = graph.temporary(format!("{label} losses"), row(3), Element::F64);
     let depth = graph.temporary(format!("{label} depth"), Shape::plane(shape.h, shape.w, 1), Element::F32);
     let gradient = graph.temporary(format!("{label} logits gradient"), shape, Element::F32);
@@ -71,7 +71,7 @@ pub fn depth_loss(
         let problem = format!("{pixels} pixels; at most {}", grid[0] as usize * THREADS as usize);
         return Err(Error::Shape { op: OP, problem });
     }
-    let sums = graph.temporary(format!("{label} sums of blocks"), Shape::plane(1, grid[0] as usize, 2), Element::F64);
+    let sums = graph.temporary(format!("{label} sums of blocks"), Shape::plane(1, grid[0] as usize, 3), Element::F64);
     let one = [1, 1, 1];
     let args = vec![read(truth), index(pixels), write(valid)];
     graph.launch(OP, label, "depth_loss_forward_count_f32", one, [ONE_BLOCK, 1, 1], 0, args);
