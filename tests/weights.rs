@@ -120,6 +120,7 @@ fn metadata_names_the_configuration() {
                     ("aggregation", aggregation_name),
                     ("difference", difference_name),
                     ("decoder", decoder_name),
+                    ("resolution", "full"),
                     ("format", "pt"),
                 ];
                 let said = said.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
@@ -282,12 +283,12 @@ fn each_broken_tensor_is_named() {
         (
             "metadata of another configuration",
             |p| p.say("aggregation", "pixel"),
-            "tensor `gate.conv1.weight` is missing; the configuration pixel / squared / skip needs it",
+            "tensor `gate.conv1.weight` is missing; the configuration pixel / squared / skip / full needs it",
         ),
         (
             "metadata of a configuration without gate",
             |p| p.say("aggregation", "mean"),
-            "tensor `gate.reduce.bias` does not belong to the configuration mean / squared / skip",
+            "tensor `gate.reduce.bias` does not belong to the configuration mean / squared / skip / full",
         ),
         (
             "weights of another network",
