@@ -298,8 +298,8 @@ fn each_broken_tensor_is_named() {
                 p.set("conv1.weight", &[64, 3, 7, 7], &vec![0.0; 64 * 3 * 49]);
                 p.set("fc.weight", &[10, 64], &[0.0; 640]);
             },
-            "not a checkpoint of BS-MVSNet: it holds tensors such as `conv1.weight`; expected `features.*`, `gate.*` \
-             and `regularizer.*`",
+            "not a checkpoint of BS-MVSNet: it holds tensors such as `conv1.weight`; expected `features.*`, `gate.*`, \
+             `regularizer.*` and `narrow*`",
         ),
         (
             "names with a prefix",
@@ -307,13 +307,15 @@ fn each_broken_tensor_is_named() {
                 let all = std::mem::take(&mut p.tensors).into_iter();
                 p.tensors = all.map(|(name, t)| (format!("module.{name}"), t)).collect();
             },
-            "not a checkpoint of BS-MVSNet: it holds tensors such as `module.features.lateral4.bias`; expected \
-             `features.*`, `gate.*` and `regularizer.*`",
+            "not a checkpoint of BS-MVSNet: it holds tensors such as `module.features.lateral1.bias`; expected \
+             `features.*`, `gate.*`, `regularizer.*` and \
+             `narrow*`",
         ),
         (
             "no tensor at all",
             |p| p.tensors.clear(),
-            "not a checkpoint of BS-MVSNet: it holds no tensor; expected `features.*`, `gate.*` and `regularizer.*`",
+            "not a checkpoint of BS-MVSNet: it holds no tensor; expected `features.*`, `gate.*`, `regularizer.*` and \
+             `narrow*`",
         ),
     ];
     for (name, damage, expected) in cases {

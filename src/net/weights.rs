@@ -80,7 +80,7 @@ impl Checkpoint {
         if !names.iter().any(ours) {
             let first = names.first().map_or("no tensor".into(), |n| format!("tensors such as `{n}`"));
             let problem = format!("not a checkpoint of BS-MVSNet: it holds {first}; expected `features.*`");
-            return Err(fail(problem + ", `gate.*` and `regularizer.*`"));
+            return Err(fail(problem + ", `gate.*`, `regularizer.*` and `narrow*`"));
         }
         let config = Config::of_checkpoint(header.metadata().as_ref(), |name| names.contains(name)).map_err(&fail)?;
         let mut list = Vec::new();
