@@ -9,6 +9,7 @@ mod reference;
 
 mod conv;
 mod losses;
+mod narrow;
 mod norm;
 mod small;
 mod volume;
