@@ -76,9 +76,8 @@ impl<'a> NarrowViews<'a> {
         hypotheses: &Hypotheses,
     ) -> Result<Self> {
         let of_stage = |maps: &'a Features<Tensor>| {
-            let map = if stage.step == Resolution::Half.step() { &maps.half } else { &maps.full };
             let problem = || format!("features without a map for the stage {}", stage.name);
-            map.as_ref().ok_or_else(|| Error::Shape { op: "narrow stage", problem: problem() })
+            maps.of_stage(stage).ok_or_else(|| Error::Shape { op: "narrow stage", problem: problem() })
         };
         let finer = |sweep: &PlaneSweep| sweep.finer((Resolution::Quarter.step() / stage.step) as f32);
         let sources: Vec<_> =

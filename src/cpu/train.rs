@@ -206,9 +206,8 @@ impl<'t, 'a> TrainingPass<'t, 'a> {
 
 /// A stage's part of the features.
 fn of_stage<'v, 'a>(views: &'v TapeViews<'a>, stage: &Stage) -> Result<&'v Var<'a>> {
-    let found = if stage.step == Resolution::Half.step() { &views.features.half } else { &views.features.full };
     let missing = || Error::Bug { place: "training", problem: format!("no features for the stage {}", stage.name) };
-    found.as_ref().ok_or_else(missing)
+    views.features.of_stage(stage).ok_or_else(missing)
 }
 
 impl<'a> Layers for TrainingPass<'_, 'a> {

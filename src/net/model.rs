@@ -6,6 +6,7 @@
 
 use super::config::{Aggregation, Config, Decoder, Resolution};
 use super::layers::{Conv, Depthwise, Kernel, Layers, VoxelGate, Weighting, evened};
+use super::stage::Stage;
 use crate::error::Result;
 
 /// Channels of the features, and of the cost volume.
@@ -22,6 +23,13 @@ pub struct Features<V> {
     pub full: Option<V>,
 }
 
+impl<V> Features<V> {
+    /// A narrow stage's, where they go up to it.
+    pub fn of_stage(&self, stage: &Stage) -> Option<&V> {
+        if stage.step == Resolution::Half.step() { self.half.as_ref() } else { self.full.as_ref() }
+    }
+}
+
 /// FeatureNet: normalised photos [V, H, W, 3] to their features up to this resolution. H and W are multiples of 4.
 ///
 /// # Errors
@@ -30,18 +38,18 @@ pub fn features<L: Layers>(net: &mut L, finest: Resolution, photos: L::Value) ->
     let layer = |name: &str, channels, side| Conv::d2(format!("features.{name}"), channels, side);
     let x = net.conv_bn(layer("stage1.0", (3, 8), 3).relu(), photos)?;
     let x1 = net.conv_bn(layer("stage1.1", (8, 8), 3).relu(), x)?;
-    let x = strided(net, layer("stage2.0", (8, 16), 5), x1.clone())?;
+    let x = strided(net, layer("stage2.0", (8, 16), 5).strided(), x1.clone())?;
     // What no finer stage reads gives its memory back at once.
     let x1 = (finest == Resolution::Full).then_some(x1);
     let x = net.conv_bn(layer("stage2.1", (16, 16), 3).relu(), x)?;
     let x2 = net.conv_bn(layer("stage2.2", (16, 16), 3).relu(), x)?;
-    let x = strided(net, layer("stage4.0", (16, 32), 5), x2.clone())?;
+    let x = strided(net, layer("stage4.0", (16, 32), 5).strided(), x2.clone())?;
     let x2 = (finest != Resolution::Quarter).then_some(x2);
     let x = net.conv_bn(layer("stage4.1", (32, 32), 3).relu(), x)?;
     let x4 = net.conv_bn(layer("stage4.2", (32, 32), 3).relu(), x)?;
-    let x = strided(net, layer("stage8.0", (32, 48), 3), x4.clone())?;
+    let x = strided(net, layer("stage8.0", (32, 48), 3).strided(), x4.clone())?;
     let x8 = net.conv_bn(layer("stage8.1", (48, 48), 3).relu(), x)?;
-    let x = strided(net, layer("stage16.0", (48, 64), 3), x8.clone())?;
+    let x = strided(net, layer("stage16.0", (48, 64), 3).strided(), x8.clone())?;
     let x16 = net.conv_bn(layer("stage16.1", (64, 64), 3).relu(), x)?;
     let lateral = net.conv(layer("lateral8", (64, 48), 1), x16)?;
     let x = net.upsample_add("features.merge8", lateral, x8)?;
@@ -60,9 +68,9 @@ pub fn features<L: Layers>(net: &mut L, finest: Resolution, photos: L::Value) ->
     Ok(Features { quarter, half, full })
 }
 
-/// A convolution of stride 2 with batch norm and ReLU, of any size.
+/// A strided convolution with batch norm and ReLU, of any size.
 pub(super) fn strided<L: Layers>(net: &mut L, layer: Conv, x: L::Value) -> Result<L::Value> {
-    let layer = layer.strided().relu();
+    let layer = layer.relu();
     let x = evened(net, &layer.name, x, layer.kernel)?;
     net.conv_bn(layer, x)
 }
@@ -119,8 +127,8 @@ pub fn gate<L: Layers>(net: &mut L, config: Config, views: &L::Views) -> Result<
 
 /// The 3D BiSeNet between its ends: both paths at 1/2 to the fused features at 1/8, and the spatial path at 1/4.
 fn bilateral<L: Layers>(net: &mut L, s2: L::Value, c2: L::Value) -> Result<(L::Value, L::Value)> {
-    let s4 = strided(net, volume("spatial4", (16, 32), 3), s2)?;
-    let s8 = strided(net, volume("spatial8", (32, 64), 3), s4.clone())?;
+    let s4 = strided(net, volume("spatial4", (16, 32), 3).strided(), s2)?;
+    let s8 = strided(net, volume("spatial8", (32, 64), 3).strided(), s4.clone())?;
     let c4 = separable(net, "context4", c2, (16, 32))?;
     let c8 = separable(net, "context8", c4, (32, 64))?;
     let c16 = separable(net, "context16", c8, (64, 96))?;

@@ -7,7 +7,7 @@
 //!
 //! Follows `Narrow` of the PyTorch definition; names of layers are its names.
 
-use super::layers::{Conv, NarrowLayers, VoxelGate, evened};
+use super::layers::{Conv, NarrowLayers, VoxelGate};
 use super::model::strided;
 use super::stage::{CONVEX, Stage};
 use crate::error::Result;
@@ -26,7 +26,7 @@ pub fn refine<L: NarrowLayers>(
     let layer = |what: &str, channels, side| Conv::d3(name(what), channels, side);
     let map = net.inverse_depth(coarse)?;
     let reference = net.reference(views, stage)?;
-    let x = strided(net, Conv::d2(name("convex1"), (stage.channels, 32), 3), reference)?;
+    let x = strided(net, Conv::d2(name("convex1"), (stage.channels, 32), 3).strided(), reference)?;
     let weights = net.conv(Conv::d2(name("convex2"), (32, CONVEX), 1), x)?;
     let guess = net.upsample_convex(stage.name, map, weights)?;
     let gate = VoxelGate {
@@ -35,10 +35,10 @@ pub fn refine<L: NarrowLayers>(
     };
     let cost = net.narrow_cost(views, stage, &guess, gate)?;
     let skip = net.conv(layer("cost_skip", (stage.channels, 8), 1), cost.clone())?;
-    let x2 = down(net, layer("down2", (stage.channels, 16), 3), cost)?;
+    let x2 = strided(net, layer("down2", (stage.channels, 16), 3).strided_planes(), cost)?;
     let x2 = net.conv_bn(layer("middle2", (16, 16), 3).relu(), x2)?;
     let x2 = if stage.halvings > 1 {
-        let x4 = down(net, layer("down4", (16, 32), 3), x2.clone())?;
+        let x4 = strided(net, layer("down4", (16, 32), 3).strided_planes(), x2.clone())?;
         let x4 = net.conv_bn(layer("middle4", (32, 32), 3).relu(), x4)?;
         let x4 = net.conv_bn(layer("up4", (32, 16), 1).relu(), x4)?;
         let x2 = net.upsample_add(&name("decode2"), x4, x2)?;
@@ -48,11 +48,4 @@ pub fn refine<L: NarrowLayers>(
     };
     let half = net.conv_bn(layer("up2", (16, 8), 1).relu(), x2)?;
     net.regress_narrow(views, stage, coarse, guess, layer("logits", (8, 1), 3), half, skip)
-}
-
-/// A 3D convolution that halves rows and columns, with batch norm and ReLU.
-fn down<L: NarrowLayers>(net: &mut L, layer: Conv, x: L::Value) -> Result<L::Value> {
-    let layer = layer.strided_planes().relu();
-    let x = evened(net, &layer.name, x, layer.kernel)?;
-    net.conv_bn(layer, x)
 }

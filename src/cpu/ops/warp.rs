@@ -46,15 +46,9 @@ pub(crate) unsafe fn locate<V: Vector>(
     (x, y, n): (usize, usize, usize),
     size: (usize, usize),
 ) {
-    let PlaneSweep { a, b } = sweep;
-    let y = y as f32;
-    // SAFETY: LANE has at least LANES elements.
+    // SAFETY: as promised by the caller.
     unsafe {
-        let s = |v: f32| V::splat(v);
-        locate_at::<V>(taps, n, size, |i, r| {
-            let px = V::load(LANE.as_ptr()).add(s((x + i) as f32));
-            px.mul_add(s(a[r][0]), s(a[r][1] * y + a[r][2])).mul_add(s(d), s(b[r]))
-        });
+        locate_at::<V>(taps, sweep, (x, y, n), size, |_, ray, b| ray.mul_add(V::splat(d), b));
     }
 }
 
@@ -71,36 +65,33 @@ pub(crate) unsafe fn locate_inverse<V: Vector>(
     (x, y, n): (usize, usize, usize),
     size: (usize, usize),
 ) {
-    let PlaneSweep { a, b } = sweep;
-    let y = y as f32;
-    // SAFETY: i + LANES <= RUN; LANE has at least LANES elements.
+    // SAFETY: i + LANES <= RUN, what `rho` holds; else as promised by the caller.
     unsafe {
-        let s = |v: f32| V::splat(v);
-        locate_at::<V>(taps, n, size, |i, r| {
-            let px = V::load(LANE.as_ptr()).add(s((x + i) as f32));
-            V::load(rho.as_ptr().add(i)).mul_add(s(b[r]), px.mul_add(s(a[r][0]), s(a[r][1] * y + a[r][2])))
-        });
+        locate_at::<V>(taps, sweep, (x, y, n), size, |i, ray, b| V::load(rho.as_ptr().add(i)).mul_add(b, ray));
     }
 }
 
-/// Taps where `q(i, row)` says that pixels i .. i + LANES lie, homogeneous.
+/// Taps where `place` says that pixels i .. i + LANES lie, homogeneous, given a row each of A p and of b.
 #[inline(always)]
 unsafe fn locate_at<V: Vector>(
     taps: &mut Taps,
-    n: usize,
+    PlaneSweep { a, b }: &PlaneSweep,
+    (x, y, n): (usize, usize, usize),
     (width, height): (usize, usize),
-    place: impl Fn(usize, usize) -> V,
+    place: impl Fn(usize, V, V) -> V,
 ) {
     debug_assert!(n <= RUN && RUN.is_multiple_of(V::LANES));
-    // SAFETY: i + LANES <= RUN, as RUN is a multiple of LANES.
+    // SAFETY: i + LANES <= RUN, as RUN is a multiple of LANES; LANE has at least LANES elements.
     unsafe {
         let s = |v: f32| V::splat(v);
+        let y = y as f32;
         let (zero, one) = (s(0.0), s(1.0));
         // A tap is inside where -0.5 < index < size - 0.5 (indices are whole numbers).
         let (inside, last_x, last_y) = (s(-0.5), s(width as f32 - 0.5), s(height as f32 - 0.5));
         let (max_x, max_y) = (s(width as f32 - 1.0), s(height as f32 - 1.0));
         for i in (0..n).step_by(V::LANES) {
-            let q = |r: usize| place(i, r);
+            let px = V::load(LANE.as_ptr()).add(s((x + i) as f32));
+            let q = |r: usize| place(i, px.mul_add(s(a[r][0]), s(a[r][1] * y + a[r][2])), s(b[r]));
             let z = q(2);
             let front = s(1e-6);
             let safe = z.select_gt(front, z, one);
