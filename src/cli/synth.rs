@@ -52,6 +52,9 @@ pub struct SynthArgs {
     /// Share of surfaces with little texture or nearly none (0 to 1)
     #[arg(long, value_name = "0..1", default_value = "0.25", value_parser = options::fraction, help_heading = "Scenes")]
     low_texture: f64,
+    /// Share of scenes that are one thing before a blank or black backdrop (0 to 1)
+    #[arg(long, value_name = "0..1", default_value = "0", value_parser = options::fraction, help_heading = "Scenes")]
+    alone: f64,
     /// Strength of the differences in exposure, colour, noise and blur between the photos of a scene (0 to 1)
     #[arg(long, value_name = "0..1", default_value = "1", value_parser = options::fraction, help_heading = "Scenes")]
     variation: f64,
@@ -109,6 +112,7 @@ pub fn run(args: SynthArgs, progress: &Progress) -> Result<()> {
         textures: args.textures,
         meshes: args.mesh,
         low_texture: args.low_texture,
+        alone: args.alone,
         variation: args.variation,
     })?;
     let options =

@@ -70,6 +70,9 @@ pub struct TrainArgs {
     /// Share of surfaces with little texture or nearly none in rendered scenes (0 to 1)
     #[arg(long, value_name = "0..1", default_value = "0.25", value_parser = options::fraction, help_heading = "Data")]
     low_texture: f64,
+    /// Share of rendered scenes that are one thing before a blank or black backdrop (0 to 1)
+    #[arg(long, value_name = "0..1", default_value = "0", value_parser = options::fraction, help_heading = "Data")]
+    alone: f64,
     /// Arrangement of the cameras in rendered scenes
     #[arg(long, value_name = "RIG", default_value = "mixed", help_heading = "Data")]
     rig: Rig,
@@ -366,6 +369,7 @@ impl Setup {
             textures: args.textures.clone(),
             meshes: args.mesh.clone(),
             low_texture: args.low_texture,
+            alone: args.alone,
             variation: 1.0,
         }
     }
@@ -466,6 +470,7 @@ fn describe(args: &TrainArgs, options: &TrainOptions, setup: &Setup) -> serde_js
         "textures": args.textures,
         "mesh": args.mesh,
         "low_texture": args.low_texture,
+        "alone": args.alone,
         "rig": lower(&args.rig),
         "reuse": args.reuse,
         "scene_memory": args.scene_memory,

@@ -36,10 +36,15 @@ struct Composition<'a> {
     radius: f64,
 }
 
-/// Builds a world in front of the cameras.
-pub fn compose(stock: &Stock, rigged: &Rigged, random: &mut Random) -> World {
+/// Builds a world in front of the cameras: one thing before a blank backdrop if it is to stand `alone`.
+pub fn compose(stock: &Stock, alone: bool, rigged: &Rigged, random: &mut Random) -> World {
     let radius = rigged.half_view.min(0.45 * rigged.distance);
     let mut c = Composition { stock, rigged, random, objects: Vec::new(), radius };
+    if alone {
+        let backdrop = c.alone();
+        let lights = c.lights();
+        return World::new(c.objects, backdrop, lights, radius);
+    }
     // Worlds with a front need cameras that stand on one side of it.
     match c.random.below(if rigged.one_sided { 8 } else { 6 }) {
         0 | 1 => c.table(),
@@ -329,6 +334,49 @@ impl Composition<'_> {
             let half = radius * self.random.range(1.0, 1.5);
             self.add(Shape::Plane { half: [half, half] }, DMat3::IDENTITY, -DVec3::Z * 0.7 * size, 1.0, half);
         }
+    }
+
+    /// One thing before a blank backdrop, often black: nothing behind its silhouette can be matched. Sometimes its
+    /// colours are nearly those of the backdrop.
+    fn alone(&mut self) -> Backdrop {
+        let radius = self.radius;
+        if self.random.chance(0.35) {
+            self.bush(0.8 * radius);
+        } else {
+            let size = radius * self.random.range(0.45, 0.85);
+            let (shape, scale) = if self.random.chance(0.5) { (self.stone(), size) } else { self.shape(size) };
+            let rotation = self.rotation();
+            self.add(shape, rotation, DVec3::ZERO, scale, size);
+            for _ in 0..self.random.below(8) {
+                let part = size * self.random.range(0.12, 0.45);
+                let (shape, scale) = self.shape(part);
+                let (rotation, origin) = (self.random.rotation(), self.random.direction() * size * 0.8);
+                self.add(shape, rotation, origin, scale, part);
+            }
+        }
+        if self.random.chance(0.25) {
+            // A stand below it.
+            let half = radius * self.random.range(0.3, 0.7);
+            self.add(Shape::Plane { half: [half, half] }, DMat3::IDENTITY, -DVec3::Z * 0.7 * radius, 1.0, half);
+        }
+        let level = if self.random.chance(0.6) { 0.002 } else { self.random.log_range(0.005, 0.9) };
+        let tint = DVec3::from_array([0, 1, 2].map(|_| self.random.range(0.7, 1.0)));
+        Backdrop::Plain((tint * level).as_vec3())
+    }
+
+    /// Twigs with leaves: thin things at many depths, with gaps between them.
+    fn bush(&mut self, reach: f64) {
+        let kinds: Vec<Material> = (0..3).map(|_| self.material(0.5 * reach, Laid::ByNormal)).collect();
+        let leaves = self.random.between(25, 70);
+        let size = reach * self.random.log_range(0.06, 0.2);
+        for i in 0..leaves {
+            let side = size * self.random.range(0.5, 1.0);
+            let shape = Shape::Plane { half: [side, side * self.random.range(0.3, 0.9)] };
+            let origin = self.random.direction() * reach * self.random.unit().cbrt();
+            let material = kinds[i % kinds.len()].clone();
+            self.objects.push(Object { shape, rotation: self.random.rotation(), origin, scale: 1.0, material });
+        }
+        self.rods(DVec3::ZERO, 0.8 * reach);
     }
 
     fn backdrop(&mut self) -> Backdrop {

@@ -39,7 +39,7 @@ use crate::{Error, Result};
 use compose::Stock;
 use mesh::Mesh;
 use rig::Rig;
-use scene::SyntheticScene;
+use scene::{SyntheticScene, Wanted};
 use texture::Library;
 
 /// What scenes are made of.
@@ -59,6 +59,9 @@ pub struct GeneratorOptions {
     pub meshes: Vec<PathBuf>,
     /// Probability that a surface has little texture or nearly none, 0..1.
     pub low_texture: f64,
+    /// Share of the scenes that are one thing before a blank or black backdrop, with sharp silhouettes: a solid or a
+    /// bush, 0..1.
+    pub alone: f64,
     /// How much the photos of a scene differ in exposure, colour, noise and blur: 0 not at all, 1 like those of a
     /// walk with an automatic camera.
     pub variation: f64,
@@ -70,7 +73,8 @@ pub const SMALLEST_SIDE: usize = 16;
 pub const LARGEST_SIDE: usize = 16_384;
 
 impl Default for GeneratorOptions {
-    /// Seed 0, three views of 640 x 512 on any rig, patterns only, 25 % with little texture, full variation.
+    /// Seed 0, three views of 640 x 512 on any rig, patterns only, 25 % with little texture, nothing
+    /// alone but by chance, full variation.
     fn default() -> Self {
         Self {
             seed: 0,
@@ -80,6 +84,7 @@ impl Default for GeneratorOptions {
             textures: None,
             meshes: Vec::new(),
             low_texture: 0.25,
+            alone: 0.0,
             variation: 1.0,
         }
     }
@@ -125,7 +130,7 @@ impl Generator {
     /// # Errors
     /// Options out of their range; a folder without photos; a photo or mesh that cannot be read.
     pub fn new(options: GeneratorOptions) -> Result<Self> {
-        let GeneratorOptions { views, size, low_texture, variation, .. } = options;
+        let GeneratorOptions { views, size, low_texture, alone, variation, .. } = options;
         if views == 0 {
             return Err(Error::input("views", "0", "at least one view a scene"));
         }
@@ -136,7 +141,7 @@ impl Generator {
                 format!("sides of {SMALLEST_SIDE} to {LARGEST_SIDE} pixels"),
             ));
         }
-        for (name, value) in [("low texture", low_texture), ("variation", variation)] {
+        for (name, value) in [("low texture", low_texture), ("alone", alone), ("variation", variation)] {
             if !(0.0..=1.0).contains(&value) {
                 return Err(Error::input(name, value.to_string(), "a number from 0 to 1"));
             }
@@ -161,9 +166,10 @@ impl Generator {
 
     /// The scene of an index.
     pub fn scene(&self, index: u64) -> SyntheticScene {
-        let GeneratorOptions { seed, views, size, rig, low_texture, variation, .. } = self.options;
+        let GeneratorOptions { seed, views, size, rig, low_texture, alone, variation, .. } = self.options;
         let stock = Stock { library: &self.library, meshes: &self.meshes, low_texture };
-        SyntheticScene::random(&stock, rig, views, size, variation, &[seed, index])
+        let wanted = Wanted { rig, views, size, alone, variation };
+        SyntheticScene::random(&stock, &wanted, &[seed, index])
     }
 
     /// The sample of an index, of the same scene as [`Self::scene`]'s.

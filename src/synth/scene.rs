@@ -30,12 +30,29 @@ pub struct SyntheticScene {
     pub looks: Vec<Look>,
 }
 
+/// What a scene is to be like.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted {
+    /// Where the cameras stand.
+    pub rig: Rig,
+    /// How many.
+    pub views: usize,
+    /// Width and height of the photos.
+    pub size: (usize, usize),
+    /// Share of the scenes that are one thing before a blank backdrop.
+    pub alone: f64,
+    /// How much the photos differ, 0..1.
+    pub variation: f64,
+}
+
 /// Compositions that are tried for one scene; the best is taken where none is good.
 const ATTEMPTS: u64 = 24;
 /// Rays along the longer side with which a composition is judged.
 const PROBES: usize = 20;
 /// Share of every view's pixels that should have a depth.
 const LEAST_COVERED: f64 = 0.4;
+/// The same where one thing stands alone.
+const LEAST_COVERED_ALONE: f64 = 0.12;
 /// Share of the reference view's pixels with a depth that another view should see, too.
 const LEAST_SHARED: f64 = 0.6;
 /// Farthest over nearest depth of a view.
@@ -54,14 +71,17 @@ struct Verdict {
 
 impl SyntheticScene {
     /// The scene of these words (seed, index): cameras, a world in front of them, ranges and looks.
-    pub fn random(stock: &Stock, rig: Rig, views: usize, size: (usize, usize), variation: f64, words: &[u64]) -> Self {
-        // A rig is chosen once: compositions that suit one rig less must not make it rarer.
+    pub fn random(stock: &Stock, wanted: &Wanted, words: &[u64]) -> Self {
+        let &Wanted { rig, views, size, alone, variation } = wanted;
+        // Chosen once: compositions that suit one rig less, or fill less of a photo, must not make theirs rarer.
+        let alone = alone > 0.0 && Random::new(&[words, &[3]].concat()).chance(alone);
+        let least = if alone { LEAST_COVERED_ALONE } else { LEAST_COVERED };
         let rig = Rigged::random(rig, 1, size, &mut Random::new(words)).rig;
         let attempt = |number: u64| {
             let mut random = Random::new(&[words, &[1, number]].concat());
             let rigged = Rigged::random(rig, views, size, &mut random);
-            let world = compose(stock, &rigged, &mut random);
-            (judge(&world, &rigged, size), rigged, world)
+            let world = compose(stock, alone, &rigged, &mut random);
+            (judge(&world, &rigged, size, least), rigged, world)
         };
         let mut best = attempt(0);
         for number in 1..ATTEMPTS {
@@ -172,8 +192,8 @@ pub fn name(view: usize) -> String {
     format!("{view:08}")
 }
 
-/// Casts a few rays: how much of each view is covered, how much of the reference is shared, how deep it is.
-fn judge(world: &World, rigged: &Rigged, size: (usize, usize)) -> Verdict {
+/// Casts a few rays: how much of each view is covered (at `least` so much it should be), how much of the reference is shared, how deep it is.
+fn judge(world: &World, rigged: &Rigged, size: (usize, usize), least: f64) -> Verdict {
     let step = (size.0.max(size.1) as f64 / PROBES as f64).max(1.0);
     let steps = |length: usize| ((length as f64 / step) as usize).max(1);
     let (columns, rows) = (steps(size.0), steps(size.1));
@@ -211,7 +231,7 @@ fn judge(world: &World, rigged: &Rigged, size: (usize, usize)) -> Verdict {
         let share = |n: usize, of: usize| n as f64 / of.max(1) as f64;
         // Something right before the lens hides what could be matched.
         let own = share(covered, columns * rows) - 3.0 * share(blocked, columns * rows);
-        worst = worst.min(own / LEAST_COVERED);
+        worst = worst.min(own / least);
         if highest > MOST_RATIO * lowest {
             worst = worst.min(MOST_RATIO * lowest / highest);
         }

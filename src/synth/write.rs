@@ -313,7 +313,7 @@ fn describe(options: &GeneratorOptions, write: &WriteOptions) -> Value {
         "seed": options.seed, "views": options.views, "size": [options.size.0, options.size.1],
         "rig": serde_json::to_value(options.rig).unwrap_or(Value::Null),
         "textures": options.textures.as_ref().map(path), "meshes": options.meshes.iter().map(path).collect::<Vec<_>>(),
-        "low_texture": options.low_texture, "variation": options.variation,
+        "low_texture": options.low_texture, "alone": options.alone, "variation": options.variation,
         "photos": write.photos.extension(), "planes": write.planes, "full_depth": write.full_depth,
         "extras": write.extras,
     })
