@@ -237,6 +237,22 @@ fn the_tree_gives_every_item_that_a_plain_loop_finds() {
     Tree::new(&[]).walk(&Ray::new(DVec3::ZERO, DVec3::X), 0.0, 1.0, |_, _| panic!("there is nothing"));
 }
 
+/// Numbers of normals and texture places are not looked at, however large; faces may come before their vertices.
+#[test]
+fn only_vertices_and_faces_of_an_obj_count() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a.obj");
+    for (text, triangles) in [
+        ("v 0 0 0\nv 1 0 0\nv 0 1 0\nvn 0 0 1\nf 1//6148914691236517206 2//1 3//1\n", 1),
+        ("v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1/18446744073709551615/9 2/-7/0 3/x/y\n", 1),
+        ("f 1 2 3 4\nv 0 0 0\nv 1 0 0\nv 1 1 0\nv 0 1 0\ng other\nf -1 -2 -3\nl 1 2\nf 1 2\n", 3),
+        ("v 448262 5411932 320\nv 448263.5 5411932 320\nv 448262 5411932.5 320\nf 1 2 3\n", 1),
+    ] {
+        std::fs::write(&file, text).unwrap();
+        assert_eq!(Mesh::read(&file).unwrap().triangles(), triangles, "{text}");
+    }
+}
+
 /// Damaged meshes are refused or read, but nothing panics, hangs or asks for more memory than the file could need.
 #[test]
 fn damaged_mesh_files_never_panic() {

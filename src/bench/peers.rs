@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use super::Measurement;
 use crate::error::{Error, Result};
+use crate::files::input;
 
 /// A way to run the reference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
@@ -262,7 +263,7 @@ pub fn expect_agreement(peers: &[Peer]) -> Result<()> {
 }
 
 fn read_depth(path: &Path) -> Result<Vec<f32>> {
-    let bytes = std::fs::read(path).map_err(Error::io("read the peer's outputs", path))?;
+    let bytes = input::read(path, "read the peer's outputs")?;
     let bad = |found: String| Error::input(path.display().to_string(), found, "an f32 tensor `depth`");
     let file = SafeTensors::deserialize(&bytes).map_err(|e| bad(e.to_string()))?;
     let view = file.tensor("depth").map_err(|e| bad(e.to_string()))?;

@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
+use crate::files::input;
 use crate::host::memory::readable;
 use crate::host::trace::ThreadSpans;
 use crate::manifest::MANIFEST;
@@ -96,7 +97,7 @@ impl SceneReport {
     /// A manifest that cannot be read, or that lacks what an inference writes.
     pub fn new(threads: &[ThreadSpans], out: &Path, processor_seconds: Option<f64>) -> Result<Self> {
         let path = out.join(MANIFEST);
-        let bytes = std::fs::read(&path).map_err(Error::io("read the manifest", &path))?;
+        let bytes = input::read(&path, "read the manifest")?;
         let bad =
             |what: &str| Error::input(path.display().to_string(), format!("no {what}"), "a manifest of `engine infer`");
         let manifest: Value = serde_json::from_slice(&bytes).map_err(|_| bad("JSON"))?;

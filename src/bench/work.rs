@@ -15,6 +15,7 @@ use serde::Serialize;
 
 use crate::error::{Error, Result};
 use crate::files::atomic::write_whole;
+use crate::files::input;
 use crate::host::random::Random;
 use crate::scene::camera::{Camera, DepthRange, Hypotheses, PlaneSweep, Sampling};
 use crate::scene::photo::Photo;
@@ -153,7 +154,7 @@ impl Inputs {
     /// # Errors
     /// Where it cannot be read, or a tensor is missing, misshapen, of another type or not finite.
     pub fn read(path: &Path) -> Result<Self> {
-        let bytes = std::fs::read(path).map_err(Error::io("read the inputs", path))?;
+        let bytes = input::read(path, "read the inputs")?;
         let name = path.display();
         let file = SafeTensors::deserialize(&bytes).map_err(|e| {
             Error::input(name.to_string(), e.to_string(), "a safetensors file with images, k, e and depths")

@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::finding::{Finding, Grade, counted_views, names};
 use crate::error::{Error, counted};
+use crate::files::input;
 use crate::scene::colmap::scene::{self, ImageSize};
 use crate::scene::{Layout, Scene};
 
@@ -134,7 +135,7 @@ fn identical_photos(scene: &Scene, findings: &mut Vec<Finding>) {
         }
     }
     for alike in by_length.into_values().filter(|alike| alike.len() > 1) {
-        let read = |i: usize| std::fs::read(&scene.views[i].image).ok();
+        let read = |i: usize| input::read(&scene.views[i].image, "read the photo").ok();
         let Some(first) = read(alike[0]) else { continue };
         let same: Vec<usize> = alike[1..].iter().copied().filter(|&i| read(i).as_ref() == Some(&first)).collect();
         if same.is_empty() {

@@ -19,8 +19,25 @@ pub fn open(path: &Path, action: &'static str) -> Result<(File, u64)> {
     if !kind.is_file() && !kind.is_dir() {
         return Err(Error::input(path.display().to_string(), "a pipe, socket or device", "a regular file"));
     }
-    let file = File::open(path).map_err(Error::io(action, path))?;
+    let file = open_at_once(path).map_err(Error::io(action, path))?;
+    // What was looked at and what was opened need not be the same.
+    let kind = file.metadata().map_err(Error::io(action, path))?;
+    if !kind.is_file() && !kind.is_dir() {
+        return Err(Error::input(path.display().to_string(), "a pipe, socket or device", "a regular file"));
+    }
     Ok((file, kind.len()))
+}
+
+/// Opens without waiting for anyone: a pipe without a writer would make it wait for ever.
+#[cfg(unix)]
+fn open_at_once(path: &Path) -> io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt;
+    File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)
+}
+
+#[cfg(not(unix))]
+fn open_at_once(path: &Path) -> io::Result<File> {
+    File::open(path)
 }
 
 /// Reads a whole file.

@@ -12,6 +12,7 @@ use super::config::Config;
 use super::outline::tensors;
 use super::parameters::{Parameter, Parameters};
 use crate::error::{Error, Result};
+use crate::files::input;
 
 /// The default weights, part of the binary.
 const BUILT_IN: &[u8] = include_bytes!("../../weights/bs_mvsnet.safetensors");
@@ -51,11 +52,10 @@ impl Checkpoint {
     pub fn read(path: &Path) -> Result<Self> {
         let name = path.display().to_string();
         let mut bytes = Vec::new();
-        let file = std::fs::File::open(path);
-        let size = file.as_ref().ok().and_then(|f| f.metadata().ok()).map_or(0, |m| m.len());
+        let (file, size) = input::open(path, "read the weights")?;
         if size <= MAX_BYTES {
-            // Devices and pipes have no size, hence the limit here, too.
-            let read = file.and_then(|f| f.take(MAX_BYTES + 1).read_to_end(&mut bytes));
+            // A file may grow while it is read, hence the limit here, too.
+            let read = file.take(MAX_BYTES + 1).read_to_end(&mut bytes);
             read.map_err(Error::io("read the weights", path))?;
         }
         if size.max(bytes.len() as u64) > MAX_BYTES {

@@ -1,8 +1,6 @@
 //! Triangle meshes from OBJ and PLY files.
 
-use std::cell::Cell;
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::BufReader;
 use std::path::Path;
 
 use glam::DVec3;
@@ -10,7 +8,9 @@ use ply_rs_bw::parser::{ParseError, Parser, Reader};
 use ply_rs_bw::ply::{DefaultElement, Property, PropertyAccess, PropertyAccessResult};
 
 use super::bounds::{Bounds, Tree};
+use super::obj;
 use super::ray::{Hit, Ray, triangle};
+use crate::files::input;
 use crate::{Error, Result};
 
 /// Triangles, scaled and moved into the unit ball around the origin.
@@ -66,7 +66,7 @@ impl Mesh {
     pub fn read(path: &Path) -> Result<Self> {
         let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
         let (points, faces) = match extension.as_str() {
-            "obj" => read_obj(path)?,
+            "obj" => obj::read(path, |found| refuse(path, found))?,
             "ply" => read_ply(path)?,
             _ => return Err(refuse(path, "its name ends in neither .obj nor .ply".into())),
         };
@@ -109,49 +109,6 @@ fn refuse(path: &Path, found: String) -> Error {
     // The readers' own messages may have several lines.
     let found = found.split_whitespace().collect::<Vec<_>>().join(" ");
     Error::input(path.display().to_string(), found, "a triangle mesh as OBJ or PLY file, with vertices and faces")
-}
-
-/// Counts the lines that went through, for messages.
-struct CountedLines<'a, R> {
-    inner: R,
-    lines: &'a Cell<usize>,
-}
-
-impl<R: BufRead> Read for CountedLines<'_, R> {
-    fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
-        self.inner.read(out)
-    }
-}
-
-impl<R: BufRead> BufRead for CountedLines<'_, R> {
-    fn fill_buf(&mut self) -> std::io::Result<&[u8]> {
-        self.inner.fill_buf()
-    }
-
-    fn consume(&mut self, amount: usize) {
-        // Lines are consumed up to their end or in pieces without one, so it is enough to look at the last byte.
-        let ended = amount > 0 && self.inner.fill_buf().is_ok_and(|buffer| buffer.get(amount - 1) == Some(&b'\n'));
-        self.lines.set(self.lines.get() + usize::from(ended));
-        self.inner.consume(amount);
-    }
-}
-
-fn read_obj(path: &Path) -> Result<Soup> {
-    let file = File::open(path).map_err(Error::io("open the mesh", path))?;
-    let lines = Cell::new(0);
-    let mut reader = CountedLines { inner: BufReader::new(file), lines: &lines };
-    let options =
-        tobj::LoadOptions { triangulate: true, ignore_points: true, ignore_lines: true, ..Default::default() };
-    // Materials are not used: surfaces get their colours from the generator.
-    let (models, _) = tobj::load_obj_buf(&mut reader, &options, |_| Ok(Default::default()))
-        .map_err(|e| refuse(path, format!("{e} at line {} or just after", lines.get())))?;
-    let (mut points, mut faces) = (Vec::new(), Vec::new());
-    for mesh in models.iter().map(|m| &m.mesh) {
-        let before = points.len();
-        points.extend(mesh.positions.as_chunks::<3>().0.iter().map(|p| DVec3::from_array(p.map(f64::from))));
-        faces.extend(mesh.indices.as_chunks::<3>().0.iter().map(|f| f.map(|i| i as usize + before)));
-    }
-    Ok((points, faces))
 }
 
 /// A vertex of a PLY file.
@@ -209,8 +166,7 @@ impl PropertyAccess for Face {
 }
 
 fn read_ply(path: &Path) -> Result<Soup> {
-    let file = File::open(path).map_err(Error::io("open the mesh", path))?;
-    let size = file.metadata().map_err(Error::io("open the mesh", path))?.len();
+    let (file, size) = input::open(path, "open the mesh")?;
     let mut reader = Reader::new(BufReader::new(file));
     let wrong = |e: ParseError| refuse(path, e.to_string());
     let header = Parser::<DefaultElement>::new().read_header(&mut reader).map_err(wrong)?;

@@ -12,6 +12,7 @@ pub mod height_field;
 pub mod maps;
 pub mod material;
 pub mod mesh;
+mod obj;
 pub mod object;
 pub mod pattern;
 pub mod ray;

@@ -115,12 +115,16 @@ fn bad_input_gets_one_clear_line() {
     refused(&["--textures", text(&photos)], 3, &["a.jpg", "cannot be decoded"]);
 
     refused(&["--mesh", text(&path("none.obj"))], 4, &["none.obj", "cannot open the mesh"]);
-    let meshes: [(&str, &[u8], &str); 10] = [
+    let meshes: [(&str, &[u8], &str); 14] = [
         ("a.stl", b"solid", "neither .obj nor .ply"),
         ("a.obj", b"", "no faces"),
         ("b.obj", b"v 0 0 0\nv 1 0 0\nv 0 1 x\nf 1 2 3\n", "line 3"),
         ("c.obj", b"v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 9\n", "out of bounds"),
         ("d.obj", b"v 0 0 0\nv 1 0 nan\nv 0 1 0\nf 1 2 3\n", "not finite"),
+        ("e.obj", b"v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 -4\n", "line 4: 'f 1 2 -4', a face with a vertex that is out of"),
+        ("f.obj", b"v 0 0 0\nv 1 0 0\nf 18446744073709551616 2 1\n", "line 3"),
+        ("g.obj", b"v 0 0 0\nf 1 9223372036854775807 -9223372036854775808\n", "line 2"),
+        ("h.obj", b"v 0 0\n", "line 1: 'v 0 0', a vertex without three numbers"),
         ("a.ply", b"plx\n", "Line 1"),
         (
             "b.ply",
