@@ -10,6 +10,7 @@ use std::time::Instant;
 use engine::evaluation::dtu::{DtuSettings, OUTLIER, ObservabilityMask, Reference, THINNING, evaluate};
 use engine::evaluation::nearest::Tree;
 use engine::evaluation::thinning::thin;
+use engine::files::ply_storage::Storage;
 use engine::files::{ply, ply_points};
 use engine::host::memory;
 use engine::host::random::Random;
@@ -43,16 +44,16 @@ impl Options {
 }
 
 /// Points of the surface in the order of photos' rows, with noise, and so many percent anywhere.
-fn points(count: usize, noise: f64, astray: f64, purpose: u64) -> Vec<[f32; 3]> {
+fn points(count: usize, noise: f64, astray: f64, purpose: u64) -> Vec<[f64; 3]> {
     let row = (count as f64).sqrt() as usize;
     let point = |i: usize| {
         let mut random = Random::new(&[purpose, i as u64]);
         if random.chance(astray) {
-            return [0; 3].map(|_| random.range(-300.0, 300.0) as f32);
+            return [0; 3].map(|_| random.range(-300.0, 300.0));
         }
         let [x, y] = [i % row, i / row].map(|v| (v as f64 + random.unit()) / row as f64 * 600.0 - 300.0);
         let z = 80.0 * (x / 90.0).sin() * (y / 70.0).cos();
-        [x, y, z].map(|v| (v + noise * random.normal()) as f32)
+        [x, y, z].map(|v| v + noise * random.normal())
     };
     (0..count).into_par_iter().map(point).collect()
 }
@@ -73,7 +74,8 @@ fn main() {
     println!("prediction {}, reference {}, {} threads", o.prediction, o.reference, o.threads);
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("prediction.ply");
-    ply::write_coloured(&file, &points(o.prediction, 0.3, 0.05, 1), |_| [0; 3], &[]).expect("written");
+    ply::write_coloured(&file, &points(o.prediction, 0.3, 0.05, 1), |_| [0; 3], Storage::default(), &[])
+        .expect("written");
     let mut report = Vec::new();
 
     let read = || ply_points::read(&file).expect("read").points;

@@ -14,6 +14,7 @@ use std::time::Instant;
 
 use engine::files::map::Map;
 use engine::files::ply;
+use engine::files::ply_storage::Storage;
 use engine::fusion::funnel::Funnel;
 use engine::fusion::fuse::fuse;
 use engine::fusion::settings::{Disparity, Dynamic, FusionOptions, Graph, Guard, Method, Reprojection};
@@ -128,7 +129,8 @@ fn main() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let write_s = median(o.repetitions, || {
         let start = Instant::now();
-        ply::write(&folder.path().join("cloud.ply"), &fused.points, &[]).expect("room for the cloud");
+        ply::write(&folder.path().join("cloud.ply"), &fused.points, Storage::default(), &[])
+            .expect("room for the cloud");
         start.elapsed().as_secs_f64()
     });
 

@@ -5,6 +5,7 @@
 
 use engine::cpu::network::BsMvsNet;
 use engine::files::ply;
+use engine::files::ply_storage::OffsetOption;
 use engine::fusion::fuse::fuse;
 use engine::fusion::settings::FusionOptions;
 use engine::fusion::view::FusionView;
@@ -44,7 +45,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         });
     }
     let points = fuse(&views, &FusionOptions::default())?.points;
-    ply::write(cloud.as_ref(), &points, &[])?;
+    ply::write(cloud.as_ref(), &points, ply::storage_of(&points, OffsetOption::None), &[])?;
     println!("{} points in {cloud}", points.len());
     Ok(())
 }

@@ -5,7 +5,7 @@
 // (fusion.rs, normals.rs): the same bits. One thread takes one pixel; blocks of PIXELS pixels. A point's place follows
 // from a prefix sum over pixels, counts are sums of integers by block that the host or `fusion_forward_places` adds up
 // in order, and the marks of explained pixels are only ever set: deterministic. Floors: confirm as consistency.cu;
-// emit 32 bytes a point and 17 a pixel; explain about 90 f64 instructions (6 ps on an H100) and a sector of 32 bytes
+// emit 48 bytes a point and 17 a pixel; explain about 90 f64 instructions (6 ps on an H100) and a sector of 32 bytes
 // (10 ps) for each point and later view that sees it.
 #include "geometry.cuh"
 
@@ -147,11 +147,11 @@ __device__ __forceinline__ void normal_at(const float* depth, int width, int hei
     normal[0] = float(-away.x.v), normal[1] = float(-away.y.v), normal[2] = float(-away.z.v);
 }
 
-// points: 8 words each, position and normal, red green blue and the number of views by bytes, confidence.
+// points: 48 bytes each: normal, red green blue and the number of views by bytes, position as doubles, confidence, 0.
 extern "C" __global__ void __launch_bounds__(PIXELS)
     fusion_forward_emit_f32(const float* depth, const float* confidence, const unsigned char* colour,
                             const float* confirmed, const unsigned char* count, const unsigned* explained,
-                            const unsigned* places, float4* points, int width, int height, Transform world_from_pixel,
+                            const unsigned* places, double* points, int width, int height, Transform world_from_pixel,
                             Transform world_from_image) {
     SHARED(unsigned, of_warps, PIXELS / 32);
     Index at = thread_of_grid(), pixels = Index(width) * height;
@@ -172,8 +172,10 @@ extern "C" __global__ void __launch_bounds__(PIXELS)
     unsigned views = min(unsigned(count[at]) + 1u, 255u);
     unsigned bytes =
         unsigned(colour[3 * at]) | unsigned(colour[3 * at + 1]) << 8 | unsigned(colour[3 * at + 2]) << 16 | views << 24;
-    points[2 * place] = make_float4(float(p.x.v), float(p.y.v), float(p.z.v), normal[0]);
-    points[2 * place + 1] = make_float4(normal[1], normal[2], __uint_as_float(bytes), confidence[at]);
+    double* point = points + 6 * place;
+    store4(reinterpret_cast<float*>(point), make_float4(normal[0], normal[1], normal[2], __uint_as_float(bytes)));
+    point[2] = p.x.v, point[3] = p.y.v, point[4] = p.z.v;
+    *reinterpret_cast<float2*>(point + 5) = make_float2(confidence[at], 0.0f);
 }
 BLOCK_KERNEL(fusion_forward_emit_f32)
 

@@ -33,6 +33,7 @@
 //!
 //! ```
 //! use engine::files::ply;
+//! use engine::files::ply_storage::OffsetOption;
 //! use engine::fusion::fuse::fuse;
 //! use engine::fusion::settings::FusionOptions;
 //! use engine::fusion::view::FusionView;
@@ -82,7 +83,7 @@
 //!
 //! let points = fuse(&views, &FusionOptions::default())?.points;
 //! assert!(!points.is_empty());
-//! ply::write(&cloud, &points, &[])?;
+//! ply::write(&cloud, &points, ply::storage_of(&points, OffsetOption::None), &[])?;
 //! # Ok(())
 //! # }
 //! ```

@@ -16,7 +16,7 @@ use program::{Ran, engine, text};
 const NOTHING: [&str; 0] = [];
 
 /// Options of each command, as users know them.
-const INFER: [&str; 35] = [
+const INFER: [&str; 36] = [
     "--out",
     "--force",
     "--normals",
@@ -41,6 +41,7 @@ const INFER: [&str; 35] = [
     "--check-sources",
     "--min-confidence",
     "--keep-duplicates",
+    "--ply-offset",
     "--thin",
     "--device",
     "--threads",
@@ -53,7 +54,7 @@ const INFER: [&str; 35] = [
     "--profile",
     "--help",
 ];
-const FUSE: [&str; 48] = [
+const FUSE: [&str; 49] = [
     "--scene",
     "--out",
     "--force",
@@ -65,6 +66,7 @@ const FUSE: [&str; 48] = [
     "--preset",
     "--list-presets",
     "--range",
+    "--ply-offset",
     "--thin",
     "--min-confidence",
     "--check-sources",

@@ -7,16 +7,16 @@ use engine::evaluation::nearest::Tree;
 use engine::evaluation::thinning::{one_a_voxel, rank, thin};
 use engine::host::random::Random;
 
-fn point(random: &mut Random, low: f64, high: f64) -> [f32; 3] {
-    [0; 3].map(|_| random.range(low, high) as f32)
+fn point(random: &mut Random, low: f64, high: f64) -> [f64; 3] {
+    [0; 3].map(|_| f64::from(random.range(low, high) as f32))
 }
 
-fn distance(a: [f32; 3], b: [f32; 3]) -> f64 {
-    (0..3).map(|i| (f64::from(a[i]) - f64::from(b[i])).powi(2)).sum::<f64>().sqrt()
+fn distance(a: [f64; 3], b: [f64; 3]) -> f64 {
+    (0..3).map(|i| (a[i] - b[i]).powi(2)).sum::<f64>().sqrt()
 }
 
 /// A box of 100 mm whose voxels of 1 mm are all seen, and no ground.
-fn open_reference(points: &[[f32; 3]]) -> Reference {
+fn open_reference(points: &[[f64; 3]]) -> Reference {
     let mask = ObservabilityMask {
         min: [0.0; 3],
         max: [100.0; 3],
@@ -27,7 +27,7 @@ fn open_reference(points: &[[f32; 3]]) -> Reference {
     Reference { points: points.to_vec(), mask, plane: [0.0, 0.0, 0.0, 1.0] }
 }
 
-fn numbers(prediction: &[[f32; 3]], reference: Reference) -> ScanNumbers {
+fn numbers(prediction: &[[f64; 3]], reference: Reference) -> ScanNumbers {
     evaluate(prediction.to_vec(), reference, DtuSettings::default()).numbers
 }
 
@@ -37,18 +37,18 @@ fn at_20_mm_a_distance_is_dropped() {
     assert_eq!((far.accuracy.count, far.completeness.count), (0, 0));
     let near = numbers(&[[30.0, 30.0, 30.0]], open_reference(&[[49.999, 30.0, 30.0]]));
     assert_eq!((near.accuracy.count, near.completeness.count), (1, 1));
-    assert_eq!(near.accuracy.mean, f64::from(49.999f32) - 30.0);
+    assert_eq!(near.accuracy.mean, 49.999 - 30.0);
 }
 
 #[test]
 fn of_two_points_exactly_a_radius_apart_one_stays() {
     // Three f32 whose squares add up to the square of 0.2 in f64: what each leaves is filled up by the next, smaller
     // one.
-    let x = 0.2f32.next_down();
-    let y = (0.2f64 * 0.2 - f64::from(x) * f64::from(x)).sqrt() as f32;
-    let rest = 0.2f64 * 0.2 - f64::from(x) * f64::from(x) - f64::from(y) * f64::from(y);
-    let exact = [x, y, rest.max(0.0).sqrt() as f32];
-    let sum: f64 = exact.iter().map(|v| f64::from(*v) * f64::from(*v)).sum();
+    let x = f64::from(0.2f32.next_down());
+    let y = f64::from((0.2f64 * 0.2 - x * x).sqrt() as f32);
+    let rest = 0.2f64 * 0.2 - x * x - y * y;
+    let exact = [x, y, f64::from(rest.max(0.0).sqrt() as f32)];
+    let sum: f64 = exact.iter().map(|v| (*v) * (*v)).sum();
     // One unit in the last place of 0.04 is 7e-18.
     assert!((sum - 0.2 * 0.2).abs() < 1e-17, "{sum:e}");
     let stays = if sum <= 0.2 * 0.2 { 1 } else { 2 };
@@ -81,7 +81,7 @@ fn ties_between_voxels_round_away_from_zero() {
 
 #[test]
 fn a_point_on_the_ground_plane_is_excluded() {
-    let mut reference = open_reference(&[[5.0, 5.0, 3.0], [5.0, 5.0, 3.0f32.next_up()]]);
+    let mut reference = open_reference(&[[5.0, 5.0, 3.0], [5.0, 5.0, 3.0f64.next_up()]]);
     reference.plane = [0.0, 0.0, 2.0, -6.0];
     let found = numbers(&[[5.0, 5.0, 4.0]], reference);
     assert_eq!((found.above_plane, found.completeness.count), (1, 1));
@@ -90,11 +90,11 @@ fn a_point_on_the_ground_plane_is_excluded() {
 #[test]
 fn the_search_overshoots_the_box_by_the_rest_of_its_last_cell() {
     // floor(100 / 60) + 1 = 2 cells: up to 120 mm.
-    let inside = 120.0f32.next_down();
+    let inside = 120.0f64.next_down();
     let reference = open_reference(&[[110.0, 5.0, 5.0], [inside, 5.0, 5.0], [120.0, 5.0, 5.0]]);
     let found = numbers(&[[111.0, 5.0, 5.0]], reference);
     assert_eq!((found.above_plane, found.completeness.count), (3, 2));
-    assert_eq!(found.completeness.mean, (1.0 + f64::from(inside) - 111.0) / 2.0);
+    assert_eq!(found.completeness.mean, (1.0 + inside - 111.0) / 2.0);
 }
 
 #[test]
@@ -130,7 +130,7 @@ fn an_empty_set_is_not_a_number_and_says_why() {
 #[test]
 fn scans_count_alike_whatever_their_points() {
     let few = numbers(&[[5.0, 5.0, 5.0]], open_reference(&[[5.0, 5.0, 9.0]]));
-    let row: Vec<[f32; 3]> = (0..50).map(|i| [i as f32, 5.0, 5.0]).collect();
+    let row: Vec<[f64; 3]> = (0..50).map(|i| [f64::from(i), 5.0, 5.0]).collect();
     let many = numbers(&row, open_reference(&row.iter().map(|p| [p[0], 5.0, 5.5]).collect::<Vec<_>>()));
     let mean = MeanNumbers::of(&[few, many]);
     assert_eq!((mean.accuracy, mean.completeness, mean.overall), (2.25, 2.25, 2.25));
@@ -138,14 +138,14 @@ fn scans_count_alike_whatever_their_points() {
 }
 
 /// Survivors by the walk that the protocol describes.
-fn walk(points: &[[f32; 3]], radius: f64, seed: u64) -> Vec<[f32; 3]> {
+fn walk(points: &[[f64; 3]], radius: f64, seed: u64) -> Vec<[f64; 3]> {
     let mut order: Vec<usize> = (0..points.len()).collect();
     order.sort_by_key(|&i| rank(i as u32, seed));
     let mut is_kept = vec![true; points.len()];
     for at in order {
         if is_kept[at] {
             for (other, kept) in is_kept.iter_mut().enumerate() {
-                let squares = (0..3).map(|k| (f64::from(points[at][k]) - f64::from(points[other][k])).powi(2));
+                let squares = (0..3).map(|k| (points[at][k] - points[other][k]).powi(2));
                 *kept &= squares.sum::<f64>() > radius * radius;
             }
             is_kept[at] = true;
@@ -157,13 +157,13 @@ fn walk(points: &[[f32; 3]], radius: f64, seed: u64) -> Vec<[f32; 3]> {
 #[test]
 fn thinning_is_the_sequential_walk() {
     let mut random = Random::from_state(7);
-    let cases: [(&str, Vec<[f32; 3]>); 6] = [
+    let cases: [(&str, Vec<[f64; 3]>); 6] = [
         ("sparse", (0..1500).map(|_| point(&mut random, -5.0, 5.0)).collect()),
         ("crowded", (0..2500).map(|_| point(&mut random, 0.0, 0.7)).collect()),
         ("all at one place", vec![[1.0, 2.0, 3.0]; 2000]),
         (
             "on a lattice of the radius",
-            (0..1728).map(|i| [i % 12, i / 12 % 12, i / 144].map(|v| v as f32 * 0.25)).collect(),
+            (0..1728).map(|i| [i % 12, i / 12 % 12, i / 144].map(|v| f64::from(v) * 0.25)).collect(),
         ),
         ("none", Vec::new()),
         (
@@ -193,12 +193,12 @@ fn ranks_are_a_shuffle() {
 #[test]
 fn the_nearest_point_is_the_nearest() {
     let mut random = Random::from_state(11);
-    let mut points: Vec<[f32; 3]> = (0..3000).map(|_| point(&mut random, -10.0, 10.0)).collect();
+    let mut points: Vec<[f64; 3]> = (0..3000).map(|_| point(&mut random, -10.0, 10.0)).collect();
     // A crowd at one place, a line, and one far away.
     points.extend((0..500).map(|_| [1.0, 1.0, 1.0]));
-    points.extend((0..500).map(|i| [i as f32 * 0.01, 0.0, 0.0]));
+    points.extend((0..500).map(|i| [f64::from(i) * 0.01, 0.0, 0.0]));
     points.push([1e6, 0.0, 0.0]);
-    let from: Vec<[f32; 3]> =
+    let from: Vec<[f64; 3]> =
         (0..700).map(|_| point(&mut random, -14.0, 14.0)).chain([[1.0; 3], [9e5, 1.0, 2.0]]).collect();
     let tree = Tree::new(points.clone());
     for limit in [f64::INFINITY, 2.0, 0.1] {
@@ -214,18 +214,16 @@ fn the_nearest_point_is_the_nearest() {
 }
 
 /// The original's search: from-points cell by cell, candidates from the cell grown by 60 mm, 60 where there are none.
-fn cellwise(from: &[[f32; 3]], to: &[[f32; 3]], mask: &ObservabilityMask) -> Vec<f64> {
+fn cellwise(from: &[[f64; 3]], to: &[[f64; 3]], mask: &ObservabilityMask) -> Vec<f64> {
     let mut found = vec![60.0; from.len()];
     let cells = [0, 1, 2].map(|a| ((mask.max[a] - mask.min[a]) / 60.0).floor() as i32);
-    let within = |p: [f32; 3], low: [f64; 3], high: [f64; 3]| {
-        (0..3).all(|a| f64::from(p[a]) >= low[a] && f64::from(p[a]) < high[a])
-    };
+    let within = |p: [f64; 3], low: [f64; 3], high: [f64; 3]| (0..3).all(|a| p[a] >= low[a] && p[a] < high[a]);
     for x in 0..=cells[0] {
         for y in 0..=cells[1] {
             for z in 0..=cells[2] {
                 let cell = [x, y, z].map(f64::from);
                 let low = [0, 1, 2].map(|a| mask.min[a] + cell[a] * 60.0);
-                let candidates: Vec<[f32; 3]> =
+                let candidates: Vec<[f64; 3]> =
                     to.iter().filter(|p| within(**p, low.map(|v| v - 60.0), low.map(|v| v + 120.0))).copied().collect();
                 for (from, found) in from.iter().zip(&mut found) {
                     if within(*from, low, low.map(|v| v + 60.0)) && !candidates.is_empty() {
@@ -245,22 +243,22 @@ fn mean_and_median(mut values: Vec<f64>) -> (f64, f64) {
 }
 
 /// A wavy surface seen by a patchy mask, with points far outside the box on every side.
-fn rough_scan(seed: u64) -> (Vec<[f32; 3]>, Reference) {
+fn rough_scan(seed: u64) -> (Vec<[f64; 3]>, Reference) {
     let mut random = Random::from_state(seed);
     let surface = |random: &mut Random, noise: f64| {
         let [x, y] = [0; 2].map(|_| -130.0 + 260.0 * random.unit());
         let z = 20.0 * (x / 30.0).sin() + 10.0 * (y / 20.0).cos();
-        let mut point = [x, y, z].map(|v| v as f32);
+        let mut point = [x, y, z];
         for value in &mut point {
-            *value += (noise * (random.unit() - 0.5)) as f32;
+            *value += noise * (random.unit() - 0.5);
         }
         point
     };
-    let mut prediction: Vec<[f32; 3]> = (0..2500).map(|_| surface(&mut random, 8.0)).collect();
+    let mut prediction: Vec<[f64; 3]> = (0..2500).map(|_| surface(&mut random, 8.0)).collect();
     prediction.extend((0..600).map(|_| point(&mut random, -90.0, 90.0)));
     // A crowd for the thinning.
     prediction.extend((0..600).map(|_| point(&mut random, 10.0, 11.0)));
-    let points: Vec<[f32; 3]> = (0..2500).map(|_| surface(&mut random, 0.0)).collect();
+    let points: Vec<[f64; 3]> = (0..2500).map(|_| surface(&mut random, 0.0)).collect();
     let size = [46, 51, 31];
     let seen = (0..size.iter().product()).map(|_| u8::from(random.unit() < 0.7)).collect();
     let mask = ObservabilityMask { min: [-90.0, -100.5, -30.0], max: [90.0, 99.5, 30.0], resolution: 4.0, size, seen };
@@ -276,9 +274,9 @@ fn a_scan_is_measured_as_by_plain_loops() {
 
         let thinned = walk(&prediction, 0.2, seed);
         let mask = &reference.mask;
-        let is_seen = |p: &[f32; 3]| {
+        let is_seen = |p: &[f64; 3]| {
             let v = [0, 1, 2].map(|a| {
-                let v = (f64::from(p[a]) - mask.min[a]) / mask.resolution + 1.0;
+                let v = (p[a] - mask.min[a]) / mask.resolution + 1.0;
                 // MATLAB's round.
                 if v < 0.0 { (v - 0.5).ceil() } else { (v + 0.5).floor() }
             });
@@ -292,7 +290,7 @@ fn a_scan_is_measured_as_by_plain_loops() {
         let to_data = cellwise(&reference.points, &thinned, mask);
         let accuracy: Vec<f64> =
             thinned.iter().zip(&to_stl).filter(|(p, d)| is_seen(p) && **d < 20.0).map(|(_, d)| *d).collect();
-        let is_above = |p: &[f32; 3]| {
+        let is_above = |p: &[f64; 3]| {
             let [x, y, z] = p.map(f64::from);
             0.1 * x - 0.2 * y + z + 12.0 > 0.0
         };
@@ -319,8 +317,8 @@ fn a_scan_is_measured_as_by_plain_loops() {
 fn threads_change_nothing() {
     let (prediction, reference) = rough_scan(3);
     // Enough points for several tasks.
-    let prediction: Vec<[f32; 3]> =
-        (0..12).flat_map(|i| prediction.iter().map(move |p| p.map(|v| v * (1.0 + 0.001 * i as f32)))).collect();
+    let prediction: Vec<[f64; 3]> =
+        (0..12).flat_map(|i| prediction.iter().map(move |p| p.map(|v| v * (1.0 + 0.001 * f64::from(i))))).collect();
     let run = |threads: usize| -> Scan {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| evaluate(prediction.clone(), reference.clone(), DtuSettings::default()))
@@ -341,9 +339,9 @@ fn threads_change_nothing() {
 #[test]
 fn clouds_are_compared_as_by_plain_loops() {
     let mut random = Random::from_state(5);
-    let a: Vec<[f32; 3]> = (0..1200).map(|_| point(&mut random, 0.0, 1.0)).collect();
-    let b: Vec<[f32; 3]> = (0..900).map(|_| point(&mut random, 0.2, 1.3)).collect();
-    let nearest = |from: &[[f32; 3]], to: &[[f32; 3]]| -> Vec<f64> {
+    let a: Vec<[f64; 3]> = (0..1200).map(|_| point(&mut random, 0.0, 1.0)).collect();
+    let b: Vec<[f64; 3]> = (0..900).map(|_| point(&mut random, 0.2, 1.3)).collect();
+    let nearest = |from: &[[f64; 3]], to: &[[f64; 3]]| -> Vec<f64> {
         from.iter().map(|&p| to.iter().map(|&q| distance(p, q)).fold(f64::INFINITY, f64::min)).collect()
     };
     let (forth, back) = (nearest(&a, &b), nearest(&b, &a));

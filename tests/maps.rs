@@ -10,6 +10,7 @@ use engine::draw::preview;
 use engine::files::map::Map;
 use engine::files::pfm;
 use engine::files::ply::{self, Point};
+use engine::files::ply_storage::Storage;
 use engine::scene::camera::DepthRange;
 use engine::scene::photo::Photo;
 
@@ -134,7 +135,7 @@ fn a_file_that_cannot_be_written_is_named_and_nothing_is_left() {
     // A folder in the file's place.
     let taken = folder.path().join("taken.ply");
     std::fs::create_dir_all(taken.join("inside")).unwrap();
-    let message = ply::write(&taken, &[], &[]).unwrap_err().to_string();
+    let message = ply::write(&taken, &[], Storage::default(), &[]).unwrap_err().to_string();
     assert!(message.starts_with(&format!("{}: cannot write the point cloud: ", taken.display())), "{message}");
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     // Maps that do not fit their own size.
@@ -168,14 +169,14 @@ fn ply_has_the_promised_header_and_bytes() {
         },
         Point { position: [-0.5, 1e-3, 1e6], normal: [0.0; 3], colour: [1, 2, 3], confidence: 1.0, views: 255 },
     ];
-    ply::write(&path, &points, &["engine 0.1\nend_header".into(), "Münster".into()]).unwrap();
+    ply::write(&path, &points, Storage::default(), &["engine 0.1\nend_header".into(), "Münster".into()]).unwrap();
     let header = "ply\nformat binary_little_endian 1.0\ncomment engine 0.1 end_header\ncomment M?nster\n\
         element vertex 2\nproperty float x\nproperty float y\nproperty float z\nproperty float nx\nproperty float ny\n\
         property float nz\nproperty uchar red\nproperty uchar green\nproperty uchar blue\n\
         property float confidence\nproperty uchar views\nend_header\n";
     let mut expected = header.as_bytes().to_vec();
     for p in points {
-        for value in p.position.into_iter().chain(p.normal) {
+        for value in p.position.map(|v| v as f32).into_iter().chain(p.normal) {
             expected.extend(value.to_le_bytes());
         }
         expected.extend(p.colour);
@@ -184,7 +185,7 @@ fn ply_has_the_promised_header_and_bytes() {
     }
     assert_eq!(std::fs::read(&path).unwrap(), expected);
     // An empty cloud is a valid file.
-    ply::write(&path, &[], &[]).unwrap();
+    ply::write(&path, &[], Storage::default(), &[]).unwrap();
     let text = String::from_utf8(std::fs::read(&path).unwrap()).unwrap();
     assert!(text.contains("element vertex 0\n") && text.ends_with("end_header\n"));
 }

@@ -271,6 +271,43 @@ fn undistorted_photos_show_what_the_pinhole_camera_sees() {
     }
 }
 
+/// Alpha goes with the colours through lens and reduction: what is transparent of a half-plane of rays still is.
+#[test]
+fn alpha_goes_through_lens_and_reduction_with_the_photo() {
+    // The border lies at this x of a ray.
+    const BORDER: f64 = 0.05;
+    for (id, name, parameters, _) in camera_models() {
+        let mut p = parameters;
+        let intrinsics = if name.contains("OPENCV") || name == "PINHOLE" { 4 } else { 3 };
+        p[..intrinsics].iter_mut().for_each(|v| *v /= 4.0);
+        let (f, c) = if intrinsics == 4 { ([p[0], p[1]], [p[2], p[3]]) } else { ([p[0], p[0]], [p[1], p[2]]) };
+        let folder = TempDir::new().unwrap();
+        let mut scene = TestScene::new();
+        scene.size = (160, 120);
+        scene.model = Some((id, name, p.clone()));
+        scene.write_colmap_binary(folder.path(), "sparse/0");
+        let picture = ImageBuffer::from_fn(160, 120, |x, y| {
+            let bent = DVec2::new((f64::from(x) + 0.5 - c[0]) / f[0], (f64::from(y) + 0.5 - c[1]) / f[1]);
+            let ray = if name.ends_with("PINHOLE") { bent } else { undistorted(name, &p, bent) };
+            Rgba([9u8, 9, 9, if ray.x > BORDER { 0 } else { 255 }])
+        });
+        picture.save(folder.path().join("images").join(&scene.views[0].file)).unwrap();
+        let view = open(folder.path()).views.remove(0);
+        for max_side in [None, Some(80), Some(57)] {
+            let loaded = Photo::load(&view, max_side).unwrap();
+            let mask = loaded.mask.unwrap_or_else(|| panic!("{name}: no mask"));
+            assert_eq!(mask.size(), (loaded.photo.width, loaded.photo.height));
+            let border = loaded.camera.k.x_axis.x * BORDER + loaded.camera.k.z_axis.x;
+            for (x, y) in (0..mask.size().1).flat_map(|y| (0..mask.size().0).map(move |x| (x, y))) {
+                // The nearest stored pixel's middle is up to half a pixel away, and enlarged at most twice.
+                if (x as f64 - border).abs() > 1.5 {
+                    assert_eq!(mask.is_outside(x, y), x as f64 > border, "{name} {max_side:?} {x} {y}");
+                }
+            }
+        }
+    }
+}
+
 /// Beyond the radius where the polynomial turns back, a lens would show the photo a second time.
 #[test]
 fn folded_content_is_not_shown() {
@@ -401,8 +438,11 @@ fn photos_of_every_kind_are_decoded() {
             // The extension does not decide: the content does.
             let path = folder.path().join("photo.jpg");
             fs::write(&path, bytes.into_inner()).unwrap();
-            let photo =
-                Photo::load(&view(&path, (6, 5)), None).unwrap_or_else(|e| panic!("{name} {format:?}: {e}")).photo;
+            let loaded = Photo::load(&view(&path, (6, 5)), None).unwrap_or_else(|e| panic!("{name} {format:?}: {e}"));
+            // 9 of 255, or of 65535, is transparent.
+            let has_alpha = name.contains('a') && format != ImageFormat::Jpeg;
+            assert_eq!(loaded.mask.map(|mask| mask.count()), has_alpha.then_some(30), "{name} {format:?}");
+            let photo = loaded.photo;
             // JPEG is lossy; the others keep 8 bits exactly, and these 16-bit values are multiples of 257.
             let tolerance = if format == ImageFormat::Jpeg { 0.15 } else { 1e-6 };
             for (i, pixel) in photo.rgb.chunks_exact(3).enumerate() {

@@ -59,7 +59,7 @@ pub struct DoctorArgs {
 /// Examines, and says it.
 pub fn run(args: DoctorArgs, progress: &Progress) -> Result<()> {
     interrupt::install()?;
-    options::use_threads(args.limits.threads)?;
+    args.limits.apply()?;
     let network = BsMvsNet::built_in()?;
     let options = DoctorOptions {
         infer: InferOptions {

@@ -6,7 +6,6 @@ use std::time::Instant;
 use clap::{ArgGroup, Args};
 use engine::Result;
 use engine::draw::cloud_chart;
-use engine::error::counted;
 use engine::evaluation::cloud::{CloudSettings, Comparison, THRESHOLD_SHARES, compare};
 use engine::evaluation::dtu::{DtuSettings, MeanNumbers, Scan, ScanNumbers, evaluate};
 use engine::evaluation::dtu_files::{ReferenceFiles, find_prediction, write_error_cloud};
@@ -128,12 +127,9 @@ fn scans(text: &str) -> Result<Scans, String> {
 }
 
 /// A cloud's finite points.
-fn read_cloud(path: &Path, progress: &Progress) -> Result<Vec<[f32; 3]>> {
+fn read_cloud(path: &Path, progress: &Progress) -> Result<Vec<[f64; 3]>> {
     let cloud = ply_points::read(path)?;
-    if cloud.not_finite > 0 {
-        let left_out = counted(cloud.not_finite, "point");
-        progress.note(&format!("{}: {left_out} without finite coordinates left out", path.display()));
-    }
+    cloud.notes(path).iter().for_each(|note| progress.note(note));
     Ok(cloud.points)
 }
 

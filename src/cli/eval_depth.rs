@@ -13,6 +13,7 @@ use engine::files::atomic::write_whole;
 use engine::files::folder::{make_folder_of, write_json};
 use engine::host::interrupt;
 use engine::host::progress::Progress;
+use engine::maps::valid::Invalid;
 use engine::{Error, Result};
 use rayon::prelude::*;
 use serde_json::json;
@@ -62,19 +63,21 @@ pub fn run(args: &DepthArgs, progress: &Progress) -> Result<()> {
     options::use_threads(args.threads)?;
     let found = find_maps(&args.maps, &args.truth, args.interval)?;
     found.notes.iter().for_each(|note| progress.note(note));
-    let measured: Vec<Result<(DepthErrors, Option<String>)>> =
-        found.maps.par_iter().map(|files| measure(files, args)).collect();
+    let measured: Vec<Result<Measured>> = found.maps.par_iter().map(|files| measure(files, args)).collect();
     // Collected one by one, so that of several bad files always the first is named.
-    let measured: Vec<(DepthErrors, Option<String>)> = measured.into_iter().collect::<Result<_>>()?;
+    let measured: Vec<Measured> = measured.into_iter().collect::<Result<_>>()?;
     let mut notes = found.notes;
+    let told = notes.len();
     if let Some((name, how)) =
-        found.maps.iter().zip(&measured).find_map(|(files, (_, how))| Some((&files.name, how.as_ref()?)))
+        found.maps.iter().zip(&measured).find_map(|(files, of)| Some((&files.name, of.resampling.as_ref()?)))
     {
         notes.push(format!("sizes differ (first: {name}); compared at {how}"));
-        progress.note(&notes[notes.len() - 1]);
     }
+    let invalid = measured.iter().fold(Invalid::default(), |sum, of| sum.and(of.invalid));
+    notes.extend(invalid.notes(&args.maps.display().to_string()));
+    notes[told..].iter().for_each(|note| progress.note(note));
     let mut all = DepthErrors::new();
-    measured.iter().for_each(|(errors, _)| all.merge(errors));
+    measured.iter().for_each(|of| all.merge(&of.errors));
     let all = all.summary();
     if all.pixels == all.pixels_without_depth {
         return Err(Error::Nothing(format!(
@@ -86,7 +89,7 @@ pub fn run(args: &DepthArgs, progress: &Progress) -> Result<()> {
         )));
     }
     let views: Vec<(&MapFiles, DepthSummary)> =
-        found.maps.iter().zip(measured.iter().map(|(errors, _)| errors.summary())).collect();
+        found.maps.iter().zip(measured.iter().map(|of| of.errors.summary())).collect();
     let fields = json!({
         "maps": args.maps,
         "truth": args.truth,
@@ -109,8 +112,16 @@ pub fn run(args: &DepthArgs, progress: &Progress) -> Result<()> {
     })
 }
 
-/// The errors of one view, and how sizes were brought together.
-fn measure(files: &MapFiles, args: &DepthArgs) -> Result<(DepthErrors, Option<String>)> {
+/// One view.
+struct Measured {
+    errors: DepthErrors,
+    /// How sizes were brought together.
+    resampling: Option<String>,
+    /// Pixels that could not be used.
+    invalid: Invalid,
+}
+
+fn measure(files: &MapFiles, args: &DepthArgs) -> Result<Measured> {
     interrupt::check()?;
     let maps = files.read()?;
     let mut errors = DepthErrors::new();
@@ -121,7 +132,7 @@ fn measure(files: &MapFiles, args: &DepthArgs) -> Result<(DepthErrors, Option<St
         let _guard = interrupt::writing();
         write_whole(&file, "write the map of errors", |out| error_maps(&maps, files.interval).write_png(out))?;
     }
-    Ok((errors, maps.resampling))
+    Ok(Measured { errors, resampling: maps.resampling, invalid: maps.invalid })
 }
 
 fn percent(share: Option<f64>) -> String {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgGroup, ArgMatches, Args, Command, FromArgMatches};
 use engine::Result;
+use engine::files::ply_storage::OffsetOption;
 use engine::fusion::constants::{CONSTANTS, Constant};
 use engine::fusion::grid::{self, Axis, Given, Setting};
 use engine::fusion::presets::{PRESETS, Preset};
@@ -64,6 +65,11 @@ pub struct FuseArgs {
     #[arg(long, value_name = "SIZE", value_parser = options::positive_number, help_heading = "Fusion")]
     #[arg(conflicts_with = "sweep")]
     thin: Option<f64>,
+    /// Take this from the coordinates in fused.ply, so that floats hold them: X,Y,Z, or auto (only where they lie far
+    /// from the origin), or none (doubles there). The file's header and the manifest name it
+    #[arg(long, value_name = "X,Y,Z|auto|none", default_value_t, help_heading = "Fusion", allow_hyphen_values = true)]
+    #[arg(conflicts_with = "sweep")]
+    ply_offset: OffsetOption,
     #[command(flatten)]
     constants: ConstantArgs,
     #[command(flatten)]
@@ -151,12 +157,12 @@ pub fn run(args: FuseArgs, progress: &Progress) -> Result<()> {
     };
     let Some(reference) = args.grid.reference else {
         let Setting { preset, settings, .. } = grid::setting(method, preset, given)?;
-        options::use_threads(args.limits.threads)?;
-        let options = FuseOptions { maps: with_maps, preset, settings, thin: args.thin };
+        args.limits.apply()?;
+        let options = FuseOptions { maps: with_maps, preset, settings, thin: args.thin, ply_offset: args.ply_offset };
         return fuse(scene, &options, progress);
     };
     let settings = grid::grid(method, preset, given, &args.grid.sweep)?;
-    options::use_threads(args.limits.threads)?;
+    args.limits.apply()?;
     let options = GridOptions {
         maps: with_maps,
         axes: args.grid.sweep.into_iter().map(|axis| axis.name).collect(),

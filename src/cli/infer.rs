@@ -7,6 +7,7 @@ use engine::Result;
 use engine::cpu::network::BsMvsNet;
 use engine::cuda::inference::{self, DeviceNetwork};
 use engine::files::folder::OutputOptions;
+use engine::files::ply_storage::OffsetOption;
 use engine::fusion::settings::{FusionOptions, Reprojection, Settings};
 use engine::host::interrupt;
 use engine::host::progress::Progress;
@@ -120,6 +121,10 @@ pub struct InferWork {
     /// Keep one point for each cube of this side, in the scene's units: the mean of its points [default: keep all]
     #[arg(long, value_name = "SIZE", value_parser = options::positive_number, help_heading = "Fusion")]
     thin: Option<f64>,
+    /// Take this from the coordinates in fused.ply, so that floats hold them: X,Y,Z, or auto (only where they lie far
+    /// from the origin), or none (doubles there). The file's header and the manifest name it
+    #[arg(long, value_name = "X,Y,Z|auto|none", default_value_t, help_heading = "Fusion", allow_hyphen_values = true)]
+    ply_offset: OffsetOption,
 
     #[command(flatten)]
     machine: MachineArgs,
@@ -134,7 +139,7 @@ pub fn run(args: InferArgs, progress: &Progress) -> Result<()> {
 impl InferWork {
     /// The whole job.
     pub fn run(self, scene: &Path, output: OutputOptions, progress: &Progress) -> Result<()> {
-        options::use_threads(self.machine.limits.threads)?;
+        self.machine.limits.apply()?;
         let device = self.machine.device.open(progress)?;
         let Self { max_reprojection_px, max_depth_error_rel, min_views, keep_duplicates, .. } = self;
         let thresholds = Thresholds { max_reprojection_px, max_depth_error_rel, min_views };
@@ -159,6 +164,7 @@ impl InferWork {
             replaced_confidence: self.replaced_confidence,
             settings: Settings { check_sources: self.check_sources, fusion },
             thin: self.thin,
+            ply_offset: self.ply_offset,
             memory: self.machine.limits.memory,
             backend: device.clone().map_or(Backend::Host, Backend::Device),
         };

@@ -11,7 +11,7 @@ use engine::cuda::storage::Element;
 use engine::files::atomic::write_whole;
 use engine::files::folder::OutputOptions;
 use engine::host::progress::{Progress, Style};
-use engine::host::trace;
+use engine::host::{memory, trace};
 use engine::scene::camera::{DepthRange, MAX_PLANES};
 use engine::scene::{DepthNumbers, Layout, OpenOptions};
 use engine::{Error, cuda};
@@ -74,6 +74,14 @@ pub struct LimitArgs {
     /// Memory that a run may use, in GB (1e9 bytes) [default: what the system has available]
     #[arg(long, value_name = "GB", value_parser = gigabytes)]
     pub memory: Option<u64>,
+}
+
+impl LimitArgs {
+    /// Starts the threads, and says what a file may come to in memory.
+    pub fn apply(&self) -> Result<(), Error> {
+        memory::set_budget(self.memory);
+        use_threads(self.threads)
+    }
 }
 
 /// Starts this many threads, or one a processor.

@@ -2,7 +2,7 @@
 //! bit, points in the same order.
 //!
 //! Maps stay where they are; what comes back are the points of one view after the other. Memory beside the maps: 5 1/8
-//! bytes a pixel of all views, and 32 bytes for each kept pixel of the view that keeps most. (One thing is done in
+//! bytes a pixel of all views, and 48 bytes for each kept pixel of the view that keeps most. (One thing is done in
 //! another way: the processor leaves out blocks of points that lie beyond a side of a later view's frustum, here every
 //! point is projected. That can only differ where rounding moves a point across a map's border.)
 //!
@@ -21,17 +21,19 @@ use crate::error::{Error, Result};
 use crate::files::ply::Point;
 use crate::fusion::funnel::Funnel;
 use crate::fusion::guard::{Judge, count_specks, without_specks};
+use crate::fusion::origin::near_origin;
 use crate::fusion::settings::{FusionOptions, Method, Reprojection};
 use crate::fusion::shared;
-use crate::fusion::view::{Fused, FusionView, check};
+use crate::fusion::view::{Fused, FusionView, check, without_invalid};
 use crate::scene::camera::{Camera, DepthRange};
 
 /// Pixels of a block (`kernels/fusion.cu`).
 const PIXELS: usize = 256;
 /// Lines of a funnel before those by number of agreeing sources.
 const LINES: usize = 5;
-/// Words of a point: position, normal, colour with the number of views, confidence.
-const WORDS: usize = 8;
+/// Words of a point: normal, colour with the number of views, position (two words a coordinate), confidence, and one
+/// that is not used.
+const WORDS: usize = 12;
 
 /// One view whose maps lie on the device.
 #[derive(Clone, Debug)]
@@ -330,12 +332,13 @@ fn explain_away(
 
 fn point(words: &[u32; WORDS]) -> Point {
     let float = |i: usize| f32::from_bits(words[i]);
-    let [red, green, blue, views] = words[6].to_le_bytes();
+    let double = |i: usize| f64::from_bits(u64::from(words[i]) | u64::from(words[i + 1]) << 32);
+    let [red, green, blue, views] = words[3].to_le_bytes();
     Point {
-        position: [float(0), float(1), float(2)],
-        normal: [float(3), float(4), float(5)],
+        position: [double(4), double(6), double(8)],
+        normal: [float(0), float(1), float(2)],
         colour: [red, green, blue],
-        confidence: float(7),
+        confidence: float(10),
         views,
     }
 }
@@ -351,6 +354,12 @@ pub fn fuse(driver: &Arc<dyn Driver>, views: &[FusionView], options: &FusionOpti
         let problem = "only the method `reprojection` runs on a device; the others run on the processor".into();
         return Err(Error::Shape { op: "device fusion", problem });
     };
+    let views = &without_invalid(views)[..];
+    near_origin(views, |views| fuse_near(driver, views, (options.min_confidence, constants)))
+}
+
+fn fuse_near(driver: &Arc<dyn Driver>, views: &[FusionView], options: (f64, &Reprojection)) -> Result<Fused> {
+    let (_, constants) = options;
     let stream = Stream::FIRST;
     let mut memory = Vec::new();
     let mut on_device = Vec::new();
@@ -375,7 +384,7 @@ pub fn fuse(driver: &Arc<dyn Driver>, views: &[FusionView], options: &FusionOpti
     }
     let judge = Judge::new(&views, constants);
     let judged = judge.as_ref().map(|judge| (&views[..], judge));
-    let mut fused = fuse_on_device(driver, stream, &on_device, (options.min_confidence, constants), judged)?;
+    let mut fused = fuse_on_device(driver, stream, &on_device, options, judged)?;
     fused.funnels.iter_mut().zip(specks).for_each(|(funnel, specks)| count_specks(funnel, specks));
     Ok(fused)
 }

@@ -26,6 +26,7 @@ pub mod files;
 pub mod finding;
 pub mod intrinsics;
 pub mod known_depths;
+pub mod maps;
 pub mod memory;
 pub mod mistakes;
 pub mod observations;
@@ -102,6 +103,7 @@ pub fn examine(path: &Path, network: &BsMvsNet, options: &DoctorOptions) -> Resu
         Err(error) => findings.push(files::refused("plan", "no-plan", error)),
     }
     if let Some(run) = &run {
+        maps::check(run, &mut findings)?;
         run::check(&scene, run, fit.as_ref(), &known, &mut findings)?;
     }
     Ok(Report { findings })

@@ -20,7 +20,7 @@ const SAMPLE: usize = 1001;
 /// Points by cell.
 pub(super) struct Cells {
     /// The points, cell after cell, in a cell by rising rank.
-    pub points: Vec<[f32; 3]>,
+    pub points: Vec<[f64; 3]>,
     /// Where each of them stood before.
     pub indices: Vec<u32>,
     /// The number of each cell that holds points, rising.
@@ -35,7 +35,7 @@ pub(super) struct Rows([usize; 9]);
 
 impl Cells {
     /// Sorts at most 2^32 - 1 finite points into cells of this edge, those of one cell by `rank` of their index.
-    pub fn new(points: &[[f32; 3]], edge: f64, rank: impl Fn(u32) -> u64 + Sync) -> Self {
+    pub fn new(points: &[[f64; 3]], edge: f64, rank: impl Fn(u32) -> u64 + Sync) -> Self {
         let centre = centre(points);
         let mut order: Vec<(u64, u64, u32)> = points
             .par_iter()
@@ -100,31 +100,31 @@ fn row_starts(key: u64) -> [u64; 9] {
     })
 }
 
-fn key(point: [f32; 3], centre: [f64; 3], edge: f64) -> u64 {
+fn key(point: [f64; 3], centre: [f64; 3], edge: f64) -> u64 {
     let place = |axis: usize| {
-        let cells = ((f64::from(point[axis]) - centre[axis]) / edge).floor() + (1u64 << (BITS - 1)) as f64;
+        let cells = ((point[axis] - centre[axis]) / edge).floor() + (1u64 << (BITS - 1)) as f64;
         cells.clamp(1.0, LAST) as u64
     };
     place(0) | place(1) << BITS | place(2) << (2 * BITS)
 }
 
 /// Whether the grid of this edge has a cell of its own for every place in the points' box.
-pub(super) fn fits(points: &[[f32; 3]], edge: f64) -> bool {
+pub(super) fn fits(points: &[[f64; 3]], edge: f64) -> bool {
     let (low, high) = super::nearest::bounds(points);
     let centre = centre(points);
     let half = (1u64 << (BITS - 1)) as f64 - 2.0;
     (0..3).all(|a| {
-        let reach = (f64::from(high[a]) - centre[a]).max(centre[a] - f64::from(low[a]));
+        let reach = (high[a] - centre[a]).max(centre[a] - low[a]);
         points.is_empty() || reach / edge < half
     })
 }
 
 /// The median of every so-many-th point, axis by axis.
-fn centre(points: &[[f32; 3]]) -> [f64; 3] {
+fn centre(points: &[[f64; 3]]) -> [f64; 3] {
     let step = (points.len() / SAMPLE).max(1);
     [0, 1, 2].map(|axis| {
-        let mut values: Vec<f32> = points.iter().step_by(step).map(|p| p[axis]).collect();
-        values.sort_unstable_by(f32::total_cmp);
-        values.get(values.len() / 2).map_or(0.0, |&v| f64::from(v))
+        let mut values: Vec<f64> = points.iter().step_by(step).map(|p| p[axis]).collect();
+        values.sort_unstable_by(f64::total_cmp);
+        values.get(values.len() / 2).copied().unwrap_or(0.0)
     })
 }

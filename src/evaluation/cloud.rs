@@ -66,20 +66,20 @@ pub struct Comparison {
 ///
 /// # Errors
 /// A cloud without points, or too wide for the voxels asked for.
-pub fn compare(cloud: Vec<[f32; 3]>, reference: Vec<[f32; 3]>, settings: &CloudSettings) -> Result<Comparison> {
+pub fn compare(cloud: Vec<[f64; 3]>, reference: Vec<[f64; 3]>, settings: &CloudSettings) -> Result<Comparison> {
     // Before the reference is put in order, which may take long.
     has_points(&cloud, "the cloud to measure")?;
     Reference::new(reference, settings)?.compare(cloud)
 }
 
 /// The diagonal of the box around some points.
-pub fn diagonal(points: &[[f32; 3]]) -> f64 {
+pub fn diagonal(points: &[[f64; 3]]) -> f64 {
     let (low, high) = bounds(points);
-    let side = |axis: usize| f64::from(high[axis]) - f64::from(low[axis]);
+    let side = |axis: usize| high[axis] - low[axis];
     (side(0) * side(0) + side(1) * side(1) + side(2) * side(2)).sqrt()
 }
 
-fn has_points(points: &[[f32; 3]], which: &str) -> Result<()> {
+fn has_points(points: &[[f64; 3]], which: &str) -> Result<()> {
     if points.is_empty() {
         return Err(Error::Nothing(format!(
             "{which} has no points with finite coordinates: there is nothing to compare"
@@ -103,7 +103,7 @@ impl Reference {
     ///
     /// # Errors
     /// No points, or too wide for the voxels asked for.
-    pub fn new(points: Vec<[f32; 3]>, settings: &CloudSettings) -> Result<Self> {
+    pub fn new(points: Vec<[f64; 3]>, settings: &CloudSettings) -> Result<Self> {
         has_points(&points, "the reference")?;
         let diagonal = diagonal(&points);
         let thresholds = match settings.thresholds[..] {
@@ -124,7 +124,7 @@ impl Reference {
     ///
     /// # Errors
     /// A cloud without points, or too wide for the voxels asked for.
-    pub fn compare(&self, cloud: Vec<[f32; 3]>) -> Result<Comparison> {
+    pub fn compare(&self, cloud: Vec<[f64; 3]>) -> Result<Comparison> {
         has_points(&cloud, "the cloud to measure")?;
         let cloud = Tree::new(reduced(cloud, self.voxel)?);
         // A search is cheaper the less far it looks: only as far as any number needs.
@@ -158,7 +158,7 @@ impl Reference {
     }
 }
 
-fn reduced(points: Vec<[f32; 3]>, voxel: Option<f64>) -> Result<Vec<[f32; 3]>> {
+fn reduced(points: Vec<[f64; 3]>, voxel: Option<f64>) -> Result<Vec<[f64; 3]>> {
     match voxel {
         Some(edge) => one_a_voxel(&points, edge),
         None => Ok(points),

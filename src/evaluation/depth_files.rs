@@ -10,6 +10,7 @@ use crate::error::{Error, Result, counted};
 use crate::files::map::Map;
 use crate::files::pfm;
 use crate::manifest::Manifest;
+use crate::maps::valid::{Invalid, take_out_invalid};
 
 /// A depth map and what belongs to it.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,6 +42,8 @@ pub struct Overlaid {
     pub confidence: Option<Map>,
     /// True depth.
     pub truth: Map,
+    /// Pixels of the map as it is stored that could not be used and count as without depth.
+    pub invalid: Invalid,
     /// How the sizes were brought together, for people; `None` where they were equal.
     pub resampling: Option<String>,
 }
@@ -121,8 +124,8 @@ impl MapFiles {
     /// # Errors
     /// Files that cannot be read; sizes that do not fit.
     pub fn read(&self) -> Result<Overlaid> {
-        let depth = pfm::read(&self.depth)?;
-        let confidence = self.confidence.as_deref().map(pfm::read).transpose()?;
+        let mut depth = pfm::read(&self.depth)?;
+        let mut confidence = self.confidence.as_deref().map(pfm::read).transpose()?;
         if let (Some(map), Some(path)) = (&confidence, &self.confidence)
             && size(map) != size(&depth)
         {
@@ -132,16 +135,21 @@ impl MapFiles {
                 format!("the size of its depth map, {} x {}", depth.width, depth.height),
             ));
         }
+        let invalid = match &mut confidence {
+            Some(confidence) => take_out_invalid(&mut depth, confidence),
+            None => Invalid::default(),
+        };
         let truth = pfm::read(&self.truth)?;
         let fits = |fine: &Map, coarse: &Map| factor(size(fine), size(coarse));
         let named = |n: usize, which: &str| Some(format!("every {n}. pixel of {which}, from pixel 0 on"));
         if let Some(n) = fits(&truth, &depth) {
             let resampling = if n > 1 { named(n, "the truth") } else { None };
-            return Ok(Overlaid { truth: every(&truth, n), depth, confidence, resampling });
+            return Ok(Overlaid { truth: every(&truth, n), depth, confidence, invalid, resampling });
         }
         if let Some(n) = fits(&depth, &truth) {
             let confidence = confidence.map(|map| every(&map, n));
-            return Ok(Overlaid { depth: every(&depth, n), confidence, truth, resampling: named(n, "the map") });
+            let resampling = named(n, "the map");
+            return Ok(Overlaid { depth: every(&depth, n), confidence, truth, invalid, resampling });
         }
         Err(Error::input(
             self.truth.display().to_string(),

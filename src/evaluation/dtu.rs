@@ -37,11 +37,11 @@ pub struct ObservabilityMask {
 impl ObservabilityMask {
     /// Whether a point is in a voxel that is seen: `round((q - min) / resolution + 1)`, counted from 1, ties away from
     /// zero.
-    pub fn sees(&self, point: [f32; 3]) -> bool {
+    pub fn sees(&self, point: [f64; 3]) -> bool {
         let mut index = 0;
         let mut stride = 1;
         for (axis, &coordinate) in point.iter().enumerate() {
-            let voxel = ((f64::from(coordinate) - self.min[axis]) / self.resolution + 1.0).round();
+            let voxel = ((coordinate - self.min[axis]) / self.resolution + 1.0).round();
             if !(voxel >= 1.0 && voxel <= self.size[axis] as f64) {
                 return false;
             }
@@ -53,9 +53,9 @@ impl ObservabilityMask {
 
     /// Whether the original's search visits a point: its cells of 60 mm start at the smallest corner and overshoot the
     /// largest.
-    pub fn is_searched(&self, point: [f32; 3]) -> bool {
+    pub fn is_searched(&self, point: [f64; 3]) -> bool {
         (0..3).all(|axis| {
-            let (p, min) = (f64::from(point[axis]), self.min[axis]);
+            let (p, min) = (point[axis], self.min[axis]);
             let cells = ((self.max[axis] - min) / CELL).floor() + 1.0;
             p >= min && p < min + CELL * cells
         })
@@ -66,7 +66,7 @@ impl ObservabilityMask {
 #[derive(Clone, Debug)]
 pub struct Reference {
     /// The structured-light points, in mm.
-    pub points: Vec<[f32; 3]>,
+    pub points: Vec<[f64; 3]>,
     /// Where the prediction counts.
     pub mask: ObservabilityMask,
     /// The ground plane: the reference counts where `p[0] x + p[1] y + p[2] z + p[3] > 0`.
@@ -75,9 +75,9 @@ pub struct Reference {
 
 impl Reference {
     /// Whether a point is above the ground plane; one on it is not.
-    pub fn is_above_plane(&self, point: [f32; 3]) -> bool {
+    pub fn is_above_plane(&self, point: [f64; 3]) -> bool {
         let [a, b, c, d] = self.plane;
-        let [x, y, z] = point.map(f64::from);
+        let [x, y, z] = point;
         a * x + b * y + c * z + d > 0.0
     }
 }
@@ -148,7 +148,7 @@ impl ScanNumbers {
 #[derive(Clone, Debug)]
 pub struct ErrorCloud {
     /// The points.
-    pub points: Vec<[f32; 3]>,
+    pub points: Vec<[f64; 3]>,
     /// Distance to the other cloud in mm; infinite from [`OUTLIER`] on and outside the searched box.
     pub distances: Vec<f64>,
     /// Whether each point counts: in the mask, above the plane.
@@ -156,7 +156,7 @@ pub struct ErrorCloud {
 }
 
 impl ErrorCloud {
-    fn new(tree: Tree, distances: Vec<f64>, counts: impl Fn([f32; 3]) -> bool) -> Self {
+    fn new(tree: Tree, distances: Vec<f64>, counts: impl Fn([f64; 3]) -> bool) -> Self {
         let points = tree.into_points();
         let counts = points.iter().map(|&point| counts(point)).collect();
         Self { points, distances, counts }
@@ -192,7 +192,7 @@ pub struct Scan {
 }
 
 /// Measures a prediction of finite points, at most 2^32 - 1 of them.
-pub fn evaluate(prediction: Vec<[f32; 3]>, mut reference: Reference, settings: DtuSettings) -> Scan {
+pub fn evaluate(prediction: Vec<[f64; 3]>, mut reference: Reference, settings: DtuSettings) -> Scan {
     let points = prediction.len();
     let data = Tree::new(match settings.thinning {
         true => thin(&prediction, THINNING, settings.seed),

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::dtu::{ErrorCloud, ObservabilityMask, Reference};
 use crate::error::counted;
 use crate::files::mat::{Array, MatFile};
+use crate::files::ply_storage::{OffsetOption, Storage};
 use crate::files::{ply, ply_points};
 use crate::{Error, Result};
 
@@ -142,5 +143,6 @@ pub fn find_prediction(folder: &Path, scan: u32) -> Result<PathBuf> {
 pub fn write_error_cloud(path: &Path, cloud: &ErrorCloud, what: &str) -> Result<()> {
     let comments =
         [what.to_owned(), "white to red: 0 to 10 mm, counted points; blue to green: 0 to 10 mm, others".to_owned()];
-    ply::write_coloured(path, &cloud.points, |index| cloud.colour(index), &comments)
+    let storage = Storage::of(cloud.points.len(), |i| cloud.points[i], OffsetOption::None);
+    ply::write_coloured(path, &cloud.points, |index| cloud.colour(index), storage, &comments)
 }

@@ -3,8 +3,8 @@
 //! Clouds are measured by their distances to a reference and back: [`dtu`] is the protocol of the DTU data set to the
 //! constant (protocol page, section D), [`cloud`] measures any cloud against any other. Depth maps are measured against
 //! the true depth: [`depth_metrics`] has the measures of training's validation, [`depth`] those that do without
-//! hypotheses. Clouds are `[f32; 3]`, as their files hold them; all arithmetic is f64, and no result depends on the
-//! number of threads.
+//! hypotheses. Coordinates and all arithmetic are f64, so that clouds far from the origin are measured as near it, and
+//! no result depends on the number of threads.
 
 use serde::Serialize;
 

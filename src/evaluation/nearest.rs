@@ -2,8 +2,8 @@
 //!
 //! The points are reordered so that every node is a piece of the array: its middle point splits it at the median of
 //! the axis along which the piece is widest, the points before it lie on one side and those after it on the other. So
-//! the tree takes 13 bytes a point, and neither outliers far away nor crowds at one place unbalance it, as they would
-//! a grid. Coordinates are f32; every difference, square and bound is f64.
+//! the tree takes 25 bytes a point, and neither outliers far away nor crowds at one place unbalance it, as they would
+//! a grid. Coordinates are f64, as is every difference, square and bound.
 //!
 //! A search goes down to the leaf where the point would lie and back up through the sides that may hold a nearer
 //! point. Bounds are sums of squares in the same order as distances, so rounding never makes a bound larger than a
@@ -22,40 +22,40 @@ const CHUNK: usize = 2048;
 /// Points in an order that makes their nearest one quick to find.
 #[derive(Clone, Debug)]
 pub struct Tree {
-    points: Vec<[f32; 3]>,
+    points: Vec<[f64; 3]>,
     /// For the middle of each piece: the axis that it is split along.
     axes: Vec<u8>,
 }
 
 impl Tree {
     /// Orders finite points. The order depends on the points alone, not on the number of threads.
-    pub fn new(mut points: Vec<[f32; 3]>) -> Self {
+    pub fn new(mut points: Vec<[f64; 3]>) -> Self {
         let mut axes = vec![0; points.len()];
         split(&mut points, &mut axes);
         Self { points, axes }
     }
 
     /// The points in the tree's order: neighbours in space are mostly neighbours here.
-    pub fn points(&self) -> &[[f32; 3]] {
+    pub fn points(&self) -> &[[f64; 3]] {
         &self.points
     }
 
     /// The points in the tree's order.
-    pub fn into_points(self) -> Vec<[f32; 3]> {
+    pub fn into_points(self) -> Vec<[f64; 3]> {
         self.points
     }
 
     /// The distance from a place to the nearest point if that is less than `limit` (which may be infinite).
-    pub fn distance(&self, from: [f32; 3], limit: f64) -> Option<f64> {
+    pub fn distance(&self, from: [f64; 3], limit: f64) -> Option<f64> {
         // One step more than the limit's square: whether the root of a square just below it is less is decided on the
         // root.
         let mut best = (limit * limit).next_up();
-        self.search(from.map(f64::from), 0, self.points.len(), [0.0; 3], &mut best);
+        self.search(from, 0, self.points.len(), [0.0; 3], &mut best);
         Some(best.sqrt()).filter(|&distance| distance < limit)
     }
 
     /// The distance from each place to its nearest point, infinite where that is not less than `limit`.
-    pub fn distances(&self, from: &[[f32; 3]], limit: f64) -> Vec<f64> {
+    pub fn distances(&self, from: &[[f64; 3]], limit: f64) -> Vec<f64> {
         let mut found = vec![f64::INFINITY; from.len()];
         found.par_chunks_mut(CHUNK).zip(from.par_chunks(CHUNK)).for_each(|(found, from)| {
             for (found, &from) in found.iter_mut().zip(from) {
@@ -89,7 +89,7 @@ impl Tree {
     }
 }
 
-fn split(points: &mut [[f32; 3]], axes: &mut [u8]) {
+fn split(points: &mut [[f64; 3]], axes: &mut [u8]) {
     if points.len() <= LEAF {
         return;
     }
@@ -110,22 +110,22 @@ fn split(points: &mut [[f32; 3]], axes: &mut [u8]) {
 }
 
 /// The axis along which the points spread most.
-fn widest(points: &[[f32; 3]]) -> usize {
+fn widest(points: &[[f64; 3]]) -> usize {
     let (low, high) = bounds(points);
     let spread = [0, 1, 2].map(|axis| high[axis] - low[axis]);
     (1..3).fold(0, |best, axis| if spread[axis] > spread[best] { axis } else { best })
 }
 
 /// The corners of the box around the points; an inverted box around none.
-pub fn bounds(points: &[[f32; 3]]) -> ([f32; 3], [f32; 3]) {
-    points.iter().fold(([f32::INFINITY; 3], [f32::NEG_INFINITY; 3]), |(low, high), point| {
+pub fn bounds(points: &[[f64; 3]]) -> ([f64; 3], [f64; 3]) {
+    points.iter().fold(([f64::INFINITY; 3], [f64::NEG_INFINITY; 3]), |(low, high), point| {
         ([0, 1, 2].map(|a| low[a].min(point[a])), [0, 1, 2].map(|a| high[a].max(point[a])))
     })
 }
 
 #[inline]
-pub(super) fn difference(from: [f64; 3], to: [f32; 3]) -> [f64; 3] {
-    [from[0] - f64::from(to[0]), from[1] - f64::from(to[1]), from[2] - f64::from(to[2])]
+pub(super) fn difference(from: [f64; 3], to: [f64; 3]) -> [f64; 3] {
+    [from[0] - to[0], from[1] - to[1], from[2] - to[2]]
 }
 
 #[inline]

@@ -32,7 +32,7 @@ pub fn rank(index: u32, seed: u64) -> u64 {
 
 /// The points that stay, in their order: no two within `radius` of each other (a distance of exactly `radius` counts as
 /// within), every other one within it of one that stays. Finite points, at most 2^32 - 1.
-pub fn thin(points: &[[f32; 3]], radius: f64, seed: u64) -> Vec<[f32; 3]> {
+pub fn thin(points: &[[f64; 3]], radius: f64, seed: u64) -> Vec<[f64; 3]> {
     // A little more than the radius: two points exactly the radius apart must not round to cells two apart. Cells are
     // counted up to 2^20 from the centre, where a quotient is rounded by less than 2^-32.
     let cells = Cells::new(points, radius * (1.0 + 1e-6), |index| rank(index, seed));
@@ -92,7 +92,7 @@ impl Pass<'_> {
     /// What the neighbours of smaller rank make of a point. A state never changes once it is decided, so reading one
     /// while another thread decides it can only delay this point, not change it.
     fn state(&self, at: usize, around: &[Range<usize>]) -> u8 {
-        let point = self.cells.points[at].map(f64::from);
+        let point = self.cells.points[at];
         let own_rank = rank(self.cells.indices[at], self.seed);
         let mut verdict = STAYS;
         for range in around {
@@ -122,7 +122,7 @@ impl Pass<'_> {
 ///
 /// # Errors
 /// An edge so small that the cloud is more than two million voxels wide.
-pub fn one_a_voxel(points: &[[f32; 3]], edge: f64) -> Result<Vec<[f32; 3]>> {
+pub fn one_a_voxel(points: &[[f64; 3]], edge: f64) -> Result<Vec<[f64; 3]>> {
     if !cells::fits(points, edge) {
         return Err(Error::input(
             "--voxel",
@@ -134,8 +134,8 @@ pub fn one_a_voxel(points: &[[f32; 3]], edge: f64) -> Result<Vec<[f32; 3]>> {
     let mean = |cell: usize| {
         let points = &cells.points[cells.range(cell)];
         [0, 1, 2].map(|axis| {
-            let sum: f64 = points.iter().map(|p| f64::from(p[axis])).sum();
-            (sum / points.len() as f64) as f32
+            let sum: f64 = points.iter().map(|p| p[axis]).sum();
+            sum / points.len() as f64
         })
     };
     Ok((0..cells.keys.len()).into_par_iter().map(mean).collect())

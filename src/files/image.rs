@@ -8,6 +8,7 @@ use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader};
 use rayon::prelude::*;
 
 use crate::files::input;
+use crate::host::memory::expect_room;
 use crate::{Error, Result};
 
 /// File extensions (lower case) of the photos that are looked for in a folder.
@@ -24,14 +25,16 @@ pub struct Header {
     pub rotated: bool,
 }
 
-/// Decoded pixels: red, green and blue of every pixel, row by row, 0..1 as stored (no gamma is removed). Alpha is
-/// dropped, grey repeated, and an EXIF rotation never applied: cameras are for the stored pixels.
+/// Decoded pixels: red, green and blue of every pixel, row by row, 0..1 as stored (no gamma is removed). Grey is
+/// repeated, and an EXIF rotation never applied: cameras are for the stored pixels.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pixels {
     /// Width and height.
     pub size: (usize, usize),
     /// `height * width * 3` values.
     pub rgb: Vec<f32>,
+    /// `height * width` values, 0 transparent and 1 opaque; `None` where all pixels are opaque.
+    pub alpha: Option<Vec<f32>>,
 }
 
 /// Whether a file's name ends like a photo's.
@@ -77,8 +80,13 @@ pub fn read(path: &Path) -> Result<Pixels> {
     let decoder = reader.into_decoder().map_err(|e| undecodable(path, e))?;
     let (width, height) = decoder.dimensions();
     refuse_a_lying_size(path, &decoder, format, bytes.len() as u64)?;
+    let channels = decoder.color_type().channel_count();
+    let pixels = u64::from(width) * u64::from(height);
+    // As decoded, and as floats.
+    let floats = if channels % 2 == 0 { 4 } else { 3 } * 4;
+    expect_room(path, decoder.total_bytes().saturating_add(pixels.saturating_mul(floats)))?;
     let image = DynamicImage::from_decoder(decoder).map_err(|e| undecodable(path, e))?;
-    let rgb = match &image {
+    let (rgb, alpha) = match &image {
         DynamicImage::ImageLuma8(i) => from_8_bits(i, 1),
         DynamicImage::ImageLumaA8(i) => from_8_bits(i, 2),
         DynamicImage::ImageRgb8(i) => from_8_bits(i, 3),
@@ -89,7 +97,7 @@ pub fn read(path: &Path) -> Result<Pixels> {
         DynamicImage::ImageRgba16(i) => from_16_bits(i, 4),
         other => return Err(refuse(format!("pixels of type {:?}", other.color()))),
     };
-    Ok(Pixels { size: (width as usize, height as usize), rgb })
+    Ok(Pixels { size: (width as usize, height as usize), rgb, alpha })
 }
 
 /// Refuses a photo that claims more pixels than its file can hold, before any memory is taken for them.
@@ -114,12 +122,21 @@ fn refuse_a_lying_size(
     Ok(())
 }
 
-fn from_8_bits(samples: &[u8], channels: usize) -> Vec<f32> {
-    to_rgb(samples, channels, |s| f32::from(s) / 255.0)
+fn from_8_bits(samples: &[u8], channels: usize) -> (Vec<f32>, Option<Vec<f32>>) {
+    let value = |s| f32::from(s) / 255.0;
+    (to_rgb(samples, channels, value), to_alpha(samples, channels, u8::MAX, value))
 }
 
-fn from_16_bits(samples: &[u16], channels: usize) -> Vec<f32> {
-    to_rgb(samples, channels, |s| f32::from(s) / 65535.0)
+fn from_16_bits(samples: &[u16], channels: usize) -> (Vec<f32>, Option<Vec<f32>>) {
+    let value = |s| f32::from(s) / 65535.0;
+    (to_rgb(samples, channels, value), to_alpha(samples, channels, u16::MAX, value))
+}
+
+/// The alpha of interleaved samples; `None` without, and where all pixels are opaque.
+fn to_alpha<T: Copy + Eq>(samples: &[T], channels: usize, opaque: T, value: impl Fn(T) -> f32) -> Option<Vec<f32>> {
+    let alpha = samples.chunks_exact(channels).map(|pixel| pixel[channels - 1]);
+    let has_alpha = channels.is_multiple_of(2) && alpha.clone().any(|alpha| alpha != opaque);
+    has_alpha.then(|| alpha.map(value).collect())
 }
 
 /// Interleaved samples of 1 (grey), 2 (grey, alpha), 3 or 4 (rgb, alpha) channels to rgb.

@@ -13,6 +13,7 @@ use std::path::Path;
 use flate2::read::ZlibDecoder;
 
 use crate::files::input;
+use crate::host::memory;
 use crate::{Error, Result};
 
 /// Bytes before the first element.
@@ -39,7 +40,7 @@ pub struct Array {
 /// Numbers as they are stored.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Values {
-    /// Stored as unsigned bytes.
+    /// Stored as bytes, none of them negative.
     Bytes(Vec<u8>),
     /// Stored in any other type; 64-bit integers are rounded.
     Numbers(Vec<f64>),
@@ -57,6 +58,14 @@ impl Values {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Bytes that they take.
+    fn bytes(&self) -> u64 {
+        match self {
+            Self::Bytes(values) => values.len() as u64,
+            Self::Numbers(values) => 8 * values.len() as u64,
+        }
     }
 
     /// All of them as numbers.
@@ -96,19 +105,21 @@ impl MatFile {
         let place = path.display().to_string();
         let is_little = check_header(&place, &bytes)?;
         let mut file = Self { place: place.clone(), arrays: Vec::new(), others: Vec::new() };
-        let mut reader = Reader { place: &place, bytes: &bytes, at: HEADER, is_little };
+        let mut reader = Reader { path, place: &place, bytes: &bytes, at: HEADER, is_little, held: 0 };
         while reader.at < bytes.len() {
+            reader.held = bytes.len() as u64 + file.arrays.iter().map(|array| array.values.bytes()).sum::<u64>();
             let (kind, data) = reader.element()?;
             match kind {
                 COMPRESSED => {
                     let unpacked = unpack(&reader, data)?;
                     let place = format!("{place} (in the compressed data before byte {})", reader.at);
-                    let mut inner = Reader { place: &place, bytes: &unpacked, at: 0, is_little };
+                    let held = reader.held + unpacked.len() as u64;
+                    let mut inner = Reader { place: &place, bytes: &unpacked, at: 0, held, ..reader };
                     let (kind, data) = inner.element()?;
-                    file.take(kind, Reader { place: &place, bytes: data, at: 0, is_little })?;
+                    file.take(kind, Reader { bytes: data, at: 0, ..inner })?;
                 }
                 _ => {
-                    let inner = Reader { place: &place, bytes: data, at: 0, is_little };
+                    let inner = Reader { bytes: data, at: 0, ..reader };
                     file.take(kind, inner)?;
                     // Only what is not compressed is padded.
                     reader.skip_padding(data.len());
@@ -224,20 +235,30 @@ fn unpack(reader: &Reader, data: &[u8]) -> Result<Vec<u8>> {
     if size > MOST_SHRUNK * data.len() as u64 {
         return Err(damaged(format!("{} bytes that are to become {size}", data.len())));
     }
+    reader.expect_room(size)?;
     let mut unpacked = tag.to_vec();
     decoder.take(size).read_to_end(&mut unpacked).map_err(|e| damaged(e.to_string()))?;
     Ok(unpacked)
 }
 
 /// Goes through elements.
+#[derive(Clone, Copy)]
 struct Reader<'a> {
+    path: &'a Path,
     place: &'a str,
     bytes: &'a [u8],
     at: usize,
     is_little: bool,
+    /// Bytes that the file and what was read of it take so far.
+    held: u64,
 }
 
 impl<'a> Reader<'a> {
+    /// Refuses what does not fit beside that.
+    fn expect_room(&self, bytes: u64) -> Result<()> {
+        memory::expect_room(self.path, self.held.saturating_add(bytes))
+    }
+
     fn word(&self, bytes: &[u8]) -> u32 {
         let four = bytes.first_chunk().copied().unwrap_or_default();
         if self.is_little { u32::from_le_bytes(four) } else { u32::from_be_bytes(four) }
@@ -298,6 +319,13 @@ impl<'a> Reader<'a> {
 
     fn values(&mut self, name: &str) -> Result<Values> {
         let (kind, data) = self.padded()?;
+        // As numbers of eight bytes, but for single bytes.
+        let growth = match kind {
+            3 | 4 => 4,
+            5..=7 => 2,
+            _ => 1,
+        };
+        self.expect_room(data.len() as u64 * growth)?;
         self.numbers(kind, data).ok_or_else(|| {
             Error::input(
                 format!("{}: '{name}'", self.place),
@@ -323,6 +351,8 @@ impl<'a> Reader<'a> {
         }
         let little = self.is_little;
         match kind {
+            // Truth values, mostly.
+            1 if data.iter().all(|&b| b < 128) => Some(Values::Bytes(data.to_vec())),
             1 => each(data, little, |b: [u8; 1]| f64::from(i8::from_le_bytes(b))),
             2 => Some(Values::Bytes(data.to_vec())),
             3 => each(data, little, |b| f64::from(i16::from_le_bytes(b))),

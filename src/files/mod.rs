@@ -12,3 +12,4 @@ pub mod mat;
 pub mod pfm;
 pub mod ply;
 pub mod ply_points;
+pub mod ply_storage;

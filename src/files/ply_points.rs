@@ -2,15 +2,18 @@
 //! Other properties and elements, lists among them, are passed over. `ply-rs-bw` keeps every element as a value of its
 //! own, which is fine for meshes and too much for tens of millions of points.
 //!
-//! Limits: at most 2^32 - 1 vertices; a header of 64 KiB; lines of 64 KiB; coordinates become f32, whatever they are
-//! stored as.
+//! An offset that the header names as this program does ([`OFFSET_COMMENT`]) is added again.
+//!
+//! Limits: at most 2^32 - 1 vertices; a header of 64 KiB; lines of 64 KiB.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
+use crate::error::{Error, Result, counted};
 use crate::files::input;
-use crate::{Error, Result};
+use crate::files::ply_storage::OFFSET_COMMENT;
+use crate::host::interrupt;
 
 /// Longest header, and longest line of a text file.
 const LONGEST: usize = 1 << 16;
@@ -21,9 +24,11 @@ const BLOCK: usize = 1 << 14;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Cloud {
     /// Positions, all finite.
-    pub points: Vec<[f32; 3]>,
+    pub points: Vec<[f64; 3]>,
     /// Vertices that were left out because a coordinate is NaN or infinite.
     pub not_finite: usize,
+    /// What the header says is missing from the stored coordinates; it has been added.
+    pub offset: Option<[f64; 3]>,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -114,11 +119,20 @@ impl Element {
     fn least(&self, encoding: Encoding) -> u64 {
         let least = |p: &Property| p.count.unwrap_or(p.kind).size() as u64;
         match encoding {
-            // A digit and a space or line break for each property; the last line may have no break.
-            Encoding::Text => 2 * self.properties.len().max(1) as u64,
+            // A digit and a space or line break for each property, or a line break alone; the last line may have none.
+            Encoding::Text => (2 * self.properties.len() as u64).max(1),
             _ => self.properties.iter().map(least).sum(),
         }
     }
+}
+
+/// What a file begins with.
+struct Header {
+    encoding: Encoding,
+    elements: Vec<Element>,
+    offset: Option<[f64; 3]>,
+    /// Bytes.
+    length: u64,
 }
 
 /// Reads the positions of a cloud.
@@ -129,7 +143,7 @@ impl Element {
 pub fn read(path: &Path) -> Result<Cloud> {
     let (file, size) = input::open(path, "open the point cloud")?;
     let mut body = Body { path, file: BufReader::with_capacity(1 << 20, file), line: 0, text: Vec::new() };
-    let (encoding, elements, header) = body.header()?;
+    let Header { encoding, elements, offset, length: header } = body.header()?;
     let place = path.display().to_string();
     let Some(at) = elements.iter().position(|e| e.name == "vertex") else {
         return Err(Error::input(place, "a PLY without vertices", "an element 'vertex' with x, y and z"));
@@ -164,7 +178,7 @@ pub fn read(path: &Path) -> Result<Cloud> {
     for element in &elements[..at] {
         body.pass_over(element, encoding)?;
     }
-    let mut cloud = Cloud { points: Vec::new(), not_finite: 0 };
+    let mut cloud = Cloud { points: Vec::new(), not_finite: 0, offset };
     let reserved = cloud.points.try_reserve_exact(vertices.count as usize);
     reserved.map_err(|e| Error::Memory(format!("{place}: {} vertices: {e}", vertices.count)))?;
     match (encoding, vertices.stride()) {
@@ -176,13 +190,31 @@ pub fn read(path: &Path) -> Result<Cloud> {
 }
 
 impl Cloud {
-    fn take(&mut self, point: [f32; 3]) {
+    /// What was left out and what was added, one sentence each.
+    pub fn notes(&self, path: &Path) -> Vec<String> {
+        let place = path.display();
+        let left_out = (self.not_finite > 0)
+            .then(|| format!("{place}: {} without finite coordinates left out", counted(self.not_finite, "point")));
+        let added = self.offset.map(|[x, y, z]| {
+            format!("{place}: {x} {y} {z} added to all coordinates, as its header says ({OFFSET_COMMENT})")
+        });
+        left_out.into_iter().chain(added).collect()
+    }
+
+    fn take(&mut self, stored: [f64; 3]) {
+        let offset = self.offset.unwrap_or_default();
+        let point = [0, 1, 2].map(|axis| stored[axis] + offset[axis]);
         if point.iter().all(|v| v.is_finite()) {
             self.points.push(point);
         } else {
             self.not_finite += 1;
         }
     }
+}
+
+/// Ends the reading where the user asks for it, now and then.
+fn stop_between_blocks(count: u64) -> Result<()> {
+    if count.is_multiple_of(BLOCK as u64) { interrupt::check() } else { Ok(()) }
 }
 
 /// The file from where it has been read to.
@@ -215,9 +247,9 @@ impl Body<'_> {
         Ok(length > 0)
     }
 
-    /// Encoding, elements and length in bytes.
-    fn header(&mut self) -> Result<(Encoding, Vec<Element>, u64)> {
+    fn header(&mut self) -> Result<Header> {
         let mut length = 0;
+        let mut offset = None;
         let (mut encoding, mut elements) = (None, Vec::<Element>::new());
         loop {
             let is_there = self.next_line()?;
@@ -235,6 +267,13 @@ impl Body<'_> {
             let words: Vec<&str> = line.split_ascii_whitespace().collect();
             match words[..] {
                 ["ply"] if self.line == 1 => {}
+                ["comment", OFFSET_COMMENT, x, y, z] => {
+                    let numbers = [x, y, z].map(|word| word.parse().ok().filter(|v: &f64| v.is_finite()));
+                    let [Some(x), Some(y), Some(z)] = numbers else {
+                        return Err(bad("comment ply-offset and three numbers"));
+                    };
+                    offset = Some([x, y, z]);
+                }
                 [] | ["comment" | "obj_info", ..] => {}
                 ["format", name, "1.0"] => {
                     encoding = Some(match name {
@@ -267,7 +306,7 @@ impl Body<'_> {
                     let Some(encoding) = encoding else { return Err(bad("a line 'format ...' before")) };
                     let position = std::io::Seek::stream_position(&mut self.file);
                     let position = position.map_err(Error::io("read the point cloud", self.path))?;
-                    return Ok((encoding, elements, position));
+                    return Ok(Header { encoding, elements, offset, length: position });
                 }
                 _ => return Err(bad("a line of a PLY header")),
             }
@@ -293,7 +332,15 @@ impl Body<'_> {
 
     /// Goes to the end of an element that is not asked for.
     fn pass_over(&mut self, element: &Element, encoding: Encoding) -> Result<()> {
+        if let (Some(stride), true) = (element.stride(), encoding != Encoding::Text) {
+            // As many as there may be: one without properties takes no bytes.
+            let bytes = element.count.saturating_mul(stride as u64);
+            let passed = std::io::copy(&mut Read::by_ref(&mut self.file).take(bytes), &mut std::io::sink());
+            let passed = passed.map_err(Error::io("read the point cloud", self.path))?;
+            return if passed < bytes { Err(self.ends_early(passed / stride as u64, element)) } else { Ok(()) };
+        }
         for count in 0..element.count {
+            stop_between_blocks(count)?;
             if encoding != Encoding::Text {
                 self.binary(element, encoding, count, |_, _| {})?;
             } else if !self.next_line()? {
@@ -342,8 +389,9 @@ impl Body<'_> {
             let count = (of.count - done).min(BLOCK as u64) as usize;
             self.fill(&mut bytes[..count * stride], done, of)?;
             for vertex in bytes[..count * stride].chunks_exact(stride) {
-                cloud.take(columns.map(|(at, kind)| kind.value(&vertex[at..], encoding) as f32));
+                cloud.take(columns.map(|(at, kind)| kind.value(&vertex[at..], encoding)));
             }
+            interrupt::check()?;
             done += count as u64;
         }
         Ok(())
@@ -351,11 +399,12 @@ impl Body<'_> {
 
     fn uneven_vertices(&mut self, of: &Element, axes: [usize; 3], encoding: Encoding, cloud: &mut Cloud) -> Result<()> {
         for count in 0..of.count {
+            stop_between_blocks(count)?;
             let mut point = [0.0; 3];
             self.binary(of, encoding, count, |place, value| {
                 for (coordinate, axis) in point.iter_mut().zip(axes) {
                     if axis == place {
-                        *coordinate = value as f32;
+                        *coordinate = value;
                     }
                 }
             })?;
@@ -366,6 +415,7 @@ impl Body<'_> {
 
     fn text_vertices(&mut self, of: &Element, axes: [usize; 3], cloud: &mut Cloud) -> Result<()> {
         for count in 0..of.count {
+            stop_between_blocks(count)?;
             if !self.next_line()? {
                 return Err(self.ends_early(count, of));
             }
@@ -379,7 +429,7 @@ impl Body<'_> {
                     words.by_ref().take(length).for_each(drop);
                 }
                 for (coordinate, _) in point.iter_mut().zip(axes).filter(|(_, axis)| *axis == place) {
-                    *coordinate = word.and_then(|w| w.parse::<f32>().ok());
+                    *coordinate = word.and_then(|w| w.parse::<f64>().ok());
                 }
             }
             let [Some(x), Some(y), Some(z)] = point else {

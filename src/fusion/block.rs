@@ -9,8 +9,6 @@ use crate::scene::camera::Camera;
 pub struct Candidate {
     /// The index of its pixel.
     pub pixel: usize,
-    /// Its exact position.
-    pub position: DVec3,
     /// The point.
     pub point: Point,
 }

@@ -157,7 +157,7 @@ impl Views<'_> {
             self.used[view][pixel].store(true, Relaxed);
         }
         let point = Point {
-            position: (position / (count + 1) as f64).as_vec3().to_array(),
+            position: (position / (count + 1) as f64).to_array(),
             normal: normal.normalize_or_zero().as_vec3().to_array(),
             colour: view.colour[i],
             confidence: view.confidence.data[i],

@@ -1,25 +1,29 @@
 //! From views to a cloud: the method that the options name does it.
 
+use super::origin::near_origin;
 use super::settings::{FusionOptions, Method};
-use super::view::{Fused, FusionView, check};
+use super::view::{Fused, FusionView, check, without_invalid};
 use super::{disparity, dynamic, graph, pyramid, reprojection};
 use crate::Result;
 
 /// Filters the views' maps and makes the cloud.
 ///
-/// Memory beside the views, for all of them together: [`Method::bytes_a_pixel`] and 32 bytes a point.
+/// Memory beside the views, for all of them together: [`Method::bytes_a_pixel`] and 48 bytes a point.
 ///
 /// # Errors
 /// [`crate::Error::Shape`], naming the view, where its maps differ in size, a source is not another view, or levels
 /// that the method needs are missing.
 pub fn fuse(views: &[FusionView], options: &FusionOptions) -> Result<Fused> {
     check(views)?;
+    let views = &without_invalid(views)[..];
     let least = options.min_confidence;
-    Ok(match &options.method {
-        Method::Reprojection(constants) => reprojection::fuse(views, least, constants),
-        Method::Pyramid(constants) => pyramid::fuse(views, least, constants)?,
-        Method::Dynamic(constants) => dynamic::fuse(views, least, constants),
-        Method::Disparity(constants) => disparity::fuse(views, least, constants),
-        Method::Graph(constants) => graph::fuse(views, least, constants),
+    near_origin(views, |views| {
+        Ok(match &options.method {
+            Method::Reprojection(constants) => reprojection::fuse(views, least, constants),
+            Method::Pyramid(constants) => pyramid::fuse(views, least, constants)?,
+            Method::Dynamic(constants) => dynamic::fuse(views, least, constants),
+            Method::Disparity(constants) => disparity::fuse(views, least, constants),
+            Method::Graph(constants) => graph::fuse(views, least, constants),
+        })
     })
 }

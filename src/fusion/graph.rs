@@ -242,7 +242,7 @@ impl Walker<'_> {
         let colour = of_each(&|view, pixel| DVec3::from_array(self.views[view].colour[pixel].map(f64::from)));
         let (view, seed) = gathered[0];
         Some(Point {
-            position: position.as_vec3().to_array(),
+            position: position.to_array(),
             normal: normal.as_vec3().to_array(),
             colour: colour.to_array().map(|c| c.round() as u8),
             confidence: self.views[view as usize].confidence.data[seed as usize],

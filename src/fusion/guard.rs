@@ -143,7 +143,7 @@ impl<'a> Judge<'a> {
         let objections: Vec<Option<Objection>> = candidates
             .par_chunks_mut(POINTS_OF_A_BLOCK)
             .flat_map_iter(|points| {
-                let block = Block::new(points.iter().map(|c| c.position).collect());
+                let block = Block::new(points.iter().map(|c| c.point.position.into()).collect());
                 let witnesses = self.witnesses(at, &block);
                 let places = || Places { max_cosine: self.max_cosine, counted: Vec::new() };
                 let mut hearing = Hearing { confirming: places(), seeing_through: places(), samples: Vec::new() };
@@ -189,7 +189,8 @@ impl<'a> Judge<'a> {
     ) -> Option<Objection> {
         let guard = &self.constants.guard;
         let tolerance = self.constants.thresholds.max_depth_error_rel;
-        let Candidate { position, ref mut point, .. } = *candidate;
+        let point = &mut candidate.point;
+        let position = DVec3::from(point.position);
         let Hearing { confirming, seeing_through, samples } = hearing;
         confirming.counted.clear();
         seeing_through.counted.clear();

@@ -4,8 +4,8 @@
 //! `settings.rs` has the methods' constants with their defaults, `constants.rs` the table of their options,
 //! `presets.rs` the published values, `grid.rs` what was asked for on the command line. Each method has a file,
 //! `shared.rs` what several share, and `fuse.rs` calls them. `guard.rs` drops points of the default method that other
-//! views speak against, `colour.rs` colours the others, and `thin.rs` thins a finished cloud. A cloud depends on the
-//! order of the views, never on the number of threads.
+//! views speak against, `colour.rs` colours the others, `thin.rs` thins a finished cloud, and `origin.rs` keeps numbers
+//! small where the scene is far away. A cloud depends on the order of the views, never on the number of threads.
 
 pub(crate) mod block;
 mod colour;
@@ -17,6 +17,7 @@ pub mod fuse;
 mod graph;
 pub mod grid;
 pub(crate) mod guard;
+pub mod origin;
 pub mod presets;
 mod pyramid;
 mod reprojection;

@@ -97,7 +97,7 @@ pub fn emit_in_order(
         }
         funnels[at].fused = emitted.len();
         if let Some(max_depth_error_rel) = explained {
-            let positions = |some: &[Candidate]| some.iter().map(|candidate| candidate.position).collect();
+            let positions = |some: &[Candidate]| some.iter().map(|candidate| candidate.point.position.into()).collect();
             let blocks: Vec<Block> =
                 emitted.chunks(POINTS_OF_A_BLOCK).map(|some| Block::new(positions(some))).collect();
             later.par_iter_mut().zip(&views[at + 1..]).for_each(|(confirmed, view)| {
@@ -120,13 +120,13 @@ pub fn emit(view: &FusionView, confirmed: &Confirmed) -> Vec<Candidate> {
         let ray = world_from_pixel * DVec3::new((pixel % width) as f64, (pixel / width) as f64, 1.0);
         let position = centre + ray * f64::from(confirmed.depth[pixel]);
         let point = Point {
-            position: position.as_vec3().to_array(),
+            position: position.to_array(),
             normal: normals[pixel],
             colour: view.colour[pixel],
             confidence: view.confidence.data[pixel],
             views: confirmed.count[pixel].saturating_add(1),
         };
-        Candidate { pixel, position, point }
+        Candidate { pixel, point }
     };
     let emitted = |i: &usize| confirmed.depth[*i] > 0.0 && !confirmed.explained[*i];
     let row = |y: usize| -> Vec<_> { (y * width..(y + 1) * width).filter(emitted).map(candidate).collect() };

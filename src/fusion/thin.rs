@@ -7,13 +7,13 @@ use glam::{DVec3, Vec3};
 
 use crate::files::ply::Point;
 
-/// No smaller side is needed to tell f32 coordinates apart, and none of them over this one overflows.
+/// No smaller side is needed to tell coordinates apart, and none of them over this one overflows.
 const LEAST_SIDE: f64 = 1e-200;
 
 /// What the points of one voxel come to.
 struct Voxel {
-    /// Its corner; sums are taken from here, so that they are exact far from the origin, too.
-    corner: DVec3,
+    /// Its first point; sums are taken from here, so that they are exact far from the origin, too.
+    first: DVec3,
     count: f64,
     position: DVec3,
     normal: DVec3,
@@ -23,24 +23,23 @@ struct Voxel {
 }
 
 /// One point for each cube of this side, in the scene's units, that holds any: position, colour, normal and confidence
-/// are the means of its points, `views` is their greatest. The cubes' corners are multiples of the side, and their
-/// order is that of their first points.
+/// are the means of its points, `views` is their greatest. The cubes' corners lie multiples of the side from `corner`,
+/// and their order is that of their first points.
 ///
-/// All of it is computed in f64; positions are rounded to f32 once more at the end, as those that were given. Far from
-/// the origin a cube may be too small to hold more than one position that f32 has: then only equal positions meet.
-pub fn thin(points: &[Point], side: f64) -> Vec<Point> {
+/// Where `corner` moves with the scene, the thinned cloud of a scene that is moved is the thinned cloud, moved.
+pub fn thin(points: &[Point], side: f64, corner: DVec3) -> Vec<Point> {
     let side = side.max(LEAST_SIDE);
     let mut places: HashMap<[u64; 3], usize> = HashMap::new();
     let mut voxels: Vec<Voxel> = Vec::new();
     for point in points {
-        let position = Vec3::from(point.position).as_dvec3();
+        let position = DVec3::from(point.position);
         // Whole numbers however large; 0 added makes one zero of the two.
-        let cell = (position / side).floor() + DVec3::ZERO;
+        let cell = ((position - corner) / side).floor() + DVec3::ZERO;
         let next = voxels.len();
         let at = match places.entry(cell.to_array().map(f64::to_bits)) {
             Entry::Occupied(place) => *place.get(),
             Entry::Vacant(place) => {
-                voxels.push(Voxel::at(cell * side));
+                voxels.push(Voxel::at(position));
                 *place.insert(next)
             }
         };
@@ -50,14 +49,14 @@ pub fn thin(points: &[Point], side: f64) -> Vec<Point> {
 }
 
 impl Voxel {
-    fn at(corner: DVec3) -> Self {
+    fn at(first: DVec3) -> Self {
         let (position, normal) = (DVec3::ZERO, DVec3::ZERO);
-        Self { corner, count: 0.0, position, normal, colour: [0.0; 3], confidence: 0.0, views: 0 }
+        Self { first, count: 0.0, position, normal, colour: [0.0; 3], confidence: 0.0, views: 0 }
     }
 
     fn add(&mut self, point: &Point, position: DVec3) {
         self.count += 1.0;
-        self.position += position - self.corner;
+        self.position += position - self.first;
         self.normal += Vec3::from(point.normal).as_dvec3();
         self.colour = [0, 1, 2].map(|channel| self.colour[channel] + f64::from(point.colour[channel]));
         self.confidence += f64::from(point.confidence);
@@ -66,7 +65,7 @@ impl Voxel {
 
     fn point(self) -> Point {
         Point {
-            position: (self.corner + self.position / self.count).as_vec3().to_array(),
+            position: (self.first + self.position / self.count).to_array(),
             normal: self.normal.normalize_or_zero().as_vec3().to_array(),
             colour: self.colour.map(|sum| (sum / self.count).round() as u8),
             confidence: (self.confidence / self.count) as f32,

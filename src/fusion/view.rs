@@ -1,10 +1,15 @@
 //! What goes into fusion, views with their maps, and what comes out: points, and what became of every view's pixels.
 
+use std::borrow::Cow;
+
+use rayon::prelude::*;
+
 use super::funnel::Funnel;
 use crate::files::map::Map;
 use crate::files::ply::Point;
 use crate::maps::consistency::{DepthView, is_depth};
 use crate::maps::merge::LevelMaps;
+use crate::maps::valid::{invalid, take_out_invalid};
 use crate::scene::camera::{Camera, DepthRange};
 use crate::{Error, Result};
 
@@ -17,7 +22,7 @@ pub struct FusionView {
     pub camera: Camera,
     /// Depth; zero, negative, NaN or infinite where there is none.
     pub depth: Map,
-    /// Confidence 0..1.
+    /// Confidence 0..1; a pixel with any other is taken as one without depth.
     pub confidence: Map,
     /// Red, green, blue of the photo at each pixel.
     pub colour: Vec<[u8; 3]>,
@@ -75,6 +80,25 @@ pub(crate) fn range_end(depth: f32, range: DepthRange) -> Option<End> {
     } else {
         End::Inside
     })
+}
+
+/// The views without pixels that cannot be used ([`crate::maps::valid`]); copied only where there are any.
+pub(crate) fn without_invalid(views: &[FusionView]) -> Cow<'_, [FusionView]> {
+    let is_clean = |view: &FusionView| {
+        let levels = view.levels.iter().all(|level| invalid(&level.depth, &level.confidence).is_none());
+        levels && invalid(&view.depth, &view.confidence).is_none()
+    };
+    if views.par_iter().all(is_clean) {
+        return Cow::Borrowed(views);
+    }
+    let mut views = views.to_vec();
+    for view in &mut views {
+        take_out_invalid(&mut view.depth, &mut view.confidence);
+        view.levels.iter_mut().for_each(|level| {
+            take_out_invalid(&mut level.depth, &mut level.confidence);
+        });
+    }
+    Cow::Owned(views)
 }
 
 /// An [`Error::Shape`] where lists, sizes or sources do not fit together.

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +16,40 @@ pub fn available() -> u64 {
     system.refresh_memory();
     let free = system.available_memory();
     system.cgroup_limits().map_or(free, |group| free.min(group.free_memory))
+}
+
+/// What [`set_budget`] was told; 0: nothing.
+static BUDGET: AtomicU64 = AtomicU64::new(0);
+
+/// Says how much one file may come to in memory from now on, in bytes; `None`: as [`budget`] finds it.
+pub fn set_budget(bytes: Option<u64>) {
+    BUDGET.store(bytes.unwrap_or(0), Ordering::Relaxed);
+}
+
+/// How much one file may come to in memory, in bytes. Half of what is available is left for what is made of it.
+pub fn budget() -> u64 {
+    match BUDGET.load(Ordering::Relaxed) {
+        0 => available() / 2,
+        bytes => bytes,
+    }
+}
+
+/// Refuses a file that comes to more than there is room for, before it is unpacked: what is packed may grow a
+/// thousandfold.
+///
+/// # Errors
+/// [`Error::Memory`], naming the file.
+pub fn expect_room(file: &Path, bytes: u64) -> Result<()> {
+    let room = budget();
+    if bytes <= room {
+        return Ok(());
+    }
+    Err(Error::Memory(format!(
+        "{} comes to {} in memory, and one file may take {}; expected a smaller file, or a machine with more memory",
+        file.display(),
+        readable(bytes),
+        readable(room)
+    )))
 }
 
 /// The most memory that this process has held so far, in bytes, where the system tells.

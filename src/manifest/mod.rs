@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map as Fields, Value};
 
 use crate::error::{Error, Result};
+use crate::files::ply_storage::Storage;
 use crate::files::{folder, input};
 use crate::fusion::funnel::Funnel;
 use crate::host::memory::{self, MemoryNeed};
@@ -54,6 +55,9 @@ pub struct Manifest {
     pub funnel: Option<Funnel>,
     /// Points in the cloud.
     pub points: usize,
+    /// How the cloud's coordinates are stored; not there where no cloud was written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cloud: Option<Storage>,
     /// Time by stage, and in all.
     pub seconds: Fields<String, Value>,
     /// Files and folders that were written, relative to the manifest.

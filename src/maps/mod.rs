@@ -1,5 +1,5 @@
-//! Geometry of depth maps: whether two agree ([`consistency`]), normals, connected surfaces ([`segments`]), and the
-//! merge of pyramid levels.
+//! Geometry of depth maps: whether two agree ([`consistency`]), normals, connected surfaces ([`segments`]), the
+//! merge of pyramid levels, and which pixels of maps from files are usable at all ([`valid`]).
 //!
 //! All of it in f64 and without a tensor; points are made in [`crate::fusion`].
 
@@ -7,3 +7,4 @@ pub mod consistency;
 pub mod merge;
 pub mod normals;
 pub mod segments;
+pub mod valid;

@@ -12,10 +12,11 @@ use crate::fusion::settings::{Method, Settings};
 use crate::fusion::view::FusionView;
 use crate::host::interrupt;
 use crate::host::memory::{MemoryNeed, Part, StageMemory, available, refuse_if_too_large};
-use crate::host::progress::Progress;
+use crate::host::progress::{Progress, one_line};
 use crate::host::trace::Clock;
 use crate::manifest::{MachineSummary, Manifest};
 use crate::maps::merge::LevelMaps;
+use crate::maps::valid::{Invalid, take_out_invalid};
 use crate::net::config::Resolution;
 use crate::run::device::Backend;
 use crate::run::memory::{fusion_stage, photo_bytes};
@@ -24,7 +25,8 @@ use crate::run::plan::{Frame, chosen_views};
 use crate::run::write::{self, Colours, Fusion};
 use crate::scene::Scene;
 use crate::scene::camera::{Camera, DepthRange};
-use crate::scene::photo::Photo;
+use crate::scene::mask::{self, Mask};
+use crate::scene::photo::{LoadedPhoto, Photo};
 
 /// All positive depths.
 const ANY_DEPTH: DepthRange = DepthRange { near: f64::MIN_POSITIVE, far: f64::MAX };
@@ -49,8 +51,9 @@ pub fn fuse(scene_path: &Path, options: &FuseOptions, progress: &Progress) -> Re
         views: write::view_summaries(&input.scene, &input.frames, &input.views, input.chosen.into_iter()),
         ..Manifest::new("fuse", &input.scene, input.folder.path())
     };
-    let fusion = Fusion { options: &options.settings.fusion, thin: options.thin, backend: &Backend::Host };
-    write::fuse_and_report(manifest, clock, &input.views, Some(fusion), progress)
+    let FuseOptions { thin, ply_offset, .. } = *options;
+    let fusion = Fusion { options: &options.settings.fusion, thin, ply_offset, backend: &Backend::Host };
+    write::fuse_and_report(manifest, clock, input.views, Some(fusion), progress)
 }
 
 /// What is done with maps that are there.
@@ -127,12 +130,15 @@ pub fn read(job: &Job, options: &MapsOptions, settings: &[Settings], progress: &
 
     let levels = settings.iter().map(levels_of).max().unwrap_or(0);
     let mut views = Vec::with_capacity(chosen.len());
-    let mut without_confidence = 0;
+    let (mut without_confidence, mut masked, mut unusable) = (0, 0, Invalid::default());
     let mut stage = progress.stage("reading", chosen.len(), chosen.len() as u64);
     for &at in &chosen {
         interrupt::check()?;
-        let (view, has_confidence) = read_view(&scene, at, &frames[at], levels, &options)?;
+        let ReadView { view, has_confidence, is_masked, invalid } =
+            read_view(&scene, at, &frames[at], levels, &options)?;
         without_confidence += usize::from(!has_confidence);
+        masked += usize::from(is_masked);
+        unusable = unusable.and(invalid);
         let fields = json!({ "view": view.name, "width": frames[at].width, "height": frames[at].height });
         stage.step(&view.name, 1, fields);
         views.push(view);
@@ -141,6 +147,8 @@ pub fn read(job: &Job, options: &MapsOptions, settings: &[Settings], progress: &
     if without_confidence > 0 {
         notes.push(format!("{without_confidence} of {} views have no confidence map: 1 everywhere", views.len()));
     }
+    notes.extend(unusable.notes(&one_line(&maps.display().to_string())));
+    notes.extend(mask::note(masked, views.len()));
     notes.iter().for_each(|note| progress.note(note));
     let place = |view: usize| chosen.iter().position(|&c| c == view);
     let ranked = chosen.iter().map(|&at| scene.views[at].sources.iter().map(|s| place(s.view)).collect());
@@ -148,32 +156,50 @@ pub fn read(job: &Job, options: &MapsOptions, settings: &[Settings], progress: &
     Ok(Input { scene, chosen, frames, views, ranked, folder, notes, need, options })
 }
 
-/// Maps and colours of one view, and whether it has a confidence map.
-fn read_view(
-    scene: &Scene,
-    at: usize,
-    frame: &Frame,
-    levels: usize,
-    options: &MapsOptions,
-) -> Result<(FusionView, bool)> {
+/// A view that was read.
+struct ReadView {
+    view: FusionView,
+    has_confidence: bool,
+    /// Whether a part of its photo does not belong to the scene; it is cut out of its maps.
+    is_masked: bool,
+    /// What was taken out of its finished maps.
+    invalid: Invalid,
+}
+
+/// Maps and colours of one view.
+fn read_view(scene: &Scene, at: usize, frame: &Frame, levels: usize, options: &MapsOptions) -> Result<ReadView> {
     let (view, maps) = (&scene.views[at], &options.maps);
     let path = maps.join("depth").join(format!("{}.pfm", view.name));
-    let depth = pfm::read(&path)?;
+    let mut depth = pfm::read(&path)?;
     let size = (depth.width, depth.height);
     let scale = MapScale::find(frame, size, &path)?;
     let camera = scale.camera(frame);
     let confidence_path = maps.join("confidence").join(format!("{}.pfm", view.name));
     let has_confidence = confidence_path.exists();
-    let confidence = match has_confidence {
+    let mut confidence = match has_confidence {
         true => read_sized(&confidence_path, size, "the size of its depth map")?,
         false => Map::filled(depth.width, depth.height, 1.0),
     };
+    let invalid = take_out_invalid(&mut depth, &mut confidence);
     let level = |level: usize| read_level(maps, &view.name, level, camera, size);
-    let levels = (0..levels).map(level).collect::<Result<_>>()?;
-    let colour = scale.colours(Photo::load(view, options.max_side)?.photo, size);
+    let mut levels = (0..levels).map(level).collect::<Result<Vec<_>>>()?;
+    let LoadedPhoto { photo, mask, .. } = Photo::load(view, options.max_side)?;
+    let is_masked = mask.is_some();
+    if let Some(mask) = mask {
+        let mut mask = scale.mask(&mask, size);
+        mask.cut(&mut depth, &mut confidence);
+        for level in &mut levels {
+            if mask.size() != (level.depth.width, level.depth.height) {
+                mask = mask.coarser();
+            }
+            mask.cut(&mut level.depth, &mut level.confidence);
+        }
+    }
+    let colour = scale.colours(photo, size);
     let range = options.range.unwrap_or(ANY_DEPTH);
     let name = view.name.clone();
-    Ok((FusionView { name, camera, depth, confidence, colour, range, sources: Vec::new(), levels }, has_confidence))
+    let view = FusionView { name, camera, depth, confidence, colour, range, sources: Vec::new(), levels };
+    Ok(ReadView { view, has_confidence, is_masked, invalid })
 }
 
 /// Levels that the settings' method reads beside the finished maps.
@@ -199,7 +225,8 @@ fn read_level(maps: &Path, name: &str, level: usize, camera: Camera, finest: (us
         }
         read_sized(&path, size, &format!("the size of level {level} of this view"))
     };
-    let (depth, confidence) = (read("depth")?, read("confidence")?);
+    let (mut depth, mut confidence) = (read("depth")?, read("confidence")?);
+    take_out_invalid(&mut depth, &mut confidence);
     Ok(LevelMaps { camera: camera.decimated(0.5f64.powi(level as i32)), depth, confidence })
 }
 
@@ -347,6 +374,14 @@ impl MapScale {
         match self {
             Self::Decimated(n) => frame.camera.decimated(0.5f64.powi(n as i32)),
             Self::Resized(sx, sy) => frame.camera.resized(sx, sy),
+        }
+    }
+
+    /// The photo's mask at the map's pixels.
+    fn mask(self, mask: &Mask, (width, height): (usize, usize)) -> Mask {
+        match self {
+            Self::Decimated(n) => mask.decimated(n),
+            Self::Resized(..) => mask.resized(width, height),
         }
     }
 

@@ -14,9 +14,11 @@ use crate::evaluation::pareto::pareto;
 use crate::evaluation::{Statistics, shown, table};
 use crate::files::atomic::write_whole;
 use crate::files::ply::{self, Point};
+use crate::files::ply_storage::OffsetOption;
 use crate::files::{folder, ply_points};
 use crate::fusion::fuse::fuse as fuse_views;
 use crate::fusion::grid::Setting;
+use crate::fusion::origin::Origin;
 use crate::fusion::settings::Settings;
 use crate::host::interrupt;
 use crate::host::memory::{self, Part};
@@ -100,13 +102,15 @@ pub fn fuse_grid(scene: &Path, options: &GridOptions, progress: &Progress) -> Re
     let began = Instant::now();
     let extra = [reference_memory(&options.reference)?];
     // A second cloud where one is kept.
-    let bytes_a_point = COMPARED_POINT + if options.keep_best.is_some() { 32 } else { 0 };
+    let bytes_a_point = COMPARED_POINT + if options.keep_best.is_some() { size_of::<Point>() as u64 } else { 0 };
     let job = Job { command: "sweep", scene, suffix: "_sweep", extra: &extra, bytes_a_point };
     let all: Vec<_> = options.settings.iter().map(|s| s.settings).collect();
     let mut input = fuse::read(&job, &options.maps, &all, progress)?;
     let reference = read_reference(options, progress)?;
     input.folder.claim()?;
     let out = input.folder.path().to_owned();
+    let origin = Origin::near(&input.views);
+    origin.enter(&mut input.views);
 
     let mut stage = progress.stage("sweep", options.settings.len(), options.settings.len() as u64);
     let mut scored: Vec<Scored> = Vec::new();
@@ -115,7 +119,8 @@ pub fn fuse_grid(scene: &Path, options: &GridOptions, progress: &Progress) -> Re
         interrupt::check()?;
         input.set_sources(setting.settings.check_sources);
         let start = Instant::now();
-        let points = fuse_views(&input.views, &setting.settings.fusion)?.points;
+        let mut points = fuse_views(&input.views, &setting.settings.fusion)?.points;
+        origin.leave(&mut points);
         let seconds = start.elapsed().as_secs_f64();
         interrupt::check()?;
         let of_setting = score(at + 1, setting, &points, seconds, &reference)?;
@@ -140,8 +145,13 @@ pub fn fuse_grid(scene: &Path, options: &GridOptions, progress: &Progress) -> Re
     match &kept {
         Some((at, points)) => {
             let comments = [format!("made by engine {}, setting {} of sweep.json", env!("CARGO_PKG_VERSION"), at + 1)];
+            let storage = ply::storage_of(points, OffsetOption::None);
+            if let Some(note) = storage.note("best.ply") {
+                progress.note(&note);
+                input.notes.push(note);
+            }
             let _guard = interrupt::writing();
-            ply::write(&best, points, &comments)?;
+            ply::write(&best, points, storage, &comments)?;
             outputs.push("best.ply");
         }
         // One of an earlier grid is not this one's.
@@ -189,7 +199,7 @@ pub fn fuse_grid(scene: &Path, options: &GridOptions, progress: &Progress) -> Re
 
 /// Bytes that a comparison holds for every point of either cloud: its position, the axis of its split, its distance
 /// and the distance once more while the median is looked for.
-const COMPARED_POINT: u64 = 12 + 1 + 8 + 8;
+const COMPARED_POINT: u64 = 24 + 1 + 8 + 8;
 
 fn reference_memory(path: &Path) -> Result<Part> {
     let bytes = std::fs::metadata(path).map_err(Error::io("read the reference cloud", path))?.len();
@@ -200,10 +210,7 @@ fn reference_memory(path: &Path) -> Result<Part> {
 fn read_reference(options: &GridOptions, progress: &Progress) -> Result<Reference> {
     let path = &options.reference;
     let cloud = ply_points::read(path)?;
-    if cloud.not_finite > 0 {
-        let left_out = counted(cloud.not_finite, "point");
-        progress.note(&format!("{}: {left_out} without finite coordinates left out", path.display()));
-    }
+    cloud.notes(path).iter().for_each(|note| progress.note(note));
     let threshold = options.threshold.unwrap_or_else(|| match THRESHOLD_SHARE * diagonal(&cloud.points) {
         share if share > 0.0 => share,
         // A reference of a single point has no extent.
@@ -219,8 +226,10 @@ fn score(number: usize, setting: &Setting, points: &[Point], seconds: f64, refer
         let threshold = reference.thresholds()[0];
         (none, none, Score { threshold, precision: 0.0, recall: 0.0, f_score: 0.0 })
     } else {
-        let Comparison { accuracy, completeness, scores, .. } =
-            reference.compare(points.iter().map(|p| p.position).collect())?;
+        // As the file would have them.
+        let storage = ply::storage_of(points, OffsetOption::None);
+        let positions = points.iter().map(|p| storage.read_back(p.position)).collect();
+        let Comparison { accuracy, completeness, scores, .. } = reference.compare(positions)?;
         (accuracy, completeness, scores[0])
     };
     Ok(Scored {

@@ -17,8 +17,8 @@ use crate::run::depth::{self, DepthStage, LevelJob, LevelJobs};
 use crate::run::memory::fit_run;
 use crate::run::options::{InferOptions, parameters};
 use crate::run::plan::{ViewPlan, Work, plan};
-use crate::run::write::{self, Fusion, Merged};
-use crate::scene::Scene;
+use crate::run::write::{self, Fusion, Merged, WrittenMaps};
+use crate::scene::{Scene, mask};
 
 /// Does everything: reads the scene, makes depth maps, merges the levels, fuses, and writes.
 ///
@@ -71,7 +71,12 @@ pub fn infer<N: DepthNetwork>(
         progress.note(&note);
         notes.push(note);
     }
-    let (outputs, colours) = write::write_maps(work, &merged)?;
+    let WrittenMaps { outputs, colours, masked } = write::write_maps(work, &mut merged)?;
+    let more = merged.invalid.notes("level maps").into_iter().chain(mask::note(masked, plan.views.len()));
+    for note in more {
+        progress.note(&note);
+        notes.push(note);
+    }
     clock.lap("maps");
 
     let views = write::fusion_views(work, std::mem::take(&mut merged.maps), colours);
@@ -91,8 +96,13 @@ pub fn infer<N: DepthNetwork>(
         outputs,
         ..Manifest::new("infer", &scene, folder.path())
     };
-    let fusion = Fusion { options: &options.settings.fusion, thin: options.thin, backend: &options.backend };
-    write::fuse_and_report(manifest, clock, &views, (!options.depth_only).then_some(fusion), progress)
+    let fusion = Fusion {
+        options: &options.settings.fusion,
+        thin: options.thin,
+        ply_offset: options.ply_offset,
+        backend: &options.backend,
+    };
+    write::fuse_and_report(manifest, clock, views, (!options.depth_only).then_some(fusion), progress)
 }
 
 /// Says that the maps will be coarser than asked for.

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use crate::error::{Error, Result};
+use crate::files::ply::Point;
 use crate::fusion::settings::{Method, Reprojection};
 use crate::host::memory::{Alternative, MemoryNeed, Part, StageMemory, available, readable, refuse_if_too_large};
 use crate::net::backend::{DepthNetwork, DeviceWork, JobSize, KEPT_BY_THE_ALLOCATOR};
@@ -224,10 +225,11 @@ fn device_work(plan: &Plan, levels: usize) -> DeviceWork {
 
 /// What fusing maps of so many pixels in all holds, and a photo that is decoded beside it.
 pub fn fusion_stage(maps_pixels: u64, photo: u64, method: &Method) -> StageMemory {
+    let points = maps_pixels * method.points_a_pixel();
     let parts = vec![
         Part::new("depth, confidence and colours of all views", maps_pixels * 11),
         Part::new("the method's own of all views", maps_pixels * method.bytes_a_pixel()),
-        Part::new("points, if every pixel became one", maps_pixels * method.points_a_pixel() * 32),
+        Part::new("points, if every pixel became one", points * size_of::<Point>() as u64),
         Part::new("a photo being decoded", photo),
         Part::new("program and weights", PROGRAM_BYTES),
     ];

@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde_json::{Map as Fields, Value};
 
 use crate::files::folder::OutputOptions;
+use crate::files::ply_storage::OffsetOption;
 use crate::fusion::settings::{Method, Pyramid, Settings};
 use crate::maps::consistency::Thresholds;
 use crate::maps::merge::MergeOptions;
@@ -65,6 +66,8 @@ pub struct InferOptions {
     pub settings: Settings,
     /// Side of the voxels of which each keeps one point, in scene units; `None`: all points.
     pub thin: Option<f64>,
+    /// What is taken from the cloud's coordinates.
+    pub ply_offset: OffsetOption,
 }
 
 impl Default for InferOptions {
@@ -91,6 +94,7 @@ impl Default for InferOptions {
             normals: false,
             settings: Settings::default(),
             thin: None,
+            ply_offset: OffsetOption::None,
         }
     }
 }
@@ -142,6 +146,8 @@ pub struct FuseOptions {
     pub settings: Settings,
     /// Side of the voxels of which each keeps one point, in scene units; `None`: all points.
     pub thin: Option<f64>,
+    /// What is taken from the cloud's coordinates.
+    pub ply_offset: OffsetOption,
 }
 
 /// Options as the manifest keeps them.

@@ -5,14 +5,17 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use glam::DVec3;
 use rayon::prelude::*;
 use serde_json::json;
 
 use crate::draw::preview;
 use crate::error::{Error, Result, counted};
 use crate::files::folder::{remove, write_file};
+use crate::files::ply_storage::OffsetOption;
 use crate::files::{pfm, ply};
 use crate::fusion::funnel::{Funnel, explain};
+use crate::fusion::origin::Origin;
 use crate::fusion::settings::{FusionOptions, Method, Pyramid};
 use crate::fusion::thin::thin;
 use crate::fusion::view::FusionView;
@@ -22,12 +25,13 @@ use crate::host::{interrupt, memory};
 use crate::manifest::{MANIFEST, Manifest, ViewSummary, rows};
 use crate::maps::merge::LevelMaps;
 use crate::maps::normals;
+use crate::maps::valid::{Invalid, take_out_invalid};
 use crate::net::config::Resolution;
 use crate::run::depth::{LevelJob, LevelJobs};
 use crate::run::device::Backend;
 use crate::run::plan::{Frame, ViewPlan, Work};
 use crate::scene::Scene;
-use crate::scene::photo::Photo;
+use crate::scene::photo::{LoadedPhoto, Photo};
 
 /// The cloud's file name.
 const CLOUD: &str = "fused.ply";
@@ -38,6 +42,8 @@ pub struct Merged {
     pub maps: Vec<LevelMaps>,
     /// `[view][level]`: pixels of that level that the next coarser one replaced.
     pub replaced: Vec<Vec<usize>>,
+    /// Pixels of all levels that could not be used.
+    pub invalid: Invalid,
 }
 
 /// Reads all levels and merges them from the coarsest to the finest.
@@ -48,10 +54,12 @@ pub fn merge_levels(work: Work, jobs: &LevelJobs) -> Result<Merged> {
     let Work { scene, plan, options, progress, .. } = work;
     let levels = jobs.0.first().map_or(0, Vec::len);
     let sources: Vec<Vec<usize>> = plan.views.iter().map(|v| places(&plan.views, &v.check)).collect();
-    let read = |level: usize| -> Result<Vec<LevelMaps>> {
+    let mut invalid = Invalid::default();
+    let mut read = |level: usize| -> Result<Vec<LevelMaps>> {
         let of_view = |(view, jobs): (&ViewPlan, &Vec<LevelJob>)| {
             let frame = &plan.frames[view.view];
-            let (depth, confidence) = jobs[level].files.read(frame.map_size(level))?;
+            let (mut depth, mut confidence) = jobs[level].files.read(frame.map_size(level))?;
+            invalid = invalid.and(take_out_invalid(&mut depth, &mut confidence));
             Ok(LevelMaps { camera: frame.map_camera(level), depth, confidence })
         };
         plan.views.iter().zip(&jobs.0).map(of_view).collect()
@@ -83,37 +91,56 @@ pub fn merge_levels(work: Work, jobs: &LevelJobs) -> Result<Merged> {
         coarse = Some(fine);
     }
     let maps = coarse.ok_or_else(|| Error::Nothing(format!("{}: no level to merge", scene.root.display())))?;
-    Ok(Merged { maps, replaced })
+    Ok(Merged { maps, replaced, invalid })
 }
 
 /// Below this many rows a photo is shown as it is beside its depth map, above reduced.
 const PREVIEW_ROWS: usize = 600;
 
-/// Writes depth/, confidence/, preview/ and, where asked for, normal/. Returns what was written, and the photos'
-/// colours at the maps' pixels.
+/// Writes depth/, confidence/, preview/ and, where asked for, normal/. What does not belong to the scene
+/// ([`crate::scene::mask`]) is cut out of the maps first.
 ///
 /// The photos are decoded once more: keeping them all from the stage before would take more memory than that takes
 /// time.
 ///
 /// # Errors
 /// Files that cannot be written, photos that cannot be decoded.
-pub fn write_maps(work: Work, merged: &Merged) -> Result<(Vec<String>, Vec<Colours>)> {
+pub fn write_maps(work: Work, merged: &mut Merged) -> Result<WrittenMaps> {
     let Work { plan, progress, .. } = work;
     let mut stage = progress.stage("maps", plan.views.len(), plan.views.len() as u64);
-    let (mut outputs, mut colours) = (Vec::new(), Vec::with_capacity(plan.views.len()));
-    let views: Vec<(&ViewPlan, &LevelMaps)> = plan.views.iter().zip(&merged.maps).collect();
-    for some in views.chunks(photos_at_once()) {
+    let mut all = WrittenMaps::default();
+    let mut views: Vec<(&ViewPlan, &mut LevelMaps)> = plan.views.iter().zip(&mut merged.maps).collect();
+    for some in views.chunks_mut(photos_at_once()) {
         interrupt::check()?;
-        let of_view = |&(view, maps): &(&ViewPlan, &LevelMaps)| write_view(work, view, maps);
-        let written: Vec<Result<(Vec<String>, Colours)>> = some.par_iter().map(of_view).collect();
+        let of_view = |(view, maps): &mut (&ViewPlan, &mut LevelMaps)| write_view(work, view, maps);
+        let written: Vec<Result<WrittenView>> = some.par_iter_mut().map(of_view).collect();
         for (written, (view, _)) in written.into_iter().zip(some) {
-            let (files, of_photo) = written?;
-            outputs.extend(files);
-            colours.push(of_photo);
+            let WrittenView { files, colours, masked } = written?;
+            all.outputs.extend(files);
+            all.colours.push(colours);
+            all.masked += usize::from(masked);
             stage.step(work.name(view), 1, json!({ "view": work.name(view) }));
         }
     }
-    Ok((outputs, colours))
+    Ok(all)
+}
+
+/// What [`write_maps`] leaves beside the files.
+#[derive(Default)]
+pub struct WrittenMaps {
+    /// The files' names relative to the output folder.
+    pub outputs: Vec<String>,
+    /// The photos' colours at the maps' pixels.
+    pub colours: Vec<Colours>,
+    /// Views whose photos have parts that do not belong to the scene.
+    pub masked: usize,
+}
+
+/// The same of one view.
+struct WrittenView {
+    files: Vec<String>,
+    colours: Colours,
+    masked: bool,
 }
 
 /// Says so where depth/ holds maps that this run does not make: other programs will take them for its results.
@@ -135,9 +162,18 @@ pub fn photos_at_once() -> usize {
     rayon::current_num_threads().min(4)
 }
 
-/// Writes all that one view gets. Returns the files' names relative to `out`, and the colours at the map's pixels.
-fn write_view(work: Work, view: &ViewPlan, maps: &LevelMaps) -> Result<(Vec<String>, Colours)> {
+/// Writes all that one view gets.
+fn write_view(work: Work, view: &ViewPlan, maps: &mut LevelMaps) -> Result<WrittenView> {
     let Work { scene, options, out, .. } = work;
+    let LoadedPhoto { mut photo, mask, .. } = Photo::load(&scene.views[view.view], options.max_side)?;
+    let halvings = match options.resolution {
+        Resolution::Full => 0,
+        Resolution::Half => 1,
+        Resolution::Quarter => 2,
+    };
+    if let Some(mask) = &mask {
+        mask.decimated(halvings).cut(&mut maps.depth, &mut maps.confidence);
+    }
     let mut written = Vec::new();
     let mut file = |folder: &str, extension: &str| {
         let relative = format!("{folder}/{}.{extension}", work.name(view));
@@ -152,7 +188,6 @@ fn write_view(work: Work, view: &ViewPlan, maps: &LevelMaps) -> Result<(Vec<Stri
         let (width, height) = (maps.depth.width, maps.depth.height);
         write_file(&file("normal", "pfm"), |path| pfm::write_rgb(path, width, height, &normals))?;
     }
-    let mut photo = Photo::load(&scene.views[view.view], options.max_side)?.photo;
     // Of level 2 every fourth pixel is one, as of the maps at a quarter: its blurs keep finer texture from aliasing.
     let half = photo.pyramid_level();
     let quarter = half.pyramid_level();
@@ -169,7 +204,7 @@ fn write_view(work: Work, view: &ViewPlan, maps: &LevelMaps) -> Result<(Vec<Stri
     write_file(&file("preview", "png"), |path| {
         preview::write(path, &photo, &maps.depth, &maps.confidence, view.range)
     })?;
-    Ok((written, colours))
+    Ok(WrittenView { files: written, colours, masked: mask.is_some() })
 }
 
 /// The colour at every pixel of a map, row by row.
@@ -231,6 +266,8 @@ pub struct Fusion<'a> {
     pub options: &'a FusionOptions,
     /// Side of the voxels of which each keeps one point; `None`: all points.
     pub thin: Option<f64>,
+    /// What is taken from the cloud's coordinates.
+    pub ply_offset: OffsetOption,
     /// Where it is computed.
     pub backend: &'a Backend,
 }
@@ -242,28 +279,34 @@ pub struct Fusion<'a> {
 pub fn fuse_and_report(
     mut manifest: Manifest,
     mut clock: Clock,
-    views: &[FusionView],
+    mut views: Vec<FusionView>,
     fusion: Option<Fusion>,
     progress: &Progress,
 ) -> Result<()> {
     let mut advice = None;
-    if let Some(Fusion { options, thin: side, backend }) = fusion {
+    if let Some(Fusion { options, thin: side, ply_offset, backend }) = fusion {
         interrupt::check()?;
         let mut stage = progress.stage("fusion", 1, 1);
-        let mut fused = backend.fuse(views, options, progress)?;
+        let origin = Origin::near(&views);
+        origin.enter(&mut views);
+        let mut fused = backend.fuse(&views, options, progress)?;
         for (summary, funnel) in manifest.views.iter_mut().zip(&fused.funnels) {
             summary.funnel = Some(funnel.clone());
         }
         advice = explain(&fused.funnels, options);
         let mut all = Funnel::sum(&fused.funnels);
         if let Some(side) = side {
-            fused.points = thin(&fused.points, side);
+            fused.points = thin(&fused.points, side, corner_of_voxels(&views, side));
             all.thinned = all.fused - fused.points.len();
         }
+        origin.leave(&mut fused.points);
         manifest.funnel = Some(all);
         manifest.points = fused.points.len();
         interrupt::check()?;
-        write_cloud(&fused.points, &mut manifest)?;
+        if let Some(note) = write_cloud(&fused.points, ply_offset, &mut manifest)? {
+            progress.note(&note);
+            manifest.notes.push(note);
+        }
         stage.step(&format!("{} points", fused.points.len()), 1, json!({ "points": fused.points.len() }));
         drop(stage);
         clock.lap("fusion");
@@ -293,16 +336,26 @@ pub fn fuse_and_report(
     Ok(())
 }
 
+/// A corner of the voxels of a cloud: such that the first view's camera stands in the middle of one. A scene that is
+/// moved is thinned as it was before.
+fn corner_of_voxels(views: &[FusionView], side: f64) -> DVec3 {
+    views.first().map_or(DVec3::ZERO, |view| view.camera.centre() - 0.5 * side)
+}
+
 /// An empty cloud is not written, and one of an earlier run is taken away: it would not be what the manifest says.
-fn write_cloud(points: &[ply::Point], manifest: &mut Manifest) -> Result<()> {
+/// Returns what a reader of the file must know.
+fn write_cloud(points: &[ply::Point], offset: OffsetOption, manifest: &mut Manifest) -> Result<Option<String>> {
     let path = manifest.folder.join(CLOUD);
     if points.is_empty() {
-        return remove(&path, "remove the earlier point cloud");
+        remove(&path, "remove the earlier point cloud")?;
+        return Ok(None);
     }
+    let storage = ply::storage_of(points, offset);
     let comments = [format!("made by engine {}", manifest.version)];
-    write_file(&path, |path| ply::write(path, points, &comments))?;
+    write_file(&path, |path| ply::write(path, points, storage, &comments))?;
     manifest.outputs.push(CLOUD.into());
-    Ok(())
+    manifest.cloud = Some(storage);
+    Ok(storage.note(CLOUD))
 }
 
 /// How many files lie in each folder; files beside the folders under their own names.

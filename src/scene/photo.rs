@@ -6,9 +6,11 @@ use glam::DVec2;
 use rayon::prelude::*;
 
 use crate::files::image;
+use crate::files::map::Map;
 use crate::scene::View;
 use crate::scene::camera::Camera;
 use crate::scene::lens::Lens;
+use crate::scene::mask::Mask;
 use crate::{Error, Result};
 
 /// 0..1 RGB values as stored in the file (no gamma is removed), [height, width, 3].
@@ -27,6 +29,9 @@ pub struct Photo {
 pub struct LoadedPhoto {
     /// Undistorted and reduced.
     pub photo: Photo,
+    /// Which of its pixels do not belong to the scene, where the stored photo has transparent ones; what lies outside
+    /// of that does not belong to it either then.
+    pub mask: Option<Mask>,
     /// The view's camera at the photo's size.
     pub camera: Camera,
     /// What is worth knowing about how it was made.
@@ -40,8 +45,9 @@ impl Photo {
     /// # Errors
     /// A photo that cannot be read or decoded, and one whose size is not that of the view's camera.
     pub fn load(view: &View, max_side: Option<usize>) -> Result<LoadedPhoto> {
-        let image::Pixels { size, rgb } = image::read(&view.image)?;
+        let image::Pixels { size, rgb, alpha } = image::read(&view.image)?;
         check_size(&view.image, view.size, size)?;
+        let mut alpha = alpha.map(|data| Map { width: size.0, height: size.1, data });
         let mut photo = Self { width: size.0, height: size.1, rgb };
         let mut notes = Vec::new();
         if let Some(lens) = &view.lens {
@@ -55,13 +61,16 @@ impl Photo {
                 ));
             }
             photo = undistorted;
+            alpha = alpha.map(|alpha| undistorted_alpha(&alpha, lens));
         }
         let mut camera = view.camera;
         if let Some((width, height)) = reduced_size(size, max_side) {
             photo = photo.area_averaged(width, height);
+            alpha = alpha.map(|alpha| area_averaged_alpha(&alpha, width, height));
             camera = camera.resized(width as f64 / size.0 as f64, height as f64 / size.1 as f64);
         }
-        Ok(LoadedPhoto { photo, camera, notes })
+        let mask = alpha.as_ref().and_then(Mask::of_alpha);
+        Ok(LoadedPhoto { photo, mask, camera, notes })
     }
 
     /// The colour of every pixel, row by row: 0..1 to 0..255, rounded.
@@ -228,6 +237,27 @@ pub fn reduced_size(size: (usize, usize), max_side: Option<usize>) -> Option<(us
     let side = max_side?.max(1);
     let reduced = |length: usize| ((length as f64 * side as f64 / longer as f64).round() as usize).max(1);
     (side < longer).then(|| (reduced(size.0), reduced(size.1)))
+}
+
+/// The alpha nearest to where each pixel of the undistorted photo is from; 0 outside of the stored one.
+fn undistorted_alpha(alpha: &Map, lens: &Lens) -> Map {
+    let Map { width, height, .. } = *alpha;
+    let at = |i: usize| {
+        let stored = lens.stored_pixel(DVec2::new((i % width) as f64, (i / width) as f64), (width, height));
+        let nearest = |at: f64, length: usize| (at.max(0.0).round() as usize).min(length - 1);
+        stored.map_or(0.0, |stored| alpha.at(nearest(stored.x, width), nearest(stored.y, height)))
+    };
+    Map { width, height, data: (0..width * height).into_par_iter().map(at).collect() }
+}
+
+/// Alpha reduced as [`Photo::area_averaged`] reduces colours.
+fn area_averaged_alpha(alpha: &Map, width: usize, height: usize) -> Map {
+    let (columns, rows) = (area_taps(alpha.width, width), area_taps(alpha.height, height));
+    let mean = |i: usize| {
+        let row = |y: usize| columns[i % width].iter().map(|&(x, share)| share * alpha.at(x, y)).sum::<f32>();
+        rows[i / width].iter().map(|&(y, share)| share * row(y)).sum()
+    };
+    Map { width, height, data: (0..width * height).into_par_iter().map(mean).collect() }
 }
 
 /// For every new pixel the old ones that it covers, with the shares of its area.

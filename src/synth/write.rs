@@ -20,6 +20,7 @@ use super::{Generator, GeneratorOptions};
 use crate::files::atomic::write_whole;
 use crate::files::folder::{Claim, FolderKind, Found, OutputFolder, remove, write_json};
 use crate::files::map::Map;
+use crate::files::ply_storage::OffsetOption;
 use crate::files::{pfm, ply};
 use crate::host::interrupt;
 use crate::host::progress::Progress;
@@ -101,7 +102,8 @@ pub fn write_scene(scene: &SyntheticScene, folder: &Path, options: &WriteOptions
     let _guard = interrupt::writing();
     write_text(&folder.join("pair.txt"), "write the pair list", &pair_list(&views))?;
     let comments = ["ground truth: every fourth pixel of every view, once a surface is seen".to_owned()];
-    ply::write(&folder.join("truth.ply"), &points, &comments)?;
+    let storage = ply::storage_of(&points, OffsetOption::None);
+    ply::write(&folder.join("truth.ply"), &points, storage, &comments)?;
     drop(_guard);
     let written = Written { views: views.len(), points: points.len(), covered: covered as f64 / pixels.max(1) as f64 };
     let rig = serde_json::to_value(scene.rig).unwrap_or(Value::Null);
@@ -222,7 +224,7 @@ fn new_points(scene: &SyntheticScene, view: usize, photo: &Photo, depth: &Map) -
             let seen_by = (0..scene.cameras.len()).filter(|&v| v == view || scene.sees(v, position)).count();
             let at = 3 * (4 * y * photo.width + 4 * x);
             Some(ply::Point {
-                position: position.as_vec3().to_array(),
+                position: position.to_array(),
                 normal,
                 colour: [0, 1, 2].map(|k| (photo.rgb[at + k] * 255.0).round() as u8),
                 confidence: 1.0,

@@ -29,9 +29,9 @@ fn views() -> Vec<FusionView> {
 }
 
 /// Everything of a point, its floats as bits.
-fn bits(point: &Point) -> ([u32; 3], [u32; 3], [u8; 3], u32, u8) {
+fn bits(point: &Point) -> ([u64; 3], [u32; 3], [u8; 3], u32, u8) {
     let Point { position, normal, colour, confidence, views } = *point;
-    (position.map(f32::to_bits), normal.map(f32::to_bits), colour, confidence.to_bits(), views)
+    (position.map(f64::to_bits), normal.map(f32::to_bits), colour, confidence.to_bits(), views)
 }
 
 #[test]

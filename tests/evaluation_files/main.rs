@@ -167,7 +167,7 @@ fn reference_files_that_are_not_what_they_should_be() {
         run().failed(4),
         format!("{points}: cannot open the reference of the DTU data set: No such file or directory (os error 2)")
     );
-    fs::write(&points, ply(&[[f32::NAN; 3]])).unwrap();
+    fs::write(&points, ply(&[[f64::NAN; 3]])).unwrap();
     assert_eq!(
         run().failed(3),
         format!(
@@ -220,7 +220,7 @@ fn a_cloud_is_measured_against_another_from_the_command_line() {
     let root = tempfile::tempdir().unwrap();
     let [a, b, out] = ["a.ply", "b.ply", "out.json"].map(|name| root.path().join(name));
     // B's square has a quarter that A lacks: its 41 columns with x over 19.5 and 41 rows with y over 19.5.
-    let is_common = |p: &[f32; 3]| p[0] < 20.0 || p[1] < 20.0;
+    let is_common = |p: &[f64; 3]| p[0] < 20.0 || p[1] < 20.0;
     fs::write(&a, ply(&square(0.25).into_iter().filter(is_common).collect::<Vec<_>>())).unwrap();
     fs::write(&b, ply(&square(0.0))).unwrap();
     let arguments = ["eval", "cloud", text(&a), text(&b)];
@@ -249,7 +249,7 @@ fn a_cloud_is_measured_against_another_from_the_command_line() {
         "{}",
         ran.stderr
     );
-    fs::write(&a, ply(&[[f32::NAN; 3]])).unwrap();
+    fs::write(&a, ply(&[[f64::NAN; 3]])).unwrap();
     let ran = engine(arguments);
     assert!(ran.stderr.starts_with(&format!("note: {}: 1 point without finite coordinates left out\n", text(&a))));
     assert_eq!(
@@ -271,5 +271,57 @@ fn usage_is_checked_before_files() {
         let ran = engine([&["eval"], arguments].concat());
         assert_eq!(ran.code, Some(2), "{arguments:?}");
         assert!(ran.stderr.contains(expected), "{arguments:?}: {}", ran.stderr);
+    }
+}
+
+/// A cloud of doubles.
+fn ply_of_doubles(points: &[[f64; 3]]) -> Vec<u8> {
+    let mut bytes = format!(
+        "ply\nformat binary_little_endian 1.0\nelement vertex {}\nproperty double x\nproperty double y\n\
+         property double z\nend_header\n",
+        points.len()
+    )
+    .into_bytes();
+    bytes.extend(points.iter().flatten().flat_map(|v| v.to_le_bytes()));
+    bytes
+}
+
+#[test]
+fn clouds_are_measured_alike_wherever_they_are() {
+    let root = tempfile::tempdir().unwrap();
+    let [a, b, out] = ["a.ply", "b.ply", "out.json"].map(|name| root.path().join(name));
+    // Shaken, so that every point has one nearest neighbour of its own.
+    let mut random = engine::host::random::Random::from_state(8);
+    let mut shaken = |z: f64| -> Vec<[f64; 3]> {
+        square(z).into_iter().map(|p| p.map(|v| 0.1 * v + 0.02 * random.unit())).collect()
+    };
+    let (measured, reference) = (shaken(1.0), shaken(0.0));
+    let numbers = |offset: [f64; 3], more: &[&str]| {
+        for (file, points) in [(&a, &measured), (&b, &reference)] {
+            let moved: Vec<[f64; 3]> = points.iter().map(|p| [0, 1, 2].map(|axis| p[axis] + offset[axis])).collect();
+            fs::write(file, ply_of_doubles(&moved)).unwrap();
+        }
+        let base = ["eval", "cloud", text(&a), text(&b), "--out", text(&out)];
+        engine(base.iter().chain(more)).done();
+        json(&out)["numbers"].clone()
+    };
+    let flat = |numbers: &serde_json::Value| -> Vec<f64> {
+        let of = |side: &str| ["mean", "median", "variance", "count"].map(|n| numbers[side][n].as_f64().unwrap());
+        let mut all = [of("accuracy"), of("completeness")].concat();
+        for score in numbers["scores"].as_array().unwrap() {
+            all.extend(["threshold", "precision", "recall", "f_score"].map(|n| score[n].as_f64().unwrap()));
+        }
+        all.push(numbers["diagonal"].as_f64().unwrap());
+        all
+    };
+    for more in [&[][..], &["--thresholds", "0.101,0.11", "--max-distance", "0.115"], &["--voxel", "0.3"]] {
+        let here = flat(&numbers([0.0; 3], more));
+        assert!(here[0] > 0.05, "{here:?}");
+        for offset in [[1e3, -1e3, 0.0], [448_262.0, 5_411_932.0, 320.0], [-1e7, 1e7, -1e7]] {
+            let there = flat(&numbers(offset, more));
+            for (here, there) in here.iter().zip(&there) {
+                assert!((here - there).abs() <= 5e-7 * here.abs(), "{more:?} {offset:?}: {here} {there}");
+            }
+        }
     }
 }

@@ -35,7 +35,7 @@ fn fused_points_lie_on_the_surfaces_with_their_colours_and_normals() {
     assert!(fused.points.len() > WIDTH * HEIGHT);
     let mut distances: Vec<f64> = Vec::new();
     for point in &fused.points {
-        let position = glam::Vec3::from(point.position).as_dvec3();
+        let position = DVec3::from(point.position);
         let [on_plane, on_ball] = surfaces.map(|s| s.distance(position));
         let (nearest, distance) = if on_ball < on_plane { (1, on_ball) } else { (0, on_plane) };
         // A mean with depths that may be 1 % off, the own one among four at least exact: below 0.75 % of 800.
@@ -72,7 +72,7 @@ fn every_well_seen_part_of_the_surface_is_emitted_about_once() {
     let per_pixel = |fused: &Fused| {
         let mut hits = vec![0usize; WIDTH * HEIGHT];
         for point in &fused.points {
-            let [u, v, z] = plain_loops::pixel(&views[3].camera, point.position.map(f64::from));
+            let [u, v, z] = plain_loops::pixel(&views[3].camera, point.position);
             let (x, y) = (u.round(), v.round());
             if (0.0..96.0).contains(&x) && (0.0..72.0).contains(&y) {
                 let at = y as usize * WIDTH + x as usize;
@@ -183,8 +183,8 @@ fn fusion_equals_plain_loops() {
     assert!(plain.len() > 1000, "{}", plain.len());
     assert_eq!(fused.points.len(), plain.len());
     for (found, (position, count)) in fused.points.iter().zip(plain) {
-        let found_position = found.position.map(f64::from);
-        // f32 coordinates below 1024: 3e-5 each.
+        let found_position = found.position;
+        // f32 depths below 1024: 3e-5.
         assert!((0..3).all(|i| (found_position[i] - position[i]).abs() < 1e-4));
         assert_eq!(usize::from(found.views), count);
     }

@@ -113,7 +113,7 @@ fn disagreeing(four: &[Surface], others: &[Surface], more: usize, confidence: f3
 /// Points within a distance of the world's axis that lie on a surface.
 fn points_on(fused: &Fused, surface: &Surface, within: f64) -> usize {
     let is_on = |point: &&engine::files::ply::Point| {
-        let position = glam::Vec3::from(point.position).as_dvec3();
+        let position = DVec3::from(point.position);
         position.truncate().length() < within && surface.distance(position) < 1.0
     };
     fused.points.iter().filter(is_on).count()
@@ -189,7 +189,7 @@ fn a_surface_that_faces_every_camera_is_none() {
         };
         let views: Vec<FusionView> = cameras.iter().enumerate().map(facing).collect();
         let result = fused(&views, 3, guard);
-        let centre = |p: &engine::files::ply::Point| glam::Vec3::from(p.position).length() < 1.0;
+        let centre = |p: &engine::files::ply::Point| DVec3::from(p.position).length() < 1.0;
         (result.points.iter().any(centre), Funnel::sum(&result.funnels).disputed)
     };
     let off = Guard { max_normal_deg: 180.0, ..Guard::default() };
@@ -275,7 +275,7 @@ fn colours_are_of_all_views_but_those_that_show_something_else() {
     let cameras = arc(5, 20.0, DISTANCE, WIDTH, HEIGHT);
     let error = |fused: &Fused| {
         let off = |point: &engine::files::ply::Point| {
-            let exact = synthetic::texture(glam::Vec3::from(point.position).as_dvec3(), 0);
+            let exact = synthetic::texture(DVec3::from(point.position), 0);
             let each = point.colour.iter().zip(exact).map(|(found, exact)| (f64::from(*found) - 255.0 * exact).abs());
             each.fold(0.0, f64::max)
         };

@@ -1,6 +1,7 @@
 //! From depth maps to the cloud, on scenes whose every depth, normal and visibility is known exactly, and against
 //! plain loops in f64.
 
+mod far;
 mod fusion;
 mod guard;
 mod merge;

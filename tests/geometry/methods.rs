@@ -13,7 +13,7 @@ use super::fusion::{fusion_views, rough_views};
 use super::*;
 
 /// Views of the ball before the plane with the maps of three levels, the finer ones unsure in stripes.
-fn views_with_levels() -> Vec<FusionView> {
+pub fn views_with_levels() -> Vec<FusionView> {
     let surfaces = ball_before_plane();
     let mut views = fusion_views(&surfaces, 7, 40.0, 6);
     for view in &mut views {
@@ -42,7 +42,7 @@ fn with(method: Method) -> FusionOptions {
 fn distances(fused: &Fused) -> Vec<f64> {
     let surfaces = ball_before_plane();
     let of = |point: &engine::files::ply::Point| {
-        let at = glam::Vec3::from(point.position).as_dvec3();
+        let at = DVec3::from(point.position);
         surfaces.iter().map(|s| s.distance(at)).fold(f64::INFINITY, f64::min)
     };
     let mut all: Vec<f64> = fused.points.iter().map(of).collect();
@@ -123,8 +123,8 @@ fn usable(view: &FusionView, at: usize, min_confidence: f32) -> Option<f64> {
 fn assert_same(fused: &Fused, plain: &[([f64; 3], usize)], what: &str) {
     assert_eq!(fused.points.len(), plain.len(), "{what}");
     for (found, (position, views)) in fused.points.iter().zip(plain) {
-        let found_position = found.position.map(f64::from);
-        // f32 coordinates below 1024: 3e-5 each.
+        let found_position = found.position;
+        // f32 depths below 1024: 3e-5.
         assert!((0..3).all(|i| (found_position[i] - position[i]).abs() < 1e-4), "{what}");
         assert_eq!(usize::from(found.views), *views, "{what}");
     }

@@ -55,7 +55,10 @@ fn clouds_are_thinned_to_one_point_a_voxel() {
     let ran = engine(base.iter().chain(&["--thin", "0.5"])).done();
     let (_, all) = cloud(&maps.join("fused.ply"));
     let (_, thinned) = cloud(&fused.join("fused.ply"));
-    let mut voxels: Vec<[i64; 3]> = all.iter().map(|p| p.map(|x| (f64::from(x) / 0.5).floor() as i64)).collect();
+    // The first camera, at (-0.9, 0.18, -4), stands in the middle of a voxel.
+    let voxel =
+        |p: &[f32; 3]| [0, 1, 2].map(|a| ((f64::from(p[a]) - [-0.9, 0.18, -4.0][a]) / 0.5 + 0.5).floor() as i64);
+    let mut voxels: Vec<[i64; 3]> = all.iter().map(voxel).collect();
     voxels.sort_unstable();
     voxels.dedup();
     assert!(voxels.len() < all.len() && thinned.len() == voxels.len(), "{} {}", all.len(), voxels.len());

@@ -1,6 +1,7 @@
 //! The whole job through the binary, on a small scene with an analytic truth: here what one run does; in [`resume`]
 //! runs that go on from earlier ones, in [`manifest`] what they leave to be read, in [`fuse`] clouds from finished
-//! maps, in [`sweep`] by other methods and scored.
+//! maps, in [`grid`] by other methods and scored, in [`far`] scenes far from the origin, in
+//! [`alpha`] transparent photos, in [`unusable`] maps with values that are none.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,11 +13,14 @@ use engine::files::pfm;
 use serde_json::Value;
 use tempfile::TempDir;
 
+mod alpha;
+mod far;
 mod fuse;
 mod grid;
 mod layouts;
 mod manifest;
 mod resume;
+mod unusable;
 
 #[path = "../support/plane_scene.rs"]
 mod plane_scene;

@@ -99,14 +99,14 @@ pub fn doubles<'a>(name: &'a str, dimensions: &'a [i32], values: &'a [f64]) -> M
 }
 
 /// A binary little-endian cloud of nothing but x, y and z.
-pub fn ply(points: &[[f32; 3]]) -> Vec<u8> {
+pub fn ply(points: &[[f64; 3]]) -> Vec<u8> {
     let mut bytes = format!(
         "ply\nformat binary_little_endian 1.0\ncomment made by a test\nelement vertex {}\nproperty float x\n\
          property float y\nproperty float z\nend_header\n",
         points.len()
     )
     .into_bytes();
-    bytes.extend(points.iter().flatten().flat_map(|v| v.to_le_bytes()));
+    bytes.extend(points.iter().flatten().flat_map(|v| (*v as f32).to_le_bytes()));
     bytes
 }
 
@@ -120,8 +120,8 @@ pub fn mask_values() -> Vec<f64> {
 }
 
 /// A square of 81 x 81 points half a millimetre apart at this height.
-pub fn square(z: f32) -> Vec<[f32; 3]> {
-    (0..81 * 81).map(|i| [(i % 81) as f32 * 0.5, (i / 81) as f32 * 0.5, z]).collect()
+pub fn square(z: f64) -> Vec<[f64; 3]> {
+    (0..81 * 81).map(|i| [f64::from(i % 81) * 0.5, f64::from(i / 81) * 0.5, z]).collect()
 }
 
 /// Writes the reference of a scan: the square at height 0, the mask above, and the plane x = 20, above which are the

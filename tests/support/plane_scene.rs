@@ -38,11 +38,39 @@ pub fn scene() -> TestScene {
 
 /// Writes the scene in MVSNet layout with rendered photos.
 pub fn write(root: &Path) {
-    let scene = scene();
-    scene.write_mvsnet(root, &format!("{} {} {PLANES} {}", RANGE.0, (RANGE.1 - RANGE.0) / 15.0, RANGE.1));
-    for view in &scene.views {
+    write_moved(root, DVec3::ZERO);
+}
+
+/// The same with everything moved by `offset`.
+pub fn write_moved(root: &Path, offset: DVec3) {
+    let still = scene();
+    let mut moved = still.clone();
+    moved.views.iter_mut().for_each(|view| view.t -= view.r * offset);
+    moved.write_mvsnet(root, &format!("{} {} {PLANES} {}", RANGE.0, (RANGE.1 - RANGE.0) / 15.0, RANGE.1));
+    for view in &still.views {
         render(view).save(root.join("images").join(&view.file)).unwrap();
     }
+}
+
+/// Gives the photos of a written scene an alpha of 0 where their pixels show such a point. Returns each view's alpha.
+pub fn make_transparent(root: &Path, is_transparent: impl Fn(DVec3) -> bool) -> Vec<image::GrayImage> {
+    let of_view = |view: &TestView| {
+        let path = root.join("images").join(&view.file);
+        let centre = -(view.r.transpose() * view.t);
+        let alpha = image::GrayImage::from_fn(SIZE.0, SIZE.1, |x, y| {
+            let (x, y) = (f64::from(x), f64::from(y));
+            let ray = view.r.transpose() * (view.k.inverse() * DVec3::new(x, y, 1.0));
+            image::Luma([if is_transparent(centre + ray * depth(view, x, y)) { 0 } else { 255 }])
+        });
+        let photo = image::open(&path).unwrap().into_rgb8();
+        let with_alpha = image::RgbaImage::from_fn(SIZE.0, SIZE.1, |x, y| {
+            let [r, g, b] = photo.get_pixel(x, y).0;
+            image::Rgba([r, g, b, alpha.get_pixel(x, y).0[0]])
+        });
+        with_alpha.save(&path).unwrap();
+        alpha
+    };
+    scene().views.iter().map(of_view).collect()
 }
 
 /// Depth of the plane at a pixel.
