@@ -48,7 +48,7 @@ fn estimate(network: &DeviceNetwork, inputs: &Inputs, hypotheses: &Hypotheses) -
     let maps: Vec<_> =
         inputs.photos.iter().map(|photo| network.features(photo, Resolution::Quarter).unwrap()).collect();
     let sources = maps[1..].iter().zip(inputs.sweeps()).collect();
-    let job = DepthJob { reference: &maps[0], sources, hypotheses: hypotheses.clone() };
+    let job = DepthJob { reference: &maps[0], sources, hypotheses: hypotheses.clone(), level: 0 };
     let running = network.begin(0, job).unwrap();
     network.finish(running).unwrap()
 }

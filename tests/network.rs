@@ -12,6 +12,7 @@ use engine::cpu::simd::Level;
 use engine::net::config::Resolution;
 use engine::net::model::Features;
 use engine::net::tensor::Tensor;
+use engine::net::weights::Checkpoint;
 use engine::scene::camera::Hypotheses;
 use goldens::{Golden, Inputs, network, worst};
 
@@ -40,7 +41,7 @@ fn check_sampling(
     (prefix, suffix): (&str, &str),
 ) {
     let sources: Vec<_> = maps[1..].iter().zip(inputs.sweeps()).collect();
-    let out = net.depth_probed(&maps[0], &sources, hypotheses, true, &mut |_, _| ()).unwrap();
+    let out = net.depth_probed(&maps[0], &sources, (hypotheses, 0), true, &mut |_, _| ()).unwrap();
     let logits = out.logits.unwrap();
     let error = worst(&logits.data, golden.values(&format!("{prefix}logits{suffix}")), ATOL, RTOL);
     assert!(error <= 1.0, "{prefix}logits{suffix}: {error:.2} of the tolerance");
@@ -85,7 +86,7 @@ fn every_layer_matches_the_reference() {
             let sweeps = inputs.sweeps();
             let sources: Vec<_> = maps[1..].iter().zip(sweeps).collect();
             compare("cost", &net.cost(&maps[0], &sources, &inputs.linear).unwrap());
-            net.depth_probed(&maps[0], &sources, &inputs.linear, false, &mut compare).unwrap();
+            net.depth_probed(&maps[0], &sources, (&inputs.linear, 0), false, &mut compare).unwrap();
             assert!(report.is_empty(), "{name} on {}:\n{}", level.name(), report.join("\n"));
             assert!(seen >= layers, "{name}: only {seen} layers compared");
             check_outputs(&net, &inputs, &golden, "");
@@ -157,7 +158,7 @@ fn narrow_stages_match_the_reference() {
                         guess = tensor.data.to_vec();
                     }
                 };
-                let found = net.depth_probed(&maps[0], &sources, hypotheses, true, &mut probe).unwrap();
+                let found = net.depth_probed(&maps[0], &sources, (hypotheses, 0), true, &mut probe).unwrap();
                 let what = format!("{stage}{suffix} on {}", level.name());
                 let spacing = expected("spacing").iter().copied().fold(f64::INFINITY, f64::min);
                 let error = worst(&guess, expected("guess"), 1e-3 * interval.max(spacing), 0.0);
@@ -181,10 +182,11 @@ fn bands_of_a_narrow_stage_are_the_whole() {
         let sources: Vec<_> = maps[1..].iter().zip(inputs.sweeps()).collect();
         let mut bands = 0;
         let mut count = |name: &str, _: &Tensor| bands += usize::from(name == "narrow1");
-        let found = net.depth_probed(&maps[0], &sources, &inputs.inverse, true, &mut count).unwrap();
+        let found = net.depth_probed(&maps[0], &sources, (&inputs.inverse, 0), true, &mut count).unwrap();
         (bands, found.depth, found.confidence, found.logits.unwrap().data.to_vec())
     };
-    let net = || network("voxel_squared_skip_full", 5);
+    let confidence = Checkpoint::built_in().unwrap().confidence;
+    let net = || network("voxel_squared_skip_full", 5).with_confidence(confidence.clone());
     let (whole, banded) = (run(net()), run(net().with_band_bytes(1)));
     assert!(whole.0 == 1 && banded.0 > 10, "{} and {} bands", whole.0, banded.0);
     assert!((whole.1, whole.2, whole.3) == (banded.1, banded.2, banded.3), "bit for bit the same");
@@ -192,7 +194,8 @@ fn bands_of_a_narrow_stage_are_the_whole() {
 
 #[test]
 fn the_built_in_weights_match_the_reference() {
-    let net = BsMvsNet::built_in().unwrap();
+    // The reference knows the raw probability of four hypotheses.
+    let net = BsMvsNet::built_in().unwrap().with_confidence(None);
     assert_eq!(net.config(), goldens::config("voxel_squared_skip_full"));
     let (inputs, golden) = (Inputs::read(), Golden::read("shipped_weights.safetensors"));
     let quarter = |photo| net.features_probed(photo, Resolution::Quarter, &mut |_, _| ()).unwrap();

@@ -114,7 +114,7 @@ pub fn measure(net: &BsMvsNet, inputs: &Inputs, repetitions: Repetitions) -> Res
                 lap = Instant::now();
             }
         };
-        let out = net.depth_probed(&maps[0], &sources, &inputs.hypotheses, false, &mut probe)?;
+        let out = net.depth_probed(&maps[0], &sources, (&inputs.hypotheses, 0), false, &mut probe)?;
         watch.record(Group::Regression.name(), Group::Regression, &["logits"], lap.elapsed().as_secs_f64());
         if watch.counted {
             totals.push(start.elapsed().as_secs_f64());

@@ -9,6 +9,7 @@ use engine::host::progress::{Progress, Style, print_error_line};
 use serde_json::json;
 
 use super::bench::{self, BenchArgs};
+use super::calibrate::{self, CalibrateArgs};
 use super::doctor::{self, DoctorArgs};
 use super::eval::{self, EvalArgs};
 use super::fuse::{self, FuseArgs};
@@ -41,6 +42,7 @@ pub struct Cli {
 #[derive(Subcommand, Debug)]
 enum Command {
     Bench(BenchArgs),
+    Calibrate(CalibrateArgs),
     Infer(Box<InferArgs>),
     Fuse(Box<FuseArgs>),
     Doctor(Box<DoctorArgs>),
@@ -56,6 +58,7 @@ impl Command {
         match self {
             // Results are text or files, whatever the terminal.
             Self::Bench(_) => Progress::new(Style::Lines),
+            Self::Calibrate(args) => args.report.progress(),
             Self::Infer(args) => args.report.progress(),
             Self::Fuse(args) => args.report.progress(),
             Self::Doctor(args) => args.report.progress(),
@@ -69,6 +72,7 @@ impl Command {
     fn run(self, progress: &Progress) -> Result<()> {
         match self {
             Self::Bench(args) => bench::run(args, progress),
+            Self::Calibrate(args) => calibrate::run(&args, progress),
             Self::Infer(args) => infer::run(*args, progress),
             Self::Fuse(args) => fuse::run(*args, progress),
             Self::Doctor(args) => doctor::run(*args, progress),

@@ -12,7 +12,6 @@ use engine::fusion::settings::{FusionOptions, Reprojection, Settings};
 use engine::host::interrupt;
 use engine::host::progress::Progress;
 use engine::maps::consistency::Thresholds;
-use engine::maps::merge::MergeOptions;
 use engine::net::config::Resolution;
 use engine::net::weights::Checkpoint;
 use engine::run::device::Backend;
@@ -83,13 +82,17 @@ pub struct InferWork {
     #[arg(long, value_name = "SIZE", default_value = "full", help_heading = "Depth")]
     resolution: Resolution,
     /// Let a pixel of a coarser level repair a finer one only above this confidence (0 to 1), and if --min-views agree
-    #[arg(long, value_name = "0..1", default_value_t = MergeOptions::default().trusted_confidence)]
-    #[arg(value_parser = options::fraction, help_heading = "Depth")]
-    trusted_confidence: f64,
-    /// Repair a pixel of a finer level from the coarser one only below this confidence (0 to 1)
-    #[arg(long, value_name = "0..1", default_value_t = MergeOptions::default().replaced_confidence)]
-    #[arg(value_parser = options::fraction, help_heading = "Depth")]
-    replaced_confidence: f64,
+    /// [default: 0.03; with raw confidence 0.9]
+    #[arg(long, value_name = "0..1", value_parser = options::fraction, help_heading = "Depth")]
+    trusted_confidence: Option<f64>,
+    /// Repair a pixel of a finer level from the coarser one only below this confidence (0 to 1) [default: 0.3; with
+    /// raw confidence 0.5]
+    #[arg(long, value_name = "0..1", value_parser = options::fraction, help_heading = "Depth")]
+    replaced_confidence: Option<f64>,
+    /// Take as confidence the paper's probability of the four hypotheses around the expected one, which depends on
+    /// --planes, instead of the calibrated probability that the depth is right
+    #[arg(long, help_heading = "Depth")]
+    raw_confidence: bool,
     /// Network weights, a safetensors file [default: the built-in ones]
     #[arg(long, value_name = "FILE", help_heading = "Depth")]
     weights: Option<PathBuf>,
@@ -168,13 +171,16 @@ impl InferWork {
             memory: self.machine.limits.memory,
             backend: device.clone().map_or(Backend::Host, Backend::Device),
         };
+        let mut checkpoint = weights.map_or_else(Checkpoint::built_in, Checkpoint::read)?;
+        if self.raw_confidence {
+            checkpoint.confidence = None;
+        }
         match device {
             None => {
-                let network = weights.map_or_else(BsMvsNet::built_in, BsMvsNet::from_file)?;
+                let network = BsMvsNet::new(&checkpoint)?;
                 infer(scene, &network, &options, progress)
             }
             Some(driver) => {
-                let checkpoint = weights.map_or_else(Checkpoint::built_in, Checkpoint::read)?;
                 let on_device = inference::Options {
                     element: self.machine.precision.element(),
                     vram: self.machine.vram,

@@ -4,6 +4,7 @@
 //! `command.rs` has the program's commands, each of which has a file of its name; `options.rs` has what several share.
 
 mod bench;
+mod calibrate;
 pub mod command;
 mod doctor;
 mod eval;

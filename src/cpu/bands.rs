@@ -72,9 +72,9 @@ pub fn refine(
 ) -> Result<Estimate> {
     let mut of_band = |views: &NarrowViews, all: &InferViews, coarse: &Estimate| {
         let mut show = |name: &str, tensor: &Tensor| probe(name, tensor);
-        let InferViews { reference, sources, depths, expectation, keep_logits, .. } = *all;
+        let InferViews { reference, sources, depths, expectation, keep_logits, judge, .. } = *all;
         let narrow = Some(views);
-        let views = InferViews { reference, sources, depths, expectation, keep_logits, narrow };
+        let views = InferViews { reference, sources, depths, expectation, keep_logits, judge, narrow };
         narrow::refine(&mut Infer::new(cpu, weights, &mut show), stage, &views, coarse)
     };
     let Shape { h, w, .. } = own.reference.shape;

@@ -2,11 +2,13 @@
 //! three fusions. The cost volume is never stored ([`sweep_fused::fused`]), the pair that reads it is one convolution,
 //! and the last stage ends in depth and confidence ([`head`]).
 
+use rayon::prelude::*;
+
 use super::device::{Cpu, Pooled};
 use super::ops::convex::upsample_convex;
 use super::ops::cost_volume::{joined, planes};
 use super::ops::depth::Expectation;
-use super::ops::narrow::Around;
+use super::ops::narrow::{Around, Evidence};
 use super::ops::pointwise::{add_vector, concat, gate, gate_planes};
 use super::ops::reduce::{plane_mean, volume_mean};
 use super::ops::resample::{upsample, upsample_add};
@@ -16,6 +18,7 @@ use super::weights::Weights;
 use crate::error::{Error, Result};
 use crate::files::map::Map;
 use crate::net::backend::Estimate;
+use crate::net::confidence::Judge;
 use crate::net::config::{Aggregation, Difference, Resolution};
 use crate::net::layers::{Conv, Depthwise, Layers, NarrowLayers, VoxelGate, Weighting};
 use crate::net::model::Features;
@@ -45,6 +48,8 @@ pub struct InferViews<'a> {
     pub expectation: &'a Expectation,
     /// Whether the estimate holds the logits.
     pub keep_logits: bool,
+    /// What turns what a narrow stage knows into confidence.
+    pub judge: Option<Judge<'a>>,
     /// What the narrow stage at work is made of.
     pub narrow: Option<&'a NarrowViews<'a>>,
 }
@@ -334,21 +339,27 @@ impl<'n, 'p> NarrowLayers for Infer<'n, 'p> {
     ) -> Result<Estimate> {
         let Around { offsets, spacing } = &views.of_stage(stage)?.around;
         let decoder = head::Decoder::Skip(&half, &skip, self.weights.logits(&logits)?);
-        let mut found = head::regress(self.cpu, &decoder, &Expectation::of(offsets), views.keep_logits)?;
-        for (depth, &guess) in found.depth.data.iter_mut().zip(guess.data.iter()) {
+        let found = head::regress(self.cpu, &decoder, &Expectation::with_variance(offsets), views.keep_logits)?;
+        let Estimate { mut depth, confidence: mut variance, logits } = found;
+        let Map { width, height, data } = &coarse.confidence;
+        let before = Tensor::from_slice(Shape::plane(*height, *width, 1), data)?;
+        let mut confidence = upsample(self.cpu, &before, 2, Shape::plane(depth.height, depth.width, 1))?;
+        if let Some(judge) = &views.judge {
+            let known = Evidence { offsets, spacing: *spacing, guess: &guess, found: &depth, variance: &variance };
+            if views.keep_logits {
+                let shown = known.shown(judge, &confidence);
+                (self.probe)(&format!("{}.evidence", stage.name), &shown);
+            }
+            known.judge(judge, stage, &mut confidence);
+        }
+        // Without a judge: within the few hypotheses of a narrow stage one is always likely, and what tells right from
+        // wrong is the coarse stage's probability over the whole range.
+        variance.data.copy_from_slice(&confidence.data);
+        self.cpu.recycle(confidence);
+        depth.data.par_iter_mut().zip(guess.data.par_iter()).for_each(|(depth, &guess)| {
             let rho = depth.mul_add(spacing.at(guess), guess);
             *depth = 1.0 / rho.max(f32::MIN_POSITIVE);
-        }
-        let confidence = Tensor::from_slice(
-            Shape::plane(coarse.confidence.height, coarse.confidence.width, 1),
-            &coarse.confidence.data,
-        )?;
-        let size = Shape::plane(found.depth.height, found.depth.width, 1);
-        let confidence = upsample(self.cpu, &confidence, 2, size)?;
-        // Within the few hypotheses of a narrow stage one is always likely: what tells right from wrong is the coarse
-        // stage's probability over the whole range.
-        found.confidence.data.copy_from_slice(&confidence.data);
-        self.cpu.recycle(confidence);
-        Ok(found)
+        });
+        Ok(Estimate { depth, confidence: variance, logits })
     }
 }

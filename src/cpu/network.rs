@@ -13,6 +13,7 @@ use super::simd::Level;
 use super::weights::Weights;
 use crate::error::Result;
 use crate::net::backend::{DepthJob, DepthNetwork, DevicePlan, DeviceWork, Estimate, MemoryPlan};
+use crate::net::confidence::{Confidence, Judge, Scale};
 use crate::net::config::{Config, Resolution};
 use crate::net::model::Features;
 use crate::net::parameters::Parameters;
@@ -34,6 +35,7 @@ pub struct BsMvsNet {
     name: String,
     hash: String,
     weights: Weights,
+    confidence: Option<Confidence>,
     band_bytes: usize,
 }
 
@@ -59,8 +61,9 @@ impl BsMvsNet {
     /// # Errors
     /// Where a norm's statistics are none.
     pub fn new(checkpoint: &Checkpoint) -> Result<Self> {
-        let Checkpoint { name, hash, parameters } = checkpoint;
-        Ok(Self { hash: hash.clone(), ..Self::from_parameters(parameters, name)? })
+        let Checkpoint { name, hash, parameters, confidence } = checkpoint;
+        let (hash, confidence) = (hash.clone(), confidence.clone());
+        Ok(Self { hash, confidence, ..Self::from_parameters(parameters, name)? })
     }
 
     /// With values that training has moved; `name` is for messages.
@@ -71,7 +74,7 @@ impl BsMvsNet {
         let weights = Weights::new(parameters, name)?;
         let (name, hash) = (name.to_owned(), String::new());
         let (cpu, config, band_bytes) = (Cpu::new(), parameters.config, bands::BAND_BYTES);
-        Ok(Self { cpu, config, name, hash, weights, band_bytes })
+        Ok(Self { cpu, config, name, hash, weights, confidence: None, band_bytes })
     }
 
     /// The same network on a lower instruction set, to compare them.
@@ -82,6 +85,11 @@ impl BsMvsNet {
     /// The same network whose narrow stages work in bands of so many bytes, to compare them.
     pub fn with_band_bytes(self, band_bytes: usize) -> Self {
         Self { band_bytes, ..self }
+    }
+
+    /// The same network whose confidence means this; nothing: the coarse stage's probability of four hypotheses.
+    pub fn with_confidence(self, confidence: Option<Confidence>) -> Self {
+        Self { confidence, ..self }
     }
 
     /// The configuration.
@@ -149,10 +157,11 @@ impl BsMvsNet {
         sources: &[(&Features<Tensor>, PlaneSweep)],
         hypotheses: &Hypotheses,
     ) -> Result<Estimate> {
-        self.depth_probed(reference, sources, hypotheses, false, &mut |_, _| ())
+        self.depth_probed(reference, sources, (hypotheses, 0), false, &mut |_, _| ())
     }
 
-    /// As [`BsMvsNet::depth`], with the logits if asked for, showing every layer's output to `probe`.
+    /// As [`BsMvsNet::depth`] on a level of the pyramid, with the logits if asked for, showing every layer's output to
+    /// `probe`.
     ///
     /// # Errors
     /// As [`BsMvsNet::depth`].
@@ -160,25 +169,33 @@ impl BsMvsNet {
         &self,
         reference: &Features<Tensor>,
         sources: &[(&Features<Tensor>, PlaneSweep)],
-        hypotheses: &Hypotheses,
+        (hypotheses, level): (&Hypotheses, usize),
         keep_logits: bool,
         probe: &mut Probe,
     ) -> Result<Estimate> {
         let depths: Vec<f32> = hypotheses.depths.iter().map(|&d| d as f32).collect();
         let expectation = &Expectation::new(hypotheses);
         let coarse: Vec<_> = sources.iter().map(|(map, sweep)| (&map.quarter, *sweep)).collect();
+        let Shape { h, w, .. } = reference.quarter.shape;
+        let sweeps: Vec<PlaneSweep> = sources.iter().map(|s| s.1).collect();
+        let scale = Scale::new(&sweeps, (w, h), hypotheses);
+        let judge = self.confidence.as_ref().zip(scale).map(|(fits, scale)| Judge::new(fits, level, scale));
         let views = InferViews {
             reference: &reference.quarter,
             sources: &coarse,
             depths: &depths,
             expectation,
             keep_logits,
+            judge,
             narrow: None,
         };
         let mut found = {
             let mut show = |name: &str, tensor: &Tensor| probe(name, tensor);
             model::depth(&mut Infer::new(&self.cpu, &self.weights, &mut show), self.config, &views)?
         };
+        if let Some(judge) = &judge {
+            judge.coarse(&mut found.confidence.data);
+        }
         for stage in stage::stages(bands::finest(reference)) {
             let own = NarrowViews::new(stage, reference, sources, hypotheses)?;
             found = bands::refine((&self.cpu, &self.weights), self.band_bytes, stage, &views, &own, found, probe)?;
@@ -205,6 +222,7 @@ impl BsMvsNet {
             depths: &depths,
             expectation,
             keep_logits: false,
+            judge: None,
             narrow: None,
         };
         let mut ignored = |_: &str, _: &Tensor| ();
@@ -239,6 +257,9 @@ impl DepthNetwork for BsMvsNet {
         Self::weights_hash(self)
     }
 
+    fn calibrated(&self) -> bool {
+        self.confidence.is_some()
+    }
     fn device(&self) -> String {
         "cpu".into()
     }
@@ -264,6 +285,7 @@ impl DepthNetwork for BsMvsNet {
     }
 
     fn finish<'a>(&'a self, job: Self::Pending<'a>) -> Result<Estimate> {
-        self.depth(job.reference, &job.sources, &job.hypotheses)
+        let DepthJob { reference, sources, hypotheses, level } = &job;
+        self.depth_probed(reference, sources, (hypotheses, *level), false, &mut |_, _| ())
     }
 }

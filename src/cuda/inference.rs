@@ -24,6 +24,7 @@ use crate::error::{Error, Result};
 use crate::files::map::Map;
 use crate::host::memory::readable;
 use crate::net::backend::{DepthJob, DepthNetwork, DevicePlan, DeviceWork, Estimate, JobSize, MemoryPlan};
+use crate::net::confidence::{Judge, Scale};
 use crate::net::config::{Config, Resolution};
 use crate::net::model;
 use crate::net::tensor::Shape;
@@ -120,6 +121,8 @@ pub struct DeviceNetwork {
 /// A depth map that is being made.
 pub struct Running {
     key: DepthKey,
+    level: usize,
+    scale: Option<Scale>,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -253,6 +256,9 @@ impl DepthNetwork for DeviceNetwork {
         &self.checkpoint.hash
     }
 
+    fn calibrated(&self) -> bool {
+        self.checkpoint.confidence.is_some()
+    }
     fn device(&self) -> String {
         self.driver.name()
     }
@@ -356,7 +362,7 @@ impl DepthNetwork for DeviceNetwork {
     }
 
     fn begin<'a>(&'a self, slot: usize, job: DepthJob<'a, FeatureMap>) -> Result<Running> {
-        let DepthJob { reference, sources, hypotheses } = job;
+        let DepthJob { reference, sources, hypotheses, level } = job;
         if sources.is_empty() || hypotheses.depths.is_empty() {
             let problem =
                 format!("{} sources, {} depths; at least one of each", sources.len(), hypotheses.depths.len());
@@ -388,7 +394,8 @@ impl DepthNetwork for DeviceNetwork {
         };
         self.put(made, stream, reference, &sources, &hypotheses)?;
         made.program.run()?;
-        Ok(Running { key })
+        let sweeps: Vec<_> = sources.iter().map(|s| s.1).collect();
+        Ok(Running { key, level, scale: Scale::new(&sweeps, key.reference, &hypotheses) })
     }
 
     fn finish(&self, running: Running) -> Result<Estimate> {
@@ -398,7 +405,11 @@ impl DepthNetwork for DeviceNetwork {
         };
         let (width, height) = running.key.reference;
         let map = |value: Value| Ok::<_, Error>(Map { width, height, data: made.program.download_f32(value)? });
-        Ok(Estimate { depth: map(made.values.depth)?, confidence: map(made.values.confidence)?, logits: None })
+        let mut confidence = map(made.values.confidence)?;
+        if let Some((fits, scale)) = self.checkpoint.confidence.as_ref().zip(running.scale) {
+            Judge::new(fits, running.level, scale).coarse(&mut confidence.data);
+        }
+        Ok(Estimate { depth: map(made.values.depth)?, confidence, logits: None })
     }
 }
 

@@ -138,7 +138,7 @@ pub struct Pyramid {
 impl Default for Pyramid {
     /// Three levels merged and compared as `engine infer` does.
     fn default() -> Self {
-        let MergeOptions { trusted_confidence, replaced_confidence, thresholds } = MergeOptions::default();
+        let MergeOptions { trusted_confidence, replaced_confidence, thresholds } = MergeOptions::calibrated();
         Self {
             levels: 3,
             trusted_confidence,

@@ -39,9 +39,19 @@ pub struct MergeOptions {
 }
 
 impl Default for MergeOptions {
-    /// 0.9, 0.5, and 3 source views within 1 px and 1 %.
+    /// The paper's, for the probability of four hypotheses: 0.9, 0.5, and 3 source views within 1 px and 1 %.
     fn default() -> Self {
         Self { trusted_confidence: 0.9, replaced_confidence: 0.5, thresholds: Thresholds::default() }
+    }
+}
+
+impl MergeOptions {
+    /// For calibrated confidence: 0.03, 0.3, and the same views. A coarser depth is seldom exact to a pixel of the
+    /// finest photo, so that its confidence is low where it is right by its own measure; that three views confirm it
+    /// says more. On handheld photos of a smooth object (monstree) 91 % of the depths then lie within 1 % of the
+    /// sparse points, 74 % of the finest level alone; on fountain-P11 99.31 and 99.09 %.
+    pub fn calibrated() -> Self {
+        Self { trusted_confidence: 0.03, replaced_confidence: 0.3, ..Self::default() }
     }
 }
 

@@ -18,6 +18,8 @@ pub struct DepthJob<'a, F> {
     pub sources: Vec<(&'a F, PlaneSweep)>,
     /// The depths to try.
     pub hypotheses: Hypotheses,
+    /// The pyramid's level: how many times the photos' sides have been halved.
+    pub level: usize,
 }
 
 /// The network on some device.
@@ -38,6 +40,8 @@ pub trait DepthNetwork: Sync {
     /// SHA-256 of the checkpoint, hexadecimal.
     fn weights_hash(&self) -> &str;
 
+    /// Whether its confidence is a calibrated probability ([`super::confidence`]), not that of four hypotheses.
+    fn calibrated(&self) -> bool;
     /// What it runs on, for people.
     fn device(&self) -> String;
 
@@ -78,7 +82,8 @@ pub trait DepthNetwork: Sync {
 pub struct Estimate {
     /// Depth in scene units.
     pub depth: Map,
-    /// Probability of the four hypotheses around the expected index, 0..1.
+    /// 0..1: the probability that depth is right ([`super::confidence`]); of weights that are not calibrated, that of
+    /// the four coarse hypotheses around the expected one.
     pub confidence: Map,
     /// Logits [D, H, W, 1] of the last stage, where asked for.
     pub logits: Option<Tensor>,

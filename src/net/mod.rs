@@ -5,6 +5,7 @@
 //! the PyTorch definition in `tools/reference/bs_mvsnet.py`; names of layers and tensors are its names.
 
 pub mod backend;
+pub mod confidence;
 pub mod config;
 pub mod layers;
 pub mod model;

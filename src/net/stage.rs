@@ -78,9 +78,7 @@ impl Stage {
             return Spacing { least: 0.0, share: 0.0 };
         };
         let middle = 0.5 * (1.0 / near + 1.0 / far);
-        let mut motions: Vec<f64> = sweeps.iter().filter_map(|s| motion(s, (width, height), middle)).collect();
-        motions.sort_by(f64::total_cmp);
-        let by_pixels = motions.get(motions.len() / 2).filter(|&&m| m > 0.0).map_or(0.0, |m| self.pixels_apart / m);
+        let by_pixels = middling_motion(sweeps, (width, height), middle).map_or(0.0, |m| self.pixels_apart / m);
         let steps = (planes.depths.len().max(2) - 1) as f64;
         let of_interval = LEAST_INTERVAL * self.step as f64 / HALF.step as f64;
         match planes.sampling {
@@ -94,6 +92,14 @@ impl Stage {
             }
         }
     }
+}
+
+/// Pixels that a point moves by per unit of 1 / depth in the middling one of the source views, at 1 / depth `rho`;
+/// `None` where it does not move.
+pub(super) fn middling_motion(sweeps: &[PlaneSweep], size: (usize, usize), rho: f64) -> Option<f64> {
+    let mut motions: Vec<f64> = sweeps.iter().filter_map(|s| motion(s, size, rho)).collect();
+    motions.sort_by(f64::total_cmp);
+    motions.get(motions.len() / 2).copied().filter(|&m| m > 0.0)
 }
 
 /// Pixels that a source pixel moves by per unit of 1 / depth, a mean over nine reference pixels at 1 / depth `rho`;

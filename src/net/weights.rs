@@ -1,6 +1,6 @@
 //! Checkpoints: safetensors files with the reference's `state_dict` names and, in the metadata, the configuration.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::path::Path;
 
@@ -8,9 +8,10 @@ use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensorError, SafeTensors};
 use sha2::{Digest, Sha256};
 
+use super::confidence::{self, Confidence};
 use super::config::Config;
 use super::outline::tensors;
-use super::parameters::{Parameter, Parameters};
+use super::parameters::{Parameter, Parameters, to_safetensors};
 use crate::error::{Error, Result};
 use crate::files::input;
 
@@ -29,6 +30,8 @@ pub struct Checkpoint {
     pub hash: String,
     /// Its tensors, each there and finite.
     pub parameters: Parameters,
+    /// What its confidence means, where that has been fitted.
+    pub confidence: Option<Confidence>,
 }
 
 impl Checkpoint {
@@ -70,6 +73,20 @@ impl Checkpoint {
     /// # Errors
     /// As [`Checkpoint::read`].
     pub fn parse(name: String, bytes: &[u8]) -> Result<Self> {
+        let mut read = Self::uncalibrated(name, bytes)?;
+        let metadata = SafeTensors::read_metadata(bytes).ok().and_then(|(_, header)| header.metadata().clone());
+        if let Some(text) = metadata.as_ref().and_then(|m| m.get(confidence::KEY)) {
+            let fail = |problem| Error::Weights { file: read.name.clone(), problem };
+            read.confidence = Some(Confidence::parse(text).map_err(fail)?);
+        }
+        Ok(read)
+    }
+
+    /// The same without looking at fits of the confidence, which may be those of another version.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::read`].
+    pub fn uncalibrated(name: String, bytes: &[u8]) -> Result<Self> {
         let fail = |problem: String| Error::Weights { file: name.clone(), problem };
         let not_one = |e| fail(not_safetensors(bytes, &e));
         let (_, header) = SafeTensors::read_metadata(bytes).map_err(not_one)?;
@@ -100,7 +117,7 @@ impl Checkpoint {
         let hash = Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect();
         let parameters = Parameters { config, list };
         parameters.expect_finite(&name)?;
-        Ok(Self { name, hash, parameters })
+        Ok(Self { name, hash, parameters, confidence: None })
     }
 
     /// Weights that are no file's: `values` is asked for each tensor by name and shape.
@@ -109,7 +126,23 @@ impl Checkpoint {
     /// As [`Parameters::from_function`].
     pub fn from_function(name: &str, config: Config, values: impl FnMut(&str, &[usize]) -> Vec<f32>) -> Result<Self> {
         let parameters = Parameters::from_function(config, values)?;
-        Ok(Self { name: name.to_owned(), hash: String::new(), parameters })
+        Ok(Self { name: name.to_owned(), hash: String::new(), parameters, confidence: None })
+    }
+
+    /// A checkpoint's file with other fits of the confidence, all else as it was.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::read`].
+    pub fn file_with(bytes: &[u8], confidence: &Confidence) -> Result<Vec<u8>> {
+        let fail = |e| Error::Weights { file: "checkpoint".into(), problem: not_safetensors(bytes, &e) };
+        let (_, header) = SafeTensors::read_metadata(bytes).map_err(fail)?;
+        let file = SafeTensors::deserialize(bytes).map_err(fail)?;
+        let mut metadata: BTreeMap<String, String> =
+            header.metadata().iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect();
+        metadata.insert(confidence::KEY.into(), confidence.text()?);
+        let mut tensors = file.tensors();
+        tensors.sort_by(|a, b| a.0.cmp(&b.0));
+        to_safetensors(tensors, metadata)
     }
 
     /// Its configuration.

@@ -300,5 +300,5 @@ fn depth_job<'a, F>(plan: &Plan, view: &ViewPlan, level: usize, features: &'a Fe
     let reference = reference?.0;
     let sources = shown.collect::<Result<Vec<_>>>()?;
     let hypotheses = Hypotheses::new(view.range, view.planes, view.sampling);
-    Ok(DepthJob { reference, sources, hypotheses })
+    Ok(DepthJob { reference, sources, hypotheses, level })
 }

@@ -34,7 +34,7 @@ pub fn infer<N: DepthNetwork>(
     let mut clock = Clock::start();
     let coarser = coarser_note(network, options.resolution);
     let resolution = options.resolution.min(network.config().resolution);
-    let options = &InferOptions { resolution, ..options.clone() };
+    let options = &InferOptions { resolution, ..options.for_network(network.calibrated()) };
     let mut scene = Scene::open(scene_path, &options.open)?;
     let plan = plan(&mut scene, options)?;
     let folder = OutputFolder::of_scene(&options.output, || default_folder(scene_path), scene_path)?;
@@ -45,6 +45,7 @@ pub fn infer<N: DepthNetwork>(
     );
     let mut notes = scene.notes.clone();
     notes.extend(coarser);
+    notes.extend(raw_note(network));
     notes.extend(plan.notes.iter().cloned());
     notes.extend(subset_note(&scene, &plan.views));
     if !options.depth_only {
@@ -103,6 +104,15 @@ pub fn infer<N: DepthNetwork>(
         backend: &options.backend,
     };
     write::fuse_and_report(manifest, clock, views, (!options.depth_only).then_some(fusion), progress)
+}
+
+/// Says that confidence is not a probability of being right.
+fn raw_note<N: DepthNetwork>(network: &N) -> Option<String> {
+    (!network.calibrated()).then(|| {
+        "confidence is the raw probability of four hypotheses, which depends on the number of planes; weights that \
+         `engine calibrate` has fitted have a calibrated one"
+            .to_owned()
+    })
 }
 
 /// Says that the maps will be coarser than asked for.

@@ -53,10 +53,10 @@ pub struct InferOptions {
     /// How the scene is read.
     #[serde(flatten)]
     pub open: OpenOptions,
-    /// [`MergeOptions::trusted_confidence`].
-    pub trusted_confidence: f64,
-    /// [`MergeOptions::replaced_confidence`].
-    pub replaced_confidence: f64,
+    /// [`MergeOptions::trusted_confidence`]; `None`: by whether the network's confidence is calibrated.
+    pub trusted_confidence: Option<f64>,
+    /// [`MergeOptions::replaced_confidence`], likewise.
+    pub replaced_confidence: Option<f64>,
     /// Make no point cloud.
     pub depth_only: bool,
     /// Also write normals.
@@ -73,7 +73,6 @@ pub struct InferOptions {
 impl Default for InferOptions {
     /// Five views, three levels, and the defaults of merging and fusion.
     fn default() -> Self {
-        let MergeOptions { trusted_confidence, replaced_confidence, .. } = MergeOptions::default();
         Self {
             output: OutputOptions::default(),
             memory: None,
@@ -88,8 +87,8 @@ impl Default for InferOptions {
             max_side: None,
             only: Vec::new(),
             open: OpenOptions::default(),
-            trusted_confidence,
-            replaced_confidence,
+            trusted_confidence: None,
+            replaced_confidence: None,
             depth_only: false,
             normals: false,
             settings: Settings::default(),
@@ -106,8 +105,21 @@ impl InferOptions {
             Method::Reprojection(m) | Method::Pyramid(Pyramid { reprojection: m, .. }) => m.thresholds,
             _ => Thresholds::default(),
         };
-        let Self { trusted_confidence, replaced_confidence, .. } = *self;
-        MergeOptions { trusted_confidence, replaced_confidence, thresholds }
+        let default = MergeOptions::calibrated();
+        MergeOptions {
+            trusted_confidence: self.trusted_confidence.unwrap_or(default.trusted_confidence),
+            replaced_confidence: self.replaced_confidence.unwrap_or(default.replaced_confidence),
+            thresholds,
+        }
+    }
+
+    /// The same with what depends on the network in its place.
+    pub fn for_network(&self, calibrated: bool) -> Self {
+        let default = if calibrated { MergeOptions::calibrated() } else { MergeOptions::default() };
+        let mut options = self.clone();
+        options.trusted_confidence.get_or_insert(default.trusted_confidence);
+        options.replaced_confidence.get_or_insert(default.replaced_confidence);
+        options
     }
 }
 

@@ -24,7 +24,7 @@ use crate::scene::lens::Distortion;
 use crate::scene::look::Look;
 
 /// To be raised when a field of [`MadeBy`] comes to mean something else.
-const SCHEMA: u32 = 2;
+const SCHEMA: u32 = 3;
 
 /// Everything that one view's maps at one level depend on: what the options came to, and the photos.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -34,6 +34,7 @@ pub struct MadeBy {
     engine: String,
     weights_sha256: String,
     precision: String,
+    calibrated: bool,
     resolution: Resolution,
     level: usize,
     range: DepthRange,
@@ -91,6 +92,7 @@ impl MadeBy {
             engine: env!("CARGO_PKG_VERSION").into(),
             weights_sha256: network.weights_hash().into(),
             precision: network.precision().into(),
+            calibrated: network.calibrated(),
             resolution,
             level,
             range: view.range,

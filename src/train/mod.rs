@@ -6,11 +6,13 @@
 //! its operations are below, in [`crate::net`] and [`crate::cpu`].
 
 pub mod augment;
+pub mod calibrate;
 mod colour;
 pub mod dtu;
 pub mod events;
 pub mod frame;
 pub mod journal;
+mod logistic;
 pub mod mix;
 pub mod optimizer;
 pub mod panels;

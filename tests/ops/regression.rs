@@ -177,3 +177,35 @@ fn regression_through_the_decoders() {
     }
     report.finish(96);
 }
+
+/// The variance over a narrow stage's hypotheses against sums in f64. An exponential is off by a few ulp, and the mean
+/// by as much of the hypotheses' width, which enters squared: 1e-5 of the largest squared distance covers both.
+#[test]
+fn variance_of_given_logits() {
+    for k in [1, 2, 4, 8] {
+        let offsets: Vec<f32> = (0..k).map(|i| i as f32 - 0.5 * (k as f32 - 1.0)).collect();
+        for (h, w) in [(1, 1), (5, 7), (2, 33)] {
+            let mut rng = Random::new(&format!("variance {k} {w}"));
+            let logits = Volume::from_fn([k, h, w, 1], |_| Value::exact(f64::from(rng.within(-9.0, 9.0))));
+            let (half, skip, conv) = passed_through(&logits);
+            // A narrow stage keeps its planes.
+            let half = Tensor::zeros(shape([k, half.shape.h, half.shape.w, 8]));
+            for level in Level::available() {
+                let expectation = Expectation::with_variance(&offsets);
+                let decoder = Decoder::Skip(&half, &skip, &conv);
+                let found = regress(&Cpu::with_level(level), &decoder, &expectation, false).unwrap().confidence;
+                for i in 0..h * w {
+                    let e: Vec<f64> = (0..k).map(|p| logits.data[p * h * w + i].v.exp()).collect();
+                    let total: f64 = e.iter().sum();
+                    let sum = |f: &dyn Fn(f64) -> f64| -> f64 {
+                        e.iter().zip(&offsets).map(|(e, &o)| e / total * f(f64::from(o))).sum()
+                    };
+                    let mean = sum(&|o| o);
+                    let (expected, own) = (sum(&|o| (o - mean).powi(2)), f64::from(found.data[i]));
+                    let allowed = 1e-5 * (k as f64).powi(2);
+                    assert!((own - expected).abs() <= allowed, "{k} on {}: {own}, expected {expected}", level.name());
+                }
+            }
+        }
+    }
+}

@@ -18,6 +18,8 @@ pub struct Expectation {
     pub(super) sampling: Sampling,
     pub(super) middle: f64,
     pub(super) offsets: Vec<f32>,
+    /// Whether the variance of the values is wanted instead of the probability of four of them.
+    pub(super) variance: bool,
 }
 
 impl Expectation {
@@ -30,12 +32,12 @@ impl Expectation {
         let values: Vec<f64> = hypotheses.depths.iter().map(|&d| value(d)).collect();
         let middle = values.iter().sum::<f64>() / values.len().max(1) as f64;
         let offsets = values.iter().map(|v| (v - middle) as f32).collect();
-        Self { sampling: hypotheses.sampling, middle, offsets }
+        Self { sampling: hypotheses.sampling, middle, offsets, variance: false }
     }
 
-    /// Over any values, as they are.
-    pub fn of(values: &[f32]) -> Self {
-        Self { sampling: Sampling::Linear, middle: 0.0, offsets: values.to_vec() }
+    /// Over any values, as they are; the second map is their variance.
+    pub fn with_variance(values: &[f32]) -> Self {
+        Self { sampling: Sampling::Linear, middle: 0.0, offsets: values.to_vec(), variance: true }
     }
 
     /// Number of planes.
@@ -109,6 +111,7 @@ pub(crate) struct Regress<'a> {
     pub plane_stride: usize,
     pub max: &'a [f32],
     pub depth: &'a mut [f32],
+    /// Or the variance.
     pub confidence: &'a mut [f32],
 }
 
@@ -120,7 +123,8 @@ impl Kernel for Regress<'_> {
         let (n, planes) = (max.len(), expectation.planes());
         assert!(n.is_multiple_of(16) && depth.len() <= n && confidence.len() == depth.len());
         assert!(planes > 0 && plane_stride >= n && logits.len() >= (planes - 1) * plane_stride + n);
-        let (mut totals, mut indices, mut offsets) = ([0.0f32; 16], [0.0f32; 16], [0.0f32; 16]);
+        let (mut totals, mut indices, mut offsets, mut variances) =
+            ([0.0f32; 16], [0.0f32; 16], [0.0f32; 16], [0.0; 16]);
         for start in (0..depth.len()).step_by(I::Wide::LANES) {
             // SAFETY: start + LANES <= n; all planes lie within the logits.
             unsafe {
@@ -136,10 +140,25 @@ impl Kernel for Regress<'_> {
                 total.store(totals.as_mut_ptr());
                 index.div(total).store(indices.as_mut_ptr());
                 offset.div(total).store(offsets.as_mut_ptr());
+                if expectation.variance {
+                    // Of few hypotheses a second pass over them is cheap, and nothing cancels.
+                    let mean = offset.div(total);
+                    let mut square = zero;
+                    for (p, &value) in expectation.offsets.iter().enumerate() {
+                        let e = exp(I::Wide::load(logits.as_ptr().add(p * plane_stride + start)).sub(top));
+                        let away = I::Wide::splat(value).sub(mean);
+                        square = e.mul(away).mul_add(away, square);
+                    }
+                    square.div(total).store(variances.as_mut_ptr());
+                }
             }
             for i in 0..I::Wide::LANES.min(depth.len() - start) {
                 let pixel = start + i;
                 depth[pixel] = expectation.depth(offsets[i]);
+                if expectation.variance {
+                    confidence[pixel] = variances[i];
+                    continue;
+                }
                 let at = (indices[i].floor() as usize).min(planes - 1);
                 let window = at.saturating_sub(1)..(at + 3).min(planes);
                 let sum: f32 = window.map(|p| (logits[p * plane_stride + pixel] - max[pixel]).exp()).sum();

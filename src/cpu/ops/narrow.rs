@@ -17,7 +17,8 @@ use crate::cpu::device::Cpu;
 use crate::cpu::ops::depth_backward::has_truth;
 use crate::error::{Error, Result};
 use crate::files::map::Map;
-use crate::net::stage::Spacing;
+use crate::net::confidence::{Judge, Known, NARROW};
+use crate::net::stage::{Spacing, Stage};
 use crate::net::tensor::{Shape, Tensor};
 
 /// More hypotheses than any stage has.
@@ -32,6 +33,59 @@ pub struct Around {
     pub offsets: Vec<f32>,
     /// The spacing.
     pub spacing: Spacing,
+}
+
+/// What a stage knows of its pixels when it has looked at its hypotheses.
+pub struct Evidence<'a> {
+    /// Of the hypotheses, in units of the spacing.
+    pub offsets: &'a [f32],
+    /// The spacing.
+    pub spacing: Spacing,
+    /// 1 / depth [1, H, W, 1] that they lie around.
+    pub guess: &'a Tensor,
+    /// The expected offset, [H, W].
+    pub found: &'a Map,
+    /// The offsets' variance, [H, W].
+    pub variance: &'a Map,
+}
+
+impl Evidence<'_> {
+    /// Of pixel x of row y, with the confidence of the stage before.
+    #[inline(always)]
+    fn known(&self, (x, y): (usize, usize), before: f32) -> Known {
+        let Shape { h, w, .. } = self.guess.shape;
+        let at = y * w + x;
+        let guess = &self.guess.data;
+        let bend = |low: usize, high: usize| (guess[low] - 2.0 * guess[at] + guess[high]).abs();
+        let across = if x > 0 && x + 1 < w { bend(at - 1, at + 1) } else { 0.0 };
+        let down = if y > 0 && y + 1 < h { bend(at - w, at + w) } else { 0.0 };
+        let farthest = self.offsets.last().copied().unwrap_or(1.0).max(0.5);
+        Known {
+            before,
+            spread: self.variance.data[at].sqrt() * self.spacing.at(guess[at]),
+            shift: self.found.data[at].abs() / farthest,
+            bend: across.max(down),
+        }
+    }
+
+    /// Turns the confidence of the stage before, [1, H, W, 1], into that of this one.
+    pub fn judge(&self, judge: &Judge, stage: &Stage, confidence: &mut Tensor) {
+        let Some(probability) = judge.narrow(stage.step) else { return };
+        let w = self.guess.shape.w;
+        confidence.data.par_chunks_mut(w).enumerate().for_each(|(y, row)| {
+            row.iter_mut().enumerate().for_each(|(x, p)| *p = probability(&self.known((x, y), *p)));
+        });
+    }
+
+    /// What the judge's regression reads, [1, H, W, [`NARROW`]].
+    pub fn shown(&self, judge: &Judge, before: &Tensor) -> Tensor {
+        let Shape { h, w, .. } = self.guess.shape;
+        let mut y = Tensor::zeros(Shape::plane(h, w, NARROW));
+        for (at, (read, &before)) in y.data.chunks_exact_mut(NARROW).zip(before.data.iter()).enumerate() {
+            read.copy_from_slice(&judge.scale().narrow(&self.known((at % w, at / w), before)));
+        }
+        y
+    }
 }
 
 /// How much of each loss makes up a stage's loss.
