@@ -34,6 +34,8 @@ const INFER: [&str; 36] = [
     "--levels",
     "--trusted-confidence",
     "--replaced-confidence",
+    "--raw-confidence",
+    "--raw-confidence",
     "--weights",
     "--max-reprojection-px",
     "--max-depth-error-rel",

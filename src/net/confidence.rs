@@ -232,8 +232,8 @@ fn log_odds(p: f32) -> f32 {
     (p / (1.0 - p)).max(1e-6).ln().clamp(-MOST_ODDS, MOST_ODDS)
 }
 
-/// ln of a distance in pixels, bounded: a thousandth of a pixel is as good as none.
+/// ln of a distance in pixels, bounded: a fiftieth of a pixel is as good as none.
 #[inline(always)]
 fn log_of(pixels: f32) -> f32 {
-    pixels.max(1e-3).ln().min(7.0)
+    pixels.max(0.02).ln().min(7.0)
 }
