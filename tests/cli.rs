@@ -35,7 +35,6 @@ const INFER: [&str; 36] = [
     "--trusted-confidence",
     "--replaced-confidence",
     "--raw-confidence",
-    "--raw-confidence",
     "--weights",
     "--max-reprojection-px",
     "--max-depth-error-rel",
