@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result, counted};
 use crate::files::map::Map;
-use crate::files::pfm;
-use crate::manifest::Manifest;
+use crate::files::{lock, pfm};
+use crate::manifest::{Manifest, made};
 
 /// A depth map and what belongs to it.
 #[derive(Clone, Debug, PartialEq)]
@@ -72,6 +72,10 @@ pub fn find_maps(maps: &Path, truth: &Path, interval: Option<f64>) -> Result<Fou
         let count = counted(without.len(), "map");
         notes.push(format!("{count} without a truth left out (first: {first})"));
     }
+    if let Some(who) = lock::at_work(maps) {
+        notes.push(format!("another run is at work on the maps ({who}): they may change meanwhile"));
+    }
+    notes.extend(made::mixture(maps, with_truth.iter().map(|name| name.as_str())));
     if !has_confidence {
         notes.push("there is no confidence/ beside depth/: nothing is said about confidence".into());
     }

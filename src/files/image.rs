@@ -7,7 +7,7 @@ use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader};
 use rayon::prelude::*;
 
-use crate::files::input;
+use crate::files::{hash, input};
 use crate::{Error, Result};
 
 /// File extensions (lower case) of the photos that are looked for in a folder.
@@ -32,6 +32,8 @@ pub struct Pixels {
     pub size: (usize, usize),
     /// `height * width * 3` values.
     pub rgb: Vec<f32>,
+    /// SHA-256 of the very bytes that were decoded.
+    pub sha256: String,
 }
 
 /// Whether a file's name ends like a photo's.
@@ -89,7 +91,7 @@ pub fn read(path: &Path) -> Result<Pixels> {
         DynamicImage::ImageRgba16(i) => from_16_bits(i, 4),
         other => return Err(refuse(format!("pixels of type {:?}", other.color()))),
     };
-    Ok(Pixels { size: (width as usize, height as usize), rgb })
+    Ok(Pixels { size: (width as usize, height as usize), rgb, sha256: hash::of_bytes(&bytes) })
 }
 
 /// Refuses a photo that claims more pixels than its file can hold, before any memory is taken for them.

@@ -4,6 +4,8 @@
 //! same file. What a file lacks is read as the type's default, and what it has beyond is passed over, so that manifests
 //! of other versions are as good as their content. The types say what was done; how is told in the rooms above.
 
+pub mod made;
+
 use std::path::{Path, PathBuf};
 
 use glam::DMat3;

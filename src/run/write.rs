@@ -1,16 +1,14 @@
 //! The later stages: levels merged, maps written, views fused, and everything told.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsString;
-use std::path::Path;
+use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rayon::prelude::*;
-use serde_json::json;
+use serde_json::{Map as Fields, Value, json};
 
 use crate::draw::preview;
 use crate::error::{Error, Result, counted};
-use crate::files::folder::{remove, write_file};
+use crate::files::folder::write_file;
 use crate::files::{pfm, ply};
 use crate::fusion::funnel::{Funnel, explain};
 use crate::fusion::settings::{FusionOptions, Method, Pyramid};
@@ -26,11 +24,10 @@ use crate::net::config::Resolution;
 use crate::run::depth::{LevelJob, LevelJobs};
 use crate::run::device::Backend;
 use crate::run::plan::{Frame, ViewPlan, Work};
+use crate::run::products::{CLOUD, CLOUD_MADE_BY, ViewFiles};
+use crate::run::resume::PhotoIdentity;
 use crate::scene::Scene;
 use crate::scene::photo::Photo;
-
-/// The cloud's file name.
-const CLOUD: &str = "fused.ply";
 
 /// The finest level's maps after all coarser ones have repaired them.
 pub struct Merged {
@@ -46,15 +43,17 @@ pub struct Merged {
 /// Maps that cannot be read back.
 pub fn merge_levels(work: Work, jobs: &LevelJobs) -> Result<Merged> {
     let Work { scene, plan, options, progress, .. } = work;
-    let levels = jobs.0.first().map_or(0, Vec::len);
+    let levels = jobs.of_views.first().map_or(0, Vec::len);
     let sources: Vec<Vec<usize>> = plan.views.iter().map(|v| places(&plan.views, &v.check)).collect();
     let read = |level: usize| -> Result<Vec<LevelMaps>> {
         let of_view = |(view, jobs): (&ViewPlan, &Vec<LevelJob>)| {
             let frame = &plan.frames[view.view];
-            let (depth, confidence) = jobs[level].files.read(frame.map_size(level))?;
+            let job = &jobs[level];
+            let (_, hashes) = job.made.as_ref().ok_or(Error::Bug { place: "merging", problem: "no map".into() })?;
+            let (depth, confidence) = job.files.read(hashes)?;
             Ok(LevelMaps { camera: frame.map_camera(level), depth, confidence })
         };
-        plan.views.iter().zip(&jobs.0).map(of_view).collect()
+        plan.views.iter().zip(&jobs.of_views).map(of_view).collect()
     };
     let mut replaced = vec![vec![0; levels]; plan.views.len()];
     let mut stage = progress.stage("merging", levels, levels as u64);
@@ -89,44 +88,47 @@ pub fn merge_levels(work: Work, jobs: &LevelJobs) -> Result<Merged> {
 /// Below this many rows a photo is shown as it is beside its depth map, above reduced.
 const PREVIEW_ROWS: usize = 600;
 
-/// Writes depth/, confidence/, preview/ and, where asked for, normal/. Returns what was written, and the photos'
-/// colours at the maps' pixels.
+/// What [`write_maps`] leaves beside the files.
+#[derive(Default)]
+pub struct WrittenMaps {
+    /// The files' names relative to the folder.
+    pub outputs: Vec<String>,
+    /// The photos' colours at the maps' pixels, by view.
+    pub colours: Vec<Colours>,
+    /// What is worth knowing.
+    pub notes: Vec<String>,
+}
+
+/// Writes depth/, confidence/, preview/ and, where asked for, normal/, and beside them that `job` has made them.
 ///
 /// The photos are decoded once more: keeping them all from the stage before would take more memory than that takes
 /// time.
 ///
 /// # Errors
-/// Files that cannot be written, photos that cannot be decoded.
-pub fn write_maps(work: Work, merged: &Merged) -> Result<(Vec<String>, Vec<Colours>)> {
+/// Files that cannot be written, photos that cannot be decoded or are no longer those that the maps were made of.
+pub fn write_maps(
+    work: Work,
+    merged: &Merged,
+    photos: &BTreeMap<usize, PhotoIdentity>,
+    job: &Fields<String, Value>,
+) -> Result<WrittenMaps> {
     let Work { plan, progress, .. } = work;
     let mut stage = progress.stage("maps", plan.views.len(), plan.views.len() as u64);
-    let (mut outputs, mut colours) = (Vec::new(), Vec::with_capacity(plan.views.len()));
+    let mut all = WrittenMaps::default();
     let views: Vec<(&ViewPlan, &LevelMaps)> = plan.views.iter().zip(&merged.maps).collect();
     for some in views.chunks(photos_at_once()) {
         interrupt::check()?;
-        let of_view = |&(view, maps): &(&ViewPlan, &LevelMaps)| write_view(work, view, maps);
-        let written: Vec<Result<(Vec<String>, Colours)>> = some.par_iter().map(of_view).collect();
+        let of_view = |&(view, maps): &(&ViewPlan, &LevelMaps)| write_view(work, (view, maps), photos, job);
+        let written: Vec<Result<(Vec<String>, Colours, Vec<String>)>> = some.par_iter().map(of_view).collect();
         for (written, (view, _)) in written.into_iter().zip(some) {
-            let (files, of_photo) = written?;
-            outputs.extend(files);
-            colours.push(of_photo);
+            let (files, of_photo, notes) = written?;
+            all.outputs.extend(files);
+            all.colours.push(of_photo);
+            all.notes.extend(notes);
             stage.step(work.name(view), 1, json!({ "view": work.name(view) }));
         }
     }
-    Ok((outputs, colours))
-}
-
-/// Says so where depth/ holds maps that this run does not make: other programs will take them for its results.
-pub fn maps_of_other_runs(work: Work) -> Option<String> {
-    let own: BTreeSet<OsString> = work.plan.views.iter().map(|v| format!("{}.pfm", work.name(v)).into()).collect();
-    let entries = std::fs::read_dir(work.out.join("depth")).ok()?;
-    let others = entries
-        .flatten()
-        .map(|e| e.file_name())
-        .filter(|name| Path::new(name).extension().is_some_and(|e| e == "pfm") && !own.contains(name));
-    let count = others.count();
-    (count > 0)
-        .then(|| format!("depth/ holds {count} more maps, left there by earlier runs; they take no part in this one"))
+    Ok(all)
 }
 
 /// Photos that [`write_maps`] holds at once: decoding is the slow part and uses one thread each, but memory is worth
@@ -135,24 +137,32 @@ pub fn photos_at_once() -> usize {
     rayon::current_num_threads().min(4)
 }
 
-/// Writes all that one view gets. Returns the files' names relative to `out`, and the colours at the map's pixels.
-fn write_view(work: Work, view: &ViewPlan, maps: &LevelMaps) -> Result<(Vec<String>, Colours)> {
+/// Writes all that one view gets. Returns the files' names relative to `out`, the colours at the map's pixels, and
+/// notes.
+fn write_view(
+    work: Work,
+    (view, maps): (&ViewPlan, &LevelMaps),
+    photos: &BTreeMap<usize, PhotoIdentity>,
+    job: &Fields<String, Value>,
+) -> Result<(Vec<String>, Colours, Vec<String>)> {
     let Work { scene, options, out, .. } = work;
-    let mut written = Vec::new();
-    let mut file = |folder: &str, extension: &str| {
-        let relative = format!("{folder}/{}.{extension}", work.name(view));
-        let path = out.join(&relative);
-        written.push(relative);
-        path
-    };
-    write_file(&file("depth", "pfm"), |path| pfm::write(path, &maps.depth))?;
-    write_file(&file("confidence", "pfm"), |path| pfm::write(path, &maps.confidence))?;
+    let (name, of_scene) = (work.name(view), &scene.views[view.view]);
+    let loaded = Photo::load(of_scene, options.max_side)?;
+    photos[&view.view].expect(&of_scene.image, &loaded.sha256)?;
+    let mut photo = loaded.photo;
+    let mut kinds = vec![("depth", "pfm"), ("confidence", "pfm"), ("preview", "png")];
     if options.normals {
+        kinds.push(("normal", "pfm"));
+    }
+    let written: Vec<String> = kinds.iter().map(|(folder, ending)| format!("{folder}/{name}.{ending}")).collect();
+    let mut files = ViewFiles::begin(out, name, job, &written)?;
+    files.wrote(&written[0], write_file(&out.join(&written[0]), |path| pfm::write_hashed(path, &maps.depth))?);
+    files.wrote(&written[1], write_file(&out.join(&written[1]), |path| pfm::write_hashed(path, &maps.confidence))?);
+    if let Some(file) = written.get(3) {
         let normals = normals::from_depth(&maps.camera, &maps.depth);
         let (width, height) = (maps.depth.width, maps.depth.height);
-        write_file(&file("normal", "pfm"), |path| pfm::write_rgb(path, width, height, &normals))?;
+        files.wrote(file, write_file(&out.join(file), |path| pfm::write_rgb(path, width, height, &normals))?);
     }
-    let mut photo = Photo::load(&scene.views[view.view], options.max_side)?.photo;
     // Of level 2 every fourth pixel is one, as of the maps at a quarter: its blurs keep finer texture from aliasing.
     let half = photo.pyramid_level();
     let quarter = half.pyramid_level();
@@ -166,10 +176,11 @@ fn write_view(work: Work, view: &ViewPlan, maps: &LevelMaps) -> Result<(Vec<Stri
             photo = smaller;
         }
     }
-    write_file(&file("preview", "png"), |path| {
+    let preview = write_file(&out.join(&written[2]), |path| {
         preview::write(path, &photo, &maps.depth, &maps.confidence, view.range)
     })?;
-    Ok((written, colours))
+    files.wrote(&written[2], preview);
+    Ok((written, colours, files.finish()?))
 }
 
 /// The colour at every pixel of a map, row by row.
@@ -293,13 +304,13 @@ pub fn fuse_and_report(
     Ok(())
 }
 
-/// An empty cloud is not written, and one of an earlier run is taken away: it would not be what the manifest says.
+/// An empty cloud is not written.
 fn write_cloud(points: &[ply::Point], manifest: &mut Manifest) -> Result<()> {
-    let path = manifest.folder.join(CLOUD);
     if points.is_empty() {
-        return remove(&path, "remove the earlier point cloud");
+        return Ok(());
     }
-    let comments = [format!("made by engine {}", manifest.version)];
+    let path = manifest.folder.join(CLOUD);
+    let comments = [format!("{CLOUD_MADE_BY} {}", manifest.version)];
     write_file(&path, |path| ply::write(path, points, &comments))?;
     manifest.outputs.push(CLOUD.into());
     Ok(())

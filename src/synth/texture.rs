@@ -218,7 +218,7 @@ pub fn read_photos(folder: &Path, library: &mut Library) -> Result<()> {
         files = (0..most).map(|i| files[i * files.len() / most].clone()).collect();
     }
     let read = |file: &PathBuf| -> Result<Arc<Texture>> {
-        let image::Pixels { size, rgb } = image::read(file)?;
+        let image::Pixels { size, rgb, .. } = image::read(file)?;
         Ok(Arc::new(Texture::from_photo(&Photo { width: size.0, height: size.1, rgb }, side)))
     };
     let read: Vec<Result<Arc<Texture>>> = files.par_iter().map(read).collect();

@@ -254,11 +254,9 @@ pub fn write_scenes(
 ) -> Result<()> {
     let described = describe(generator.options(), options);
     let claim = Claim { path: out, force, kind: &SCENES };
-    let claimed = OutputFolder::new(claim, described.clone(), |mark| compare(mark, &described, out))?;
+    let mut claimed = OutputFolder::new(claim, described.clone(), |mark| compare(mark, &described, out))?;
     claimed.claim()?;
-    for note in generator.notes() {
-        progress.note(note);
-    }
+    generator.notes().iter().chain(&claimed.note()).for_each(|note| progress.note(note));
     let began = std::time::Instant::now();
     let mut total = Written::default();
     let mut kept = 0u64;
@@ -331,6 +329,7 @@ const SCENES: FolderKind = FolderKind {
     create: "create the folder",
     write: "write into the output folder",
     own: |_| false,
+    own_left: "",
 };
 
 /// Whether the folder was begun with the same options.

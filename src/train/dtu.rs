@@ -190,7 +190,7 @@ impl Dtu {
         // Photos count views from 1, cameras and depth maps from 0.
         let name = format!("rect_{:03}_{light}_r5000.png", self.views[view].id + 1);
         let path = self.root.join(format!("Rectified/scan{scan}_train")).join(name);
-        let image::Pixels { size, rgb } = image::read(&path)?;
+        let image::Pixels { size, rgb, .. } = image::read(&path)?;
         Ok((path, Photo { width: size.0, height: size.1, rgb }))
     }
 

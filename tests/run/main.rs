@@ -1,6 +1,7 @@
 //! The whole job through the binary, on a small scene with an analytic truth: here what one run does; in [`resume`]
-//! runs that go on from earlier ones, in [`manifest`] what they leave to be read, in [`fuse`] clouds from finished
-//! maps, in [`sweep`] by other methods and scored.
+//! runs that go on from earlier ones, in [`together`] several at once, in [`leftovers`] what becomes of earlier
+//! results, in [`manifest`] what is left to be read, in [`fuse`] clouds from finished maps, in [`grid`] by other methods
+//! and scored.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,8 +16,10 @@ use tempfile::TempDir;
 mod fuse;
 mod grid;
 mod layouts;
+mod leftovers;
 mod manifest;
 mod resume;
+mod together;
 
 #[path = "../support/plane_scene.rs"]
 mod plane_scene;
@@ -72,10 +75,10 @@ fn computed(ran: &Ran) -> Vec<(String, u64)> {
         .collect()
 }
 
-/// Everything but the manifest and the records beside the maps, which tell times.
+/// Everything but the manifest and the records beside the maps, which tell times, and the lock, which tells processes.
 fn results(out: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut found = files(out);
-    found.retain(|path, _| path.extension().is_none_or(|e| e != "json"));
+    found.retain(|path, _| path.extension().is_none_or(|e| e != "json" && e != "lock"));
     found
 }
 

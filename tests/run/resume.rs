@@ -146,5 +146,5 @@ fn a_second_signal_ends_the_run_at_once() {
     });
     assert!(cut_off, "the second signal never ended a map in progress");
     let left = files(&place.path("out"));
-    assert_eq!(left.keys().map(|p| p.to_str().unwrap()).collect::<Vec<_>>(), [".engine.json"]);
+    assert_eq!(left.keys().map(|p| p.to_str().unwrap()).collect::<Vec<_>>(), [".engine.json", ".engine.lock"]);
 }
