@@ -159,7 +159,7 @@ fn wrong_usage_ends_with_2_and_says_what_is_wrong() {
         (&["frobnicate"], "unrecognized subcommand 'frobnicate'"),
         (&["infer"], "<SCENE>"),
         (&["infer", "s", "--frobnicate"], "unexpected argument '--frobnicate'"),
-        (&["infer", "s", "--views", "1"], "expected a whole number, 2 or more"),
+        (&["infer", "s", "--views", "1"], "expected a whole number from 2 to 10000"),
         (&["infer", "s", "--planes", "1"], "expected a whole number from 2 to 65536"),
         (&["infer", "s", "--planes", "many"], "expected a whole number from 2 to 65536"),
         (&["infer", "s", "--levels", "0"], "expected a whole number from 1 to 8"),

@@ -2,8 +2,8 @@
 //!
 //! Every command that fills a folder claims it here. It marks the folder with a JSON file that says what the results in
 //! it depend on; a later run of the command reads the mark and goes on, begins anew, or leaves the folder alone. What a
-//! mark means is the command's own affair, and so are the files beside it. A run keeps the folder locked ([`lock`]) from
-//! before it looks at earlier results until it ends.
+//! mark means is the command's own affair, and so are the files beside it. A run keeps the folder locked ([`lock`])
+//! from before it looks at earlier results until it ends.
 
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};

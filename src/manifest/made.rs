@@ -119,7 +119,7 @@ pub fn mixture<'a>(out: &Path, names: impl Iterator<Item = &'a str>) -> Vec<Stri
         }
     }
     let mut said = Vec::new();
-    jobs.sort_by(|a, b| b.1.cmp(&a.1));
+    jobs.sort_by_key(|&(_, count, _)| std::cmp::Reverse(count));
     let Some(((job, ..), others)) = jobs.split_first() else { return said };
     if !others.is_empty() {
         let count = others.iter().map(|(_, count, _)| count).sum();

@@ -1,5 +1,6 @@
 //! A point cloud from depth maps that are there already: `engine fuse`.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use serde_json::json;
@@ -332,8 +333,8 @@ fn views_with_maps(
             format!("maps named after its photos, such as {}.pfm", scene.views.first().map_or("NAME", |v| &v.name)),
         ));
     }
-    let foreign: Vec<&str> =
-        names.iter().filter(|n| !scene.views.iter().any(|v| v.name == **n)).map(String::as_str).collect();
+    let known: HashSet<&str> = scene.views.iter().map(|v| v.name.as_str()).collect();
+    let foreign: Vec<&str> = names.iter().filter(|n| !known.contains(n.as_str())).map(String::as_str).collect();
     if !foreign.is_empty() {
         notes.push(format!("maps of no view of the scene are left out: {}", foreign.join(", ")));
     }

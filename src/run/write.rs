@@ -119,7 +119,7 @@ pub fn write_maps(
     for some in views.chunks(photos_at_once()) {
         interrupt::check()?;
         let of_view = |&(view, maps): &(&ViewPlan, &LevelMaps)| write_view(work, (view, maps), photos, job);
-        let written: Vec<Result<(Vec<String>, Colours, Vec<String>)>> = some.par_iter().map(of_view).collect();
+        let written: Vec<Result<WrittenView>> = some.par_iter().map(of_view).collect();
         for (written, (view, _)) in written.into_iter().zip(some) {
             let (files, of_photo, notes) = written?;
             all.outputs.extend(files);
@@ -137,6 +137,9 @@ pub fn photos_at_once() -> usize {
     rayon::current_num_threads().min(4)
 }
 
+/// Files, colours and notes of one view.
+type WrittenView = (Vec<String>, Colours, Vec<String>);
+
 /// Writes all that one view gets. Returns the files' names relative to `out`, the colours at the map's pixels, and
 /// notes.
 fn write_view(
@@ -144,7 +147,7 @@ fn write_view(
     (view, maps): (&ViewPlan, &LevelMaps),
     photos: &BTreeMap<usize, PhotoIdentity>,
     job: &Fields<String, Value>,
-) -> Result<(Vec<String>, Colours, Vec<String>)> {
+) -> Result<WrittenView> {
     let Work { scene, options, out, .. } = work;
     let (name, of_scene) = (work.name(view), &scene.views[view.view]);
     let loaded = Photo::load(of_scene, options.max_side)?;

@@ -192,7 +192,8 @@ pub fn name(view: usize) -> String {
     format!("{view:08}")
 }
 
-/// Casts a few rays: how much of each view is covered (at `least` so much it should be), how much of the reference is shared, how deep it is.
+/// Casts a few rays: how much of each view is covered (at `least` so much it should be), how much of the reference is
+/// shared, how deep it is.
 fn judge(world: &World, rigged: &Rigged, size: (usize, usize), least: f64) -> Verdict {
     let step = (size.0.max(size.1) as f64 / PROBES as f64).max(1.0);
     let steps = |length: usize| ((length as f64 / step) as usize).max(1);

@@ -22,7 +22,7 @@ use crate::files::folder::{Claim, FolderKind, Found, OutputFolder, remove, write
 use crate::files::map::Map;
 use crate::files::{pfm, ply};
 use crate::host::interrupt;
-use crate::host::progress::Progress;
+use crate::host::progress::{Progress, one_line};
 use crate::scene::View;
 use crate::scene::camera::{Camera, DepthRange};
 use crate::scene::photo::Photo;
@@ -299,7 +299,7 @@ pub fn write_scenes(
     );
     let fields =
         json!({ "scenes": made, "kept": kept, "points": total.points, "megapixels": megapixels, "seconds": seconds });
-    progress.summary(&text, fields);
+    progress.summary(&one_line(&text), fields);
     Ok(())
 }
 

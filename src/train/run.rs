@@ -31,7 +31,7 @@ use crate::error::{Error, Result};
 use crate::files::atomic::{write_through, write_whole};
 use crate::files::folder::{Claim, FolderKind, Found, OutputFolder, is_temporary, write_json};
 use crate::host::interrupt;
-use crate::host::progress::Progress;
+use crate::host::progress::{Progress, one_line};
 use crate::host::random::Random;
 use crate::net::config::Config;
 use crate::net::parameters::Parameters;
@@ -387,7 +387,7 @@ impl Run<'_> {
                 weights.display()
             )
         } else {
-            "no checkpoint was written yet: begin anew with".to_owned()
+            "no checkpoint was written yet: begin anew (--fresh) with".to_owned()
         };
         Err(Error::NotFinite(format!(
             "step {} on {}: {reason}; {kept} a lower --rate or a --clip",
@@ -475,7 +475,8 @@ fn finish(out: &Path, state: &State, progress: &Progress) {
         "best_step": state.best.map(|b| b.1),
         "best_mean_error_intervals": state.best.map(|b| b.0),
     });
-    progress.summary(&format!("{} steps done, weights in {}{best}", state.step, weights.display()), fields);
+    let text = format!("{} steps done, weights in {}{best}", state.step, weights.display());
+    progress.summary(&one_line(&text), fields);
 }
 
 /// The sums of two.

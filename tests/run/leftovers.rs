@@ -124,8 +124,8 @@ fn whoever_reads_maps_of_several_runs_says_so() {
         place.infer("out", &small(&["--levels", "1", "--planes", "24", "--view", NAMES[3], "--depth-only"])).done();
     let note = "depth/ holds 4 more maps of an earlier run that was told otherwise (planes none, not 24)";
     assert!(ran.stderr.contains(note), "{}", ran.stderr);
-    let mixed = "maps of several runs are mixed: 1 map made otherwise than the others (first: 00000005, with planes 24, \
-                 not none)";
+    let mixed = "maps of several runs are mixed: 1 map made otherwise than the others (first: 00000005, with planes \
+                 24, not none)";
     for said in [fuse(), eval(), doctor()] {
         assert!(said.contains(mixed), "{said}");
     }

@@ -1,7 +1,7 @@
 //! The whole job through the binary, on a small scene with an analytic truth: here what one run does; in [`resume`]
 //! runs that go on from earlier ones, in [`together`] several at once, in [`leftovers`] what becomes of earlier
-//! results, in [`manifest`] what is left to be read, in [`fuse`] clouds from finished maps, in [`grid`] by other methods
-//! and scored.
+//! results, in [`manifest`] what is left to be read, in [`fuse`] clouds from finished maps, in [`grid`] by other
+//! methods and scored.
 
 use std::collections::BTreeMap;
 use std::fs;
