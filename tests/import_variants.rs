@@ -203,14 +203,16 @@ fn a_camera_far_away_does_not_make_one_place_of_the_others() {
         let found = sources(&mut scene);
         assert!(found[..6].iter().all(|&count| count >= 5), "{far}: {found:?} {:?}", scene.notes);
     }
-    // Cameras at one place are still told.
+    // Cameras at one place are still at one place, and no others are.
     let mut views = six();
     let place = views.views[0].t;
     views.views[1].t = place;
     views.views[6].t.z = 1e7;
-    let mut scene = open(as_text(&views).path());
-    scene.select_sources();
-    assert!(has_note(&scene, "2 source views at the very place"), "{:?}", scene.notes);
+    let scene = open(as_text(&views).path());
+    let centres: Vec<DVec3> = scene.views.iter().map(|v| v.camera.centre()).collect();
+    let least = scene.least_baseline();
+    assert!(centres[0].distance(centres[1]) <= least && !scene.is_without_baseline());
+    assert!(least > 0.0 && least < 1e-5 * centres[0].distance(centres[2]), "{least}");
     // A scene without a stray has none.
     assert!(open(as_text(&six()).path()).strays().is_empty());
 }

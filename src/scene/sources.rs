@@ -111,7 +111,7 @@ impl Scene {
         (1e-6 * extent).max(1e-12 * far_out)
     }
 
-    /// Views whose cameras stand far apart from all others: at most a quarter of all, at least [`APART`] times as far
+    /// Views whose cameras stand far apart from all others: at most a quarter of all, at least ten times as far
     /// from the middle (the median of each coordinate) as any other.
     pub fn strays(&self) -> Vec<usize> {
         let centres: Vec<DVec3> = self.views.iter().map(|v| v.camera.centre()).collect();
