@@ -265,10 +265,10 @@ fn broken_colmap_text() {
                  error and (image, keypoint) pairs of a point",
             ),
             (
-                "a colour over 255",
-                |root| edit_line(root, "sparse/0/points3D.txt", 4, "1 0 0 0 1 2 300 0.5 3 1"),
-                "points3D.txt: line 4: `300` as blue; expected number, x y z, r g b, error and (image, keypoint) pairs \
-                 of a point",
+                "a colour that is no number",
+                |root| edit_line(root, "sparse/0/points3D.txt", 4, "1 0 0 0 1 2 pink 0.5 3 1"),
+                "points3D.txt: line 4: `pink` as blue; expected number, x y z, r g b, error and (image, keypoint) \
+                 pairs of a point",
             ),
         ],
     );

@@ -16,7 +16,7 @@ use program::{Ran, engine, text};
 const NOTHING: [&str; 0] = [];
 
 /// Options of each command, as users know them.
-const INFER: [&str; 36] = [
+const INFER: [&str; 37] = [
     "--out",
     "--force",
     "--normals",
@@ -162,7 +162,7 @@ fn wrong_usage_ends_with_2_and_says_what_is_wrong() {
         (&["frobnicate"], "unrecognized subcommand 'frobnicate'"),
         (&["infer"], "<SCENE>"),
         (&["infer", "s", "--frobnicate"], "unexpected argument '--frobnicate'"),
-        (&["infer", "s", "--views", "1"], "expected a whole number, 2 or more"),
+        (&["infer", "s", "--views", "1"], "expected a whole number from 2 to 10000"),
         (&["infer", "s", "--planes", "1"], "expected a whole number from 2 to 65536"),
         (&["infer", "s", "--planes", "many"], "expected a whole number from 2 to 65536"),
         (&["infer", "s", "--levels", "0"], "expected a whole number from 1 to 8"),
@@ -403,7 +403,8 @@ fn folders_that_take_no_files_are_told_in_one_line() {
     let message = ran.failed(4).to_owned();
     assert!(message.starts_with(text(&out)) && message.contains("cannot write the "), "{message}");
     let left = program::files(&out);
-    assert_eq!(left.keys().map(|p| p.to_str().unwrap()).collect::<Vec<_>>(), [".engine.json"], "nothing half-written");
+    let left: Vec<&str> = left.keys().map(|p| p.to_str().unwrap()).collect();
+    assert_eq!(left, [".engine.json", ".engine.lock"], "nothing half-written");
     // With room again the same command goes through.
     engine(["infer", text(&scene), "-o", text(&out), "--levels", "1", "--quiet"]).done();
 }

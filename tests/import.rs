@@ -215,7 +215,10 @@ fn photos_are_matched_to_cameras_by_number_or_by_order() {
         ("00000020.png", "c.png"),
     ]);
     assert_eq!(names(&order), with(["a", "b", "c", "d"]));
-    assert!(has_note(&open(order.path()), "paired in sorted order (a.png with 00000003_cam.txt, and so on)"));
+    assert!(has_note(
+        &open(order.path()),
+        "paired in sorted order (a.png with 00000003_cam.txt, and so on to d.png with 00000020_cam.txt)"
+    ));
 
     let gaps = write(&[("00000020.png", "21.png")]);
     fs::write(gaps.path().join("images/._00000003.png"), "left by a Mac").unwrap();

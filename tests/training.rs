@@ -219,8 +219,9 @@ fn a_value_that_is_not_finite_is_named_and_good_weights_stay() {
     let message = ran.failed(7);
     assert!(message.starts_with("not finite: step 2 on synth "), "{message}");
     assert!(message.contains(" holds ") && message.contains(" at "), "{message}");
-    assert!(message.contains("no checkpoint was written yet: begin anew with a lower --rate"), "{message}");
-    assert!(!run.join("weights.safetensors").exists() && !run.join("state.safetensors").exists());
+    assert!(message.contains("no checkpoint was written yet: begin anew (--fresh) with a lower --rate"), "{message}");
+    assert!(!run.join("weights.safetensors").exists());
+    assert_eq!(engine::train::state::State::read(&run.join("state.safetensors")).unwrap().step, 0);
 
     // After a checkpoint that one stays, and the message says how to go on from it.
     let run = place.path("later");
@@ -324,6 +325,73 @@ fn nothing_of_an_earlier_run_is_removed_before_the_new_one_can_begin() {
     few.extend(["--init", "nowhere.safetensors"]);
     engine([&["train", text(&other)], &few[..]].concat()).failed(4);
     train(&other, &[]).done();
+}
+
+/// Hours of work are not removed without a word, whatever else of the run is gone.
+#[test]
+fn weights_that_this_run_has_not_made_are_never_removed_without_fresh() {
+    let place = Place::new();
+    let run = place.path("run");
+    train(&run, &[]).done();
+    // But for the lock, which says who was there last.
+    let all = || {
+        let mut files = program::files(&run);
+        files.remove(Path::new(".engine.lock"));
+        files
+    };
+    let refuse = |expected: &str, more: &[&str]| {
+        let before = all();
+        let refused = train(&run, more);
+        let message = refused.failed(3).to_owned();
+        assert!(message.contains(expected) && message.contains("--fresh"), "{message}");
+        assert!(before == all(), "something was changed");
+    };
+    // To save space, or by mistake.
+    std::fs::remove_file(run.join("state.safetensors")).unwrap();
+    let names = "it holds best.safetensors, events.out.tfevents.";
+    refuse(names, &[]);
+    refuse(names, &["--rate", "0.5"]);
+    refuse("log.jsonl, panels, weights.safetensors of a run that cannot go on", &[]);
+    // Weights alone, as somebody has put them there.
+    let mine = place.path("mine");
+    std::fs::create_dir(&mine).unwrap();
+    for name in ["weights.safetensors", "best.safetensors"] {
+        std::fs::copy(run.join(name), mine.join(name)).unwrap();
+    }
+    let before = program::files(&mine);
+    let refused = train(&mine, &[]);
+    let message = refused.failed(3);
+    assert!(message.contains("it holds best.safetensors, weights.safetensors of a run that cannot go on"), "{message}");
+    assert!(before == program::files(&mine));
+    // A damaged state is no reason to begin anew either.
+    train(&run, &["--fresh"]).done();
+    let state = run.join("state.safetensors");
+    let mut bytes = std::fs::read(&state).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&state, bytes).unwrap();
+    refuse("it is damaged: its content is not what its hash says", &[]);
+}
+
+/// A run that is killed before its first checkpoint has a state to go on from.
+#[cfg(unix)]
+#[test]
+fn a_run_that_was_killed_at_its_first_step_goes_on() {
+    let place = Place::new();
+    let straight = place.path("straight");
+    train(&straight, &[]).done();
+    let run = place.path("run");
+    // A line after each step.
+    let mut small = SMALL;
+    small[15] = "1";
+    let arguments = [&["train", text(&run)], &small[..], &["--json"]].concat();
+    let mut child = command(&arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    wait_for(&mut lines, r#""event":"train""#);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(run.join("state.safetensors").exists());
+    engine([&["train", text(&run)], &small[..]].concat()).done();
+    assert!(results(&straight).0 == results(&run).0);
 }
 
 /// Maps in other units than the camera files teach nothing: that must be said at once.

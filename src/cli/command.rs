@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use engine::Result;
 use engine::files::folder::in_json;
-use engine::host::progress::{Progress, Style, print_error_line};
+use engine::host::progress::{Progress, Style, output_result, print_error_line};
 use serde_json::json;
 
 use super::bench::{self, BenchArgs};
@@ -95,7 +95,7 @@ pub fn run(cli: Cli) -> ExitCode {
     let result = all_in_utf8().and_then(|()| cli.command.run(&progress));
     // A run that failed has a profile, too; its own error counts more.
     let profiled = options::write_profile();
-    match result.and(profiled) {
+    match result.and(profiled).and_then(|()| output_result()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             progress.event("error", json!({ "message": error.to_string(), "exit_code": error.exit_code() }));

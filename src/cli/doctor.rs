@@ -63,7 +63,7 @@ pub fn run(args: DoctorArgs, progress: &Progress) -> Result<()> {
     let network = BsMvsNet::built_in()?;
     let options = DoctorOptions {
         infer: InferOptions {
-            open: args.scene_args.open_options(),
+            open: args.scene_args.open_options(args.range.is_some()),
             max_side: args.scene_args.max_side,
             only: args.scene_args.only,
             views: args.views,

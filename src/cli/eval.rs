@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use engine::cpu::network::BsMvsNet;
 use engine::files::folder::write_json;
 use engine::host::interrupt;
-use engine::host::progress::{Progress, duration};
+use engine::host::progress::{Progress, duration, one_line};
 use engine::scene::camera::Sampling;
 use engine::synth::GeneratorOptions;
 use engine::synth::rig::Rig;
@@ -51,7 +51,7 @@ struct SynthArgs {
     #[arg(long, value_name = "FILE")]
     weights: Vec<PathBuf>,
     /// Number of scenes, one reference view each
-    #[arg(long, value_name = "N", default_value = "48", value_parser = options::positive_integer)]
+    #[arg(long, value_name = "N", default_value = "48", value_parser = options::count)]
     scenes: usize,
     /// Views that the network compares, including the reference
     #[arg(long, value_name = "N", default_value = "4", value_parser = options::two_or_more)]
@@ -149,7 +149,7 @@ fn synth(args: &SynthArgs, progress: &Progress) -> Result<()> {
         let split = found.split.ok_or_else(|| Error::Nothing("no scene was made".into()))?;
         let table = if args.markdown { split.markdown() } else { split.text() };
         let fields = json!({ "weights": name, "sha256": network.weights_hash(), "rows": split.rows });
-        progress.summary(&format!("{name}\n{table}"), fields.clone());
+        progress.summary(&format!("{}\n{table}", one_line(name)), fields.clone());
         all.push(fields);
         if let Some(folder) = &args.pictures {
             std::fs::create_dir_all(folder).map_err(Error::io("create the folder", folder))?;

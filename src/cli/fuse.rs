@@ -148,7 +148,8 @@ pub fn run(args: FuseArgs, progress: &Progress) -> Result<()> {
     let (method, preset) = (args.method.as_deref(), args.preset.as_deref());
     let with_maps = MapsOptions {
         output: args.output.options(),
-        open: args.scene_args.open_options(),
+        // Fusion uses no range but the one that is given.
+        open: args.scene_args.open_options(true),
         max_side: args.scene_args.max_side,
         only: args.scene_args.only,
         range: args.range,

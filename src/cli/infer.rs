@@ -153,7 +153,7 @@ impl InferWork {
             output,
             normals: self.normals,
             depth_only: self.depth_only,
-            open: self.scene_args.open_options(),
+            open: self.scene_args.open_options(self.range.is_some()),
             max_side: self.scene_args.max_side,
             only: self.scene_args.only,
             views: self.views,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use engine::cpu::network::BsMvsNet;
 use engine::host::memory;
-use engine::host::progress::print_line;
+use engine::host::progress::{print_json, print_line};
 use engine::manifest::RangeFrom;
 use engine::run::memory::RunSize;
 use engine::run::plan::{Frame, ViewPlan};
@@ -66,7 +66,7 @@ pub fn run(args: &InfoArgs) -> Result<()> {
             "config": network.config().to_string(), "memory_available": available,
             "memory_needed": need.peak(), "memory_stages": need.stages,
         });
-        print_line(&info.to_string());
+        print_json(&info);
         return Ok(());
     }
     print_line(&format!("engine {version}"));

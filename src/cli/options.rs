@@ -37,8 +37,9 @@ pub struct SceneArgs {
 }
 
 impl SceneArgs {
-    pub fn open_options(&self) -> OpenOptions {
-        OpenOptions { depth_numbers: self.depth_numbers, layout: self.layout }
+    /// `range_given`: the files' own depth ranges are not needed.
+    pub fn open_options(&self, range_given: bool) -> OpenOptions {
+        OpenOptions { depth_numbers: self.depth_numbers, layout: self.layout, range_given }
     }
 }
 
@@ -245,14 +246,27 @@ fn whole(text: &str, range: impl RangeBounds<usize>, expected: &str) -> Result<u
     text.parse().ok().filter(|n| range.contains(n)).ok_or_else(|| format!("expected {expected}"))
 }
 
-/// A whole number from 1 on.
+/// A whole number from 1 on. The limit keeps products of two of them from overflowing.
 pub fn positive_integer(text: &str) -> Result<usize, String> {
-    whole(text, 1.., "a whole number, 1 or more")
+    whole(text, 1..=1_000_000_000, "a whole number, 1 or more (up to 1000000000)")
 }
 
-/// A whole number from 2 on.
+/// How many of something are made or held at once: a typing error must not ask for more than any machine holds.
+pub fn count(text: &str) -> Result<usize, String> {
+    whole(text, 1..=100_000, "a whole number from 1 to 100000")
+}
+
+/// The most views that are compared, or that a rendered scene has.
+const MOST_VIEWS: usize = 10_000;
+
+/// A number of views that a scene has.
+pub fn views(text: &str) -> Result<usize, String> {
+    whole(text, 1..=MOST_VIEWS, &format!("a whole number from 1 to {MOST_VIEWS}"))
+}
+
+/// A number of views that are compared.
 pub fn two_or_more(text: &str) -> Result<usize, String> {
-    whole(text, 2.., "a whole number, 2 or more")
+    whole(text, 2..=MOST_VIEWS, &format!("a whole number from 2 to {MOST_VIEWS}"))
 }
 
 /// A number of hypotheses.
@@ -307,6 +321,11 @@ mod tests {
         assert!(proper_fraction("1").is_err());
         for bad in ["0", "-1", "1.5", "x", "99999999999999999999999"] {
             assert!(positive_integer(bad).is_err(), "{bad}");
+        }
+        for huge in ["18446744073709551615", "4294967296", "1000000001"] {
+            for refuses in [positive_integer, count, views, two_or_more, planes, threads, side, levels] {
+                assert!(refuses(huge).is_err_and(|e| !e.contains('\n')), "{huge}");
+            }
         }
         assert!(two_or_more("1").is_err());
         assert!(levels("9").is_err() && levels("0").is_err() && levels("8") == Ok(8));

@@ -31,7 +31,7 @@ pub struct SynthArgs {
     #[arg(long, value_name = "N", default_value = "1", value_parser = positive_integer, help_heading = "Scenes")]
     scenes: usize,
     /// Views per scene [default: 49 on the arc, else 5]
-    #[arg(long, value_name = "V", value_parser = positive_integer, help_heading = "Scenes")]
+    #[arg(long, value_name = "V", value_parser = options::views, help_heading = "Scenes")]
     views: Option<usize>,
     /// Width and height of the photos in pixels
     #[arg(long, value_name = "WxH", default_value = "640x512", value_parser = size, help_heading = "Scenes")]
@@ -77,7 +77,7 @@ pub struct SynthArgs {
     force: bool,
 
     /// Number of threads [default: one per processor]
-    #[arg(long, value_name = "N", value_parser = positive_integer, help_heading = "Machine")]
+    #[arg(long, value_name = "N", value_parser = options::threads, help_heading = "Machine")]
     threads: Option<usize>,
     #[command(flatten)]
     pub report: ReportArgs,

@@ -113,7 +113,7 @@ pub struct TrainArgs {
     #[arg(long, value_name = "N", value_parser = positive_integer, help_heading = "Training")]
     epoch_steps: Option<usize>,
     /// Batch size: samples per step, whose gradients are averaged
-    #[arg(long, value_name = "N", default_value = "1", value_parser = positive_integer, help_heading = "Training")]
+    #[arg(long, value_name = "N", default_value = "1", value_parser = options::count, help_heading = "Training")]
     batch: usize,
     /// Initial learning rate [default: 0.001]
     #[arg(long, value_name = "RATE", value_parser = options::positive_number, help_heading = "Training")]
@@ -169,7 +169,7 @@ pub struct TrainArgs {
     #[arg(long, value_name = "N", default_value = "500", help_heading = "Validation")]
     validate_every: u64,
     /// Views to validate from each set
-    #[arg(long, value_name = "N", default_value = "32", value_parser = positive_integer, help_heading = "Validation")]
+    #[arg(long, value_name = "N", default_value = "32", value_parser = options::count, help_heading = "Validation")]
     validation_views: usize,
     /// Number of hypotheses in validation [default: the largest of --planes]
     #[arg(long, value_name = "D", value_parser = options::planes, help_heading = "Validation")]
@@ -196,7 +196,7 @@ pub struct TrainArgs {
     #[arg(long, value_name = "N", default_value = "1", value_parser = options::threads, help_heading = "Machine")]
     loaders: usize,
     /// Number of samples to prepare ahead
-    #[arg(long, value_name = "N", default_value = "16", value_parser = positive_integer, help_heading = "Machine")]
+    #[arg(long, value_name = "N", default_value = "16", value_parser = options::count, help_heading = "Machine")]
     queue: usize,
     #[command(flatten)]
     pub report: ReportArgs,
@@ -245,10 +245,10 @@ fn data(text: &str) -> Result<DataSpec, String> {
 
 /// `4`, `3-5`.
 fn span(text: &str) -> Result<(usize, usize), String> {
-    let number = |t: &str| t.trim().parse::<usize>().ok().filter(|&n| n >= 2);
     let (least, most) = text.split_once('-').unwrap_or((text, text));
+    let number = |text: &str| options::two_or_more(text.trim()).ok();
     let found = number(least).zip(number(most)).filter(|(least, most)| least <= most);
-    found.ok_or_else(|| "expected a number of at least 2, or the least and the most, such as 3-5".into())
+    found.ok_or_else(|| "expected a number from 2 to 10000, or the least and the most, such as 3-5".into())
 }
 
 fn not_negative(text: &str) -> Result<f64, String> {

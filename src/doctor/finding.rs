@@ -6,6 +6,7 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::host::progress::one_line;
 use crate::scene::Scene;
 use crate::scene::camera::DepthRange;
 
@@ -96,7 +97,7 @@ impl Finding {
                 line += part;
             }
         }
-        line
+        one_line(&line)
     }
 }
 

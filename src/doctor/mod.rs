@@ -15,7 +15,7 @@ use serde::Serialize;
 use crate::cpu::network::BsMvsNet;
 use crate::error::{Error, Result};
 use crate::files::folder;
-use crate::manifest::Manifest;
+use crate::manifest::{Manifest, made};
 use crate::run::options::InferOptions;
 use crate::run::plan;
 use crate::scene::{Layout, Scene};
@@ -73,8 +73,8 @@ impl Report {
 /// # Errors
 /// A `--run` folder without a manifest; an interrupt.
 pub fn examine(path: &Path, network: &BsMvsNet, options: &DoctorOptions) -> Result<Report> {
-    let run = finished_run(path, options)?;
     let mut findings = Vec::new();
+    let run = finished_run(path, options, &mut findings)?;
     let mut scene = match Scene::open(path, &options.infer.open) {
         Ok(scene) => scene,
         Err(error) => {
@@ -110,16 +110,24 @@ pub fn examine(path: &Path, network: &BsMvsNet, options: &DoctorOptions) -> Resu
 }
 
 /// The run that is asked for, or the one in the default folder.
-fn finished_run(scene: &Path, options: &DoctorOptions) -> Result<Option<Manifest>> {
-    if let Some(folder) = &options.run {
-        return Manifest::read(folder)?.map(Some).ok_or_else(|| {
-            Error::input(
-                folder.display().to_string(),
-                "no manifest.json",
-                "the folder of a run's results, such as `engine infer` writes",
-            )
-        });
-    }
+fn finished_run(scene: &Path, options: &DoctorOptions, findings: &mut Vec<Finding>) -> Result<Option<Manifest>> {
     // Where no default folder can be named there is no run in it.
-    folder::default_folder(scene).ok().map_or(Ok(None), |folder| Manifest::read(&folder))
+    let Some(folder) = options.run.clone().or_else(|| folder::default_folder(scene).ok()) else { return Ok(None) };
+    let unfinished = "no manifest.json: a run has begun in it and has not come to its end";
+    let expected = "the folder of a run's results, such as `engine infer` writes";
+    match Manifest::read(&folder)? {
+        Some(run) => Ok(Some(run)),
+        None if options.run.is_some() => {
+            let found = if made::is_unfinished(&folder) { unfinished } else { "no manifest.json" };
+            Err(Error::input(folder.display().to_string(), found, expected))
+        }
+        None => {
+            if made::is_unfinished(&folder) {
+                let found = format!("{}: {unfinished}", folder.display());
+                let advice = "give the same `engine infer` again to go on";
+                findings.push(Finding::new(Grade::Note, "run", "unfinished", found, "", advice));
+            }
+            Ok(None)
+        }
+    }
 }

@@ -11,9 +11,10 @@ use super::depths::{COARSE_PX, OUTSIDE, disparity};
 use super::finding::{Finding, Grade, percent};
 use super::known_depths::{KnownDepths, median};
 use super::photos::PhotoFit;
-use crate::error::Result;
-use crate::files::pfm;
+use crate::error::{Result, counted};
+use crate::files::{lock, pfm};
 use crate::fusion::funnel::Funnel;
+use crate::manifest::made::{self, Made};
 use crate::manifest::{Manifest, ViewSummary};
 use crate::net::config::Resolution;
 use crate::run::plan::Frame;
@@ -56,6 +57,7 @@ pub fn check(
     let min_confidence = run.number("min_confidence").unwrap_or(0.8);
     let asked = run.number("min_views").unwrap_or(3.0) as usize;
     changed_cameras(scene, run, findings);
+    other_maps(run, findings);
     if run.views.iter().all(|view| view.funnel.is_none()) {
         findings.push(Finding::new(
             Grade::Note,
@@ -111,6 +113,30 @@ pub fn check(
         );
     }
     Ok(())
+}
+
+/// Maps that are not what this run has made.
+fn other_maps(run: &Manifest, findings: &mut Vec<Finding>) {
+    let folder = &run.folder;
+    let mut warn = |name, found: String, expected: &str| {
+        let found = format!("{}: {found}", folder.display());
+        let advice = "give the same `engine infer` again, or use a folder of its own for each job";
+        findings.push(Finding::new(Grade::Warning, "run", name, found, expected, advice));
+    };
+    let names = made::map_names(folder);
+    for mixed in made::mixture(folder, names.iter().map(String::as_str)) {
+        warn("mixed-maps", mixed, "maps of one run");
+    }
+    let records = names.iter().filter_map(|name| Made::read(folder, name));
+    let changed: Vec<String> =
+        records.flat_map(|m| m.changed(folder).into_iter().map(str::to_owned).collect::<Vec<_>>()).collect();
+    if let Some(first) = changed.first() {
+        let found = format!("{} changed since a run has made them (first: {first})", counted(changed.len(), "file"));
+        warn("changed-maps", found, "the files as they were written");
+    }
+    if let Some(who) = lock::at_work(folder) {
+        warn("at-work", format!("another run is at work in it ({who})"), "results that do not change meanwhile");
+    }
 }
 
 /// Why a view is poor.

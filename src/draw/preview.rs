@@ -5,7 +5,7 @@ use std::path::Path;
 use super::canvas::Canvas;
 use super::colours::NO_DEPTH;
 use super::map_panels::MapPanels;
-use crate::files::atomic::write_whole;
+use crate::files::atomic::write_whole_hashed;
 use crate::files::map::Map;
 use crate::maps::consistency::is_depth;
 use crate::scene::camera::DepthRange;
@@ -18,12 +18,12 @@ const LEAST_ROWS: usize = 400;
 /// Writes the picture as a PNG: the photo, the depth over a robust part of `range`, and the confidence.
 ///
 /// The panels have the maps' aspect and a height of 400 to 600 pixels (less for very wide maps). Pixels without depth
-/// are grey. The photo may have any size.
+/// are grey. The photo may have any size. Gives the SHA-256 of what was written.
 ///
 /// # Errors
 /// [`Error::Io`], and nothing is left behind; [`Error::Shape`] where depth and confidence differ in size or anything
 /// is empty.
-pub fn write(path: &Path, photo: &Photo, depth: &Map, confidence: &Map, range: DepthRange) -> Result<()> {
+pub fn write(path: &Path, photo: &Photo, depth: &Map, confidence: &Map, range: DepthRange) -> Result<String> {
     let fits = |m: &Map| m.width > 0 && m.height > 0 && m.data.len() == m.width * m.height;
     let photo_fits = photo.width > 0 && photo.height > 0 && photo.rgb.len() == photo.width * photo.height * 3;
     if !fits(depth) || !fits(confidence) || !photo_fits || depth.data.len() != confidence.data.len() {
@@ -34,7 +34,7 @@ pub fn write(path: &Path, photo: &Photo, depth: &Map, confidence: &Map, range: D
         return Err(Error::Shape { op: "preview::write", problem });
     }
     let canvas = draw(photo, depth, confidence, range);
-    write_whole(path, "write the preview", |out| canvas.write_png(out))
+    write_whole_hashed(path, "write the preview", |out| canvas.write_png(out))
 }
 
 fn draw(photo: &Photo, depth: &Map, confidence: &Map, range: DepthRange) -> Canvas {

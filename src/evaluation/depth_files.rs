@@ -4,12 +4,13 @@
 //! finer one has a pixel that coincides with every pixel of the coarser one: those are compared, and nothing is
 //! interpolated.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result, counted};
 use crate::files::map::Map;
-use crate::files::pfm;
-use crate::manifest::Manifest;
+use crate::files::{lock, pfm};
+use crate::manifest::{DepthSummary, Manifest, made};
 use crate::maps::valid::{Invalid, take_out_invalid};
 
 /// A depth map and what belongs to it.
@@ -59,10 +60,14 @@ pub fn find_maps(maps: &Path, truth: &Path, interval: Option<f64>) -> Result<Fou
     let truth_folder = if truth.join("depth").is_dir() { truth.join("depth") } else { truth.to_owned() };
     let truths = pfm_names(&truth_folder)?;
     let run = if interval.is_none() { Manifest::read(maps)? } else { None };
-    let of_manifest = |name: &str| run.as_ref()?.view(name)?.depth.as_ref()?.interval();
+    let views = run.iter().flat_map(|run| &run.views);
+    let intervals: HashMap<&str, Option<f64>> =
+        views.map(|v| (v.name.as_str(), v.depth.as_ref().and_then(DepthSummary::interval))).collect();
+    let of_manifest = |name: &str| *intervals.get(name)?;
     let has_confidence = maps.join("confidence").is_dir();
     let file = |folder: &Path, name: &str| folder.join(format!("{name}.pfm"));
-    let (with_truth, without): (Vec<&String>, Vec<&String>) = names.iter().partition(|n| truths.contains(n));
+    let (with_truth, without): (Vec<&String>, Vec<&String>) =
+        names.iter().partition(|n| truths.binary_search(n).is_ok());
     let mut notes = Vec::new();
     if with_truth.is_empty() {
         return Err(Error::input(
@@ -75,6 +80,10 @@ pub fn find_maps(maps: &Path, truth: &Path, interval: Option<f64>) -> Result<Fou
         let count = counted(without.len(), "map");
         notes.push(format!("{count} without a truth left out (first: {first})"));
     }
+    if let Some(who) = lock::at_work(maps) {
+        notes.push(format!("another run is at work on the maps ({who}): they may change meanwhile"));
+    }
+    notes.extend(made::mixture(maps, with_truth.iter().map(|name| name.as_str())));
     if !has_confidence {
         notes.push("there is no confidence/ beside depth/: nothing is said about confidence".into());
     }

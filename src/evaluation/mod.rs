@@ -8,6 +8,8 @@
 
 use serde::Serialize;
 
+use crate::host::progress::one_line;
+
 mod cells;
 pub mod cloud;
 pub mod depth;
@@ -60,6 +62,8 @@ pub fn shown(value: f64) -> String {
 
 /// Columns of words, each as wide as its widest word, right-aligned.
 pub fn table(rows: &[Vec<String>]) -> String {
+    // Names of files stand in them.
+    let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(|word| one_line(word)).collect()).collect();
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
         rows.iter().filter_map(|row| row.get(column)).map(|word| word.chars().count()).max().unwrap_or(0)

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
+use crate::files::hash::Hashing;
 use crate::{Error, Result};
 
 /// How the names of temporary files begin and end.
@@ -19,6 +20,26 @@ pub fn write_through(file: &mut BufWriter<&mut File>, bytes: &[u8]) -> io::Resul
     file.write_all(bytes)?;
     file.flush()?;
     file.get_ref().sync_all()
+}
+
+/// As [`write_whole`], and gives the SHA-256 of the bytes that were written: what is said of a file must not be looked
+/// up in the file, where others may have written since.
+///
+/// # Errors
+/// As [`write_whole`].
+pub fn write_whole_hashed(
+    path: &Path,
+    action: &'static str,
+    fill: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> Result<String> {
+    let mut hash = String::new();
+    write_whole(path, action, |file| {
+        let mut passing = Hashing::new(file);
+        fill(&mut passing)?;
+        hash = passing.finish();
+        Ok(())
+    })?;
+    Ok(hash)
 }
 
 /// Writes the file at `path` with `fill`; an existing file is replaced only when `fill` has succeeded.

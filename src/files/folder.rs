@@ -2,7 +2,8 @@
 //!
 //! Every command that fills a folder claims it here. It marks the folder with a JSON file that says what the results in
 //! it depend on; a later run of the command reads the mark and goes on, begins anew, or leaves the folder alone. What a
-//! mark means is the command's own affair, and so are the files beside it.
+//! mark means is the command's own affair, and so are the files beside it. A run keeps the folder locked ([`lock`])
+//! from before it looks at earlier results until it ends.
 
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -14,6 +15,7 @@ use serde_json::{Value, json};
 use crate::error::{Error, Result};
 use crate::files::atomic::{TEMPORARY, write_whole};
 use crate::files::input;
+use crate::files::lock::{self, FolderLock, Mode};
 use crate::host::interrupt;
 
 /// How the folders of one command are marked, and in what words they are refused.
@@ -30,8 +32,11 @@ pub struct FolderKind {
     pub create: &'static str,
     /// ... and write the mark.
     pub write: &'static str,
-    /// Names of files that a run leaves: a folder with nothing else is no foreign one, and a new run removes them.
+    /// Names that a run leaves: a folder with nothing else is no foreign one. A run that does not go on from them
+    /// removes them, but only if forced.
     pub own: fn(&str) -> bool,
+    /// What is expected instead of a folder with such names and no run to go on with.
+    pub own_left: &'static str,
 }
 
 /// A folder that a command asks for.
@@ -62,46 +67,91 @@ pub struct OutputFolder {
     kind: &'static FolderKind,
     mark: Value,
     goes_on: bool,
-    /// Files of an earlier run that a claim removes.
+    /// What an earlier run has left and a claim removes.
     old: Vec<PathBuf>,
+    lock: Option<FolderLock>,
 }
 
 impl OutputFolder {
     /// Looks whether a run may write into the folder: it is missing or empty, or an earlier run has left it, as `judge`
-    /// finds from the content of its mark. Changes nothing. `mark` will be the new mark.
+    /// finds from the content of its mark. Such a folder is locked; a new or empty one, where nothing is to be found,
+    /// is left as it is until [`Self::claim`]. `mark` will be the new mark.
     ///
     /// # Errors
-    /// A folder that cannot be listed; unless forced, one that holds anything else, and what `judge` says.
+    /// A folder that cannot be listed or that another run is at work in; unless forced, one that holds anything else,
+    /// and what `judge` says.
     pub fn new(claim: Claim, mark: Value, judge: impl FnOnce(&[u8]) -> Result<Found>) -> Result<Self> {
         let Claim { path, force, kind } = claim;
-        let mut folder = Self { path: path.to_owned(), kind, mark, goes_on: false, old: Vec::new() };
+        let mut folder = Self { path: path.to_owned(), kind, mark, goes_on: false, old: Vec::new(), lock: None };
         let entries = match std::fs::read_dir(path) {
             Err(e) if e.kind() == ErrorKind::NotFound => return Ok(folder),
             entries => entries.map_err(Error::io(kind.list, path))?,
         };
-        let mut holds_others = false;
+        let (mut holds_others, mut left) = (false, Vec::new());
         for entry in entries {
             let entry = entry.map_err(Error::io(kind.list, path))?;
-            match entry.file_name().to_str().is_some_and(kind.own) {
-                true => folder.old.push(entry.path()),
-                false => holds_others = true,
+            match entry.file_name().to_str() {
+                Some(lock::LOCK) => {}
+                Some(name) if (kind.own)(name) => {
+                    if name != kind.mark && !is_temporary(name) {
+                        left.push(name.to_owned());
+                    }
+                    folder.old.push(entry.path());
+                }
+                _ => holds_others = true,
             }
         }
-        let mark = path.join(kind.mark);
-        let found = match mark.exists() {
-            true => input::read(&mark, "read the mark").and_then(|bytes| judge(&bytes)),
-            false => Ok(Found::Foreign),
+        let mark_file = folder.mark_file();
+        let read = || match mark_file.exists() {
+            true => input::read(&mark_file, "read the mark").map(Some),
+            false => Ok(None),
         };
+        let before = read();
+        let found = match &before {
+            Ok(Some(mark)) => judge(mark),
+            Ok(None) => Ok(Found::Foreign),
+            Err(_) if force => Ok(Found::Old),
+            Err(_) => return before.map(|_| folder),
+        };
+        let place = folder.place();
+        let refuse = |found: String, expected: &str| Err(Error::input(&place, found, expected));
         match found {
             Ok(Found::Same) => folder.goes_on = true,
             Err(error) if !force => return Err(error),
-            Ok(Found::Foreign) if holds_others && !force => {
-                let (found, expected) = kind.foreign;
-                return Err(Error::input(format!("{} {}", kind.called, path.display()), found, expected));
+            Ok(Found::Foreign) if holds_others && !force => return refuse(kind.foreign.0.into(), kind.foreign.1),
+            _ if !left.is_empty() && !force => {
+                left.sort();
+                let found = format!("it holds {} of a run that cannot go on", left.join(", "));
+                return refuse(found, kind.own_left);
             }
             _ => {}
         }
-        Ok(folder)
+        if !holds_others && !matches!(before, Ok(Some(_))) {
+            return Ok(folder);
+        }
+        folder.lock = Some(folder.locked()?);
+        match (before, read()) {
+            (Ok(before), Ok(now)) if before != now => Err(folder.taken()),
+            _ => Ok(folder),
+        }
+    }
+
+    fn mark_file(&self) -> PathBuf {
+        self.path.join(self.kind.mark)
+    }
+
+    /// For messages.
+    fn place(&self) -> String {
+        format!("{} {}", self.kind.called, self.path.display())
+    }
+
+    fn locked(&self) -> Result<FolderLock> {
+        FolderLock::acquire(&self.path, Mode::Alone, self.kind.called, self.kind.write)
+    }
+
+    /// Somebody was faster.
+    fn taken(&self) -> Error {
+        Error::input(self.place(), "another run has just begun in it", "the same command again, or another folder")
     }
 
     /// For the results of the scene in the folder `scene`, which may lie beside those of an earlier run on it. Where
@@ -128,17 +178,42 @@ impl OutputFolder {
         })
     }
 
-    /// Creates the folder where it is missing, removes what is in the way and writes the mark.
+    /// Creates and locks the folder where that is not done yet, removes what is in the way and writes the mark.
     ///
     /// # Errors
-    /// A folder that cannot be created or written into.
-    pub fn claim(&self) -> Result<()> {
+    /// A folder that cannot be created or written into, or that another run is at work in.
+    pub fn claim(&mut self) -> Result<()> {
         std::fs::create_dir_all(&self.path).map_err(Error::io(self.kind.create, &self.path))?;
-        for file in &self.old {
-            remove(file, "remove the file of an earlier run")?;
+        if self.lock.is_none() {
+            let lock = self.locked()?;
+            if self.mark_file().exists() {
+                return Err(self.taken());
+            }
+            self.lock = Some(lock);
         }
-        remove_leftovers(&self.path, 3);
-        write_json(&self.path.join(self.kind.mark), self.kind.write, &self.mark)
+        for old in &self.old {
+            match old.is_dir() {
+                true => std::fs::remove_dir_all(old).map_err(Error::io("remove the folder of an earlier run", old))?,
+                false => remove(old, "remove the file of an earlier run")?,
+            }
+        }
+        self.remove_leftovers();
+        write_json(&self.mark_file(), self.kind.write, &self.mark)
+    }
+
+    /// Takes away the temporary files of a run that was killed in the middle of writing. Without a lock those that were
+    /// written to within the last minute are left: they may belong to another run that is at work.
+    pub fn remove_leftovers(&self) {
+        const AT_WORK: Duration = Duration::from_secs(60);
+        // OUT/levels/LEVEL/depth is the deepest folder that is written into.
+        const DEPTH: usize = 3;
+        let locked = self.lock.as_ref().is_some_and(|lock| lock.missing.is_none());
+        remove_temporary(&self.path, DEPTH, if locked { Duration::ZERO } else { AT_WORK });
+    }
+
+    /// Why nothing keeps other runs away, where that is so.
+    pub fn note(&self) -> Option<String> {
+        self.lock.as_ref()?.missing.clone()
     }
 
     /// The folder itself.
@@ -161,9 +236,12 @@ pub struct OutputOptions {
     pub force: bool,
 }
 
+/// The mark of folders with results of a scene.
+pub const RESULTS_MARK: &str = ".engine.json";
+
 /// Folders with results of a scene.
 const RESULTS: FolderKind = FolderKind {
-    mark: ".engine.json",
+    mark: RESULTS_MARK,
     called: "output folder",
     foreign: (
         "it is not empty and was not made by engine",
@@ -173,6 +251,7 @@ const RESULTS: FolderKind = FolderKind {
     create: "create the output folder",
     write: "write into the output folder",
     own: |_| false,
+    own_left: "",
 };
 
 /// A path as files and events in JSON hold it.
@@ -210,18 +289,16 @@ pub fn sibling(folder: &Path, suffix: &str) -> Result<PathBuf> {
     })
 }
 
-/// Takes away the temporary files of a run that was killed in the middle of writing. Files that were written to within
-/// the last minute are left: they may belong to another run that is at work.
-pub fn remove_leftovers(folder: &Path, depth: usize) {
-    const AT_WORK: Duration = Duration::from_secs(60);
+/// Removes temporary files that nobody has written to for as long as `unused`.
+fn remove_temporary(folder: &Path, depth: usize, unused: Duration) {
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let Ok(kind) = entry.file_type() else { continue };
         if kind.is_dir() && depth > 0 {
-            remove_leftovers(&entry.path(), depth - 1);
+            remove_temporary(&entry.path(), depth - 1, unused);
         }
         let is_temporary = entry.file_name().to_str().is_some_and(is_temporary);
         let age = entry.metadata().and_then(|m| m.modified()).ok().and_then(|t| t.elapsed().ok());
-        if kind.is_file() && is_temporary && age.is_some_and(|age| age > AT_WORK) {
+        if kind.is_file() && is_temporary && (unused.is_zero() || age.is_some_and(|age| age > unused)) {
             // What cannot be removed does no harm.
             let _ = std::fs::remove_file(entry.path());
         }
@@ -244,6 +321,12 @@ pub fn remove(path: &Path, action: &'static str) -> Result<()> {
     }
 }
 
+/// Removes the folder that a file lay in, if nothing else lies there.
+pub fn remove_empty_folder_of(file: &Path) {
+    // An empty folder that stays does no harm.
+    let _ = file.parent().map(std::fs::remove_dir);
+}
+
 /// Makes the folder that a file will lie in.
 ///
 /// # Errors
@@ -257,7 +340,7 @@ pub fn make_folder_of(file: &Path) -> Result<()> {
 ///
 /// # Errors
 /// The system's reason where the folder cannot be made; what `write` says.
-pub fn write_file(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+pub fn write_file<T>(path: &Path, write: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
     make_folder_of(path)?;
     let _guard = interrupt::writing();
     write(path)
@@ -298,7 +381,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let (scene, out) = (root.path().join("scene"), root.path().join("out"));
         std::fs::create_dir(&scene).unwrap();
-        let folder = folder(&out, &scene, false).unwrap();
+        let mut folder = folder(&out, &scene, false).unwrap();
         folder.claim().unwrap();
         let maps = out.join("levels/0/depth");
         std::fs::create_dir_all(&maps).unwrap();
@@ -308,9 +391,12 @@ mod tests {
                 file.set_modified(std::time::SystemTime::now() - Duration::from_secs(3600)).unwrap();
             }
         }
+        let left = || [".engine-old.part", ".engine-new.part", "old.pfm"].map(|name| maps.join(name).exists());
+        // Where a file system has no locks.
+        remove_temporary(&out, 3, Duration::from_secs(60));
+        assert_eq!(left(), [false, true, true]);
         folder.claim().unwrap();
-        let left = [".engine-old.part", ".engine-new.part", "old.pfm"].map(|name| maps.join(name).exists());
-        assert_eq!(left, [false, true, true]);
+        assert_eq!(left(), [false, false, true]);
     }
 
     #[test]
@@ -321,7 +407,7 @@ mod tests {
             std::fs::create_dir(scene).unwrap();
         }
         for goes_on in [false, true] {
-            let found = folder(&out, &a, false).unwrap();
+            let mut found = folder(&out, &a, false).unwrap();
             assert_eq!(found.goes_on(), goes_on);
             found.claim().unwrap();
         }
@@ -337,5 +423,24 @@ mod tests {
         assert!(message.contains("not empty and was not made by engine"), "{message}");
         folder(&foreign, &a, true).unwrap().claim().unwrap();
         assert_eq!(std::fs::read_to_string(foreign.join("letter.txt")).unwrap(), "dear");
+    }
+
+    #[test]
+    fn a_folder_is_one_runs_from_before_it_looks_until_it_ends() {
+        let root = tempfile::tempdir().unwrap();
+        let (scene, out) = (root.path().join("scene"), root.path().join("out"));
+        std::fs::create_dir(&scene).unwrap();
+        let message = |result: Result<()>| result.unwrap_err().to_string();
+        let (mut first, mut second) = (folder(&out, &scene, false).unwrap(), folder(&out, &scene, false).unwrap());
+        first.claim().unwrap();
+        assert!(message(second.claim()).contains("another run is at work in it (`engine"), "both found nothing");
+        assert!(message(folder(&out, &scene, true).map(drop)).contains("another run is at work"), "also if forced");
+        drop(first);
+        assert!(message(second.claim()).contains("another run has just begun in it"), "what it found is no longer so");
+        let third = folder(&out, &scene, false).unwrap();
+        assert!(third.goes_on() && third.note().is_none());
+        assert!(message(folder(&out, &scene, false).map(drop)).contains("another run is at work"));
+        drop(third);
+        folder(&out, &scene, false).unwrap().claim().unwrap();
     }
 }

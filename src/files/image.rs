@@ -7,7 +7,7 @@ use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader};
 use rayon::prelude::*;
 
-use crate::files::input;
+use crate::files::{hash, input};
 use crate::host::memory::expect_room;
 use crate::{Error, Result};
 
@@ -35,6 +35,8 @@ pub struct Pixels {
     pub rgb: Vec<f32>,
     /// `height * width` values, 0 transparent and 1 opaque; `None` where all pixels are opaque.
     pub alpha: Option<Vec<f32>>,
+    /// SHA-256 of the very bytes that were decoded.
+    pub sha256: String,
 }
 
 /// Whether a file's name ends like a photo's.
@@ -97,7 +99,8 @@ pub fn read(path: &Path) -> Result<Pixels> {
         DynamicImage::ImageRgba16(i) => from_16_bits(i, 4),
         other => return Err(refuse(format!("pixels of type {:?}", other.color()))),
     };
-    Ok(Pixels { size: (width as usize, height as usize), rgb, alpha })
+    let sha256 = hash::of_bytes(&bytes);
+    Ok(Pixels { size: (width as usize, height as usize), rgb, alpha, sha256 })
 }
 
 /// Refuses a photo that claims more pixels than its file can hold, before any memory is taken for them.

@@ -5,8 +5,10 @@
 
 pub mod atomic;
 pub mod folder;
+pub mod hash;
 pub mod image;
 pub mod input;
+pub mod lock;
 pub mod map;
 pub mod mat;
 pub mod pfm;

@@ -3,10 +3,11 @@
 //!
 //! Values are passed on as they are: zero, negative, NaN and infinite depths mean "no depth" to every consumer.
 
-use std::io::{BufReader, Read, Write};
+use std::io::{BufReader, Read};
 use std::path::Path;
 
-use crate::files::atomic::write_whole;
+use crate::files::atomic::write_whole_hashed;
+use crate::files::hash::Hashing;
 use crate::files::input;
 use crate::files::map::Map;
 use crate::{Error, Result};
@@ -20,8 +21,16 @@ const LONGEST_HEADER: usize = 256;
 /// [`Error::Io`] where the file cannot be read; [`Error::Input`] where it is no PFM, has three channels, or its size
 /// is not the one that its header states.
 pub fn read(path: &Path) -> Result<Map> {
-    let (header, data) = read_values(path, 1)?;
-    Ok(Map { width: header.width, height: header.height, data })
+    read_hashed(path).map(|(map, _)| map)
+}
+
+/// As [`read`], with the SHA-256 of the very bytes that the map was made of.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_hashed(path: &Path) -> Result<(Map, String)> {
+    let (header, data, hash) = read_values(path, 1)?;
+    Ok((Map { width: header.width, height: header.height, data }, hash))
 }
 
 /// Reads a three-channel map (normals): width, height and the rows from the top.
@@ -29,7 +38,7 @@ pub fn read(path: &Path) -> Result<Map> {
 /// # Errors
 /// As [`read`], and where the file has one channel.
 pub fn read_rgb(path: &Path) -> Result<(usize, usize, Vec<[f32; 3]>)> {
-    let (header, data) = read_values(path, 3)?;
+    let (header, data, _) = read_values(path, 3)?;
     Ok((header.width, header.height, data.as_chunks().0.to_vec()))
 }
 
@@ -38,14 +47,22 @@ pub fn read_rgb(path: &Path) -> Result<(usize, usize, Vec<[f32; 3]>)> {
 /// # Errors
 /// [`Error::Io`]; nothing is left behind then.
 pub fn write(path: &Path, map: &Map) -> Result<()> {
+    write_hashed(path, map).map(drop)
+}
+
+/// As [`write`], and gives the SHA-256 of what was written.
+///
+/// # Errors
+/// As [`write`].
+pub fn write_hashed(path: &Path, map: &Map) -> Result<String> {
     write_rows(path, "Pf", map.width, map.height, &map.data)
 }
 
-/// Writes a three-channel map (normals), rows from the top, little endian.
+/// Writes a three-channel map (normals), rows from the top, little endian. Gives the SHA-256 of what was written.
 ///
 /// # Errors
 /// [`Error::Io`]; [`Error::Bug`] where there are not `width * height` pixels.
-pub fn write_rgb(path: &Path, width: usize, height: usize, pixels: &[[f32; 3]]) -> Result<()> {
+pub fn write_rgb(path: &Path, width: usize, height: usize, pixels: &[[f32; 3]]) -> Result<String> {
     write_rows(path, "PF", width, height, pixels.as_flattened())
 }
 
@@ -59,9 +76,10 @@ struct Header {
     length: usize,
 }
 
-fn read_values(path: &Path, channels: usize) -> Result<(Header, Vec<f32>)> {
+/// Header, values and the SHA-256 of the file.
+fn read_values(path: &Path, channels: usize) -> Result<(Header, Vec<f32>, String)> {
     let (file, size) = input::open(path, "open the map")?;
-    let mut reader = BufReader::new(file);
+    let mut reader = Hashing::new(BufReader::new(file));
     let mut start = Vec::with_capacity(LONGEST_HEADER);
     let by_ref = Read::by_ref(&mut reader);
     by_ref.take(LONGEST_HEADER as u64).read_to_end(&mut start).map_err(Error::io("read the map", path))?;
@@ -93,14 +111,14 @@ fn read_values(path: &Path, channels: usize) -> Result<(Header, Vec<f32>)> {
     let mut data = vec![0.0f32; row * header.height];
     let mut bytes = vec![0u8; row * 4];
     let already = &start[header.length..];
-    let mut source = already.chain(reader);
+    let mut source = already.chain(&mut reader);
     for values in data.chunks_exact_mut(row).rev() {
         source.read_exact(&mut bytes).map_err(Error::io("read the map", path))?;
         for (value, four) in values.iter_mut().zip(bytes.as_chunks().0) {
             *value = if header.little_endian { f32::from_le_bytes(*four) } else { f32::from_be_bytes(*four) };
         }
     }
-    Ok((header, data))
+    Ok((header, data, reader.finish()))
 }
 
 fn parse_header(path: &Path, start: &[u8]) -> Result<Header> {
@@ -143,7 +161,7 @@ fn parse_header(path: &Path, start: &[u8]) -> Result<Header> {
     Ok(Header { channels, width, height, little_endian: scale < 0.0, length: at + 1 })
 }
 
-fn write_rows(path: &Path, magic: &str, width: usize, height: usize, values: &[f32]) -> Result<()> {
+fn write_rows(path: &Path, magic: &str, width: usize, height: usize, values: &[f32]) -> Result<String> {
     let channels = if magic == "PF" { 3 } else { 1 };
     let row = width * channels;
     if row == 0 || height == 0 || values.len() != row * height {
@@ -152,7 +170,7 @@ fn write_rows(path: &Path, magic: &str, width: usize, height: usize, values: &[f
             problem: format!("{} values for {width} x {height} x {channels}", values.len()),
         });
     }
-    write_whole(path, "write the map", |out| {
+    write_whole_hashed(path, "write the map", |out| {
         write!(out, "{magic}\n{width} {height}\n-1.0\n")?;
         let mut bytes = Vec::with_capacity(row * 4);
         for values in values.chunks_exact(row).rev() {

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 use crate::error::{Error, Result};
+use crate::host::progress::print_error_line;
 
 static STOP: AtomicBool = AtomicBool::new(false);
 /// Shared by all who write a file; exclusive for the end of the process.
@@ -21,7 +22,8 @@ pub fn install() -> Result<()> {
             let _guard = WRITING.write().unwrap_or_else(PoisonError::into_inner);
             std::process::exit(i32::from(Error::Interrupted.exit_code()));
         }
-        eprintln!("stopping after the work in progress (press again to stop at once)");
+        // Standard error may be closed; a panic here would end the thread that listens for the second signal.
+        print_error_line("stopping after the work in progress (press again to stop at once)");
     })
     .map_err(|e| Error::input("signal handler", e.to_string(), "a system that delivers SIGINT"))
 }

@@ -4,11 +4,15 @@
 //! Bars and lines go to standard error. Standard output carries the closing summary or, with [`Style::Json`], the
 //! events: one object a line, each with a field `event` (`start`, `note`, `stage`, `step`, `summary`, `error`).
 
-use std::io::{IsTerminal, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
+use std::path::Path;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map as Fields, Value, json};
+
+use crate::error::{Error, Result};
 
 /// How progress is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,10 +40,40 @@ pub struct Progress {
     style: Style,
 }
 
-/// A text, perhaps of several lines, on standard output. A reader that went away (`engine ... | head`) is no reason to
-/// stop the work.
+/// What went wrong first on standard output.
+static OUTPUT: OnceLock<std::io::Error> = OnceLock::new();
+
+/// A text, perhaps of several lines, on standard output; all other control characters are escaped. A reader that went
+/// away (`engine ... | head`) is no reason to stop the work, nor is a full disk, but see [`output_result`].
 pub fn print_line(text: &str) {
-    let _ = writeln!(std::io::stdout().lock(), "{text}");
+    write_out(&escaped(text, |c| if c == '\n' { c.to_string() } else { c.escape_default().to_string() }));
+}
+
+/// A value as one line of JSON on standard output.
+pub fn print_json(value: &Value) {
+    // JSON itself lets the control characters from 127 on stand.
+    write_out(&escaped(&value.to_string(), |c| format!("\\u{:04x}", u32::from(c))));
+}
+
+fn write_out(text: &str) {
+    let mut out = std::io::stdout().lock();
+    if let Err(reason) = writeln!(out, "{text}").and_then(|()| out.flush()) {
+        let _ = OUTPUT.set(reason);
+    }
+}
+
+/// To be asked when all is done: whether all that was told could be told.
+///
+/// # Errors
+/// The system's first reason, unless nobody wanted to read on.
+pub fn output_result() -> Result<()> {
+    match OUTPUT.get() {
+        Some(reason) if reason.kind() != ErrorKind::BrokenPipe => {
+            let again = std::io::Error::new(reason.kind(), reason.to_string());
+            Err(Error::io("write what was asked for", Path::new("standard output"))(again))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// A line on standard error.
@@ -49,8 +83,12 @@ pub fn print_error_line(text: &str) {
 
 /// The text with control characters written as escapes: file names may hold line breaks and terminal commands.
 pub fn one_line(text: &str) -> String {
-    let escaped = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
-    text.chars().map(escaped).collect()
+    escaped(text, |c| c.escape_default().to_string())
+}
+
+/// Control characters in other words.
+fn escaped(text: &str, control: impl Fn(char) -> String) -> String {
+    text.chars().map(|c| if c.is_control() { control(c) } else { c.to_string() }).collect()
 }
 
 impl Progress {
@@ -83,7 +121,7 @@ impl Progress {
         if let Value::Object(fields) = fields {
             line.extend(fields);
         }
-        print_line(&Value::Object(line).to_string());
+        print_json(&Value::Object(line));
     }
 
     /// Prints the closing summary: text for people, or the same as an event.
@@ -290,6 +328,14 @@ mod tests {
     #[test]
     fn a_name_cannot_break_a_line_or_command_the_terminal() {
         assert_eq!(one_line("a\nb\u{1b}[31mc \u{fc}"), "a\\nb\\u{1b}[31mc \u{fc}");
+    }
+
+    #[test]
+    fn json_stays_json_whatever_a_name_holds() {
+        let value = json!({ "name": "a\n\u{1b}[31m\u{7f}\u{9b}31m\u{fc}" });
+        let line = escaped(&value.to_string(), |c| format!("\\u{:04x}", u32::from(c)));
+        assert!(!line.chars().any(char::is_control) && line.contains("\\u009b31m\u{fc}"), "{line}");
+        assert_eq!(serde_json::from_str::<Value>(&line).unwrap(), value);
     }
 
     #[test]

@@ -4,6 +4,8 @@
 //! same file. What a file lacks is read as the type's default, and what it has beyond is passed over, so that manifests
 //! of other versions are as good as their content. The types say what was done; how is told in the rooms above.
 
+pub mod made;
+
 use std::path::{Path, PathBuf};
 
 use glam::DMat3;
@@ -95,6 +97,9 @@ impl Manifest {
             let expected = "the manifest of a run of this program; remove it, or name another folder";
             Error::input(file.display().to_string(), format!("not a manifest ({problem})"), expected)
         };
+        if takes_too_much(&bytes) {
+            return Err(bad(format!("{} bytes of many more and smaller things than a run writes", bytes.len())));
+        }
         let mut manifest: Self = serde_json::from_slice(&bytes).map_err(|e| bad(e.to_string()))?;
         if manifest.command.is_empty() {
             return Err(bad("no command".into()));
@@ -135,6 +140,17 @@ impl Manifest {
     pub fn max_side(&self) -> Option<usize> {
         self.number("max_side").filter(|&side| side >= 1.0).map(|side| side as usize)
     }
+}
+
+/// Whether a file would take many times its size in memory: a view takes the same however little is said of it, and a
+/// run writes some thousand bytes for each.
+fn takes_too_much(bytes: &[u8]) -> bool {
+    const SMALL: usize = 1 << 20;
+    const MOST: usize = 16;
+    let count = |wanted: u8| bytes.iter().filter(|&&byte| byte == wanted).count();
+    // An element of a list of anything, beside views: a value of any kind.
+    bytes.len() > SMALL
+        && count(b'{') * size_of::<ViewSummary>() + count(b',') * size_of::<Value>() > MOST * bytes.len()
 }
 
 /// What was worked on.

@@ -6,14 +6,13 @@ use std::path::Path;
 
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensorError, SafeTensors};
-use sha2::{Digest, Sha256};
 
 use super::confidence::{self, Confidence};
 use super::config::Config;
 use super::outline::tensors;
 use super::parameters::{Parameter, Parameters, to_safetensors};
 use crate::error::{Error, Result};
-use crate::files::input;
+use crate::files::{hash, input};
 
 /// The default weights, part of the binary.
 const BUILT_IN: &[u8] = include_bytes!("../../weights/bs_mvsnet.safetensors");
@@ -114,7 +113,7 @@ impl Checkpoint {
         if let Some(name) = foreign {
             return Err(fail(format!("tensor `{name}` does not belong to the configuration {config}")));
         }
-        let hash = Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect();
+        let hash = hash::of_bytes(bytes);
         let parameters = Parameters { config, list };
         parameters.expect_finite(&name)?;
         Ok(Self { name, hash, parameters, confidence: None })

@@ -14,7 +14,7 @@ use crate::host::trace::span_of;
 use crate::manifest::PhotoSeconds;
 use crate::net::backend::{DepthJob, DepthNetwork};
 use crate::run::plan::{Frame, Plan, Shown, ViewPlan, Work};
-use crate::run::resume::{LevelFiles, MadeBy, PhotoIdentity};
+use crate::run::resume::{Hashes, LevelFiles, MadeBy, PhotoIdentity};
 use crate::run::schedule::{self, Job, Step};
 use crate::scene::Scene;
 use crate::scene::camera::{Hypotheses, PlaneSweep};
@@ -28,14 +28,19 @@ pub struct LevelJob {
     /// Where the maps go.
     pub files: LevelFiles,
     made_by: MadeBy,
-    /// Time that the maps took, once they are there.
-    pub seconds: Option<f64>,
+    /// Time that the maps took and what they are, once they are there.
+    pub made: Option<(f64, Hashes)>,
     /// Whether an earlier run made them.
     pub reused: bool,
 }
 
-/// The maps of all views on all levels, `[view of the plan][level]`.
-pub struct LevelJobs(pub Vec<Vec<LevelJob>>);
+/// The maps of all views on all levels, and the photos that they depend on.
+pub struct LevelJobs {
+    /// `[view of the plan][level]`.
+    pub of_views: Vec<Vec<LevelJob>>,
+    /// By view of the scene.
+    pub photos: BTreeMap<usize, PhotoIdentity>,
+}
 
 /// What the first stage leaves beside the files.
 #[derive(Default)]
@@ -62,24 +67,25 @@ pub fn find_finished<N: DepthNetwork>(work: Work, network: &N) -> Result<LevelJo
     let job = |view: &ViewPlan, level: usize| {
         let files = LevelFiles::new(out, level, work.name(view));
         let made_by = MadeBy::new(level, view, &photos, (network, options.resolution));
-        let seconds = files.finished(&made_by);
-        LevelJob { level, files, made_by, seconds, reused: seconds.is_some() }
+        let made = files.finished(&made_by);
+        LevelJob { level, files, made_by, reused: made.is_some(), made }
     };
     let of_view = |view: &ViewPlan| (0..options.levels).map(|level| job(view, level)).collect();
-    Ok(LevelJobs(plan.views.iter().map(of_view).collect()))
+    let of_views = plan.views.iter().map(of_view).collect();
+    Ok(LevelJobs { of_views, photos })
 }
 
 impl LevelJobs {
     /// Whether nothing is left to do.
     pub fn all_finished(&self) -> bool {
-        self.0.iter().flatten().all(|job| job.reused)
+        self.of_views.iter().flatten().all(|job| job.reused)
     }
 
     /// The views with something left, and the levels that each shown photo's features are needed on.
     fn remaining(&self, plan: &Plan) -> (Vec<Job<Shown>>, Levels) {
         let mut jobs = Vec::new();
         let mut levels_of_photo = Levels::new();
-        for (view, of_view) in plan.views.iter().zip(&self.0) {
+        for (view, of_view) in plan.views.iter().zip(&self.of_views) {
             let missing: Vec<usize> = of_view.iter().filter(|j| !j.reused).map(|j| j.level).collect();
             if missing.is_empty() {
                 continue;
@@ -120,11 +126,18 @@ struct Decoded {
     seconds: f64,
 }
 
-fn decode(scene: &Scene, shown: Shown, max_side: Option<usize>, levels: &BTreeSet<i32>) -> Result<Decoded> {
+fn decode(
+    scene: &Scene,
+    shown: Shown,
+    max_side: Option<usize>,
+    levels: &BTreeSet<i32>,
+    identity: &PhotoIdentity,
+) -> Result<Decoded> {
     let began = Instant::now();
     let view = &scene.views[shown.photo];
     let _span = span_of("decode", || view.name.clone());
     let loaded = Photo::load(view, max_side)?;
+    identity.expect(&view.image, &loaded.sha256)?;
     let mut photo = loaded.photo.turned(shown.quarter_turns);
     let mut padded = BTreeMap::new();
     let mut at = 0;
@@ -161,8 +174,9 @@ pub fn run<N: DepthNetwork>(work: Work, network: &N, cache: u64, jobs: &mut Leve
     std::thread::scope(|scope| {
         // A rendezvous: the next photo is decoded while the network works, but never more than one ahead.
         let (sender, receiver) = sync_channel(0);
-        let levels = &levels_of_photo;
-        scope.spawn(move || decode_ahead(scene, &loads, options.max_side, levels, &sender));
+        let (levels, LevelJobs { of_views, photos }) = (&levels_of_photo, jobs);
+        let photos = &*photos;
+        scope.spawn(move || decode_ahead(scene, &loads, options.max_side, (levels, photos), &sender));
         for Step { job, drop: dropped, load } in steps {
             for photo in dropped {
                 features.remove(&photo);
@@ -184,7 +198,7 @@ pub fn run<N: DepthNetwork>(work: Work, network: &N, cache: u64, jobs: &mut Leve
                 left.notes.extend(decoded.notes);
             }
             if let Some(at) = plan.views.iter().position(|v| v.view == job.view) {
-                make_maps(work, network, &plan.views[at], &features, &mut jobs.0[at], &mut stage)?;
+                make_maps(work, network, &plan.views[at], &features, &mut of_views[at], &mut stage)?;
             }
         }
         Ok(())
@@ -201,8 +215,12 @@ fn cost(plan: &Plan, view: &ViewPlan, level: usize) -> u64 {
 /// Begins the stage and passes over the maps that are there.
 fn begin_stage(work: Work, jobs: &LevelJobs) -> Stage {
     let Work { plan, progress, .. } = work;
-    let all: Vec<(&ViewPlan, &LevelJob)> =
-        plan.views.iter().zip(&jobs.0).flat_map(|(v, of_view)| of_view.iter().map(move |job| (v, job))).collect();
+    let all: Vec<(&ViewPlan, &LevelJob)> = plan
+        .views
+        .iter()
+        .zip(&jobs.of_views)
+        .flat_map(|(v, of_view)| of_view.iter().map(move |job| (v, job)))
+        .collect();
     let total_cost = all.iter().map(|(view, job)| cost(plan, view, job.level)).sum();
     let mut stage = progress.stage("depth", all.len(), total_cost);
     let reused: Vec<_> = all.iter().filter(|(_, job)| job.reused).collect();
@@ -229,7 +247,7 @@ fn make_maps<N: DepthNetwork>(
     let name = work.name(view);
     let mut began = Instant::now();
     let mut pending = Vec::new();
-    for job in jobs.iter_mut().filter(|job| job.seconds.is_none()) {
+    for job in jobs.iter_mut().filter(|job| job.made.is_none()) {
         let maps = network.begin(job.level, depth_job(work.plan, view, job.level, features)?)?;
         pending.push((job, maps));
     }
@@ -243,9 +261,9 @@ fn make_maps<N: DepthNetwork>(
         let (depth, confidence) = (maps.depth.cropped(size), maps.confidence.cropped(size));
         let seconds = began.elapsed().as_secs_f64();
         let noted = span_of("write maps", || format!("{name} level {level}"));
-        job.files.write(&depth, &confidence, &job.made_by, seconds)?;
+        let hashes = job.files.write(&depth, &confidence, &job.made_by, seconds)?;
         drop(noted);
-        job.seconds = Some(seconds);
+        job.made = Some((seconds, hashes));
         let (width, height) = size;
         stage.step(
             &format!("{name} level {level} ({width} x {height}), {}", duration(seconds)),
@@ -263,11 +281,11 @@ fn decode_ahead(
     scene: &Scene,
     loads: &[Shown],
     max_side: Option<usize>,
-    levels: &Levels,
+    (levels, photos): (&Levels, &BTreeMap<usize, PhotoIdentity>),
     sender: &SyncSender<Result<Decoded>>,
 ) {
     for &photo in loads {
-        let decoded = decode(scene, photo, max_side, &levels[&photo]);
+        let decoded = decode(scene, photo, max_side, &levels[&photo], &photos[&photo.photo]);
         let failed = decoded.is_err();
         if sender.send(decoded).is_err() || failed {
             return;

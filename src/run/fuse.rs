@@ -1,11 +1,13 @@
 //! A point cloud from depth maps that are there already: `engine fuse`.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use serde_json::json;
 
 use crate::error::{Error, Result};
 use crate::files::folder::{OutputFolder, in_json, sibling};
+use crate::files::lock;
 use crate::files::map::Map;
 use crate::files::pfm;
 use crate::fusion::settings::{Method, Settings};
@@ -14,7 +16,7 @@ use crate::host::interrupt;
 use crate::host::memory::{MemoryNeed, Part, StageMemory, available, refuse_if_too_large};
 use crate::host::progress::{Progress, one_line};
 use crate::host::trace::Clock;
-use crate::manifest::{MachineSummary, Manifest};
+use crate::manifest::{MachineSummary, Manifest, made};
 use crate::maps::merge::LevelMaps;
 use crate::maps::valid::{Invalid, take_out_invalid};
 use crate::net::config::Resolution;
@@ -22,6 +24,7 @@ use crate::run::device::Backend;
 use crate::run::memory::{fusion_stage, photo_bytes};
 use crate::run::options::{FuseOptions, MapsOptions, parameters};
 use crate::run::plan::{Frame, chosen_views};
+use crate::run::products;
 use crate::run::write::{self, Colours, Fusion};
 use crate::scene::Scene;
 use crate::scene::camera::{Camera, DepthRange};
@@ -42,7 +45,7 @@ pub fn fuse(scene_path: &Path, options: &FuseOptions, progress: &Progress) -> Re
     let job = Job { command: "fuse", scene: scene_path, suffix: "_fused", extra: &[], bytes_a_point: 0 };
     let mut input = read(&job, &options.maps, &[options.settings], progress)?;
     clock.lap("reading");
-    input.folder.claim()?;
+    input.claim(progress)?;
     input.set_sources(options.settings.check_sources);
     let manifest = Manifest {
         notes: input.notes,
@@ -93,6 +96,19 @@ pub struct Input {
 }
 
 impl Input {
+    /// Begins to write: takes away what vouches for earlier results in the folder.
+    ///
+    /// # Errors
+    /// A folder that cannot be written into, or that another run is at work in.
+    pub fn claim(&mut self, progress: &Progress) -> Result<()> {
+        self.folder.claim()?;
+        if let Some(note) = self.folder.note() {
+            progress.note(&note);
+            self.notes.push(note);
+        }
+        products::withdraw(self.folder.path())
+    }
+
     /// Lets each view be checked against the best `check_sources` source views, as far as they have maps.
     pub fn set_sources(&mut self, check_sources: usize) {
         for (view, ranked) in self.views.iter_mut().zip(&self.ranked) {
@@ -108,6 +124,7 @@ impl Input {
 pub fn read(job: &Job, options: &MapsOptions, settings: &[Settings], progress: &Progress) -> Result<Input> {
     let maps = &options.maps;
     in_json(maps)?;
+    let at_work = lock::at_work(maps);
     let names = names_of_maps(maps)?;
     let mut scene = Scene::open(job.scene, &options.open)?;
     if let Some(range) = options.range {
@@ -115,14 +132,20 @@ pub fn read(job: &Job, options: &MapsOptions, settings: &[Settings], progress: &
     }
     scene.select_sources();
     let folder = OutputFolder::of_scene(&options.output, || sibling(maps, job.suffix), job.scene)?;
+    refuse_maps_folder(folder.path(), options.output.force)?;
     progress.event(
         "start",
         json!({ "command": job.command, "version": env!("CARGO_PKG_VERSION"), "scene": job.scene, "maps": maps,
                 "out": folder.path() }),
     );
     let mut notes = scene.notes.clone();
-    let max_side = options.max_side.or_else(|| recorded_max_side(maps, &mut notes));
+    notes.extend(at_work.map(|who| format!("another run is at work on the maps ({who}): they may change meanwhile")));
+    if made::is_unfinished(maps) {
+        notes.push("the run that makes the maps has not come to its end: there is no manifest.json beside them".into());
+    }
+    let max_side = options.max_side.or_else(|| recorded_max_side(maps, &names, &mut notes));
     let chosen = views_with_maps(&scene, maps, &names, &options.only, &mut notes)?;
+    notes.extend(made::mixture(maps, chosen.iter().map(|&view| scene.views[view].name.as_str())));
     let frames: Vec<Frame> = scene.views.iter().map(|v| Frame::new(v, max_side, Resolution::Full)).collect();
     let options =
         MapsOptions { maps: maps.canonicalize().unwrap_or_else(|_| maps.clone()), max_side, ..options.clone() };
@@ -293,11 +316,25 @@ fn names_of_maps(maps: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// The `--max-side` of the run that made the maps, where its manifest lies beside them.
-fn recorded_max_side(maps: &Path, notes: &mut Vec<String>) -> Option<usize> {
-    let manifest = Manifest::read(maps).ok()??;
-    let side = manifest.max_side().filter(|_| manifest.program == "engine")?;
-    notes.push(format!("photos are reduced to {side} px as the maps' manifest says"));
+/// The folder of maps has a manifest that says how they were made, and keeps it.
+fn refuse_maps_folder(out: &Path, force: bool) -> Result<()> {
+    if force || !out.join("depth").is_dir() {
+        return Ok(());
+    }
+    Err(Error::input(
+        format!("output folder {}", out.display()),
+        "it holds depth maps, and a manifest.json and a cloud that belong to them",
+        "another folder (-o OUT) for a cloud of other settings, or --force to replace both",
+    ))
+}
+
+/// The `--max-side` of the run that made the maps, where its manifest or its records lie beside them.
+fn recorded_max_side(maps: &Path, names: &[String], notes: &mut Vec<String>) -> Option<usize> {
+    let (side, who) = match Manifest::read(maps).ok()? {
+        Some(manifest) => (manifest.max_side().filter(|_| manifest.program == "engine")?, "manifest says"),
+        None => (made::max_side(maps, names.iter().map(String::as_str))?, "records say"),
+    };
+    notes.push(format!("photos are reduced to {side} px as the maps' {who}"));
     Some(side)
 }
 
@@ -323,8 +360,8 @@ fn views_with_maps(
             format!("maps named after its photos, such as {}.pfm", scene.views.first().map_or("NAME", |v| &v.name)),
         ));
     }
-    let foreign: Vec<&str> =
-        names.iter().filter(|n| !scene.views.iter().any(|v| v.name == **n)).map(String::as_str).collect();
+    let known: HashSet<&str> = scene.views.iter().map(|v| v.name.as_str()).collect();
+    let foreign: Vec<&str> = names.iter().filter(|n| !known.contains(n.as_str())).map(String::as_str).collect();
     if !foreign.is_empty() {
         notes.push(format!("maps of no view of the scene are left out: {}", foreign.join(", ")));
     }

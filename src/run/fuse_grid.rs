@@ -27,6 +27,9 @@ use crate::manifest::{MachineSummary, SceneSummary};
 use crate::run::fuse::{self, Job};
 use crate::run::options::{MapsOptions, parameters};
 
+/// The file of the scores, which vouches for the others.
+const SCORES: &str = "sweep.json";
+
 /// Share of the reference's diagonal below which a distance counts as near, unless told otherwise.
 pub const THRESHOLD_SHARE: f64 = 0.002;
 
@@ -107,10 +110,11 @@ pub fn fuse_grid(scene: &Path, options: &GridOptions, progress: &Progress) -> Re
     let all: Vec<_> = options.settings.iter().map(|s| s.settings).collect();
     let mut input = fuse::read(&job, &options.maps, &all, progress)?;
     let reference = read_reference(options, progress)?;
-    input.folder.claim()?;
+    input.claim(progress)?;
     let out = input.folder.path().to_owned();
     let origin = Origin::near(&input.views);
     origin.enter(&mut input.views);
+    folder::remove(&out.join(SCORES), "remove the earlier scores")?;
 
     let mut stage = progress.stage("sweep", options.settings.len(), options.settings.len() as u64);
     let mut scored: Vec<Scored> = Vec::new();
@@ -139,7 +143,7 @@ pub fn fuse_grid(scene: &Path, options: &GridOptions, progress: &Progress) -> Re
     let clouds: Vec<(f64, f64)> = scored.iter().map(|s| (s.accuracy.mean, s.completeness.mean)).collect();
     scored.iter_mut().zip(pareto(&clouds)).for_each(|(scored, optimal)| scored.pareto = optimal);
 
-    let mut outputs = vec!["pareto.svg", "sweep.json"];
+    let mut outputs = vec!["pareto.svg", SCORES];
     write_chart(&out.join("pareto.svg"), &clouds)?;
     let best = out.join("best.ply");
     match &kept {
@@ -178,7 +182,7 @@ pub fn fuse_grid(scene: &Path, options: &GridOptions, progress: &Progress) -> Re
         "results": scored,
         "outputs": outputs,
     });
-    folder::write_json(&out.join("sweep.json"), "write the scores", &fields)?;
+    folder::write_json(&out.join(SCORES), "write the scores", &fields)?;
     let lines = [
         table_of(&options.axes, &options.settings, &scored),
         format!(

@@ -17,6 +17,7 @@ use crate::run::depth::{self, DepthStage, LevelJob, LevelJobs};
 use crate::run::memory::fit_run;
 use crate::run::options::{InferOptions, parameters};
 use crate::run::plan::{ViewPlan, Work, plan};
+use crate::run::products;
 use crate::run::write::{self, Fusion, Merged, WrittenMaps};
 use crate::scene::{Scene, mask};
 
@@ -37,7 +38,7 @@ pub fn infer<N: DepthNetwork>(
     let options = &InferOptions { resolution, ..options.for_network(network.calibrated()) };
     let mut scene = Scene::open(scene_path, &options.open)?;
     let plan = plan(&mut scene, options)?;
-    let folder = OutputFolder::of_scene(&options.output, || default_folder(scene_path), scene_path)?;
+    let mut folder = OutputFolder::of_scene(&options.output, || default_folder(scene_path), scene_path)?;
     progress.event(
         "start",
         json!({ "command": "infer", "version": env!("CARGO_PKG_VERSION"), "scene": scene_path, "out": folder.path(),
@@ -52,11 +53,18 @@ pub fn infer<N: DepthNetwork>(
         notes.extend(unconfirmed_note(&plan.views));
     }
     notes.iter().for_each(|note| progress.note(note));
-    let work = Work { scene: &scene, plan: &plan, options, out: folder.path(), progress };
+    let out = folder.path().to_owned();
+    let work = Work { scene: &scene, plan: &plan, options, out: &out, progress };
 
     let mut jobs = depth::find_finished(work, network)?;
     let (need, cache) = fit_run(work, network, &jobs)?;
     folder.claim()?;
+    products::withdraw(&out)?;
+    products::remove_other_levels(work)?;
+    if let Some(note) = folder.note() {
+        progress.note(&note);
+        notes.push(note);
+    }
     clock.lap("preparation");
 
     let stage = depth::run(work, network, cache, &mut jobs)?;
@@ -68,13 +76,12 @@ pub fn infer<N: DepthNetwork>(
 
     let mut merged = write::merge_levels(work, &jobs)?;
     clock.lap("merging levels");
-    if let Some(note) = write::maps_of_other_runs(work) {
-        progress.note(&note);
-        notes.push(note);
-    }
-    let WrittenMaps { outputs, colours, masked } = write::write_maps(work, &mut merged)?;
-    let more = merged.invalid.notes("level maps").into_iter().chain(mask::note(masked, plan.views.len()));
-    for note in more {
+    let job = products::job_of(work, network);
+    let written = write::write_maps(work, &mut merged, &jobs.photos, &job)?;
+    let WrittenMaps { outputs, colours, notes: of_maps, masked } = written;
+    let others = products::maps_of_other_runs(work, &job);
+    let of_pixels = merged.invalid.notes("level maps").into_iter().chain(mask::note(masked, plan.views.len()));
+    for note in of_maps.into_iter().chain(others).chain(of_pixels) {
         progress.note(&note);
         notes.push(note);
     }
@@ -95,7 +102,7 @@ pub fn infer<N: DepthNetwork>(
         parameters: parameters(options),
         views: summaries,
         outputs,
-        ..Manifest::new("infer", &scene, folder.path())
+        ..Manifest::new("infer", &scene, &out)
     };
     let fusion = Fusion {
         options: &options.settings.fusion,
@@ -149,12 +156,12 @@ fn unconfirmed_note(views: &[ViewPlan]) -> Option<String> {
 /// Adds to each view how its depth map was made.
 fn add_depth(work: Work, summaries: &mut [ViewSummary], stage: &DepthStage, jobs: &LevelJobs, merged: &Merged) {
     let Work { scene, plan, .. } = work;
-    let made = jobs.0.iter().zip(&merged.replaced);
+    let made = jobs.of_views.iter().zip(&merged.replaced);
     for ((summary, view), (jobs, replaced)) in summaries.iter_mut().zip(&plan.views).zip(made) {
         let level = |(job, &replaced): (&LevelJob, &usize)| LevelSummary {
             level: job.level,
             map_size: plan.frames[view.view].map_size(job.level),
-            seconds: job.seconds,
+            seconds: job.made.as_ref().map(|(seconds, _)| *seconds),
             reused: job.reused,
             replaced,
         };

@@ -15,6 +15,7 @@ pub mod infer;
 pub mod memory;
 pub mod options;
 pub mod plan;
+pub mod products;
 pub mod resume;
 pub mod schedule;
 pub mod write;

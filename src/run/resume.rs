@@ -5,15 +5,13 @@
 //! this version does not read, or that differs in any field, is that of another map.
 
 use std::collections::BTreeMap;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
 use crate::files::map::Map;
-use crate::files::{folder, input, pfm};
+use crate::files::{folder, hash, input, pfm};
 use crate::manifest::{Rows, rows};
 use crate::net::backend::DepthNetwork;
 use crate::net::config::Resolution;
@@ -69,13 +67,28 @@ impl PhotoIdentity {
     pub fn new(view: &View, frame: &Frame) -> Result<Self> {
         let lens = view.lens.as_ref();
         Ok(Self {
-            image_sha256: file_hash(&view.image)?,
+            image_sha256: hash::of_file(&view.image)?,
             lens: lens.map(|lens| (lens.distortion, rows(lens.stored_k), rows(lens.pinhole_k))),
             size: (frame.width, frame.height),
             k: rows(frame.camera.k),
             r: rows(frame.camera.r),
             t: frame.camera.t.to_array(),
         })
+    }
+
+    /// Refuses a photo that was decoded from other bytes than those that this identity is of.
+    ///
+    /// # Errors
+    /// The photo was replaced in between.
+    pub fn expect(&self, photo: &Path, decoded_sha256: &str) -> Result<()> {
+        if self.image_sha256 == decoded_sha256 {
+            return Ok(());
+        }
+        Err(Error::input(
+            photo.display().to_string(),
+            "another photo than when the run began: it was replaced while the run was at work",
+            "photos that stay; run the same command again",
+        ))
     }
 }
 
@@ -120,6 +133,13 @@ struct Record<M> {
     made_by: M,
     /// Time that they took.
     seconds: f64,
+    #[serde(flatten)]
+    hashes: Hashes,
+}
+
+/// SHA-256 of the files of both maps, taken from the bytes that were written.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Hashes {
     depth_sha256: String,
     confidence_sha256: String,
 }
@@ -135,58 +155,64 @@ impl LevelFiles {
         }
     }
 
-    /// The seconds that it took to make the maps, if they are there, whole, and made by `made_by`.
-    pub fn finished(&self, made_by: &MadeBy) -> Option<f64> {
+    /// The seconds that it took to make the maps, if they are there, whole, and made by `made_by`; and their hashes.
+    pub fn finished(&self, made_by: &MadeBy) -> Option<(f64, Hashes)> {
         let text = input::read(&self.record, "read what made the map").ok()?;
         let record: Record<MadeBy> = serde_json::from_slice(&text).ok()?;
-        let whole = |path: &Path, hash: &str| file_hash(path).is_ok_and(|h| h == hash);
+        let whole = |path: &Path, hash: &str| hash::of_file(path).is_ok_and(|h| h == hash);
         (record.made_by == *made_by
-            && whole(&self.depth, &record.depth_sha256)
-            && whole(&self.confidence, &record.confidence_sha256))
-        .then_some(record.seconds)
+            && whole(&self.depth, &record.hashes.depth_sha256)
+            && whole(&self.confidence, &record.hashes.confidence_sha256))
+        .then_some((record.seconds, record.hashes))
     }
 
-    /// Writes both maps, then what made them.
+    /// Writes both maps, then what made them. Gives their hashes.
     ///
     /// # Errors
     /// Files that cannot be written.
-    pub fn write(&self, depth: &Map, confidence: &Map, made_by: &MadeBy, seconds: f64) -> Result<()> {
+    pub fn write(&self, depth: &Map, confidence: &Map, made_by: &MadeBy, seconds: f64) -> Result<Hashes> {
         // The record of earlier maps must not vouch for the new ones, should the run end between these lines.
         folder::remove(&self.record, "replace what made the map")?;
-        folder::write_file(&self.depth, |path| pfm::write(path, depth))?;
-        folder::write_file(&self.confidence, |path| pfm::write(path, confidence))?;
-        let (depth_sha256, confidence_sha256) = (file_hash(&self.depth)?, file_hash(&self.confidence)?);
-        let record = Record { made_by, seconds, depth_sha256, confidence_sha256 };
-        folder::write_json(&self.record, "write what made the map", &record)
+        let depth_sha256 = folder::write_file(&self.depth, |path| pfm::write_hashed(path, depth))?;
+        let confidence_sha256 = folder::write_file(&self.confidence, |path| pfm::write_hashed(path, confidence))?;
+        let record = Record { made_by, seconds, hashes: Hashes { depth_sha256, confidence_sha256 } };
+        folder::write_json(&self.record, "write what made the map", &record)?;
+        Ok(record.hashes)
     }
 
     /// Reads depth and confidence back.
     ///
     /// # Errors
-    /// Files that cannot be read or do not have the expected size.
-    pub fn read(&self, size: (usize, usize)) -> Result<(Map, Map)> {
-        let read = |path: &Path| {
-            let map = pfm::read(path)?;
-            if (map.width, map.height) != size {
-                let found = format!("a map of {} x {}", map.width, map.height);
-                return Err(Error::input(path.display().to_string(), found, format!("{} x {}", size.0, size.1)));
+    /// Files that cannot be read, and ones that this run neither wrote nor found: something else has written them.
+    pub fn read(&self, hashes: &Hashes) -> Result<(Map, Map)> {
+        let read = |path: &Path, expected: &str| {
+            let (map, found) = pfm::read_hashed(path)?;
+            if found != expected {
+                return Err(Error::input(
+                    path.display().to_string(),
+                    "another map than the one that this run has made or found: something else has written it",
+                    "a folder that nothing else writes into; run the same command again",
+                ));
             }
             Ok(map)
         };
-        Ok((read(&self.depth)?, read(&self.confidence)?))
+        Ok((read(&self.depth, &hashes.depth_sha256)?, read(&self.confidence, &hashes.confidence_sha256)?))
     }
-}
 
-/// SHA-256 of a file's content in hexadecimal.
-fn file_hash(path: &Path) -> Result<String> {
-    let (mut file, _) = input::open(path, "open the file")?;
-    let mut hasher = Sha256::new();
-    let mut piece = vec![0; 1 << 16];
-    loop {
-        match file.read(&mut piece).map_err(Error::io("read the file", path))? {
-            0 => break,
-            n => hasher.update(&piece[..n]),
-        }
+    /// Whether any of it is there.
+    pub fn exist(&self) -> bool {
+        [&self.depth, &self.confidence, &self.record].into_iter().any(|file| file.exists())
     }
-    Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+
+    /// Removes the maps and what made them, where they are there.
+    ///
+    /// # Errors
+    /// The system's reason where one stays.
+    pub fn remove(&self) -> Result<()> {
+        for file in [&self.depth, &self.confidence, &self.record] {
+            folder::remove(file, "remove the map of an earlier run")?;
+        }
+        [&self.depth, &self.confidence, &self.record].into_iter().for_each(|file| folder::remove_empty_folder_of(file));
+        Ok(())
+    }
 }

@@ -1,17 +1,15 @@
 //! The later stages: levels merged, maps written, views fused, and everything told.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsString;
-use std::path::Path;
+use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use glam::DVec3;
 use rayon::prelude::*;
-use serde_json::json;
+use serde_json::{Map as Fields, Value, json};
 
 use crate::draw::preview;
 use crate::error::{Error, Result, counted};
-use crate::files::folder::{remove, write_file};
+use crate::files::folder::write_file;
 use crate::files::ply_storage::OffsetOption;
 use crate::files::{pfm, ply};
 use crate::fusion::funnel::{Funnel, explain};
@@ -30,11 +28,10 @@ use crate::net::config::Resolution;
 use crate::run::depth::{LevelJob, LevelJobs};
 use crate::run::device::Backend;
 use crate::run::plan::{Frame, ViewPlan, Work};
+use crate::run::products::{CLOUD, CLOUD_MADE_BY, ViewFiles};
+use crate::run::resume::PhotoIdentity;
 use crate::scene::Scene;
 use crate::scene::photo::{LoadedPhoto, Photo};
-
-/// The cloud's file name.
-const CLOUD: &str = "fused.ply";
 
 /// The finest level's maps after all coarser ones have repaired them.
 pub struct Merged {
@@ -52,17 +49,19 @@ pub struct Merged {
 /// Maps that cannot be read back.
 pub fn merge_levels(work: Work, jobs: &LevelJobs) -> Result<Merged> {
     let Work { scene, plan, options, progress, .. } = work;
-    let levels = jobs.0.first().map_or(0, Vec::len);
+    let levels = jobs.of_views.first().map_or(0, Vec::len);
     let sources: Vec<Vec<usize>> = plan.views.iter().map(|v| places(&plan.views, &v.check)).collect();
     let mut invalid = Invalid::default();
     let mut read = |level: usize| -> Result<Vec<LevelMaps>> {
         let of_view = |(view, jobs): (&ViewPlan, &Vec<LevelJob>)| {
             let frame = &plan.frames[view.view];
-            let (mut depth, mut confidence) = jobs[level].files.read(frame.map_size(level))?;
+            let job = &jobs[level];
+            let (_, hashes) = job.made.as_ref().ok_or(Error::Bug { place: "merging", problem: "no map".into() })?;
+            let (mut depth, mut confidence) = job.files.read(hashes)?;
             invalid = invalid.and(take_out_invalid(&mut depth, &mut confidence));
             Ok(LevelMaps { camera: frame.map_camera(level), depth, confidence })
         };
-        plan.views.iter().zip(&jobs.0).map(of_view).collect()
+        plan.views.iter().zip(&jobs.of_views).map(of_view).collect()
     };
     let mut replaced = vec![vec![0; levels]; plan.views.len()];
     let mut stage = progress.stage("merging", levels, levels as u64);
@@ -97,63 +96,52 @@ pub fn merge_levels(work: Work, jobs: &LevelJobs) -> Result<Merged> {
 /// Below this many rows a photo is shown as it is beside its depth map, above reduced.
 const PREVIEW_ROWS: usize = 600;
 
-/// Writes depth/, confidence/, preview/ and, where asked for, normal/. What does not belong to the scene
-/// ([`crate::scene::mask`]) is cut out of the maps first.
+/// What [`write_maps`] leaves beside the files.
+#[derive(Default)]
+pub struct WrittenMaps {
+    /// The files' names relative to the folder.
+    pub outputs: Vec<String>,
+    /// The photos' colours at the maps' pixels, by view.
+    pub colours: Vec<Colours>,
+    /// What is worth knowing.
+    pub notes: Vec<String>,
+    /// Views whose photos have parts that do not belong to the scene.
+    pub masked: usize,
+}
+
+/// Writes depth/, confidence/, preview/ and, where asked for, normal/, and beside them that `job` has made them. What
+/// does not belong to the scene ([`crate::scene::mask`]) is cut out of the maps first.
 ///
 /// The photos are decoded once more: keeping them all from the stage before would take more memory than that takes
 /// time.
 ///
 /// # Errors
-/// Files that cannot be written, photos that cannot be decoded.
-pub fn write_maps(work: Work, merged: &mut Merged) -> Result<WrittenMaps> {
+/// Files that cannot be written, photos that cannot be decoded or are no longer those that the maps were made of.
+pub fn write_maps(
+    work: Work,
+    merged: &mut Merged,
+    photos: &BTreeMap<usize, PhotoIdentity>,
+    job: &Fields<String, Value>,
+) -> Result<WrittenMaps> {
     let Work { plan, progress, .. } = work;
     let mut stage = progress.stage("maps", plan.views.len(), plan.views.len() as u64);
     let mut all = WrittenMaps::default();
     let mut views: Vec<(&ViewPlan, &mut LevelMaps)> = plan.views.iter().zip(&mut merged.maps).collect();
     for some in views.chunks_mut(photos_at_once()) {
         interrupt::check()?;
-        let of_view = |(view, maps): &mut (&ViewPlan, &mut LevelMaps)| write_view(work, view, maps);
+        let of_view =
+            |(view, maps): &mut (&ViewPlan, &mut LevelMaps)| write_view(work, (*view, &mut **maps), photos, job);
         let written: Vec<Result<WrittenView>> = some.par_iter_mut().map(of_view).collect();
         for (written, (view, _)) in written.into_iter().zip(some) {
-            let WrittenView { files, colours, masked } = written?;
+            let WrittenView { files, colours, notes, masked } = written?;
             all.outputs.extend(files);
             all.colours.push(colours);
+            all.notes.extend(notes);
             all.masked += usize::from(masked);
             stage.step(work.name(view), 1, json!({ "view": work.name(view) }));
         }
     }
     Ok(all)
-}
-
-/// What [`write_maps`] leaves beside the files.
-#[derive(Default)]
-pub struct WrittenMaps {
-    /// The files' names relative to the output folder.
-    pub outputs: Vec<String>,
-    /// The photos' colours at the maps' pixels.
-    pub colours: Vec<Colours>,
-    /// Views whose photos have parts that do not belong to the scene.
-    pub masked: usize,
-}
-
-/// The same of one view.
-struct WrittenView {
-    files: Vec<String>,
-    colours: Colours,
-    masked: bool,
-}
-
-/// Says so where depth/ holds maps that this run does not make: other programs will take them for its results.
-pub fn maps_of_other_runs(work: Work) -> Option<String> {
-    let own: BTreeSet<OsString> = work.plan.views.iter().map(|v| format!("{}.pfm", work.name(v)).into()).collect();
-    let entries = std::fs::read_dir(work.out.join("depth")).ok()?;
-    let others = entries
-        .flatten()
-        .map(|e| e.file_name())
-        .filter(|name| Path::new(name).extension().is_some_and(|e| e == "pfm") && !own.contains(name));
-    let count = others.count();
-    (count > 0)
-        .then(|| format!("depth/ holds {count} more maps, left there by earlier runs; they take no part in this one"))
 }
 
 /// Photos that [`write_maps`] holds at once: decoding is the slow part and uses one thread each, but memory is worth
@@ -162,10 +150,26 @@ pub fn photos_at_once() -> usize {
     rayon::current_num_threads().min(4)
 }
 
+/// What one view gets.
+struct WrittenView {
+    /// The files' names relative to the output folder.
+    files: Vec<String>,
+    colours: Colours,
+    notes: Vec<String>,
+    masked: bool,
+}
+
 /// Writes all that one view gets.
-fn write_view(work: Work, view: &ViewPlan, maps: &mut LevelMaps) -> Result<WrittenView> {
+fn write_view(
+    work: Work,
+    (view, maps): (&ViewPlan, &mut LevelMaps),
+    photos: &BTreeMap<usize, PhotoIdentity>,
+    job: &Fields<String, Value>,
+) -> Result<WrittenView> {
     let Work { scene, options, out, .. } = work;
-    let LoadedPhoto { mut photo, mask, .. } = Photo::load(&scene.views[view.view], options.max_side)?;
+    let (name, of_scene) = (work.name(view), &scene.views[view.view]);
+    let LoadedPhoto { mut photo, mask, sha256, .. } = Photo::load(of_scene, options.max_side)?;
+    photos[&view.view].expect(&of_scene.image, &sha256)?;
     let halvings = match options.resolution {
         Resolution::Full => 0,
         Resolution::Half => 1,
@@ -174,19 +178,18 @@ fn write_view(work: Work, view: &ViewPlan, maps: &mut LevelMaps) -> Result<Writt
     if let Some(mask) = &mask {
         mask.decimated(halvings).cut(&mut maps.depth, &mut maps.confidence);
     }
-    let mut written = Vec::new();
-    let mut file = |folder: &str, extension: &str| {
-        let relative = format!("{folder}/{}.{extension}", work.name(view));
-        let path = out.join(&relative);
-        written.push(relative);
-        path
-    };
-    write_file(&file("depth", "pfm"), |path| pfm::write(path, &maps.depth))?;
-    write_file(&file("confidence", "pfm"), |path| pfm::write(path, &maps.confidence))?;
+    let mut kinds = vec![("depth", "pfm"), ("confidence", "pfm"), ("preview", "png")];
     if options.normals {
+        kinds.push(("normal", "pfm"));
+    }
+    let written: Vec<String> = kinds.iter().map(|(folder, ending)| format!("{folder}/{name}.{ending}")).collect();
+    let mut files = ViewFiles::begin(out, name, job, &written)?;
+    files.wrote(&written[0], write_file(&out.join(&written[0]), |path| pfm::write_hashed(path, &maps.depth))?);
+    files.wrote(&written[1], write_file(&out.join(&written[1]), |path| pfm::write_hashed(path, &maps.confidence))?);
+    if let Some(file) = written.get(3) {
         let normals = normals::from_depth(&maps.camera, &maps.depth);
         let (width, height) = (maps.depth.width, maps.depth.height);
-        write_file(&file("normal", "pfm"), |path| pfm::write_rgb(path, width, height, &normals))?;
+        files.wrote(file, write_file(&out.join(file), |path| pfm::write_rgb(path, width, height, &normals))?);
     }
     // Of level 2 every fourth pixel is one, as of the maps at a quarter: its blurs keep finer texture from aliasing.
     let half = photo.pyramid_level();
@@ -201,10 +204,11 @@ fn write_view(work: Work, view: &ViewPlan, maps: &mut LevelMaps) -> Result<Writt
             photo = smaller;
         }
     }
-    write_file(&file("preview", "png"), |path| {
+    let preview = write_file(&out.join(&written[2]), |path| {
         preview::write(path, &photo, &maps.depth, &maps.confidence, view.range)
     })?;
-    Ok(WrittenView { files: written, colours, masked: mask.is_some() })
+    files.wrote(&written[2], preview);
+    Ok(WrittenView { files: written, colours, notes: files.finish()?, masked: mask.is_some() })
 }
 
 /// The colour at every pixel of a map, row by row.
@@ -342,16 +346,14 @@ fn corner_of_voxels(views: &[FusionView], side: f64) -> DVec3 {
     views.first().map_or(DVec3::ZERO, |view| view.camera.centre() - 0.5 * side)
 }
 
-/// An empty cloud is not written, and one of an earlier run is taken away: it would not be what the manifest says.
-/// Returns what a reader of the file must know.
+/// An empty cloud is not written. Returns what a reader of the file must know.
 fn write_cloud(points: &[ply::Point], offset: OffsetOption, manifest: &mut Manifest) -> Result<Option<String>> {
-    let path = manifest.folder.join(CLOUD);
     if points.is_empty() {
-        remove(&path, "remove the earlier point cloud")?;
         return Ok(None);
     }
+    let path = manifest.folder.join(CLOUD);
     let storage = ply::storage_of(points, offset);
-    let comments = [format!("made by engine {}", manifest.version)];
+    let comments = [format!("{CLOUD_MADE_BY} {}", manifest.version)];
     write_file(&path, |path| ply::write(path, points, storage, &comments))?;
     manifest.outputs.push(CLOUD.into());
     manifest.cloud = Some(storage);

@@ -6,7 +6,8 @@ use std::path::Path;
 use glam::DMat3;
 use rayon::prelude::*;
 
-use crate::files::image;
+use crate::error::counted;
+use crate::files::{hash, image};
 use crate::{Error, Result};
 
 /// The headers of photos in their order; notes once if EXIF asks to rotate some.
@@ -39,8 +40,8 @@ pub(crate) fn too_few_views(root: &Path, count: usize) -> Error {
 
 /// Output names for (id, photo name relative to the photo folder): the file's stem; where that is not unique (upper
 /// and lower case counting as the same, as on some file systems), with the folders before it, then the extension,
-/// then the id after it.
-pub(crate) fn unique_names(photos: Vec<(u32, String)>) -> Vec<String> {
+/// then the id after it. Longer names than a file system can hold with an ending are cut, with a note.
+pub(crate) fn unique_names(photos: Vec<(u32, String)>, notes: &mut Vec<String>) -> Vec<String> {
     let candidates: Vec<[String; 4]> = photos
         .iter()
         .map(|(id, name)| {
@@ -52,7 +53,7 @@ pub(crate) fn unique_names(photos: Vec<(u32, String)>) -> Vec<String> {
             let extension = file.extension().map(|e| format!("_{}", e.to_string_lossy())).unwrap_or_default();
             let with_extension = format!("{with_folders}{extension}");
             let with_id = format!("{with_extension}_{id}");
-            [stem, with_folders, with_extension, with_id]
+            [stem, with_folders, with_extension, with_id].map(shortened)
         })
         .collect();
     // Names that collide take their next candidate together, until none collides. The last candidates differ by id.
@@ -70,13 +71,32 @@ pub(crate) fn unique_names(photos: Vec<(u32, String)>) -> Vec<String> {
             }
         }
         if !again {
-            return candidates
-                .into_iter()
-                .zip(level)
-                .map(|(mut names, level)| std::mem::take(&mut names[level]))
-                .collect();
+            let chosen = candidates.into_iter().zip(level).map(|(mut names, level)| std::mem::take(&mut names[level]));
+            let names: Vec<String> = chosen.collect();
+            let cut: Vec<&String> = names.iter().filter(|name| name.len() == LONGEST_NAME).collect();
+            if let Some(first) = cut.first() {
+                notes.push(format!(
+                    "{} of photos cut to {LONGEST_NAME} bytes for the names of the results (first: {first})",
+                    counted(cut.len(), "long name")
+                ));
+            }
+            return names;
         }
     }
+}
+
+/// Names of this many bytes leave room for endings and for what programs put before a temporary file's name.
+const LONGEST_NAME: usize = 200;
+
+/// The name, or its beginning and a hash that tells it from others that begin alike, of exactly [`LONGEST_NAME`] bytes.
+fn shortened(name: String) -> String {
+    if name.len() < LONGEST_NAME {
+        return name;
+    }
+    let hash = &hash::of_bytes(name.as_bytes())[..16];
+    let room = LONGEST_NAME - hash.len() - 1;
+    let kept = (0..=room).rev().find(|&at| name.is_char_boundary(at)).unwrap_or(0);
+    format!("{}{}{hash}", &name[..kept], "_".repeat(1 + room - kept))
 }
 
 /// K if it is one: finite, third row 0 0 1, no entry below the diagonal, positive focal lengths.

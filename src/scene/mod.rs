@@ -12,6 +12,7 @@ pub mod lens;
 pub mod look;
 pub mod mask;
 pub mod mvsnet;
+mod numbering;
 mod open;
 pub mod photo;
 pub mod range;
@@ -32,6 +33,9 @@ pub struct OpenOptions {
     pub depth_numbers: DepthNumbers,
     /// The layout to read, where a folder holds both; `None`: MVSNet before COLMAP, saying so.
     pub layout: Option<Layout>,
+    /// Whether the caller has depth ranges of its own, so that those in the files need not be of use.
+    #[serde(skip)]
+    pub range_given: bool,
 }
 
 /// What the second of two depth numbers in a cam.txt is (protocol page E.1).

@@ -2,15 +2,14 @@
 //! the source views (protocol page E.1, E.2). BlendedMVS calls the photos' folder `blended_images/` and keeps
 //! `pair.txt` beside the cameras.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use glam::{DMat3, DVec3};
 
-use crate::error::counted;
-use crate::files::image;
 use crate::scene::camera::{Camera, DepthRange};
+use crate::scene::numbering::{file_name, match_photos, number};
 use crate::scene::{DepthNumbers, Layout, OpenOptions, Scene, SourceView, Sweep, View};
 use crate::{Error, Result};
 
@@ -42,12 +41,13 @@ pub fn open(root: &Path, options: &OpenOptions) -> Result<Scene> {
     }
 
     let headers = crate::scene::checks::photo_headers(photos.values().map(PathBuf::as_path), &mut notes)?;
-    let names = crate::scene::checks::unique_names(photos.iter().map(|(&id, photo)| (id, file_name(photo))).collect());
+    let named = photos.iter().map(|(&id, photo)| (id, file_name(photo))).collect();
+    let names = crate::scene::checks::unique_names(named, &mut notes);
     let mut views = Vec::new();
     let mut readings = BTreeMap::new();
     let mut outside = Vec::new();
     for (((id, photo), name), header) in photos.into_iter().zip(names).zip(headers) {
-        let CameraFile { camera, range, sweep, planes, reading } = read_camera(&cameras[&id], options.depth_numbers)?;
+        let CameraFile { camera, range, sweep, planes, reading } = read_camera_for(&cameras[&id], options)?;
         *readings.entry(reading).or_insert(0) += 1;
         let (principal, (width, height)) = (camera.k.z_axis, header.size);
         if !(-0.5..width as f64 - 0.5).contains(&principal.x) || !(-0.5..height as f64 - 0.5).contains(&principal.y) {
@@ -89,16 +89,6 @@ pub fn open(root: &Path, options: &OpenOptions) -> Result<Scene> {
     Ok(Scene { root: root.to_owned(), layout: Layout::MvsNet, views, points: Vec::new(), notes })
 }
 
-/// The view's number in `00000003` (any zero padding).
-fn number(digits: &str) -> Option<u32> {
-    let plain = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
-    if plain { digits.parse().ok() } else { None }
-}
-
-fn file_name(path: &Path) -> String {
-    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
-}
-
 /// `NUMBER_cam.txt` files by number.
 ///
 /// # Errors
@@ -123,61 +113,6 @@ pub fn camera_files(folder: &Path) -> Result<BTreeMap<u32, PathBuf>> {
         ));
     }
     Ok(cameras)
-}
-
-/// Photos by the number of their camera: those whose name is the same number, or, where no name is a number, all in
-/// sorted order.
-fn match_photos(
-    folder: &Path,
-    cameras: &BTreeMap<u32, PathBuf>,
-    notes: &mut Vec<String>,
-) -> Result<BTreeMap<u32, PathBuf>> {
-    let mut files = crate::files::input::files_in(folder, "list the photos")?;
-    files.retain(|file| image::has_photo_extension(file));
-    let stem_number = |file: &PathBuf| number(&file.file_stem()?.to_string_lossy());
-    let place = || folder.display().to_string();
-    if files.is_empty() {
-        return Err(Error::input(place(), "no photos", "JPEG, PNG, TIFF or WebP files"));
-    }
-    let mut photos: BTreeMap<u32, PathBuf> = BTreeMap::new();
-    if files.iter().all(|file| stem_number(file).is_none()) {
-        if files.len() != cameras.len() {
-            return Err(Error::input(
-                place(),
-                format!("{} photos whose names are not numbers, beside {} cameras", files.len(), cameras.len()),
-                "names with the cameras' numbers (00000003.jpg for 00000003_cam.txt), or as many photos as cameras",
-            ));
-        }
-        notes.push(format!(
-            "the photos' names are not numbers: photos and cameras were paired in sorted order ({} with {}, and so on)",
-            file_name(&files[0]),
-            cameras.values().next().map(|file| file_name(file)).unwrap_or_default(),
-        ));
-        photos.extend(cameras.keys().copied().zip(files));
-        return Ok(photos);
-    }
-    let mut without_camera = Vec::new();
-    for file in files {
-        let Some(id) = stem_number(&file).filter(|id| cameras.contains_key(id)) else {
-            without_camera.push(file);
-            continue;
-        };
-        if let Some(other) = photos.get(&id) {
-            notes.push(format!("view {id}: {} is used, {} is not", file_name(other), file_name(&file)));
-        } else {
-            photos.insert(id, file);
-        }
-    }
-    if let Some(first) = without_camera.first() {
-        let count = counted(without_camera.len(), "photo");
-        notes.push(format!("{count} without a camera left out (first: {})", file_name(first)));
-    }
-    let without_photo: Vec<u32> = cameras.keys().copied().filter(|id| !photos.contains_key(id)).collect();
-    if let Some(first) = without_photo.first() {
-        let count = counted(without_photo.len(), "camera");
-        notes.push(format!("{count} without a photo left out (first: view {first})"));
-    }
-    Ok(photos)
 }
 
 /// A word of a text file and its line, counted from 1.
@@ -223,6 +158,17 @@ struct Depths {
 pub fn read_camera(file: &Path, two: DepthNumbers) -> Result<CameraFile> {
     let (camera, depths) = read_cam(file)?;
     let Depths { range, sweep, planes, reading } = depths.read(file, two)?;
+    Ok(CameraFile { camera, range, sweep, planes, reading })
+}
+
+/// As [`read_camera`]; depth numbers that make no range are passed over where nobody needs them.
+fn read_camera_for(file: &Path, options: &OpenOptions) -> Result<CameraFile> {
+    let (camera, depths) = read_cam(file)?;
+    let read = match depths.read(file, options.depth_numbers) {
+        Err(_) if options.range_given => depths.replaced(),
+        read => read?,
+    };
+    let Depths { range, sweep, planes, reading } = read;
     Ok(CameraFile { camera, range, sweep, planes, reading })
 }
 
@@ -295,6 +241,13 @@ fn finite(file: &Path, token: Token, what: &str) -> Result<f64> {
 }
 
 impl DepthTokens {
+    /// What is left of numbers that make no range: the third is the number of planes all the same.
+    fn replaced(&self) -> Depths {
+        let planes =
+            self.numbers.get(2).filter(|count| (1.5..1e6).contains(*count)).map(|count| count.round() as usize);
+        Depths { range: None, sweep: None, planes, reading: "depth numbers that make no range and were passed over" }
+    }
+
     /// The meaning of none, two, three or four numbers (protocol page E.1).
     fn read(&self, file: &Path, two: DepthNumbers) -> Result<Depths> {
         let place = format!("{}: line {}, depth numbers", file.display(), self.line);
@@ -357,12 +310,12 @@ impl DepthTokens {
         };
         let range = match range {
             Some((near, far)) if near > 0.0 && far > near && far.is_finite() => Some(DepthRange { near, far }),
-            Some(_) => return refuse("0 < near < far"),
+            Some(_) => return refuse("0 < near < far, or the option --range, which replaces them"),
             None => None,
         };
         let sweep = match sweep {
             Some((near, interval)) if near > 0.0 && interval > 0.0 => Some(Sweep { near, interval }),
-            Some(_) => return refuse("near > 0 and interval > 0"),
+            Some(_) => return refuse("near > 0 and interval > 0, or the option --range, which replaces them"),
             None => None,
         };
         Ok(Depths { range, sweep, planes, reading })
@@ -431,6 +384,7 @@ pub fn read_pairs(
             return Err(refuse(line, format!("`{}` and {} numbers after it", words[0], words.len() - 1), expected));
         };
         let mut sources: Vec<SourceView> = Vec::with_capacity(named);
+        let mut listed = HashSet::new();
         for pair in words[1..].chunks_exact(2) {
             let parsed = pair[0].parse::<u32>().ok().zip(pair[1].parse::<f64>().ok().filter(|s| s.is_finite()));
             let Some((source, score)) = parsed else {
@@ -438,7 +392,7 @@ pub fn read_pairs(
             };
             match known(line, "source view", source)? {
                 Some(source) if Some(source) == view => itself += 1,
-                Some(source) if sources.iter().all(|s| s.view != source) => {
+                Some(source) if listed.insert(source) => {
                     sources.push(SourceView { view: source, score });
                 }
                 Some(_) => {}

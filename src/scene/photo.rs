@@ -36,6 +36,8 @@ pub struct LoadedPhoto {
     pub camera: Camera,
     /// What is worth knowing about how it was made.
     pub notes: Vec<String>,
+    /// SHA-256 of the file's bytes that it was decoded from.
+    pub sha256: String,
 }
 
 impl Photo {
@@ -45,7 +47,7 @@ impl Photo {
     /// # Errors
     /// A photo that cannot be read or decoded, and one whose size is not that of the view's camera.
     pub fn load(view: &View, max_side: Option<usize>) -> Result<LoadedPhoto> {
-        let image::Pixels { size, rgb, alpha } = image::read(&view.image)?;
+        let image::Pixels { size, rgb, alpha, sha256 } = image::read(&view.image)?;
         check_size(&view.image, view.size, size)?;
         let mut alpha = alpha.map(|data| Map { width: size.0, height: size.1, data });
         let mut photo = Self { width: size.0, height: size.1, rgb };
@@ -70,7 +72,7 @@ impl Photo {
             camera = camera.resized(width as f64 / size.0 as f64, height as f64 / size.1 as f64);
         }
         let mask = alpha.as_ref().and_then(Mask::of_alpha);
-        Ok(LoadedPhoto { photo, mask, camera, notes })
+        Ok(LoadedPhoto { photo, mask, camera, notes, sha256 })
     }
 
     /// The colour of every pixel, row by row: 0..1 to 0..255, rounded.

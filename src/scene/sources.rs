@@ -3,6 +3,8 @@
 //! Listed source views stay as they are, but for those without a baseline; missing ones are selected by sparse points
 //! or, without any, by the cameras alone.
 
+use std::collections::HashSet;
+
 use glam::{DMat3, DVec2, DVec3};
 use rayon::prelude::*;
 
@@ -15,6 +17,9 @@ const MAX_SOURCES: usize = 10;
 /// Views that score less than this share of the best one see next to nothing of the same surface from where it can be
 /// matched, and would only cost time.
 const LEAST_SCORE: f64 = 1e-3;
+/// A camera this many times as far out as all nearer ones is a stray. (Helpers that overlook a scene from afar stand
+/// within some multiples of its size; what a reconstruction has got wrong lies anywhere.)
+const APART: f64 = 10.0;
 
 impl Scene {
     /// Fills the source views of every view that has none, best first, at most 10 and none with less
@@ -27,6 +32,14 @@ impl Scene {
     ///
     /// Source views at the very place of their view, listed or selected, are left out then, with a note.
     pub fn select_sources(&mut self) {
+        let strays = self.strays();
+        if let Some(&first) = strays.first() {
+            self.notes.push(format!(
+                "{} far apart from all other cameras (first: of view {}), and not counted in the scene's extent",
+                if strays.len() == 1 { "1 camera stands".into() } else { format!("{} cameras stand", strays.len()) },
+                self.views[first].name
+            ));
+        }
         self.select_missing_sources();
         self.leave_out_sources_without_baseline();
     }
@@ -36,20 +49,26 @@ impl Scene {
         if missing.is_empty() {
             return;
         }
-        let scores: Vec<Vec<f64>> = if self.points.is_empty() {
-            missing.par_iter().map(|&v| self.scores_from_cameras(v)).collect()
-        } else {
-            let seen = self.points_of_views();
-            missing.par_iter().map(|&v| self.scores_from_points(v, &seen[v])).collect()
-        };
-        for (&view, scores) in missing.iter().zip(scores) {
-            let mut sources: Vec<SourceView> =
-                scores.into_iter().enumerate().map(|(view, score)| SourceView { view, score }).collect();
-            sources.retain(|s| s.view != view && s.score > 0.0);
+        // Chosen one view at a time: the scores of all pairs would not fit into memory where there are very many views.
+        let chosen = |view: usize, scores: &mut dyn Iterator<Item = (usize, f64)>| {
+            let scores = scores.filter(|&(other, score)| other != view && score > 0.0);
+            let mut sources: Vec<SourceView> = scores.map(|(view, score)| SourceView { view, score }).collect();
             sources.sort_by(|a, b| b.score.total_cmp(&a.score));
             let least = sources.first().map_or(0.0, |best| best.score * LEAST_SCORE);
             sources.retain(|s| s.score >= least);
             sources.truncate(MAX_SOURCES);
+            sources
+        };
+        let sources: Vec<Vec<SourceView>> = if self.points.is_empty() {
+            let focus = self.focus();
+            let of_view = |&v: &usize| chosen(v, &mut self.scores_from_cameras(v, focus).into_iter().enumerate());
+            missing.par_iter().map(of_view).collect()
+        } else {
+            let seen = self.points_of_views();
+            let of_view = |&v: &usize| chosen(v, &mut self.scores_from_points(v, &seen[v]).into_iter().enumerate());
+            missing.par_iter().map(of_view).collect()
+        };
+        for (&view, sources) in missing.iter().zip(sources) {
             self.views[view].sources = sources;
         }
         let by = if self.points.is_empty() {
@@ -80,13 +99,38 @@ impl Scene {
     }
 
     /// The largest distance between two camera centres that counts as none: a millionth of the scene's extent, and at
-    /// least the rounding of coordinates far from the origin.
+    /// least the rounding of coordinates far from the origin. A few cameras that stand far apart from all others
+    /// ([`Scene::strays`]) do not count: a reconstruction has got them wrong.
     pub fn least_baseline(&self) -> f64 {
-        let centres = || self.views.iter().map(|v| v.camera.centre());
-        let Some(first) = centres().next() else { return 0.0 };
-        let extent = centres().map(|c| c.distance(first)).fold(0.0, f64::max);
-        let far_out = centres().map(|c| c.length()).fold(0.0, f64::max);
+        let strays: HashSet<usize> = self.strays().into_iter().collect();
+        let near = self.views.iter().enumerate().filter(|(i, _)| !strays.contains(i));
+        let centres: Vec<DVec3> = near.map(|(_, v)| v.camera.centre()).collect();
+        let Some(&first) = centres.first() else { return 0.0 };
+        let extent = centres.iter().map(|c| c.distance(first)).fold(0.0, f64::max);
+        let far_out = centres.iter().map(|c| c.length()).fold(0.0, f64::max);
         (1e-6 * extent).max(1e-12 * far_out)
+    }
+
+    /// Views whose cameras stand far apart from all others: at most a quarter of all, at least ten times as far
+    /// from the middle (the median of each coordinate) as any other.
+    pub fn strays(&self) -> Vec<usize> {
+        let centres: Vec<DVec3> = self.views.iter().map(|v| v.camera.centre()).collect();
+        let n = centres.len();
+        if n < 4 {
+            return Vec::new();
+        }
+        let median = |axis: usize| {
+            let mut values: Vec<f64> = centres.iter().map(|c| c[axis]).collect();
+            *values.select_nth_unstable_by(n / 2, f64::total_cmp).1
+        };
+        let middle = DVec3::from_array([0, 1, 2].map(median));
+        let mut by_distance: Vec<(usize, f64)> = centres.iter().map(|c| c.distance(middle)).enumerate().collect();
+        by_distance.sort_by(|a, b| a.1.total_cmp(&b.1));
+        // Cameras at one place have no extent that others could be compared with.
+        let is_gap =
+            |&k: &usize| by_distance[n - k - 1].1 > 0.0 && by_distance[n - k].1 >= APART * by_distance[n - k - 1].1;
+        let apart = (1..=n / 4).rev().find(is_gap).unwrap_or(0);
+        by_distance[n - apart..].iter().map(|&(view, _)| view).collect()
     }
 
     /// Whether all cameras stand at the same place.
@@ -133,20 +177,21 @@ impl Scene {
     /// Scores of all views as sources of `view`, which sees the points `seen`.
     fn scores_from_points(&self, view: usize, seen: &[usize]) -> Vec<f64> {
         let mut scores = vec![0.0; self.views.len()];
-        let centres: Vec<DVec3> = self.views.iter().map(|v| v.camera.centre()).collect();
+        let centre = |view: usize| self.views[view].camera.centre();
+        let own = centre(view);
         for point in seen.iter().map(|&i| &self.points[i]) {
             for &other in point.views.iter().filter(|&&other| other != view) {
-                scores[other] += triangulation_score(centres[view], centres[other], point.position);
+                scores[other] += triangulation_score(own, centre(other), point.position);
             }
         }
         scores
     }
 
     /// Scores of all views as sources of `view` where nothing is known but the cameras.
-    fn scores_from_cameras(&self, view: usize) -> Vec<f64> {
+    fn scores_from_cameras(&self, view: usize, focus: Option<DVec3>) -> Vec<f64> {
         let reference = &self.views[view];
         let centre = reference.camera.centre();
-        let Some(depth) = self.middle_depth(view) else { return vec![0.0; self.views.len()] };
+        let Some(depth) = self.middle_depth(view, focus) else { return vec![0.0; self.views.len()] };
         let (width, height) = (reference.size.0 as f64 - 1.0, reference.size.1 as f64 - 1.0);
         // The grid's outer pixels lie a sixth from the border, so that each stands for a ninth of the photo.
         let grid: Vec<DVec3> = [1.0, 3.0, 5.0]
@@ -170,14 +215,14 @@ impl Scene {
 
     /// A depth at which the view probably sees something: the middle of its range in 1 / depth, else the depth of the
     /// place that all cameras look at, else where the nearest other camera makes 5 degrees.
-    fn middle_depth(&self, view: usize) -> Option<f64> {
+    fn middle_depth(&self, view: usize, focus: Option<DVec3>) -> Option<f64> {
         // The planes of a sweep without a count: any usual number gives the same order of magnitude.
         const USUAL_PLANES: usize = 192;
         let View { camera, .. } = self.views[view];
         if let Some(DepthRange { near, far }) = self.views[view].depth_range(USUAL_PLANES) {
             return Some(2.0 / (1.0 / near + 1.0 / far));
         }
-        let focus_depth = self.focus().map(|p| (camera.r * p + camera.t).z).filter(|&z| z > 1e-6);
+        let focus_depth = focus.map(|p| (camera.r * p + camera.t).z).filter(|&z| z > 1e-6);
         focus_depth.or_else(|| {
             let distance = |other: &View| other.camera.centre().distance(camera.centre());
             let baselines = self.views.iter().map(distance).filter(|&d| d > 0.0);
@@ -185,10 +230,13 @@ impl Scene {
         })
     }
 
-    /// The point with the least sum of squared distances to all optical axes; `None` where they are all parallel.
+    /// The point with the least sum of squared distances to the optical axes of all cameras but strays; `None` where
+    /// they are all parallel.
     fn focus(&self) -> Option<DVec3> {
         let (mut a, mut b) = (DMat3::ZERO, DVec3::ZERO);
-        for View { camera, .. } in &self.views {
+        let strays: HashSet<usize> = self.strays().into_iter().collect();
+        let near = self.views.iter().enumerate().filter(|(i, _)| !strays.contains(i));
+        for (_, View { camera, .. }) in near {
             let axis = camera.r.row(2);
             let across = DMat3::IDENTITY - DMat3::from_cols(axis * axis.x, axis * axis.y, axis * axis.z);
             a += across;
@@ -196,7 +244,7 @@ impl Scene {
         }
         // The mean of the projections has a determinant of 0 for parallel axes and 8/27 for axes all around; below
         // 1e-6 (axes within some 0.1 degrees) the point would be noise.
-        let mean = a * (1.0 / self.views.len() as f64);
+        let mean = a * (1.0 / (self.views.len() - strays.len()) as f64);
         (mean.determinant() > 1e-6).then(|| a.inverse() * b)
     }
 }

@@ -23,7 +23,7 @@ use crate::files::map::Map;
 use crate::files::ply_storage::OffsetOption;
 use crate::files::{pfm, ply};
 use crate::host::interrupt;
-use crate::host::progress::Progress;
+use crate::host::progress::{Progress, one_line};
 use crate::scene::View;
 use crate::scene::camera::{Camera, DepthRange};
 use crate::scene::photo::Photo;
@@ -256,11 +256,9 @@ pub fn write_scenes(
 ) -> Result<()> {
     let described = describe(generator.options(), options);
     let claim = Claim { path: out, force, kind: &SCENES };
-    let claimed = OutputFolder::new(claim, described.clone(), |mark| compare(mark, &described, out))?;
+    let mut claimed = OutputFolder::new(claim, described.clone(), |mark| compare(mark, &described, out))?;
     claimed.claim()?;
-    for note in generator.notes() {
-        progress.note(note);
-    }
+    generator.notes().iter().chain(&claimed.note()).for_each(|note| progress.note(note));
     let began = std::time::Instant::now();
     let mut total = Written::default();
     let mut kept = 0u64;
@@ -303,7 +301,7 @@ pub fn write_scenes(
     );
     let fields =
         json!({ "scenes": made, "kept": kept, "points": total.points, "megapixels": megapixels, "seconds": seconds });
-    progress.summary(&text, fields);
+    progress.summary(&one_line(&text), fields);
     Ok(())
 }
 
@@ -333,6 +331,7 @@ const SCENES: FolderKind = FolderKind {
     create: "create the folder",
     write: "write into the output folder",
     own: |_| false,
+    own_left: "",
 };
 
 /// Whether the folder was begun with the same options.

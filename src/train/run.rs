@@ -29,9 +29,9 @@ use crate::cuda::driver::Driver;
 use crate::cuda::training::Teacher;
 use crate::error::{Error, Result};
 use crate::files::atomic::{write_through, write_whole};
-use crate::files::folder::{Claim, FolderKind, Found, OutputFolder, is_temporary, remove_leftovers, write_json};
+use crate::files::folder::{Claim, FolderKind, Found, OutputFolder, is_temporary, write_json};
 use crate::host::interrupt;
-use crate::host::progress::Progress;
+use crate::host::progress::{Progress, one_line};
 use crate::host::random::Random;
 use crate::net::config::Config;
 use crate::net::parameters::Parameters;
@@ -139,12 +139,13 @@ pub fn train(
     prepare: impl FnOnce() -> Result<TrainData>,
     progress: &Progress,
 ) -> Result<()> {
-    let state = begin(out, options, described)?;
+    let (state, folder) = begin(out, options, described)?;
     if state.step >= options.steps && out.join(WEIGHTS).exists() {
         finish(out, &state, progress);
         return Ok(());
     }
-    let TrainData { train, validation, notes, device } = prepare()?;
+    let TrainData { train, validation, mut notes, device } = prepare()?;
+    notes.extend(folder.note());
     // A run that was killed before its first checkpoint has a log, too.
     let resumed = out.join(LOG).exists().then_some(state.step);
     let journal = Journal::open(out, resumed, options.steps, options.log_every, *progress)?;
@@ -208,16 +209,21 @@ const RUNS: FolderKind = FolderKind {
     create: "create the run's folder",
     write: "write the options of the run",
     own: |name| {
-        [STATE, WEIGHTS, BEST, OPTIONS, LOG].contains(&name) || name.starts_with(EVENT_FILE) || is_temporary(name)
+        [STATE, WEIGHTS, BEST, OPTIONS, LOG, PANELS].contains(&name)
+            || name.starts_with(EVENT_FILE)
+            || is_temporary(name)
     },
+    own_left: "train.json and state.safetensors of that run beside them, another folder, or --fresh to remove them and \
+               begin anew",
 };
 
-/// The state to go on from, or a new one. Nothing is removed or written before it is there.
-fn begin(out: &Path, options: &TrainOptions, described: &Value) -> Result<State> {
+/// The state to go on from, or a new one, and the folder, which is this run's for as long as it is held. Nothing is
+/// removed or written before the state is there.
+fn begin(out: &Path, options: &TrainOptions, described: &Value) -> Result<(State, OutputFolder)> {
     let (state_file, options_file) = (out.join(STATE), out.join(OPTIONS));
     let program = json!({ "program": "engine", "version": env!("CARGO_PKG_VERSION"), "options": described });
     let claim = Claim { path: out, force: options.fresh, kind: &RUNS };
-    let folder = OutputFolder::new(claim, program, |mark| {
+    let mut folder = OutputFolder::new(claim, program, |mark| {
         if options.fresh || !state_file.exists() {
             return Ok(Found::Old);
         }
@@ -228,8 +234,8 @@ fn begin(out: &Path, options: &TrainOptions, described: &Value) -> Result<State>
         Ok(Found::Same)
     })?;
     if folder.goes_on() {
-        remove_leftovers(out, 1);
-        return State::read(&state_file);
+        folder.remove_leftovers();
+        return Ok((State::read(&state_file)?, folder));
     }
     let parameters = match &options.init {
         Some(file) => {
@@ -245,12 +251,11 @@ fn begin(out: &Path, options: &TrainOptions, described: &Value) -> Result<State>
         }
         None => Parameters::random(options.config, options.seed)?,
     };
-    let panels = out.join(PANELS);
-    if panels.exists() {
-        std::fs::remove_dir_all(&panels).map_err(Error::io("remove the pictures of an earlier run", &panels))?;
-    }
     folder.claim()?;
-    Ok(State::new(parameters, options.average))
+    let state = State::new(parameters, options.average);
+    // At once, so that weights without a state are never those of a run that was killed before its first checkpoint.
+    state.write(&state_file)?;
+    Ok((state, folder))
 }
 
 /// A run goes on only with the options that it began with.
@@ -382,7 +387,7 @@ impl Run<'_> {
                 weights.display()
             )
         } else {
-            "no checkpoint was written yet: begin anew with".to_owned()
+            "no checkpoint was written yet: begin anew (--fresh) with".to_owned()
         };
         Err(Error::NotFinite(format!(
             "step {} on {}: {reason}; {kept} a lower --rate or a --clip",
@@ -470,7 +475,8 @@ fn finish(out: &Path, state: &State, progress: &Progress) {
         "best_step": state.best.map(|b| b.1),
         "best_mean_error_intervals": state.best.map(|b| b.0),
     });
-    progress.summary(&format!("{} steps done, weights in {}{best}", state.step, weights.display()), fields);
+    let text = format!("{} steps done, weights in {}{best}", state.step, weights.display());
+    progress.summary(&one_line(&text), fields);
 }
 
 /// The sums of two.

@@ -1,6 +1,7 @@
 //! Where a training run stands: everything that its next step depends on, in one file that is whole or not there.
 
 use std::collections::BTreeMap;
+use std::io::{self, Write};
 use std::path::Path;
 
 use safetensors::SafeTensors;
@@ -9,6 +10,7 @@ use safetensors::tensor::TensorView;
 use super::optimizer::Adam;
 use crate::error::{Error, Result};
 use crate::files::atomic::{write_through, write_whole};
+use crate::files::hash::Hashing;
 use crate::files::input;
 use crate::host::interrupt;
 use crate::net::parameters::{Parameters, float_view, to_safetensors};
@@ -32,6 +34,21 @@ pub struct State {
 /// How the names of the parts begin in the file.
 const AVERAGE: &str = "average.";
 const MOMENTS: [&str; 2] = ["adam.mean.", "adam.square."];
+/// The entry of the metadata with the hash of all else.
+const HASH: &str = "sha256";
+
+/// SHA-256 of metadata and tensors. A moment or weight that a disk has damaged is a number like any other, and would be
+/// trained on with.
+fn hash_of(metadata: &BTreeMap<String, String>, tensors: &BTreeMap<&str, &[u8]>) -> String {
+    let mut passing = Hashing::new(io::sink());
+    let texts = metadata.iter().flat_map(|(key, value)| [key.as_bytes(), value.as_bytes()]);
+    let parts = texts.chain(tensors.iter().flat_map(|(name, data)| [name.as_bytes(), *data]));
+    for part in parts {
+        // Into a sink: nothing can fail.
+        let _ = passing.write_all(&(part.len() as u64).to_le_bytes()).and_then(|()| passing.write_all(part));
+    }
+    passing.finish()
+}
 
 impl State {
     /// A run that has not begun, with a moving average where that has a decay.
@@ -69,6 +86,8 @@ impl State {
             metadata.insert("best_step".into(), step.to_string());
         }
         metadata.extend(self.parameters.config.metadata());
+        let tensors: BTreeMap<&str, &[u8]> = views.iter().map(|(name, view)| (name.as_str(), view.data())).collect();
+        metadata.insert(HASH.into(), hash_of(&metadata, &tensors));
         let bytes = to_safetensors(views, metadata)?;
         let _guard = interrupt::writing();
         write_whole(path, "write the training state", |file| write_through(file, &bytes))
@@ -91,6 +110,15 @@ impl State {
             let found = metadata.get(key).and_then(|v| v.parse().ok());
             found.ok_or_else(|| fail(format!("metadata `{key}` is missing or no number; {whole}")))
         };
+        // States of earlier versions have no hash.
+        let mut hashed: BTreeMap<String, String> = metadata.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
+        if let Some(expected) = hashed.remove(HASH) {
+            let all = tensors.iter().map(|(name, view)| (name.to_owned(), view)).collect::<Vec<_>>();
+            let all = all.iter().map(|(name, view)| (name.as_str(), view.data())).collect();
+            if hash_of(&hashed, &all) != expected {
+                return Err(fail(format!("it is damaged: its content is not what its hash says; {whole}")));
+            }
+        }
         let mut parts: BTreeMap<&str, Vec<(String, TensorView)>> = BTreeMap::new();
         for (name, view) in tensors.iter() {
             let prefix = [AVERAGE, MOMENTS[0], MOMENTS[1]].into_iter().find(|p| name.starts_with(p));
@@ -159,6 +187,20 @@ mod tests {
         }
         back.write(&path).unwrap();
         assert!(bytes == std::fs::read(&path).unwrap(), "the same state is the same file");
+        // One bit of any tensor's values, the moments' too: finite numbers, but not those of the run.
+        let tensors = SafeTensors::deserialize(&bytes).unwrap();
+        let first = |prefix: &str| {
+            let found = tensors.iter().find(|(name, _)| name.starts_with(prefix)).unwrap();
+            found.1.data().as_ptr() as usize - bytes.as_ptr() as usize
+        };
+        let places = [AVERAGE, MOMENTS[0], MOMENTS[1], &state.parameters.list[0].name].map(first);
+        for at in places {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 1;
+            std::fs::write(&path, &damaged).unwrap();
+            let error = State::read(&path).err().unwrap().to_string();
+            assert!(error.contains("it is damaged") && error.contains("--fresh"), "{error}");
+        }
         std::fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
         let error = State::read(&path).err().unwrap().to_string();
         assert!(error.contains("no safetensors file") && error.contains("--fresh"), "{error}");

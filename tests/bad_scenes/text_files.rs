@@ -122,17 +122,20 @@ fn broken_cam_txt() {
             (
                 "near 0",
                 |root| edit_line(root, CAM, 12, "0 5"),
-                "line 12, depth numbers: `0 5`; expected 0 < near < far",
+                "line 12, depth numbers: `0 5`; expected 0 < near < far, or the option --range, which \
+                 replaces them",
             ),
             (
                 "negative interval",
                 |root| edit_line(root, CAM, 12, "425 -2.5"),
-                "line 12, depth numbers: `425 -2.5`; expected near > 0 and interval > 0",
+                "line 12, depth numbers: `425 -2.5`; expected near > 0 and interval > 0, or the option \
+                 --range, which replaces them",
             ),
             (
                 "far < near",
                 |root| edit_line(root, CAM, 12, "425 2.5 192 400"),
-                "line 12, depth numbers: `425 2.5 192 400`; expected 0 < near < far",
+                "line 12, depth numbers: `425 2.5 192 400`; expected 0 < near < far, or the option --range, which \
+                 replaces them",
             ),
             (
                 "one plane",

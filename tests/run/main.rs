@@ -1,7 +1,8 @@
 //! The whole job through the binary, on a small scene with an analytic truth: here what one run does; in [`resume`]
-//! runs that go on from earlier ones, in [`manifest`] what they leave to be read, in [`fuse`] clouds from finished
-//! maps, in [`grid`] by other methods and scored, in [`far`] scenes far from the origin, in
-//! [`alpha`] transparent photos, in [`unusable`] maps with values that are none.
+//! runs that go on from earlier ones, in [`together`] several at once, in [`leftovers`] what becomes of earlier
+//! results, in [`manifest`] what is left to be read, in [`fuse`] clouds from finished maps, in [`grid`] by other
+//! methods and scored, in [`far`] scenes far from the origin, in [`alpha`] transparent photos, in [`unusable`] maps
+//! with values that are none.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -18,8 +19,10 @@ mod far;
 mod fuse;
 mod grid;
 mod layouts;
+mod leftovers;
 mod manifest;
 mod resume;
+mod together;
 mod unusable;
 
 #[path = "../support/plane_scene.rs"]
@@ -76,10 +79,10 @@ fn computed(ran: &Ran) -> Vec<(String, u64)> {
         .collect()
 }
 
-/// Everything but the manifest and the records beside the maps, which tell times.
+/// Everything but the manifest and the records beside the maps, which tell times, and the lock, which tells processes.
 fn results(out: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut found = files(out);
-    found.retain(|path, _| path.extension().is_none_or(|e| e != "json"));
+    found.retain(|path, _| path.extension().is_none_or(|e| e != "json" && e != "lock"));
     found
 }
 

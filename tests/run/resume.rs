@@ -125,13 +125,25 @@ fn a_stopped_run_leaves_whole_files_and_goes_on_later() {
 #[cfg(unix)]
 #[test]
 fn a_second_signal_ends_the_run_at_once() {
+    ends_at_once(Stdio::null);
+}
+
+/// As on a terminal that was closed: what cannot be told must not keep the second signal from being heard.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_second_signal_ends_a_run_that_cannot_tell_of_the_first() {
+    ends_at_once(|| fs::File::options().write(true).open("/dev/full").unwrap().into());
+}
+
+#[cfg(unix)]
+fn ends_at_once(stderr: impl Fn() -> Stdio) {
     let place = Place::new();
     // One map of some seconds. The first signal must find it in progress: between two maps it would end the run by
     // itself, so a try that came too early on a busy machine is made again with more patience.
     let options = ["--json", "--planes", "20000", "--levels", "1", "--threads", "1"];
     let cut_off = (1..=5).any(|patience| {
         let mut child =
-            command(place.arguments("out", &options)).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+            command(place.arguments("out", &options)).stdout(Stdio::piped()).stderr(stderr()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
         assert!(lines.any(|line| line.contains(r#""event":"stage""#)));
         let pause = |milliseconds| std::thread::sleep(std::time::Duration::from_millis(milliseconds));
@@ -146,5 +158,5 @@ fn a_second_signal_ends_the_run_at_once() {
     });
     assert!(cut_off, "the second signal never ended a map in progress");
     let left = files(&place.path("out"));
-    assert_eq!(left.keys().map(|p| p.to_str().unwrap()).collect::<Vec<_>>(), [".engine.json"]);
+    assert_eq!(left.keys().map(|p| p.to_str().unwrap()).collect::<Vec<_>>(), [".engine.json", ".engine.lock"]);
 }

@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 use glam::{DMat3, DQuat, DVec3};
 
 use crate::scene::checks::checked_intrinsics;
-use crate::scene::colmap::entries::{CAMERA_SENSOR, CameraEntry, FrameEntry, ImageEntry, PointEntry, Pose, RigEntry};
+use crate::scene::colmap::entries::{
+    CAMERA_SENSOR, CameraEntry, FrameEntry, ImageEntry, PointEntry, Pose, RigEntry, Sensor,
+};
 use crate::scene::colmap::{binary, text};
 use crate::scene::lens::Distortion;
 use crate::{Error, Result};
@@ -60,6 +62,8 @@ pub(super) struct Model {
     pub points: Option<Vec<PointEntry>>,
     pub rigs: BTreeMap<u32, RigEntry>,
     pub frames: Vec<FrameEntry>,
+    /// What was assumed while reading.
+    pub notes: Vec<String>,
 }
 
 impl Model {
@@ -70,6 +74,7 @@ impl Model {
         let (rigs_file, frames_file) = (file("rigs"), file("frames"));
         let with_rigs = rigs_file.is_file() && frames_file.is_file();
         let with_points = points_file.is_file();
+        let mut notes = Vec::new();
         let (cameras, images, points, rigs, frames) = match encoding {
             Encoding::Binary => (
                 binary::cameras(&cameras_file)?,
@@ -80,7 +85,11 @@ impl Model {
             ),
             Encoding::Text => (
                 text::cameras(&cameras_file)?,
-                text::images(&images_file)?,
+                {
+                    let (images, without) = text::images(&images_file)?;
+                    notes.extend(without_keypoints_note(without, images.len()));
+                    images
+                },
                 with_points.then(|| text::points(&points_file)).transpose()?,
                 if with_rigs { text::rigs(&rigs_file)? } else { Vec::new() },
                 if with_rigs { text::frames(&frames_file)? } else { Vec::new() },
@@ -96,6 +105,7 @@ impl Model {
             frames_file,
             points,
             frames,
+            notes,
         })
     }
 
@@ -105,8 +115,13 @@ impl Model {
         for image in self.images.values() {
             poses.insert(image.id, transform(&self.images_file, &format!("image {}", image.id), image.pose)?);
         }
+        // By sensor: a rig may have as many as there are images. Of several entries the first counts.
+        let mut in_rigs: HashMap<u32, HashMap<Sensor, Pose>> = HashMap::new();
         for frame in &self.frames {
             let Some(rig) = self.rigs.get(&frame.rig) else { continue };
+            let others = in_rigs.entry(rig.id).or_insert_with(|| {
+                rig.others.iter().rev().filter_map(|(sensor, pose)| Some((*sensor, (*pose)?))).collect()
+            });
             for &(sensor, data) in frame.data.iter().filter(|(sensor, _)| sensor.0 == CAMERA_SENSOR) {
                 let Some(image) = u32::try_from(data).ok().and_then(|id| self.images.get(&id)) else {
                     continue;
@@ -115,7 +130,7 @@ impl Model {
                 let (r, t) = transform(&self.frames_file, &place, frame.rig_from_world)?;
                 if rig.reference == Some(sensor) {
                     poses.insert(image.id, (r, t));
-                } else if let Some((_, Some(in_rig))) = rig.others.iter().find(|(other, _)| *other == sensor) {
+                } else if let Some(in_rig) = others.get(&sensor) {
                     let place = format!("rig {}, camera {}", rig.id, sensor.1);
                     let (rs, ts) = transform(&self.rigs_file, &place, *in_rig)?;
                     poses.insert(image.id, (rs * r, rs * t + ts));
@@ -124,6 +139,15 @@ impl Model {
         }
         Ok(poses)
     }
+}
+
+fn without_keypoints_note(without: usize, images: usize) -> Option<String> {
+    (without > 0).then(|| {
+        format!(
+            "images.txt has no line of keypoints for {without} of {images} images (the next image follows at once): \
+             taken as images without keypoints"
+        )
+    })
 }
 
 fn by_id<T>(file: &Path, what: &str, entries: impl Iterator<Item = (u32, T)>) -> Result<BTreeMap<u32, T>> {

@@ -1,14 +1,15 @@
 //! Scenes in the COLMAP layout: `images/` with a sparse model in `sparse/`, `sparse/N/` or `dense/sparse/`.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use glam::{DVec2, DVec3};
+use rayon::prelude::*;
 
 use crate::error::counted;
 use crate::files::image;
 use crate::scene::camera::Camera;
-use crate::scene::colmap::entries::CameraEntry;
+use crate::scene::colmap::entries::{CameraEntry, PointEntry};
 use crate::scene::colmap::model::{Encoding, Model};
 use crate::scene::colmap::{binary, text};
 use crate::scene::lens::Lens;
@@ -50,11 +51,7 @@ fn models_in(sparse: &Path) -> Vec<(PathBuf, Encoding)> {
     let entries = std::fs::read_dir(sparse).into_iter().flatten().flatten();
     let mut models: Vec<_> =
         entries.map(|e| e.path()).filter_map(|path| Encoding::of(&path).map(|e| (path, e))).collect();
-    let key = |path: &Path| {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        (name.parse::<u64>().unwrap_or(u64::MAX), name)
-    };
-    models.sort_by_key(|(path, _)| key(path));
+    models.sort_by(|(a, _), (b, _)| alphanumeric_sort::compare_path(a, b));
     models
 }
 
@@ -74,16 +71,16 @@ pub fn open(root: &Path) -> Result<Scene> {
     };
     let (folder, encoding) = choose_model(root, workspace.models, &mut notes)?;
     let model = Model::read(&folder, encoding)?;
+    notes.extend(model.notes.iter().cloned());
     let poses = model.poses()?;
 
-    // Images whose photo is there, by id.
-    let mut photos = BTreeMap::new();
-    let mut missing = Vec::new();
-    for entry in model.images.values() {
-        match photo_path(&workspace.photos, &entry.name) {
-            Some(path) => drop(photos.insert(entry.id, path)),
-            None => missing.push(&entry.name),
-        }
+    let Photos { found: photos, missing, in_other_case } = Photos::find(&workspace.photos, &model);
+    if let Some((name, path)) = in_other_case.first() {
+        notes.push(format!(
+            "{} found under names that differ from the model's in upper and lower case only (first: {name} is {})",
+            counted(in_other_case.len(), "photo"),
+            relative(&workspace.photos, path)
+        ));
     }
     if let Some(first) = missing.first() {
         let (count, all) = (missing.len(), model.images.len());
@@ -99,7 +96,7 @@ pub fn open(root: &Path) -> Result<Scene> {
             "{count} of {all} registered images have no photo in {place} and were left out (first: {first})"
         ));
     }
-    let unregistered = photo_count(&workspace.photos).saturating_sub(photos.len());
+    let unregistered = photos_below(&workspace.photos).len().saturating_sub(photos.len());
     if unregistered > 0 {
         let place = relative(root, &workspace.photos);
         notes.push(format!("{} in {place} that the model has not registered left out", counted(unregistered, "photo")));
@@ -110,10 +107,10 @@ pub fn open(root: &Path) -> Result<Scene> {
 
     let headers = crate::scene::checks::photo_headers(photos.values().map(PathBuf::as_path), &mut notes)?;
     let names = photos.keys().map(|&id| (id, model.images[&id].name.clone())).collect();
+    let names = crate::scene::checks::unique_names(names, &mut notes);
     let mut lenses = Lenses { model: &model, known: BTreeMap::new() };
     let mut views = Vec::new();
-    for (((id, photo), name), header) in photos.into_iter().zip(crate::scene::checks::unique_names(names)).zip(headers)
-    {
+    for (((id, photo), name), header) in photos.into_iter().zip(names).zip(headers) {
         let entry = &model.images[&id];
         let Some(camera) = model.cameras.get(&entry.camera) else {
             return Err(Error::input(
@@ -215,9 +212,9 @@ pub fn sizes(root: &Path) -> Result<Vec<ImageSize>> {
     let Some((folder, encoding, photos)) = model_of(root)? else { return Ok(Vec::new()) };
     let model = Model::read(&folder, encoding)?;
     let mut sizes = Vec::new();
-    for entry in model.images.values() {
+    for (id, photo) in Photos::find(&photos, &model).found {
+        let entry = &model.images[&id];
         let Some(camera) = model.cameras.get(&entry.camera) else { continue };
-        let Some(photo) = photo_path(&photos, &entry.name) else { continue };
         let photo = image::header(&photo)?.size;
         sizes.push(ImageSize { name: entry.name.clone(), camera: camera.size, photo });
     }
@@ -259,7 +256,7 @@ fn choose_model(root: &Path, models: Vec<(PathBuf, Encoding)>, notes: &mut Vec<S
         let file = encoding.file(&folder, "images");
         let count = match encoding {
             Encoding::Binary => binary::image_count(&file)?,
-            Encoding::Text => text::images(&file)?.len() as u64,
+            Encoding::Text => text::images(&file)?.0.len() as u64,
         };
         counted.push((folder, encoding, count));
     }
@@ -276,23 +273,70 @@ fn choose_model(root: &Path, models: Vec<(PathBuf, Encoding)>, notes: &mut Vec<S
     }
 }
 
-/// The photo of an image's name, which may have folders in it (with `\` where the model was made on Windows).
-fn photo_path(folder: &Path, name: &str) -> Option<PathBuf> {
-    [name.to_owned(), name.replace('\\', "/")].into_iter().map(|name| folder.join(name)).find(|path| path.is_file())
+/// The photos of a model's images.
+struct Photos<'a> {
+    /// Those that are there, by the image's id.
+    found: BTreeMap<u32, PathBuf>,
+    /// Names of the images without one.
+    missing: Vec<&'a str>,
+    /// Images whose photo's name differs in case only.
+    in_other_case: Vec<(&'a str, PathBuf)>,
+}
+
+impl<'a> Photos<'a> {
+    /// Looks for each image's photo under its name, which may have folders in it (with `\` where the model was made on
+    /// Windows); then for the one file whose name differs in case only and that is no other image's.
+    fn find(folder: &Path, model: &'a Model) -> Self {
+        let mut photos = Self { found: BTreeMap::new(), missing: Vec::new(), in_other_case: Vec::new() };
+        let mut left = Vec::new();
+        for entry in model.images.values() {
+            let names = [entry.name.clone(), entry.name.replace('\\', "/")];
+            match names.into_iter().map(|name| folder.join(name)).find(|path| path.is_file()) {
+                Some(path) => drop(photos.found.insert(entry.id, path)),
+                None => left.push(entry),
+            }
+        }
+        if left.is_empty() {
+            return photos;
+        }
+        let taken: HashSet<&PathBuf> = photos.found.values().collect();
+        let key = |path: &Path| path.to_string_lossy().replace('\\', "/").to_lowercase();
+        let mut there: HashMap<String, Vec<PathBuf>> = HashMap::new();
+        for path in photos_below(folder).into_iter().filter(|path| !taken.contains(path)) {
+            there.entry(key(path.strip_prefix(folder).unwrap_or(&path))).or_default().push(path);
+        }
+        // Two images that differ in case only cannot both have the one file.
+        let mut wanted: HashMap<String, usize> = HashMap::new();
+        left.iter().for_each(|entry| *wanted.entry(key(Path::new(&entry.name))).or_default() += 1);
+        for entry in left {
+            let key = key(Path::new(&entry.name));
+            match there.get(&key).map(Vec::as_slice) {
+                Some([path]) if wanted[&key] == 1 => {
+                    photos.found.insert(entry.id, path.clone());
+                    photos.in_other_case.push((&entry.name, path.clone()));
+                }
+                _ => photos.missing.push(&entry.name),
+            }
+        }
+        photos
+    }
 }
 
 /// Photos in a folder and in the folders in it.
-fn photo_count(folder: &Path) -> usize {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    entries
-        .map(|entry| match entry.file_type() {
-            // Links to folders are not followed: they may lead in a circle.
-            Ok(kind) if kind.is_dir() => photo_count(&entry.path()),
-            _ => {
-                usize::from(image::has_photo_extension(&entry.path()) && !crate::files::input::is_hidden(&entry.path()))
+fn photos_below(folder: &Path) -> Vec<PathBuf> {
+    let (mut photos, mut folders) = (Vec::new(), vec![folder.to_owned()]);
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            match entry.file_type() {
+                // Links to folders are not followed: they may lead in a circle.
+                Ok(kind) if kind.is_dir() => folders.push(path),
+                _ if image::has_photo_extension(&path) && !crate::files::input::is_hidden(&path) => photos.push(path),
+                _ => {}
             }
-        })
-        .sum()
+        }
+    }
+    photos
 }
 
 /// The pinhole intrinsics and the lens of each camera, made once.
@@ -345,12 +389,44 @@ impl Lenses<'_> {
     }
 }
 
+/// Points without tracks, as laser scanners, SLAM and Gaussian splatting write them: each as seen by every view in
+/// whose photo it lies. Nothing is known of what hides it.
+fn points_in_photos(entries: &[PointEntry], views: &[View], notes: &mut Vec<String>) -> Vec<ScenePoint> {
+    // As many as give every view the statistics that it needs, and no more than can be projected in a second or two.
+    const PROJECTIONS: usize = 100_000_000;
+    const LEAST: usize = 1000;
+    let most = (PROJECTIONS / views.len().max(1)).max(LEAST);
+    let step = entries.len().div_ceil(most).max(1);
+    let sees = |view: &View, position: DVec3| {
+        view.camera.pixel(position).is_some_and(|(pixel, _)| {
+            let last = DVec2::new(view.size.0 as f64, view.size.1 as f64) - 0.5;
+            pixel.cmpge(DVec2::splat(-0.5)).all() && pixel.cmplt(last).all()
+        })
+    };
+    let all: Vec<&PointEntry> = entries.iter().step_by(step).filter(|entry| entry.position.is_finite()).collect();
+    let seen = all.into_par_iter().map(|entry| {
+        let views = (0..views.len()).filter(|&i| sees(&views[i], entry.position)).collect();
+        ScenePoint { position: entry.position, error: entry.error, views }
+    });
+    let points: Vec<ScenePoint> = seen.filter(|point| !point.views.is_empty()).collect();
+    let some = if step > 1 { format!(" (every {step}. of them)") } else { String::new() };
+    notes.push(format!(
+        "the model's {} points have no tracks: each{some} is taken as seen by every view in whose photo it lies, \
+         hidden or not",
+        entries.len()
+    ));
+    points
+}
+
 /// The points that some view sees.
 fn scene_points(model: &Model, views: &[View], notes: &mut Vec<String>) -> Vec<ScenePoint> {
     let Some(entries) = &model.points else {
         notes.push("the model has no file of points".into());
         return Vec::new();
     };
+    if !entries.is_empty() && entries.iter().all(|entry| entry.images.is_empty()) {
+        return points_in_photos(entries, views, notes);
+    }
     let index: HashMap<u32, usize> = views.iter().enumerate().map(|(i, view)| (view.id, i)).collect();
     let (mut not_finite, mut unknown) = (0, 0);
     let mut points = Vec::with_capacity(entries.len());

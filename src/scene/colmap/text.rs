@@ -26,8 +26,9 @@ pub(super) fn cameras(path: &Path) -> Result<Vec<CameraEntry>> {
     })
 }
 
-/// `images.txt`: number, quaternion, translation, camera, name; then a line, perhaps empty, of keypoints.
-pub(super) fn images(path: &Path) -> Result<Vec<ImageEntry>> {
+/// `images.txt`: number, quaternion, translation, camera, name; then a line, perhaps empty, of keypoints. The second
+/// answer is how many images have no such line at all.
+pub(super) fn images(path: &Path) -> Result<(Vec<ImageEntry>, usize)> {
     // Not the keypoints: the points' tracks say who sees what.
     each_image(path, "number, qw qx qy qz, tx ty tz, camera and name of an image", |words, _| {
         let (id, pose, camera) = (words.next("image number")?, words.pose()?, words.next("camera number")?);
@@ -43,18 +44,21 @@ pub(super) fn images(path: &Path) -> Result<Vec<ImageEntry>> {
 /// The keypoints of `images.txt` that belong to a point, by image: x, y and the point's number (-1: none), again and
 /// again.
 pub(super) fn keypoints(path: &Path) -> Result<Vec<(u32, Vec<Keypoint>)>> {
-    each_image(path, "number of an image", |image, keypoint_line| {
+    let images = each_image(path, "number of an image", |image, keypoint_line| {
         let id = image.next("image number")?;
         let mut keypoints = Vec::new();
         if let Some((i, line)) = keypoint_line {
             let mut words = Words::new(path, i + 1, line, "x, y and number of the point of each keypoint");
             while let Some(x) = words.optional("x")? {
-                let (pixel, point): ([f64; 2], i64) = ([x, words.next("y")?], words.next("point number")?);
-                keypoints.extend(u64::try_from(point).ok().map(|point| Keypoint { pixel, point }));
+                // Wider than the numbers themselves: u64, or -1 (by some written as the largest u64) for no point.
+                let (pixel, point): ([f64; 2], i128) = ([x, words.next("y")?], words.next("point number")?);
+                let point = u64::try_from(point).ok().filter(|&point| point != u64::MAX);
+                keypoints.extend(point.map(|point| Keypoint { pixel, point }));
             }
         }
         Ok((id, keypoints))
-    })
+    });
+    images.map(|(images, _)| images)
 }
 
 /// `points3D.txt`: number, position, colour, error, then (image, keypoint) pairs.
@@ -62,8 +66,9 @@ pub(super) fn points(path: &Path) -> Result<Vec<PointEntry>> {
     each_line(path, "number, x y z, r g b, error and (image, keypoint) pairs of a point", |words| {
         let id = words.next("point number")?;
         let position = DVec3::new(words.next("x")?, words.next("y")?, words.next("z")?);
+        // Not used, and by some programs written with decimals or beyond 255.
         for channel in ["red", "green", "blue"] {
-            let _: u8 = words.next(channel)?;
+            let _: f64 = words.next(channel)?;
         }
         let error = words.next("error")?;
         let mut images = Vec::new();
@@ -117,21 +122,41 @@ fn each_line<T>(path: &Path, expected: &str, mut entry: impl FnMut(&mut Words) -
     lines.map(|(i, line)| entry(&mut Words::new(path, i + 1, line, expected))).collect()
 }
 
-/// Each image's line with the line of keypoints behind it and its index, where the file has one.
+/// Each image's line with the line of keypoints behind it and its index, where the file has one; and how many images
+/// are followed by the next image's line or a comment instead.
 fn each_image<T>(
     path: &Path,
     expected: &str,
     mut entry: impl FnMut(&mut Words, Option<(usize, &str)>) -> Result<T>,
-) -> Result<Vec<T>> {
+) -> Result<(Vec<T>, usize)> {
     let text = read_text(path, "read the COLMAP file")?;
-    let mut images = Vec::new();
-    let mut lines = text.lines().enumerate();
+    let (mut images, mut without_keypoints) = (Vec::new(), 0);
+    let mut lines = text.lines().enumerate().peekable();
     while let Some((i, line)) = lines.next() {
-        if is_entry(line) {
-            images.push(entry(&mut Words::new(path, i + 1, line, expected), lines.next())?);
+        if !is_entry(line) {
+            continue;
         }
+        let keypoints = lines.next_if(|(_, next)| !next.trim_start().starts_with('#') && !is_image(next));
+        without_keypoints += usize::from(keypoints.is_none() && lines.peek().is_some());
+        images.push(entry(&mut Words::new(path, i + 1, line, expected), keypoints)?);
     }
-    Ok(images)
+    Ok((images, without_keypoints))
+}
+
+/// Whether a line is an image's rather than one of keypoints, which has three numbers for each: it begins as an image
+/// does, and a name follows, or words that are no triples.
+fn is_image(line: &str) -> bool {
+    let mut words = line.split_whitespace();
+    let mut is_whole = || words.next().is_some_and(|word| word.parse::<u32>().is_ok());
+    if !is_whole() {
+        return false;
+    }
+    let mut numbers = line.split_whitespace().skip(1).take(7);
+    let is_pose = numbers.all(|word| word.parse::<f64>().is_ok());
+    let mut rest = line.split_whitespace().skip(8);
+    let is_camera = rest.next().is_some_and(|word| word.parse::<u32>().is_ok());
+    let Some(name) = rest.next() else { return false };
+    is_pose && is_camera && (name.parse::<f64>().is_err() || rest.count() % 3 != 2)
 }
 
 /// The words of one line.

@@ -1,0 +1,142 @@
+//! What made a view's finished maps: OUT/levels/NAME.json, a record beside them that a stopped run leaves, too.
+//!
+//! A run writes it before the view's files, with their names, and again after them, with their hashes. So it is known
+//! of every file whether a run has made it, with what options, and whether it was finished; and whoever reads maps can
+//! tell whether one and the same job has made them all ([`mixture`]).
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map as Fields, Value};
+
+use crate::error::{Result, counted};
+use crate::files::{folder, hash, input};
+use crate::manifest::MANIFEST;
+
+/// The record's content.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Made {
+    /// Everything that was the same for all views and that their maps depend on: scene, weights, options.
+    pub job: Fields<String, Value>,
+    /// SHA-256 by file relative to the results' folder, of the bytes that were written; `null` of one that was not
+    /// finished.
+    pub files: BTreeMap<String, Option<String>>,
+}
+
+impl Made {
+    /// The record's place.
+    pub fn path(out: &Path, name: &str) -> PathBuf {
+        out.join("levels").join(format!("{name}.json"))
+    }
+
+    /// The record of the view of this name, if there is one that can be read.
+    pub fn read(out: &Path, name: &str) -> Option<Self> {
+        let bytes = input::read(&Self::path(out, name), "read what made the maps").ok()?;
+        serde_json::from_slice(&bytes).ok()
+    }
+
+    /// Writes the record of the view of this name.
+    ///
+    /// # Errors
+    /// The system's reason where it cannot be written.
+    pub fn write(&self, out: &Path, name: &str) -> Result<()> {
+        folder::write_json(&Self::path(out, name), "write what made the maps", self)
+    }
+
+    /// Whether all files were finished.
+    pub fn is_whole(&self) -> bool {
+        self.files.values().all(Option::is_some)
+    }
+
+    /// Files that are there but are no longer what was written.
+    pub fn changed(&self, out: &Path) -> Vec<&str> {
+        let is_other = |hash: &String, file: &str| hash::of_file(&out.join(file)).is_ok_and(|found| found != *hash);
+        let changed = self.files.iter().filter(|(file, hash)| hash.as_ref().is_some_and(|hash| is_other(hash, file)));
+        changed.map(|(file, _)| file.as_str()).collect()
+    }
+}
+
+/// Names of the finished maps in a folder, sorted.
+pub fn map_names(out: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(out.join("depth")).into_iter().flatten().flatten();
+    let paths = entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == "pfm"));
+    let mut names: Vec<String> = paths.filter_map(|p| p.file_stem()?.to_str().map(str::to_owned)).collect();
+    names.sort();
+    names
+}
+
+/// Whether a run has begun in a folder that has not come to its end.
+pub fn is_unfinished(out: &Path) -> bool {
+    out.join(folder::RESULTS_MARK).is_file() && !out.join(MANIFEST).exists()
+}
+
+/// The longest side that photos were reduced to, as far as the records of all these views agree.
+pub fn max_side<'a>(out: &Path, names: impl Iterator<Item = &'a str>) -> Option<usize> {
+    let mut sides = names.map(|name| Made::read(out, name)?.job.get("max_side")?.as_u64());
+    let first = sides.next()??;
+    sides.all(|side| side == Some(first)).then(|| usize::try_from(first).ok())?
+}
+
+/// How one job differs from another, for people: `planes 24, not 16`.
+pub fn difference(job: &Fields<String, Value>, other: &Fields<String, Value>) -> String {
+    const SHOWN: usize = 3;
+    let keys = job.keys().chain(other.keys().filter(|key| !job.contains_key(*key)));
+    let said = |value: Option<&Value>| match value {
+        None | Some(Value::Null) => "none".to_owned(),
+        Some(Value::String(text)) => text.clone(),
+        Some(value) => value.to_string(),
+    };
+    let differing = keys.filter(|key| job.get(*key) != other.get(*key));
+    let mut parts: Vec<String> = differing
+        .map(|key| format!("{} {}, not {}", key.replace('_', "-"), said(job.get(key)), said(other.get(key))))
+        .collect();
+    let more = parts.len().saturating_sub(SHOWN);
+    parts.truncate(SHOWN);
+    if more > 0 {
+        parts.push(format!("and {more} more"));
+    }
+    parts.join("; ")
+}
+
+/// What keeps maps in a folder from being the results of one job, one sentence each; nothing where no record is there,
+/// since the maps are somebody else's then.
+pub fn mixture<'a>(out: &Path, names: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let mut jobs: Vec<(Fields<String, Value>, usize, &str)> = Vec::new();
+    let (mut unfinished, mut unknown) = (Vec::new(), Vec::new());
+    for name in names {
+        let Some(made) = Made::read(out, name) else {
+            unknown.push(name);
+            continue;
+        };
+        if !made.is_whole() {
+            unfinished.push(name);
+        }
+        match jobs.iter_mut().find(|(job, ..)| *job == made.job) {
+            Some((_, count, _)) => *count += 1,
+            None => jobs.push((made.job, 1, name)),
+        }
+    }
+    let mut said = Vec::new();
+    jobs.sort_by_key(|&(_, count, _)| std::cmp::Reverse(count));
+    let Some(((job, ..), others)) = jobs.split_first() else { return said };
+    if !others.is_empty() {
+        let count = others.iter().map(|(_, count, _)| count).sum();
+        let (other, _, first) = &others[0];
+        said.push(format!(
+            "maps of several runs are mixed: {} made otherwise than the others (first: {first}, with {})",
+            counted(count, "map"),
+            difference(other, job)
+        ));
+    }
+    if let Some(first) = unfinished.first() {
+        let count = counted(unfinished.len(), "view");
+        said.push(format!("a run was stopped while it wrote the maps of {count} (first: {first})"));
+    }
+    if let Some(first) = unknown.first() {
+        let count = counted(unknown.len(), "map");
+        said.push(format!("{count} beside the others without a record of what made them (first: {first})"));
+    }
+    said
+}
