@@ -50,10 +50,10 @@ pub fn write(path: &Path, map: &Map) -> Result<()> {
     write_hashed(path, map).map(drop)
 }
 
-/// As [`write`], and gives the SHA-256 of what was written.
+/// As [`write()`], and gives the SHA-256 of what was written.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn write_hashed(path: &Path, map: &Map) -> Result<String> {
     write_rows(path, "Pf", map.width, map.height, &map.data)
 }

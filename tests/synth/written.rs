@@ -40,6 +40,12 @@ fn the_program_writes_scenes_that_read_back_exactly_and_goes_on_where_it_stopped
     assert_eq!(json(&folder.join("scene.json"))["views"], 4);
 
     // Other threads, the same bytes; and a run that was stopped in scene 1 goes on there.
+    // But for the lock, which says who was there last.
+    let files = |out: &Path| {
+        let mut found = files(out);
+        found.remove(Path::new(engine::files::lock::LOCK));
+        found
+    };
     let before = files(&out);
     fs::remove_file(folder.join("scene.json")).unwrap();
     fs::remove_file(folder.join("pair.txt")).unwrap();
@@ -167,7 +173,7 @@ fn bad_input_gets_one_clear_line() {
     said.failed(4);
 
     for (arguments, part) in [
-        (["--views", "0"], "expected a whole number, 1 or more"),
+        (["--views", "0"], "expected a whole number from 1 to 10000"),
         (["--size", "8x800"], "each 16 to 16384 pixels"),
         (["--size", "640"], "expected WIDTHxHEIGHT"),
         (["--planes", "1"], "from 2 to 65536"),
