@@ -179,7 +179,11 @@ impl BsMvsNet {
         let Shape { h, w, .. } = reference.quarter.shape;
         let sweeps: Vec<PlaneSweep> = sources.iter().map(|s| s.1).collect();
         let scale = Scale::new(&sweeps, (w, h), hypotheses);
-        let judge = self.confidence.as_ref().zip(scale).map(|(fits, scale)| Judge::new(fits, level, scale));
+        let judge = self
+            .confidence
+            .as_ref()
+            .zip(scale)
+            .map(|(fits, scale)| Judge::new(fits, (bands::finest(reference), level), scale));
         let views = InferViews {
             reference: &reference.quarter,
             sources: &coarse,

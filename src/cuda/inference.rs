@@ -407,7 +407,7 @@ impl DepthNetwork for DeviceNetwork {
         let map = |value: Value| Ok::<_, Error>(Map { width, height, data: made.program.download_f32(value)? });
         let mut confidence = map(made.values.confidence)?;
         if let Some((fits, scale)) = self.checkpoint.confidence.as_ref().zip(running.scale) {
-            Judge::new(fits, running.level, scale).coarse(&mut confidence.data);
+            Judge::new(fits, (Resolution::Quarter, running.level), scale).coarse(&mut confidence.data);
         }
         Ok(Estimate { depth: map(made.values.depth)?, confidence, logits: None })
     }

@@ -88,6 +88,8 @@ pub struct Scale {
 #[derive(Clone, Copy, Debug)]
 pub struct Judge<'a> {
     fits: &'a Confidence,
+    /// Of the maps in the end.
+    finest: Resolution,
     level: usize,
     scale: Scale,
 }
@@ -189,9 +191,9 @@ impl Confidence {
 }
 
 impl<'a> Judge<'a> {
-    /// For maps of a level of the pyramid.
-    pub fn new(fits: &'a Confidence, level: usize, scale: Scale) -> Self {
-        Self { fits, level, scale }
+    /// For maps of a resolution and of a level of the pyramid.
+    pub fn new(fits: &'a Confidence, (finest, level): (Resolution, usize), scale: Scale) -> Self {
+        Self { fits, finest, level, scale }
     }
 
     /// What distances are measured in.
@@ -199,10 +201,12 @@ impl<'a> Judge<'a> {
         &self.scale
     }
 
-    /// The coefficients of a resolution, where it has been fitted.
+    /// The coefficients of a resolution, where it has been fitted. Only the last stage asks for the level's: those before
+    /// it hand on what they know, which is the same on every level.
     fn fit(&self, resolution: Resolution) -> Option<&'a [f32]> {
         let levels = self.fits.of(resolution);
-        levels.get(self.level.min(levels.len().max(1) - 1)).map(Vec::as_slice)
+        let level = if resolution == self.finest { self.level } else { 0 };
+        levels.get(level.min(levels.len().max(1) - 1)).map(Vec::as_slice)
     }
 
     /// Turns the coarse stage's four hypotheses' probabilities into confidence.

@@ -11,6 +11,7 @@ use engine::files::map::Map;
 use engine::files::pfm;
 use engine::host::progress::{Progress, Style};
 use engine::net::config::Resolution;
+use engine::net::tensor::Tensor;
 use engine::run::infer::infer;
 use engine::run::memory::RunSize;
 use engine::run::options::InferOptions;
@@ -219,7 +220,9 @@ fn photos_that_lie_alike_are_shown_as_they_are() {
             let sources: Vec<_> = near.map(|s| (&features[s], PlaneSweep::new(&camera(view), &camera(s)))).collect();
             let range = of_view.depth_range(64).unwrap();
             let hypotheses = Hypotheses::new(range, 64, Sampling::Inverse);
-            let expected = network.depth(&features[view], &sources, &hypotheses).unwrap();
+            let hypotheses = (&hypotheses, level);
+            let nobody = &mut |_: &str, _: &Tensor| ();
+            let expected = network.depth_probed(&features[view], &sources, hypotheses, false, nobody).unwrap();
             let (depth, confidence) = run.maps(level, view);
             assert!(depth.data == expected.depth.data && confidence.data == expected.confidence.data, "{view} {level}");
         }
