@@ -86,8 +86,9 @@ pub fn fit(rows: &Rows, right: &[bool]) -> Result<Vec<f32>> {
     for _ in 0..STEPS {
         let mut slopes = slopes(rows, right, &scales, &weights);
         let total = rows.count() as f64;
-        for k in 1..n {
-            slopes.gradient[k] += RIDGE * total * weights[k];
+        // The constant term is not held back.
+        for (k, &weight) in weights.iter().enumerate().skip(1) {
+            slopes.gradient[k] += RIDGE * total * weight;
             slopes.hessian[k * n + k] += RIDGE * total;
         }
         let step = solved(slopes.hessian, slopes.gradient);
