@@ -201,8 +201,8 @@ impl<'a> Judge<'a> {
         &self.scale
     }
 
-    /// The coefficients of a resolution, where it has been fitted. Only the last stage asks for the level's: those before
-    /// it hand on what they know, which is the same on every level.
+    /// The coefficients of a resolution, where it has been fitted. Only the last stage asks for the level's: those
+    /// before it hand on what they know, which is the same on every level.
     fn fit(&self, resolution: Resolution) -> Option<&'a [f32]> {
         let levels = self.fits.of(resolution);
         let level = if resolution == self.finest { self.level } else { 0 };
