@@ -207,13 +207,22 @@ fn undistorted(name: &str, p: &[f64], bent: DVec2) -> DVec2 {
     ray
 }
 
-/// A pattern on the rays is drawn through each lens; undistorted it must be the pattern seen by the pinhole camera.
-#[test]
-fn undistorted_photos_show_what_the_pinhole_camera_sees() {
-    for (id, name, parameters, _) in camera_models().into_iter().filter(|m| !m.1.ends_with("PINHOLE")) {
-        // A quarter of the size: 160 x 120.
+/// A scene of 160 x 120 pixels whose photos one of the camera models took.
+struct Lens {
+    folder: TempDir,
+    scene: TestScene,
+    /// Of that size.
+    parameters: Vec<f64>,
+    /// Focal lengths and principal point.
+    f: [f64; 2],
+    c: [f64; 2],
+}
+
+impl Lens {
+    /// `parameters` are those of four times the size.
+    fn new(id: i32, name: &'static str, parameters: Vec<f64>) -> Self {
         let mut p = parameters;
-        let intrinsics = if name.contains("OPENCV") { 4 } else { 3 };
+        let intrinsics = if name.contains("OPENCV") || name == "PINHOLE" { 4 } else { 3 };
         p[..intrinsics].iter_mut().for_each(|v| *v /= 4.0);
         let (f, c) = if intrinsics == 4 { ([p[0], p[1]], [p[2], p[3]]) } else { ([p[0], p[0]], [p[1], p[2]]) };
         let folder = TempDir::new().unwrap();
@@ -221,9 +230,22 @@ fn undistorted_photos_show_what_the_pinhole_camera_sees() {
         scene.size = (160, 120);
         scene.model = Some((id, name, p.clone()));
         scene.write_colmap_binary(folder.path(), "sparse/0");
+        Self { folder, scene, parameters: p, f, c }
+    }
+}
+
+/// The bent ray of a pixel. COLMAP's pixel centres lie at a half.
+fn bent([x, y]: [u32; 2], f: [f64; 2], c: [f64; 2]) -> DVec2 {
+    DVec2::new((f64::from(x) + 0.5 - c[0]) / f[0], (f64::from(y) + 0.5 - c[1]) / f[1])
+}
+
+/// A pattern on the rays is drawn through each lens; undistorted it must be the pattern seen by the pinhole camera.
+#[test]
+fn undistorted_photos_show_what_the_pinhole_camera_sees() {
+    for (id, name, parameters, _) in camera_models().into_iter().filter(|m| !m.1.ends_with("PINHOLE")) {
+        let Lens { folder, scene, parameters: p, f, c } = Lens::new(id, name, parameters);
         let picture = ImageBuffer::from_fn(160, 120, |x, y| {
-            // COLMAP's pixel centres lie at a half.
-            let bent = DVec2::new((f64::from(x) + 0.5 - c[0]) / f[0], (f64::from(y) + 0.5 - c[1]) / f[1]);
+            let bent = bent([x, y], f, c);
             Rgb(pattern(undistorted(name, &p, bent)).map(|v| (v * 65535.0).round() as u16))
         });
         picture.save(folder.path().join("images").join(&scene.views[0].file)).unwrap();
@@ -277,17 +299,9 @@ fn alpha_goes_through_lens_and_reduction_with_the_photo() {
     // The border lies at this x of a ray.
     const BORDER: f64 = 0.05;
     for (id, name, parameters, _) in camera_models() {
-        let mut p = parameters;
-        let intrinsics = if name.contains("OPENCV") || name == "PINHOLE" { 4 } else { 3 };
-        p[..intrinsics].iter_mut().for_each(|v| *v /= 4.0);
-        let (f, c) = if intrinsics == 4 { ([p[0], p[1]], [p[2], p[3]]) } else { ([p[0], p[0]], [p[1], p[2]]) };
-        let folder = TempDir::new().unwrap();
-        let mut scene = TestScene::new();
-        scene.size = (160, 120);
-        scene.model = Some((id, name, p.clone()));
-        scene.write_colmap_binary(folder.path(), "sparse/0");
+        let Lens { folder, scene, parameters: p, f, c } = Lens::new(id, name, parameters);
         let picture = ImageBuffer::from_fn(160, 120, |x, y| {
-            let bent = DVec2::new((f64::from(x) + 0.5 - c[0]) / f[0], (f64::from(y) + 0.5 - c[1]) / f[1]);
+            let bent = bent([x, y], f, c);
             let ray = if name.ends_with("PINHOLE") { bent } else { undistorted(name, &p, bent) };
             Rgba([9u8, 9, 9, if ray.x > BORDER { 0 } else { 255 }])
         });
