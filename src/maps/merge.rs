@@ -49,7 +49,8 @@ impl MergeOptions {
     /// For calibrated confidence: 0.03, 0.3, and the same views. A coarser depth is seldom exact to a pixel of the
     /// finest photo, so that its confidence is low where it is right by its own measure; that three views confirm it
     /// says more. On handheld photos of a smooth object (monstree) 91 % of the depths then lie within 1 % of the
-    /// sparse points, 74 % of the finest level alone; on fountain-P11 99.31 and 99.09 %.
+    /// sparse points, 74 % of the finest level alone; on fountain-P11 99.31 and 99.09 % (2026-11-27, the fifth run's
+    /// weights).
     pub fn calibrated() -> Self {
         Self { trusted_confidence: 0.03, replaced_confidence: 0.3, ..Self::default() }
     }
