@@ -93,6 +93,9 @@ pub struct InferWork {
     /// --planes, instead of the calibrated probability that the depth is right
     #[arg(long, help_heading = "Depth")]
     raw_confidence: bool,
+    /// Leave depths as the network makes them: do not hold them against the photos (NCC), nor take means over the views
+    #[arg(long, help_heading = "Depth")]
+    unrefined: bool,
     /// Network weights, a safetensors file [default: the built-in ones]
     #[arg(long, value_name = "FILE", help_heading = "Depth")]
     weights: Option<PathBuf>,
@@ -152,6 +155,7 @@ impl InferWork {
         let options = InferOptions {
             output,
             normals: self.normals,
+            unrefined: self.unrefined,
             depth_only: self.depth_only,
             open: self.scene_args.open_options(self.range.is_some()),
             max_side: self.scene_args.max_side,

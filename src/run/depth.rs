@@ -7,12 +7,17 @@ use std::time::Instant;
 
 use serde_json::json;
 
+use crate::cpu::device::Cpu;
+use crate::cpu::ops::ncc;
 use crate::error::{Error, Result};
 use crate::host::interrupt;
 use crate::host::progress::{Stage, duration};
 use crate::host::trace::span_of;
 use crate::manifest::PhotoSeconds;
-use crate::net::backend::{DepthJob, DepthNetwork};
+use crate::net::backend::{DepthJob, DepthNetwork, Estimate};
+use crate::net::confidence::Scale;
+use crate::net::config::Resolution;
+use crate::net::tensor::Tensor;
 use crate::run::plan::{Frame, Plan, Shown, ViewPlan, Work};
 use crate::run::resume::{Hashes, LevelFiles, MadeBy, PhotoIdentity};
 use crate::run::schedule::{self, Job, Step};
@@ -20,6 +25,9 @@ use crate::scene::Scene;
 use crate::scene::camera::{Hypotheses, PlaneSweep};
 use crate::scene::look::Look;
 use crate::scene::photo::Photo;
+
+/// From features at a quarter of the photo's sides to the photo.
+const QUARTER: f32 = Resolution::Quarter.step() as f32;
 
 /// One pair of maps to make or found made.
 pub struct LevelJob {
@@ -155,8 +163,15 @@ fn decode(
     Ok(Decoded { levels: padded, notes: loaded.notes, seconds: began.elapsed().as_secs_f64() })
 }
 
-/// Features that are at hand, by photo and level.
-type Features<F> = BTreeMap<Shown, BTreeMap<i32, F>>;
+/// What is kept of a photo on a level.
+struct Held<F> {
+    features: F,
+    /// Where depths are refined against the photos.
+    grey: Option<Tensor>,
+}
+
+/// What is at hand, by photo and level.
+type Features<F> = BTreeMap<Shown, BTreeMap<i32, Held<F>>>;
 
 /// Makes every map that is missing. `cache` is how many bytes of features may be kept.
 ///
@@ -170,6 +185,7 @@ pub fn run<N: DepthNetwork>(work: Work, network: &N, cache: u64, jobs: &mut Leve
     let loads: Vec<Shown> = steps.iter().flat_map(|s| s.load.iter().copied()).collect();
     let mut left = DepthStage::default();
     let mut features: Features<N::Features> = BTreeMap::new();
+    let cpu = Cpu::new();
 
     std::thread::scope(|scope| {
         // A rendezvous: the next photo is decoded while the network works, but never more than one ahead.
@@ -187,9 +203,12 @@ pub fn run<N: DepthNetwork>(work: Work, network: &N, cache: u64, jobs: &mut Leve
                 let began = Instant::now();
                 let noted = span_of("features", || scene.views[photo.photo].name.clone());
                 let images = decoded.levels.iter();
-                let of_levels = images
-                    .map(|(&level, image)| Ok((level, network.features(image, options.resolution)?)))
-                    .collect::<Result<_>>()?;
+                let of_level = |(&level, image): (&i32, &Photo)| {
+                    let features = network.features(image, options.resolution)?;
+                    let grey = options.refines().then(|| ncc::grey(image));
+                    Ok((level, Held { features, grey }))
+                };
+                let of_levels = images.map(of_level).collect::<Result<_>>()?;
                 drop(noted);
                 features.insert(photo, of_levels);
                 let seconds = left.photo_seconds.entry(photo.photo).or_default();
@@ -198,7 +217,7 @@ pub fn run<N: DepthNetwork>(work: Work, network: &N, cache: u64, jobs: &mut Leve
                 left.notes.extend(decoded.notes);
             }
             if let Some(at) = plan.views.iter().position(|v| v.view == job.view) {
-                make_maps(work, network, &plan.views[at], &features, &mut of_views[at], &mut stage)?;
+                make_maps(work, (network, &cpu), &plan.views[at], &features, &mut of_views[at], &mut stage)?;
             }
         }
         Ok(())
@@ -238,7 +257,7 @@ fn begin_stage(work: Work, jobs: &LevelJobs) -> Stage {
 /// is begun when it is finished.
 fn make_maps<N: DepthNetwork>(
     work: Work,
-    network: &N,
+    (network, cpu): (&N, &Cpu),
     view: &ViewPlan,
     features: &Features<N::Features>,
     jobs: &mut [LevelJob],
@@ -248,15 +267,20 @@ fn make_maps<N: DepthNetwork>(
     let mut began = Instant::now();
     let mut pending = Vec::new();
     for job in jobs.iter_mut().filter(|job| job.made.is_none()) {
-        let maps = network.begin(job.level, depth_job(work.plan, view, job.level, features)?)?;
-        pending.push((job, maps));
+        let (of_level, photos) = depth_job(work.plan, view, job.level, features)?;
+        let maps = network.begin(job.level, of_level)?;
+        pending.push((job, maps, photos));
     }
-    for (job, maps) in pending {
+    for (job, maps, photos) in pending {
         interrupt::check()?;
         let level = job.level;
         let noted = span_of("depth", || format!("{name} level {level}"));
-        let maps = network.finish(maps)?;
+        let mut maps = network.finish(maps)?;
         drop(noted);
+        if work.options.refines() {
+            let _span = span_of("refine", || format!("{name} level {level}"));
+            photos.refine(cpu, &mut maps)?;
+        }
         let size = work.plan.frames[view.view].map_size(level);
         let (depth, confidence) = (maps.depth.cropped(size), maps.confidence.cropped(size));
         let seconds = began.elapsed().as_secs_f64();
@@ -299,17 +323,44 @@ fn next_decoded(receiver: &Receiver<Result<Decoded>>) -> Result<Decoded> {
     receiver.recv().unwrap_or(Err(Error::Interrupted))
 }
 
-/// A depth map's inputs, from the features at hand.
-fn depth_job<'a, F>(plan: &Plan, view: &ViewPlan, level: usize, features: &'a Features<F>) -> Result<DepthJob<'a, F>> {
+/// What a level's depth is refined against.
+struct Greys<'a> {
+    reference: Option<&'a Tensor>,
+    sources: Vec<(Option<&'a Tensor>, PlaneSweep)>,
+    hypotheses: Hypotheses,
+    quarter: (usize, usize),
+}
+
+impl Greys<'_> {
+    /// Moves the depths to where the photos agree best, where these are sure.
+    fn refine(&self, cpu: &Cpu, maps: &mut Estimate) -> Result<()> {
+        let sweeps: Vec<PlaneSweep> = self.sources.iter().map(|s| s.1).collect();
+        let scale = Scale::new(&sweeps, self.quarter, &self.hypotheses);
+        let (Some(reference), Some(scale)) = (self.reference, scale) else { return Ok(()) };
+        let fine = |&(grey, sweep): &(Option<_>, PlaneSweep)| Some((grey?, sweep.finer(QUARTER)));
+        let sources: Vec<(&Tensor, PlaneSweep)> = self.sources.iter().filter_map(fine).collect();
+        let photos = ncc::Photos { reference, sources: &sources, step: ncc::STEP_PX * scale.pixel };
+        ncc::refine(cpu, &photos, &mut maps.depth)?;
+        Ok(())
+    }
+}
+
+/// A depth map's inputs, from what is at hand.
+fn depth_job<'a, F>(
+    plan: &Plan,
+    view: &ViewPlan,
+    level: usize,
+    features: &'a Features<F>,
+) -> Result<(DepthJob<'a, F>, Greys<'a>)> {
     let reference_camera = plan.frames[view.view].quarter_camera(level);
     let side = |(photo, look): (Shown, Look)| {
         let level = look.level(level);
-        let map = features.get(&photo).and_then(|levels| levels.get(&level)).ok_or_else(|| Error::Shape {
+        let held = features.get(&photo).and_then(|levels| levels.get(&level)).ok_or_else(|| Error::Shape {
             op: "depth",
             problem: format!("the features of view {} at level {level} are not at hand", photo.photo),
         })?;
         let (frame, level) = plan.frames[photo.photo].shown(photo.quarter_turns, level);
-        Ok((map, PlaneSweep::new(&reference_camera, &frame.quarter_camera(level))))
+        Ok((held, PlaneSweep::new(&reference_camera, &frame.quarter_camera(level))))
     };
     let mut shown = view.shown().map(side);
     let Some(reference) = shown.next() else {
@@ -318,5 +369,12 @@ fn depth_job<'a, F>(plan: &Plan, view: &ViewPlan, level: usize, features: &'a Fe
     let reference = reference?.0;
     let sources = shown.collect::<Result<Vec<_>>>()?;
     let hypotheses = Hypotheses::new(view.range, view.planes, view.sampling);
-    Ok(DepthJob { reference, sources, hypotheses, level })
+    let greys = Greys {
+        reference: reference.grey.as_ref(),
+        sources: sources.iter().map(|(held, sweep)| (held.grey.as_ref(), *sweep)).collect(),
+        hypotheses: hypotheses.clone(),
+        quarter: plan.frames[view.view].quarter_size(level),
+    };
+    let sources = sources.into_iter().map(|(held, sweep)| (&held.features, sweep)).collect();
+    Ok((DepthJob { reference: &reference.features, sources, hypotheses, level }, greys))
 }

@@ -75,6 +75,9 @@ pub fn infer<N: DepthNetwork>(
     clock.lap("depth");
 
     let mut merged = write::merge_levels(work, &jobs)?;
+    if options.refines() {
+        write::hear_each_other(work, network.confidence(), &mut merged)?;
+    }
     clock.lap("merging levels");
     let job = products::job_of(work, network);
     let written = write::write_maps(work, &mut merged, &jobs.photos, &job)?;

@@ -104,7 +104,7 @@ impl<'a> RunSize<'a> {
         let largest = views.iter().map(|v| level_pixels(&frames[v.view], 0)).max().unwrap_or(0);
         let parts = vec![
             Part::new("depth and confidence of all views and levels", all_levels * 8),
-            Part::new("agreement of the views", largest * 8 * threads as u64),
+            Part::new("agreement of the views", (largest * 8 * threads as u64).max(maps_pixels * 8)),
             Part::new("colours of the photos", maps_pixels * 3),
             Part::new("photos that are decoded at once", one_photo * photos_at_once() as u64),
             Part::new("what the allocator keeps of photos before", one_photo.min(KEPT_BY_THE_ALLOCATOR)),

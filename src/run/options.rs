@@ -57,6 +57,8 @@ pub struct InferOptions {
     pub trusted_confidence: Option<f64>,
     /// [`MergeOptions::replaced_confidence`], likewise.
     pub replaced_confidence: Option<f64>,
+    /// Leave depths as the network made them: they are not refined against the photos and each other.
+    pub unrefined: bool,
     /// Make no point cloud.
     pub depth_only: bool,
     /// Also write normals.
@@ -89,6 +91,7 @@ impl Default for InferOptions {
             open: OpenOptions::default(),
             trusted_confidence: None,
             replaced_confidence: None,
+            unrefined: false,
             depth_only: false,
             normals: false,
             settings: Settings::default(),
@@ -99,6 +102,11 @@ impl Default for InferOptions {
 }
 
 impl InferOptions {
+    /// Whether depths are refined against the photos and each other: maps of the photos' own size are.
+    pub fn refines(&self) -> bool {
+        !self.unrefined && self.resolution == Resolution::Full
+    }
+
     /// How levels are merged: a coarser pixel is confirmed as one of the cloud is.
     pub fn merge(&self) -> MergeOptions {
         let thresholds = match &self.settings.fusion.method {

@@ -77,7 +77,8 @@ impl Frame {
         let channels = match self.resolution {
             Resolution::Quarter => FEATURE_CHANNELS,
             Resolution::Half => FEATURE_CHANNELS + 4 * 16,
-            Resolution::Full => FEATURE_CHANNELS + 4 * 16 + 16 * 8,
+            // And grey.
+            Resolution::Full => FEATURE_CHANNELS + 4 * 16 + 16 * (8 + 1),
         };
         width as u64 * height as u64 * channels * 4
     }

@@ -21,9 +21,12 @@ use crate::host::progress::{Progress, duration, one_line};
 use crate::host::trace::Clock;
 use crate::host::{interrupt, memory};
 use crate::manifest::{MANIFEST, Manifest, ViewSummary, rows};
+use crate::maps::consistency::DepthView;
+use crate::maps::joint::{self, Heard};
 use crate::maps::merge::LevelMaps;
 use crate::maps::normals;
 use crate::maps::valid::{Invalid, take_out_invalid};
+use crate::net::confidence::Confidence;
 use crate::net::config::Resolution;
 use crate::run::depth::{LevelJob, LevelJobs};
 use crate::run::device::Backend;
@@ -91,6 +94,29 @@ pub fn merge_levels(work: Work, jobs: &LevelJobs) -> Result<Merged> {
     }
     let maps = coarse.ok_or_else(|| Error::Nothing(format!("{}: no level to merge", scene.root.display())))?;
     Ok(Merged { maps, replaced, invalid })
+}
+
+/// Lets all views hear each other ([`joint`]): depths become means, confidences are judged again.
+///
+/// # Errors
+/// [`Error::Interrupted`].
+pub fn hear_each_other(work: Work, fits: Option<&Confidence>, merged: &mut Merged) -> Result<()> {
+    let Work { plan, progress, .. } = work;
+    let mut stage = progress.stage("agreement", plan.views.len(), plan.views.len() as u64);
+    let mut heard = Vec::with_capacity(merged.maps.len());
+    let judge = |confidence: f32, heard: &Heard| fits.map_or(confidence, |fits| fits.after_hearing(confidence, heard));
+    for (view, maps) in plan.views.iter().zip(&merged.maps) {
+        interrupt::check()?;
+        let sources: Vec<DepthView> =
+            places(&plan.views, &view.check).into_iter().map(|place| merged.maps[place].view()).collect();
+        heard.push(joint::hear(&maps.view(), &sources.iter().collect::<Vec<_>>(), judge)?);
+        stage.step(work.name(view), 1, json!({ "view": work.name(view) }));
+    }
+    // Everyone was heard as it was before.
+    for (maps, (depth, confidence)) in merged.maps.iter_mut().zip(heard) {
+        (maps.depth, maps.confidence.data) = (depth, confidence);
+    }
+    Ok(())
 }
 
 /// Below this many rows a photo is shown as it is beside its depth map, above reduced.
