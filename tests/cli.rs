@@ -106,8 +106,18 @@ const FUSE: [&str; 49] = [
     "--profile",
     "--help",
 ];
-const INFO: [&str; 9] =
-    ["--width", "--height", "--planes", "--views", "--levels", "--weights", "--threads", "--json", "--help"];
+const INFO: [&str; 10] = [
+    "--width",
+    "--height",
+    "--planes",
+    "--views",
+    "--levels",
+    "--weights",
+    "--threads",
+    "--memory",
+    "--json",
+    "--help",
+];
 
 #[test]
 fn help_tells_every_option_with_its_unit_and_default() {
