@@ -16,9 +16,10 @@ use program::{Ran, engine, text};
 const NOTHING: [&str; 0] = [];
 
 /// Options of each command, as users know them.
-const INFER: [&str; 37] = [
+const INFER: [&str; 38] = [
     "--out",
     "--force",
+    "--verify",
     "--normals",
     "--depth-only",
     "--depth-numbers",

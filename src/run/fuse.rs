@@ -57,7 +57,7 @@ pub fn fuse(scene_path: &Path, options: &FuseOptions, progress: &Progress) -> Re
     };
     let FuseOptions { thin, ply_offset, .. } = *options;
     let fusion = Fusion { options: &options.settings.fusion, thin, ply_offset, backend: &Backend::Host };
-    write::fuse_and_report(manifest, clock, input.views, Some(fusion), progress)
+    write::fuse_and_report(manifest, clock, input.views, Some(fusion), progress).map(drop)
 }
 
 /// What is done with maps that are there.
