@@ -18,7 +18,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::files::atomic::write_whole;
 use crate::files::folder::write_file;
 use crate::files::{hash, input};
@@ -156,6 +156,21 @@ impl KnownHashes {
         if let (Some(key), Some(identity)) = (self.key(path), identity) {
             self.state().learn(key, Known { identity, sha256: sha256.to_owned() });
         }
+    }
+
+    /// Keeps what is new after a stage of a run. Where the stage has met an input that is not what it was taken for, a
+    /// hash may have been believed wrongly: all are forgotten, so that the next run reads every file.
+    ///
+    /// # Errors
+    /// Those of the stage; the system's reason where the hashes cannot be written.
+    pub fn after<T>(&self, stage: Result<T>) -> Result<T> {
+        if matches!(stage, Err(Error::Input { .. })) {
+            let mut state = self.state();
+            state.is_changed |= !state.known.is_empty();
+            state.known.clear();
+        }
+        self.write()?;
+        stage
     }
 
     /// How many files were read.
@@ -299,6 +314,25 @@ mod tests {
         };
         assert_eq!(written(0), 1, "a time in whole seconds");
         assert_eq!(written(1_000_000), 0);
+    }
+
+    #[test]
+    fn a_stage_that_met_another_input_than_it_was_told_of_makes_everything_be_read_again() {
+        let root = tempfile::tempdir().unwrap();
+        let file = root.path().join("photo");
+        aged(&file, b"abc", 10);
+        let hashes = KnownHashes::of_folder(root.path(), false);
+        hashes.of_file(&file).unwrap();
+        assert_eq!(hashes.after(Ok(7)).unwrap(), 7);
+        assert!(matches!(hashes.after::<()>(Err(Error::Interrupted)), Err(Error::Interrupted)));
+        let read = || {
+            let hashes = KnownHashes::of_folder(root.path(), false);
+            hashes.of_file(&file).unwrap();
+            hashes.files_read()
+        };
+        assert_eq!(read(), 0);
+        assert!(hashes.after::<()>(Err(Error::input("photo", "another", "the same"))).is_err());
+        assert_eq!(read(), 1);
     }
 
     #[test]

@@ -82,19 +82,17 @@ pub fn infer<N: DepthNetwork>(
     hashes.write()?;
     clock.lap("preparation");
 
-    let stage = depth::run(work, network, cache, &mut jobs);
     // Also where the run is stopped here: the next one goes on from these maps.
-    hashes.write()?;
-    let stage = stage?;
+    let stage = hashes.after(depth::run(work, network, cache, &mut jobs))?;
     for note in &stage.notes {
         progress.note(note);
         notes.push(note.clone());
     }
     clock.lap("depth");
 
-    let mut merged = write::merge_levels(work, &jobs)?;
+    let mut merged = hashes.after(write::merge_levels(work, &jobs))?;
     clock.lap("merging levels");
-    let written = write::write_maps(work, &mut merged, &jobs.photos, &job)?;
+    let written = hashes.after(write::write_maps(work, &mut merged, &jobs.photos, &job))?;
     let WrittenMaps { outputs, colours, notes: of_maps, masked } = written;
     let others = products::maps_of_other_runs(work, &job);
     let of_pixels = merged.invalid.notes("level maps").into_iter().chain(mask::note(masked, plan.views.len()));
