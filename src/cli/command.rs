@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use engine::Result;
 use engine::files::folder::in_json;
+use engine::host::memory_limits::save_address_space;
 use engine::host::progress::{Progress, Style, output_result, print_error_line};
 use serde_json::json;
 
@@ -91,6 +92,7 @@ fn all_in_utf8() -> Result<()> {
 
 /// Runs the command that was typed.
 pub fn run(cli: Cli) -> ExitCode {
+    save_address_space();
     let progress = cli.command.progress();
     let result = all_in_utf8().and_then(|()| cli.command.run(&progress));
     // A run that failed has a profile, too; its own error counts more.

@@ -50,6 +50,10 @@ pub struct InferWork {
     /// Also write normal maps: normal/*.pfm, three channels, in the world's axes
     #[arg(long, help_heading = "Output")]
     normals: bool,
+    /// Read all bytes of the photos and of what an earlier run has made, to see whether they are still the same,
+    /// instead of going by size, time and inode
+    #[arg(long, help_heading = "Output")]
+    verify: bool,
     /// Write depth maps but no point cloud
     #[arg(long, help_heading = "Output")]
     depth_only: bool,
@@ -173,6 +177,7 @@ impl InferWork {
             thin: self.thin,
             ply_offset: self.ply_offset,
             memory: self.machine.limits.memory,
+            verify: self.verify,
             backend: device.clone().map_or(Backend::Host, Backend::Device),
         };
         let mut checkpoint = weights.map_or_else(Checkpoint::built_in, Checkpoint::read)?;

@@ -5,12 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Instant;
 
+use rayon::prelude::*;
 use serde_json::json;
 
 use crate::cpu::device::Cpu;
 use crate::cpu::ops::ncc;
 use crate::error::{Error, Result};
 use crate::host::interrupt;
+use crate::host::memory_limits::{expect_room_for_threads, no_thread};
 use crate::host::progress::{Stage, duration};
 use crate::host::trace::span_of;
 use crate::manifest::PhotoSeconds;
@@ -64,23 +66,37 @@ pub struct DepthStage {
 /// # Errors
 /// Photos that cannot be read, [`Error::Interrupted`].
 pub fn find_finished<N: DepthNetwork>(work: Work, network: &N) -> Result<LevelJobs> {
-    let Work { scene, plan, options, out, .. } = work;
+    let Work { scene, plan, options, out, hashes, .. } = work;
     let used: BTreeSet<usize> =
         plan.views.iter().flat_map(|v| std::iter::once(v.view).chain(v.sources.iter().copied())).collect();
-    let mut photos = BTreeMap::new();
-    for view in used {
+    // Where hashes are not known yet, every file is read: by all threads.
+    let identity = |&view: &usize| -> Result<(usize, PhotoIdentity)> {
         interrupt::check()?;
-        photos.insert(view, PhotoIdentity::new(&scene.views[view], &plan.frames[view])?);
-    }
+        Ok((view, PhotoIdentity::new(&scene.views[view], &plan.frames[view], hashes)?))
+    };
+    let used: Vec<usize> = used.into_iter().collect();
+    let identities: Vec<Result<(usize, PhotoIdentity)>> = used.par_iter().map(identity).collect();
+    // Collected one by one, so that of several bad photos always the first is named.
+    let photos: BTreeMap<usize, PhotoIdentity> = identities.into_iter().collect::<Result<_>>()?;
     let job = |view: &ViewPlan, level: usize| {
         let files = LevelFiles::new(out, level, work.name(view));
-        let made_by = MadeBy::new(level, view, &photos, (network, options.resolution));
-        let made = files.finished(&made_by);
+        let made_by = MadeBy::new(level, view, &photos, (network, options.resolution, options.refines()));
+        let made = files.finished(&made_by, hashes);
         LevelJob { level, files, made_by, reused: made.is_some(), made }
     };
-    let of_view = |view: &ViewPlan| (0..options.levels).map(|level| job(view, level)).collect();
-    let of_views = plan.views.iter().map(of_view).collect();
+    let of_view = |view: &ViewPlan| -> Result<Vec<LevelJob>> {
+        interrupt::check()?;
+        Ok((0..options.levels).map(|level| job(view, level)).collect())
+    };
+    let of_views = plan.views.par_iter().map(of_view).collect::<Result<_>>()?;
     Ok(LevelJobs { of_views, photos })
+}
+
+impl LevelJob {
+    /// Everything that the maps depend on.
+    pub fn made_by(&self) -> &MadeBy {
+        &self.made_by
+    }
 }
 
 impl LevelJobs {
@@ -183,16 +199,20 @@ pub fn run<N: DepthNetwork>(work: Work, network: &N, cache: u64, jobs: &mut Leve
     let (remaining, levels_of_photo) = jobs.remaining(plan);
     let steps = schedule::plan(remaining, &|p| shown_bytes(&plan.frames, p, &levels_of_photo), cache);
     let loads: Vec<Shown> = steps.iter().flat_map(|s| s.load.iter().copied()).collect();
+    let place_of: BTreeMap<usize, usize> = plan.views.iter().enumerate().map(|(at, v)| (v.view, at)).collect();
     let mut left = DepthStage::default();
     let mut features: Features<N::Features> = BTreeMap::new();
     let cpu = Cpu::new();
 
+    expect_room_for_threads(1)?;
     std::thread::scope(|scope| {
         // A rendezvous: the next photo is decoded while the network works, but never more than one ahead.
         let (sender, receiver) = sync_channel(0);
         let (levels, LevelJobs { of_views, photos }) = (&levels_of_photo, jobs);
         let photos = &*photos;
-        scope.spawn(move || decode_ahead(scene, &loads, options.max_side, (levels, photos), &sender));
+        let decode = move || decode_ahead(scene, &loads, options.max_side, (levels, photos), &sender);
+        let started = std::thread::Builder::new().name("decoder".into()).spawn_scoped(scope, decode);
+        started.map_err(|e| no_thread("the thread that decodes photos", &e))?;
         for Step { job, drop: dropped, load } in steps {
             for photo in dropped {
                 features.remove(&photo);
@@ -216,7 +236,7 @@ pub fn run<N: DepthNetwork>(work: Work, network: &N, cache: u64, jobs: &mut Leve
                 seconds.features += began.elapsed().as_secs_f64();
                 left.notes.extend(decoded.notes);
             }
-            if let Some(at) = plan.views.iter().position(|v| v.view == job.view) {
+            if let Some(&at) = place_of.get(&job.view) {
                 make_maps(work, (network, &cpu), &plan.views[at], &features, &mut of_views[at], &mut stage)?;
             }
         }
@@ -285,7 +305,7 @@ fn make_maps<N: DepthNetwork>(
         let (depth, confidence) = (maps.depth.cropped(size), maps.confidence.cropped(size));
         let seconds = began.elapsed().as_secs_f64();
         let noted = span_of("write maps", || format!("{name} level {level}"));
-        let hashes = job.files.write(&depth, &confidence, &job.made_by, seconds)?;
+        let hashes = job.files.write((&depth, &confidence), &job.made_by, seconds, work.hashes)?;
         drop(noted);
         job.made = Some((seconds, hashes));
         let (width, height) = size;

@@ -29,6 +29,9 @@ pub struct InferOptions {
     /// Bytes to plan with; `None`: what is available.
     #[serde(skip)]
     pub memory: Option<u64>,
+    /// Read all bytes of what an earlier run has made and was made from, however unchanged it looks.
+    #[serde(skip)]
+    pub verify: bool,
     /// Where levels are merged and maps are fused.
     #[serde(skip)]
     pub backend: Backend,
@@ -78,6 +81,7 @@ impl Default for InferOptions {
         Self {
             output: OutputOptions::default(),
             memory: None,
+            verify: false,
             backend: Backend::Host,
             views: 5,
             planes: None,

@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use crate::error::{Error, Result, counted};
+use crate::files::known_hashes::KnownHashes;
 use crate::host::progress::Progress;
 use crate::manifest::RangeFrom;
 use crate::net::config::Resolution;
@@ -168,6 +169,8 @@ pub struct Work<'a> {
     pub options: &'a InferOptions,
     /// The folder for results.
     pub out: &'a Path,
+    /// Hashes of files, as far as they are known.
+    pub hashes: &'a KnownHashes,
     /// Where is told what is done.
     pub progress: &'a Progress,
 }

@@ -50,6 +50,9 @@ const MOST_VIEWS: usize = 7;
 const PLANES: (f64, f64) = (48.0, 768.0);
 /// Hypotheses times pixels of a quarter map at most: so many planes of a large photo take long and teach nothing new.
 const MOST_VOLUME: f64 = 4e6;
+/// The largest photos, with the most planes that they get.
+pub const LARGEST_LOOK: ((usize, usize), usize) =
+    (SIZES[2], (MOST_VOLUME / (SIZES[2].0 * SIZES[2].1 / 16) as f64) as usize);
 /// Pixels taken of a map.
 const PIXELS: usize = 3000;
 /// Bins of the expected calibration error, of one width.
