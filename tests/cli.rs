@@ -16,7 +16,7 @@ use program::{Ran, engine, text};
 const NOTHING: [&str; 0] = [];
 
 /// Options of each command, as users know them.
-const INFER: [&str; 38] = [
+const INFER: [&str; 39] = [
     "--out",
     "--force",
     "--verify",
@@ -36,6 +36,7 @@ const INFER: [&str; 38] = [
     "--trusted-confidence",
     "--replaced-confidence",
     "--raw-confidence",
+    "--unrefined",
     "--weights",
     "--max-reprojection-px",
     "--max-depth-error-rel",
