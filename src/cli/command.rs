@@ -4,7 +4,6 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use engine::Result;
-use engine::files::folder::in_json;
 use engine::host::progress::{Progress, Style, output_result, print_error_line};
 use serde_json::json;
 
@@ -33,7 +32,7 @@ Examples:
   engine eval cloud out/fused.ply truth.ply
 
 Exit codes: 0 done, 1 internal, 2 usage, 3 bad input, 4 files, 5 memory, 6 nothing survived, 7 not finite, 8 device, \
-130 stopped.")]
+130 stopped. docs/ERRORS.md lists every message and what to do.")]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -84,15 +83,10 @@ impl Command {
     }
 }
 
-/// Refuses paths that no event and no file in JSON can hold, before anything is done.
-fn all_in_utf8() -> Result<()> {
-    std::env::args_os().skip(1).try_for_each(|word| in_json(word.as_ref()).map(|_| ()))
-}
-
 /// Runs the command that was typed.
 pub fn run(cli: Cli) -> ExitCode {
     let progress = cli.command.progress();
-    let result = all_in_utf8().and_then(|()| cli.command.run(&progress));
+    let result = cli.command.run(&progress);
     // A run that failed has a profile, too; its own error counts more.
     let profiled = options::write_profile();
     match result.and(profiled).and_then(|()| output_result()) {

@@ -16,3 +16,4 @@ mod info;
 mod options;
 mod synth;
 mod train;
+mod train_data;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 use engine::cpu::ops::depth_backward::DepthLoss;
+use engine::files::names::in_json;
 use engine::host::interrupt;
 use engine::host::progress::Progress;
 use engine::net::config::{Aggregation, Config, Decoder, Difference, Resolution};
@@ -28,6 +29,7 @@ use serde_json::json;
 
 use super::options::{self, ReportArgs, positive_integer};
 use super::synth;
+use super::train_data::{self, DataKind, DataSpec};
 
 /// Train the network.
 ///
@@ -52,7 +54,7 @@ pub struct TrainArgs {
     /// Training data: `synth` (scenes rendered on the fly), `dtu:DIR` (the DTU training set in MVSNet layout) or
     /// `scenes:DIR` (a scene in MVSNet layout with depths/, or a folder of such scenes). Repeat to mix; append
     /// `@WEIGHT` for a weight other than 1 [default: synth]
-    #[arg(long, value_name = "KIND[:DIR][@WEIGHT]", value_parser = data, help_heading = "Data")]
+    #[arg(long, value_name = "KIND[:DIR][@WEIGHT]", value_parser = train_data::parser(), help_heading = "Data")]
     data: Vec<DataSpec>,
     /// Size to which samples are cropped, and of rendered scenes [default: 256x192; with --preset paper whole photos,
     /// and rendered scenes of 640x512]
@@ -163,7 +165,7 @@ pub struct TrainArgs {
 
     /// Validation set, never trained on: dtu:DIR (its validation scans) or scenes:DIR. Rendered scenes and DTU bring
     /// their own
-    #[arg(long, value_name = "KIND:DIR", value_parser = data, help_heading = "Validation")]
+    #[arg(long, value_name = "KIND:DIR", value_parser = train_data::parser(), help_heading = "Validation")]
     validation: Vec<DataSpec>,
     /// Steps between validations (0: only at the end)
     #[arg(long, value_name = "N", default_value = "500", help_heading = "Validation")]
@@ -209,38 +211,6 @@ enum Preset {
     Engine,
     /// The paper's.
     Paper,
-}
-
-/// What `--data` names.
-#[derive(Clone, Debug, PartialEq)]
-enum DataKind {
-    Synth,
-    Dtu(PathBuf),
-    Scenes(PathBuf),
-}
-
-#[derive(Clone, Debug, PartialEq)]
-struct DataSpec {
-    kind: DataKind,
-    weight: f64,
-    typed: String,
-}
-
-/// `synth`, `dtu:DIR@3`.
-fn data(text: &str) -> Result<DataSpec, String> {
-    // A folder's name may hold an @; what follows the last one counts only if it is a number.
-    let weighted = text.rsplit_once('@').and_then(|(what, w)| Some((what, w.parse::<f64>().ok()?)));
-    let (what, weight) = weighted.unwrap_or((text, 1.0));
-    if !(weight > 0.0 && weight.is_finite()) {
-        return Err(format!("a weight of {weight}; expected a number above 0"));
-    }
-    let kind = match what.split_once(':') {
-        None if what == "synth" => DataKind::Synth,
-        Some(("dtu", folder)) if !folder.is_empty() => DataKind::Dtu(folder.into()),
-        Some(("scenes", folder)) if !folder.is_empty() => DataKind::Scenes(folder.into()),
-        _ => return Err("expected synth, dtu:DIR or scenes:DIR, and perhaps @WEIGHT after it".into()),
-    };
-    Ok(DataSpec { kind, weight, typed: text.to_owned() })
 }
 
 /// `4`, `3-5`.
@@ -463,12 +433,12 @@ fn describe(args: &TrainArgs, options: &TrainOptions, setup: &Setup) -> serde_js
     let lower = |v: &dyn std::fmt::Debug| format!("{v:?}").to_lowercase();
     json!({
         "config": options.config.to_string(),
-        "init": options.init,
+        "init": options.init.as_deref().map(in_json),
         "data": typed(&args.data),
         "size": setup.size,
         "max_side": args.max_side,
-        "textures": args.textures,
-        "mesh": args.mesh,
+        "textures": args.textures.as_deref().map(in_json),
+        "mesh": args.mesh.iter().map(|file| in_json(file)).collect::<Vec<_>>(),
         "low_texture": args.low_texture,
         "alone": args.alone,
         "rig": lower(&args.rig),

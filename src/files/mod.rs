@@ -11,6 +11,7 @@ pub mod input;
 pub mod lock;
 pub mod map;
 pub mod mat;
+pub mod names;
 pub mod pfm;
 pub mod ply;
 pub mod ply_points;

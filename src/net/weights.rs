@@ -12,6 +12,7 @@ use super::config::Config;
 use super::outline::tensors;
 use super::parameters::{Parameter, Parameters, to_safetensors};
 use crate::error::{Error, Result};
+use crate::files::names::in_json;
 use crate::files::{hash, input};
 
 /// The default weights, part of the binary.
@@ -52,7 +53,7 @@ impl Checkpoint {
     /// # Errors
     /// Where it cannot be read, is no safetensors file, or its metadata names an unknown configuration.
     pub fn read(path: &Path) -> Result<Self> {
-        let name = path.display().to_string();
+        let name = in_json(path);
         let mut bytes = Vec::new();
         let (file, size) = input::open(path, "read the weights")?;
         if size <= MAX_BYTES {

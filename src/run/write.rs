@@ -10,6 +10,7 @@ use serde_json::{Map as Fields, Value, json};
 use crate::draw::preview;
 use crate::error::{Error, Result, counted};
 use crate::files::folder::write_file;
+use crate::files::names::in_json;
 use crate::files::ply_storage::OffsetOption;
 use crate::files::{pfm, ply};
 use crate::fusion::funnel::{Funnel, explain};
@@ -327,7 +328,7 @@ pub fn fuse_and_report(
     progress.summary(
         &text,
         json!({
-            "command": manifest.command, "out": manifest.folder, "depth_maps": manifest.views.len(),
+            "command": manifest.command, "out": in_json(&manifest.folder), "depth_maps": manifest.views.len(),
             "points": manifest.points, "funnel": manifest.funnel, "seconds": manifest.seconds,
             "memory_peak": manifest.machine.memory_peak, "advice": advice,
             "outputs": outputs_by_folder(&manifest.outputs),
