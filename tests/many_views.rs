@@ -75,8 +75,8 @@ fn five_thousand_views_take_the_time_of_their_tracks() {
     assert!(many < 8.0 * some, "{some:.2} s for 1250 views of 50 000 points, {many:.2} s for 5000 of 200 000");
 }
 
-/// Where every view sees every point, the pairs are the square of the views for each point. Some of the points are asked
-/// instead; a note says so, and the sources are about those of all points.
+/// Where every view sees every point, the pairs are the square of the views for each point. Some of the points are
+/// asked instead; a note says so, and the sources are about those of all points.
 #[test]
 fn views_that_all_see_the_same_points_are_scored_by_some_of_them() {
     const VIEWS: usize = 500;
