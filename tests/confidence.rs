@@ -233,8 +233,8 @@ fn fits_that_are_none_are_refused() {
     for (text, expected) in [
         ("[]", "metadata confidence"),
         ("{}", "missing field `quarter`"),
-        (short, "`quarter` must hold 8 finite numbers"),
-        (r#"{"quarter": []}"#, "`quarter` must hold"),
+        (short, "`quarter` is no fit; expected 8 finite numbers"),
+        (r#"{"quarter": []}"#, "`quarter` is no fit"),
     ] {
         let told = Confidence::parse(text).unwrap_err();
         assert!(told.contains(expected), "{told}");

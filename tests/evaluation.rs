@@ -369,7 +369,7 @@ fn clouds_are_compared_as_by_plain_loops() {
     let nothing = compare(Vec::new(), vec![[0.0; 3]], &CloudSettings::default()).unwrap_err();
     assert_eq!(
         nothing.to_string(),
-        "the cloud to measure has no points with finite coordinates: there is nothing to compare"
+        "the cloud to measure: no points with finite coordinates, so there is nothing to compare"
     );
 }
 

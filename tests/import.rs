@@ -342,10 +342,10 @@ fn depths_of_own_points_give_the_range() {
         depths.sort_by(f64::total_cmp);
         // Of 200 points the elements 2 and 198, of 150 the elements 1 and 148.
         let (near, far) = if depths.len() == 200 { (depths[2], depths[198]) } else { (depths[1], depths[148]) };
-        let range = scene.point_depth_range(i, 0.1).unwrap();
+        let range = scene.tracks().point_depth_range(i, 0.1).unwrap();
         assert!((range.near - 0.9 * near).abs() < 1e-12 && (range.far - 1.1 * far).abs() < 1e-12);
     }
-    assert_eq!(scene.point_depth_range(4, 0.1), None, "no such view");
+    assert_eq!(scene.tracks().point_depth_range(4, 0.1), None, "no such view");
 }
 
 #[test]

@@ -235,7 +235,7 @@ fn points_without_tracks_are_seen_where_they_lie_in_the_photo() {
         assert!(has_note(&scene, "the model's 202 points have no tracks: each is taken as seen by every view"));
         scene.select_sources();
         assert!(scene.views.iter().all(|v| v.sources.len() == 3));
-        let range = scene.point_depth_range(0, 0.0).unwrap();
+        let range = scene.tracks().point_depth_range(0, 0.0).unwrap();
         assert!(range.near > 3.0 && range.far < 5.0, "{range:?}");
     }
     // Where some have tracks, the others are just not seen.

@@ -1,14 +1,11 @@
-//! What stands where a file should: pipes, devices, and names that JSON cannot hold.
+//! What stands where a file should: pipes and devices.
 
 #![cfg(unix)]
-
-use std::fs;
-use std::path::Path;
 
 #[path = "support/program.rs"]
 mod program;
 
-use program::{engine, text};
+use program::text;
 
 /// A pipe that nobody writes to, and a device that never ends, wherever a file is expected: refused at once.
 #[test]
@@ -57,42 +54,4 @@ fn pipes_and_devices_are_no_files() {
         let expected = format!("{}: a pipe, socket or device; expected a regular file", file.display());
         assert!(said.contains(&expected), "{arguments:?}: {said}");
     }
-}
-
-/// Names that JSON cannot hold are refused before the work, wherever they stand.
-#[test]
-#[cfg(target_os = "linux")]
-fn names_that_are_not_utf_8_are_refused_before_the_work() {
-    use std::ffi::{OsStr, OsString};
-    use std::os::unix::ffi::OsStrExt;
-    let root = tempfile::tempdir().unwrap();
-    let odd = root.path().join(OsStr::from_bytes(b"sc\xffene"));
-    fs::create_dir(&odd).unwrap();
-    let word = |word: &str| OsString::from(word);
-    let cases: [Vec<OsString>; 6] = [
-        vec![word("infer"), odd.clone().into()],
-        vec![word("doctor"), odd.clone().into(), word("--json")],
-        vec![word("train"), odd.clone().into(), word("--steps"), word("1")],
-        vec![word("synth"), odd.clone().into()],
-        vec![word("eval"), word("cloud"), odd.clone().into(), odd.clone().into()],
-        vec![word("infer"), word("."), word("-o"), odd.clone().into()],
-    ];
-    for arguments in cases {
-        let ran = engine(&arguments);
-        let message = ran.failed(3).to_owned();
-        assert!(message.contains(": a name that is not UTF-8; expected a name in UTF-8"), "{message}");
-    }
-    assert_eq!(fs::read_dir(&odd).unwrap().count(), 0, "nothing was begun");
-    // A name that leads to such a folder.
-    let inner = odd.join("copy");
-    for (name, bytes) in program::files(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/scene"))) {
-        let file = inner.join(name);
-        fs::create_dir_all(file.parent().unwrap()).unwrap();
-        fs::write(file, bytes).unwrap();
-    }
-    let (link, out) = (root.path().join("link"), root.path().join("out"));
-    std::os::unix::fs::symlink(&inner, &link).unwrap();
-    let ran = engine(["infer", text(&link), "-o", text(&out)]);
-    assert!(ran.failed(3).contains("a name that is not UTF-8"), "{}", ran.stderr);
-    assert!(!out.exists());
 }

@@ -67,8 +67,8 @@ fn ground(count: usize, depths: [f64; 2], views: &[usize]) -> Vec<ScenePoint> {
 
 /// The middle view's range before and after, with all others as sources.
 fn ranges(scene: &Scene) -> (DepthRange, DepthRange) {
-    let own = scene.point_depth_range(MIDDLE, 0.1).unwrap();
-    (own, scene.widened_range(MIDDLE, &[0, 1, 3, 4], own))
+    let own = scene.tracks().point_depth_range(MIDDLE, 0.1).unwrap();
+    (own, scene.tracks().widened_range(MIDDLE, &[0, 1, 3, 4], own))
 }
 
 #[test]
@@ -139,9 +139,9 @@ fn nothing_is_widened_without_evidence() {
         assert_eq!(own, widened, "{case}");
     }
     let scene = scene(ground(100, [3.3, 10.0], &[0, 1, 4]));
-    let own = scene.point_depth_range(MIDDLE, 0.1).unwrap();
-    assert_eq!(scene.widened_range(MIDDLE, &[3], own), own);
-    assert_eq!(scene.widened_range(99, &[3], own), own);
+    let own = scene.tracks().point_depth_range(MIDDLE, 0.1).unwrap();
+    assert_eq!(scene.tracks().widened_range(MIDDLE, &[3], own), own);
+    assert_eq!(scene.tracks().widened_range(99, &[3], own), own);
 }
 
 #[test]

@@ -194,25 +194,26 @@ fn each_broken_tensor_is_named() {
         (
             "a missing tensor",
             |p| p.remove("regularizer.arm16.conv.bn.weight"),
-            "tensor `regularizer.arm16.conv.bn.weight` is missing; the configuration voxel / squared / skip / full \
-             needs it",
+            "tensor `regularizer.arm16.conv.bn.weight` is missing; expected all of the configuration voxel / \
+             squared / skip / full",
         ),
         (
             "the first tensor missing",
             |p| p.remove("features.stage1.0.conv.weight"),
-            "tensor `features.stage1.0.conv.weight` is missing; the configuration voxel / squared / skip / full \
-             needs it",
+            "tensor `features.stage1.0.conv.weight` is missing; expected all of the configuration voxel / \
+             squared / skip / full",
         ),
         (
             "a depthwise tensor missing",
             |p| p.remove("regularizer.context4.depthwise1."),
-            "tensor `regularizer.context4.depthwise1.weight` is missing; the configuration voxel / squared / skip / \
-             full needs it",
+            "tensor `regularizer.context4.depthwise1.weight` is missing; expected all of the configuration \
+             voxel / squared / skip / full",
         ),
         (
             "an extra tensor",
             |p| p.set("regularizer.extra.weight", &[2], &[0.0; 2]),
-            "tensor `regularizer.extra.weight` does not belong to the configuration voxel / squared / skip / full",
+            "tensor `regularizer.extra.weight`; expected those of the configuration voxel / squared / skip / \
+             full alone",
         ),
         (
             "a misshapen weight",
@@ -262,7 +263,8 @@ fn each_broken_tensor_is_named() {
         (
             "a negative variance",
             |p| p.poke("regularizer.fusion.merge.bn.running_var", 3, -0.25),
-            "tensor `regularizer.fusion.merge.bn.running_var` holds -0.25 at element 3; a variance is not negative",
+            "tensor `regularizer.fusion.merge.bn.running_var` holds -0.25 at element 3; expected variances of \
+             0 or more",
         ),
         (
             "a scale beyond f32",
@@ -283,12 +285,13 @@ fn each_broken_tensor_is_named() {
         (
             "metadata of another configuration",
             |p| p.say("aggregation", "pixel"),
-            "tensor `gate.conv1.weight` is missing; the configuration pixel / squared / skip / full needs it",
+            "tensor `gate.conv1.weight` is missing; expected all of the configuration pixel / squared / skip / full",
         ),
         (
             "metadata of a configuration without gate",
             |p| p.say("aggregation", "mean"),
-            "tensor `gate.reduce.bias` does not belong to the configuration mean / squared / skip / full",
+            "tensor `gate.reduce.bias`; expected those of the configuration mean / squared / skip / full \
+             alone",
         ),
         (
             "weights of another network",
@@ -349,13 +352,13 @@ fn each_broken_file_is_explained() {
         (
             "cut behind the header",
             &whole[..header],
-            format!("cut short or damaged: its {header} bytes are not those that its header names; copy it again"),
+            format!("cut short or damaged: its {header} bytes; expected as many as its header names, so copy it again"),
         ),
         (
             "one byte short",
             &whole[..whole.len() - 1],
             format!(
-                "cut short or damaged: its {} bytes are not those that its header names; copy it again",
+                "cut short or damaged: its {} bytes; expected as many as its header names, so copy it again",
                 whole.len() - 1
             ),
         ),
@@ -363,7 +366,7 @@ fn each_broken_file_is_explained() {
             "one byte more",
             &[&whole[..], &[0]].concat(),
             format!(
-                "cut short or damaged: its {} bytes are not those that its header names; copy it again",
+                "cut short or damaged: its {} bytes; expected as many as its header names, so copy it again",
                 whole.len() + 1
             ),
         ),

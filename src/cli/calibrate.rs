@@ -8,6 +8,7 @@ use engine::Result;
 use engine::cpu::network::BsMvsNet;
 use engine::files::atomic::write_whole;
 use engine::files::input;
+use engine::files::names::in_json;
 use engine::host::interrupt;
 use engine::host::memory::{MemoryNeed, Part, StageMemory};
 use engine::host::progress::{Progress, print_line};
@@ -62,7 +63,7 @@ pub fn run(args: &CalibrateArgs, progress: &Progress) -> Result<()> {
     interrupt::install()?;
     args.limits.apply()?;
     let bytes = input::read(&args.weights, "read the weights")?;
-    let checkpoint = Checkpoint::uncalibrated(args.weights.display().to_string(), &bytes)?;
+    let checkpoint = Checkpoint::uncalibrated(in_json(&args.weights), &bytes)?;
     let options = CalibrateOptions {
         scenes: args.scenes as u64,
         measured: args.measured as u64,
@@ -85,7 +86,7 @@ pub fn run(args: &CalibrateArgs, progress: &Progress) -> Result<()> {
     drop(stage);
     let made = Checkpoint::file_with(&bytes, &fits)?;
     write_whole(&args.out, "write the weights", |out| out.write_all(&made))?;
-    progress.event("calibrated", json!({ "weights": args.out, "measured": fits.measured }));
+    progress.event("calibrated", json!({ "weights": in_json(&args.out), "measured": fits.measured }));
     report(&fits);
     Ok(())
 }

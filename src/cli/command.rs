@@ -4,7 +4,6 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use engine::Result;
-use engine::files::folder::in_json;
 use engine::host::memory_limits::save_address_space;
 use engine::host::progress::{Progress, Style, output_result, print_error_line};
 use serde_json::json;
@@ -85,16 +84,11 @@ impl Command {
     }
 }
 
-/// Refuses paths that no event and no file in JSON can hold, before anything is done.
-fn all_in_utf8() -> Result<()> {
-    std::env::args_os().skip(1).try_for_each(|word| in_json(word.as_ref()).map(|_| ()))
-}
-
 /// Runs the command that was typed.
 pub fn run(cli: Cli) -> ExitCode {
     save_address_space();
     let progress = cli.command.progress();
-    let result = all_in_utf8().and_then(|()| cli.command.run(&progress));
+    let result = cli.command.run(&progress);
     // A run that failed has a profile, too; its own error counts more.
     let profiled = options::write_profile();
     match result.and(profiled).and_then(|()| output_result()) {

@@ -7,6 +7,7 @@ use engine::cpu::network::BsMvsNet;
 use engine::doctor::finding::Grade;
 use engine::doctor::{DoctorOptions, examine};
 use engine::error::counted;
+use engine::files::names::in_json;
 use engine::host::interrupt;
 use engine::host::progress::Progress;
 use engine::run::options::InferOptions;
@@ -85,7 +86,7 @@ pub fn run(args: DoctorArgs, progress: &Progress) -> Result<()> {
     }
     let counts = [(problems, "problem"), (warnings, "warning"), (notes, "note")];
     lines.push(counts.map(|(count, what)| counted(count, what)).join(", "));
-    let fields = json!({ "scene": args.scene, "problems": problems, "warnings": warnings, "notes": notes });
+    let fields = json!({ "scene": in_json(&args.scene), "problems": problems, "warnings": warnings, "notes": notes });
     progress.summary(&lines.join("\n"), fields);
     if problems > 0 {
         return Err(Error::input(

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use clap::builder::{PathBufValueParser, TypedValueParser};
 use clap::{ArgGroup, Args};
 use engine::Result;
 use engine::draw::cloud_chart;
@@ -12,6 +13,7 @@ use engine::evaluation::dtu_files::{ReferenceFiles, find_prediction, write_error
 use engine::evaluation::{Statistics, shown, table};
 use engine::files::atomic::write_whole;
 use engine::files::folder::{make_folder_of, write_json};
+use engine::files::names::in_json;
 use engine::files::ply_points;
 use engine::host::interrupt;
 use engine::host::progress::{Progress, duration};
@@ -89,7 +91,7 @@ pub struct CloudArgs {
     #[arg(long, value_name = "EDGE", value_parser = options::positive_number)]
     voxel: Option<f64>,
     /// Draw the distances and the precision and recall at every threshold into this file, FILE.svg
-    #[arg(long, value_name = "FILE", value_parser = options::svg_file)]
+    #[arg(long, value_name = "FILE", value_parser = PathBufValueParser::new().try_map(options::svg_file))]
     plot: Option<PathBuf>,
     /// Write all numbers to this file, as JSON
     #[arg(long, value_name = "FILE")]
@@ -169,7 +171,7 @@ pub fn dtu(args: &DtuArgs, progress: &Progress) -> Result<()> {
         }
         let numbers = found.numbers;
         let seconds = began.elapsed().as_secs_f64();
-        let fields = json!({ "scan": scan, "cloud": cloud, "numbers": numbers, "seconds": seconds });
+        let fields = json!({ "scan": scan, "cloud": in_json(cloud), "numbers": numbers, "seconds": seconds });
         let text = format!("scan {scan}, overall {}, {}", shown(numbers.overall), duration(seconds));
         stage.step(&text, 1, fields.clone());
         details.push(fields);
@@ -249,8 +251,8 @@ pub fn cloud(args: &CloudArgs, progress: &Progress) -> Result<()> {
         progress.note("no distance is below --max-distance in one direction: no mean and median there");
     }
     let fields = json!({
-        "cloud": args.cloud,
-        "reference": args.reference,
+        "cloud": in_json(&args.cloud),
+        "reference": in_json(&args.reference),
         "numbers": found,
         "settings": { "max_distance": args.max_distance, "voxel": args.voxel },
     });

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use clap::builder::{PathBufValueParser, TypedValueParser};
 use engine::draw::depth_charts;
 use engine::draw::error_maps::error_maps;
 use engine::error::counted;
@@ -11,6 +12,7 @@ use engine::evaluation::depth_files::{MapFiles, find_maps};
 use engine::evaluation::table;
 use engine::files::atomic::write_whole;
 use engine::files::folder::{make_folder_of, write_json};
+use engine::files::names::in_json;
 use engine::host::interrupt;
 use engine::host::memory::{MemoryNeed, Part, StageMemory};
 use engine::host::progress::Progress;
@@ -43,7 +45,7 @@ pub struct DepthArgs {
     #[arg(long, value_name = "X", value_parser = options::positive_number)]
     interval: Option<f64>,
     /// Draw histogram of errors, risk over coverage and reliability into this file, FILE.svg
-    #[arg(long, value_name = "FILE", value_parser = options::svg_file)]
+    #[arg(long, value_name = "FILE", value_parser = PathBufValueParser::new().try_map(options::svg_file))]
     plot: Option<PathBuf>,
     /// Draw truth, depth, error and confidence of each view to this folder, as NAME.png
     #[arg(long, value_name = "DIR")]
@@ -95,8 +97,8 @@ pub fn run(args: &DepthArgs, progress: &Progress) -> Result<()> {
     let views: Vec<(&MapFiles, DepthSummary)> =
         found.maps.iter().zip(measured.iter().map(|of| of.errors.summary())).collect();
     let fields = json!({
-        "maps": args.maps,
-        "truth": args.truth,
+        "maps": in_json(&args.maps),
+        "truth": in_json(&args.truth),
         "notes": notes,
         "views": views
             .iter()

@@ -1,7 +1,7 @@
 //! Options that several commands share, and the parsers of their values.
 
 use std::ops::RangeBounds;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use clap::Args;
@@ -239,9 +239,9 @@ pub fn gigabytes(text: &str) -> Result<u64, String> {
 }
 
 /// The file of a chart.
-pub fn svg_file(text: &str) -> Result<PathBuf, String> {
-    match Path::new(text).extension() {
-        Some(ending) if ending.eq_ignore_ascii_case("svg") => Ok(text.into()),
+pub fn svg_file(file: PathBuf) -> Result<PathBuf, String> {
+    match file.extension() {
+        Some(ending) if ending.eq_ignore_ascii_case("svg") => Ok(file),
         _ => Err("expected a file name that ends in .svg, which is how charts are written".into()),
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 use engine::cpu::ops::depth_backward::DepthLoss;
+use engine::files::names::in_json;
 use engine::host::interrupt;
 use engine::host::progress::Progress;
 use engine::net::config::{Aggregation, Config, Decoder, Difference, Resolution};
@@ -29,7 +30,7 @@ use serde_json::json;
 
 use super::options::{self, LimitArgs, ReportArgs, positive_integer};
 use super::synth;
-use super::train_data::{DataKind, DataSpec, data};
+use super::train_data::{self, DataKind, DataSpec};
 
 /// Train the network.
 ///
@@ -54,7 +55,7 @@ pub struct TrainArgs {
     /// Training data: `synth` (scenes rendered on the fly), `dtu:DIR` (the DTU training set in MVSNet layout) or
     /// `scenes:DIR` (a scene in MVSNet layout with depths/, or a folder of such scenes). Repeat to mix; append
     /// `@WEIGHT` for a weight other than 1 [default: synth]
-    #[arg(long, value_name = "KIND[:DIR][@WEIGHT]", value_parser = data, help_heading = "Data")]
+    #[arg(long, value_name = "KIND[:DIR][@WEIGHT]", value_parser = train_data::parser(), help_heading = "Data")]
     data: Vec<DataSpec>,
     /// Size to which samples are cropped, and of rendered scenes [default: 256x192; with --preset paper whole photos,
     /// and rendered scenes of 640x512]
@@ -165,7 +166,7 @@ pub struct TrainArgs {
 
     /// Validation set, never trained on: dtu:DIR (its validation scans) or scenes:DIR. Rendered scenes and DTU bring
     /// their own
-    #[arg(long, value_name = "KIND:DIR", value_parser = data, help_heading = "Validation")]
+    #[arg(long, value_name = "KIND:DIR", value_parser = train_data::parser(), help_heading = "Validation")]
     validation: Vec<DataSpec>,
     /// Steps between validations (0: only at the end)
     #[arg(long, value_name = "N", default_value = "500", help_heading = "Validation")]
@@ -436,12 +437,12 @@ fn describe(args: &TrainArgs, options: &TrainOptions, setup: &Setup) -> serde_js
     let lower = |v: &dyn std::fmt::Debug| format!("{v:?}").to_lowercase();
     json!({
         "config": options.config.to_string(),
-        "init": options.init,
+        "init": options.init.as_deref().map(in_json),
         "data": typed(&args.data),
         "size": setup.size,
         "max_side": args.max_side,
-        "textures": args.textures,
-        "mesh": args.mesh,
+        "textures": args.textures.as_deref().map(in_json),
+        "mesh": args.mesh.iter().map(|file| in_json(file)).collect::<Vec<_>>(),
         "low_texture": args.low_texture,
         "alone": args.alone,
         "rig": lower(&args.rig),

@@ -103,7 +103,7 @@ pub fn diagonal(points: &[[f64; 3]]) -> f64 {
 fn has_points(points: &[[f64; 3]], which: &str) -> Result<()> {
     if points.is_empty() {
         return Err(Error::Nothing(format!(
-            "{which} has no points with finite coordinates: there is nothing to compare"
+            "{which}: no points with finite coordinates, so there is nothing to compare"
         )));
     }
     Ok(())

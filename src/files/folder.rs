@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::files::atomic::{TEMPORARY, write_whole};
 use crate::files::input;
 use crate::files::lock::{self, FolderLock, Mode};
+use crate::files::names::{from_json, in_json};
 use crate::host::interrupt;
 
 /// How the folders of one command are marked, and in what words they are refused.
@@ -162,7 +163,7 @@ impl OutputFolder {
     pub fn of_scene(options: &OutputOptions, default: impl FnOnce() -> Result<PathBuf>, scene: &Path) -> Result<Self> {
         let path = options.out.clone().map_or_else(default, Ok)?;
         let scene = scene.canonicalize().map_err(Error::io("open the scene", scene))?;
-        let (scene, called) = (in_json(&scene)?, format!("{} {}", RESULTS.called, in_json(&path)?));
+        let (scene, called) = (in_json(&scene), format!("{} {}", RESULTS.called, path.display()));
         let mark = json!({ "program": "engine", "version": env!("CARGO_PKG_VERSION"), "scene": scene });
         Self::new(Claim { path: &path, force: options.force, kind: &RESULTS }, mark, |mark| {
             let found: Value = serde_json::from_slice(mark).unwrap_or_default();
@@ -171,7 +172,7 @@ impl OutputFolder {
                 Some(same) if same == scene => Ok(Found::Same),
                 Some(other) => Err(Error::input(
                     called,
-                    format!("it holds the results of another scene, {other}"),
+                    format!("it holds the results of another scene, {}", from_json(other).display()),
                     "an empty or new folder (-o OUT), or --force to replace them",
                 )),
             }
@@ -253,15 +254,6 @@ const RESULTS: FolderKind = FolderKind {
     own: |_| false,
     own_left: "",
 };
-
-/// A path as files and events in JSON hold it.
-///
-/// # Errors
-/// A name that is not UTF-8.
-pub fn in_json(path: &Path) -> Result<&str> {
-    let expected = "a name in UTF-8, which the results' JSON files can hold";
-    path.to_str().ok_or_else(|| Error::input(path.display().to_string(), "a name that is not UTF-8", expected))
-}
 
 /// Where the results of `scene` go unless told otherwise: the folder `SCENE_engine` beside it.
 ///

@@ -12,6 +12,7 @@ pub mod known_hashes;
 pub mod lock;
 pub mod map;
 pub mod mat;
+pub mod names;
 pub mod pfm;
 pub mod ply;
 pub mod ply_points;

@@ -13,7 +13,7 @@ use serde_json::{Map as Fields, Value};
 use crate::error::{Result, counted};
 use crate::files::known_hashes::KnownHashes;
 use crate::files::{folder, hash, input};
-use crate::manifest::MANIFEST;
+use crate::manifest::{MANIFEST, takes_too_much};
 
 /// The record's content.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -38,7 +38,7 @@ impl Made {
     /// The record of the view of this name, if there is one that can be read.
     pub fn read(out: &Path, name: &str) -> Option<Self> {
         let bytes = input::read(&Self::path(out, name), "read what made the maps").ok()?;
-        serde_json::from_slice(&bytes).ok()
+        if takes_too_much(&bytes) { None } else { serde_json::from_slice(&bytes).ok() }
     }
 
     /// Writes the record of the view of this name.

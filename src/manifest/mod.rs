@@ -14,7 +14,7 @@ use serde_json::{Map as Fields, Value};
 
 use crate::error::{Error, Result};
 use crate::files::ply_storage::Storage;
-use crate::files::{folder, input};
+use crate::files::{folder, input, names};
 use crate::fusion::funnel::Funnel;
 use crate::host::memory::{self, MemoryNeed};
 use crate::scene::camera::{DepthRange, Hypotheses, MAX_PLANES, Sampling};
@@ -144,7 +144,7 @@ impl Manifest {
 
 /// Whether a file would take many times its size in memory: a view takes the same however little is said of it, and a
 /// run writes some thousand bytes for each.
-fn takes_too_much(bytes: &[u8]) -> bool {
+pub(crate) fn takes_too_much(bytes: &[u8]) -> bool {
     const SMALL: usize = 1 << 20;
     const MOST: usize = 16;
     let count = |wanted: u8| bytes.iter().filter(|&&byte| byte == wanted).count();
@@ -158,6 +158,7 @@ fn takes_too_much(bytes: &[u8]) -> bool {
 #[serde(default)]
 pub struct SceneSummary {
     /// The scene's folder.
+    #[serde(with = "names")]
     pub path: PathBuf,
     /// How it is laid out.
     pub layout: Option<Layout>,
@@ -227,6 +228,7 @@ pub struct ViewSummary {
     /// The scene's number for it.
     pub id: u32,
     /// Its photo.
+    #[serde(with = "names")]
     pub image: PathBuf,
     /// Width and height of the photo after reduction.
     pub photo_size: (usize, usize),

@@ -166,15 +166,16 @@ impl Confidence {
     /// # Errors
     /// What is wrong with the text.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let fits: Self = serde_json::from_str(text).map_err(|e| format!("metadata {KEY}: {e}"))?;
+        let fits: Self = serde_json::from_str(text)
+            .map_err(|e| format!("metadata {KEY}: {e}; expected the fits that `engine calibrate` writes"))?;
         for (name, levels, reads) in
             [("quarter", &fits.quarter, COARSE), ("half", &fits.half, NARROW), ("full", &fits.full, NARROW)]
         {
             let fits = levels.iter().all(|fit| fit.len() == reads && fit.iter().all(|v| v.is_finite()));
             if !fits || (name == "quarter" && levels.is_empty()) {
                 return Err(format!(
-                    "metadata {KEY}: `{name}` must hold {reads} finite numbers for each level; make it again with \
-                     `engine calibrate`"
+                    "metadata {KEY}: `{name}` is no fit; expected {reads} finite numbers for each level, as `engine \
+                     calibrate` writes them"
                 ));
             }
         }

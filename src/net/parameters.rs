@@ -162,7 +162,7 @@ impl Parameters {
         for o in 0..outputs {
             if variance[o] < 0.0 {
                 let problem = format!("tensor `{name}.bn.running_var` holds {} at element {o}", variance[o]);
-                return fail(problem + "; a variance is not negative");
+                return fail(problem + "; expected variances of 0 or more");
             }
             let scale = f64::from(gamma[o]) / (f64::from(variance[o]) + EPSILON).sqrt();
             for w in &mut weights[o * per_output..][..per_output] {

@@ -12,6 +12,7 @@ use super::config::Config;
 use super::outline::tensors;
 use super::parameters::{Parameter, Parameters, to_safetensors};
 use crate::error::{Error, Result};
+use crate::files::names::in_json;
 use crate::files::{hash, input};
 
 /// The default weights, part of the binary.
@@ -52,7 +53,7 @@ impl Checkpoint {
     /// # Errors
     /// Where it cannot be read, is no safetensors file, or its metadata names an unknown configuration.
     pub fn read(path: &Path) -> Result<Self> {
-        let name = path.display().to_string();
+        let name = in_json(path);
         let mut bytes = Vec::new();
         let (file, size) = input::open(path, "read the weights")?;
         if size <= MAX_BYTES {
@@ -101,9 +102,9 @@ impl Checkpoint {
         let config = Config::of_checkpoint(header.metadata().as_ref(), |name| names.contains(name)).map_err(&fail)?;
         let mut list = Vec::new();
         for (tensor, shape) in tensors(config)? {
-            let view = file
-                .tensor(&tensor)
-                .map_err(|_| fail(format!("tensor `{tensor}` is missing; the configuration {config} needs it")))?;
+            let view = file.tensor(&tensor).map_err(|_| {
+                fail(format!("tensor `{tensor}` is missing; expected all of the configuration {config}"))
+            })?;
             let values = values(&tensor, &view, &shape).map_err(&fail)?;
             list.push(Parameter::new(tensor, shape, &values)?);
         }
@@ -111,7 +112,7 @@ impl Checkpoint {
         // Batch counters do not count.
         let foreign = names.difference(&known).find(|name| !name.ends_with(".num_batches_tracked"));
         if let Some(name) = foreign {
-            return Err(fail(format!("tensor `{name}` does not belong to the configuration {config}")));
+            return Err(fail(format!("tensor `{name}`; expected those of the configuration {config} alone")));
         }
         let hash = hash::of_bytes(bytes);
         let parameters = Parameters { config, list };
@@ -171,7 +172,7 @@ fn not_safetensors(bytes: &[u8], error: &SafeTensorError) -> String {
             format!("a zip archive, perhaps one of torch.save; {expected} (safetensors.torch.save_file writes it)")
         }
         SafeTensorError::MetadataIncompleteBuffer => {
-            format!("cut short or damaged: its {size} bytes are not those that its header names; copy it again")
+            format!("cut short or damaged: its {size} bytes; expected as many as its header names, so copy it again")
         }
         SafeTensorError::HeaderTooSmall | SafeTensorError::InvalidHeaderLength => {
             format!("cut short ({size} bytes, less than its header) or no safetensors file; {expected}")

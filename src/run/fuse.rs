@@ -6,9 +6,10 @@ use std::path::Path;
 use serde_json::json;
 
 use crate::error::{Error, Result};
-use crate::files::folder::{OutputFolder, in_json, sibling};
+use crate::files::folder::{OutputFolder, sibling};
 use crate::files::lock;
 use crate::files::map::Map;
+use crate::files::names::in_json;
 use crate::files::pfm;
 use crate::fusion::settings::{Method, Settings};
 use crate::fusion::view::FusionView;
@@ -124,7 +125,6 @@ impl Input {
 /// A scene or maps that cannot be read or do not belong together, an output folder that is not one, too little memory.
 pub fn read(job: &Job, options: &MapsOptions, settings: &[Settings], progress: &Progress) -> Result<Input> {
     let maps = &options.maps;
-    in_json(maps)?;
     let at_work = lock::at_work(maps);
     let names = names_of_maps(maps)?;
     let mut scene = Scene::open(job.scene, &options.open)?;
@@ -136,8 +136,8 @@ pub fn read(job: &Job, options: &MapsOptions, settings: &[Settings], progress: &
     refuse_maps_folder(folder.path(), options.output.force)?;
     progress.event(
         "start",
-        json!({ "command": job.command, "version": env!("CARGO_PKG_VERSION"), "scene": job.scene, "maps": maps,
-                "out": folder.path() }),
+        json!({ "command": job.command, "version": env!("CARGO_PKG_VERSION"), "scene": in_json(job.scene),
+                "maps": in_json(maps), "out": in_json(folder.path()) }),
     );
     let mut notes = scene.notes.clone();
     notes.extend(at_work.map(|who| format!("another run is at work on the maps ({who}): they may change meanwhile")));

@@ -13,6 +13,7 @@ use crate::evaluation::cloud::{COMPARED_POINT, CloudSettings, Comparison, Refere
 use crate::evaluation::pareto::pareto;
 use crate::evaluation::{Statistics, shown, table};
 use crate::files::atomic::write_whole;
+use crate::files::names::in_json;
 use crate::files::ply::{self, Point};
 use crate::files::ply_storage::OffsetOption;
 use crate::files::{folder, ply_points};
@@ -174,7 +175,7 @@ pub fn fuse_grid(scene: &Path, options: &GridOptions, progress: &Progress) -> Re
         "notes": input.notes,
         "machine": MachineSummary { memory_peak: memory::peak(), ..MachineSummary::now(Some(input.need.clone())) },
         "parameters": parameters(&input.options),
-        "reference": options.reference,
+        "reference": in_json(&options.reference),
         "max_distance": options.max_distance,
         "keep_best": options.keep_best,
         "best": kept.as_ref().map(|(at, _)| at + 1),

@@ -9,6 +9,7 @@ use serde_json::json;
 use crate::error::Result;
 use crate::files::folder::{OutputFolder, default_folder};
 use crate::files::known_hashes::KnownHashes;
+use crate::files::names::in_json;
 use crate::host::progress::Progress;
 use crate::host::trace::Clock;
 use crate::manifest::{DepthSummary, LevelSummary, MachineSummary, Manifest, NetworkSummary, ViewSummary};
@@ -42,7 +43,8 @@ pub fn infer<N: DepthNetwork>(
     let mut folder = OutputFolder::of_scene(&options.output, || default_folder(scene_path), scene_path)?;
     progress.event(
         "start",
-        json!({ "command": "infer", "version": env!("CARGO_PKG_VERSION"), "scene": scene_path, "out": folder.path(),
+        json!({ "command": "infer", "version": env!("CARGO_PKG_VERSION"), "scene": in_json(scene_path),
+                "out": in_json(folder.path()),
                 "views": plan.views.len(), "levels": options.levels }),
     );
     let mut notes = scene.notes.clone();

@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde_json::{Map as Fields, Value};
 
 use crate::files::folder::OutputOptions;
+use crate::files::names;
 use crate::files::ply_storage::OffsetOption;
 use crate::fusion::settings::{Method, Pyramid, Settings};
 use crate::maps::consistency::Thresholds;
@@ -145,6 +146,7 @@ pub struct MapsOptions {
     #[serde(skip)]
     pub memory: Option<u64>,
     /// The maps' folder.
+    #[serde(serialize_with = "names::serialize")]
     pub maps: PathBuf,
     /// Longest side of the photos that the maps were made from; `None`: what the maps' manifest says, else as stored.
     pub max_side: Option<usize>,

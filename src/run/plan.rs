@@ -11,6 +11,7 @@ use crate::net::config::Resolution;
 use crate::run::options::InferOptions;
 use crate::scene::camera::{Camera, DepthRange, MAX_PLANES, Sampling};
 use crate::scene::look::Look;
+use crate::scene::tracks::Tracks;
 use crate::scene::{Scene, View, photo};
 
 /// Planes where neither the options nor the scene say how many: the paper's number for maps at a quarter of the photos'
@@ -227,12 +228,13 @@ pub fn plan(scene: &mut Scene, options: &InferOptions) -> Result<Plan> {
 
     let frames: Vec<Frame> = scene.views.iter().map(|v| Frame::new(v, options.max_side, options.resolution)).collect();
     let (mut views, mut alone, mut rangeless) = (Vec::new(), Vec::new(), Vec::new());
+    let tracks = scene.tracks();
     for view in chosen {
         let planes = planes_of(scene, view, options)?;
         let best =
             |count: usize| -> Vec<usize> { scene.views[view].sources.iter().take(count).map(|s| s.view).collect() };
         let sources = best(options.views - 1);
-        match depth_range(scene, view, &sources, planes, options) {
+        match depth_range(&tracks, view, &sources, planes, options) {
             None => rangeless.push(scene.views[view].name.clone()),
             Some(_) if scene.views[view].sources.is_empty() => alone.push(scene.views[view].name.clone()),
             Some((range, range_from)) => {
@@ -258,7 +260,7 @@ pub fn plan(scene: &mut Scene, options: &InferOptions) -> Result<Plan> {
     }
     notes.extend(fewer_note(scene, &views, options));
     notes.extend(look_notes(scene, &views));
-    notes.extend(default_notes(scene, &views, options));
+    notes.extend(default_notes(&tracks, &views, options));
     Ok(Plan { views, frames, notes })
 }
 
@@ -305,7 +307,7 @@ fn planes_of(scene: &Scene, view: usize, options: &InferOptions) -> Result<usize
 }
 
 fn depth_range(
-    scene: &Scene,
+    tracks: &Tracks,
     view: usize,
     sources: &[usize],
     planes: usize,
@@ -314,10 +316,10 @@ fn depth_range(
     if let Some(range) = options.range {
         return Some((range, RangeFrom::Option));
     }
-    let of_scene = scene.views[view].depth_range(planes).map(|range| (range, RangeFrom::Scene));
+    let of_scene = tracks.scene.views[view].depth_range(planes).map(|range| (range, RangeFrom::Scene));
     of_scene.or_else(|| {
-        let own = scene.point_depth_range(view, options.widen_range)?;
-        Some((scene.widened_range(view, sources, own), RangeFrom::Points))
+        let own = tracks.point_depth_range(view, options.widen_range)?;
+        Some((tracks.widened_range(view, sources, own), RangeFrom::Points))
     })
 }
 
@@ -363,12 +365,12 @@ fn look_notes(scene: &Scene, views: &[ViewPlan]) -> Vec<String> {
 }
 
 /// Which ranges go further than the views' own points.
-fn widened_note(scene: &Scene, views: &[ViewPlan], options: &InferOptions) -> Option<String> {
+fn widened_note(tracks: &Tracks, views: &[ViewPlan], options: &InferOptions) -> Option<String> {
     let of_points = views.iter().filter(|v| v.range_from == RangeFrom::Points);
-    let own = of_points.filter_map(|v| Some((v, scene.point_depth_range(v.view, options.widen_range)?)));
+    let own = of_points.filter_map(|v| Some((v, tracks.point_depth_range(v.view, options.widen_range)?)));
     let (mut near, mut far) = (Vec::new(), Vec::new());
     for (view, own) in own {
-        let name = &scene.views[view.view].name;
+        let name = &tracks.scene.views[view.view].name;
         if view.range.near < own.near {
             near.push((own.near / view.range.near, format!("view {name}: {:.4} to {:.4}", own.near, view.range.near)));
         }
@@ -391,7 +393,7 @@ fn widened_note(scene: &Scene, views: &[ViewPlan], options: &InferOptions) -> Op
 }
 
 /// What was chosen for want of an option, once for all views.
-fn default_notes(scene: &Scene, views: &[ViewPlan], options: &InferOptions) -> Vec<String> {
+fn default_notes(tracks: &Tracks, views: &[ViewPlan], options: &InferOptions) -> Vec<String> {
     let mut notes = Vec::new();
     let count = |wanted: &dyn Fn(&ViewPlan) -> bool| views.iter().filter(|v| wanted(v)).count();
     let of_points = count(&|v| v.range_from == RangeFrom::Points);
@@ -403,7 +405,7 @@ fn default_notes(scene: &Scene, views: &[ViewPlan], options: &InferOptions) -> V
             (options.widen_range * 1e4).round() / 100.0
         ));
         let of_points = views.iter().filter(|v| v.range_from == RangeFrom::Points);
-        let strays: Vec<usize> = of_points.map(|v| scene.stray_points(v.view)).filter(|&n| n > 0).collect();
+        let strays: Vec<usize> = of_points.map(|v| tracks.stray_points(v.view)).filter(|&n| n > 0).collect();
         if !strays.is_empty() {
             notes.push(format!(
                 "{} of {} lie far apart from all others, before or behind them, and set no depth range",
@@ -412,13 +414,13 @@ fn default_notes(scene: &Scene, views: &[ViewPlan], options: &InferOptions) -> V
             ));
         }
     }
-    notes.extend(widened_note(scene, views, options));
+    notes.extend(widened_note(tracks, views, options));
     if options.planes.is_none() {
-        let default = count(&|v| scene.views[v.view].planes.is_none());
+        let default = count(&|v| tracks.scene.views[v.view].planes.is_none());
         if default > 0 {
             notes.push(format!(
                 "{} planes for {default} of {} views: neither the scene nor an option says",
-                views.iter().find(|v| scene.views[v.view].planes.is_none()).map_or(0, |v| v.planes),
+                views.iter().find(|v| tracks.scene.views[v.view].planes.is_none()).map_or(0, |v| v.planes),
                 views.len()
             ));
         }

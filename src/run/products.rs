@@ -15,6 +15,7 @@ use crate::error::{Result, counted};
 use crate::files::folder::{remove, remove_empty_folder_of};
 use crate::files::input;
 use crate::files::known_hashes::KnownHashes;
+use crate::files::names::in_json;
 use crate::manifest::MANIFEST;
 use crate::manifest::made::{Made, difference, map_names};
 use crate::net::backend::DepthNetwork;
@@ -71,7 +72,7 @@ pub fn job_of<N: DepthNetwork>(work: Work, network: &N) -> Fields<String, Value>
     let Work { scene, options, .. } = work;
     let merge = options.merge();
     let fields = json!({
-        "scene": scene.root.canonicalize().unwrap_or_else(|_| scene.root.clone()),
+        "scene": in_json(&scene.root.canonicalize().unwrap_or_else(|_| scene.root.clone())),
         "version": env!("CARGO_PKG_VERSION"),
         "weights": network.weights_hash(),
         "precision": network.precision(),

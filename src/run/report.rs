@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::json;
 
 use crate::error::counted;
+use crate::files::names::in_json;
 use crate::fusion::funnel::Funnel;
 use crate::fusion::settings::{FusionOptions, Method, Pyramid};
 use crate::host::memory;
@@ -24,7 +25,7 @@ pub fn summary(
     progress.summary(
         &text,
         json!({
-            "command": manifest.command, "out": manifest.folder, "depth_maps": manifest.views.len(),
+            "command": manifest.command, "out": in_json(&manifest.folder), "depth_maps": manifest.views.len(),
             "points": manifest.points, "funnel": manifest.funnel, "seconds": manifest.seconds,
             "memory_peak": manifest.machine.memory_peak, "advice": advice,
             "outputs": outputs_by_folder(&manifest.outputs),

@@ -17,6 +17,7 @@ mod open;
 pub mod photo;
 pub mod range;
 pub mod sources;
+pub mod tracks;
 
 use std::path::PathBuf;
 

@@ -8,6 +8,7 @@ use std::str::FromStr;
 
 use glam::{DMat3, DVec3};
 
+use crate::files::names;
 use crate::scene::camera::{Camera, DepthRange};
 use crate::scene::numbering::{file_name, match_photos, number};
 use crate::scene::{DepthNumbers, Layout, OpenOptions, Scene, SourceView, Sweep, View};
@@ -41,7 +42,8 @@ pub fn open(root: &Path, options: &OpenOptions) -> Result<Scene> {
     }
 
     let headers = crate::scene::checks::photo_headers(photos.values().map(PathBuf::as_path), &mut notes)?;
-    let named = photos.iter().map(|(&id, photo)| (id, file_name(photo))).collect();
+    let named =
+        photos.iter().map(|(&id, photo)| (id, names::readable(photo.file_name().unwrap_or_default()))).collect();
     let names = crate::scene::checks::unique_names(named, &mut notes);
     let mut views = Vec::new();
     let mut readings = BTreeMap::new();

@@ -4,7 +4,6 @@
 
 use std::path::Path;
 
-use crate::files::folder::in_json;
 use crate::scene::{Layout, OpenOptions, Scene};
 use crate::{Error, Result};
 
@@ -16,8 +15,7 @@ impl Scene {
     /// The headers of all photos are read, so that a missing, damaged or wrongly sized one shows before any work.
     ///
     /// # Errors
-    /// A folder that holds no such scene, or one with a file that does not hold what it should, or with a name that is
-    /// not UTF-8.
+    /// A folder that holds no such scene, or one with a file that does not hold what it should.
     pub fn open(path: &Path, options: &OpenOptions) -> Result<Scene> {
         let names = entry_names(path)?;
         let is_mvsnet = crate::scene::mvsnet::camera_folder(path).is_some();
@@ -46,10 +44,6 @@ impl Scene {
                 "there are cameras in the MVSNet layout and a COLMAP model: the MVSNet layout is used".into(),
             );
         }
-        // Manifests and events name the scene and its photos.
-        let whole = path.canonicalize();
-        in_json(whole.as_deref().unwrap_or(path))?;
-        scene.views.iter().try_for_each(|view| in_json(&view.image).map(|_| ()))?;
         Ok(scene)
     }
 }

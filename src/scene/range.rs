@@ -9,7 +9,8 @@ use glam::DVec2;
 use rayon::prelude::*;
 
 use crate::scene::camera::DepthRange;
-use crate::scene::{Scene, ScenePoint, View};
+use crate::scene::tracks::Tracks;
+use crate::scene::{ScenePoint, View};
 
 /// Points that widen a range have at least this many views: two agree by chance along an epipolar line.
 const LEAST_VIEWS: usize = 3;
@@ -33,7 +34,7 @@ const CLOSE: f64 = 1.0 / 32.0;
 /// On the same surface, their depths differ by less than this factor.
 const SAME_SURFACE: f64 = 1.3;
 
-impl Scene {
+impl Tracks<'_> {
     /// The 1st to 99th percentile of the depths of the view's own sparse points, strays left out
     /// ([`without_strays`]), `near` times `1 - widen` and `far` times `1 + widen` (protocol page E.1: elements
     /// floor(0.01 n) and floor(0.99 n) of the sorted depths). `None` where the view sees no point in front of it, or
@@ -49,7 +50,7 @@ impl Scene {
         (range.near > 0.0 && range.far > range.near).then_some(range)
     }
 
-    /// A range that was taken from the view's own points ([`Scene::point_depth_range`]), widened to what else of the
+    /// A range that was taken from the view's own points ([`Self::point_depth_range`]), widened to what else of the
     /// sparse points the view must see:
     ///
     /// - its own points outside of the range;
@@ -64,11 +65,11 @@ impl Scene {
     /// is unless half a percent of the points lie beyond it, and the far one also unless that is a quarter of the
     /// share of the planes, evenly spaced in 1 / depth, that would come to lie there.
     pub fn widened_range(&self, view: usize, sources: &[usize], range: DepthRange) -> DepthRange {
-        let Some(of) = self.views.get(view) else { return range };
-        let seen = Seen::new(of, self.points.par_iter().filter(|p| p.views.binary_search(&view).is_ok()));
-        let of_point = |point: &ScenePoint| {
+        let Some(of) = self.scene.views.get(view) else { return range };
+        let seen = Seen::new(of, self.points(view));
+        let of_point = |point: &&ScenePoint| {
             let own = point.views.binary_search(&view).is_ok();
-            if point.views.len() < LEAST_VIEWS || !own && !point.views.iter().any(|v| sources.contains(v)) {
+            if point.views.len() < LEAST_VIEWS {
                 return None;
             }
             let (pixel, depth) = of.camera.pixel(point.position)?;
@@ -81,7 +82,8 @@ impl Scene {
             let may_be_seen = own || beside > 0.0 || seen.allows(pixel, depth);
             (in_range || may_be_seen && self.is_where_its_views_look(point)).then_some(depth)
         };
-        let mut depths: Vec<f64> = self.points.par_iter().filter_map(of_point).collect();
+        let around = self.points_of_any(sources.iter().copied().chain([view]));
+        let mut depths: Vec<f64> = around.par_iter().filter_map(of_point).collect();
         depths.sort_unstable_by(f64::total_cmp);
         let depths = without_strays(&depths);
         let least = SUPPORT.max(depths.len().div_ceil(WORTH));
@@ -98,7 +100,7 @@ impl Scene {
 
     /// Whether every view that tracks a point has it before it and in its photo, or close to it.
     fn is_where_its_views_look(&self, point: &ScenePoint) -> bool {
-        point.views.iter().filter_map(|&v| self.views.get(v)).all(|view| {
+        point.views.iter().filter_map(|&v| self.scene.views.get(v)).all(|view| {
             view.camera.pixel(point.position).is_some_and(|(pixel, _)| border_distance(view, pixel) <= BORDER)
         })
     }
@@ -111,9 +113,8 @@ impl Scene {
 
     /// Depths of the view's own sparse points in front of it, sorted.
     fn own_depths(&self, view: usize) -> Vec<f64> {
-        let Some(View { camera, .. }) = self.views.get(view) else { return Vec::new() };
-        let own = self.points.par_iter().filter(|p| p.views.binary_search(&view).is_ok());
-        let depths = own.map(|p| (camera.r * p.position + camera.t).z);
+        let Some(View { camera, .. }) = self.scene.views.get(view) else { return Vec::new() };
+        let depths = self.points(view).map(|p| (camera.r * p.position + camera.t).z);
         let mut depths: Vec<f64> = depths.filter(|&z| z > 0.0 && z.is_finite()).collect();
         depths.sort_unstable_by(f64::total_cmp);
         depths
@@ -138,13 +139,13 @@ struct Seen {
 }
 
 impl Seen {
-    fn new<'a>(view: &View, points: impl ParallelIterator<Item = &'a ScenePoint>) -> Self {
+    fn new<'a>(view: &View, points: impl Iterator<Item = &'a ScenePoint>) -> Self {
         let cell = CLOSE * view.size.0.max(view.size.1) as f64;
         let cells = |side: usize| (side as f64 / cell).ceil().max(1.0) as usize;
         let (columns, rows) = (cells(view.size.0), cells(view.size.1));
         let mut seen = Self { cell, columns, rows, cells: vec![Vec::new(); columns * rows] };
-        let found: Vec<(DVec2, f64)> = points.filter_map(|p| view.camera.pixel(p.position)).collect();
-        for (pixel, depth) in found.into_iter().filter(|(pixel, _)| border_distance(view, *pixel) <= 0.0) {
+        let found = points.filter_map(|p| view.camera.pixel(p.position));
+        for (pixel, depth) in found.filter(|(pixel, _)| border_distance(view, *pixel) <= 0.0) {
             let (x, y) = seen.place(pixel);
             seen.cells[y * columns + x].push((pixel, depth));
         }

@@ -10,6 +10,7 @@ use rayon::prelude::*;
 
 use crate::error::counted;
 use crate::scene::camera::DepthRange;
+use crate::scene::tracks::Tracks;
 use crate::scene::{Scene, SourceView, View};
 
 /// Source views that are kept for each view, as in the pair lists of the DTU set.
@@ -59,15 +60,25 @@ impl Scene {
             sources.truncate(MAX_SOURCES);
             sources
         };
+        let mut few = Vec::new();
         let sources: Vec<Vec<SourceView>> = if self.points.is_empty() {
             let focus = self.focus();
             let of_view = |&v: &usize| chosen(v, &mut self.scores_from_cameras(v, focus).into_iter().enumerate());
             missing.par_iter().map(of_view).collect()
         } else {
-            let seen = self.points_of_views();
-            let of_view = |&v: &usize| chosen(v, &mut self.scores_from_points(v, &seen[v]).into_iter().enumerate());
-            missing.par_iter().map(of_view).collect()
+            let tracks = self.tracks();
+            // One list of scores a thread; clearing it costs what was written into it, not the number of views.
+            let thinned = missing.iter().filter(|&&v| step(&tracks, v) > 1).count();
+            if thinned > 0 {
+                few.push(format!(
+                    "source views of {} scored by some of the points only: each shares too many with other views",
+                    counted(thinned, "view")
+                ));
+            }
+            let of_view = |scores: &mut Scores, &v: &usize| chosen(v, &mut scores.from_points(&tracks, v).into_iter());
+            missing.par_iter().map_init(|| Scores::new(self.views.len()), of_view).collect()
         };
+        self.notes.extend(few);
         for (&view, sources) in missing.iter().zip(sources) {
             self.views[view].sources = sources;
         }
@@ -163,30 +174,6 @@ impl Scene {
         }
     }
 
-    /// For every view the indices of the points that it sees.
-    fn points_of_views(&self) -> Vec<Vec<usize>> {
-        let mut seen = vec![Vec::new(); self.views.len()];
-        for (i, point) in self.points.iter().enumerate() {
-            for &view in &point.views {
-                seen[view].push(i);
-            }
-        }
-        seen
-    }
-
-    /// Scores of all views as sources of `view`, which sees the points `seen`.
-    fn scores_from_points(&self, view: usize, seen: &[usize]) -> Vec<f64> {
-        let mut scores = vec![0.0; self.views.len()];
-        let centre = |view: usize| self.views[view].camera.centre();
-        let own = centre(view);
-        for point in seen.iter().map(|&i| &self.points[i]) {
-            for &other in point.views.iter().filter(|&&other| other != view) {
-                scores[other] += triangulation_score(own, centre(other), point.position);
-            }
-        }
-        scores
-    }
-
     /// Scores of all views as sources of `view` where nothing is known but the cameras.
     fn scores_from_cameras(&self, view: usize, focus: Option<DVec3>) -> Vec<f64> {
         let reference = &self.views[view];
@@ -246,6 +233,50 @@ impl Scene {
         // 1e-6 (axes within some 0.1 degrees) the point would be noise.
         let mean = a * (1.0 / (self.views.len() - strays.len()) as f64);
         (mean.determinant() > 1e-6).then(|| a.inverse() * b)
+    }
+}
+
+/// Pairs of views that are scored at all the points of a scene together, at most. Usual scenes stay below (200 000
+/// points with tracks of ten: 20 million). Where thousands of views see every point, the pairs are the square of the
+/// views, for every point; some of a view's points then speak for all.
+const MOST_PAIRS: usize = 100_000_000;
+/// As many of its points each view is scored by in any case.
+const LEAST_POINTS: usize = 20;
+
+/// Every how manieth of its points a view is scored by: all, where they are not too many for all views.
+fn step(tracks: &Tracks, view: usize) -> usize {
+    let pairs: usize = tracks.points(view).map(|point| point.views.len()).sum();
+    let step = pairs.div_ceil((MOST_PAIRS / tracks.scene.views.len().max(1)).max(1));
+    step.min(tracks.indices(view).len() / LEAST_POINTS).max(1)
+}
+
+/// Scores of views as sources of one view, and which of them are not 0.
+struct Scores {
+    of_views: Vec<f64>,
+    touched: Vec<usize>,
+}
+
+impl Scores {
+    fn new(views: usize) -> Self {
+        Self { of_views: vec![0.0; views], touched: Vec::new() }
+    }
+
+    /// Of the views that share a point with `view`, in their order.
+    fn from_points(&mut self, tracks: &Tracks, view: usize) -> Vec<(usize, f64)> {
+        let centre = |view: usize| tracks.scene.views[view].camera.centre();
+        let own = centre(view);
+        for point in tracks.points(view).step_by(step(tracks, view)) {
+            for &other in point.views.iter().filter(|&&other| other != view) {
+                if self.of_views[other] == 0.0 {
+                    self.touched.push(other);
+                }
+                self.of_views[other] += triangulation_score(own, centre(other), point.position);
+            }
+        }
+        self.touched.sort_unstable();
+        // A score of 0 may have been touched again.
+        self.touched.dedup();
+        self.touched.drain(..).map(|other| (other, std::mem::take(&mut self.of_views[other]))).collect()
     }
 }
 

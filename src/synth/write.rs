@@ -20,6 +20,7 @@ use super::{Generator, GeneratorOptions};
 use crate::files::atomic::write_whole;
 use crate::files::folder::{Claim, FolderKind, Found, OutputFolder, remove, write_json};
 use crate::files::map::Map;
+use crate::files::names::in_json;
 use crate::files::ply_storage::OffsetOption;
 use crate::files::{pfm, ply};
 use crate::host::interrupt;
@@ -322,7 +323,7 @@ pub fn write_scenes(
 
 /// All that a scene's bytes depend on, beside its index.
 fn describe(options: &GeneratorOptions, write: &WriteOptions) -> Value {
-    let path = |p: &PathBuf| p.canonicalize().unwrap_or_else(|_| p.clone()).display().to_string();
+    let path = |p: &PathBuf| in_json(&p.canonicalize().unwrap_or_else(|_| p.clone()));
     json!({
         "program": "engine", "version": env!("CARGO_PKG_VERSION"),
         "seed": options.seed, "views": options.views, "size": [options.size.0, options.size.1],

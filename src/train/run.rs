@@ -30,6 +30,7 @@ use crate::cuda::training::Teacher;
 use crate::error::{Error, Result};
 use crate::files::atomic::{write_through, write_whole};
 use crate::files::folder::{Claim, FolderKind, Found, OutputFolder, is_temporary, write_json};
+use crate::files::names::in_json;
 use crate::host::interrupt;
 use crate::host::progress::{Progress, one_line};
 use crate::host::random::Random;
@@ -471,7 +472,7 @@ fn finish(out: &Path, state: &State, progress: &Progress) {
     });
     let fields = json!({
         "steps": state.step,
-        "weights": weights,
+        "weights": in_json(&weights),
         "best_step": state.best.map(|b| b.1),
         "best_mean_error_intervals": state.best.map(|b| b.0),
     });

@@ -254,7 +254,7 @@ fn a_cloud_is_measured_against_another_from_the_command_line() {
     assert!(ran.stderr.starts_with(&format!("note: {}: 1 point without finite coordinates left out\n", text(&a))));
     assert_eq!(
         ran.failed(6),
-        "the cloud to measure has no points with finite coordinates: there is nothing to compare"
+        "the cloud to measure: no points with finite coordinates, so there is nothing to compare"
     );
 }
 

@@ -4,10 +4,13 @@ use std::fs;
 use std::path::Path;
 use std::sync::OnceLock;
 
+use engine::files::known_hashes::KnownHashes;
 use engine::files::map::Map;
 use engine::files::{mat, pfm, ply_points};
 use engine::manifest::Manifest;
+use engine::manifest::made::{self, Made};
 use engine::net::weights::Checkpoint;
+use engine::run::resume::{LevelFiles, MadeBy};
 use engine::scene::{OpenOptions, Scene};
 use engine::synth::mesh::Mesh;
 
@@ -16,7 +19,7 @@ pub type Read = fn(&Path) -> Result<(), String>;
 
 pub struct Target {
     pub name: &'static str,
-    /// Names without folders, and bytes.
+    /// Names below the target's folder, and bytes.
     pub files: Vec<(String, Vec<u8>)>,
     pub read: Read,
 }
@@ -166,6 +169,49 @@ fn safetensors() -> Vec<u8> {
     [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &[0; 28]].concat()
 }
 
+/// The one view of [`sidecars`].
+const VIEW: &str = "00000000";
+
+/// What a run leaves beside a view's maps, as one has left it: the record of its files, and those of its one level.
+fn sidecars() -> Vec<(String, Vec<u8>)> {
+    let folder = tempfile::tempdir().unwrap();
+    let scene = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/scene");
+    let ran = std::process::Command::new(env!("CARGO_BIN_EXE_engine"))
+        .args(["infer", scene, "--view", VIEW, "--levels", "1", "--resolution", "quarter", "--max-side", "64"])
+        .args(["--depth-only", "-o"])
+        .arg(folder.path())
+        .output()
+        .unwrap();
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    let names = ["levels/ID.json", "levels/0/ID.json", "levels/0/depth/ID.pfm", "levels/0/confidence/ID.pfm"];
+    let names = names.map(|name| name.replace("ID", VIEW));
+    names.map(|name| (name.clone(), fs::read(folder.path().join(name)).unwrap())).to_vec()
+}
+
+/// Asks all that is asked of the records, also after one of them or a map is damaged.
+fn read_sidecars(folder: &Path) -> Result<(), String> {
+    // What the level's maps were made by, from the record before it was ever damaged.
+    static MADE_BY: OnceLock<MadeBy> = OnceLock::new();
+    let made_by = MADE_BY.get_or_init(|| {
+        let record = fs::read(folder.join(format!("levels/0/{VIEW}.json"))).unwrap();
+        let record: serde_json::Value = serde_json::from_slice(&record).unwrap();
+        serde_json::from_value(record["made_by"].clone()).unwrap()
+    });
+    for said in made::mixture(folder, [VIEW].into_iter()) {
+        assert!(!said.is_empty());
+    }
+    made::max_side(folder, [VIEW].into_iter());
+    let files = LevelFiles::new(folder, 0, VIEW);
+    let Some((_, hashes)) = files.finished(made_by, &KnownHashes::of_folder(folder, true)) else {
+        return Err("no record of finished maps".into());
+    };
+    files.read(&hashes).map_err(|error| error.to_string())?;
+    let made = Made::read(folder, VIEW).ok_or("no record of what made the maps")?;
+    // The names in it are whatever the file says.
+    made.changed(folder);
+    if made.is_whole() { Ok(()) } else { Err("a run that was stopped".into()) }
+}
+
 fn one(name: &str, bytes: Vec<u8>) -> Vec<(String, Vec<u8>)> {
     vec![(name.to_owned(), bytes)]
 }
@@ -223,5 +269,6 @@ pub fn targets() -> Vec<Target> {
             files: one("manifest.json", tree("tests/data/manifest.json")),
             read: |f| done(Manifest::read(f)),
         },
+        Target { name: "sidecars", files: sidecars(), read: read_sidecars },
     ]
 }

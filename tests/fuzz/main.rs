@@ -125,7 +125,10 @@ fn readers_survive_damaged_files() {
         let own = folder.path().join(target.name);
         fs::create_dir_all(&own).unwrap();
         let put = |files: &[(String, Vec<u8>)]| {
-            files.iter().for_each(|(name, bytes)| fs::write(own.join(name), bytes).unwrap());
+            for (name, bytes) in files {
+                fs::create_dir_all(own.join(name).parent().unwrap()).unwrap();
+                fs::write(own.join(name), bytes).unwrap();
+            }
         };
         put(&target.files);
         // The corpus itself must be readable, or nothing behind the first check would ever be reached.

@@ -64,7 +64,7 @@ pub fn use_scene(root: &Path) -> engine::Result<()> {
     let mut scene = Scene::open(root, &OpenOptions::default())?;
     scene.select_sources();
     for (i, view) in scene.views.iter().enumerate() {
-        scene.point_depth_range(i, 0.1);
+        scene.tracks().point_depth_range(i, 0.1);
         Photo::load(view, Some(32))?;
     }
     Ok(())

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use glam::DVec3;
 
-use crate::files::input;
+use crate::files::{input, names};
 use crate::scene::colmap::entries::{
     CameraEntry, CameraModel, FrameEntry, ImageEntry, Keypoint, PointEntry, Pose, RigEntry, Sensor,
 };
@@ -224,7 +224,7 @@ impl Source {
     }
 
     /// A file name, ended by a zero byte.
-    fn name(&mut self) -> Result<String> {
+    fn name(&mut self) -> Result<PathBuf> {
         // Longer than any system's paths; without a limit a file without zeros would be swallowed whole.
         const LONGEST: u64 = 4096;
         let mut name = Vec::new();
@@ -238,6 +238,6 @@ impl Source {
             self.take(u64::MAX)?;
         }
         self.take(read)?;
-        Ok(String::from_utf8_lossy(&name).into_owned())
+        Ok(names::from_bytes(name))
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! [`super::binary`] and [`super::text`] read them; what they mean is in [`super::model`].
 
+use std::path::PathBuf;
+
 use glam::DVec3;
 
 /// `id`, name and number of parameters of every camera model of COLMAP 4.2, the ones that are refused included: in the
@@ -68,7 +70,8 @@ pub(super) struct ImageEntry {
     pub id: u32,
     pub pose: Pose,
     pub camera: u32,
-    pub name: String,
+    /// Any bytes but 0, as file systems of Unix allow.
+    pub name: PathBuf,
 }
 
 /// A sensor by type (0: camera) and number.

@@ -7,9 +7,9 @@ use glam::{DVec2, DVec3};
 use rayon::prelude::*;
 
 use crate::error::counted;
-use crate::files::image;
+use crate::files::{image, names};
 use crate::scene::camera::Camera;
-use crate::scene::colmap::entries::{CameraEntry, PointEntry};
+use crate::scene::colmap::entries::{CameraEntry, ImageEntry, PointEntry};
 use crate::scene::colmap::model::{Encoding, Model};
 use crate::scene::colmap::{binary, text};
 use crate::scene::lens::Lens;
@@ -108,7 +108,7 @@ pub fn open(root: &Path) -> Result<Scene> {
     }
 
     let headers = crate::scene::checks::photo_headers(photos.values().map(PathBuf::as_path), &mut notes)?;
-    let names = photos.keys().map(|&id| (id, model.images[&id].name.clone())).collect();
+    let names = photos.keys().map(|&id| (id, names::readable(model.images[&id].name.as_os_str()))).collect();
     let names = crate::scene::checks::unique_names(names, &mut notes);
     let mut lenses = Lenses { model: &model, known: BTreeMap::new() };
     let mut views = Vec::new();
@@ -218,7 +218,7 @@ pub fn sizes(root: &Path) -> Result<Vec<ImageSize>> {
         let entry = &model.images[&id];
         let Some(camera) = model.cameras.get(&entry.camera) else { continue };
         let photo = image::header(&photo)?.size;
-        sizes.push(ImageSize { name: entry.name.clone(), camera: camera.size, photo });
+        sizes.push(ImageSize { name: names::readable(entry.name.as_os_str()), camera: camera.size, photo });
     }
     Ok(sizes)
 }
@@ -276,15 +276,15 @@ fn choose_model(root: &Path, models: Vec<(PathBuf, Encoding)>, notes: &mut Vec<S
 }
 
 /// The photos of a model's images.
-struct Photos<'a> {
+struct Photos {
     /// Those that are there, by the image's id.
     found: BTreeMap<u32, PathBuf>,
     /// Names of the images without one.
-    missing: Vec<&'a str>,
+    missing: Vec<String>,
     /// Images whose photo's name differs in case only.
-    in_other_case: Vec<(&'a str, PathBuf)>,
+    in_other_case: Vec<(String, PathBuf)>,
     /// Images whose names lead out of the folder with the photos.
-    elsewhere: Vec<(&'a str, PathBuf)>,
+    elsewhere: Vec<(String, PathBuf)>,
 }
 
 /// Whether the name of a photo, absolute or with `..`, leads out of the folder: as the system follows it, since what
@@ -301,10 +301,11 @@ fn leads_out(folder: &Path, photo: &Path) -> bool {
 }
 
 /// Says so where the model's names lead out of the scene. They are followed: whoever gives the model names its photos.
-fn outside_note(root: &Path, elsewhere: &[(&str, PathBuf)]) -> Option<String> {
+fn outside_note(root: &Path, elsewhere: &[(String, PathBuf)]) -> Option<String> {
     let whole = root.canonicalize().ok()?;
     let is_outside = |path: &PathBuf| path.canonicalize().is_ok_and(|path| !path.starts_with(&whole));
-    let outside: Vec<&str> = elsewhere.iter().filter(|(_, path)| is_outside(path)).map(|(name, _)| *name).collect();
+    let outside: Vec<&str> =
+        elsewhere.iter().filter(|(_, path)| is_outside(path)).map(|(name, _)| name.as_str()).collect();
     let first = outside.first()?;
     Some(format!(
         "{} outside of the scene's folder, where the model's names lead (first: {first})",
@@ -312,19 +313,21 @@ fn outside_note(root: &Path, elsewhere: &[(&str, PathBuf)]) -> Option<String> {
     ))
 }
 
-impl<'a> Photos<'a> {
+impl Photos {
     /// Looks for each image's photo under its name, which may have folders in it (with `\` where the model was made on
     /// Windows); then for the one file whose name differs in case only and that is no other image's.
-    fn find(folder: &Path, model: &'a Model) -> Self {
+    fn find(folder: &Path, model: &Model) -> Self {
+        let readable = |entry: &ImageEntry| names::readable(entry.name.as_os_str());
         let mut photos =
             Self { found: BTreeMap::new(), missing: Vec::new(), in_other_case: Vec::new(), elsewhere: Vec::new() };
         let mut left = Vec::new();
         for entry in model.images.values() {
-            let names = [entry.name.clone(), entry.name.replace('\\', "/")];
+            let slashes = names::bytes(&entry.name).iter().map(|&b| if b == b'\\' { b'/' } else { b }).collect();
+            let names = [entry.name.clone(), names::from_bytes(slashes)];
             match names.into_iter().map(|name| folder.join(name)).find(|path| path.is_file()) {
                 Some(path) => {
                     if leads_out(folder, &path) {
-                        photos.elsewhere.push((&entry.name, path.clone()));
+                        photos.elsewhere.push((readable(entry), path.clone()));
                     }
                     photos.found.insert(entry.id, path);
                 }
@@ -335,22 +338,22 @@ impl<'a> Photos<'a> {
             return photos;
         }
         let taken: HashSet<&PathBuf> = photos.found.values().collect();
-        let key = |path: &Path| path.to_string_lossy().replace('\\', "/").to_lowercase();
+        let key = |path: &Path| names::readable(path.as_os_str()).replace('\\', "/").to_lowercase();
         let mut there: HashMap<String, Vec<PathBuf>> = HashMap::new();
         for path in photos_below(folder).into_iter().filter(|path| !taken.contains(path)) {
             there.entry(key(path.strip_prefix(folder).unwrap_or(&path))).or_default().push(path);
         }
         // Two images that differ in case only cannot both have the one file.
         let mut wanted: HashMap<String, usize> = HashMap::new();
-        left.iter().for_each(|entry| *wanted.entry(key(Path::new(&entry.name))).or_default() += 1);
+        left.iter().for_each(|entry| *wanted.entry(key(&entry.name)).or_default() += 1);
         for entry in left {
-            let key = key(Path::new(&entry.name));
+            let key = key(&entry.name);
             match there.get(&key).map(Vec::as_slice) {
                 Some([path]) if wanted[&key] == 1 => {
                     photos.found.insert(entry.id, path.clone());
-                    photos.in_other_case.push((&entry.name, path.clone()));
+                    photos.in_other_case.push((readable(entry), path.clone()));
                 }
-                _ => photos.missing.push(&entry.name),
+                _ => photos.missing.push(readable(entry)),
             }
         }
         photos

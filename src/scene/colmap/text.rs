@@ -1,11 +1,12 @@
 //! COLMAP's text files: one entry a line (images: two), words separated by blanks, comments after `#`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::{FromStr, SplitWhitespace};
 
 use glam::DVec3;
 
-use crate::files::input::read_text;
+use crate::files::input::{self, read_text};
+use crate::files::names;
 use crate::scene::colmap::entries::{
     CAMERA_SENSOR, CameraEntry, CameraModel, FrameEntry, ImageEntry, Keypoint, PointEntry, Pose, RigEntry, Sensor,
 };
@@ -34,7 +35,7 @@ pub(super) fn images(path: &Path) -> Result<(Vec<ImageEntry>, usize)> {
         let (id, pose, camera) = (words.next("image number")?, words.pose()?, words.next("camera number")?);
         // The name is the rest of the line: it may hold blanks.
         let name = words.rest();
-        if name.is_empty() {
+        if name.as_os_str().is_empty() {
             return Err(words.refuse("a line that ends before the name".into()));
         }
         Ok(ImageEntry { id, pose, camera, name })
@@ -129,16 +130,20 @@ fn each_image<T>(
     expected: &str,
     mut entry: impl FnMut(&mut Words, Option<(usize, &str)>) -> Result<T>,
 ) -> Result<(Vec<T>, usize)> {
-    let text = read_text(path, "read the COLMAP file")?;
+    let bytes = input::read(path, "read the COLMAP file")?;
+    let text = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&bytes);
     let (mut images, mut without_keypoints) = (Vec::new(), 0);
-    let mut lines = text.lines().enumerate().peekable();
-    while let Some((i, line)) = lines.next() {
-        if !is_entry(line) {
+    // Names may hold any bytes but the end of the line; what is not UTF-8 elsewhere is no number.
+    let lines = text.split_inclusive(|&byte| byte == b'\n').map(|line| line.trim_ascii_end());
+    let mut lines = lines.map(|line| (line, String::from_utf8_lossy(line))).enumerate().peekable();
+    while let Some((i, (bytes, line))) = lines.next() {
+        if !is_entry(&line) {
             continue;
         }
-        let keypoints = lines.next_if(|(_, next)| !next.trim_start().starts_with('#') && !is_image(next));
+        let keypoints = lines.next_if(|(_, (_, next))| !next.trim_start().starts_with('#') && !is_image(next));
         without_keypoints += usize::from(keypoints.is_none() && lines.peek().is_some());
-        images.push(entry(&mut Words::new(path, i + 1, line, expected), keypoints)?);
+        let keypoints = keypoints.as_ref().map(|(i, (_, line))| (*i, &**line));
+        images.push(entry(&mut Words { bytes, ..Words::new(path, i + 1, &line, expected) }, keypoints)?);
     }
     Ok((images, without_keypoints))
 }
@@ -167,12 +172,14 @@ struct Words<'a> {
     expected: &'a str,
     words: SplitWhitespace<'a>,
     text: &'a str,
+    /// The same as the file has it, where it need not be UTF-8.
+    bytes: &'a [u8],
     taken: usize,
 }
 
 impl<'a> Words<'a> {
     fn new(path: &'a Path, line: usize, text: &'a str, expected: &'a str) -> Self {
-        Self { path, line, expected, words: text.split_whitespace(), text, taken: 0 }
+        Self { path, line, expected, words: text.split_whitespace(), text, bytes: text.as_bytes(), taken: 0 }
     }
 
     fn refuse(&self, found: String) -> Error {
@@ -211,14 +218,18 @@ impl<'a> Words<'a> {
         Ok((if kind == "CAMERA" { CAMERA_SENSOR } else { -1 }, id))
     }
 
-    /// All after the words taken so far.
-    fn rest(&self) -> String {
+    /// All after the words taken so far, which are numbers: up to there the text has the bytes of the file.
+    fn rest(&self) -> PathBuf {
         let mut rest = self.text.trim_start();
         for _ in 0..self.taken {
             let word = rest.find(char::is_whitespace).unwrap_or(rest.len());
             rest = rest[word..].trim_start();
         }
-        rest.trim_end().to_owned()
+        let bytes = &self.bytes[self.text.len() - rest.len()..];
+        match std::str::from_utf8(bytes) {
+            Ok(text) => text.trim_end().into(),
+            Err(_) => names::from_bytes(bytes.trim_ascii_end().to_vec()),
+        }
     }
 
     fn end(&mut self) -> Result<()> {
