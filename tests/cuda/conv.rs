@@ -19,11 +19,11 @@ type Size = [usize; 3];
 const U16: f64 = 1.0 / 2048.0;
 const TINY16: f64 = 1.0 / (1u64 << 25) as f64;
 
-fn plane(side: usize, stride: usize, channels: Channels) -> ConvGeometry {
+pub fn plane(side: usize, stride: usize, channels: Channels) -> ConvGeometry {
     ConvGeometry { channels, kernel: [1, side, side], stride: [1, stride, stride] }
 }
 
-fn volume(side: usize, stride: usize, channels: Channels) -> ConvGeometry {
+pub fn volume(side: usize, stride: usize, channels: Channels) -> ConvGeometry {
     ConvGeometry { channels, kernel: [side; 3], stride: [stride; 3] }
 }
 
@@ -32,13 +32,13 @@ fn shape([d, h, w]: Size, c: usize) -> Shape {
 }
 
 #[derive(Clone, Copy, Default)]
-struct Epilogue {
+pub struct Epilogue {
     residual: bool,
     relu: bool,
     /// Into two outputs from this channel on.
     split: Option<usize>,
 }
-const PLAIN: Epilogue = Epilogue { residual: false, relu: false, split: None };
+pub const PLAIN: Epilogue = Epilogue { residual: false, relu: false, split: None };
 const RELU: Epilogue = Epilogue { relu: true, ..PLAIN };
 const SUM: Epilogue = Epilogue { residual: true, ..PLAIN };
 const SUM_RELU: Epilogue = Epilogue { residual: true, ..RELU };
@@ -75,7 +75,7 @@ impl Problem {
 }
 
 /// Compares one layer with the f64 reference.
-fn check(geometry: ConvGeometry, size: Size, epilogue: Epilogue, element: Element) {
+pub fn check(geometry: ConvGeometry, size: Size, epilogue: Epilogue, element: Element) {
     let problem = Problem::new(geometry, size, element);
     let x_shape = shape(size, geometry.channels.0);
     let y_shape = geometry.output_shape(x_shape);
@@ -180,6 +180,7 @@ fn planes_in_f16() {
         (plane(5, 1, (8, 20)), [1, 5, 17], SUM_RELU),
         (plane(3, 2, (20, 12)), [1, 6, 5], RELU),
         (plane(5, 2, (3, 8)), [1, 7, 6], PLAIN),
+        (plane(5, 2, (3, 40)), [1, 5, 6], RELU),
     ];
     for (geometry, size, epilogue) in cases {
         check(geometry, size, epilogue, Element::F16);
