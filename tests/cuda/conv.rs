@@ -11,6 +11,7 @@ use engine::net::tensor::{Shape, Tensor};
 
 use crate::reference::{self, Convolution, Random, Volume, roundings};
 use crate::run::{rounded, run};
+use crate::test_device::{on_gpu, on_interpreter};
 
 type Channels = (usize, usize);
 type Size = [usize; 3];
@@ -206,6 +207,30 @@ fn volumes_in_f16() {
     ];
     for (geometry, size, epilogue) in cases {
         check(geometry, size, epilogue, Element::F16);
+    }
+}
+
+/// Each tile with a residual and into two outputs, with channels that fill its groups and channels that do not.
+#[test]
+fn tiles_end_in_every_way() {
+    if !on_gpu() && on_interpreter().is_none() {
+        // The emulator would take a minute, and knows nothing of the code that nvcc writes for each of these ends.
+        return;
+    }
+    #[rustfmt::skip]
+    let tiles = [
+        plane(3, 1, (8, 8)), plane(3, 1, (6, 5)), plane(3, 1, (16, 16)), plane(3, 1, (32, 32)), plane(3, 1, (36, 36)),
+        plane(3, 2, (16, 16)), plane(3, 2, (16, 32)), plane(3, 2, (12, 22)),
+        plane(5, 2, (8, 16)), plane(5, 2, (16, 32)),
+        volume(3, 1, (8, 8)), volume(3, 1, (16, 8)), volume(3, 1, (32, 16)), volume(3, 1, (32, 32)),
+        volume(3, 1, (20, 26)), volume(3, 2, (16, 32)), volume(3, 2, (14, 25)),
+        plane(1, 1, (16, 16)), plane(1, 1, (32, 32)), plane(1, 1, (13, 11)),
+    ];
+    for geometry in tiles {
+        let first = geometry.channels.1 / 2 - 1;
+        for epilogue in [SUM_RELU, Epilogue { split: Some(first), ..PLAIN }, Epilogue { split: Some(4), ..RELU }] {
+            check(geometry, [2, 5, 19], epilogue, Element::F16);
+        }
     }
 }
 

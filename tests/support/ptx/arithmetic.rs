@@ -9,6 +9,8 @@
 //!   around it refines it.
 //! - Integer division by zero gives all ones: PTX leaves it open.
 
+use std::cmp::Ordering;
+
 use half::f16;
 
 use super::lanes::{Lane, Rule, rule};
@@ -266,17 +268,17 @@ macro_rules! float_comparisons {
         fn $name(comparison: &str) -> Option<Rule> {
             Some(match comparison {
                 "eq" => rule!(|a: $t, b: $t| a == b),
-                "ne" => rule!(|a: $t, b: $t| a < b || a > b),
+                "ne" => rule!(|a: $t, b: $t| a.partial_cmp(&b).is_some_and(Ordering::is_ne)),
                 "lt" => rule!(|a: $t, b: $t| a < b),
                 "le" => rule!(|a: $t, b: $t| a <= b),
                 "gt" => rule!(|a: $t, b: $t| a > b),
                 "ge" => rule!(|a: $t, b: $t| a >= b),
-                "equ" => rule!(|a: $t, b: $t| !(a < b || a > b)),
+                "equ" => rule!(|a: $t, b: $t| a.partial_cmp(&b).is_none_or(Ordering::is_eq)),
                 "neu" => rule!(|a: $t, b: $t| a != b),
-                "ltu" => rule!(|a: $t, b: $t| !(a >= b)),
-                "leu" => rule!(|a: $t, b: $t| !(a > b)),
-                "gtu" => rule!(|a: $t, b: $t| !(a <= b)),
-                "geu" => rule!(|a: $t, b: $t| !(a < b)),
+                "ltu" => rule!(|a: $t, b: $t| a.partial_cmp(&b).is_none_or(Ordering::is_lt)),
+                "leu" => rule!(|a: $t, b: $t| a.partial_cmp(&b).is_none_or(Ordering::is_le)),
+                "gtu" => rule!(|a: $t, b: $t| a.partial_cmp(&b).is_none_or(Ordering::is_gt)),
+                "geu" => rule!(|a: $t, b: $t| a.partial_cmp(&b).is_none_or(Ordering::is_ge)),
                 _ => return None,
             })
         }

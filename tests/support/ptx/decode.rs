@@ -332,7 +332,10 @@ impl Kernel {
         let (mut code, mut texts) = (Vec::new(), Vec::new());
         for (line, piece) in &text.body {
             let known = match piece {
-                Piece::Open => Some(decoder.scopes.push(HashMap::new())),
+                Piece::Open => {
+                    decoder.scopes.push(HashMap::new());
+                    Some(())
+                }
                 Piece::Close => decoder.scopes.pop().map(drop),
                 Piece::Label(_) => Some(()),
                 Piece::Statement(text) => match text.strip_prefix(".reg ") {

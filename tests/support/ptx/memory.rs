@@ -77,7 +77,7 @@ impl Moment {
         let thread = if earlier.block != self.block || earlier.thread == OF_A_GRID {
             OF_A_GRID
         } else if earlier.warp() == self.warp() {
-            self.warp() * 32 | OF_A_WARP
+            (self.warp() * 32) | OF_A_WARP
         } else {
             OF_A_BLOCK
         };
@@ -282,7 +282,7 @@ impl Cell {
             if self.constant {
                 return Some("writes what this launch reads through the read-only cache".to_owned());
             }
-            if !self.read.before(now) && !(atomic && self.atomic_read) {
+            if !(self.read.before(now) || atomic && self.atomic_read) {
                 let who = match self.read.thread {
                     OF_A_GRID => "threads of several blocks read".to_owned(),
                     OF_A_BLOCK => format!("threads of block {} read", self.read.block - since),

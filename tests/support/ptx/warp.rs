@@ -316,9 +316,9 @@ impl Warp {
         if active == u32::MAX {
             *to = self.scratch;
         } else {
-            for lane in 0..32 {
+            for (lane, (to, new)) in to.iter_mut().zip(self.scratch).enumerate() {
                 let keep = (u64::from(active >> lane) & 1).wrapping_sub(1);
-                to[lane] = to[lane] & keep | self.scratch[lane] & !keep;
+                *to = *to & keep | new & !keep;
             }
         }
         debug_assert!(self.registers[ZERO as usize] == [0; 32], "nothing writes to what is always zero");
