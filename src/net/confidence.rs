@@ -8,8 +8,8 @@
 //! Each stage has a logistic regression of what it knows. The coarse stage knows the probability of the four hypotheses
 //! around the expected one, and how far hypotheses lie apart. A narrow stage knows the confidence of the stage before
 //! it, and how its own hypotheses are spread and shifted. When all maps are there and hear each other
-//! ([`crate::maps::joint`]), a last regression reads what was heard. `engine calibrate` fits them on rendered scenes; they lie
-//! in the checkpoint's metadata as JSON.
+//! ([`crate::maps::joint`]), a last regression reads what was heard. `engine calibrate` fits them on rendered scenes;
+//! they lie in the checkpoint's metadata as JSON.
 
 use serde::{Deserialize, Serialize};
 

@@ -67,6 +67,7 @@ pub fn infer<N: DepthNetwork>(
         progress.note(
             "an earlier run has made all of it, with the same options and from the same files: nothing is left to do",
         );
+        manifest.notes.iter().filter(|note| !notes.contains(note)).for_each(|note| progress.note(note));
         folder.remove_leftovers();
         hashes.write()?;
         let fused = (!options.depth_only).then_some(&options.settings.fusion);

@@ -35,8 +35,9 @@ fn true_maps_stay_and_all_sources_agree() {
         let (found, truth) = (mean.data[at], views[0].depth.data[at]);
         assert!((found / truth - 1.0).abs() < 2e-5, "{found} for {truth}");
         let Heard { seen, agreeing, sure, through, before, apart_px } = heard[at];
-        assert_eq!((seen, agreeing, through, before), (4.0, 4.0, 0.0, 0.0), "pixel {at}");
-        assert!((sure - 3.6).abs() < 1e-5 && apart_px < 0.02, "pixel {at}: {sure}, {apart_px}");
+        // The outermost cameras do not see all of it.
+        assert!(seen >= 2.0 && (agreeing, through, before) == (seen, 0.0, 0.0), "pixel {at}: {:?}", heard[at]);
+        assert!((sure - 0.9 * seen).abs() < 1e-5 && apart_px < 0.02, "pixel {at}: {sure}, {apart_px}");
     }
 }
 
@@ -83,15 +84,19 @@ fn what_is_seen_through_or_hidden_is_told_apart_and_moves_nothing() {
 }
 
 #[test]
-fn surfaces_do_not_mix_across_an_edge() {
+fn no_source_is_heard_beyond_the_tolerance() {
     let cameras = arc(5, 25.0, 400.0, WIDTH, HEIGHT);
     let surfaces = ball_before_plane();
     let views = rendered(&surfaces, &cameras);
     let (mean, _) = heard(&maps(&views), 0.9);
+    // What a source may say at most: 1.5 pixels at the least distance of two cameras, f b pixels for each 1 / depth.
+    let focal = 1.2 * WIDTH as f64;
+    let nearest = cameras[1..].iter().map(|c| c.centre().distance(cameras[0].centre())).fold(f64::INFINITY, f64::min);
+    let most = TOLERANCE_PX / (focal * nearest);
     for (at, (found, truth)) in mean.data.iter().zip(&views[0].depth.data).enumerate() {
-        // Within the tolerance two surfaces are one: 1.5 pixels are some 3 % of the depth at this angle. Ball and plane
-        // lie 10 % and more apart at the ball's edge, so no mixture of both can come nearer to the other than that.
-        assert!((found / truth - 1.0).abs() < 0.03, "pixel {at}: {found} for {truth}, within {TOLERANCE_PX} px");
+        let change = (1.0 / f64::from(*found) - 1.0 / f64::from(*truth)).abs();
+        // The cameras look inwards: a tenth more.
+        assert!(change < 1.1 * most, "pixel {at}: {found} for {truth}");
     }
 }
 

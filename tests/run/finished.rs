@@ -79,8 +79,10 @@ fn of_many_views_no_byte_is_read_again_and_verify_reads_them_all() {
     let again = infer(&[]);
     assert!(is_recognised(&again), "{}", again.stdout);
     assert_eq!(computed(&again), []);
-    let (left, lock) = (files(&out), PathBuf::from(engine::files::lock::LOCK));
-    let differs = |name: &&PathBuf| **name != lock && left.get(*name) != tampered.get(*name);
+    // What is known of the files may have grown: the first run ended with files that it had not looked at again.
+    let own = [engine::files::lock::LOCK, engine::files::known_hashes::HASHES].map(PathBuf::from);
+    let left = files(&out);
+    let differs = |name: &&PathBuf| !own.contains(name) && left.get(*name) != tampered.get(*name);
     assert_eq!(tampered.keys().find(differs), None, "a recognised run changes nothing");
     assert_eq!(left.len(), tampered.len());
     // It tells what the run before has told.

@@ -250,6 +250,6 @@ fn a_grid_that_cannot_be_is_refused() {
         assert!(message.contains(expected), "{axis}: {message}");
     }
     fs::remove_file(&truth).unwrap();
-    assert!(with("min-views=2").failed(4).contains("cannot read the reference cloud"));
+    assert!(with("min-views=2").failed(4).contains("cannot open the point cloud"));
     assert!(!place.path("no").exists(), "a refused grid leaves nothing");
 }

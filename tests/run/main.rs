@@ -295,7 +295,7 @@ fn json_tells_everything_and_quiet_nothing() {
     assert!(kinds.contains(&"note"));
     let stages: Vec<&str> =
         events.iter().filter(|e| e["event"] == "stage").map(|e| e["stage"].as_str().unwrap()).collect();
-    assert_eq!(stages, ["depth", "merging", "maps", "fusion"]);
+    assert_eq!(stages, ["depth", "merging", "agreement", "maps", "fusion"]);
     for stage in stages {
         let steps: Vec<&Value> = events.iter().filter(|e| e["event"] == "step" && e["stage"] == stage).collect();
         let announced = events.iter().find(|e| e["event"] == "stage" && e["stage"] == stage).unwrap()["steps"].as_u64();
