@@ -20,6 +20,11 @@ gpu: nvcc ## The program with the GPU in it
 test-cuda: nvcc ## A build with CUDA on a machine without a GPU: what it says, and that auto goes on (two minutes to build)
 	cargo test --features cuda --test device_option
 
+ptx: nvcc ## Every night: all kernels and networks on the interpreter of PTX, as embedded and with all roundings apart
+	ENGINE_REQUIRE_NVCC=1 ENGINE_REQUIRE_EMULATOR=1 ENGINE_TEST_DEVICE=ptx ENGINE_PTX_FIGURES=target/ptx-figures.txt \
+		cargo test --release --test cuda --test cuda_network
+	ENGINE_REQUIRE_NVCC=1 ENGINE_REQUIRE_EMULATOR=1 ENGINE_TEST_DEVICE=ptx-apart cargo test --release --test cuda
+
 kernels: nvcc ## Registers and shared memory of every kernel into kernels/BUDGET.txt
 	ENGINE_UPDATE_BUDGET=1 cargo test --release --test kernel_budget
 
@@ -32,4 +37,4 @@ gpu-check: ## Everything that needs a GPU, with the binaries of gpu-build: tests
 sass: ## Machine code of one kernel file for Hopper: make sass K=sweep
 	.cuda/nvidia/cu13/bin/nvcc -std=c++17 -O3 -cubin -arch=sm_90 -I kernels kernels/$(K).cu -o target/$(K).cubin && cuobjdump -sass target/$(K).cubin
 
-.PHONY: help check test nvcc gpu test-cuda kernels gpu-build gpu-check sass
+.PHONY: help check test nvcc gpu test-cuda ptx kernels gpu-build gpu-check sass

@@ -3,13 +3,18 @@
 //!
 //! `ENGINE_CUDA_ARCHS` names what to compile for, comma-separated: `compute_80` (the default) embeds PTX, which the
 //! driver of any GPU since Ampere translates when it is first used; `sm_90` adds machine code for an H100, and so on.
-//! There is no fall-back: a build with the feature has the kernels or fails with one line.
+//! That PTX names the lowest version of its language that will do (`kernels/version.rs`), and nvcc's own assembler has
+//! to agree that it needs no more. There is no fall-back: a build with the feature has the kernels or fails with one
+//! line.
+
+#[path = "kernels/version.rs"]
+mod version;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio, exit};
 use std::{env, fs};
 
-/// nvcc's versions that are known to write PTX that the drivers of CUDA 13.0 (580) read.
+/// nvcc's versions whose PTX needs no more than that.
 const VERSIONS: std::ops::RangeInclusive<(u32, u32)> = (12, 0)..=(13, 0);
 const SETTINGS: [&str; 5] = ["NVCC", "CUDA_HOME", "CUDA_PATH", "PATH", "ENGINE_CUDA_ARCHS"];
 
@@ -19,7 +24,7 @@ fn fail(line: &str) -> ! {
 }
 
 /// Release of an nvcc, if it is one.
-fn version(nvcc: &Path) -> Option<(u32, u32)> {
+fn release(nvcc: &Path) -> Option<(u32, u32)> {
     let output = Command::new(nvcc).arg("--version").output().ok()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let release = text.split("release ").nth(1)?.split(',').next()?.to_owned();
@@ -32,7 +37,7 @@ fn version(nvcc: &Path) -> Option<(u32, u32)> {
 fn find_nvcc(root: &Path) -> PathBuf {
     if let Some(named) = env::var_os("NVCC") {
         let named = PathBuf::from(named);
-        match version(&named) {
+        match release(&named) {
             Some(_) => return named,
             None => fail(&format!("NVCC={}: cannot be run as nvcc; name CUDA's compiler or unset it", named.display())),
         }
@@ -43,7 +48,7 @@ fn find_nvcc(root: &Path) -> PathBuf {
     places.push("/usr/local/cuda/bin".into());
     let mut other = String::new();
     for nvcc in places.into_iter().map(|place| place.join("nvcc")) {
-        match version(&nvcc) {
+        match release(&nvcc) {
             Some(version) if VERSIONS.contains(&version) => return nvcc,
             Some((major, minor)) => other = format!(" ({} is {major}.{minor})", nvcc.display()),
             None => {}
@@ -64,6 +69,22 @@ fn compile(nvcc: &Path, kernels: &Path, source: &Path, arch: &str, out: &Path) -
     };
     command.arg(source).arg("-o").arg(out).stdout(Stdio::piped()).stderr(Stdio::piped());
     command.spawn().unwrap_or_else(|error| fail(&format!("{}: {error}", nvcc.display())))
+}
+
+/// Rewrites PTX with the lowest version and starts the assembler on it; only to see whether it agrees, so without
+/// optimising. `None` for PTX that keeps nvcc's version.
+fn lower(nvcc: &Path, ptx: &Path) -> Option<Child> {
+    let text = fs::read_to_string(ptx).unwrap_or_else(|error| fail(&format!("{}: {error}", ptx.display())));
+    let lowered = version::lowered(&text).unwrap_or_else(|problem| fail(&format!("{}: {problem}", ptx.display())));
+    if lowered == text && !text.contains(&format!(".target {}", version::TARGET)) {
+        return None;
+    }
+    fs::write(ptx, lowered).unwrap_or_else(|error| fail(&format!("{}: {error}", ptx.display())));
+    let mut command = Command::new(nvcc);
+    command.args(["-cubin", "-Xptxas", "-O0", &format!("-arch={}", version::TARGET)]);
+    command.arg(ptx).arg("-o").arg(ptx.with_extension("assembled"));
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    Some(command.spawn().unwrap_or_else(|error| fail(&format!("{}: {error}", nvcc.display()))))
 }
 
 fn main() {
@@ -97,6 +118,7 @@ fn main() {
             ));
         }
     }
+    let mut assembled = Vec::new();
     let mut table =
         String::from("/// File stem, architecture, contents.\npub static MODULES: &[(&str, &str, &[u8])] = &[\n");
     for (source, arch, name, child) in running {
@@ -107,16 +129,7 @@ fn main() {
             fail(&format!("nvcc refuses {} for {arch}; its messages are above", source.display()));
         }
         if name.ends_with(".ptx") {
-            // A compiler put together from packages of different releases writes PTX that no driver of its release
-            // reads, without a word.
-            let ptx = fs::read_to_string(out.join(&name)).unwrap_or_default();
-            let written = ptx.lines().find_map(|line| line.strip_prefix(".version ")).unwrap_or("none").to_owned();
-            if written.split('.').next().and_then(|v| v.parse::<u32>().ok()).is_none_or(|v| v > 9) || written == "9.5" {
-                fail(&format!(
-                    "{} writes PTX {written}; expected 9.0 or older: its parts are of different releases",
-                    nvcc.display()
-                ));
-            }
+            assembled.push((name.clone(), lower(&nvcc, &out.join(&name))));
         }
         let stem = source.file_stem().unwrap_or_default().display();
         table += &format!(
@@ -124,6 +137,16 @@ fn main() {
             stem.to_string(),
             format!("/{name}")
         );
+    }
+    for (name, child) in assembled.into_iter().filter_map(|(name, child)| Some((name, child?))) {
+        let output = child.wait_with_output().unwrap_or_else(|error| fail(&format!("nvcc: {error}")));
+        if !output.status.success() {
+            String::from_utf8_lossy(&output.stderr).lines().for_each(|line| println!("cargo::warning={line}"));
+            let version = version::VERSION;
+            fail(&format!(
+                "{name} needs more than PTX {version}, or nvcc's parts are of different releases; see above"
+            ));
+        }
     }
     fs::write(out.join("modules.rs"), table + "];\n").unwrap_or_else(|error| fail(&format!("modules.rs: {error}")));
 }

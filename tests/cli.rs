@@ -16,9 +16,10 @@ use program::{Ran, engine, text};
 const NOTHING: [&str; 0] = [];
 
 /// Options of each command, as users know them.
-const INFER: [&str; 37] = [
+const INFER: [&str; 39] = [
     "--out",
     "--force",
+    "--verify",
     "--normals",
     "--depth-only",
     "--depth-numbers",
@@ -35,6 +36,7 @@ const INFER: [&str; 37] = [
     "--trusted-confidence",
     "--replaced-confidence",
     "--raw-confidence",
+    "--unrefined",
     "--weights",
     "--max-reprojection-px",
     "--max-depth-error-rel",
@@ -106,8 +108,18 @@ const FUSE: [&str; 49] = [
     "--profile",
     "--help",
 ];
-const INFO: [&str; 9] =
-    ["--width", "--height", "--planes", "--views", "--levels", "--weights", "--threads", "--json", "--help"];
+const INFO: [&str; 10] = [
+    "--width",
+    "--height",
+    "--planes",
+    "--views",
+    "--levels",
+    "--weights",
+    "--threads",
+    "--memory",
+    "--json",
+    "--help",
+];
 
 #[test]
 fn help_tells_every_option_with_its_unit_and_default() {

@@ -311,3 +311,35 @@ fn a_hundred_thousand_of_everything_are_read_in_seconds() {
     // A second of work; on a busy machine some more.
     assert!(began.elapsed().as_secs() < 30, "{:?}", began.elapsed());
 }
+
+/// Names that lead out of images/ and out of the scene are the user's own: followed, and told once.
+#[test]
+fn photos_outside_of_the_scene_are_followed_and_told() {
+    let root = TempDir::new().unwrap();
+    let scene = root.path().join("scene");
+    let mut views = TestScene::new();
+    let absolute = root.path().join("far/x.png");
+    // Outside twice under one stem, beside images/ but in the scene, and in images/ all the same.
+    views.views[0].file = "../../x.png".into();
+    views.views[1].file = absolute.to_str().unwrap().into();
+    views.views[2].file = "../beside.png".into();
+    views.views[3].file = "sub/../in.png".into();
+    fs::create_dir_all(scene.join("images/sub")).unwrap();
+    views.write_colmap_text(&scene, "sparse/0");
+    let found = open(&scene);
+    assert_eq!(ids(&found), [3, 7, 8, 20]);
+    let names: Vec<&str> = found.views.iter().map(|v| v.name.as_str()).collect();
+    assert!(names.iter().all(|name| !name.contains(['/', '\\']) && !name.starts_with('.')), "{names:?}");
+    assert_eq!((names[2], names[3]), ("beside", "in"));
+    let note = "2 photos lie outside of the scene's folder, where the model's names lead (first: ../../x.png)";
+    assert_eq!(found.notes.iter().filter(|n| n.contains("outside")).collect::<Vec<_>>(), [note]);
+    assert!(!has_note(&found, "has not registered"), "{:?}", found.notes);
+
+    // Within the scene nothing is said.
+    views.views[0].file = "a.png".into();
+    let scene = root.path().join("inside");
+    fs::create_dir_all(scene.join("images/sub")).unwrap();
+    views.views[1].file = scene.join("images/b.png").to_str().unwrap().into();
+    views.write_colmap_text(&scene, "sparse/0");
+    assert!(!has_note(&open(&scene), "outside"), "{:?}", open(&scene).notes);
+}

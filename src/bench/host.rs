@@ -7,6 +7,7 @@ use super::work::{Inputs, Size};
 use super::{Group, Measurement, MemoryTaken, Repetitions, Stage, Times, roofs};
 use crate::cpu::network::BsMvsNet;
 use crate::error::{Error, Result};
+use crate::host::memory_limits::Room;
 use crate::host::{interrupt, memory};
 use crate::net::config::Resolution;
 use crate::net::tensor::Tensor;
@@ -58,16 +59,18 @@ impl Stopwatch {
 ///
 /// # Errors
 /// [`Error::Memory`] where they do not.
-pub fn expect_room(size: Size, net: Option<&BsMvsNet>) -> Result<()> {
+pub fn expect_room(size: Size, net: Option<&BsMvsNet>, there: &Room) -> Result<()> {
     let photos = (size.views as u64).saturating_mul(photo_bytes(size));
-    let (needed, available) = (net.map_or(photos, |net| planned(net, size)), memory::available());
-    if needed <= available {
+    let needed = net.map_or(photos, |net| planned(net, size));
+    if needed <= there.bytes {
         return Ok(());
     }
     Err(Error::Memory(format!(
-        "a view of this size needs {}, and {} are available; measure a smaller --width, --height or --planes",
+        "a view of this size needs {}, and {} are available{}; measure a smaller --width, --height or --planes ({})",
         memory::readable(needed),
-        memory::readable(available)
+        memory::readable(there.bytes),
+        there.limit,
+        there.limit.advice()
     )))
 }
 

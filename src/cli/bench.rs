@@ -25,7 +25,7 @@ use safetensors::Dtype;
 use serde_json::Value;
 
 use super::infer::InferWork;
-use super::options::{self, Device, Precision, positive_integer};
+use super::options::{self, Device, LimitArgs, Precision, positive_integer};
 
 /// Measure the engine's speed and memory on this machine.
 #[derive(Args, Debug)]
@@ -80,9 +80,8 @@ struct Table3Args {
     /// Precision of the activations on a GPU; the processor always computes in f32
     #[arg(long, value_name = "F16|F32", default_value = "f16", help_heading = "Machine")]
     precision: Precision,
-    /// Number of threads [default: one per processor]
-    #[arg(long, value_name = "N", value_parser = options::threads, help_heading = "Machine")]
-    threads: Option<usize>,
+    #[command(flatten)]
+    limits: LimitArgs,
 
     /// Number of measured runs
     #[arg(long, value_name = "N", default_value_t = ENOUGH)]
@@ -200,7 +199,7 @@ impl Devices {
 }
 
 fn table3(args: Table3Args, progress: &Progress) -> Result<()> {
-    options::use_threads(args.threads)?;
+    args.limits.apply()?;
     let scripts = args.peer.as_ref().map(|_| peers::scripts()).transpose()?;
     let inputs = match &args.inputs {
         Some(path) => Inputs::read(path)?,
@@ -210,7 +209,7 @@ fn table3(args: Table3Args, progress: &Progress) -> Result<()> {
             // The network of a processor that is measured needs its memory, too; a GPU's plans its own.
             let on_host = matches!(args.device, Devices::All | Devices::One(Device::Cpu));
             let network = on_host.then(BsMvsNet::built_in).transpose()?;
-            host::expect_room(size, network.as_ref())?;
+            host::expect_room(size, network.as_ref(), &args.limits.room())?;
             Inputs::generated(size)
         }
     };

@@ -10,14 +10,15 @@ use engine::files::atomic::write_whole;
 use engine::files::input;
 use engine::files::names::in_json;
 use engine::host::interrupt;
+use engine::host::memory::{MemoryNeed, Part, StageMemory};
 use engine::host::progress::{Progress, print_line};
 use engine::net::confidence::{Confidence, Measured};
 use engine::net::weights::Checkpoint;
 use engine::synth::GeneratorOptions;
-use engine::train::calibrate::{CalibrateOptions, calibrate};
+use engine::train::calibrate::{CalibrateOptions, LARGEST_LOOK, calibrate};
 use serde_json::json;
 
-use super::options::{self, ReportArgs, positive_integer};
+use super::options::{self, LimitArgs, ReportArgs, positive_integer};
 
 /// Fit the confidence of trained weights on rendered scenes.
 ///
@@ -51,9 +52,8 @@ pub struct CalibrateArgs {
     /// Seed of the scenes
     #[arg(long, value_name = "S", default_value = "20261127")]
     seed: u64,
-    /// Number of threads [default: one per processor]
-    #[arg(long, value_name = "N", value_parser = options::threads)]
-    threads: Option<usize>,
+    #[command(flatten)]
+    limits: LimitArgs,
     #[command(flatten)]
     pub report: ReportArgs,
 }
@@ -61,7 +61,7 @@ pub struct CalibrateArgs {
 /// Fits, measures and writes.
 pub fn run(args: &CalibrateArgs, progress: &Progress) -> Result<()> {
     interrupt::install()?;
-    options::use_threads(args.threads)?;
+    args.limits.apply()?;
     let bytes = input::read(&args.weights, "read the weights")?;
     let checkpoint = Checkpoint::uncalibrated(in_json(&args.weights), &bytes)?;
     let options = CalibrateOptions {
@@ -76,6 +76,10 @@ pub fn run(args: &CalibrateArgs, progress: &Progress) -> Result<()> {
         seed: args.seed,
     };
     let network = BsMvsNet::new(&checkpoint)?;
+    let (size, planes) = LARGEST_LOOK;
+    let plan = network.memory_plan(size, planes, rayon::current_num_threads(), network.config().resolution);
+    let stage = StageMemory::new("calibration", vec![Part::new("the network, at the largest scene", plan.peak(0))]);
+    args.limits.expect_room(&MemoryNeed { stages: vec![stage] }, "fewer --threads would help")?;
     let looks = options.looks(network.config().resolution) as usize;
     let mut stage = progress.stage("calibrate", looks, looks as u64);
     let fits = calibrate(network, &options, &mut |what| stage.step(what, 1, json!({ "scene": what })))?;

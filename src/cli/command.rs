@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use engine::Result;
+use engine::host::memory_limits::save_address_space;
 use engine::host::progress::{Progress, Style, output_result, print_error_line};
 use serde_json::json;
 
@@ -85,6 +86,7 @@ impl Command {
 
 /// Runs the command that was typed.
 pub fn run(cli: Cli) -> ExitCode {
+    save_address_space();
     let progress = cli.command.progress();
     let result = cli.command.run(&progress);
     // A run that failed has a profile, too; its own error counts more.

@@ -7,17 +7,19 @@ use clap::{Args, Subcommand};
 use engine::cpu::network::BsMvsNet;
 use engine::files::folder::write_json;
 use engine::host::interrupt;
+use engine::host::memory::{MemoryNeed, Part, StageMemory};
 use engine::host::progress::{Progress, duration, one_line};
 use engine::scene::camera::Sampling;
 use engine::synth::GeneratorOptions;
 use engine::synth::rig::Rig;
+use engine::train::memory::photos_bytes;
 use engine::train::validation::{EVALUATION_SEED, ValidationSet};
 use engine::{Error, Result};
 use serde_json::json;
 
 use super::eval_clouds::{self, CloudArgs, DtuArgs};
 use super::eval_depth::{self, DepthArgs};
-use super::options::{self, ReportArgs};
+use super::options::{self, LimitArgs, ReportArgs};
 use super::synth;
 
 /// Score weights, point clouds and depth maps.
@@ -81,9 +83,8 @@ struct SynthArgs {
     /// Print the tables as Markdown
     #[arg(long)]
     markdown: bool,
-    /// Number of threads [default: one per processor]
-    #[arg(long, value_name = "N", value_parser = options::threads)]
-    threads: Option<usize>,
+    #[command(flatten)]
+    limits: LimitArgs,
     #[command(flatten)]
     report: ReportArgs,
 }
@@ -115,13 +116,21 @@ pub fn run(args: EvalArgs, progress: &Progress) -> Result<()> {
 
 fn synth(args: &SynthArgs, progress: &Progress) -> Result<()> {
     interrupt::install()?;
-    options::use_threads(args.threads)?;
+    args.limits.apply()?;
     let mut networks: Vec<BsMvsNet> =
         args.weights.iter().map(|file| BsMvsNet::from_file(file)).collect::<Result<_>>()?;
     if networks.is_empty() {
         networks.push(BsMvsNet::built_in()?);
     }
     let began = std::time::Instant::now();
+    let threads = rayon::current_num_threads();
+    let plan = |net: &BsMvsNet| net.memory_plan(args.size, args.planes, threads, net.config().resolution);
+    let parts = vec![
+        Part::new("the network", networks.iter().map(|net| plan(net).peak(args.views)).max().unwrap_or(0)),
+        Part::new("the photos of all scenes", args.scenes as u64 * photos_bytes(args.size, args.views)),
+    ];
+    let need = MemoryNeed { stages: vec![StageMemory::new("measuring", parts)] };
+    args.limits.expect_room(&need, "a smaller --size, fewer --planes, --views or --scenes would help")?;
     let options = GeneratorOptions {
         seed: EVALUATION_SEED,
         views: args.views,
@@ -144,7 +153,7 @@ fn synth(args: &SynthArgs, progress: &Progress) -> Result<()> {
     for (number, network) in networks.iter().enumerate() {
         interrupt::check()?;
         let shown = if args.pictures.is_some() { PICTURES } else { 0 };
-        let found = set.measure(network, args.views, shown)?;
+        let found = set.measure_while(network, args.views, shown, &interrupt::check)?;
         let name = network.weights_name();
         let split = found.split.ok_or_else(|| Error::Nothing("no scene was made".into()))?;
         let table = if args.markdown { split.markdown() } else { split.text() };

@@ -7,7 +7,7 @@ use clap::builder::{PathBufValueParser, TypedValueParser};
 use clap::{ArgGroup, Args};
 use engine::Result;
 use engine::draw::cloud_chart;
-use engine::evaluation::cloud::{CloudSettings, Comparison, THRESHOLD_SHARES, compare};
+use engine::evaluation::cloud::{self, CloudSettings, Comparison, THRESHOLD_SHARES, compare};
 use engine::evaluation::dtu::{DtuSettings, MeanNumbers, Scan, ScanNumbers, evaluate};
 use engine::evaluation::dtu_files::{ReferenceFiles, find_prediction, write_error_cloud};
 use engine::evaluation::{Statistics, shown, table};
@@ -20,7 +20,7 @@ use engine::host::progress::{Progress, duration};
 use engine::train::dtu::{TEST_SCANS, TRAIN_SCANS, VALIDATION_SCANS};
 use serde_json::{Value, json};
 
-use super::options::{self, ReportArgs};
+use super::options::{self, LimitArgs, ReportArgs};
 
 /// Score point clouds of DTU scans by the data set's own protocol.
 ///
@@ -58,9 +58,8 @@ pub struct DtuArgs {
     /// Seed of the random thinning order
     #[arg(long, value_name = "N", default_value = "0")]
     seed: u64,
-    /// Number of threads [default: one per processor]
-    #[arg(long, value_name = "N", value_parser = options::threads)]
-    threads: Option<usize>,
+    #[command(flatten)]
+    limits: LimitArgs,
     #[command(flatten)]
     pub report: ReportArgs,
 }
@@ -97,9 +96,8 @@ pub struct CloudArgs {
     /// Write all numbers to this file, as JSON
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// Number of threads [default: one per processor]
-    #[arg(long, value_name = "N", value_parser = options::threads)]
-    threads: Option<usize>,
+    #[command(flatten)]
+    limits: LimitArgs,
     #[command(flatten)]
     pub report: ReportArgs,
 }
@@ -128,6 +126,9 @@ fn scans(text: &str) -> Result<Scans, String> {
     Ok(Scans(named))
 }
 
+/// What helps where clouds do not fit.
+const FEWER_POINTS: &str = "clouds of fewer points (`engine fuse --thin`) or a machine with more memory would help";
+
 /// A cloud's finite points.
 fn read_cloud(path: &Path, progress: &Progress) -> Result<Vec<[f64; 3]>> {
     let cloud = ply_points::read(path)?;
@@ -138,7 +139,7 @@ fn read_cloud(path: &Path, progress: &Progress) -> Result<Vec<[f64; 3]>> {
 /// Measures clouds of DTU scans.
 pub fn dtu(args: &DtuArgs, progress: &Progress) -> Result<()> {
     interrupt::install()?;
-    options::use_threads(args.threads)?;
+    args.limits.apply()?;
     let scans: Vec<u32> = match (args.scan, &args.scans) {
         (Some(scan), _) => vec![scan],
         (None, Some(scans)) => scans.0.clone(),
@@ -151,6 +152,10 @@ pub fn dtu(args: &DtuArgs, progress: &Progress) -> Result<()> {
         work.push((scan, cloud, ReferenceFiles::find(&args.data, scan)?));
     }
     let settings = DtuSettings { thinning: !args.no_thinning, seed: args.seed };
+    for (_, cloud, files) in &work {
+        let points = [ply_points::vertices(cloud)?, ply_points::vertices(&files.points)?];
+        args.limits.expect_room(&cloud::need(points, settings.thinning), FEWER_POINTS)?;
+    }
     let mut stage = progress.stage("evaluate", work.len(), work.len() as u64);
     let mut all = Vec::new();
     let mut details = Vec::new();
@@ -159,6 +164,8 @@ pub fn dtu(args: &DtuArgs, progress: &Progress) -> Result<()> {
         let began = Instant::now();
         let reference = files.read()?;
         let found = evaluate(read_cloud(cloud, progress)?, reference, settings);
+        // A scan that was stopped in the middle has no numbers.
+        interrupt::check()?;
         if let Some(folder) = &args.error_clouds {
             write_error_clouds(folder, *scan, &found)?;
         }
@@ -224,9 +231,11 @@ fn dtu_table(scans: &[(u32, ScanNumbers)], mean: Option<MeanNumbers>) -> String 
 /// Measures one cloud against another.
 pub fn cloud(args: &CloudArgs, progress: &Progress) -> Result<()> {
     interrupt::install()?;
-    options::use_threads(args.threads)?;
+    args.limits.apply()?;
     let settings =
         CloudSettings { thresholds: args.thresholds.clone(), max_distance: args.max_distance, voxel: args.voxel };
+    let points = [ply_points::vertices(&args.cloud)?, ply_points::vertices(&args.reference)?];
+    args.limits.expect_room(&cloud::need(points, args.voxel.is_some()), FEWER_POINTS)?;
     let measured = read_cloud(&args.cloud, progress)?;
     let reference = read_cloud(&args.reference, progress)?;
     interrupt::check()?;

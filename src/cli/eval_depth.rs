@@ -14,13 +14,14 @@ use engine::files::atomic::write_whole;
 use engine::files::folder::{make_folder_of, write_json};
 use engine::files::names::in_json;
 use engine::host::interrupt;
+use engine::host::memory::{MemoryNeed, Part, StageMemory};
 use engine::host::progress::Progress;
 use engine::maps::valid::Invalid;
 use engine::{Error, Result};
 use rayon::prelude::*;
 use serde_json::json;
 
-use super::options::{self, ReportArgs};
+use super::options::{self, LimitArgs, ReportArgs};
 
 /// Compare depth maps with the true depth.
 ///
@@ -52,9 +53,8 @@ pub struct DepthArgs {
     /// Write all numbers to this file, as JSON
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// Number of threads [default: one per processor]
-    #[arg(long, value_name = "N", value_parser = options::threads)]
-    threads: Option<usize>,
+    #[command(flatten)]
+    limits: LimitArgs,
     #[command(flatten)]
     pub report: ReportArgs,
 }
@@ -62,9 +62,13 @@ pub struct DepthArgs {
 /// Measures depth maps.
 pub fn run(args: &DepthArgs, progress: &Progress) -> Result<()> {
     interrupt::install()?;
-    options::use_threads(args.threads)?;
+    args.limits.apply()?;
     let found = find_maps(&args.maps, &args.truth, args.interval)?;
     found.notes.iter().for_each(|note| progress.note(note));
+    let largest = found.maps.iter().map(MapFiles::bytes).max().unwrap_or(0);
+    let at_once = rayon::current_num_threads().min(found.maps.len()) as u64;
+    let stage = StageMemory::new("measuring", vec![Part::new("the maps of a view for each thread", largest * at_once)]);
+    args.limits.expect_room(&MemoryNeed { stages: vec![stage] }, "fewer --threads or smaller maps would help")?;
     let measured: Vec<Result<Measured>> = found.maps.par_iter().map(|files| measure(files, args)).collect();
     // Collected one by one, so that of several bad files always the first is named.
     let measured: Vec<Measured> = measured.into_iter().collect::<Result<_>>()?;

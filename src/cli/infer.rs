@@ -50,6 +50,10 @@ pub struct InferWork {
     /// Also write normal maps: normal/*.pfm, three channels, in the world's axes
     #[arg(long, help_heading = "Output")]
     normals: bool,
+    /// Read all bytes of the photos and of what an earlier run has made, to see whether they are still the same,
+    /// instead of going by size, time and inode
+    #[arg(long, help_heading = "Output")]
+    verify: bool,
     /// Write depth maps but no point cloud
     #[arg(long, help_heading = "Output")]
     depth_only: bool,
@@ -93,6 +97,9 @@ pub struct InferWork {
     /// --planes, instead of the calibrated probability that the depth is right
     #[arg(long, help_heading = "Depth")]
     raw_confidence: bool,
+    /// Leave depths as the network makes them: do not hold them against the photos (NCC), nor take means over the views
+    #[arg(long, help_heading = "Depth")]
+    unrefined: bool,
     /// Network weights, a safetensors file [default: the built-in ones]
     #[arg(long, value_name = "FILE", help_heading = "Depth")]
     weights: Option<PathBuf>,
@@ -152,6 +159,7 @@ impl InferWork {
         let options = InferOptions {
             output,
             normals: self.normals,
+            unrefined: self.unrefined,
             depth_only: self.depth_only,
             open: self.scene_args.open_options(self.range.is_some()),
             max_side: self.scene_args.max_side,
@@ -169,6 +177,7 @@ impl InferWork {
             thin: self.thin,
             ply_offset: self.ply_offset,
             memory: self.machine.limits.memory,
+            verify: self.verify,
             backend: device.clone().map_or(Backend::Host, Backend::Device),
         };
         let mut checkpoint = weights.map_or_else(Checkpoint::built_in, Checkpoint::read)?;

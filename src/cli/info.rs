@@ -16,7 +16,7 @@ use engine::{Result, cuda};
 use glam::{DMat3, DVec3};
 use serde_json::json;
 
-use super::options;
+use super::options::{self, LimitArgs};
 
 /// Show version, device, threads, instruction set, weights, and the memory that a run needs.
 #[derive(Args, Debug)]
@@ -42,9 +42,8 @@ pub struct InfoArgs {
     /// Network weights, a safetensors file [default: the built-in ones]
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
-    /// Number of threads to plan for [default: one per processor]
-    #[arg(long, value_name = "N", value_parser = options::threads)]
-    threads: Option<usize>,
+    #[command(flatten)]
+    limits: LimitArgs,
     /// Print one JSON object instead of text
     #[arg(long)]
     pub json: bool,
@@ -52,10 +51,11 @@ pub struct InfoArgs {
 
 /// Prints it all.
 pub fn run(args: &InfoArgs) -> Result<()> {
-    options::use_threads(args.threads)?;
+    args.limits.apply()?;
     let network = args.weights.as_deref().map_or_else(BsMvsNet::built_in, BsMvsNet::from_file)?;
     let need = memory_need(args, &network);
-    let available = memory::available();
+    let room = args.limits.room();
+    let available = room.bytes;
     let threads = rayon::current_num_threads();
     let simd = engine::cpu::network::simd_level();
     let version = env!("CARGO_PKG_VERSION");
@@ -78,7 +78,7 @@ pub fn run(args: &InfoArgs) -> Result<()> {
         network.config(),
         network.weights_hash()
     ));
-    print_line(&format!("memory:  {} available", memory::readable(available)));
+    print_line(&format!("memory:  {} available{}", memory::readable(available), room.limit));
     let InfoArgs { width, height, planes, views, levels, .. } = args;
     print_line(&format!(
         "\n{width} x {height}, {planes} planes, {views} views, {levels} levels, one depth map: {} at most",

@@ -10,6 +10,8 @@ use engine::cuda::inference::Convolutions;
 use engine::cuda::storage::Element;
 use engine::files::atomic::write_whole;
 use engine::files::folder::OutputOptions;
+use engine::host::memory::{MemoryNeed, refuse_if_too_large};
+use engine::host::memory_limits::{Room, STACK_BYTES, expect_room_for_threads, no_thread, room};
 use engine::host::progress::{Progress, Style};
 use engine::host::{memory, trace};
 use engine::scene::camera::{DepthRange, MAX_PLANES};
@@ -65,14 +67,15 @@ pub struct MachineArgs {
     pub limits: LimitArgs,
 }
 
-/// How much of the machine a run takes.
+/// How much of the machine a command takes: the same words for all commands.
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Machine")]
 pub struct LimitArgs {
     /// Number of threads [default: one per processor]
     #[arg(long, value_name = "N", value_parser = threads)]
     pub threads: Option<usize>,
-    /// Memory that a run may use, in GB (1e9 bytes) [default: what the system has available]
+    /// Memory that a run may use, in GB (1e9 bytes); limits of control groups and of ulimit are obeyed all the same
+    /// [default: what the system has available]
     #[arg(long, value_name = "GB", value_parser = gigabytes)]
     pub memory: Option<u64>,
 }
@@ -83,12 +86,24 @@ impl LimitArgs {
         memory::set_budget(self.memory);
         use_threads(self.threads)
     }
+
+    /// What there is for the command.
+    pub fn room(&self) -> Room {
+        room(self.memory)
+    }
+
+    /// Refuses work that does not fit, before it begins. `otherwise` says what would help.
+    pub fn expect_room(&self, need: &MemoryNeed, otherwise: &str) -> Result<(), Error> {
+        refuse_if_too_large(need, &self.room(), &[], otherwise)
+    }
 }
 
 /// Starts this many threads, or one a processor.
-pub fn use_threads(threads: Option<usize>) -> Result<(), Error> {
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.unwrap_or(0));
-    pool.build_global().map_err(|e| Error::input("--threads", e.to_string(), "a number of threads that can be started"))
+fn use_threads(threads: Option<usize>) -> Result<(), Error> {
+    let wanted = threads.or_else(|| std::thread::available_parallelism().ok().map(usize::from)).unwrap_or(1);
+    expect_room_for_threads(wanted)?;
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.unwrap_or(0)).stack_size(STACK_BYTES);
+    pool.build_global().map_err(|e| no_thread(&format!("{wanted} threads"), &e))
 }
 
 /// Where the profile goes.

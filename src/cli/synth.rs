@@ -10,7 +10,7 @@ use engine::synth::rig::Rig;
 use engine::synth::write::{self, PhotoFormat, WriteOptions};
 use engine::synth::{Generator, GeneratorOptions, LARGEST_SIDE, SMALLEST_SIDE};
 
-use super::options::{self, ReportArgs, positive_integer};
+use super::options::{self, LimitArgs, ReportArgs, positive_integer};
 
 /// Render synthetic scenes with exact depth, for training and experiments.
 ///
@@ -76,9 +76,8 @@ pub struct SynthArgs {
     #[arg(long, help_heading = "Output")]
     force: bool,
 
-    /// Number of threads [default: one per processor]
-    #[arg(long, value_name = "N", value_parser = options::threads, help_heading = "Machine")]
-    threads: Option<usize>,
+    #[command(flatten)]
+    limits: LimitArgs,
     #[command(flatten)]
     pub report: ReportArgs,
 }
@@ -103,8 +102,10 @@ pub(super) fn size_of_4(text: &str) -> Result<(usize, usize), String> {
 /// Writes the scenes.
 pub fn run(args: SynthArgs, progress: &Progress) -> Result<()> {
     interrupt::install()?;
-    options::use_threads(args.threads)?;
-    let generator = Generator::new(GeneratorOptions {
+    args.limits.apply()?;
+    let options =
+        WriteOptions { photos: args.photos, planes: args.planes, full_depth: args.full_depth, extras: args.extras };
+    let scenes = GeneratorOptions {
         seed: args.seed,
         views: args.views.unwrap_or(if args.rig == Rig::Arc { 49 } else { 5 }),
         size: args.size,
@@ -114,8 +115,8 @@ pub fn run(args: SynthArgs, progress: &Progress) -> Result<()> {
         low_texture: args.low_texture,
         alone: args.alone,
         variation: args.variation,
-    })?;
-    let options =
-        WriteOptions { photos: args.photos, planes: args.planes, full_depth: args.full_depth, extras: args.extras };
+    };
+    args.limits.expect_room(&write::need(&scenes, &options), "a smaller --size or fewer --views would help")?;
+    let generator = Generator::new(scenes)?;
     write::write_scenes(&generator, &args.out, args.scenes as u64, &options, args.force, progress)
 }

@@ -14,6 +14,7 @@ use engine::synth::GeneratorOptions;
 use engine::synth::rig::Rig;
 use engine::train::augment::{AugmentOptions, Augmented};
 use engine::train::dtu::{Dtu, DtuOptions, Split};
+use engine::train::memory::TrainSize;
 use engine::train::mix::Mix;
 use engine::train::optimizer::AdamOptions;
 use engine::train::prefetch::PrefetchOptions;
@@ -27,7 +28,7 @@ use engine::train::validation::{VALIDATION_SEED, ValidationSet};
 use engine::{Error, Result};
 use serde_json::json;
 
-use super::options::{self, ReportArgs, positive_integer};
+use super::options::{self, LimitArgs, ReportArgs, positive_integer};
 use super::synth;
 use super::train_data::{self, DataKind, DataSpec};
 
@@ -191,9 +192,8 @@ pub struct TrainArgs {
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     #[arg(value_parser = options::device, help_heading = "Machine")]
     device: options::Device,
-    /// Number of threads [default: one per processor]
-    #[arg(long, value_name = "N", value_parser = options::threads, help_heading = "Machine")]
-    threads: Option<usize>,
+    #[command(flatten)]
+    limits: LimitArgs,
     /// Threads that load or render samples
     #[arg(long, value_name = "N", default_value = "1", value_parser = options::threads, help_heading = "Machine")]
     loaders: usize,
@@ -228,7 +228,7 @@ fn not_negative(text: &str) -> Result<f64, String> {
 /// Trains.
 pub fn run(mut args: TrainArgs, progress: &Progress) -> Result<()> {
     interrupt::install()?;
-    options::use_threads(args.threads)?;
+    args.limits.apply()?;
     if args.data.is_empty() {
         args.data.push(DataSpec { kind: DataKind::Synth, weight: 1.0, typed: "synth".into() });
     }
@@ -239,6 +239,10 @@ pub fn run(mut args: TrainArgs, progress: &Progress) -> Result<()> {
         for &planes in &setup.planes {
             expect_statistics("samples of --size with --planes", size, planes)?;
         }
+        let (planes, views) = (setup.planes.iter().copied().max().unwrap_or(0), setup.views.1);
+        let on_host = args.device == options::Device::Cpu || !engine::cuda::BUILT_IN;
+        let step = TrainSize { config: setup.config(&args), size, planes, views, queue: args.queue, on_host };
+        args.limits.expect_room(&step.need()?, "a smaller --size, fewer --planes or a shorter --queue would help")?;
     }
     let default = |typed: Option<f64>, ours: f64, papers: f64| typed.unwrap_or(if paper { papers } else { ours });
     let positive = |v: f64| (v > 0.0).then_some(v);

@@ -261,9 +261,10 @@ impl DepthNetwork for BsMvsNet {
         Self::weights_hash(self)
     }
 
-    fn calibrated(&self) -> bool {
-        self.confidence.is_some()
+    fn confidence(&self) -> Option<&Confidence> {
+        self.confidence.as_ref()
     }
+
     fn device(&self) -> String {
         "cpu".into()
     }

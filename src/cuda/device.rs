@@ -178,7 +178,8 @@ fn load_modules(name: &str, (major, minor): (i32, i32)) -> Result<Vec<Mutex<Modu
         image.push(0);
         // SAFETY: the image is one that nvcc wrote, ended by a zero, and lives through the call.
         let module = unsafe { result::module::load_data(image.as_ptr().cast()) }.map_err(failed(format!(
-            "loading the kernels `{stem}` ({arch}) on {name}; a driver for CUDA 13.0 or newer reads them"
+            "loading the kernels `{stem}` ({arch}) on {name}; drivers of CUDA 11.0 and newer read those for \
+             compute_80, all others need the driver of nvcc's release"
         )))?;
         modules.push(Mutex::new(Module(module)));
     }

@@ -24,7 +24,7 @@ use crate::error::{Error, Result};
 use crate::files::map::Map;
 use crate::host::memory::readable;
 use crate::net::backend::{DepthJob, DepthNetwork, DevicePlan, DeviceWork, Estimate, JobSize, MemoryPlan};
-use crate::net::confidence::{Judge, Scale};
+use crate::net::confidence::{Confidence, Judge, Scale};
 use crate::net::config::{Config, Resolution};
 use crate::net::model;
 use crate::net::tensor::Shape;
@@ -256,9 +256,10 @@ impl DepthNetwork for DeviceNetwork {
         &self.checkpoint.hash
     }
 
-    fn calibrated(&self) -> bool {
-        self.checkpoint.confidence.is_some()
+    fn confidence(&self) -> Option<&Confidence> {
+        self.checkpoint.confidence.as_ref()
     }
+
     fn device(&self) -> String {
         self.driver.name()
     }

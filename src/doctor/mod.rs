@@ -15,6 +15,7 @@ use serde::Serialize;
 use crate::cpu::network::BsMvsNet;
 use crate::error::{Error, Result};
 use crate::files::folder;
+use crate::host::interrupt;
 use crate::manifest::{Manifest, made};
 use crate::run::options::InferOptions;
 use crate::run::plan;
@@ -85,6 +86,7 @@ pub fn examine(path: &Path, network: &BsMvsNet, options: &DoctorOptions) -> Resu
     files::check(&scene, &mut findings);
     intrinsics::check(&scene, &mut findings);
     poses::check(&scene, &mut findings);
+    interrupt::check()?;
     let planned = plan::plan(&mut scene, &options.infer);
     let mut known = KnownDepths::default();
     if scene.layout == Layout::Colmap {
@@ -94,9 +96,11 @@ pub fn examine(path: &Path, network: &BsMvsNet, options: &DoctorOptions) -> Resu
     if options.match_photos {
         fit = photos::check(&scene, &mut findings, &mut known)?;
     }
+    interrupt::check()?;
     match &planned {
         Ok(plan) => {
             pairs::check(&scene, plan, &known, &mut findings);
+            interrupt::check()?;
             depths::check(&scene, plan, options.infer.open.depth_numbers, &known, &mut findings);
             memory::check(&scene, plan, network, &options.infer, &mut findings);
         }

@@ -105,7 +105,7 @@ impl Tracks {
         }
         let pairs: Vec<(usize, usize)> = pairs(scene, &views).into_iter().collect();
         let matched: BTreeMap<(usize, usize), Vec<(usize, usize)>> =
-            pairs.par_iter().map(|&(i, j)| ((i, j), matches(&found[i], &found[j]))).collect();
+            pairs.par_iter().map(|&(i, j)| ((i, j), matches_unless_stopped(&found[i], &found[j]))).collect();
         interrupt::check()?;
         let triples = triples(&found, &matched);
         let few = triples.len() < FEW_TRIPLES;
@@ -113,6 +113,11 @@ impl Tracks {
         let corners = found.iter().map(Vec::len).collect();
         Ok(Self { views, cameras, reduction, tracks, corners, triples: !few })
     }
+}
+
+/// None once the user asks to stop.
+fn matches_unless_stopped(a: &[Corner], b: &[Corner]) -> Vec<(usize, usize)> {
+    if interrupt::is_asked_to_stop() { Vec::new() } else { matches(a, b) }
 }
 
 /// Tracks of two views.

@@ -10,6 +10,8 @@ use serde::Serialize;
 use super::Statistics;
 use super::nearest::{Tree, bounds};
 use super::thinning::one_a_voxel;
+use crate::host::interrupt;
+use crate::host::memory::{MemoryNeed, Part, StageMemory};
 use crate::{Error, Result};
 
 /// Thresholds that are taken unless others are given: these shares of the diagonal of the reference's bounding box.
@@ -72,6 +74,25 @@ pub fn compare(cloud: Vec<[f64; 3]>, reference: Vec<[f64; 3]>, settings: &CloudS
     Reference::new(reference, settings)?.compare(cloud)
 }
 
+/// Bytes that a comparison holds for every point of either cloud: its position, the axis of its split, its distance
+/// and the distance once more while the median is looked for.
+pub const COMPARED_POINT: u64 = 24 + 1 + 8 + 8;
+
+/// Bytes that sorting a cloud into cells holds for every point: its place in the order, its index, its position once
+/// more, and its cell where each point has one of its own.
+pub const SORTED_POINT: u64 = 24 + 4 + 24 + 12;
+
+/// The memory for comparing clouds of so many points, of which one at a time is sorted into cells.
+pub fn need(points: [u64; 2], sorted: bool) -> MemoryNeed {
+    let all = points[0].saturating_add(points[1]);
+    let most = if sorted { points[0].max(points[1]) } else { 0 };
+    let parts = vec![
+        Part::new("both clouds and their distances", all.saturating_mul(COMPARED_POINT)),
+        Part::new("a cloud that is sorted into cells", most.saturating_mul(SORTED_POINT)),
+    ];
+    MemoryNeed { stages: vec![StageMemory::new("comparison", parts)] }
+}
+
 /// The diagonal of the box around some points.
 pub fn diagonal(points: &[[f64; 3]]) -> f64 {
     let (low, high) = bounds(points);
@@ -102,7 +123,7 @@ impl Reference {
     /// Of finite points.
     ///
     /// # Errors
-    /// No points, or too wide for the voxels asked for.
+    /// No points, or too wide for the voxels asked for; [`Error::Interrupted`].
     pub fn new(points: Vec<[f64; 3]>, settings: &CloudSettings) -> Result<Self> {
         has_points(&points, "the reference")?;
         let diagonal = diagonal(&points);
@@ -112,6 +133,7 @@ impl Reference {
         };
         let CloudSettings { max_distance, voxel, .. } = *settings;
         let tree = Tree::new(reduced(points, voxel)?);
+        interrupt::check()?;
         Ok(Self { tree, diagonal, thresholds, max_distance, voxel })
     }
 
@@ -132,6 +154,8 @@ impl Reference {
         let limit = self.max_distance.map_or(f64::INFINITY, |max| max.max(furthest));
         let to_reference = self.tree.distances(cloud.points(), limit);
         let from_reference = cloud.distances(self.tree.points(), limit);
+        // What was stopped in the middle is no number.
+        interrupt::check()?;
         let kept = |distances: &[f64]| {
             let max = self.max_distance.unwrap_or(f64::INFINITY);
             Statistics::of(distances.iter().copied().filter(|&d| d < max).collect())

@@ -25,6 +25,15 @@ pub struct MapFiles {
     pub interval: Option<f64>,
 }
 
+impl MapFiles {
+    /// Bytes that measuring it holds: each file's values, and once more where two sizes are brought together.
+    pub fn bytes(&self) -> u64 {
+        let files = [Some(&self.depth), self.confidence.as_ref(), Some(&self.truth)];
+        let size = |file: &PathBuf| std::fs::metadata(file).map_or(0, |data| data.len());
+        2 * files.into_iter().flatten().map(size).sum::<u64>()
+    }
+}
+
 /// Maps that can be measured.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FoundMaps {

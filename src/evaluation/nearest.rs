@@ -12,6 +12,8 @@
 
 use rayon::prelude::*;
 
+use crate::host::interrupt;
+
 /// Pieces of at most this many points are looked through instead of split.
 const LEAF: usize = 10;
 /// Pieces larger than this are built by several threads.
@@ -28,7 +30,8 @@ pub struct Tree {
 }
 
 impl Tree {
-    /// Orders finite points. The order depends on the points alone, not on the number of threads.
+    /// Orders finite points. The order depends on the points alone, not on the number of threads. Where the user asks
+    /// to stop ([`interrupt`]) it is of no use.
     pub fn new(mut points: Vec<[f64; 3]>) -> Self {
         let mut axes = vec![0; points.len()];
         split(&mut points, &mut axes);
@@ -54,10 +57,14 @@ impl Tree {
         Some(best.sqrt()).filter(|&distance| distance < limit)
     }
 
-    /// The distance from each place to its nearest point, infinite where that is not less than `limit`.
+    /// The distance from each place to its nearest point, infinite where that is not less than `limit`. Where the user
+    /// asks to stop, the rest are left infinite.
     pub fn distances(&self, from: &[[f64; 3]], limit: f64) -> Vec<f64> {
         let mut found = vec![f64::INFINITY; from.len()];
         found.par_chunks_mut(CHUNK).zip(from.par_chunks(CHUNK)).for_each(|(found, from)| {
+            if interrupt::is_asked_to_stop() {
+                return;
+            }
             for (found, &from) in found.iter_mut().zip(from) {
                 *found = self.distance(from, limit).unwrap_or(f64::INFINITY);
             }
@@ -93,10 +100,13 @@ fn split(points: &mut [[f64; 3]], axes: &mut [u8]) {
     if points.len() <= LEAF {
         return;
     }
+    let is_large = points.len() > SPLIT_WORK;
+    if is_large && interrupt::is_asked_to_stop() {
+        return;
+    }
     let (middle, axis) = (points.len() / 2, widest(points));
     points.select_nth_unstable_by(middle, |a, b| a[axis].total_cmp(&b[axis]));
     axes[middle] = axis as u8;
-    let is_large = points.len() > SPLIT_WORK;
     let (lower, upper) = points.split_at_mut(middle);
     let (lower_axes, upper_axes) = axes.split_at_mut(middle);
     let mut lower = || split(lower, lower_axes);

@@ -13,6 +13,7 @@ use rayon::prelude::*;
 
 use super::cells::{self, Cells, Rows};
 use super::nearest::{difference, squared};
+use crate::host::interrupt;
 use crate::host::random::mixed;
 use crate::{Error, Result};
 
@@ -31,7 +32,8 @@ pub fn rank(index: u32, seed: u64) -> u64 {
 }
 
 /// The points that stay, in their order: no two within `radius` of each other (a distance of exactly `radius` counts as
-/// within), every other one within it of one that stays. Finite points, at most 2^32 - 1.
+/// within), every other one within it of one that stays. Finite points, at most 2^32 - 1. Where the user asks to stop
+/// ([`interrupt`]) the set is of no use.
 pub fn thin(points: &[[f64; 3]], radius: f64, seed: u64) -> Vec<[f64; 3]> {
     // A little more than the radius: two points exactly the radius apart must not round to cells two apart. Cells are
     // counted up to 2^20 from the centre, where a quotient is rounded by less than 2^-32.
@@ -42,6 +44,9 @@ pub fn thin(points: &[[f64; 3]], radius: f64, seed: u64) -> Vec<[f64; 3]> {
     loop {
         let left = AtomicUsize::new(0);
         (0..chunks).into_par_iter().for_each(|chunk| {
+            if interrupt::is_asked_to_stop() {
+                return;
+            }
             let end = cells.keys.len().min((chunk + 1) * CHUNK);
             left.fetch_add(pass.look_at(chunk * CHUNK..end), Ordering::Relaxed);
         });
@@ -130,7 +135,9 @@ pub fn one_a_voxel(points: &[[f64; 3]], edge: f64) -> Result<Vec<[f64; 3]>> {
             "a larger edge, or a cloud without points far outside",
         ));
     }
+    interrupt::check()?;
     let cells = Cells::new(points, edge, u64::from);
+    interrupt::check()?;
     let mean = |cell: usize| {
         let points = &cells.points[cells.range(cell)];
         [0, 1, 2].map(|axis| {

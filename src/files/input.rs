@@ -5,6 +5,8 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use crate::host::allocator::may_fail;
+use crate::host::memory::readable;
 use crate::{Error, Result};
 
 /// Opens a file for reading and tells its size in bytes.
@@ -49,7 +51,13 @@ pub fn read(path: &Path, action: &'static str) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     // A size that no memory holds is an error like any other.
     let wanted = usize::try_from(size).unwrap_or(usize::MAX);
-    bytes.try_reserve_exact(wanted).map_err(|e| Error::io(action, path)(io::Error::other(e)))?;
+    may_fail(|| bytes.try_reserve_exact(wanted)).map_err(|e| {
+        Error::Memory(format!(
+            "{}: its {} do not fit: {e}; expected a smaller file, or more memory",
+            path.display(),
+            readable(size)
+        ))
+    })?;
     file.read_to_end(&mut bytes).map_err(Error::io(action, path))?;
     Ok(bytes)
 }

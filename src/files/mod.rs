@@ -8,6 +8,7 @@ pub mod folder;
 pub mod hash;
 pub mod image;
 pub mod input;
+pub mod known_hashes;
 pub mod lock;
 pub mod map;
 pub mod mat;

@@ -3,7 +3,7 @@
 //!
 //! Values are passed on as they are: zero, negative, NaN and infinite depths mean "no depth" to every consumer.
 
-use std::io::{BufReader, Read};
+use std::io::{self, BufReader, Read, Write};
 use std::path::Path;
 
 use crate::files::atomic::write_whole_hashed;
@@ -56,6 +56,18 @@ pub fn write(path: &Path, map: &Map) -> Result<()> {
 /// As [`write()`].
 pub fn write_hashed(path: &Path, map: &Map) -> Result<String> {
     write_rows(path, "Pf", map.width, map.height, &map.data)
+}
+
+/// The SHA-256 that [`write_hashed`] would give, without a file.
+///
+/// # Errors
+/// [`Error::Bug`] where there are not `width * height` pixels.
+pub fn hash_of(map: &Map) -> Result<String> {
+    let mut passing = Hashing::new(io::sink());
+    expect_values("Pf", map.width, map.height, &map.data)?;
+    write_values(&mut passing, "Pf", (map.width, map.height), &map.data)
+        .map_err(|e| Error::Bug { place: "hashing a map", problem: e.to_string() })?;
+    Ok(passing.finish())
 }
 
 /// Writes a three-channel map (normals), rows from the top, little endian. Gives the SHA-256 of what was written.
@@ -162,22 +174,35 @@ fn parse_header(path: &Path, start: &[u8]) -> Result<Header> {
 }
 
 fn write_rows(path: &Path, magic: &str, width: usize, height: usize, values: &[f32]) -> Result<String> {
-    let channels = if magic == "PF" { 3 } else { 1 };
-    let row = width * channels;
-    if row == 0 || height == 0 || values.len() != row * height {
+    expect_values(magic, width, height, values)?;
+    write_whole_hashed(path, "write the map", |mut out| write_values(&mut out, magic, (width, height), values))
+}
+
+/// Values of one pixel.
+fn channels_of(magic: &str) -> usize {
+    if magic == "PF" { 3 } else { 1 }
+}
+
+fn expect_values(magic: &str, width: usize, height: usize, values: &[f32]) -> Result<()> {
+    let channels = channels_of(magic);
+    if width == 0 || height == 0 || values.len() != width * channels * height {
         return Err(Error::Bug {
             place: "writing a map",
             problem: format!("{} values for {width} x {height} x {channels}", values.len()),
         });
     }
-    write_whole_hashed(path, "write the map", |out| {
-        write!(out, "{magic}\n{width} {height}\n-1.0\n")?;
-        let mut bytes = Vec::with_capacity(row * 4);
-        for values in values.chunks_exact(row).rev() {
-            bytes.clear();
-            bytes.extend(values.iter().flat_map(|v| v.to_le_bytes()));
-            out.write_all(&bytes)?;
-        }
-        Ok(())
-    })
+    Ok(())
+}
+
+/// Header and rows from the bottom up.
+fn write_values(out: &mut impl Write, magic: &str, (width, height): (usize, usize), values: &[f32]) -> io::Result<()> {
+    write!(out, "{magic}\n{width} {height}\n-1.0\n")?;
+    let row = width * channels_of(magic);
+    let mut bytes = Vec::with_capacity(row * 4);
+    for values in values.chunks_exact(row).rev() {
+        bytes.clear();
+        bytes.extend(values.iter().flat_map(|v| v.to_le_bytes()));
+        out.write_all(&bytes)?;
+    }
+    Ok(())
 }

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::Path;
 
 use crate::Result;
-use crate::files::atomic::write_whole;
+use crate::files::atomic::{write_whole, write_whole_hashed};
 use crate::files::ply_storage::{OFFSET_COMMENT, OffsetOption, Storage};
 
 /// One point of the cloud.
@@ -53,8 +53,16 @@ pub fn storage_of(points: &[Point], option: OffsetOption) -> Storage {
 /// # Errors
 /// [`crate::Error::Io`]; nothing is left behind then.
 pub fn write(path: &Path, points: &[Point], storage: Storage, comments: &[String]) -> Result<()> {
-    write_whole(path, "write the point cloud", |out| {
-        write_header(out, points.len(), &PROPERTIES, storage, comments)?;
+    write_hashed(path, points, storage, comments).map(drop)
+}
+
+/// As [`write()`], and gives the SHA-256 of what was written.
+///
+/// # Errors
+/// As [`write()`].
+pub fn write_hashed(path: &Path, points: &[Point], storage: Storage, comments: &[String]) -> Result<String> {
+    write_whole_hashed(path, "write the point cloud", |mut out| {
+        write_header(&mut out, points.len(), &PROPERTIES, storage, comments)?;
         for point in points {
             let mut vertex = Vertex::at(point.position, storage);
             point.normal.iter().for_each(|value| vertex.push(&value.to_le_bytes()));

@@ -13,6 +13,7 @@ use std::path::Path;
 use crate::error::{Error, Result, counted};
 use crate::files::input;
 use crate::files::ply_storage::OFFSET_COMMENT;
+use crate::host::allocator::may_fail;
 use crate::host::interrupt;
 
 /// Longest header, and longest line of a text file.
@@ -135,6 +136,20 @@ struct Header {
     length: u64,
 }
 
+/// How many vertices a cloud has by its header, and no more than its file has bytes; none where it has no such element.
+/// To be asked before [`read`] takes the memory.
+///
+/// # Errors
+/// As [`read`], of the header.
+pub fn vertices(path: &Path) -> Result<u64> {
+    let (file, size) = input::open(path, "open the point cloud")?;
+    let mut body = Body { path, file: BufReader::new(file), line: 0, text: Vec::new() };
+    let header = body.header()?;
+    let count = header.elements.iter().find(|e| e.name == "vertex").map_or(0, |e| e.count);
+    // A header that lies about more is told when it is read.
+    Ok(count.min(size))
+}
+
 /// Reads the positions of a cloud.
 ///
 /// # Errors
@@ -179,8 +194,11 @@ pub fn read(path: &Path) -> Result<Cloud> {
         body.pass_over(element, encoding)?;
     }
     let mut cloud = Cloud { points: Vec::new(), not_finite: 0, offset };
-    let reserved = cloud.points.try_reserve_exact(vertices.count as usize);
-    reserved.map_err(|e| Error::Memory(format!("{place}: {} vertices: {e}", vertices.count)))?;
+    let reserved = may_fail(|| cloud.points.try_reserve_exact(vertices.count as usize));
+    reserved.map_err(|e| {
+        let found = format!("{place}: {} vertices: {e}", vertices.count);
+        Error::Memory(format!("{found}; expected a smaller cloud (--thin of `engine fuse`), or more memory"))
+    })?;
     match (encoding, vertices.stride()) {
         (Encoding::Text, _) => body.text_vertices(vertices, axes, &mut cloud)?,
         (_, Some(stride)) => body.even_vertices(vertices, axes, stride, encoding, &mut cloud)?,

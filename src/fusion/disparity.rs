@@ -19,6 +19,7 @@ use super::shared::usable;
 use super::view::{Fused, FusionView};
 use crate::files::map::Map;
 use crate::files::ply::Point;
+use crate::host::interrupt;
 use crate::maps::consistency::{depth_at, is_depth};
 use crate::maps::normals;
 
@@ -36,6 +37,9 @@ pub fn fuse(views: &[FusionView], min_confidence: f64, constants: &Disparity) ->
         let compared = all.of(at);
         let row = |y: usize| -> Row {
             let mut row = Row { with_count: vec![0; compared.len() + 1], ..Row::default() };
+            if interrupt::is_asked_to_stop() {
+                return row;
+            }
             for i in y * width..(y + 1) * width {
                 if !is_depth(all.depths[at].data[i]) {
                     continue;

@@ -5,6 +5,7 @@ use super::settings::{FusionOptions, Method};
 use super::view::{Fused, FusionView, check, without_invalid};
 use super::{disparity, dynamic, graph, pyramid, reprojection};
 use crate::Result;
+use crate::host::interrupt;
 
 /// Filters the views' maps and makes the cloud.
 ///
@@ -12,12 +13,12 @@ use crate::Result;
 ///
 /// # Errors
 /// [`crate::Error::Shape`], naming the view, where its maps differ in size, a source is not another view, or levels
-/// that the method needs are missing.
+/// that the method needs are missing; [`crate::Error::Interrupted`].
 pub fn fuse(views: &[FusionView], options: &FusionOptions) -> Result<Fused> {
     check(views)?;
     let views = &without_invalid(views)[..];
     let least = options.min_confidence;
-    near_origin(views, |views| {
+    let fused = near_origin(views, |views| {
         Ok(match &options.method {
             Method::Reprojection(constants) => reprojection::fuse(views, least, constants),
             Method::Pyramid(constants) => pyramid::fuse(views, least, constants)?,
@@ -25,5 +26,8 @@ pub fn fuse(views: &[FusionView], options: &FusionOptions) -> Result<Fused> {
             Method::Disparity(constants) => disparity::fuse(views, least, constants),
             Method::Graph(constants) => graph::fuse(views, least, constants),
         })
-    })
+    })?;
+    // The methods leave the rest undone once the user asks to stop.
+    interrupt::check()?;
+    Ok(fused)
 }

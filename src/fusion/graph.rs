@@ -22,6 +22,7 @@ use super::shared::usable;
 use super::view::{Fused, FusionView};
 use crate::files::map::Map;
 use crate::files::ply::Point;
+use crate::host::interrupt;
 use crate::maps::normals;
 
 /// Distance of the seeds of one round, in pixels along either axis.
@@ -59,6 +60,9 @@ pub fn fuse(views: &[FusionView], min_confidence: f64, constants: &Graph) -> Fus
                 .filter(|&i| maps[at].is_free(i))
                 .collect();
             for seeds in seeds.chunks(AT_ONCE) {
+                if interrupt::is_asked_to_stop() {
+                    break;
+                }
                 let walker = Walker { views, maps: &maps, constants };
                 let walks: Vec<Walk> = seeds
                     .par_iter()

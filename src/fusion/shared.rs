@@ -10,6 +10,7 @@ use super::guard::Judge;
 use super::view::{End, Fused, FusionView, range_end};
 use crate::files::map::Map;
 use crate::files::ply::Point;
+use crate::host::interrupt;
 use crate::maps::consistency::Agreement;
 use crate::maps::normals;
 use crate::scene::camera::DepthRange;
@@ -88,6 +89,9 @@ pub fn emit_in_order(
     let (mut confirmed, mut funnels): (Vec<_>, Vec<_>) = confirmed.into_iter().unzip();
     let mut points = Vec::new();
     for (at, view) in views.iter().enumerate() {
+        if interrupt::is_asked_to_stop() {
+            break;
+        }
         let (done, later) = confirmed.split_at_mut(at + 1);
         let own = std::mem::take(&mut done[at]);
         let mut emitted = emit(view, &own);

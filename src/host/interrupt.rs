@@ -1,10 +1,12 @@
 //! Stopping a run: the first Ctrl-C (or SIGTERM) lets the map in progress finish, the second ends the process at
 //! once, but never in the middle of writing a file.
 
+use std::io::ErrorKind;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 use crate::error::{Error, Result};
+use crate::host::memory_limits::{expect_room_for_threads, no_thread};
 use crate::host::progress::print_error_line;
 
 static STOP: AtomicBool = AtomicBool::new(false);
@@ -16,6 +18,7 @@ static WRITING: RwLock<()> = RwLock::new(());
 /// # Errors
 /// The system's reason where handlers cannot be installed.
 pub fn install() -> Result<()> {
+    expect_room_for_threads(1)?;
     ctrlc::set_handler(|| {
         if STOP.swap(true, Ordering::SeqCst) {
             // Whoever writes holds the lock until its file has its final name, so no temporary file stays behind.
@@ -25,7 +28,13 @@ pub fn install() -> Result<()> {
         // Standard error may be closed; a panic here would end the thread that listens for the second signal.
         print_error_line("stopping after the work in progress (press again to stop at once)");
     })
-    .map_err(|e| Error::input("signal handler", e.to_string(), "a system that delivers SIGINT"))
+    .map_err(|e| match e {
+        // The thread that waits for signals.
+        ctrlc::Error::System(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::OutOfMemory) => {
+            no_thread("the thread that waits for Ctrl-C", &e)
+        }
+        e => Error::input("signal handler", e.to_string(), "a system that delivers SIGINT"),
+    })
 }
 
 /// Whether the user has asked to stop.
@@ -33,7 +42,13 @@ pub fn install() -> Result<()> {
 /// # Errors
 /// [`Error::Interrupted`] if so.
 pub fn check() -> Result<()> {
-    if STOP.load(Ordering::SeqCst) { Err(Error::Interrupted) } else { Ok(()) }
+    if is_asked_to_stop() { Err(Error::Interrupted) } else { Ok(()) }
+}
+
+/// As [`check`], for loops inside what gives no error: they leave the rest of their work undone, and whoever called
+/// checks before using what they give. Once asked, it stays so.
+pub fn is_asked_to_stop() -> bool {
+    STOP.load(Ordering::SeqCst)
 }
 
 /// To be held while an output file is being written.

@@ -1,4 +1,5 @@
-//! How much memory there is, and what a run will need of it.
+//! What a run will need of memory, and whether there is as much; how much there is tells
+//! [`crate::host::memory_limits`].
 
 use std::borrow::Cow;
 use std::fmt;
@@ -8,15 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-
-/// Memory that this process may still take, in bytes: what the system has available, or what is left of the
-/// control group's limit (containers) where that is less.
-pub fn available() -> u64 {
-    let mut system = sysinfo::System::new();
-    system.refresh_memory();
-    let free = system.available_memory();
-    system.cgroup_limits().map_or(free, |group| free.min(group.free_memory))
-}
+use crate::host::memory_limits::{Readable, Room, room};
 
 /// What [`set_budget`] was told; 0: nothing.
 static BUDGET: AtomicU64 = AtomicU64::new(0);
@@ -29,7 +22,7 @@ pub fn set_budget(bytes: Option<u64>) {
 /// How much one file may come to in memory, in bytes. Half of what is available is left for what is made of it.
 pub fn budget() -> u64 {
     match BUDGET.load(Ordering::Relaxed) {
-        0 => available() / 2,
+        0 => room(None).bytes / 2,
         bytes => bytes,
     }
 }
@@ -69,11 +62,7 @@ pub fn restart_peak() {
 
 /// `1.23 GB`, `45 MB`: decimal units, as the options take them.
 pub fn readable(bytes: u64) -> String {
-    match bytes {
-        0..1_000_000 => format!("{:.0} kB", bytes as f64 / 1e3),
-        1_000_000..1_000_000_000 => format!("{:.0} MB", bytes as f64 / 1e6),
-        _ => format!("{:.2} GB", bytes as f64 / 1e9),
-    }
+    Readable(bytes).to_string()
 }
 
 /// What one run will hold in memory: stages that follow each other, whose parts are held together.
@@ -157,43 +146,50 @@ pub struct Alternative<'a> {
 /// [`Error::Memory`] with, for each alternative, the best value that would fit.
 pub fn refuse_if_too_large(
     need: &MemoryNeed,
-    available: u64,
+    there: &Room,
     alternatives: &[Alternative],
     otherwise: &str,
 ) -> Result<()> {
     let peak = need.peak();
-    if peak <= available {
+    if peak <= there.bytes {
         return Ok(());
     }
     let fits: Vec<String> = alternatives
         .iter()
         .filter_map(|a| {
-            let value = a.values.iter().find(|&&v| (a.need)(v) <= available)?;
+            let value = a.values.iter().find(|&&v| (a.need)(v) <= there.bytes)?;
             Some(format!("{} {value}", a.option))
         })
         .collect();
     let advice =
         if fits.is_empty() { otherwise.to_owned() } else { format!("any one of these would fit: {}", fits.join(", ")) };
     Err(Error::Memory(format!(
-        "this run needs {}, and {} are available; {advice} (--memory GB overrides what is taken as available)",
+        "this run needs {}, and {} are available{}; {advice} ({})",
         readable(peak),
-        readable(available)
+        readable(there.bytes),
+        there.limit,
+        there.limit.advice()
     )))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::memory_limits::Limit;
 
     fn need(bytes: u64) -> MemoryNeed {
         let stage = |stage, bytes| StageMemory::new(stage, vec![Part::new("a", bytes / 2), Part::new("b", bytes / 2)]);
         MemoryNeed { stages: vec![stage("depth", bytes), stage("fusion", bytes / 4)] }
     }
 
+    fn of(bytes: u64) -> Room {
+        Room { bytes, limit: Limit::System }
+    }
+
     #[test]
     fn the_largest_stage_counts() {
         assert_eq!(need(4_000_000_000).peak(), 4_000_000_000);
-        assert!(refuse_if_too_large(&need(4_000_000_000), 4_000_000_000, &[], "").is_ok());
+        assert!(refuse_if_too_large(&need(4_000_000_000), &of(4_000_000_000), &[], "").is_ok());
     }
 
     #[test]
@@ -205,7 +201,7 @@ mod tests {
         };
         let message = refuse_if_too_large(
             &need(4_000_000_000),
-            2_500_000_000,
+            &of(2_500_000_000),
             &[
                 alternative("--max-side", 19_000_000),
                 alternative("--planes", 26_000_000),
@@ -230,8 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn the_system_has_memory_and_this_process_uses_some_of_it() {
-        assert!(available() > 1 << 20);
+    fn this_process_uses_memory() {
         if cfg!(target_os = "linux") {
             assert!(peak().unwrap() > 1 << 20);
             let held = vec![1u8; 256 << 20];

@@ -1,10 +1,13 @@
-//! The machine and the terminal: memory that is free and taken, progress, Ctrl-C, where the time went, and numbers by
-//! chance that are the same on every machine.
+//! The machine and the terminal: memory that is free, taken and refused, progress, Ctrl-C, where the time went, and
+//! numbers by chance that are the same on every machine.
 //!
 //! Nothing here knows what the program is for.
 
+pub mod allocator;
+mod control_groups;
 pub mod interrupt;
 pub mod memory;
+pub mod memory_limits;
 pub mod progress;
 pub mod random;
 pub mod trace;

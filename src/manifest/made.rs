@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map as Fields, Value};
 
 use crate::error::{Result, counted};
+use crate::files::known_hashes::KnownHashes;
 use crate::files::{folder, hash, input};
 use crate::manifest::{MANIFEST, takes_too_much};
 
@@ -20,6 +21,9 @@ use crate::manifest::{MANIFEST, takes_too_much};
 pub struct Made {
     /// Everything that was the same for all views and that their maps depend on: scene, weights, options.
     pub job: Fields<String, Value>,
+    /// SHA-256 of what the files were drawn from beside the job: photo, camera, range and merged maps.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drawn_from: Option<String>,
     /// SHA-256 by file relative to the results' folder, of the bytes that were written; `null` of one that was not
     /// finished.
     pub files: BTreeMap<String, Option<String>>,
@@ -48,6 +52,11 @@ impl Made {
     /// Whether all files were finished.
     pub fn is_whole(&self) -> bool {
         self.files.values().all(Option::is_some)
+    }
+
+    /// Whether all files were finished and are as they were then.
+    pub fn is_as_it_was_made(&self, out: &Path, hashes: &KnownHashes) -> bool {
+        self.files.iter().all(|(file, hash)| hash.as_ref().is_some_and(|hash| hashes.is(&out.join(file), hash)))
     }
 
     /// Files that are there but are no longer what was written.

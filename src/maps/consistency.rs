@@ -9,6 +9,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::files::map::Map;
+use crate::host::interrupt;
 use crate::scene::camera::Camera;
 
 /// A view's depth and confidence with the camera at the maps' own resolution. Other views' maps may have other
@@ -211,6 +212,9 @@ where
     result.par_chunks_mut(width).enumerate().for_each_init(
         || vec![(0.0, start(0.0)); width],
         |pixels, (y, result)| {
+            if interrupt::is_asked_to_stop() {
+                return;
+            }
             let own = &reference.depth.data[y * width..(y + 1) * width];
             let confidence = &reference.confidence.data[y * width..(y + 1) * width];
             for ((pixel, &depth), &confidence) in pixels.iter_mut().zip(own).zip(confidence) {

@@ -5,6 +5,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::files::map::Map;
+use crate::host::interrupt;
 use crate::maps::consistency::{DepthView, Thresholds, agreement_above};
 use crate::scene::camera::Camera;
 use crate::{Error, Result};
@@ -68,7 +69,7 @@ impl MergeOptions {
 /// - `sources` \[views\]: indices of each view's source views. A view without sources has no reliable pixel.
 ///
 /// # Errors
-/// [`Error::Bug`] where the lists or sizes do not fit together.
+/// [`Error::Bug`] where the lists or sizes do not fit together; [`Error::Interrupted`].
 pub fn merge_level(
     coarse: &[LevelMaps],
     fine: &mut [LevelMaps],
@@ -80,7 +81,10 @@ pub fn merge_level(
         let reliable = reliable(coarse, view, &sources[view], options);
         replace(&coarse[view], &reliable, maps, options.replaced_confidence)
     });
-    Ok(replaced.collect())
+    let replaced = replaced.collect();
+    // Rows are left as they are once the user asks to stop.
+    interrupt::check()?;
+    Ok(replaced)
 }
 
 /// [height, width] of the view's coarse map: confident, and confirmed by enough source views.

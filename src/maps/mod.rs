@@ -4,6 +4,7 @@
 //! All of it in f64 and without a tensor; points are made in [`crate::fusion`].
 
 pub mod consistency;
+pub mod joint;
 pub mod merge;
 pub mod normals;
 pub mod segments;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::confidence::Confidence;
 use super::config::{Config, Resolution};
 use super::tensor::Tensor;
 use crate::error::Result;
@@ -41,7 +42,13 @@ pub trait DepthNetwork: Sync {
     fn weights_hash(&self) -> &str;
 
     /// Whether its confidence is a calibrated probability ([`super::confidence`]), not that of four hypotheses.
-    fn calibrated(&self) -> bool;
+    fn calibrated(&self) -> bool {
+        self.confidence().is_some()
+    }
+
+    /// What its confidence means, where it is calibrated.
+    fn confidence(&self) -> Option<&Confidence>;
+
     /// What it runs on, for people.
     fn device(&self) -> String;
 

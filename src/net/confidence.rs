@@ -7,7 +7,8 @@
 //!
 //! Each stage has a logistic regression of what it knows. The coarse stage knows the probability of the four hypotheses
 //! around the expected one, and how far hypotheses lie apart. A narrow stage knows the confidence of the stage before
-//! it, and how its own hypotheses are spread and shifted. `engine calibrate` fits them on rendered scenes; they lie
+//! it, and how its own hypotheses are spread and shifted. When all maps are there and hear each other
+//! ([`crate::maps::joint`]), a last regression reads what was heard. `engine calibrate` fits them on rendered scenes; they lie
 //! in the checkpoint's metadata as JSON.
 
 use serde::{Deserialize, Serialize};
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::config::Resolution;
 use super::stage;
 use crate::error::{Error, Result};
+use crate::maps::joint::Heard;
 use crate::scene::camera::{Hypotheses, PlaneSweep, Sampling};
 
 /// The metadata's key.
@@ -25,6 +27,8 @@ pub const LEVELS: usize = 4;
 pub const COARSE: usize = 8;
 /// What a narrow stage's reads.
 pub const NARROW: usize = 13;
+/// What the regression reads that follows when views have heard each other.
+pub const JOINT: usize = 15;
 /// Log-odds beyond this say no more: f32 has no probabilities closer to 1.
 const MOST_ODDS: f32 = 9.0;
 
@@ -40,6 +44,9 @@ pub struct Confidence {
     /// As of half.
     #[serde(default)]
     pub full: Vec<Vec<f32>>,
+    /// [[`JOINT`]], of maps of the photo's own size; empty where it was not fitted.
+    #[serde(default)]
+    pub joint: Vec<f32>,
     /// What each resolution's confidence was worth where it was measured, on the finest level.
     #[serde(default)]
     pub measured: Vec<Measured>,
@@ -49,7 +56,7 @@ pub struct Confidence {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Measured {
-    /// Of the maps.
+    /// Of the maps; `joint`: at full size, when views have heard each other.
     pub resolution: String,
     /// Pixels.
     pub pixels: u64,
@@ -128,6 +135,17 @@ impl Scale {
     }
 }
 
+/// What is known of a pixel with this confidence when its source views were heard.
+#[inline(always)]
+pub fn joint(confidence: f32, heard: &Heard) -> [f32; JOINT] {
+    let Heard { seen, agreeing, sure, through, before, apart_px } = *heard;
+    let z = log_odds(confidence);
+    let share = agreeing / seen.max(1.0);
+    let (a, n) = (agreeing.ln_1p(), seen.ln_1p());
+    let p = if agreeing > 0.0 { log_of(apart_px) } else { 0.0 };
+    [1.0, z, z * z, share, share * share, a, z * share, sure, z * sure, through, before, p, p * p, n, z * through]
+}
+
 /// What a narrow stage's regression begins from.
 #[derive(Clone, Copy, Debug)]
 pub struct Known {
@@ -161,7 +179,18 @@ impl Confidence {
                 ));
             }
         }
+        if !(fits.joint.is_empty() || fits.joint.len() == JOINT && fits.joint.iter().all(|v| v.is_finite())) {
+            return Err(format!(
+                "metadata {KEY}: `joint` must hold {JOINT} finite numbers; make it again with `engine calibrate`"
+            ));
+        }
         Ok(fits)
+    }
+
+    /// The confidence of a pixel whose source views were heard; as it was where that was not fitted.
+    #[inline]
+    pub fn after_hearing(&self, confidence: f32, heard: &Heard) -> f32 {
+        if self.joint.is_empty() { confidence } else { probability(&joint(confidence, heard), &self.joint) }
     }
 
     /// As the metadata hold it.

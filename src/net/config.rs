@@ -52,7 +52,7 @@ pub enum Resolution {
 
 impl Resolution {
     /// Photo pixels from one pixel of a map to the next: 4, 2 or 1.
-    pub fn step(self) -> usize {
+    pub const fn step(self) -> usize {
         match self {
             Self::Quarter => 4,
             Self::Half => 2,

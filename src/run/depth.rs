@@ -5,14 +5,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Instant;
 
+use rayon::prelude::*;
 use serde_json::json;
 
+use crate::cpu::device::Cpu;
+use crate::cpu::ops::ncc;
 use crate::error::{Error, Result};
 use crate::host::interrupt;
+use crate::host::memory_limits::{expect_room_for_threads, no_thread};
 use crate::host::progress::{Stage, duration};
 use crate::host::trace::span_of;
 use crate::manifest::PhotoSeconds;
-use crate::net::backend::{DepthJob, DepthNetwork};
+use crate::net::backend::{DepthJob, DepthNetwork, Estimate};
+use crate::net::confidence::Scale;
+use crate::net::config::Resolution;
+use crate::net::tensor::Tensor;
 use crate::run::plan::{Frame, Plan, Shown, ViewPlan, Work};
 use crate::run::resume::{Hashes, LevelFiles, MadeBy, PhotoIdentity};
 use crate::run::schedule::{self, Job, Step};
@@ -20,6 +27,9 @@ use crate::scene::Scene;
 use crate::scene::camera::{Hypotheses, PlaneSweep};
 use crate::scene::look::Look;
 use crate::scene::photo::Photo;
+
+/// From features at a quarter of the photo's sides to the photo.
+const QUARTER: f32 = Resolution::Quarter.step() as f32;
 
 /// One pair of maps to make or found made.
 pub struct LevelJob {
@@ -56,23 +66,37 @@ pub struct DepthStage {
 /// # Errors
 /// Photos that cannot be read, [`Error::Interrupted`].
 pub fn find_finished<N: DepthNetwork>(work: Work, network: &N) -> Result<LevelJobs> {
-    let Work { scene, plan, options, out, .. } = work;
+    let Work { scene, plan, options, out, hashes, .. } = work;
     let used: BTreeSet<usize> =
         plan.views.iter().flat_map(|v| std::iter::once(v.view).chain(v.sources.iter().copied())).collect();
-    let mut photos = BTreeMap::new();
-    for view in used {
+    // Where hashes are not known yet, every file is read: by all threads.
+    let identity = |&view: &usize| -> Result<(usize, PhotoIdentity)> {
         interrupt::check()?;
-        photos.insert(view, PhotoIdentity::new(&scene.views[view], &plan.frames[view])?);
-    }
+        Ok((view, PhotoIdentity::new(&scene.views[view], &plan.frames[view], hashes)?))
+    };
+    let used: Vec<usize> = used.into_iter().collect();
+    let identities: Vec<Result<(usize, PhotoIdentity)>> = used.par_iter().map(identity).collect();
+    // Collected one by one, so that of several bad photos always the first is named.
+    let photos: BTreeMap<usize, PhotoIdentity> = identities.into_iter().collect::<Result<_>>()?;
     let job = |view: &ViewPlan, level: usize| {
         let files = LevelFiles::new(out, level, work.name(view));
-        let made_by = MadeBy::new(level, view, &photos, (network, options.resolution));
-        let made = files.finished(&made_by);
+        let made_by = MadeBy::new(level, view, &photos, (network, options.resolution, options.refines()));
+        let made = files.finished(&made_by, hashes);
         LevelJob { level, files, made_by, reused: made.is_some(), made }
     };
-    let of_view = |view: &ViewPlan| (0..options.levels).map(|level| job(view, level)).collect();
-    let of_views = plan.views.iter().map(of_view).collect();
+    let of_view = |view: &ViewPlan| -> Result<Vec<LevelJob>> {
+        interrupt::check()?;
+        Ok((0..options.levels).map(|level| job(view, level)).collect())
+    };
+    let of_views = plan.views.par_iter().map(of_view).collect::<Result<_>>()?;
     Ok(LevelJobs { of_views, photos })
+}
+
+impl LevelJob {
+    /// Everything that the maps depend on.
+    pub fn made_by(&self) -> &MadeBy {
+        &self.made_by
+    }
 }
 
 impl LevelJobs {
@@ -155,8 +179,15 @@ fn decode(
     Ok(Decoded { levels: padded, notes: loaded.notes, seconds: began.elapsed().as_secs_f64() })
 }
 
-/// Features that are at hand, by photo and level.
-type Features<F> = BTreeMap<Shown, BTreeMap<i32, F>>;
+/// What is kept of a photo on a level.
+struct Held<F> {
+    features: F,
+    /// Where depths are refined against the photos.
+    grey: Option<Tensor>,
+}
+
+/// What is at hand, by photo and level.
+type Features<F> = BTreeMap<Shown, BTreeMap<i32, Held<F>>>;
 
 /// Makes every map that is missing. `cache` is how many bytes of features may be kept.
 ///
@@ -168,15 +199,20 @@ pub fn run<N: DepthNetwork>(work: Work, network: &N, cache: u64, jobs: &mut Leve
     let (remaining, levels_of_photo) = jobs.remaining(plan);
     let steps = schedule::plan(remaining, &|p| shown_bytes(&plan.frames, p, &levels_of_photo), cache);
     let loads: Vec<Shown> = steps.iter().flat_map(|s| s.load.iter().copied()).collect();
+    let place_of: BTreeMap<usize, usize> = plan.views.iter().enumerate().map(|(at, v)| (v.view, at)).collect();
     let mut left = DepthStage::default();
     let mut features: Features<N::Features> = BTreeMap::new();
+    let cpu = Cpu::new();
 
+    expect_room_for_threads(1)?;
     std::thread::scope(|scope| {
         // A rendezvous: the next photo is decoded while the network works, but never more than one ahead.
         let (sender, receiver) = sync_channel(0);
         let (levels, LevelJobs { of_views, photos }) = (&levels_of_photo, jobs);
         let photos = &*photos;
-        scope.spawn(move || decode_ahead(scene, &loads, options.max_side, (levels, photos), &sender));
+        let decode = move || decode_ahead(scene, &loads, options.max_side, (levels, photos), &sender);
+        let started = std::thread::Builder::new().name("decoder".into()).spawn_scoped(scope, decode);
+        started.map_err(|e| no_thread("the thread that decodes photos", &e))?;
         for Step { job, drop: dropped, load } in steps {
             for photo in dropped {
                 features.remove(&photo);
@@ -187,9 +223,12 @@ pub fn run<N: DepthNetwork>(work: Work, network: &N, cache: u64, jobs: &mut Leve
                 let began = Instant::now();
                 let noted = span_of("features", || scene.views[photo.photo].name.clone());
                 let images = decoded.levels.iter();
-                let of_levels = images
-                    .map(|(&level, image)| Ok((level, network.features(image, options.resolution)?)))
-                    .collect::<Result<_>>()?;
+                let of_level = |(&level, image): (&i32, &Photo)| {
+                    let features = network.features(image, options.resolution)?;
+                    let grey = options.refines().then(|| ncc::grey(image));
+                    Ok((level, Held { features, grey }))
+                };
+                let of_levels = images.map(of_level).collect::<Result<_>>()?;
                 drop(noted);
                 features.insert(photo, of_levels);
                 let seconds = left.photo_seconds.entry(photo.photo).or_default();
@@ -197,8 +236,8 @@ pub fn run<N: DepthNetwork>(work: Work, network: &N, cache: u64, jobs: &mut Leve
                 seconds.features += began.elapsed().as_secs_f64();
                 left.notes.extend(decoded.notes);
             }
-            if let Some(at) = plan.views.iter().position(|v| v.view == job.view) {
-                make_maps(work, network, &plan.views[at], &features, &mut of_views[at], &mut stage)?;
+            if let Some(&at) = place_of.get(&job.view) {
+                make_maps(work, (network, &cpu), &plan.views[at], &features, &mut of_views[at], &mut stage)?;
             }
         }
         Ok(())
@@ -238,7 +277,7 @@ fn begin_stage(work: Work, jobs: &LevelJobs) -> Stage {
 /// is begun when it is finished.
 fn make_maps<N: DepthNetwork>(
     work: Work,
-    network: &N,
+    (network, cpu): (&N, &Cpu),
     view: &ViewPlan,
     features: &Features<N::Features>,
     jobs: &mut [LevelJob],
@@ -248,20 +287,25 @@ fn make_maps<N: DepthNetwork>(
     let mut began = Instant::now();
     let mut pending = Vec::new();
     for job in jobs.iter_mut().filter(|job| job.made.is_none()) {
-        let maps = network.begin(job.level, depth_job(work.plan, view, job.level, features)?)?;
-        pending.push((job, maps));
+        let (of_level, photos) = depth_job(work.plan, view, job.level, features)?;
+        let maps = network.begin(job.level, of_level)?;
+        pending.push((job, maps, photos));
     }
-    for (job, maps) in pending {
+    for (job, maps, photos) in pending {
         interrupt::check()?;
         let level = job.level;
         let noted = span_of("depth", || format!("{name} level {level}"));
-        let maps = network.finish(maps)?;
+        let mut maps = network.finish(maps)?;
         drop(noted);
+        if work.options.refines() {
+            let _span = span_of("refine", || format!("{name} level {level}"));
+            photos.refine(cpu, &mut maps)?;
+        }
         let size = work.plan.frames[view.view].map_size(level);
         let (depth, confidence) = (maps.depth.cropped(size), maps.confidence.cropped(size));
         let seconds = began.elapsed().as_secs_f64();
         let noted = span_of("write maps", || format!("{name} level {level}"));
-        let hashes = job.files.write(&depth, &confidence, &job.made_by, seconds)?;
+        let hashes = job.files.write((&depth, &confidence), &job.made_by, seconds, work.hashes)?;
         drop(noted);
         job.made = Some((seconds, hashes));
         let (width, height) = size;
@@ -299,17 +343,44 @@ fn next_decoded(receiver: &Receiver<Result<Decoded>>) -> Result<Decoded> {
     receiver.recv().unwrap_or(Err(Error::Interrupted))
 }
 
-/// A depth map's inputs, from the features at hand.
-fn depth_job<'a, F>(plan: &Plan, view: &ViewPlan, level: usize, features: &'a Features<F>) -> Result<DepthJob<'a, F>> {
+/// What a level's depth is refined against.
+struct Greys<'a> {
+    reference: Option<&'a Tensor>,
+    sources: Vec<(Option<&'a Tensor>, PlaneSweep)>,
+    hypotheses: Hypotheses,
+    quarter: (usize, usize),
+}
+
+impl Greys<'_> {
+    /// Moves the depths to where the photos agree best, where these are sure.
+    fn refine(&self, cpu: &Cpu, maps: &mut Estimate) -> Result<()> {
+        let sweeps: Vec<PlaneSweep> = self.sources.iter().map(|s| s.1).collect();
+        let scale = Scale::new(&sweeps, self.quarter, &self.hypotheses);
+        let (Some(reference), Some(scale)) = (self.reference, scale) else { return Ok(()) };
+        let fine = |&(grey, sweep): &(Option<_>, PlaneSweep)| Some((grey?, sweep.finer(QUARTER)));
+        let sources: Vec<(&Tensor, PlaneSweep)> = self.sources.iter().filter_map(fine).collect();
+        let photos = ncc::Photos { reference, sources: &sources, step: ncc::STEP_PX * scale.pixel };
+        ncc::refine(cpu, &photos, &mut maps.depth)?;
+        Ok(())
+    }
+}
+
+/// A depth map's inputs, from what is at hand.
+fn depth_job<'a, F>(
+    plan: &Plan,
+    view: &ViewPlan,
+    level: usize,
+    features: &'a Features<F>,
+) -> Result<(DepthJob<'a, F>, Greys<'a>)> {
     let reference_camera = plan.frames[view.view].quarter_camera(level);
     let side = |(photo, look): (Shown, Look)| {
         let level = look.level(level);
-        let map = features.get(&photo).and_then(|levels| levels.get(&level)).ok_or_else(|| Error::Shape {
+        let held = features.get(&photo).and_then(|levels| levels.get(&level)).ok_or_else(|| Error::Shape {
             op: "depth",
             problem: format!("the features of view {} at level {level} are not at hand", photo.photo),
         })?;
         let (frame, level) = plan.frames[photo.photo].shown(photo.quarter_turns, level);
-        Ok((map, PlaneSweep::new(&reference_camera, &frame.quarter_camera(level))))
+        Ok((held, PlaneSweep::new(&reference_camera, &frame.quarter_camera(level))))
     };
     let mut shown = view.shown().map(side);
     let Some(reference) = shown.next() else {
@@ -318,5 +389,12 @@ fn depth_job<'a, F>(plan: &Plan, view: &ViewPlan, level: usize, features: &'a Fe
     let reference = reference?.0;
     let sources = shown.collect::<Result<Vec<_>>>()?;
     let hypotheses = Hypotheses::new(view.range, view.planes, view.sampling);
-    Ok(DepthJob { reference, sources, hypotheses, level })
+    let greys = Greys {
+        reference: reference.grey.as_ref(),
+        sources: sources.iter().map(|(held, sweep)| (held.grey.as_ref(), *sweep)).collect(),
+        hypotheses: hypotheses.clone(),
+        quarter: plan.frames[view.view].quarter_size(level),
+    };
+    let sources = sources.into_iter().map(|(held, sweep)| (&held.features, sweep)).collect();
+    Ok((DepthJob { reference: &reference.features, sources, hypotheses, level }, greys))
 }

@@ -14,7 +14,8 @@ use crate::files::pfm;
 use crate::fusion::settings::{Method, Settings};
 use crate::fusion::view::FusionView;
 use crate::host::interrupt;
-use crate::host::memory::{MemoryNeed, Part, StageMemory, available, refuse_if_too_large};
+use crate::host::memory::{MemoryNeed, Part, StageMemory, refuse_if_too_large};
+use crate::host::memory_limits::room;
 use crate::host::progress::{Progress, one_line};
 use crate::host::trace::Clock;
 use crate::manifest::{MachineSummary, Manifest, made};
@@ -57,7 +58,7 @@ pub fn fuse(scene_path: &Path, options: &FuseOptions, progress: &Progress) -> Re
     };
     let FuseOptions { thin, ply_offset, .. } = *options;
     let fusion = Fusion { options: &options.settings.fusion, thin, ply_offset, backend: &Backend::Host };
-    write::fuse_and_report(manifest, clock, input.views, Some(fusion), progress)
+    write::fuse_and_report(manifest, clock, input.views, Some(fusion), progress).map(drop)
 }
 
 /// What is done with maps that are there.
@@ -293,7 +294,7 @@ fn fit_into_memory(
     // Settings are tried one after the other.
     let need = MemoryNeed { stages: settings.iter().map(stage).max_by_key(StageMemory::total).into_iter().collect() };
     let otherwise = "fuse fewer views at a time (--view NAME), or smaller maps";
-    refuse_if_too_large(&need, options.memory.unwrap_or_else(available), &[], otherwise)?;
+    refuse_if_too_large(&need, &room(options.memory), &[], otherwise)?;
     Ok(need)
 }
 

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::draw;
 use crate::error::{Error, Result, counted};
-use crate::evaluation::cloud::{CloudSettings, Comparison, Reference, Score, diagonal};
+use crate::evaluation::cloud::{COMPARED_POINT, CloudSettings, Comparison, Reference, Score, diagonal};
 use crate::evaluation::pareto::pareto;
 use crate::evaluation::{Statistics, shown, table};
 use crate::files::atomic::write_whole;
@@ -202,14 +202,8 @@ pub fn fuse_grid(scene: &Path, options: &GridOptions, progress: &Progress) -> Re
     Ok(())
 }
 
-/// Bytes that a comparison holds for every point of either cloud: its position, the axis of its split, its distance
-/// and the distance once more while the median is looked for.
-const COMPARED_POINT: u64 = 24 + 1 + 8 + 8;
-
 fn reference_memory(path: &Path) -> Result<Part> {
-    let bytes = std::fs::metadata(path).map_err(Error::io("read the reference cloud", path))?.len();
-    // Three coordinates of four bytes; lines of text are seldom shorter.
-    Ok(Part::new("the reference and its distances", bytes / 12 * COMPARED_POINT))
+    Ok(Part::new("the reference and its distances", ply_points::vertices(path)? * COMPARED_POINT))
 }
 
 fn read_reference(options: &GridOptions, progress: &Progress) -> Result<Reference> {

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use crate::error::Result;
 use crate::files::folder::{OutputFolder, default_folder};
+use crate::files::known_hashes::KnownHashes;
 use crate::files::names::in_json;
 use crate::host::progress::Progress;
 use crate::host::trace::Clock;
@@ -18,8 +19,8 @@ use crate::run::depth::{self, DepthStage, LevelJob, LevelJobs};
 use crate::run::memory::fit_run;
 use crate::run::options::{InferOptions, parameters};
 use crate::run::plan::{ViewPlan, Work, plan};
-use crate::run::products;
 use crate::run::write::{self, Fusion, Merged, WrittenMaps};
+use crate::run::{finished, products, report};
 use crate::scene::{Scene, mask};
 
 /// Does everything: reads the scene, makes depth maps, merges the levels, fuses, and writes.
@@ -56,30 +57,47 @@ pub fn infer<N: DepthNetwork>(
     }
     notes.iter().for_each(|note| progress.note(note));
     let out = folder.path().to_owned();
-    let work = Work { scene: &scene, plan: &plan, options, out: &out, progress };
+    let hashes = KnownHashes::of_folder(&out, options.verify);
+    let work = Work { scene: &scene, plan: &plan, options, out: &out, hashes: &hashes, progress };
 
     let mut jobs = depth::find_finished(work, network)?;
+    let job = products::job_of(work, network);
+    let asked = finished::asked(work, &jobs, &job, &notes);
+    if let Some(manifest) = finished::recognised(work, &jobs, &job, &asked) {
+        progress.note(
+            "an earlier run has made all of it, with the same options and from the same files: nothing is left to do",
+        );
+        folder.remove_leftovers();
+        hashes.write()?;
+        let fused = (!options.depth_only).then_some(&options.settings.fusion);
+        report::summary(&manifest, fused, (None, false), clock.total(), progress);
+        return Ok(());
+    }
     let (need, cache) = fit_run(work, network, &jobs)?;
     folder.claim()?;
     products::withdraw(&out)?;
     products::remove_other_levels(work)?;
-    if let Some(note) = folder.note() {
+    for note in folder.note().into_iter().chain(hashes.note()) {
         progress.note(&note);
         notes.push(note);
     }
+    hashes.write()?;
     clock.lap("preparation");
 
-    let stage = depth::run(work, network, cache, &mut jobs)?;
+    // Also where the run is stopped here: the next one goes on from these maps.
+    let stage = hashes.after(depth::run(work, network, cache, &mut jobs))?;
     for note in &stage.notes {
         progress.note(note);
         notes.push(note.clone());
     }
     clock.lap("depth");
 
-    let mut merged = write::merge_levels(work, &jobs)?;
+    let mut merged = hashes.after(write::merge_levels(work, &jobs))?;
+    if options.refines() {
+        hashes.after(write::hear_each_other(work, network.confidence(), &mut merged))?;
+    }
     clock.lap("merging levels");
-    let job = products::job_of(work, network);
-    let written = write::write_maps(work, &mut merged, &jobs.photos, &job)?;
+    let written = hashes.after(write::write_maps(work, &mut merged, &jobs.photos, &job))?;
     let WrittenMaps { outputs, colours, notes: of_maps, masked } = written;
     let others = products::maps_of_other_runs(work, &job);
     let of_pixels = merged.invalid.notes("level maps").into_iter().chain(mask::note(masked, plan.views.len()));
@@ -112,7 +130,12 @@ pub fn infer<N: DepthNetwork>(
         ply_offset: options.ply_offset,
         backend: &options.backend,
     };
-    write::fuse_and_report(manifest, clock, views, (!options.depth_only).then_some(fusion), progress)
+    let cloud = write::fuse_and_report(manifest, clock, views, (!options.depth_only).then_some(fusion), progress)?;
+    if let Some(sha256) = &cloud {
+        hashes.wrote(&out.join(products::CLOUD), sha256);
+    }
+    hashes.write()?;
+    finished::seal(&out, asked, cloud)
 }
 
 /// Says that confidence is not a probability of being right.

@@ -1,12 +1,13 @@
 //! What a run will hold in memory, computed before it starts, and whether there is as much. How much there is tells
-//! [`crate::host::memory`].
+//! [`crate::host::memory_limits`].
 
 use std::collections::BTreeSet;
 
 use crate::error::{Error, Result};
 use crate::files::ply::Point;
 use crate::fusion::settings::{Method, Reprojection};
-use crate::host::memory::{Alternative, MemoryNeed, Part, StageMemory, available, readable, refuse_if_too_large};
+use crate::host::memory::{Alternative, MemoryNeed, Part, StageMemory, readable, refuse_if_too_large};
+use crate::host::memory_limits::room;
 use crate::net::backend::{DepthNetwork, DeviceWork, JobSize, KEPT_BY_THE_ALLOCATOR};
 use crate::net::config::Resolution;
 use crate::run::depth::{LevelJobs, Levels, shown_bytes};
@@ -104,7 +105,7 @@ impl<'a> RunSize<'a> {
         let largest = views.iter().map(|v| level_pixels(&frames[v.view], 0)).max().unwrap_or(0);
         let parts = vec![
             Part::new("depth and confidence of all views and levels", all_levels * 8),
-            Part::new("agreement of the views", largest * 8 * threads as u64),
+            Part::new("agreement of the views", (largest * 8 * threads as u64).max(maps_pixels * 8)),
             Part::new("colours of the photos", maps_pixels * 3),
             Part::new("photos that are decoded at once", one_photo * photos_at_once() as u64),
             Part::new("what the allocator keeps of photos before", one_photo.min(KEPT_BY_THE_ALLOCATOR)),
@@ -150,7 +151,7 @@ impl<'a> RunSize<'a> {
 /// [`Error::Memory`] where the run would not fit; the device's.
 pub fn fit_run<N: DepthNetwork>(work: Work, network: &N, jobs: &LevelJobs) -> Result<(MemoryNeed, u64)> {
     let Work { scene, plan, options, progress, .. } = work;
-    let there = options.memory.unwrap_or_else(available);
+    let there = room(options.memory);
     let (least, most) = jobs.cache_bounds(plan);
     let finest = options.resolution;
     let host = |width, height, planes| {
@@ -171,12 +172,12 @@ pub fn fit_run<N: DepthNetwork>(work: Work, network: &N, jobs: &LevelJobs) -> Re
             )));
         }
         let otherwise = "smaller photos, fewer views (--view) or a machine with more memory would help";
-        refuse_if_too_large(&need(0), there, &run.alternatives(), otherwise)?;
+        refuse_if_too_large(&need(0), &there, &run.alternatives(), otherwise)?;
         return Ok((need(0), device.room.min(most)));
     }
     // With the smallest values that are proposed: the photos must be decoded at their stored size all the same.
     let tiny = RunSize { depth_left: true, ..run }.peak_at(64, Some(16));
-    let otherwise = if tiny <= there {
+    let otherwise = if tiny <= there.bytes {
         "no single option makes it fit; try a smaller --max-side together with fewer --planes".to_owned()
     } else {
         format!(
@@ -185,9 +186,9 @@ pub fn fit_run<N: DepthNetwork>(work: Work, network: &N, jobs: &LevelJobs) -> Re
             readable(tiny)
         )
     };
-    refuse_if_too_large(&need(least), there, &run.alternatives(), &otherwise)?;
+    refuse_if_too_large(&need(least), &there, &run.alternatives(), &otherwise)?;
     // Half of what is left over: other programs want some, too.
-    let cache = (least + (there - need(least).peak()) / 2).min(most).max(least);
+    let cache = (least + (there.bytes - need(least).peak()) / 2).min(most).max(least);
     Ok((need(cache), cache))
 }
 

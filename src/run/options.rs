@@ -30,6 +30,9 @@ pub struct InferOptions {
     /// Bytes to plan with; `None`: what is available.
     #[serde(skip)]
     pub memory: Option<u64>,
+    /// Read all bytes of what an earlier run has made and was made from, however unchanged it looks.
+    #[serde(skip)]
+    pub verify: bool,
     /// Where levels are merged and maps are fused.
     #[serde(skip)]
     pub backend: Backend,
@@ -58,6 +61,8 @@ pub struct InferOptions {
     pub trusted_confidence: Option<f64>,
     /// [`MergeOptions::replaced_confidence`], likewise.
     pub replaced_confidence: Option<f64>,
+    /// Leave depths as the network made them: they are not refined against the photos and each other.
+    pub unrefined: bool,
     /// Make no point cloud.
     pub depth_only: bool,
     /// Also write normals.
@@ -77,6 +82,7 @@ impl Default for InferOptions {
         Self {
             output: OutputOptions::default(),
             memory: None,
+            verify: false,
             backend: Backend::Host,
             views: 5,
             planes: None,
@@ -90,6 +96,7 @@ impl Default for InferOptions {
             open: OpenOptions::default(),
             trusted_confidence: None,
             replaced_confidence: None,
+            unrefined: false,
             depth_only: false,
             normals: false,
             settings: Settings::default(),
@@ -100,6 +107,11 @@ impl Default for InferOptions {
 }
 
 impl InferOptions {
+    /// Whether depths are refined against the photos and each other: maps of the photos' own size are.
+    pub fn refines(&self) -> bool {
+        !self.unrefined && self.resolution == Resolution::Full
+    }
+
     /// How levels are merged: a coarser pixel is confirmed as one of the cloud is.
     pub fn merge(&self) -> MergeOptions {
         let thresholds = match &self.settings.fusion.method {

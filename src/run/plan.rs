@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use crate::error::{Error, Result, counted};
+use crate::files::known_hashes::KnownHashes;
 use crate::host::progress::Progress;
 use crate::manifest::RangeFrom;
 use crate::net::config::Resolution;
@@ -78,7 +79,8 @@ impl Frame {
         let channels = match self.resolution {
             Resolution::Quarter => FEATURE_CHANNELS,
             Resolution::Half => FEATURE_CHANNELS + 4 * 16,
-            Resolution::Full => FEATURE_CHANNELS + 4 * 16 + 16 * 8,
+            // And grey.
+            Resolution::Full => FEATURE_CHANNELS + 4 * 16 + 16 * (8 + 1),
         };
         width as u64 * height as u64 * channels * 4
     }
@@ -168,6 +170,8 @@ pub struct Work<'a> {
     pub options: &'a InferOptions,
     /// The folder for results.
     pub out: &'a Path,
+    /// Hashes of files, as far as they are known.
+    pub hashes: &'a KnownHashes,
     /// Where is told what is done.
     pub progress: &'a Progress,
 }

@@ -13,8 +13,9 @@ use serde_json::{Map as Fields, Value, json};
 
 use crate::error::{Result, counted};
 use crate::files::folder::{remove, remove_empty_folder_of};
+use crate::files::input;
+use crate::files::known_hashes::KnownHashes;
 use crate::files::names::in_json;
-use crate::files::{hash, input};
 use crate::manifest::MANIFEST;
 use crate::manifest::made::{Made, difference, map_names};
 use crate::net::backend::DepthNetwork;
@@ -23,6 +24,8 @@ use crate::run::resume::LevelFiles;
 
 /// The cloud's file name.
 pub const CLOUD: &str = "fused.ply";
+/// The file that says what the finished run was asked for ([`crate::run::finished`]).
+pub const SEAL: &str = ".engine.finished.json";
 /// How the comment begins that marks a cloud as this program's.
 pub const CLOUD_MADE_BY: &str = "made by engine";
 
@@ -31,6 +34,7 @@ pub const CLOUD_MADE_BY: &str = "made by engine";
 /// # Errors
 /// The system's reason where one stays.
 pub fn withdraw(out: &Path) -> Result<()> {
+    remove(&out.join(SEAL), "remove what says that a run is finished")?;
     remove(&out.join(MANIFEST), "remove the earlier manifest")?;
     let cloud = out.join(CLOUD);
     if is_own_cloud(&cloud) { remove(&cloud, "remove the earlier point cloud") } else { Ok(()) }
@@ -73,6 +77,7 @@ pub fn job_of<N: DepthNetwork>(work: Work, network: &N) -> Fields<String, Value>
         "weights": network.weights_hash(),
         "precision": network.precision(),
         "calibrated": network.calibrated(),
+        "refined": options.refines(),
         "resolution": options.resolution,
         "views": options.views,
         "planes": options.planes,
@@ -98,6 +103,7 @@ pub fn job_of<N: DepthNetwork>(work: Work, network: &N) -> Fields<String, Value>
 /// The files of one view while they are written.
 pub struct ViewFiles<'a> {
     out: &'a Path,
+    hashes: &'a KnownHashes,
     name: &'a str,
     made: Made,
     /// What was left as it is, one sentence each.
@@ -105,12 +111,18 @@ pub struct ViewFiles<'a> {
 }
 
 impl<'a> ViewFiles<'a> {
-    /// Before `files` (relative to `out`) of a view are written: removes what an earlier run has made of the view, and
-    /// writes down what will be made.
+    /// Before `files` (relative to the folder) of a view are written: removes what an earlier run has made of the view,
+    /// and writes down what will be made. `drawn_from` is what they will be made of, beside the job.
     ///
     /// # Errors
     /// The system's reason where a file stays or cannot be written.
-    pub fn begin(out: &'a Path, name: &'a str, job: &Fields<String, Value>, files: &[String]) -> Result<Self> {
+    pub fn begin(
+        (out, hashes): (&'a Path, &'a KnownHashes),
+        name: &'a str,
+        job: &Fields<String, Value>,
+        drawn_from: String,
+        files: &[String],
+    ) -> Result<Self> {
         let mut notes = Vec::new();
         let before = Made::read(out, name).unwrap_or_default().files;
         for (file, hash) in before.iter().filter(|(file, _)| !files.contains(file)) {
@@ -119,7 +131,7 @@ impl<'a> ViewFiles<'a> {
             if !is_plain || !path.exists() {
                 continue;
             }
-            if hash.as_ref().is_none_or(|hash| hash::of_file(&path).is_ok_and(|found| found == *hash)) {
+            if hash.as_ref().is_none_or(|hash| hashes.is(&path, hash)) {
                 remove(&path, "remove the file of an earlier run")?;
                 remove_empty_folder_of(&path);
             } else {
@@ -127,13 +139,14 @@ impl<'a> ViewFiles<'a> {
             }
         }
         let files = files.iter().map(|file| (file.clone(), None)).collect();
-        let made = Made { job: job.clone(), files };
+        let made = Made { job: job.clone(), drawn_from: Some(drawn_from), files };
         made.write(out, name)?;
-        Ok(Self { out, name, made, notes })
+        Ok(Self { out, hashes, name, made, notes })
     }
 
     /// A file was written; `hash` is that of its bytes.
     pub fn wrote(&mut self, file: &str, hash: String) {
+        self.hashes.wrote(&self.out.join(file), &hash);
         self.made.files.insert(file.to_owned(), Some(hash));
     }
 

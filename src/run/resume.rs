@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::files::known_hashes::KnownHashes;
 use crate::files::map::Map;
-use crate::files::{folder, hash, input, pfm};
+use crate::files::{folder, input, pfm};
 use crate::manifest::{Rows, rows};
 use crate::net::backend::DepthNetwork;
 use crate::net::config::Resolution;
@@ -22,7 +23,7 @@ use crate::scene::lens::Distortion;
 use crate::scene::look::Look;
 
 /// To be raised when a field of [`MadeBy`] comes to mean something else.
-const SCHEMA: u32 = 3;
+const SCHEMA: u32 = 4;
 
 /// Everything that one view's maps at one level depend on: what the options came to, and the photos.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -33,6 +34,7 @@ pub struct MadeBy {
     weights_sha256: String,
     precision: String,
     calibrated: bool,
+    refined: bool,
     resolution: Resolution,
     level: usize,
     range: DepthRange,
@@ -64,10 +66,10 @@ impl PhotoIdentity {
     ///
     /// # Errors
     /// A photo that cannot be read.
-    pub fn new(view: &View, frame: &Frame) -> Result<Self> {
+    pub fn new(view: &View, frame: &Frame, hashes: &KnownHashes) -> Result<Self> {
         let lens = view.lens.as_ref();
         Ok(Self {
-            image_sha256: hash::of_file(&view.image)?,
+            image_sha256: hashes.of_file(&view.image)?,
             lens: lens.map(|lens| (lens.distortion, rows(lens.stored_k), rows(lens.pinhole_k))),
             size: (frame.width, frame.height),
             k: rows(frame.camera.k),
@@ -98,7 +100,7 @@ impl MadeBy {
         level: usize,
         view: &ViewPlan,
         photos: &BTreeMap<usize, PhotoIdentity>,
-        (network, resolution): (&N, Resolution),
+        (network, resolution, refined): (&N, Resolution, bool),
     ) -> Self {
         Self {
             schema: SCHEMA,
@@ -106,6 +108,7 @@ impl MadeBy {
             weights_sha256: network.weights_hash().into(),
             precision: network.precision().into(),
             calibrated: network.calibrated(),
+            refined,
             resolution,
             level,
             range: view.range,
@@ -156,13 +159,12 @@ impl LevelFiles {
     }
 
     /// The seconds that it took to make the maps, if they are there, whole, and made by `made_by`; and their hashes.
-    pub fn finished(&self, made_by: &MadeBy) -> Option<(f64, Hashes)> {
+    pub fn finished(&self, made_by: &MadeBy, hashes: &KnownHashes) -> Option<(f64, Hashes)> {
         let text = input::read(&self.record, "read what made the map").ok()?;
         let record: Record<MadeBy> = serde_json::from_slice(&text).ok()?;
-        let whole = |path: &Path, hash: &str| hash::of_file(path).is_ok_and(|h| h == hash);
         (record.made_by == *made_by
-            && whole(&self.depth, &record.hashes.depth_sha256)
-            && whole(&self.confidence, &record.hashes.confidence_sha256))
+            && hashes.is(&self.depth, &record.hashes.depth_sha256)
+            && hashes.is(&self.confidence, &record.hashes.confidence_sha256))
         .then_some((record.seconds, record.hashes))
     }
 
@@ -170,13 +172,21 @@ impl LevelFiles {
     ///
     /// # Errors
     /// Files that cannot be written.
-    pub fn write(&self, depth: &Map, confidence: &Map, made_by: &MadeBy, seconds: f64) -> Result<Hashes> {
+    pub fn write(
+        &self,
+        (depth, confidence): (&Map, &Map),
+        made_by: &MadeBy,
+        seconds: f64,
+        hashes: &KnownHashes,
+    ) -> Result<Hashes> {
         // The record of earlier maps must not vouch for the new ones, should the run end between these lines.
         folder::remove(&self.record, "replace what made the map")?;
         let depth_sha256 = folder::write_file(&self.depth, |path| pfm::write_hashed(path, depth))?;
         let confidence_sha256 = folder::write_file(&self.confidence, |path| pfm::write_hashed(path, confidence))?;
         let record = Record { made_by, seconds, hashes: Hashes { depth_sha256, confidence_sha256 } };
         folder::write_json(&self.record, "write what made the map", &record)?;
+        hashes.wrote(&self.depth, &record.hashes.depth_sha256);
+        hashes.wrote(&self.confidence, &record.hashes.confidence_sha256);
         Ok(record.hashes)
     }
 

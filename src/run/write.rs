@@ -1,6 +1,6 @@
 //! The later stages: levels merged, maps written, views fused, and everything told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use glam::DVec3;
@@ -8,28 +8,32 @@ use rayon::prelude::*;
 use serde_json::{Map as Fields, Value, json};
 
 use crate::draw::preview;
-use crate::error::{Error, Result, counted};
+use crate::error::{Error, Result};
 use crate::files::folder::write_file;
-use crate::files::names::in_json;
 use crate::files::ply_storage::OffsetOption;
-use crate::files::{pfm, ply};
+use crate::files::{hash, pfm, ply};
 use crate::fusion::funnel::{Funnel, explain};
 use crate::fusion::origin::Origin;
-use crate::fusion::settings::{FusionOptions, Method, Pyramid};
+use crate::fusion::settings::FusionOptions;
 use crate::fusion::thin::thin;
 use crate::fusion::view::FusionView;
-use crate::host::progress::{Progress, duration, one_line};
+use crate::host::progress::Progress;
 use crate::host::trace::Clock;
 use crate::host::{interrupt, memory};
+use crate::manifest::made::Made;
 use crate::manifest::{MANIFEST, Manifest, ViewSummary, rows};
+use crate::maps::consistency::DepthView;
+use crate::maps::joint::{self, Heard};
 use crate::maps::merge::LevelMaps;
 use crate::maps::normals;
 use crate::maps::valid::{Invalid, take_out_invalid};
+use crate::net::confidence::Confidence;
 use crate::net::config::Resolution;
 use crate::run::depth::{LevelJob, LevelJobs};
 use crate::run::device::Backend;
 use crate::run::plan::{Frame, ViewPlan, Work};
 use crate::run::products::{CLOUD, CLOUD_MADE_BY, ViewFiles};
+use crate::run::report;
 use crate::run::resume::PhotoIdentity;
 use crate::scene::Scene;
 use crate::scene::photo::{LoadedPhoto, Photo};
@@ -92,6 +96,29 @@ pub fn merge_levels(work: Work, jobs: &LevelJobs) -> Result<Merged> {
     }
     let maps = coarse.ok_or_else(|| Error::Nothing(format!("{}: no level to merge", scene.root.display())))?;
     Ok(Merged { maps, replaced, invalid })
+}
+
+/// Lets all views hear each other ([`joint`]): depths become means, confidences are judged again.
+///
+/// # Errors
+/// [`Error::Interrupted`].
+pub fn hear_each_other(work: Work, fits: Option<&Confidence>, merged: &mut Merged) -> Result<()> {
+    let Work { plan, progress, .. } = work;
+    let mut stage = progress.stage("agreement", plan.views.len(), plan.views.len() as u64);
+    let mut heard = Vec::with_capacity(merged.maps.len());
+    let judge = |confidence: f32, heard: &Heard| fits.map_or(confidence, |fits| fits.after_hearing(confidence, heard));
+    for (view, maps) in plan.views.iter().zip(&merged.maps) {
+        interrupt::check()?;
+        let sources: Vec<DepthView> =
+            places(&plan.views, &view.check).into_iter().map(|place| merged.maps[place].view()).collect();
+        heard.push(joint::hear(&maps.view(), &sources.iter().collect::<Vec<_>>(), judge)?);
+        stage.step(work.name(view), 1, json!({ "view": work.name(view) }));
+    }
+    // Everyone was heard as it was before.
+    for (maps, (depth, confidence)) in merged.maps.iter_mut().zip(heard) {
+        (maps.depth, maps.confidence.data) = (depth, confidence);
+    }
+    Ok(())
 }
 
 /// Below this many rows a photo is shown as it is beside its depth map, above reduced.
@@ -167,7 +194,7 @@ fn write_view(
     photos: &BTreeMap<usize, PhotoIdentity>,
     job: &Fields<String, Value>,
 ) -> Result<WrittenView> {
-    let Work { scene, options, out, .. } = work;
+    let Work { scene, options, out, hashes, .. } = work;
     let (name, of_scene) = (work.name(view), &scene.views[view.view]);
     let LoadedPhoto { mut photo, mask, sha256, .. } = Photo::load(of_scene, options.max_side)?;
     photos[&view.view].expect(&of_scene.image, &sha256)?;
@@ -179,20 +206,6 @@ fn write_view(
     if let Some(mask) = &mask {
         mask.decimated(halvings).cut(&mut maps.depth, &mut maps.confidence);
     }
-    let mut kinds = vec![("depth", "pfm"), ("confidence", "pfm"), ("preview", "png")];
-    if options.normals {
-        kinds.push(("normal", "pfm"));
-    }
-    let written: Vec<String> = kinds.iter().map(|(folder, ending)| format!("{folder}/{name}.{ending}")).collect();
-    let mut files = ViewFiles::begin(out, name, job, &written)?;
-    files.wrote(&written[0], write_file(&out.join(&written[0]), |path| pfm::write_hashed(path, &maps.depth))?);
-    files.wrote(&written[1], write_file(&out.join(&written[1]), |path| pfm::write_hashed(path, &maps.confidence))?);
-    if let Some(file) = written.get(3) {
-        let normals = normals::from_depth(&maps.camera, &maps.depth);
-        let (width, height) = (maps.depth.width, maps.depth.height);
-        files.wrote(file, write_file(&out.join(file), |path| pfm::write_rgb(path, width, height, &normals))?);
-    }
-    // Of level 2 every fourth pixel is one, as of the maps at a quarter: its blurs keep finer texture from aliasing.
     let half = photo.pyramid_level();
     let quarter = half.pyramid_level();
     let colours = match options.resolution {
@@ -200,6 +213,28 @@ fn write_view(
         Resolution::Half => half.colours(),
         Resolution::Quarter => quarter.colours(),
     };
+    let mut kinds = vec![("depth", "pfm"), ("confidence", "pfm"), ("preview", "png")];
+    if options.normals {
+        kinds.push(("normal", "pfm"));
+    }
+    let written: Vec<String> = kinds.iter().map(|(folder, ending)| format!("{folder}/{name}.{ending}")).collect();
+    let drawn_from = drawn_from(&photos[&view.view], view, maps)?;
+    if let Some(made) = Made::read(out, name)
+        && made.job == *job
+        && made.drawn_from.as_ref() == Some(&drawn_from)
+        && made.files.keys().eq(written.iter().collect::<BTreeSet<_>>())
+        && made.is_as_it_was_made(out, hashes)
+    {
+        return Ok(WrittenView { files: written, colours, notes: Vec::new(), masked: mask.is_some() });
+    }
+    let mut files = ViewFiles::begin((out, hashes), name, job, drawn_from, &written)?;
+    files.wrote(&written[0], write_file(&out.join(&written[0]), |path| pfm::write_hashed(path, &maps.depth))?);
+    files.wrote(&written[1], write_file(&out.join(&written[1]), |path| pfm::write_hashed(path, &maps.confidence))?);
+    if let Some(file) = written.get(3) {
+        let normals = normals::from_depth(&maps.camera, &maps.depth);
+        let (width, height) = (maps.depth.width, maps.depth.height);
+        files.wrote(file, write_file(&out.join(file), |path| pfm::write_rgb(path, width, height, &normals))?);
+    }
     for smaller in [half, quarter] {
         if smaller.height >= PREVIEW_ROWS {
             photo = smaller;
@@ -210,6 +245,13 @@ fn write_view(
     })?;
     files.wrote(&written[2], preview);
     Ok(WrittenView { files: written, colours, notes: files.finish()?, masked: mask.is_some() })
+}
+
+/// A hash of what a view's files are made of beside the job: its photo and camera, its range, and its merged maps.
+fn drawn_from(photo: &PhotoIdentity, view: &ViewPlan, maps: &LevelMaps) -> Result<String> {
+    let of_maps = [pfm::hash_of(&maps.depth)?, pfm::hash_of(&maps.confidence)?];
+    let all = json!({ "photo": photo, "range": view.range, "depth": of_maps[0], "confidence": of_maps[1] });
+    Ok(hash::of_bytes(all.to_string().as_bytes()))
 }
 
 /// The colour at every pixel of a map, row by row.
@@ -233,7 +275,8 @@ pub fn fusion_views(work: Work, maps: Vec<LevelMaps>, colours: Vec<Colours>) -> 
 
 /// Where the given views of the scene stand in the plan; those without a depth map are left out.
 fn places(views: &[ViewPlan], wanted: &[usize]) -> Vec<usize> {
-    wanted.iter().filter_map(|&w| views.iter().position(|v| v.view == w)).collect()
+    // Plans have the scene's order.
+    wanted.iter().filter_map(|&w| views.binary_search_by_key(&w, |v| v.view).ok()).collect()
 }
 
 /// What the manifest says about every view, apart from how its depth was made and what became of it. `scene_views` are
@@ -277,7 +320,8 @@ pub struct Fusion<'a> {
     pub backend: &'a Backend,
 }
 
-/// Fuses, where `fusion` says how and where, writes the cloud and the manifest, and prints the closing summary.
+/// Fuses, where `fusion` says how and where, writes the cloud and the manifest, and prints the closing summary. Gives
+/// the SHA-256 of the cloud, where there is one.
 ///
 /// # Errors
 /// Files that cannot be written; [`Error::Nothing`] with the likely reason where no point survived.
@@ -287,8 +331,8 @@ pub fn fuse_and_report(
     mut views: Vec<FusionView>,
     fusion: Option<Fusion>,
     progress: &Progress,
-) -> Result<()> {
-    let mut advice = None;
+) -> Result<Option<String>> {
+    let (mut advice, mut cloud) = (None, None);
     if let Some(Fusion { options, thin: side, ply_offset, backend }) = fusion {
         interrupt::check()?;
         let mut stage = progress.stage("fusion", 1, 1);
@@ -308,9 +352,10 @@ pub fn fuse_and_report(
         manifest.funnel = Some(all);
         manifest.points = fused.points.len();
         interrupt::check()?;
-        if let Some(note) = write_cloud(&fused.points, ply_offset, &mut manifest)? {
-            progress.note(&note);
-            manifest.notes.push(note);
+        if let Some((sha256, note)) = write_cloud(&fused.points, ply_offset, &mut manifest)? {
+            cloud = Some(sha256);
+            note.iter().for_each(|note| progress.note(note));
+            manifest.notes.extend(note);
         }
         stage.step(&format!("{} points", fused.points.len()), 1, json!({ "points": fused.points.len() }));
         drop(stage);
@@ -324,21 +369,12 @@ pub fn fuse_and_report(
 
     let options = fusion.map(|fusion| fusion.options);
     let empty = options.is_some() && manifest.points == 0;
-    let text = summary_text(&manifest, options, advice.as_deref().filter(|_| !empty), clock.total());
-    progress.summary(
-        &text,
-        json!({
-            "command": manifest.command, "out": in_json(&manifest.folder), "depth_maps": manifest.views.len(),
-            "points": manifest.points, "funnel": manifest.funnel, "seconds": manifest.seconds,
-            "memory_peak": manifest.machine.memory_peak, "advice": advice,
-            "outputs": outputs_by_folder(&manifest.outputs),
-        }),
-    );
+    report::summary(&manifest, options, (advice.as_deref(), !empty), clock.total(), progress);
     if empty {
         let reason = advice.unwrap_or_else(|| "no pixel passed the filters".into());
         return Err(Error::Nothing(format!("the cloud is empty: {reason}")));
     }
-    Ok(())
+    Ok(cloud)
 }
 
 /// A corner of the voxels of a cloud: such that the first view's camera stands in the middle of one. A scene that is
@@ -348,96 +384,19 @@ fn corner_of_voxels(views: &[FusionView], side: f64) -> DVec3 {
 }
 
 /// An empty cloud is not written. Returns what a reader of the file must know.
-fn write_cloud(points: &[ply::Point], offset: OffsetOption, manifest: &mut Manifest) -> Result<Option<String>> {
+fn write_cloud(
+    points: &[ply::Point],
+    offset: OffsetOption,
+    manifest: &mut Manifest,
+) -> Result<Option<(String, Option<String>)>> {
     if points.is_empty() {
         return Ok(None);
     }
     let path = manifest.folder.join(CLOUD);
     let storage = ply::storage_of(points, offset);
     let comments = [format!("{CLOUD_MADE_BY} {}", manifest.version)];
-    write_file(&path, |path| ply::write(path, points, storage, &comments))?;
+    let sha256 = write_file(&path, |path| ply::write_hashed(path, points, storage, &comments))?;
     manifest.outputs.push(CLOUD.into());
     manifest.cloud = Some(storage);
-    Ok(storage.note(CLOUD))
-}
-
-/// How many files lie in each folder; files beside the folders under their own names.
-fn outputs_by_folder(outputs: &[String]) -> BTreeMap<&str, usize> {
-    let mut counts = BTreeMap::new();
-    for output in outputs {
-        *counts.entry(output.split_once('/').map_or(output.as_str(), |(folder, _)| folder)).or_default() += 1;
-    }
-    counts
-}
-
-fn summary_text(manifest: &Manifest, options: Option<&FusionOptions>, advice: Option<&str>, seconds: f64) -> String {
-    let maps = manifest.views.len();
-    let peak = manifest.machine.memory_peak.map_or(String::new(), |b| format!(", peak memory {}", memory::readable(b)));
-    let mut lines = Vec::new();
-    let made = match options {
-        Some(_) => format!("{} from {}", counted(manifest.points, "point"), counted(maps, "depth map")),
-        None => counted(maps, "depth map"),
-    };
-    lines.push(format!("{made} in {}{peak}", duration(seconds)));
-    if let (Some(funnel), Some(options)) = (&manifest.funnel, options) {
-        lines.push(funnel_text(funnel, options));
-    }
-    let written = outputs_by_folder(&manifest.outputs).into_keys();
-    let written = written.map(|name| if name.contains('.') { name.to_owned() } else { format!("{name}/") });
-    let out = one_line(&manifest.folder.display().to_string());
-    lines.push(format!("written to {out}: {}", written.collect::<Vec<_>>().join(" ")));
-    lines.extend(advice.map(|a| format!("hint: {a}")));
-    lines.join("\n")
-}
-
-/// One sentence: where the pixels went.
-fn funnel_text(funnel: &Funnel, options: &FusionOptions) -> String {
-    let share = |n: usize| format!("{:.1} %", 100.0 * n as f64 / funnel.pixels.max(1) as f64);
-    let least = options.method.asked();
-    let fewer: Vec<String> = funnel
-        .agreed
-        .iter()
-        .take(least.saturating_sub(1))
-        .enumerate()
-        .map(|(i, &n)| format!("by {}: {}", i + 1, share(n)))
-        .collect();
-    let fewer = if fewer.is_empty() { String::new() } else { format!(" ({})", fewer.join(", ")) };
-    // More kept than agreed: some views have fewer sources, and all of theirs were enough.
-    let or_all = match funnel.agreed.get(least.saturating_sub(1)) {
-        Some(&agreed) if agreed == funnel.kept => "",
-        _ => ", or by all where a view has fewer",
-    };
-    let (asked_for, or_all) = match options.method {
-        Method::Reprojection(_) | Method::Pyramid(_) => (format!("{least} source views"), or_all),
-        _ => (options.method.asked_for(), ""),
-    };
-    let keeps_duplicates = match options.method {
-        Method::Reprojection(m) | Method::Pyramid(Pyramid { reprojection: m, .. }) => m.keep_duplicates,
-        Method::Dynamic(m) => m.keep_duplicates,
-        Method::Disparity(_) | Method::Graph(_) => false,
-    };
-    let repeated = if keeps_duplicates {
-        String::new()
-    } else {
-        format!("{} repeat an earlier point, ", share(funnel.duplicates))
-    };
-    let objections: String = funnel.objections().iter().map(|(n, why)| format!("{} {why}, ", share(*n))).collect();
-    let specks = match funnel.specks {
-        0 => String::new(),
-        n => format!(", {} are specks", share(n)),
-    };
-    let thinned = match funnel.thinned {
-        0 => String::new(),
-        n => format!(", thinned to {}", counted(funnel.fused - n, "point")),
-    };
-    format!(
-        "of {} pixels {} lie in range{specks}, {} have a confidence above {}, {} are confirmed by \
-         {asked_for}{or_all}{fewer}; {repeated}{objections}{} became points{thinned}",
-        funnel.pixels,
-        share(funnel.in_range),
-        share(funnel.confident),
-        options.min_confidence,
-        share(funnel.kept),
-        share(funnel.fused),
-    )
+    Ok(Some((sha256, storage.note(CLOUD))))
 }

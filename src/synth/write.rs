@@ -24,6 +24,7 @@ use crate::files::names::in_json;
 use crate::files::ply_storage::OffsetOption;
 use crate::files::{pfm, ply};
 use crate::host::interrupt;
+use crate::host::memory::{MemoryNeed, Part, StageMemory};
 use crate::host::progress::{Progress, one_line};
 use crate::scene::View;
 use crate::scene::camera::{Camera, DepthRange};
@@ -235,6 +236,20 @@ fn new_points(scene: &SyntheticScene, view: usize, photo: &Photo, depth: &Map) -
         (0..depth.width).filter_map(point).collect()
     };
     (0..depth.height).into_par_iter().map(row).collect::<Vec<_>>().concat()
+}
+
+/// The memory for a scene beside its textures and meshes, which readers check by themselves.
+pub fn need(options: &GeneratorOptions, write: &WriteOptions) -> MemoryNeed {
+    let pixels = (options.size.0 * options.size.1) as u64;
+    // A photo is three f32 a pixel, twice while it is blurred or made darker, and then bytes; maps are one f32 of every
+    // pixel or of every fourth.
+    let maps = if write.full_depth { 4 } else { 0 } + if write.extras { 1 } else { 0 };
+    let points = pixels.div_ceil(16) * options.views as u64;
+    let parts = vec![
+        Part::new("a view", pixels * (12 + 12 + 3 + maps)),
+        Part::new("points, if every pixel of every map became one", points * size_of::<ply::Point>() as u64),
+    ];
+    MemoryNeed { stages: vec![StageMemory::new("scene", parts)] }
 }
 
 /// The folder of a scene.

@@ -6,21 +6,27 @@
 
 use std::sync::Arc;
 
+use glam::DVec3;
+
 use super::augment::{AugmentOptions, Augmented};
 use super::frame::{NOTHING, is_depth};
 use super::logistic::{self, Rows};
 use super::sample::{Dataset, TrainingSample};
 use super::synthetic::{Synthetic, SyntheticOptions};
 use crate::cpu::network::BsMvsNet;
+use crate::cpu::ops::ncc;
 use crate::error::{Error, Result};
 use crate::files::map::Map;
 use crate::host::interrupt;
 use crate::host::random::Random;
-use crate::net::confidence::{COARSE, Confidence, LEVELS, Measured, NARROW, OperatingPoint, Scale};
+use crate::maps::consistency::DepthView;
+use crate::maps::joint;
+use crate::net::backend::DepthNetwork;
+use crate::net::confidence::{self, COARSE, Confidence, JOINT, LEVELS, Measured, NARROW, OperatingPoint, Scale};
 use crate::net::config::Resolution;
 use crate::net::stage;
 use crate::net::tensor::Tensor;
-use crate::scene::camera::{Hypotheses, PlaneSweep, Sampling};
+use crate::scene::camera::{DepthRange, Hypotheses, PlaneSweep, Sampling};
 use crate::synth::GeneratorOptions;
 
 /// What the fits are made from.
@@ -44,6 +50,9 @@ const MOST_VIEWS: usize = 7;
 const PLANES: (f64, f64) = (48.0, 768.0);
 /// Hypotheses times pixels of a quarter map at most: so many planes of a large photo take long and teach nothing new.
 const MOST_VOLUME: f64 = 4e6;
+/// The largest photos, with the most planes that they get.
+pub const LARGEST_LOOK: ((usize, usize), usize) =
+    (SIZES[2], (MOST_VOLUME / (SIZES[2].0 * SIZES[2].1 / 16) as f64) as usize);
 /// Pixels taken of a map.
 const PIXELS: usize = 3000;
 /// Bins of the expected calibration error, of one width.
@@ -93,7 +102,13 @@ impl Scenes {
 impl CalibrateOptions {
     /// Times that [`calibrate`] looks at a scene, for weights up to this resolution.
     pub fn looks(&self, finest: Resolution) -> u64 {
-        resolutions(finest).len() as u64 * (self.scenes + self.measured)
+        let joint = if finest == Resolution::Full { self.heard(self.scenes) + self.heard(self.measured) } else { 0 };
+        resolutions(finest).len() as u64 * (self.scenes + self.measured) + joint
+    }
+
+    /// Scenes of so many in which all views get a map, which takes as many times as long.
+    fn heard(&self, scenes: u64) -> u64 {
+        scenes.div_ceil(2)
     }
 }
 
@@ -129,6 +144,16 @@ pub fn calibrate(mut network: BsMvsNet, options: &CalibrateOptions, tell: &mut d
     for &resolution in &resolutions {
         let looked = look(&network, &scenes, options.measured, resolution, tell)?;
         fits.measured.push(measured(resolution, &looked));
+    }
+    if finest == Resolution::Full {
+        let scenes = Scenes::new(options, options.seed)?;
+        let heard = hear(&network, &scenes, options.heard(options.scenes), tell)?;
+        let right: Vec<bool> = heard.errors.iter().map(|e| *e < 1.0).collect();
+        fits.joint = logistic::fit(&heard.known, &right)?;
+        network = network.with_confidence(Some(fits.clone()));
+        let scenes = Scenes::new(options, !options.seed)?;
+        let heard = hear(&network, &scenes, options.heard(options.measured), tell)?;
+        fits.measured.push(Measured { resolution: "joint".into(), ..measured(finest, &heard) });
     }
     Ok(fits)
 }
@@ -195,8 +220,7 @@ fn look_at(
 ) -> Result<()> {
     let features = |photo| network.features_probed(photo, resolution, &mut |_, _| ());
     let maps = sample.photos.iter().map(features).collect::<Result<Vec<_>>>()?;
-    let reference = sample.cameras[0].decimated(0.25);
-    let sweeps: Vec<_> = sample.cameras[1..].iter().map(|c| PlaneSweep::new(&reference, &c.decimated(0.25))).collect();
+    let sweeps = sweeps_from(sample, 0);
     let sources: Vec<_> = maps[1..].iter().zip(sweeps.iter().copied()).collect();
     let size = (sample.photos[0].width / 4, sample.photos[0].height / 4);
     let Some(scale) = Scale::new(&sweeps, size, hypotheses) else { return Ok(()) };
@@ -208,8 +232,14 @@ fn look_at(
             shown = Some(tensor.data.to_vec());
         }
     };
-    let found = network.depth_probed(&maps[0], &sources, (hypotheses, 0), true, &mut probe)?;
+    let mut found = network.depth_probed(&maps[0], &sources, (hypotheses, 0), true, &mut probe)?;
     maps.into_iter().for_each(|map| network.recycle(map));
+    if resolution == Resolution::Full {
+        let greys: Vec<Tensor> = sample.photos.iter().map(ncc::grey).collect();
+        let sources: Vec<_> = greys[1..].iter().zip(sweeps.iter().map(|sweep| sweep.finer(4.0))).collect();
+        let photos = ncc::Photos { reference: &greys[0], sources: &sources, step: ncc::STEP_PX * scale.pixel };
+        ncc::refine(network.cpu(), &photos, &mut found.depth)?;
+    }
     let fine = sample.fine.as_ref().ok_or_else(|| missing("a truth at every pixel"))?;
     let Map { width, height, data: depth } = &found.depth;
     let step = resolution.step();
@@ -232,6 +262,101 @@ fn look_at(
         looked.confidence.push(f64::from(confidence));
     }
     Ok(())
+}
+
+/// The sweeps of all other views from one of them on.
+fn sweeps_from(sample: &TrainingSample, view: usize) -> Vec<PlaneSweep> {
+    let reference = sample.cameras[view].decimated(0.25);
+    let others = sample.cameras.iter().enumerate().filter(|(other, _)| *other != view);
+    others.map(|(_, camera)| PlaneSweep::new(&reference, &camera.decimated(0.25))).collect()
+}
+
+/// Lets the views of the first `count` scenes hear each other, as a run does.
+fn hear(network: &BsMvsNet, scenes: &Scenes, count: u64, tell: &mut dyn FnMut(&str)) -> Result<Looked> {
+    let mut looked = Looked { known: Rows::new(JOINT), errors: Vec::new(), confidence: Vec::new() };
+    for index in 0..count {
+        interrupt::check()?;
+        let (sample, hypotheses) = scenes.sample(index)?;
+        let mut random = Random::new(&[scenes.seed, index, 0x6865_6172]);
+        hear_each_other(network, &sample, &hypotheses, &mut random, &mut looked)?;
+        tell(&format!("{}, {} views", sample.name, sample.photos.len()));
+    }
+    Ok(looked)
+}
+
+fn hear_each_other(
+    network: &BsMvsNet,
+    sample: &TrainingSample,
+    hypotheses: &Hypotheses,
+    random: &mut Random,
+    looked: &mut Looked,
+) -> Result<()> {
+    let fits = network.confidence().ok_or_else(|| missing("a fit of single views"))?;
+    let fine = sample.fine.as_ref().ok_or_else(|| missing("a truth at every pixel"))?;
+    let features = |photo| network.features_probed(photo, Resolution::Full, &mut |_, _| ());
+    let features = sample.photos.iter().map(features).collect::<Result<Vec<_>>>()?;
+    let greys: Vec<Tensor> = sample.photos.iter().map(ncc::grey).collect();
+    let size = (sample.photos[0].width / 4, sample.photos[0].height / 4);
+    let mut maps = Vec::new();
+    let mut pixel = None;
+    for view in 0..sample.photos.len() {
+        let range = range_of(sample, view);
+        let hypotheses = Hypotheses::new(range, hypotheses.depths.len(), hypotheses.sampling);
+        let sweeps = sweeps_from(sample, view);
+        let others = || (0..sample.photos.len()).filter(|other| *other != view).zip(sweeps.iter().copied());
+        let sources: Vec<_> = others().map(|(other, sweep)| (&features[other], sweep)).collect();
+        let mut found = network.depth_probed(&features[view], &sources, (&hypotheses, 0), false, &mut |_, _| ())?;
+        let Some(scale) = Scale::new(&sweeps, size, &hypotheses) else { return Ok(()) };
+        let finer: Vec<_> = others().map(|(other, sweep)| (&greys[other], sweep.finer(4.0))).collect();
+        let photos = ncc::Photos { reference: &greys[view], sources: &finer, step: ncc::STEP_PX * scale.pixel };
+        ncc::refine(network.cpu(), &photos, &mut found.depth)?;
+        pixel = pixel.or(Some(scale.pixel));
+        maps.push(found);
+    }
+    features.into_iter().for_each(|map| network.recycle(map));
+    let view =
+        |at: usize| DepthView { camera: sample.cameras[at], depth: &maps[at].depth, confidence: &maps[at].confidence };
+    let others: Vec<DepthView> = (1..maps.len()).map(view).collect();
+    let (width, height) = (fine.width, fine.height);
+    let chosen: Vec<usize> = (0..PIXELS.min(width * height)).map(|_| random.below(width * height)).collect();
+    let (depth, heard) = joint::hear(&view(0), &others.iter().collect::<Vec<_>>(), |_, heard| *heard)?;
+    for at in chosen {
+        let error = match fine.data[at] {
+            NOTHING => f64::INFINITY,
+            truth if is_depth(truth) => {
+                f64::from((1.0 / depth.data[at] - 1.0 / truth).abs() / pixel.unwrap_or(f32::INFINITY))
+            }
+            _ => continue,
+        };
+        let before = maps[0].confidence.data[at];
+        looked.known.push(&confidence::joint(before, &heard[at]));
+        looked.errors.push(error);
+        looked.confidence.push(f64::from(fits.after_hearing(before, &heard[at])));
+    }
+    Ok(())
+}
+
+/// The depths to search from another view of a sample: those of the true points that the first view sees.
+fn range_of(sample: &TrainingSample, view: usize) -> DepthRange {
+    let (Some(fine), true) = (&sample.fine, view > 0) else { return sample.range };
+    let first = &sample.cameras[0];
+    let (inverse, other) = (first.k.inverse(), &sample.cameras[view]);
+    let mut depths: Vec<f64> = (0..fine.data.len())
+        .step_by(17)
+        .filter(|&at| is_depth(fine.data[at]))
+        .map(|at| {
+            let ray = inverse * DVec3::new((at % fine.width) as f64, (at / fine.width) as f64, 1.0);
+            let world = first.r.transpose() * (ray * f64::from(fine.data[at]) - first.t);
+            (other.r * world + other.t).z
+        })
+        .filter(|depth| *depth > 0.0)
+        .collect();
+    depths.sort_by(f64::total_cmp);
+    match (depths.first(), depths.last()) {
+        // A tenth wider, as a run's ranges from sparse points are.
+        (Some(near), Some(far)) if far > near => DepthRange { near: near / 1.1, far: far * 1.1 },
+        _ => sample.range,
+    }
 }
 
 fn missing(what: &str) -> Error {

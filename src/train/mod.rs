@@ -13,6 +13,7 @@ pub mod events;
 pub mod frame;
 pub mod journal;
 mod logistic;
+pub mod memory;
 pub mod mix;
 pub mod optimizer;
 pub mod panels;

@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::sample::{Dataset, TrainingSample};
+use crate::host::memory_limits::{expect_room_for_threads, no_thread};
 use crate::{Error, Result};
 
 /// How much is made ahead.
@@ -81,10 +82,10 @@ impl Prefetch {
         let views: Arc<dyn Fn(u64) -> usize + Send + Sync> = Arc::new(views);
         // Filled one by one: if a later thread cannot be had, dropping this ends the earlier ones.
         let mut prefetch = Self { shared, loaders: Vec::new(), capacity };
+        // Each has a pool of its own beside it.
+        expect_room_for_threads(2 * threads)?;
         for number in 0..threads {
-            let refused = |e: &dyn std::fmt::Display| {
-                Error::input("loader threads", format!("thread {number}: {e}"), "a system with a free thread")
-            };
+            let refused = |e: &dyn std::fmt::Display| no_thread(&format!("loader thread {number}"), e);
             let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().map_err(|e| refused(&e))?;
             let (shared, dataset, views) = (Arc::clone(&prefetch.shared), Arc::clone(&dataset), Arc::clone(&views));
             let load = move || {

@@ -10,6 +10,7 @@ use crate::cpu::network::BsMvsNet;
 use crate::error::Result;
 use crate::evaluation::depth_metrics::{DepthMetrics, MetricsSummary};
 use crate::files::map::Map;
+use crate::host::interrupt;
 use crate::scene::camera::{Hypotheses, PlaneSweep, Sampling};
 use crate::synth::maps::Extras;
 use crate::synth::{Generator, GeneratorOptions};
@@ -59,7 +60,8 @@ impl ValidationSet {
     /// As [`Generator::new`].
     pub fn rendered(options: GeneratorOptions, count: usize, planes: usize, sampling: Sampling) -> Result<Self> {
         let generator = Generator::new(options)?;
-        let view = |index: usize| {
+        let view = |index: usize| -> Result<ValidationView> {
+            interrupt::check()?;
             let scene = generator.scene(index as u64);
             let mut order = vec![0];
             order.extend(scene.sources(0).iter().map(|s| s.view));
@@ -73,9 +75,9 @@ impl ValidationSet {
                 fine: None,
                 range: scene.ranges[0],
             };
-            ValidationView { sample, extras: Some(extras) }
+            Ok(ValidationView { sample, extras: Some(extras) })
         };
-        let views = (0..count).into_par_iter().map(view).collect();
+        let views = (0..count).into_par_iter().map(view).collect::<Result<_>>()?;
         Ok(Self { name: "synth".into(), views, planes, sampling })
     }
 
@@ -116,15 +118,31 @@ impl ValidationSet {
         panel(&photos[0], truth, depth, confidence, *range, interval(&self.hypotheses(view)))
     }
 
-    /// Runs the network on every view, with at most `views` views each; keeps the maps of the first `shown`.
+    /// Runs the network on every view, with at most `views` views each; keeps the maps of the first `shown`. Training
+    /// is not stopped in the middle of it.
     ///
     /// # Errors
     /// Views whose photos, cameras and truth do not fit together.
     pub fn measure(&self, network: &BsMvsNet, views: usize, shown: usize) -> Result<Measured> {
+        self.measure_while(network, views, shown, &|| Ok(()))
+    }
+
+    /// As [`Self::measure`], asking before every view whether to go on.
+    ///
+    /// # Errors
+    /// As there; what `go_on` says.
+    pub fn measure_while(
+        &self,
+        network: &BsMvsNet,
+        views: usize,
+        shown: usize,
+        go_on: &dyn Fn() -> Result<()>,
+    ) -> Result<Measured> {
         let mut all = DepthMetrics::new();
         let mut split = self.views.iter().all(|v| v.extras.is_some()).then(SplitMetrics::default);
         let mut kept = Vec::new();
         for (i, view) in self.views.iter().enumerate() {
+            go_on()?;
             let hypotheses = self.hypotheses(view);
             let (depth, confidence) = estimate(network, &view.sample, views, &hypotheses)?;
             let interval = interval(&hypotheses);

@@ -61,7 +61,7 @@ fn bits(map: &Map) -> Vec<u32> {
 }
 
 #[test]
-fn agreement_is_the_cpus_to_the_bit() {
+pub fn agreement_is_the_cpus_to_the_bit() {
     let Some(device) = checked() else { return };
     let maps = rough_maps("agreement", 1, true);
     let views: Vec<DepthView> = maps.iter().map(LevelMaps::view).collect();

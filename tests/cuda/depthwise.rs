@@ -35,7 +35,7 @@ fn output(x: Shape, stride: usize) -> Shape {
 }
 
 #[test]
-fn forward_is_the_reference() {
+pub fn forward_is_the_reference() {
     for size in SIZES {
         for stride in [1, 2] {
             for element in [Element::F32, Element::F16] {

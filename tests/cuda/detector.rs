@@ -4,12 +4,11 @@ use engine::cuda::driver::{Driver, Launch, Stream};
 
 use crate::emulator::{Build, Emulator};
 
-use crate::test_device::on_gpu;
+use crate::test_device::{on_gpu, on_interpreter};
 
-/// The emulated device, whatever device the other tests run on; none where that is a GPU, whose machine may have no
-/// compiler.
+/// The emulated device; none where the other tests run on another one, whose machine may have no compiler.
 fn device(build: Build) -> Option<std::sync::Arc<Emulator>> {
-    if on_gpu() { None } else { crate::emulator::device(build) }
+    if on_gpu() || on_interpreter().is_some() { None } else { crate::emulator::device(build) }
 }
 
 /// Runs a kernel of `tests/emulator/mistakes.cu` on 64 threads a block over buffers of 64 floats a block, y zero at

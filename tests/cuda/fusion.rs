@@ -73,7 +73,7 @@ fn clouds_are_the_cpus_to_the_bit() {
 }
 
 #[test]
-fn places_are_the_sums_of_the_counts_before() {
+pub fn places_are_the_sums_of_the_counts_before() {
     let Some(device) = checked() else { return };
     let stream = Stream::FIRST;
     // Within a warp, over warps, over the block's rounds.

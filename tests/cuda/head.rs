@@ -48,7 +48,7 @@ fn expect_logits(name: &str, found: &[f32], truth: &Volume) {
 }
 
 #[test]
-fn skip_decoder() {
+pub fn skip_decoder() {
     // Tiles are 16 x 32 pixels, runs 16 planes.
     for (size, inverse, element) in [
         ([1, 1, 1], false, Element::F32),

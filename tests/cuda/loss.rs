@@ -14,7 +14,7 @@ use crate::reference::{Random, U, roundings};
 use crate::run::run;
 
 #[test]
-fn losses_and_gradients() {
+pub fn losses_and_gradients() {
     for (size, inverse, l1, cross_entropy, truths) in [
         ([2, 1, 1], false, 1.0, 0.0, true),
         ([7, 3, 5], true, 1.0, 1.0, true),

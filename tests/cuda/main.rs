@@ -20,6 +20,7 @@ mod consistency;
 mod conv;
 mod depthwise;
 mod detector;
+mod faults;
 mod fusion;
 mod head;
 mod image;
@@ -32,10 +33,24 @@ mod resample;
 mod run;
 mod sweep;
 
+/// The same tests once more on what nvcc makes of the kernels, through this binary with another device.
+#[test]
+fn the_same_on_the_interpreter() {
+    let elsewhere = test_device::on_gpu() || test_device::on_interpreter().is_some();
+    if elsewhere || test_device::nvcc::nvcc().is_none() {
+        return;
+    }
+    let me = std::env::current_exe().unwrap();
+    let mut command = std::process::Command::new(me);
+    // The faults have devices of their own.
+    let output = command.args(["--skip", "faults::"]).env("ENGINE_TEST_DEVICE", "ptx").output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
 /// What every run says where there is no GPU: the same tests run on one, through this binary with another device.
 #[test]
 fn the_same_on_a_gpu() {
-    if test_device::on_gpu() || test_device::gpu().is_none() {
+    if test_device::on_gpu() || test_device::on_interpreter().is_some() || test_device::gpu().is_none() {
         return;
     }
     let me = std::env::current_exe().unwrap();

@@ -104,7 +104,7 @@ fn gradients(random: &mut Random) -> NamedGradients {
 }
 
 #[test]
-fn steps_are_the_cpus_to_the_bit() {
+pub fn steps_are_the_cpus_to_the_bit() {
     for (weight_decay, clip) in [(0.0, None), (0.02, Some(3.0))] {
         let options = AdamOptions { weight_decay, ..AdamOptions::default() };
         let mut random = Random::new("adam");

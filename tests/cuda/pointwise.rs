@@ -103,7 +103,7 @@ fn gates_match_f64() {
 }
 
 #[test]
-fn concat_copies_bits() {
+pub fn concat_copies_bits() {
     for element in ELEMENTS {
         for (shape, other) in [
             (shape(1, 1, 1, 1), 2),

@@ -30,7 +30,7 @@ fn input(name: &str, element: Element, shape: Shape) -> Input {
 }
 
 #[test]
-fn means_match_f64() {
+pub fn means_match_f64() {
     for element in [Element::F32, Element::F16] {
         for shape in shapes() {
             let x = input("means", element, shape);

@@ -62,7 +62,7 @@ fn expected(x: &Input, factor: usize, size: Shape) -> Vec<Bounded> {
 }
 
 #[test]
-fn forward_matches_f64() {
+pub fn forward_matches_f64() {
     for element in [Element::F32, Element::F16] {
         for (from, factor, size) in cases() {
             let mut random = Random::new("upsample");

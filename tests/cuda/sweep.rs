@@ -249,7 +249,7 @@ fn forward(element: Element) {
 }
 
 #[test]
-fn cost_volumes_in_f32() {
+pub fn cost_volumes_in_f32() {
     forward(Element::F32);
 }
 

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::OnceLock;
 
+use engine::files::known_hashes::KnownHashes;
 use engine::files::map::Map;
 use engine::files::{mat, pfm, ply_points};
 use engine::manifest::Manifest;
@@ -201,7 +202,9 @@ fn read_sidecars(folder: &Path) -> Result<(), String> {
     }
     made::max_side(folder, [VIEW].into_iter());
     let files = LevelFiles::new(folder, 0, VIEW);
-    let Some((_, hashes)) = files.finished(made_by) else { return Err("no record of finished maps".into()) };
+    let Some((_, hashes)) = files.finished(made_by, &KnownHashes::of_folder(folder, true)) else {
+        return Err("no record of finished maps".into());
+    };
     files.read(&hashes).map_err(|error| error.to_string())?;
     let made = Made::read(folder, VIEW).ok_or("no record of what made the maps")?;
     // The names in it are whatever the file says.

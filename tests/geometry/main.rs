@@ -4,6 +4,7 @@
 mod far;
 mod fusion;
 mod guard;
+mod joint;
 mod merge;
 mod methods;
 mod thin;

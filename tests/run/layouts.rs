@@ -38,3 +38,32 @@ fn both_layouts_give_the_same_cloud() {
     assert!(mvsnet.0 == text.0, "{} and {} points", mvsnet.1.1.len(), text.1.1.len());
     assert!(mvsnet.0 == binary.0, "{} and {} points", mvsnet.1.1.len(), binary.1.1.len());
 }
+
+/// Photos may lie anywhere; results never leave their folder.
+#[test]
+fn results_of_photos_from_outside_stay_in_their_folder() {
+    let root = tempfile::tempdir().unwrap();
+    let scene = as_colmap(&root.path().join("deep/deeper"), "text");
+    let model = scene.join("sparse/0/images.txt");
+    let mut lines: Vec<String> = fs::read_to_string(&model).unwrap().lines().map(str::to_owned).collect();
+    let names: Vec<String> = files(&scene.join("images")).into_keys().map(|name| text(&name).to_owned()).collect();
+    let elsewhere = [format!("../../{}", names[0]), text(&root.path().join(&names[1])).to_owned()];
+    for (name, new) in names.iter().zip(&elsewhere) {
+        let line = lines.iter_mut().find(|line| line.ends_with(&format!(" {name}"))).unwrap();
+        *line = line.replace(name, new);
+        fs::rename(scene.join("images").join(name), scene.join("images").join(new)).unwrap();
+    }
+    fs::write(&model, lines.join("\n") + "\n").unwrap();
+    let before: Vec<PathBuf> = files(root.path()).into_keys().collect();
+    let out = root.path().join("out");
+    let options = ["--resolution", "quarter", "--max-side", "64", "--levels", "1", "--planes", "8", "--depth-only"];
+    let ran = engine(["infer", text(&scene), "-o", text(&out)].into_iter().chain(options)).done();
+    let note = "note: 2 photos lie outside of the scene's folder, where the model's names lead (first: ";
+    assert!(ran.stderr.lines().any(|line| line.starts_with(note)), "{}", ran.stderr);
+    let is_new = |path: &PathBuf| !path.starts_with("out") && !before.contains(path);
+    assert_eq!(files(root.path()).into_keys().find(is_new), None);
+    for name in &names {
+        let stem = Path::new(name).file_stem().unwrap().to_str().unwrap();
+        assert!(out.join(format!("depth/{stem}.pfm")).is_file(), "{name}");
+    }
+}

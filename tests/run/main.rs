@@ -1,8 +1,8 @@
 //! The whole job through the binary, on a small scene with an analytic truth: here what one run does; in [`resume`]
-//! runs that go on from earlier ones, in [`together`] several at once, in [`leftovers`] what becomes of earlier
-//! results, in [`manifest`] what is left to be read, in [`fuse`] clouds from finished maps, in [`grid`] by other
-//! methods and scored, in [`far`] scenes far from the origin, in [`alpha`] transparent photos, in [`unusable`] maps
-//! with values that are none.
+//! runs that go on from earlier ones, in [`finished`] runs with nothing left to do, in [`together`] several at once, in
+//! [`leftovers`] what becomes of earlier results, in [`manifest`] what is left to be read, in [`fuse`] clouds from
+//! finished maps, in [`grid`] by other methods and scored, in [`far`] scenes far from the origin, in [`alpha`]
+//! transparent photos, in [`unusable`] maps with values that are none.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,6 +16,7 @@ use tempfile::TempDir;
 
 mod alpha;
 mod far;
+mod finished;
 mod fuse;
 mod grid;
 mod layouts;

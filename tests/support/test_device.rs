@@ -1,24 +1,67 @@
-//! The device that tests run graphs on: the emulated one, or a GPU where ENGINE_TEST_DEVICE=cuda says so
-//! (tools/gpu_check.sh does).
+//! The device that tests run graphs on: the emulated one; where ENGINE_TEST_DEVICE=cuda says so (tools/gpu_check.sh
+//! does) a GPU; with ENGINE_TEST_DEVICE=ptx the interpreter of what nvcc made, and with ptx-apart the same, compiled so
+//! that every operation rounds, as the emulator's do.
 //!
 //! The test binary must have `mod emulator` beside it.
 #![allow(dead_code)] // every test binary takes its own part
 
+#[path = "nvcc.rs"]
+pub mod nvcc;
+#[path = "ptx/mod.rs"]
+pub mod ptx;
+
+use std::cell::RefCell;
 use std::sync::{Arc, OnceLock};
 
 use engine::cuda::driver::Driver;
+use nvcc::Sums;
+use ptx::driver::{Interpreter, Library, library};
 
 use super::emulator::{Build, emulator};
 
-/// Whether a GPU is meant.
-pub fn on_gpu() -> bool {
-    std::env::var("ENGINE_TEST_DEVICE").is_ok_and(|device| device == "cuda")
+fn wanted(device: &str) -> bool {
+    std::env::var("ENGINE_TEST_DEVICE").is_ok_and(|wanted| wanted == device)
 }
 
-/// The device, or `None` after a line that says what was skipped; under ENGINE_REQUIRE_CUDA and
-/// ENGINE_REQUIRE_EMULATOR that is a failure.
+/// Whether a GPU is meant.
+pub fn on_gpu() -> bool {
+    wanted("cuda")
+}
+
+/// Whether the interpreter is meant, and how its kernels are compiled.
+pub fn on_interpreter() -> Option<Sums> {
+    let sums = if wanted("ptx-apart") { Sums::Apart } else { Sums::Fused };
+    (sums == Sums::Apart || wanted("ptx")).then_some(sums)
+}
+
+/// The device, or `None` after a line that says what was skipped; under ENGINE_REQUIRE_CUDA, ENGINE_REQUIRE_EMULATOR
+/// and ENGINE_REQUIRE_NVCC that is a failure.
 pub fn test_device(build: Build) -> Option<Arc<dyn Driver>> {
-    if on_gpu() { gpu() } else { emulator(build) }
+    if let Some(faulty) = INSTEAD.with_borrow(Clone::clone) {
+        return Some(Arc::new(Interpreter::new(faulty)));
+    }
+    match on_interpreter() {
+        Some(sums) => Some(Arc::new(Interpreter::new(library(sums)?))),
+        None if on_gpu() => gpu(),
+        None => emulator(build),
+    }
+}
+
+thread_local! {
+    static INSTEAD: RefCell<Option<Arc<Library>>> = const { RefCell::new(None) };
+}
+
+/// Lets this thread's tests run on the interpreter with these kernels while `work` lasts, even if it panics.
+pub fn with_kernels<T>(library: Arc<Library>, work: impl FnOnce() -> T) -> T {
+    struct Back;
+    impl Drop for Back {
+        fn drop(&mut self) {
+            INSTEAD.set(None);
+        }
+    }
+    let _back = Back;
+    INSTEAD.set(Some(library));
+    work()
 }
 
 /// The first GPU.

@@ -17,6 +17,7 @@ pub mod depth_backward;
 pub mod depthwise;
 pub mod head;
 pub mod narrow;
+pub mod ncc;
 pub mod norm;
 pub mod pixel_statistics;
 pub mod pixel_statistics_backward;

@@ -1,7 +1,7 @@
 //! Scenes in the COLMAP layout: `images/` with a sparse model in `sparse/`, `sparse/N/` or `dense/sparse/`.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use glam::{DVec2, DVec3};
 use rayon::prelude::*;
@@ -74,7 +74,8 @@ pub fn open(root: &Path) -> Result<Scene> {
     notes.extend(model.notes.iter().cloned());
     let poses = model.poses()?;
 
-    let Photos { found: photos, missing, in_other_case } = Photos::find(&workspace.photos, &model);
+    let Photos { found: photos, missing, in_other_case, elsewhere } = Photos::find(&workspace.photos, &model);
+    notes.extend(outside_note(root, &elsewhere));
     if let Some((name, path)) = in_other_case.first() {
         notes.push(format!(
             "{} found under names that differ from the model's in upper and lower case only (first: {name} is {})",
@@ -96,7 +97,8 @@ pub fn open(root: &Path) -> Result<Scene> {
             "{count} of {all} registered images have no photo in {place} and were left out (first: {first})"
         ));
     }
-    let unregistered = photos_below(&workspace.photos).len().saturating_sub(photos.len());
+    let inside = photos.len() - elsewhere.len();
+    let unregistered = photos_below(&workspace.photos).len().saturating_sub(inside);
     if unregistered > 0 {
         let place = relative(root, &workspace.photos);
         notes.push(format!("{} in {place} that the model has not registered left out", counted(unregistered, "photo")));
@@ -281,6 +283,34 @@ struct Photos {
     missing: Vec<String>,
     /// Images whose photo's name differs in case only.
     in_other_case: Vec<(String, PathBuf)>,
+    /// Images whose names lead out of the folder with the photos.
+    elsewhere: Vec<(String, PathBuf)>,
+}
+
+/// Whether the name of a photo, absolute or with `..`, leads out of the folder: as the system follows it, since what
+/// stands before `..` may be a link. (Links that are photos are in the folder all the same.)
+fn leads_out(folder: &Path, photo: &Path) -> bool {
+    let is_plain = |below: &Path| below.components().all(|part| part != Component::ParentDir);
+    if photo.strip_prefix(folder).is_ok_and(is_plain) {
+        return false;
+    }
+    match (folder.canonicalize(), photo.canonicalize()) {
+        (Ok(folder), Ok(photo)) => !photo.starts_with(folder),
+        _ => true,
+    }
+}
+
+/// Says so where the model's names lead out of the scene. They are followed: whoever gives the model names its photos.
+fn outside_note(root: &Path, elsewhere: &[(String, PathBuf)]) -> Option<String> {
+    let whole = root.canonicalize().ok()?;
+    let is_outside = |path: &PathBuf| path.canonicalize().is_ok_and(|path| !path.starts_with(&whole));
+    let outside: Vec<&str> =
+        elsewhere.iter().filter(|(_, path)| is_outside(path)).map(|(name, _)| name.as_str()).collect();
+    let first = outside.first()?;
+    Some(format!(
+        "{} outside of the scene's folder, where the model's names lead (first: {first})",
+        if outside.len() == 1 { "1 photo lies".into() } else { format!("{} photos lie", outside.len()) }
+    ))
 }
 
 impl Photos {
@@ -288,13 +318,19 @@ impl Photos {
     /// Windows); then for the one file whose name differs in case only and that is no other image's.
     fn find(folder: &Path, model: &Model) -> Self {
         let readable = |entry: &ImageEntry| names::readable(entry.name.as_os_str());
-        let mut photos = Self { found: BTreeMap::new(), missing: Vec::new(), in_other_case: Vec::new() };
+        let mut photos =
+            Self { found: BTreeMap::new(), missing: Vec::new(), in_other_case: Vec::new(), elsewhere: Vec::new() };
         let mut left = Vec::new();
         for entry in model.images.values() {
             let slashes = names::bytes(&entry.name).iter().map(|&b| if b == b'\\' { b'/' } else { b }).collect();
             let names = [entry.name.clone(), names::from_bytes(slashes)];
             match names.into_iter().map(|name| folder.join(name)).find(|path| path.is_file()) {
-                Some(path) => drop(photos.found.insert(entry.id, path)),
+                Some(path) => {
+                    if leads_out(folder, &path) {
+                        photos.elsewhere.push((readable(entry), path.clone()));
+                    }
+                    photos.found.insert(entry.id, path);
+                }
                 None => left.push(entry),
             }
         }
