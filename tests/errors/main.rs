@@ -138,8 +138,9 @@ fn lacks(row: &Row) -> Option<&'static str> {
         130 => (!message.contains("; run the same command again")).then_some("what to do"),
         _ if found.is_empty() || rest.is_empty() => Some("a place and what was found"),
         3 => (!has(&["; expected ", "expected"])).then_some("what was expected"),
-        4 => (!rest.starts_with("cannot ") || !rest.contains(": ")).then_some("what was tried and the reason"),
-        5..=8 => (!has(&["; ", "expected ", ", so "])).then_some("what to do"),
+        // Of a training sample, its file's place stands between.
+        4 => (!has(&["cannot "]) || !rest.contains(": ")).then_some("what was tried and the reason"),
+        5..=8 => (!has(&["; ", "expected ", ", so ", "try ", "check "])).then_some("what to do"),
         _ => Some("an exit code of the table"),
     }
 }

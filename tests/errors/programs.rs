@@ -219,10 +219,6 @@ fn scenes_to_train_on() -> Group {
             }
             map(root, (24, 16), 0.0);
         }),
-        spoilt("remove pair.txt to have source views selected", |root| {
-            let lines: String = plane_scene::NAMES.iter().map(|name| format!("{name}\n0\n")).collect();
-            put(root, "scene/pair.txt", format!("5\n{lines}"));
-        }),
     ];
     Group {
         title: "Scenes to train on",

@@ -7,7 +7,77 @@
 use std::path::Path;
 
 /// Pieces of messages that no command gives cheaply, and why.
-const NOT_PROVOKED: [(&str, &str); 0] = [];
+const NOT_PROVOKED: [(&str, &str); 45] = [
+    ("depth differs from the engine's: ", "needs a peer that answers wrongly, or a damaged run beside the benchmark"),
+    ("an f32 tensor `depth`", "needs a peer that answers wrongly, or a damaged run beside the benchmark"),
+    ("a manifest of `engine infer`", "needs a peer that answers wrongly, or a damaged run beside the benchmark"),
+    ("a value that is not finite", "needs a peer that answers wrongly, or a damaged run beside the benchmark"),
+    ("no scene was made", "a mistake of whoever calls the library: the commands check it before"),
+    ("` is missing; the configuration ", "a mistake of whoever calls the library: the commands check it before"),
+    ("the same command again, or another folder", "two processes at the same moment: tests/run has them"),
+    ("a place for the results: -o OUT", "the file system's root as the place of results"),
+    ("values that JSON can hold", "a mistake of whoever calls the library: the commands check it before"),
+    ("; expected a smaller file, or more memory", "takes more memory than the tests have"),
+    (
+        "the file that marks a folder in use; remove it",
+        "two processes at the same moment, or a folder in the lock's place: tests/run has them",
+    ),
+    (
+        "another folder, or the same command again when that run is done",
+        "two processes at the same moment, or a folder in the lock's place: tests/run has them",
+    ),
+    (
+        " (type 5 or 6); the file is damaged, get it again",
+        "damaged by single bytes: tests/fuzz and tests/evaluation_files have them",
+    ),
+    (
+        "whole numbers of one of MATLAB's types (1 to 7, 9, 12, 13); the file is damaged, get it again",
+        "damaged by single bytes: tests/fuzz and tests/evaluation_files have them",
+    ),
+    ("all of them; it is truncated, or its header lies", "damaged by single bytes: tests/fuzz has them"),
+    ("; expected a smaller cloud (--thin of `engine fuse`), or more memory", "takes more memory than the tests have"),
+    ("a constant of its method", "a mistake of whoever calls the library: the commands check it before"),
+    ("a system that delivers SIGINT", "a system without SIGINT"),
+    ("; expected a smaller file, or a machine with more memory", "takes more memory than the tests have"),
+    ("; fewer --threads would help (", "limits of the system: tests/memory_limits.rs sets them"),
+    (
+        "; fewer --threads would help, or a larger limit (ulimit -u, ulimit -v, the control group's pids.max)",
+        "limits of the system: tests/memory_limits.rs sets them",
+    ),
+    ("values that safetensors can hold", "a mistake of whoever calls the library: the commands check it before"),
+    ("a header in JSON", "a mistake of whoever calls the library: the commands check it before"),
+    ("another folder (-o OUT) for a cloud of other settings, or --force to replace both", "no case yet"),
+    ("; try a smaller --max-side, fewer --views or more --vram", "needs a GPU"),
+    ("at least two overlapping views", "no case yet"),
+    ("; --planes D replaces the file's number", "no case yet"),
+    (" has no source view); check the cameras, or list source views in pair.txt", "no case yet"),
+    (
+        "another photo than when the run began: it was replaced while the run was at work",
+        "a file that is replaced at the right moment: tests/run has them",
+    ),
+    (
+        "another map than the one that this run has made or found: something else has written it",
+        "a file that is replaced at the right moment: tests/run has them",
+    ),
+    (": no level to merge", "a mistake of whoever calls the library: the commands check it before"),
+    ("one in sparse/ or sparse/0/", "no case yet"),
+    ("at least one view a scene", "a mistake of whoever calls the library: the commands check it before"),
+    (", a quarter of the photo's ", "no case yet"),
+    ("an empty or new folder, or to go on with that run", "no case yet"),
+    ("a JSON object; take the line away to go on without it", "no case yet"),
+    ("both right and wrong ones; take more scenes (--scenes)", "no case yet"),
+    ("training data", "a mistake of whoever calls the library: the commands check it before"),
+    ("views that share what they see, with their true depth", "no case yet"),
+    ("at least 4 x 4 to train on", "no case yet"),
+    ("--resolution quarter: narrow stages are trained on the processor (leave --device away)", "needs a GPU"),
+    ("at least two views a scene to train on", "a mistake of whoever calls the library: the commands check it before"),
+    ("sides of multiples of 4, for example ", "a mistake of whoever calls the library: the commands check it before"),
+    ("at least one sample a scene", "a mistake of whoever calls the library: the commands check it before"),
+    (
+        "at least one scene, or none stated for an endless row",
+        "a mistake of whoever calls the library: the commands check it before",
+    ),
+];
 
 /// How a place begins that makes an error for a user.
 const MAKERS: [&str; 4] = ["Error::input(", "Error::Nothing(", "Error::Memory(", "Error::Weights {"];
