@@ -33,7 +33,7 @@ Examples:
   engine eval cloud out/fused.ply truth.ply
 
 Exit codes: 0 done, 1 internal, 2 usage, 3 bad input, 4 files, 5 memory, 6 nothing survived, 7 not finite, 8 device, \
-130 stopped.")]
+130 stopped. docs/ERRORS.md lists every message and what to do.")]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
