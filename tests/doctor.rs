@@ -401,7 +401,7 @@ fn after_a_run_the_funnel_is_told_and_explained() {
         (&["--planes", "4"], "run-too-few-planes"),
         // Maps that have heard each other agree to a ten-thousandth.
         (&["--planes", "64", "--max-depth-error-rel", "0.0005", "--unrefined"], "run-strict-tolerance"),
-        (&["--planes", "64", "--min-views", "5", "--max-reprojection-px", "0.1"], "run-too-few-agree"),
+        (&["--planes", "64", "--min-views", "5", "--max-reprojection-px", "0.1", "--unrefined"], "run-too-few-agree"),
         (&["--planes", "64", "--view", "00000000", "--view", "00000001"], "run-no-source"),
     ];
     for (options, name) in cases {

@@ -330,7 +330,6 @@ fn others() -> Group {
         }),
         with(write, |root| inputs(root, 1, 1.0)),
         with(write, |root| inputs(root, 2, f32::NAN)),
-        told("go to the repository", "bench table3 --device cpu --width 64 --height 48 --peer python"),
     ];
     Group { title: "Measuring speed", advice: "", write: NOTHING, run: BENCH, cases }
 }

@@ -7,7 +7,8 @@
 use std::path::Path;
 
 /// Pieces of messages that no command gives cheaply, and why.
-const NOT_PROVOKED: [(&str, &str); 45] = [
+const NOT_PROVOKED: [(&str, &str); 46] = [
+    ("no benches/peers/reference_torch.py here", "depends on where the program was built"),
     ("depth differs from the engine's: ", "needs a peer that answers wrongly, or a damaged run beside the benchmark"),
     ("an f32 tensor `depth`", "needs a peer that answers wrongly, or a damaged run beside the benchmark"),
     ("a manifest of `engine infer`", "needs a peer that answers wrongly, or a damaged run beside the benchmark"),

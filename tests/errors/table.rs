@@ -83,7 +83,8 @@ fn unchecked_row(group: &Group, case: &Case) -> Row {
     (case.spoil)(root);
     let words = case.run.unwrap_or(group.run);
     let mut command = program::command(words.split_whitespace());
-    command.current_dir(root);
+    // Other programs, such as Python with or without what it needs, are not found.
+    command.current_dir(root).env("PATH", root);
     let ran = match case.how {
         How::Alone => Ran::from(command.output().unwrap()),
         How::FullOutput => {
@@ -112,9 +113,18 @@ fn unchecked_row(group: &Group, case: &Case) -> Row {
     let whole = root.canonicalize().unwrap();
     let message = message.replace(whole.to_str().unwrap(), "DIR").replace(root.to_str().unwrap(), "DIR");
     let message = if matches!(code, 5 | 7) { without_numbers(&message) } else { message };
+    let message = without_time(message);
     let advice = if case.advice.is_empty() { group.advice } else { case.advice };
     assert!(!advice.is_empty(), "engine {words}: {message}\nand what to do?");
     Row { title: group.title, code, message, advice }
+}
+
+/// TensorBoard's files bear the time and the machine in their names.
+fn without_time(message: String) -> String {
+    const FILE: &str = "events.out.tfevents.";
+    let Some((before, after)) = message.split_once(FILE) else { return message };
+    let end = after.find(',').unwrap_or(after.len());
+    format!("{before}{FILE}TIME.HOST{}", &after[end..])
 }
 
 /// Numbers that differ from machine to machine give way to N.
