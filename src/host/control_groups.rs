@@ -188,7 +188,7 @@ mod tests {
             ("sys/fs/cgroup/memory/slurm/memory.stat", "inactive_file 1\ntotal_inactive_file 40\n"),
         ];
         let slurm = (150, "sys/fs/cgroup/memory/slurm/memory.limit_in_bytes".to_owned());
-        assert_eq!(leaves(&files), [slurm.clone()]);
+        assert_eq!(leaves(&files), std::slice::from_ref(&slurm));
         // Without a hierarchy an ancestor limits only itself.
         let alone = [&files[..], &[("sys/fs/cgroup/memory/slurm/job/memory.use_hierarchy", "0\n")]].concat();
         assert_eq!(leaves(&alone), []);

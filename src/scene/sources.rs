@@ -75,7 +75,8 @@ impl Scene {
                     counted(thinned, "view")
                 ));
             }
-            let of_view = |scores: &mut Scores, &v: &usize| chosen(v, &mut scores.from_points(&tracks, v).into_iter());
+            let of_view =
+                |scores: &mut Scores, &v: &usize| chosen(v, &mut scores.sources_by_points(&tracks, v).into_iter());
             missing.par_iter().map_init(|| Scores::new(self.views.len()), of_view).collect()
         };
         self.notes.extend(few);
@@ -262,7 +263,7 @@ impl Scores {
     }
 
     /// Of the views that share a point with `view`, in their order.
-    fn from_points(&mut self, tracks: &Tracks, view: usize) -> Vec<(usize, f64)> {
+    fn sources_by_points(&mut self, tracks: &Tracks, view: usize) -> Vec<(usize, f64)> {
         let centre = |view: usize| tracks.scene.views[view].camera.centre();
         let own = centre(view);
         for point in tracks.points(view).step_by(step(tracks, view)) {

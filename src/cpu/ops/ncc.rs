@@ -149,7 +149,7 @@ impl Kernel for TileRun<'_> {
     unsafe fn run<I: Isa>(mut self) -> usize {
         // SAFETY: as promised by whoever runs it.
         unsafe {
-            self.reference::<I::Wide>();
+            self.reference();
             for tap in 0..TAPS {
                 self.tile.best.iter_mut().for_each(|best| best.fill(NONE));
                 for source in 0..self.photos.sources.len() {
@@ -171,7 +171,7 @@ impl TileRun<'_> {
 
     /// Copies the reference with its reach; mean and variance of its windows.
     #[inline(always)]
-    unsafe fn reference<V: Vector>(&mut self) {
+    fn reference(&mut self) {
         let (rows, columns) = self.size;
         let w = self.rho.shape.w;
         for row in 0..rows + 2 * REACH {
