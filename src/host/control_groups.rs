@@ -135,14 +135,14 @@ fn statistic(folder: &Path, name: &str) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    const V2: &str = "30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate";
+    pub const V2: &str = "30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate";
     const V1: &str = "36 32 0:33 / /sys/fs/cgroup/memory rw shared:15 - cgroup cgroup rw,memory";
 
     /// A root with these files.
-    fn root(files: &[(&str, &str)]) -> tempfile::TempDir {
+    pub fn root(files: &[(&str, &str)]) -> tempfile::TempDir {
         let root = tempfile::tempdir().unwrap();
         for (name, content) in files {
             let file = root.path().join(name);

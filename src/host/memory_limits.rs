@@ -230,20 +230,9 @@ fn page_size() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::control_groups::tests::{V2, root};
 
     const MIB: u64 = 1 << 20;
-    const V2: &str = "30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate";
-
-    /// A root with these files.
-    fn root(files: &[(&str, &str)]) -> tempfile::TempDir {
-        let root = tempfile::tempdir().unwrap();
-        for (name, content) in files {
-            let file = root.path().join(name);
-            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
-            std::fs::write(file, content).unwrap();
-        }
-        root
-    }
 
     #[test]
     fn resource_limits_count_what_is_mapped_and_the_least_limit_of_all_is_named() {
