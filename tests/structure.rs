@@ -119,7 +119,8 @@ fn paths_in(module: &Module, code: &str) -> Vec<Module> {
     for path in rest.split(|c: char| !word(c)).filter(|p| p.contains("::")) {
         found.push(path.split("::").filter(|s| !s.is_empty()).map(str::to_owned).collect());
     }
-    found.into_iter().filter_map(|path| from_root(module, path)).collect()
+    // Text may hold a bare `::` (an IPv6 address, a parted generic), which names nothing.
+    found.into_iter().filter(|path| !path.is_empty()).filter_map(|path| from_root(module, path)).collect()
 }
 
 /// A path as its file writes it, from the crate's root; `None` where it leads out of the crate.
