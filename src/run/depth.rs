@@ -18,7 +18,6 @@ use crate::host::trace::span_of;
 use crate::manifest::PhotoSeconds;
 use crate::net::backend::{DepthJob, DepthNetwork, Estimate};
 use crate::net::confidence::Scale;
-use crate::net::config::Resolution;
 use crate::net::tensor::Tensor;
 use crate::run::plan::{Frame, Plan, Shown, ViewPlan, Work};
 use crate::run::resume::{Hashes, LevelFiles, MadeBy, PhotoIdentity};
@@ -27,9 +26,6 @@ use crate::scene::Scene;
 use crate::scene::camera::{Hypotheses, PlaneSweep};
 use crate::scene::look::Look;
 use crate::scene::photo::Photo;
-
-/// From features at a quarter of the photo's sides to the photo.
-const QUARTER: f32 = Resolution::Quarter.step() as f32;
 
 /// One pair of maps to make or found made.
 pub struct LevelJob {
@@ -357,10 +353,8 @@ impl Greys<'_> {
         let sweeps: Vec<PlaneSweep> = self.sources.iter().map(|s| s.1).collect();
         let scale = Scale::new(&sweeps, self.quarter, &self.hypotheses);
         let (Some(reference), Some(scale)) = (self.reference, scale) else { return Ok(()) };
-        let fine = |&(grey, sweep): &(Option<_>, PlaneSweep)| Some((grey?, sweep.finer(QUARTER)));
-        let sources: Vec<(&Tensor, PlaneSweep)> = self.sources.iter().filter_map(fine).collect();
-        let photos = ncc::Photos { reference, sources: &sources, step: ncc::STEP_PX * scale.pixel };
-        ncc::refine(cpu, &photos, &mut maps.depth)?;
+        let sources = self.sources.iter().filter_map(|&(grey, sweep)| Some((grey?, sweep)));
+        ncc::refine_view(cpu, reference, sources, &scale, &mut maps.depth)?;
         Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! A point cloud from depth maps that are there already: `engine fuse`.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
 use serde_json::json;
@@ -174,7 +174,8 @@ pub fn read(job: &Job, options: &MapsOptions, settings: &[Settings], progress: &
     notes.extend(unusable.notes(&one_line(&maps.display().to_string())));
     notes.extend(mask::note(masked, views.len()));
     notes.iter().for_each(|note| progress.note(note));
-    let place = |view: usize| chosen.iter().position(|&c| c == view);
+    let places: BTreeMap<usize, usize> = chosen.iter().enumerate().map(|(place, &view)| (view, place)).collect();
+    let place = |view: usize| places.get(&view).copied();
     let ranked = chosen.iter().map(|&at| scene.views[at].sources.iter().map(|s| place(s.view)).collect());
     let ranked = ranked.collect();
     Ok(Input { scene, chosen, frames, views, ranked, folder, notes, need, options })

@@ -236,9 +236,8 @@ fn look_at(
     maps.into_iter().for_each(|map| network.recycle(map));
     if resolution == Resolution::Full {
         let greys: Vec<Tensor> = sample.photos.iter().map(ncc::grey).collect();
-        let sources: Vec<_> = greys[1..].iter().zip(sweeps.iter().map(|sweep| sweep.finer(4.0))).collect();
-        let photos = ncc::Photos { reference: &greys[0], sources: &sources, step: ncc::STEP_PX * scale.pixel };
-        ncc::refine(network.cpu(), &photos, &mut found.depth)?;
+        let sources = greys[1..].iter().zip(sweeps.iter().copied());
+        ncc::refine_view(network.cpu(), &greys[0], sources, &scale, &mut found.depth)?;
     }
     let fine = sample.fine.as_ref().ok_or_else(|| missing("a truth at every pixel"))?;
     let Map { width, height, data: depth } = &found.depth;
@@ -307,9 +306,8 @@ fn hear_each_other(
         let sources: Vec<_> = others().map(|(other, sweep)| (&features[other], sweep)).collect();
         let mut found = network.depth_probed(&features[view], &sources, (&hypotheses, 0), false, &mut |_, _| ())?;
         let Some(scale) = Scale::new(&sweeps, size, &hypotheses) else { return Ok(()) };
-        let finer: Vec<_> = others().map(|(other, sweep)| (&greys[other], sweep.finer(4.0))).collect();
-        let photos = ncc::Photos { reference: &greys[view], sources: &finer, step: ncc::STEP_PX * scale.pixel };
-        ncc::refine(network.cpu(), &photos, &mut found.depth)?;
+        let greys_of_others = others().map(|(other, sweep)| (&greys[other], sweep));
+        ncc::refine_view(network.cpu(), &greys[view], greys_of_others, &scale, &mut found.depth)?;
         pixel = pixel.or(Some(scale.pixel));
         maps.push(found);
     }

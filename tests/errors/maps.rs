@@ -76,6 +76,13 @@ fn maps() -> Group {
         }),
         told("run `engine infer` with as many --levels", "fuse maps --scene scene -o out --method pyramid --levels 4"),
         told("choose another folder with -o", "fuse maps --scene scene -o maps"),
+        // A folder of the engine's: what `fuse` has made in out holds depth maps, too.
+        spoilt("choose another folder with -o, or give --force", |root| {
+            let mut command = crate::program::command("fuse maps --scene scene -o out".split_whitespace());
+            // No depth agrees with another here, so that no cloud comes out; the folder is the engine's all the same.
+            assert_eq!(command.current_dir(root).output().unwrap().status.code(), Some(6));
+            put_map(root, "out/depth/00000000.pfm", (24, 16), 4.0);
+        }),
         spoilt("remove manifest.json", |root| put(root, "maps/manifest.json", "{")),
         told("fuse fewer views at a time", "fuse maps --scene scene -o out --memory 0.00001 --threads 1"),
     ];

@@ -211,6 +211,13 @@ fn scenes_to_train_on() -> Group {
         }),
         spoilt("resample the maps", |root| map(root, (48, 32), 4.0)),
         spoilt("give maps and cameras one unit", |root| map(root, (24, 16), 4000.0)),
+        Case {
+            run: Some(
+                "train run --data scenes:scene --validation scenes:scene --steps 1 --planes 40 --views 2 --batch 1 \
+                 --max-side 3",
+            ),
+            ..spoilt("give a larger --max-side", NOTHING)
+        },
         spoilt("leave the view out", |root| {
             for name in plane_scene::NAMES {
                 let file = root.join(format!("scene/cams/{name}_cam.txt"));
@@ -252,6 +259,17 @@ fn dtu_to_train_on() -> Group {
             fs::write(&file, &text[..text.find("2.6").unwrap()]).unwrap();
         }),
         spoilt("", NOTHING),
+        spoilt("", |root| {
+            for (at, name) in plane_scene::NAMES.iter().enumerate() {
+                let id: usize = name.parse().unwrap();
+                let photo = fs::read(root.join(format!("scene/images/{name}.png"))).unwrap();
+                (0..7).for_each(|light| {
+                    put(root, &format!("dtu/Rectified/scan2_train/rect_{:03}_{light}_r5000.png", id + 1), &photo);
+                });
+                let map = Map::filled(48 + at, 32, 4.0);
+                pfm::write(&root.join(format!("dtu/Depths/scan2_train/depth_map_{id:04}.pfm")), &map).unwrap();
+            }
+        }),
     ];
     Group {
         title: "DTU's training set",

@@ -51,6 +51,11 @@ fn folders() -> Group {
         spoilt("put the photos there", |root| empty_folder(root, "scene/images")),
         spoilt("put the cameras there", |root| empty_folder(root, "scene/cams")),
         spoilt("add photos or cameras", |root| without_cameras(root, &[7, 8, 20])),
+        spoilt("add photos and cameras", |root| {
+            without_cameras(root, &[7, 8, 20]);
+            [7, 8, 20].iter().for_each(|id| fs::remove_file(root.join(format!("scene/images/{id:08}.png"))).unwrap());
+            fs::remove_file(root.join(PAIRS)).unwrap();
+        }),
         spoilt("name the photos after their cameras", |root| {
             without_cameras(root, &[3, 7, 8, 20]);
             let camera = TestScene::new().views[0].cam_txt("2 6");
@@ -100,7 +105,7 @@ fn cameras() -> Group {
         spoilt(depths, |root| edit_line(root, CAM, 12, "425 0 192")),
         Case {
             write: Some(|root| TestScene::new().write_mvsnet(&root.join("scene"), "2.5 0.00003 100000 6")),
-            ..spoilt("give --planes", NOTHING)
+            ..told("give --planes", "infer scene -o out --levels 1 --resolution quarter --threads 1")
         },
     ];
     Group {

@@ -7,7 +7,7 @@
 use std::path::Path;
 
 /// Pieces of messages that no command gives cheaply, and why.
-const NOT_PROVOKED: [(&str, &str); 46] = [
+const NOT_PROVOKED: [(&str, &str); 41] = [
     ("no benches/peers/reference_torch.py here", "depends on where the program was built"),
     ("depth differs from the engine's: ", "needs a peer that answers wrongly, or a damaged run beside the benchmark"),
     ("an f32 tensor `depth`", "needs a peer that answers wrongly, or a damaged run beside the benchmark"),
@@ -47,11 +47,7 @@ const NOT_PROVOKED: [(&str, &str); 46] = [
     ),
     ("values that safetensors can hold", "a mistake of whoever calls the library: the commands check it before"),
     ("a header in JSON", "a mistake of whoever calls the library: the commands check it before"),
-    ("another folder (-o OUT) for a cloud of other settings, or --force to replace both", "no case yet"),
     ("; try a smaller --max-side, fewer --views or more --vram", "needs a GPU"),
-    ("at least two overlapping views", "no case yet"),
-    ("; --planes D replaces the file's number", "no case yet"),
-    (" has no source view); check the cameras, or list source views in pair.txt", "no case yet"),
     (
         "another photo than when the run began: it was replaced while the run was at work",
         "a file that is replaced at the right moment: tests/run has them",
@@ -60,16 +56,27 @@ const NOT_PROVOKED: [(&str, &str); 46] = [
         "another map than the one that this run has made or found: something else has written it",
         "a file that is replaced at the right moment: tests/run has them",
     ),
+    ("at least two overlapping views", "a mistake of whoever calls the library: opening a scene checks it before"),
+    (
+        " has no source view); check the cameras, or list source views in pair.txt",
+        "views without listed sources get some by the cameras' geometry, unless all stand at one place",
+    ),
+    (
+        "views that share what they see, with their true depth",
+        "views without listed sources get some by the cameras' geometry, unless all stand at one place",
+    ),
     (": no level to merge", "a mistake of whoever calls the library: the commands check it before"),
-    ("one in sparse/ or sparse/0/", "no case yet"),
     ("at least one view a scene", "a mistake of whoever calls the library: the commands check it before"),
-    (", a quarter of the photo's ", "no case yet"),
-    ("an empty or new folder, or to go on with that run", "no case yet"),
+    (
+        "an empty or new folder, or to go on with that run",
+        "a mistake of whoever calls the library: the commands check it before",
+    ),
     ("a JSON object; take the line away to go on without it", "no case yet"),
-    ("both right and wrong ones; take more scenes (--scenes)", "no case yet"),
+    (
+        "both right and wrong ones; take more scenes (--scenes)",
+        "needs a network without a single wrong depth, or right one",
+    ),
     ("training data", "a mistake of whoever calls the library: the commands check it before"),
-    ("views that share what they see, with their true depth", "no case yet"),
-    ("at least 4 x 4 to train on", "no case yet"),
     ("--resolution quarter: narrow stages are trained on the processor (leave --device away)", "needs a GPU"),
     ("at least two views a scene to train on", "a mistake of whoever calls the library: the commands check it before"),
     ("sides of multiples of 4, for example ", "a mistake of whoever calls the library: the commands check it before"),

@@ -20,6 +20,8 @@ use crate::cpu::ops::warp::{RUN, Taps, expect_features, locate_inverse};
 use crate::cpu::simd::{Isa, Kernel, Vector, dispatch};
 use crate::error::{Error, Result};
 use crate::files::map::Map;
+use crate::net::confidence::Scale;
+use crate::net::config::Resolution;
 use crate::net::tensor::{Shape, Tensor};
 use crate::scene::camera::PlaneSweep;
 use crate::scene::photo::Photo;
@@ -61,6 +63,25 @@ pub struct Photos<'a> {
     pub sources: &'a [(&'a Tensor, PlaneSweep)],
     /// Distance of hypotheses in 1 / depth.
     pub step: f32,
+}
+
+/// Pixels of a photo to one of its feature map, whose homographies sources come with.
+const QUARTER: f32 = Resolution::Quarter.step() as f32;
+
+/// [`refine`] as a view of a scene needs it: `sources` are each one's grey photo and its homography at a quarter of the
+/// photo's sides, and steps are those of a photo pixel in a middling source (`scale`).
+///
+/// # Errors
+/// Those of [`refine`].
+pub fn refine_view<'a>(
+    cpu: &Cpu,
+    reference: &Tensor,
+    sources: impl Iterator<Item = (&'a Tensor, PlaneSweep)>,
+    scale: &Scale,
+    depth: &mut Map,
+) -> Result<usize> {
+    let sources: Vec<(&Tensor, PlaneSweep)> = sources.map(|(grey, sweep)| (grey, sweep.finer(QUARTER))).collect();
+    refine(cpu, &Photos { reference, sources: &sources, step: STEP_PX * scale.pixel }, depth)
 }
 
 /// Moves the depths [H, W] to where the photos agree best. Returns how many pixels were sure enough to be moved.

@@ -271,7 +271,7 @@ fn choose_model(root: &Path, models: Vec<(PathBuf, Encoding)>, notes: &mut Vec<S
     let best = counted.into_iter().reduce(|best, next| if next.2 > best.2 { next } else { best });
     match best {
         Some((folder, encoding, _)) => Ok((folder, encoding)),
-        None => Err(Error::input(root.display().to_string(), "no COLMAP model", "one in sparse/ or sparse/0/")),
+        None => Err(Error::Bug { place: "choosing a model", problem: "a workspace without one".into() }),
     }
 }
 
