@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use engine::run::options::InferOptions;
 use engine::run::plan::plan;
-use engine::scene::camera::Camera;
+use engine::scene::camera::{Camera, DepthRange};
 use engine::scene::{Layout, Scene, ScenePoint, SourceView, View};
 use glam::{DMat3, DVec3};
 
@@ -73,6 +73,38 @@ fn planned(views: usize) -> f64 {
 fn five_thousand_views_take_the_time_of_their_tracks() {
     let (some, many) = (planned(1250), planned(5000));
     assert!(many < 8.0 * some, "{some:.2} s for 1250 views of 50 000 points, {many:.2} s for 5000 of 200 000");
+}
+
+/// The same where there are no points and cameras are all that is known. Each view's sources are those that looking at
+/// all pairs finds, which scenes of up to 4096 views do.
+#[test]
+fn ten_thousand_views_without_points_take_the_time_of_their_number() {
+    let selected = |views: usize| {
+        let mut scene = scene(views, Vec::new());
+        // Ranges: the wall stands where neighbours some steps away make the best angles.
+        let range = Some(DepthRange { near: 9.0, far: 11.0 });
+        scene.views.iter_mut().for_each(|view| view.range = range);
+        let began = processor_seconds();
+        scene.select_sources();
+        let took = processor_seconds() - began;
+        let nearest = scene.notes.iter().any(|note| note.contains("among the 1024 nearest of each view"));
+        let sources = |v: usize| scene.views[v].sources.iter().map(|s| (s.view - (v - 1000), s.score)).collect();
+        let of_two: [Vec<(usize, f64)>; 2] = [1500, views - 1500].map(sources);
+        (took, nearest, of_two)
+    };
+    let (_, nearest, of_few) = selected(4000);
+    assert!(!nearest && of_few[0].len() == 10);
+    let ((some, _, of_some), (many, nearest, of_many)) = (selected(5000), selected(20_000));
+    assert!(nearest);
+    // Distances of centres are rounded far from the origin.
+    let are_equal = |a: &[(usize, f64)], b: &[(usize, f64)]| {
+        let mut pairs = a.iter().zip(b);
+        a.len() == b.len() && pairs.all(|(a, b)| (a.1 - b.1).abs() < 1e-9)
+    };
+    for of_view in of_some.iter().chain(&of_many) {
+        assert!(are_equal(of_view, &of_few[0]), "{of_view:?} {of_few:?}");
+    }
+    assert!(many < 8.0 * some, "{some:.2} s for 5000 views, {many:.2} s for 20 000");
 }
 
 /// Where every view sees every point, the pairs are the square of the views for each point. Some of the points are

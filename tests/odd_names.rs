@@ -8,7 +8,9 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use engine::files::map::Map;
 use engine::files::names::{from_json, in_json, readable};
+use engine::files::pfm;
 use engine::host::random::Random;
 use engine::manifest::made::Made;
 use engine::manifest::{MANIFEST, Manifest, SceneSummary, ViewSummary};
@@ -207,4 +209,27 @@ fn text_that_must_be_text_is_said_to_be() {
     let expected = format!("{}: byte 2 is not text (UTF-8); expected a text file", pairs.display());
     assert_eq!(ran.failed(3), expected);
     assert!(!root.path().join(MANIFEST).exists());
+}
+
+/// A map of another program whose name is no text cannot be told a view's; it is not passed over in silence.
+#[test]
+fn maps_whose_names_are_no_text_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    plane_scene::write(&folder.path().join("scene"));
+    let maps = folder.path().join("maps/depth");
+    fs::create_dir_all(&maps).unwrap();
+    for view in plane_scene::scene().views {
+        let mut map = Map::filled(24, 16, 0.0);
+        for (i, z) in map.data.iter_mut().enumerate() {
+            // Centres of blocks of 4 x 4 pixels.
+            let [x, y] = [i % 24, i / 24].map(|at| 4.0 * at as f64 + 1.5);
+            *z = plane_scene::depth(&view, x, y) as f32;
+        }
+        pfm::write(&maps.join(format!("{:08}.pfm", view.id)), &map).unwrap();
+    }
+    fs::copy(maps.join("00000000.pfm"), maps.join(path(b"caf\xe9.pfm"))).unwrap();
+    let [scene, maps, out] = ["scene", "maps", "out"].map(|name| folder.path().join(name));
+    let ran = engine(typed("fuse @ --scene @ -o @", &[&maps, &scene, &out])).done();
+    let told = "passed over, whose names are not UTF-8 (first: caf%E9.pfm)";
+    assert!(ran.stderr.contains(told), "{}", ran.stderr);
 }

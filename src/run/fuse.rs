@@ -5,11 +5,11 @@ use std::path::Path;
 
 use serde_json::json;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, counted};
 use crate::files::folder::{OutputFolder, sibling};
 use crate::files::lock;
 use crate::files::map::Map;
-use crate::files::names::in_json;
+use crate::files::names::{in_json, readable};
 use crate::files::pfm;
 use crate::fusion::settings::{Method, Settings};
 use crate::fusion::view::FusionView;
@@ -126,7 +126,8 @@ impl Input {
 pub fn read(job: &Job, options: &MapsOptions, settings: &[Settings], progress: &Progress) -> Result<Input> {
     let maps = &options.maps;
     let at_work = lock::at_work(maps);
-    let names = names_of_maps(maps)?;
+    let mut of_names = Vec::new();
+    let names = names_of_maps(maps, &mut of_names)?;
     let mut scene = Scene::open(job.scene, &options.open)?;
     if let Some(range) = options.range {
         scene.views.iter_mut().for_each(|v| v.range = Some(range));
@@ -140,6 +141,7 @@ pub fn read(job: &Job, options: &MapsOptions, settings: &[Settings], progress: &
                 "maps": in_json(maps), "out": in_json(folder.path()) }),
     );
     let mut notes = scene.notes.clone();
+    notes.append(&mut of_names);
     notes.extend(at_work.map(|who| format!("another run is at work on the maps ({who}): they may change meanwhile")));
     if made::is_unfinished(maps) {
         notes.push("the run that makes the maps has not come to its end: there is no manifest.json beside them".into());
@@ -299,19 +301,29 @@ fn fit_into_memory(
     Ok(need)
 }
 
-/// Names of the maps in MAPS/depth, sorted.
-fn names_of_maps(maps: &Path) -> Result<Vec<String>> {
+/// Names of the maps in MAPS/depth, sorted; those that cannot be a view's become a note.
+fn names_of_maps(maps: &Path, notes: &mut Vec<String>) -> Result<Vec<String>> {
     let folder = maps.join("depth");
     let entries = std::fs::read_dir(&folder).map_err(Error::io("read the folder of depth maps", &folder))?;
-    let mut names = Vec::new();
+    let (mut names, mut passed_over) = (Vec::new(), Vec::new());
     for entry in entries {
         let path = entry.map_err(Error::io("read the folder of depth maps", &folder))?.path();
         let is_map = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("pfm"));
-        if let (true, Some(stem)) = (is_map, path.file_stem().and_then(|s| s.to_str())) {
-            names.push(stem.to_owned());
+        match path.file_stem().and_then(|s| s.to_str()) {
+            _ if !is_map => {}
+            Some(stem) => names.push(stem.to_owned()),
+            None => passed_over.push(one_line(&readable(path.file_name().unwrap_or_default()))),
         }
     }
     names.sort();
+    passed_over.sort();
+    if let Some(first) = passed_over.first() {
+        notes.push(format!(
+            "{} passed over, whose names are not UTF-8 (first: {first}); maps of such photos are named with `%` \
+             and two hexadecimal digits for each of these bytes",
+            counted(passed_over.len(), "map")
+        ));
+    }
     if names.is_empty() {
         return Err(Error::input(folder.display().to_string(), "no .pfm file", "depth maps NAME.pfm"));
     }

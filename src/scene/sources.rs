@@ -7,6 +7,8 @@ use std::collections::HashSet;
 
 use glam::{DMat3, DVec2, DVec3};
 use rayon::prelude::*;
+use rstar::RTree;
+use rstar::primitives::GeomWithData;
 
 use crate::error::counted;
 use crate::scene::camera::DepthRange;
@@ -21,6 +23,14 @@ const LEAST_SCORE: f64 = 1e-3;
 /// A camera this many times as far out as all nearer ones is a stray. (Helpers that overlook a scene from afar stand
 /// within some multiples of its size; what a reconstruction has got wrong lies anywhere.)
 const APART: f64 = 10.0;
+/// Where cameras are all that is known, each view is scored as a source of each other one in scenes of at most so many
+/// views. In larger ones, where that would take the square of their number, only the nearest [`NEAREST`] are.
+const MANY_VIEWS: usize = 4096;
+/// Far more than would be kept: photos of a film stand so near to each other that hundreds make no angle to speak of.
+const NEAREST: usize = 1024;
+
+/// Camera centres, and whose they are, in a tree of boxes.
+type Centres = RTree<GeomWithData<[f64; 3], usize>>;
 
 impl Scene {
     /// Fills the source views of every view that has none, best first, at most 10 and none with less
@@ -29,7 +39,7 @@ impl Scene {
     /// With sparse points the score of two views is the sum over the points that both see of
     /// `triangulation_score`; without any points, the same sum over the points that a 3 x 3 grid of the view's
     /// pixels has at the middle of its depth range, as far as the other view sees them, times the cosine between the
-    /// two viewing directions.
+    /// two viewing directions. (In scenes of thousands of views without points, of the nearest views only.)
     ///
     /// Source views at the very place of their view, listed or selected, are left out then, with a note.
     pub fn select_sources(&mut self) {
@@ -62,8 +72,14 @@ impl Scene {
         };
         let mut few = Vec::new();
         let sources: Vec<Vec<SourceView>> = if self.points.is_empty() {
-            let focus = self.focus();
-            let of_view = |&v: &usize| chosen(v, &mut self.scores_from_cameras(v, focus).into_iter().enumerate());
+            let (focus, centres) = (self.focus(), self.centres());
+            if self.views.len() > MANY_VIEWS {
+                few.push(format!(
+                    "source views are chosen among the {NEAREST} nearest of each view: the scene has more than \
+                     {MANY_VIEWS}, and no sparse points"
+                ));
+            }
+            let of_view = |&v: &usize| chosen(v, &mut self.scores_from_cameras(v, focus, &centres).into_iter());
             missing.par_iter().map(of_view).collect()
         } else {
             let tracks = self.tracks();
@@ -175,11 +191,16 @@ impl Scene {
         }
     }
 
-    /// Scores of all views as sources of `view` where nothing is known but the cameras.
-    fn scores_from_cameras(&self, view: usize, focus: Option<DVec3>) -> Vec<f64> {
+    fn centres(&self) -> Centres {
+        let of_view = |(i, view): (usize, &View)| GeomWithData::new(view.camera.centre().to_array(), i);
+        RTree::bulk_load(self.views.iter().enumerate().map(of_view).collect())
+    }
+
+    /// Scores of views as sources of `view` where nothing is known but the cameras, in the views' order.
+    fn scores_from_cameras(&self, view: usize, focus: Option<DVec3>, centres: &Centres) -> Vec<(usize, f64)> {
         let reference = &self.views[view];
         let centre = reference.camera.centre();
-        let Some(depth) = self.middle_depth(view, focus) else { return vec![0.0; self.views.len()] };
+        let Some(depth) = self.middle_depth(view, focus, centres) else { return Vec::new() };
         let (width, height) = (reference.size.0 as f64 - 1.0, reference.size.1 as f64 - 1.0);
         // The grid's outer pixels lie a sixth from the border, so that each stands for a ninth of the photo.
         let grid: Vec<DVec3> = [1.0, 3.0, 5.0]
@@ -198,12 +219,18 @@ impl Scene {
             let common = grid.iter().filter(sees);
             facing * common.map(|&p| triangulation_score(centre, other.camera.centre(), p)).sum::<f64>()
         };
-        self.views.iter().map(score).collect()
+        let mut asked: Vec<usize> = if self.views.len() > MANY_VIEWS {
+            centres.nearest_neighbor_iter(&centre.to_array()).take(NEAREST).map(|near| near.data).collect()
+        } else {
+            (0..self.views.len()).collect()
+        };
+        asked.sort_unstable();
+        asked.into_iter().map(|other| (other, score(&self.views[other]))).collect()
     }
 
     /// A depth at which the view probably sees something: the middle of its range in 1 / depth, else the depth of the
     /// place that all cameras look at, else where the nearest other camera makes 5 degrees.
-    fn middle_depth(&self, view: usize, focus: Option<DVec3>) -> Option<f64> {
+    fn middle_depth(&self, view: usize, focus: Option<DVec3>, centres: &Centres) -> Option<f64> {
         // The planes of a sweep without a count: any usual number gives the same order of magnitude.
         const USUAL_PLANES: usize = 192;
         let View { camera, .. } = self.views[view];
@@ -212,9 +239,10 @@ impl Scene {
         }
         let focus_depth = focus.map(|p| (camera.r * p + camera.t).z).filter(|&z| z > 1e-6);
         focus_depth.or_else(|| {
-            let distance = |other: &View| other.camera.centre().distance(camera.centre());
-            let baselines = self.views.iter().map(distance).filter(|&d| d > 0.0);
-            baselines.min_by(f64::total_cmp).map(|b| b / 5f64.to_radians().tan())
+            let centre = camera.centre();
+            let nearest = centres.nearest_neighbor_iter(&centre.to_array());
+            let baseline = nearest.map(|near| centre.distance(DVec3::from_array(*near.geom()))).find(|&d| d > 0.0);
+            baseline.map(|b| b / 5f64.to_radians().tan())
         })
     }
 

@@ -1,5 +1,6 @@
 //! Corners and faces of OBJ meshes: the lines `v` and `f`. Everything else (normals, texture places, groups, materials)
-//! is passed over, and so is what stands behind a `/` in a face.
+//! is passed over. What stands behind a `/` in a face must number a texture place or a normal that is there: a file
+//! where it does not is damaged, and its faces may be, too.
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
@@ -10,6 +11,8 @@ use crate::files::input;
 use crate::host::interrupt;
 use crate::{Error, Result};
 
+/// What the numbers of a face's corner, divided by `/`, stand for.
+const KINDS: [&str; 3] = ["vertex", "texture place", "normal"];
 /// Longest line, in bytes.
 const LONGEST: usize = 1 << 20;
 
@@ -22,8 +25,8 @@ pub fn read(path: &Path, refuse: impl Fn(String) -> Error) -> Result<(Vec<DVec3>
     let mut file = BufReader::new(file);
     let mut points: Vec<DVec3> = Vec::new();
     let mut faces = Vec::new();
-    // The first line that names a vertex beyond, and that vertex: it may still come.
-    let mut furthest = (0, 0);
+    // Of each kind: how many there are so far, and the furthest that a line has named before it came, with that line.
+    let (mut counts, mut furthest) = ([0; KINDS.len()], [None::<(u64, usize)>; KINDS.len()]);
     let mut bytes = Vec::new();
     for line in 1u64.. {
         if line.is_multiple_of(1 << 16) {
@@ -48,33 +51,52 @@ pub fn read(path: &Path, refuse: impl Fn(String) -> Error) -> Result<(Vec<DVec3>
                     return Err(wrong("a vertex without three numbers"));
                 };
                 points.push(DVec3::new(x, y, z));
+                counts[0] += 1;
             }
+            Some("vt") => counts[1] += 1,
+            Some("vn") => counts[2] += 1,
             Some("f") => {
-                let corner = |word: &str| {
-                    let number = word.split('/').next()?.parse::<i64>().ok()?;
-                    // From 1 on, or backwards from the last vertex so far.
-                    let from_0 = if number < 0 { number.checked_add(points.len() as i64)? } else { number - 1 };
-                    usize::try_from(from_0).ok()
-                };
-                let corners: Option<Vec<usize>> = words.map(corner).collect();
-                let Some(corners) = corners.filter(|corners| !corners.is_empty()) else {
-                    return Err(wrong("a face with a vertex that is out of bounds or no number"));
-                };
-                let most = corners.iter().copied().max().unwrap_or(0);
-                furthest = if most >= points.len() && most > furthest.1 { (line, most) } else { furthest };
+                let mut corners = Vec::new();
+                for word in words {
+                    for (kind, part) in word.split('/').take(KINDS.len()).enumerate() {
+                        // Texture places and normals may be left out.
+                        if kind > 0 && part.is_empty() {
+                            continue;
+                        }
+                        let Some(at) = number_from_0(part, counts[kind]) else {
+                            let found = format!("a face with a {} that is out of bounds or no number", KINDS[kind]);
+                            return Err(wrong(&found));
+                        };
+                        if at >= counts[kind] && furthest[kind].is_none_or(|(_, most)| at > most) {
+                            furthest[kind] = Some((line, at));
+                        }
+                        if kind == 0 {
+                            corners.push(at);
+                        }
+                    }
+                }
+                if corners.is_empty() {
+                    return Err(wrong("a face without vertices"));
+                }
                 faces.extend(corners.windows(2).skip(1).map(|pair| [corners[0], pair[0], pair[1]]));
             }
             _ => {}
         }
     }
-    if furthest.0 > 0 && furthest.1 >= points.len() {
-        let (line, vertex) = (furthest.0, furthest.1 as u128 + 1);
-        return Err(refuse(format!(
-            "line {line}: a face with vertex {vertex}, out of bounds: there are {}",
-            points.len()
-        )));
+    for ((kind, count), furthest) in KINDS.iter().zip(counts).zip(furthest) {
+        if let Some((line, at)) = furthest.filter(|&(_, at)| at >= count) {
+            let number = at as u128 + 1;
+            return Err(refuse(format!("line {line}: a face with {kind} {number}, out of bounds: there are {count}")));
+        }
     }
     Ok((points, faces))
+}
+
+/// What an index in a face counts from 1 on, or backwards from the last one so far.
+fn number_from_0(text: &str, count: usize) -> Option<usize> {
+    let number = text.parse::<i64>().ok()?;
+    let from_0 = if number < 0 { number.checked_add(count as i64)? } else { number - 1 };
+    usize::try_from(from_0).ok()
 }
 
 /// The beginning of a line, for messages.

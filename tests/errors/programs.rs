@@ -290,6 +290,8 @@ fn meshes() -> Group {
         spoilt("", |root| put(root, "a.obj", "v 0 0 0\nv 1 0 nan\nv 0 1 0\nf 1 2 3\n")),
         spoilt("", |root| put(root, "a.obj", format!("{FACES}f 1 2 9\n"))),
         spoilt("", |root| put(root, "a.obj", format!("{FACES}f 1 2 -4\n"))),
+        spoilt("", |root| put(root, "a.obj", format!("{FACES}vn 0 0 1\nf 1//6148914691236517206 2//1 3//1\n"))),
+        spoilt("", |root| put(root, "a.obj", format!("{FACES}vt 0 0\nf 1/1 2/-2 3/1\n"))),
         spoilt("", |root| put(root, "a.obj", vec![b'#'; (1 << 20) + 1])),
         Case {
             run: Some("synth out --views 2 --size 32x32 --mesh a.ply"),
