@@ -16,7 +16,7 @@ use program::{Ran, engine, text};
 const NOTHING: [&str; 0] = [];
 
 /// Options of each command, as users know them.
-const INFER: [&str; 39] = [
+const INFER: [&str; 40] = [
     "--out",
     "--force",
     "--verify",
@@ -24,6 +24,7 @@ const INFER: [&str; 39] = [
     "--depth-only",
     "--depth-numbers",
     "--layout",
+    "--masks",
     "--max-side",
     "--view",
     "--views",
@@ -57,12 +58,13 @@ const INFER: [&str; 39] = [
     "--profile",
     "--help",
 ];
-const FUSE: [&str; 49] = [
+const FUSE: [&str; 50] = [
     "--scene",
     "--out",
     "--force",
     "--depth-numbers",
     "--layout",
+    "--masks",
     "--max-side",
     "--view",
     "--method",

@@ -20,6 +20,7 @@ fn scene(views: usize, points: Vec<ScenePoint>) -> Scene {
         size: (640, 480),
         camera: Camera { k, r: DMat3::IDENTITY, t: DVec3::new(-0.1 * i as f64, 0.0, 0.0) },
         lens: None,
+        mask: None,
         range: None,
         sweep: None,
         planes: None,

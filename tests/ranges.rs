@@ -30,6 +30,7 @@ fn view(x: f64) -> View {
         size: SIZE,
         camera: Camera { k, r: DMat3::IDENTITY, t: DVec3::new(-x, 0.0, 0.0) },
         lens: None,
+        mask: None,
         range: None,
         sweep: None,
         planes: None,

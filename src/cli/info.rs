@@ -98,6 +98,7 @@ fn memory_need(args: &InfoArgs, network: &BsMvsNet) -> memory::MemoryNeed {
         size: (args.width, args.height),
         camera,
         lens: None,
+        mask: None,
         range: None,
         sweep: None,
         planes: None,

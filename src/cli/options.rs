@@ -29,6 +29,10 @@ pub struct SceneArgs {
     /// Layout to read if the scene's folder holds both [default: whichever is there, mvsnet before colmap]
     #[arg(long, value_name = "LAYOUT")]
     pub layout: Option<Layout>,
+    /// Folder of masks, images named after their photos (NAME.png, NAME.jpg.png or NAME_mask.png): where a mask is 0,
+    /// there is no depth and no point, and no other view is confirmed
+    #[arg(long, value_name = "DIR")]
+    pub masks: Option<PathBuf>,
     /// Reduce photos by area averaging so that the longer side has at most this many pixels [default: as stored]
     #[arg(long, value_name = "PX", value_parser = positive_integer)]
     pub max_side: Option<usize>,
@@ -41,7 +45,7 @@ pub struct SceneArgs {
 impl SceneArgs {
     /// `range_given`: the files' own depth ranges are not needed.
     pub fn open_options(&self, range_given: bool) -> OpenOptions {
-        OpenOptions { depth_numbers: self.depth_numbers, layout: self.layout, range_given }
+        OpenOptions { depth_numbers: self.depth_numbers, layout: self.layout, masks: self.masks.clone(), range_given }
     }
 }
 

@@ -23,6 +23,8 @@ pub struct Header {
     pub size: (usize, usize),
     /// Whether EXIF asks viewers to turn or mirror it.
     pub rotated: bool,
+    /// Whether its pixels have an alpha.
+    pub has_alpha: bool,
 }
 
 /// Decoded pixels: red, green and blue of every pixel, row by row, 0..1 as stored (no gamma is removed). Grey is
@@ -45,6 +47,12 @@ pub fn has_photo_extension(path: &Path) -> bool {
     EXTENSIONS.contains(&extension.as_str())
 }
 
+/// Whether photos of this name's format may have an alpha.
+pub fn may_have_alpha(path: &Path) -> bool {
+    let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
+    !["jpg", "jpeg"].iter().any(|jpeg| extension.eq_ignore_ascii_case(jpeg))
+}
+
 /// Reads a photo's header.
 pub fn header(path: &Path) -> Result<Header> {
     let (file, length) = input::open(path, "open the photo")?;
@@ -62,7 +70,11 @@ pub fn header(path: &Path) -> Result<Header> {
     }
     // A photo whose EXIF block is damaged is still a photo.
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-    Ok(Header { size: (width as usize, height as usize), rotated: orientation != Orientation::NoTransforms })
+    Ok(Header {
+        size: (width as usize, height as usize),
+        rotated: orientation != Orientation::NoTransforms,
+        has_alpha: decoder.color_type().has_alpha(),
+    })
 }
 
 /// Reads and decodes a photo.

@@ -38,7 +38,11 @@ pub fn asked(work: Work, jobs: &LevelJobs, job: &Fields<String, Value>, notes: &
     let Work { plan, options, .. } = work;
     let of_view = |(view, levels): (&ViewPlan, &Vec<LevelJob>)| {
         let levels: Vec<&MadeBy> = levels.iter().map(LevelJob::made_by).collect();
-        let of_view = json!({ "name": work.name(view), "levels": levels, "check": view.check });
+        let mut of_view = json!({ "name": work.name(view), "levels": levels, "check": view.check });
+        if let Some(mask) = &work.scene.views[view.view].mask {
+            // One that cannot be read stops the run where it is used.
+            of_view["mask_sha256"] = json!(work.hashes.of_file(mask).unwrap_or_default());
+        }
         hash::of_bytes(of_view.to_string().as_bytes())
     };
     let views: Vec<String> = plan.views.par_iter().zip(&jobs.of_views).map(of_view).collect();

@@ -157,13 +157,15 @@ pub fn read(job: &Job, options: &MapsOptions, settings: &[Settings], progress: &
     let levels = settings.iter().map(levels_of).max().unwrap_or(0);
     let mut views = Vec::with_capacity(chosen.len());
     let (mut without_confidence, mut masked, mut unusable) = (0, 0, Invalid::default());
+    let mut empty = Vec::new();
     let mut stage = progress.stage("reading", chosen.len(), chosen.len() as u64);
     for &at in &chosen {
         interrupt::check()?;
-        let ReadView { view, has_confidence, is_masked, invalid } =
+        let ReadView { view, has_confidence, is_masked, is_empty, invalid } =
             read_view(&scene, at, &frames[at], levels, &options)?;
         without_confidence += usize::from(!has_confidence);
         masked += usize::from(is_masked);
+        empty.extend(is_empty.then(|| view.name.clone()));
         unusable = unusable.and(invalid);
         let fields = json!({ "view": view.name, "width": frames[at].width, "height": frames[at].height });
         stage.step(&view.name, 1, fields);
@@ -174,7 +176,7 @@ pub fn read(job: &Job, options: &MapsOptions, settings: &[Settings], progress: &
         notes.push(format!("{without_confidence} of {} views have no confidence map: 1 everywhere", views.len()));
     }
     notes.extend(unusable.notes(&one_line(&maps.display().to_string())));
-    notes.extend(mask::note(masked, views.len()));
+    notes.extend(mask::notes(masked, views.len(), &empty));
     notes.iter().for_each(|note| progress.note(note));
     let places: BTreeMap<usize, usize> = chosen.iter().enumerate().map(|(place, &view)| (view, place)).collect();
     let place = |view: usize| places.get(&view).copied();
@@ -189,6 +191,8 @@ struct ReadView {
     has_confidence: bool,
     /// Whether a part of its photo does not belong to the scene; it is cut out of its maps.
     is_masked: bool,
+    /// Whether none of it does.
+    is_empty: bool,
     /// What was taken out of its finished maps.
     invalid: Invalid,
 }
@@ -212,6 +216,7 @@ fn read_view(scene: &Scene, at: usize, frame: &Frame, levels: usize, options: &M
     let mut levels = (0..levels).map(level).collect::<Result<Vec<_>>>()?;
     let LoadedPhoto { photo, mask, .. } = Photo::load(view, options.max_side)?;
     let is_masked = mask.is_some();
+    let is_empty = mask.as_ref().is_some_and(Mask::is_all);
     if let Some(mask) = mask {
         let mut mask = scale.mask(&mask, size);
         mask.cut(&mut depth, &mut confidence);
@@ -226,7 +231,7 @@ fn read_view(scene: &Scene, at: usize, frame: &Frame, levels: usize, options: &M
     let range = options.range.unwrap_or(ANY_DEPTH);
     let name = view.name.clone();
     let view = FusionView { name, camera, depth, confidence, colour, range, sources: Vec::new(), levels };
-    Ok(ReadView { view, has_confidence, is_masked, invalid })
+    Ok(ReadView { view, has_confidence, is_masked, is_empty, invalid })
 }
 
 /// Levels that the settings' method reads beside the finished maps.

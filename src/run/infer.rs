@@ -21,7 +21,7 @@ use crate::run::options::{InferOptions, parameters};
 use crate::run::plan::{ViewPlan, Work, plan};
 use crate::run::write::{self, Fusion, Merged, WrittenMaps};
 use crate::run::{finished, products, report};
-use crate::scene::{Scene, mask};
+use crate::scene::Scene;
 
 /// Does everything: reads the scene, makes depth maps, merges the levels, fuses, and writes.
 ///
@@ -98,10 +98,10 @@ pub fn infer<N: DepthNetwork>(
         hashes.after(write::hear_each_other(work, network.confidence(), &mut merged))?;
     }
     clock.lap("merging levels");
-    let written = hashes.after(write::write_maps(work, &mut merged, &jobs.photos, &job))?;
-    let WrittenMaps { outputs, colours, notes: of_maps, masked } = written;
+    let written = hashes.after(write::write_maps(work, &merged, &jobs.photos, &job))?;
+    let WrittenMaps { outputs, colours, notes: of_maps } = written;
     let others = products::maps_of_other_runs(work, &job);
-    let of_pixels = merged.invalid.notes("level maps").into_iter().chain(mask::note(masked, plan.views.len()));
+    let of_pixels = merged.invalid.notes("level maps").into_iter().chain(merged.notes(work));
     for note in of_maps.into_iter().chain(others).chain(of_pixels) {
         progress.note(&note);
         notes.push(note);

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use crate::error::{Error, Result};
+use crate::files::image::may_have_alpha;
 use crate::files::ply::Point;
 use crate::fusion::settings::{Method, Reprojection};
 use crate::host::memory::{Alternative, MemoryNeed, Part, StageMemory, readable, refuse_if_too_large};
@@ -101,12 +102,15 @@ impl<'a> RunSize<'a> {
         }
         let all_levels: u64 =
             views.iter().flat_map(|v| (0..levels).map(|level| level_pixels(&frames[v.view], level))).sum();
+        let may_be_masked = |v: &&ViewPlan| stored[v.view].mask.is_some() || may_have_alpha(&stored[v.view].image);
+        let masks_pixels: u64 = views.iter().filter(may_be_masked).map(|v| level_pixels(&frames[v.view], 0)).sum();
         let one_photo = views.iter().map(|v| photo_bytes(&stored[v.view], &frames[v.view], 1)).max().unwrap_or(0);
         let largest = views.iter().map(|v| level_pixels(&frames[v.view], 0)).max().unwrap_or(0);
         let parts = vec![
             Part::new("depth and confidence of all views and levels", all_levels * 8),
             Part::new("agreement of the views", (largest * 8 * threads as u64).max(maps_pixels * 8)),
             Part::new("colours of the photos", maps_pixels * 3),
+            Part::new("masks", masks_pixels),
             Part::new("photos that are decoded at once", one_photo * photos_at_once() as u64),
             Part::new("what the allocator keeps of photos before", one_photo.min(KEPT_BY_THE_ALLOCATOR)),
             Part::new("program and weights", PROGRAM_BYTES),

@@ -36,6 +36,7 @@ use crate::run::products::{CLOUD, CLOUD_MADE_BY, ViewFiles};
 use crate::run::report;
 use crate::run::resume::PhotoIdentity;
 use crate::scene::Scene;
+use crate::scene::mask::{self, Mask};
 use crate::scene::photo::{LoadedPhoto, Photo};
 
 /// The finest level's maps after all coarser ones have repaired them.
@@ -46,27 +47,72 @@ pub struct Merged {
     pub replaced: Vec<Vec<usize>>,
     /// Pixels of all levels that could not be used.
     pub invalid: Invalid,
+    /// Which pixels of the maps do not show the scene, by view; `None`: all do.
+    masks: Vec<Option<Mask>>,
 }
 
-/// Reads all levels and merges them from the coarsest to the finest.
+impl Merged {
+    /// Takes away what does not show the scene.
+    fn cut(&mut self) {
+        for (maps, mask) in self.maps.iter_mut().zip(&self.masks) {
+            if let Some(mask) = mask {
+                mask.cut(&mut maps.depth, &mut maps.confidence);
+            }
+        }
+    }
+
+    /// What is to be said about the masks.
+    pub fn notes(&self, work: Work) -> Vec<String> {
+        let masked = self.masks.iter().flatten().count();
+        let name = |(view, mask): (&ViewPlan, &Option<Mask>)| {
+            mask.as_ref().filter(|mask| mask.is_all()).map(|_| work.name(view).to_owned())
+        };
+        let empty: Vec<String> = work.plan.views.iter().zip(&self.masks).filter_map(name).collect();
+        mask::notes(masked, work.plan.views.len(), &empty)
+    }
+}
+
+/// The masks of all views at their maps' pixels.
+fn masks(work: Work) -> Result<Vec<Option<Mask>>> {
+    let Work { scene, plan, options, .. } = work;
+    let of_view = |view: &ViewPlan| -> Result<Option<Mask>> {
+        let mask = Photo::load_mask(&scene.views[view.view], options.max_side)?;
+        Ok(mask.map(|mask| mask.decimated(options.resolution.step().ilog2())))
+    };
+    let mut masks = Vec::with_capacity(plan.views.len());
+    for some in plan.views.chunks(photos_at_once()) {
+        interrupt::check()?;
+        let of_some: Vec<Result<_>> = some.par_iter().map(of_view).collect();
+        masks.extend(of_some.into_iter().collect::<Result<Vec<_>>>()?);
+    }
+    Ok(masks)
+}
+
+/// Reads all levels and merges them from the coarsest to the finest. What does not show the scene
+/// ([`crate::scene::mask`]) is cut out of each before, so that no other view is confirmed by it, and out of the merged
+/// maps.
 ///
 /// # Errors
-/// Maps that cannot be read back.
+/// Maps that cannot be read back, masks and photos with an alpha that cannot be decoded.
 pub fn merge_levels(work: Work, jobs: &LevelJobs) -> Result<Merged> {
     let Work { scene, plan, options, progress, .. } = work;
     let levels = jobs.of_views.first().map_or(0, Vec::len);
     let sources: Vec<Vec<usize>> = plan.views.iter().map(|v| places(&plan.views, &v.check)).collect();
+    let masks = masks(work)?;
     let mut invalid = Invalid::default();
     let mut read = |level: usize| -> Result<Vec<LevelMaps>> {
-        let of_view = |(view, jobs): (&ViewPlan, &Vec<LevelJob>)| {
+        let of_view = |((view, jobs), mask): ((&ViewPlan, &Vec<LevelJob>), &Option<Mask>)| {
             let frame = &plan.frames[view.view];
             let job = &jobs[level];
             let (_, hashes) = job.made.as_ref().ok_or(Error::Bug { place: "merging", problem: "no map".into() })?;
             let (mut depth, mut confidence) = job.files.read(hashes)?;
             invalid = invalid.and(take_out_invalid(&mut depth, &mut confidence));
+            if let Some(mask) = mask {
+                mask.decimated(level as u32).cut(&mut depth, &mut confidence);
+            }
             Ok(LevelMaps { camera: frame.map_camera(level), depth, confidence })
         };
-        plan.views.iter().zip(&jobs.of_views).map(of_view).collect()
+        plan.views.iter().zip(&jobs.of_views).zip(&masks).map(of_view).collect()
     };
     let mut replaced = vec![vec![0; levels]; plan.views.len()];
     let mut stage = progress.stage("merging", levels, levels as u64);
@@ -95,7 +141,10 @@ pub fn merge_levels(work: Work, jobs: &LevelJobs) -> Result<Merged> {
         coarse = Some(fine);
     }
     let maps = coarse.ok_or_else(|| Error::Nothing(format!("{}: no level to merge", scene.root.display())))?;
-    Ok(Merged { maps, replaced, invalid })
+    let mut merged = Merged { maps, replaced, invalid, masks };
+    // Coarser levels have filled what was cut.
+    merged.cut();
+    Ok(merged)
 }
 
 /// Lets all views hear each other ([`joint`]): depths become means, confidences are judged again.
@@ -133,12 +182,9 @@ pub struct WrittenMaps {
     pub colours: Vec<Colours>,
     /// What is worth knowing.
     pub notes: Vec<String>,
-    /// Views whose photos have parts that do not belong to the scene.
-    pub masked: usize,
 }
 
-/// Writes depth/, confidence/, preview/ and, where asked for, normal/, and beside them that `job` has made them. What
-/// does not belong to the scene ([`crate::scene::mask`]) is cut out of the maps first.
+/// Writes depth/, confidence/, preview/ and, where asked for, normal/, and beside them that `job` has made them.
 ///
 /// The photos are decoded once more: keeping them all from the stage before would take more memory than that takes
 /// time.
@@ -147,25 +193,23 @@ pub struct WrittenMaps {
 /// Files that cannot be written, photos that cannot be decoded or are no longer those that the maps were made of.
 pub fn write_maps(
     work: Work,
-    merged: &mut Merged,
+    merged: &Merged,
     photos: &BTreeMap<usize, PhotoIdentity>,
     job: &Fields<String, Value>,
 ) -> Result<WrittenMaps> {
     let Work { plan, progress, .. } = work;
     let mut stage = progress.stage("maps", plan.views.len(), plan.views.len() as u64);
     let mut all = WrittenMaps::default();
-    let mut views: Vec<(&ViewPlan, &mut LevelMaps)> = plan.views.iter().zip(&mut merged.maps).collect();
-    for some in views.chunks_mut(photos_at_once()) {
+    let views: Vec<(&ViewPlan, &LevelMaps)> = plan.views.iter().zip(&merged.maps).collect();
+    for some in views.chunks(photos_at_once()) {
         interrupt::check()?;
-        let of_view =
-            |(view, maps): &mut (&ViewPlan, &mut LevelMaps)| write_view(work, (*view, &mut **maps), photos, job);
-        let written: Vec<Result<WrittenView>> = some.par_iter_mut().map(of_view).collect();
+        let of_view = |&(view, maps): &(&ViewPlan, &LevelMaps)| write_view(work, (view, maps), photos, job);
+        let written: Vec<Result<WrittenView>> = some.par_iter().map(of_view).collect();
         for (written, (view, _)) in written.into_iter().zip(some) {
-            let WrittenView { files, colours, notes, masked } = written?;
+            let WrittenView { files, colours, notes } = written?;
             all.outputs.extend(files);
             all.colours.push(colours);
             all.notes.extend(notes);
-            all.masked += usize::from(masked);
             stage.step(work.name(view), 1, json!({ "view": work.name(view) }));
         }
     }
@@ -184,28 +228,19 @@ struct WrittenView {
     files: Vec<String>,
     colours: Colours,
     notes: Vec<String>,
-    masked: bool,
 }
 
 /// Writes all that one view gets.
 fn write_view(
     work: Work,
-    (view, maps): (&ViewPlan, &mut LevelMaps),
+    (view, maps): (&ViewPlan, &LevelMaps),
     photos: &BTreeMap<usize, PhotoIdentity>,
     job: &Fields<String, Value>,
 ) -> Result<WrittenView> {
     let Work { scene, options, out, hashes, .. } = work;
     let (name, of_scene) = (work.name(view), &scene.views[view.view]);
-    let LoadedPhoto { mut photo, mask, sha256, .. } = Photo::load(of_scene, options.max_side)?;
+    let LoadedPhoto { mut photo, sha256, .. } = Photo::load(of_scene, options.max_side)?;
     photos[&view.view].expect(&of_scene.image, &sha256)?;
-    let halvings = match options.resolution {
-        Resolution::Full => 0,
-        Resolution::Half => 1,
-        Resolution::Quarter => 2,
-    };
-    if let Some(mask) = &mask {
-        mask.decimated(halvings).cut(&mut maps.depth, &mut maps.confidence);
-    }
     let half = photo.pyramid_level();
     let quarter = half.pyramid_level();
     let colours = match options.resolution {
@@ -225,7 +260,7 @@ fn write_view(
         && made.files.keys().eq(written.iter().collect::<BTreeSet<_>>())
         && made.is_as_it_was_made(out, hashes)
     {
-        return Ok(WrittenView { files: written, colours, notes: Vec::new(), masked: mask.is_some() });
+        return Ok(WrittenView { files: written, colours, notes: Vec::new() });
     }
     let mut files = ViewFiles::begin((out, hashes), name, job, drawn_from, &written)?;
     files.wrote(&written[0], write_file(&out.join(&written[0]), |path| pfm::write_hashed(path, &maps.depth))?);
@@ -244,7 +279,7 @@ fn write_view(
         preview::write(path, &photo, &maps.depth, &maps.confidence, view.range)
     })?;
     files.wrote(&written[2], preview);
-    Ok(WrittenView { files: written, colours, notes: files.finish()?, masked: mask.is_some() })
+    Ok(WrittenView { files: written, colours, notes: files.finish()? })
 }
 
 /// A hash of what a view's files are made of beside the job: its photo and camera, its range, and its merged maps.

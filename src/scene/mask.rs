@@ -1,9 +1,10 @@
 //! Which part of a photo belongs to the scene.
 //!
-//! A photo's own alpha says so: where it is below a half there is no depth and no point, and no other view is confirmed
-//! by what lies there. (The network still sees the stored colours.) A mask is as large as the photo or map that it is
-//! for; pixel 0 of a smaller one is pixel 0 of the photo, as of maps.
+//! A photo's own alpha says so, or a mask beside it (`mask_files.rs`): where it is below a half there is no depth and
+//! no point, and no other view is confirmed by what lies there. (The network still sees the stored colours.) A mask in
+//! memory is as large as the photo or map that it is for; pixel 0 of a smaller one is pixel 0 of the photo, as of maps.
 
+use crate::error::counted;
 use crate::files::map::Map;
 
 /// Alpha below is outside: the pixel shows more of something else than of the scene.
@@ -34,6 +35,11 @@ impl Mask {
     /// Whether a pixel is outside.
     pub fn is_outside(&self, x: usize, y: usize) -> bool {
         self.outside[y * self.width + x]
+    }
+
+    /// Whether nothing of the photo shows the scene.
+    pub fn is_all(&self) -> bool {
+        self.outside.iter().all(|&outside| outside)
     }
 
     /// How many pixels are outside.
@@ -85,14 +91,19 @@ impl Mask {
     }
 }
 
-/// What is to be said about masks, in one sentence; `None` where no view has one.
-pub fn note(masked: usize, views: usize) -> Option<String> {
-    (masked > 0).then(|| {
-        format!(
-            "{masked} of {views} photos have transparent parts (alpha below {LEAST_ALPHA}): no depth, no point and no \
-             confirmation of other views there"
-        )
-    })
+/// What is to be said about the masks of some views, of which those in `empty` leave nothing of their photos.
+pub fn notes(masked: usize, views: usize, empty: &[String]) -> Vec<String> {
+    let mut notes = Vec::new();
+    if masked > 0 {
+        notes.push(format!(
+            "{masked} of {views} photos have masked parts (by a mask, or their own alpha below {LEAST_ALPHA}): no \
+             depth, no point and no confirmation of other views there"
+        ));
+    }
+    if let Some(first) = empty.first() {
+        notes.push(format!("nothing of {} is left by the masks (first: {first})", counted(empty.len(), "photo")));
+    }
+    notes
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ pub mod colmap;
 pub mod lens;
 pub mod look;
 pub mod mask;
+mod mask_files;
 pub mod mvsnet;
 mod numbering;
 mod open;
@@ -22,18 +23,22 @@ pub mod tracks;
 use std::path::PathBuf;
 
 use glam::DVec3;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
+use crate::files::names;
 use crate::scene::camera::{Camera, DepthRange};
 use crate::scene::lens::Lens;
 
 /// How [`Scene::open`] reads what a layout leaves open.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct OpenOptions {
     /// How two depth numbers in a cam.txt are read.
     pub depth_numbers: DepthNumbers,
     /// The layout to read, where a folder holds both; `None`: MVSNet before COLMAP, saying so.
     pub layout: Option<Layout>,
+    /// Where masks of the photos lie, if there are any.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "in_json")]
+    pub masks: Option<PathBuf>,
     /// Whether the caller has depth ranges of its own, so that those in the files need not be of use.
     #[serde(skip)]
     pub range_given: bool,
@@ -50,6 +55,11 @@ pub enum DepthNumbers {
     Max,
     /// The interval between planes.
     Interval,
+}
+
+/// A folder as the manifest holds it.
+fn in_json<S: Serializer>(folder: &Option<PathBuf>, serializer: S) -> Result<S::Ok, S::Error> {
+    folder.as_ref().map(|folder| names::in_json(folder)).serialize(serializer)
 }
 
 /// Which layout a scene was read from.
@@ -87,6 +97,8 @@ pub struct View {
     pub name: String,
     /// The image file.
     pub image: PathBuf,
+    /// The image file that says which pixels of the photo show the scene, if there is one.
+    pub mask: Option<PathBuf>,
     /// Width and height in pixels of the stored image.
     pub size: (usize, usize),
     /// The pinhole camera of the stored image, or of the undistorted one where `lens` is set (same size).

@@ -62,6 +62,7 @@ pub fn open(root: &Path, options: &OpenOptions) -> Result<Scene> {
             size: header.size,
             camera,
             lens: None,
+            mask: None,
             range,
             sweep,
             planes,

@@ -44,6 +44,9 @@ impl Scene {
                 "there are cameras in the MVSNet layout and a COLMAP model: the MVSNet layout is used".into(),
             );
         }
+        if let Some(folder) = &options.masks {
+            scene.take_masks(folder)?;
+        }
         Ok(scene)
     }
 }

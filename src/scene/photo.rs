@@ -11,6 +11,7 @@ use crate::scene::View;
 use crate::scene::camera::Camera;
 use crate::scene::lens::Lens;
 use crate::scene::mask::Mask;
+use crate::scene::mask_files;
 use crate::{Error, Result};
 
 /// 0..1 RGB values as stored in the file (no gamma is removed), [height, width, 3].
@@ -29,8 +30,8 @@ pub struct Photo {
 pub struct LoadedPhoto {
     /// Undistorted and reduced.
     pub photo: Photo,
-    /// Which of its pixels do not belong to the scene, where the stored photo has transparent ones; what lies outside
-    /// of that does not belong to it either then.
+    /// Which of its pixels do not belong to the scene, where the stored photo has transparent ones or a mask says so;
+    /// what lies outside of the stored photo does not belong to it either then.
     pub mask: Option<Mask>,
     /// The view's camera at the photo's size.
     pub camera: Camera,
@@ -49,7 +50,6 @@ impl Photo {
     pub fn load(view: &View, max_side: Option<usize>) -> Result<LoadedPhoto> {
         let image::Pixels { size, rgb, alpha, sha256 } = image::read(&view.image)?;
         check_size(&view.image, view.size, size)?;
-        let mut alpha = alpha.map(|data| Map { width: size.0, height: size.1, data });
         let mut photo = Self { width: size.0, height: size.1, rgb };
         let mut notes = Vec::new();
         if let Some(lens) = &view.lens {
@@ -63,16 +63,28 @@ impl Photo {
                 ));
             }
             photo = undistorted;
-            alpha = alpha.map(|alpha| undistorted_alpha(&alpha, lens));
         }
         let mut camera = view.camera;
         if let Some((width, height)) = reduced_size(size, max_side) {
             photo = photo.area_averaged(width, height);
-            alpha = alpha.map(|alpha| area_averaged_alpha(&alpha, width, height));
             camera = camera.resized(width as f64 / size.0 as f64, height as f64 / size.1 as f64);
         }
-        let mask = alpha.as_ref().and_then(Mask::of_alpha);
+        let mask = mask_of(view, alpha, max_side)?;
         Ok(LoadedPhoto { photo, mask, camera, notes, sha256 })
+    }
+
+    /// The mask alone that [`Photo::load`] gives. The photo is decoded only where its pixels have an alpha.
+    ///
+    /// # Errors
+    /// A photo or mask that cannot be read or decoded, and a photo whose size is not that of the view's camera.
+    pub fn load_mask(view: &View, max_side: Option<usize>) -> Result<Option<Mask>> {
+        let mut alpha = None;
+        if image::may_have_alpha(&view.image) && image::header(&view.image)?.has_alpha {
+            let pixels = image::read(&view.image)?;
+            check_size(&view.image, view.size, pixels.size)?;
+            alpha = pixels.alpha;
+        }
+        mask_of(view, alpha, max_side)
     }
 
     /// The colour of every pixel, row by row: 0..1 to 0..255, rounded.
@@ -239,6 +251,29 @@ pub fn reduced_size(size: (usize, usize), max_side: Option<usize>) -> Option<(us
     let side = max_side?.max(1);
     let reduced = |length: usize| ((length as f64 * side as f64 / longer as f64).round() as usize).max(1);
     (side < longer).then(|| (reduced(size.0), reduced(size.1)))
+}
+
+/// Which pixels of a view's photo, undistorted and reduced, show the scene: where neither the photo's own alpha nor the
+/// view's mask says otherwise.
+fn mask_of(view: &View, alpha: Option<Vec<f32>>, max_side: Option<usize>) -> Result<Option<Mask>> {
+    let (width, height) = view.size;
+    let own = alpha.map(|data| Map { width, height, data });
+    let file = view.mask.as_ref().map(|file| mask_files::read(file, view.size)).transpose()?;
+    let mut alpha = match (own, file) {
+        (None, None) => return Ok(None),
+        (Some(alpha), None) | (None, Some(alpha)) => alpha,
+        (Some(mut alpha), Some(mask)) => {
+            alpha.data.iter_mut().zip(&mask.data).for_each(|(alpha, mask)| *alpha *= mask);
+            alpha
+        }
+    };
+    if let Some(lens) = &view.lens {
+        alpha = undistorted_alpha(&alpha, lens);
+    }
+    if let Some((width, height)) = reduced_size(view.size, max_side) {
+        alpha = area_averaged_alpha(&alpha, width, height);
+    }
+    Ok(Mask::of_alpha(&alpha))
 }
 
 /// The alpha nearest to where each pixel of the undistorted photo is from; 0 outside of the stored one.

@@ -128,6 +128,7 @@ impl SyntheticScene {
             size: self.size,
             camera: self.cameras[i],
             lens: None,
+            mask: None,
             range: Some(self.ranges[i]),
             sweep: None,
             planes: None,

@@ -32,7 +32,7 @@ fn empty_folder(root: &Path, name: &str) {
 }
 
 pub fn groups() -> Vec<Group> {
-    vec![folders(), cameras(), pairs(), photos(), runs()]
+    vec![folders(), cameras(), pairs(), photos(), masks(), runs()]
 }
 
 fn folders() -> Group {
@@ -179,6 +179,47 @@ fn photos() -> Group {
 }
 
 /// What shows only in the whole scene, or together with the options.
+fn masks() -> Group {
+    fn with_masks(root: &Path) {
+        mvsnet(root);
+        fs::create_dir(root.join("masks")).unwrap();
+        mask(root, "00000003.png", (64, 48));
+    }
+    fn mask(root: &Path, name: &str, (width, height): (u32, u32)) {
+        image::GrayImage::new(width, height).save(root.join("masks").join(name)).unwrap();
+    }
+    let names = "name the masks after the photos";
+    let cases = vec![
+        spoilt("check the name of the folder", |root| fs::remove_dir_all(root.join("masks")).unwrap()),
+        spoilt(names, |root| empty_folder(root, "masks")),
+        spoilt(names, |root| {
+            fs::rename(root.join("masks/00000003.png"), root.join("masks/IMG_3.png")).unwrap();
+        }),
+        spoilt("make the mask of the photo as it is stored", |root| mask(root, "00000003.png", (40, 48))),
+        spoilt("make the mask again", |root| fs::write(root.join("masks/00000003.png"), "").unwrap()),
+        Case {
+            write: Some(|root| {
+                let mut scene = TestScene::new();
+                for (i, view) in scene.views.iter_mut().enumerate() {
+                    view.file = format!("{i}/photo.png");
+                }
+                fs::create_dir_all(root.join("scene")).unwrap();
+                scene.write_colmap_binary(&root.join("scene"), "sparse/0");
+                fs::create_dir(root.join("masks")).unwrap();
+                mask(root, "photo.png", (64, 48));
+            }),
+            ..spoilt("put the masks into subfolders like the photos'", NOTHING)
+        },
+    ];
+    Group {
+        title: "Masks",
+        advice: "",
+        write: with_masks,
+        run: "infer scene -o out --levels 1 --resolution quarter --planes 8 --threads 1 --masks masks",
+        cases,
+    }
+}
+
 fn runs() -> Group {
     fn same_place(root: &Path) {
         let mut scene = TestScene::new();

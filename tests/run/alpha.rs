@@ -21,9 +21,9 @@ fn transparent_parts_have_no_depth_and_no_points() {
         let more = [&arguments[..], &["--resolution", resolution]].concat();
         let ran = place.infer(out, &more).done();
         let note =
-            "note: 5 of 5 photos have transparent parts (alpha below 0.5): no depth, no point and no confirmation";
+            "note: 5 of 5 photos have masked parts (by a mask, or their own alpha below 0.5): no depth, no point";
         assert!(ran.stderr.contains(note), "{}", ran.stderr);
-        assert!(json(&place.path(out).join("manifest.json"))["notes"].to_string().contains("transparent parts"));
+        assert!(json(&place.path(out).join("manifest.json"))["notes"].to_string().contains("masked parts"));
         for (name, alpha) in NAMES.iter().zip(&alphas) {
             let depth = pfm::read(&place.path(out).join(format!("depth/{name}.pfm"))).unwrap();
             for i in 0..depth.data.len() {
@@ -51,7 +51,7 @@ fn transparent_parts_have_no_depth_and_no_points() {
         let out = place.path("fused");
         let base = ["fuse", text(&maps), "--scene", text(&scene), "-o", text(&out), "--force"];
         let ran = engine(base.iter().chain(method)).done();
-        assert!(ran.stderr.contains("note: 5 of 5 photos have transparent parts"), "{}", ran.stderr);
+        assert!(ran.stderr.contains("note: 5 of 5 photos have masked parts"), "{}", ran.stderr);
         let (_, fused) = cloud(&out.join("fused.ply"));
         assert!(fused.len() > 500, "{method:?}: {}", fused.len());
         assert!(fused.iter().all(|p| f64::from(p[0]) < CUT + 0.06), "{method:?}");

@@ -133,6 +133,7 @@ pub fn open(root: &Path) -> Result<Scene> {
             size,
             camera: Camera { k, r, t },
             lens,
+            mask: None,
             range: None,
             sweep: None,
             planes: None,
