@@ -16,7 +16,7 @@ use program::{Ran, engine, text};
 const NOTHING: [&str; 0] = [];
 
 /// Options of each command, as users know them.
-const INFER: [&str; 40] = [
+const INFER: [&str; 41] = [
     "--out",
     "--force",
     "--verify",
@@ -25,6 +25,7 @@ const INFER: [&str; 40] = [
     "--depth-numbers",
     "--layout",
     "--masks",
+    "--roi",
     "--max-side",
     "--view",
     "--views",
@@ -58,13 +59,14 @@ const INFER: [&str; 40] = [
     "--profile",
     "--help",
 ];
-const FUSE: [&str; 50] = [
+const FUSE: [&str; 51] = [
     "--scene",
     "--out",
     "--force",
     "--depth-numbers",
     "--layout",
     "--masks",
+    "--roi",
     "--max-side",
     "--view",
     "--method",

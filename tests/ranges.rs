@@ -54,6 +54,7 @@ fn scene(more: impl IntoIterator<Item = ScenePoint>) -> Scene {
         layout: Layout::Colmap,
         views: (0..VIEWS).map(|i| view(i as f64 - MIDDLE as f64)).collect(),
         points: points.chain(more).collect(),
+        region: None,
         notes: Vec::new(),
     }
 }

@@ -15,7 +15,7 @@ use engine::host::memory_limits::{Room, STACK_BYTES, expect_room_for_threads, no
 use engine::host::progress::{Progress, Style};
 use engine::host::{memory, trace};
 use engine::scene::camera::{DepthRange, MAX_PLANES};
-use engine::scene::{DepthNumbers, Layout, OpenOptions};
+use engine::scene::{DepthNumbers, Layout, OpenOptions, RegionOption};
 use engine::{Error, cuda};
 
 /// How the scene's files are read.
@@ -33,6 +33,10 @@ pub struct SceneArgs {
     /// there is no depth and no point, and no other view is confirmed
     #[arg(long, value_name = "DIR")]
     pub masks: Option<PathBuf>,
+    /// Region of interest: X0,Y0,Z0,X1,Y1,Z1 (a box in scene units), a file (OpenMVS's box as text, or a box as PLY or
+    /// OBJ), or auto (around the sparse points, without strays). Depths are searched in it only; the cloud ends there
+    #[arg(long, value_name = "BOX", value_parser = region, allow_hyphen_values = true)]
+    pub roi: Option<RegionOption>,
     /// Reduce photos by area averaging so that the longer side has at most this many pixels [default: as stored]
     #[arg(long, value_name = "PX", value_parser = positive_integer)]
     pub max_side: Option<usize>,
@@ -45,7 +49,13 @@ pub struct SceneArgs {
 impl SceneArgs {
     /// `range_given`: the files' own depth ranges are not needed.
     pub fn open_options(&self, range_given: bool) -> OpenOptions {
-        OpenOptions { depth_numbers: self.depth_numbers, layout: self.layout, masks: self.masks.clone(), range_given }
+        OpenOptions {
+            depth_numbers: self.depth_numbers,
+            layout: self.layout,
+            masks: self.masks.clone(),
+            roi: self.roi.clone(),
+            range_given,
+        }
     }
 }
 
@@ -309,6 +319,21 @@ pub fn levels(text: &str) -> Result<usize, String> {
 }
 
 /// `near,far`.
+pub fn region(text: &str) -> Result<RegionOption, String> {
+    let numbers: Option<Vec<f64>> = text.split(',').map(|word| word.trim().parse().ok()).collect();
+    match numbers.as_deref() {
+        None if text == "auto" => Ok(RegionOption::Auto),
+        None => Ok(RegionOption::File(text.into())),
+        Some(&[x0, y0, z0, x1, y1, z1]) if x0 < x1 && y0 < y1 && z0 < z1 => {
+            let is_finite = [x0, y0, z0, x1, y1, z1].iter().all(|v| v.is_finite());
+            let region = RegionOption::Box { low: [x0, y0, z0], high: [x1, y1, z1] };
+            is_finite.then_some(region).ok_or_else(|| "expected six finite numbers".to_owned())
+        }
+        _ => Err("expected X0,Y0,Z0,X1,Y1,Z1 with X0 < X1, Y0 < Y1 and Z0 < Z1, a file, or auto".to_owned()),
+    }
+}
+
+/// The nearest and farthest depth.
 pub fn range(text: &str) -> Result<DepthRange, String> {
     let expected = || "expected two depths near,far with 0 < near < far, such as 0.5,12".to_owned();
     let (near, far) = text.split_once(',').ok_or_else(expected)?;

@@ -44,6 +44,7 @@ fn range(scene: &Scene, plan: &Plan, numbers: DepthNumbers, known: &KnownDepths,
         RangeFrom::Option => "--range",
         RangeFrom::Scene => "the scene's files",
         RangeFrom::Points => "sparse points",
+        RangeFrom::Region => "the region of interest",
     };
     // The first of the views that a finding is about stands for them.
     let mut push = |grade, name, (key, share): (&str, f64), of: &[(usize, f64)], found: String, advice: String| {

@@ -37,9 +37,16 @@ pub struct Funnel {
     pub disputed: usize,
     /// Points emitted: `kept` without the duplicates and what was dropped.
     pub fused: usize,
+    /// Of the points, those that lie outside of the region of interest; only told of all views together.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub beyond: usize,
     /// Of the points, those that went into another one of their voxel; only told of all views together.
     #[serde(default)]
     pub thinned: usize,
+}
+
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 impl Funnel {
@@ -60,6 +67,7 @@ impl Funnel {
             sum.seen_through += f.seen_through;
             sum.disputed += f.disputed;
             sum.fused += f.fused;
+            sum.beyond += f.beyond;
             sum.thinned += f.thinned;
             sum
         })

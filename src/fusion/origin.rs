@@ -29,6 +29,11 @@ impl Origin {
         Self(if mean.length() > MOST_SPREADS * spread { mean.round() } else { DVec3::ZERO })
     }
 
+    /// Where it is in the world.
+    pub fn place(self) -> DVec3 {
+        self.0
+    }
+
     /// Whether the views are to be moved.
     pub fn is_moved(self) -> bool {
         self.0 != DVec3::ZERO

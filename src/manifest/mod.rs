@@ -302,6 +302,8 @@ pub enum RangeFrom {
     Scene,
     /// Percentiles of the view's sparse points.
     Points,
+    /// What the view sees of the region of interest.
+    Region,
 }
 
 /// Time that one photo took.

@@ -57,7 +57,8 @@ pub fn fuse(scene_path: &Path, options: &FuseOptions, progress: &Progress) -> Re
         ..Manifest::new("fuse", &input.scene, input.folder.path())
     };
     let FuseOptions { thin, ply_offset, .. } = *options;
-    let fusion = Fusion { options: &options.settings.fusion, thin, ply_offset, backend: &Backend::Host };
+    let region = input.scene.region;
+    let fusion = Fusion { options: &options.settings.fusion, thin, region, ply_offset, backend: &Backend::Host };
     write::fuse_and_report(manifest, clock, input.views, Some(fusion), progress).map(drop)
 }
 

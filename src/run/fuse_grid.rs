@@ -126,6 +126,9 @@ pub fn fuse_grid(scene: &Path, options: &GridOptions, progress: &Progress) -> Re
         let start = Instant::now();
         let mut points = fuse_views(&input.views, &setting.settings.fusion)?.points;
         origin.leave(&mut points);
+        if let Some(region) = input.scene.region {
+            points.retain(|point| region.contains(point.position.into()));
+        }
         let seconds = start.elapsed().as_secs_f64();
         interrupt::check()?;
         let of_setting = score(at + 1, setting, &points, seconds, &reference)?;

@@ -128,6 +128,7 @@ pub fn infer<N: DepthNetwork>(
     let fusion = Fusion {
         options: &options.settings.fusion,
         thin: options.thin,
+        region: scene.region,
         ply_offset: options.ply_offset,
         backend: &options.backend,
     };

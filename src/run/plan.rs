@@ -227,14 +227,29 @@ pub fn plan(scene: &mut Scene, options: &InferOptions) -> Result<Plan> {
     scene.select_sources();
 
     let frames: Vec<Frame> = scene.views.iter().map(|v| Frame::new(v, options.max_side, options.resolution)).collect();
-    let (mut views, mut alone, mut rangeless) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut views, mut alone, mut rangeless, mut elsewhere) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let tracks = scene.tracks();
     for view in chosen {
         let planes = planes_of(scene, view, options)?;
         let best =
             |count: usize| -> Vec<usize> { scene.views[view].sources.iter().take(count).map(|s| s.view).collect() };
         let sources = best(options.views - 1);
-        match depth_range(&tracks, view, &sources, planes, options) {
+        let seen = scene.region.map(|region| region.depths(&scene.views[view].camera, scene.views[view].size));
+        let range = depth_range(&tracks, view, &sources, planes, options);
+        let range = match (range, seen) {
+            (range, None) => range,
+            (None, Some(Some(seen))) => Some((seen, RangeFrom::Region)),
+            (Some((range, from)), Some(Some(seen))) if range.near < seen.far && seen.near < range.far => {
+                let is_narrower = seen.near > range.near || seen.far < range.far;
+                let range = DepthRange { near: range.near.max(seen.near), far: range.far.min(seen.far) };
+                Some((range, if is_narrower { RangeFrom::Region } else { from }))
+            }
+            (_, Some(_)) => {
+                elsewhere.push(scene.views[view].name.clone());
+                continue;
+            }
+        };
+        match range {
             None => rangeless.push(scene.views[view].name.clone()),
             Some(_) if scene.views[view].sources.is_empty() => alone.push(scene.views[view].name.clone()),
             Some((range, range_from)) => {
@@ -247,6 +262,9 @@ pub fn plan(scene: &mut Scene, options: &InferOptions) -> Result<Plan> {
             }
         }
     }
+    if views.is_empty() && !elsewhere.is_empty() {
+        return Err(scene.sees_nothing_of_region());
+    }
     if views.is_empty() {
         return Err(nothing_to_do(scene, &alone, &rangeless));
     }
@@ -257,6 +275,10 @@ pub fn plan(scene: &mut Scene, options: &InferOptions) -> Result<Plan> {
     }
     if !alone.is_empty() {
         notes.push(format!("no source view, hence no depth map, for view {}", first_few(&alone)));
+    }
+    if !elsewhere.is_empty() {
+        let names = first_few(&elsewhere);
+        notes.push(format!("nothing of the region of interest, hence no depth map, in view {names}"));
     }
     notes.extend(fewer_note(scene, &views, options));
     notes.extend(look_notes(scene, &views));

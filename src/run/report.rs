@@ -98,13 +98,17 @@ fn funnel_text(funnel: &Funnel, options: &FusionOptions) -> String {
         0 => String::new(),
         n => format!(", {} are specks", share(n)),
     };
+    let beyond = match funnel.beyond {
+        0 => String::new(),
+        n => format!(", {} outside of the region of interest", counted(n, "point")),
+    };
     let thinned = match funnel.thinned {
         0 => String::new(),
-        n => format!(", thinned to {}", counted(funnel.fused - n, "point")),
+        n => format!(", thinned to {}", counted(funnel.fused - funnel.beyond - n, "point")),
     };
     format!(
         "of {} pixels {} lie in range{specks}, {} have a confidence above {}, {} are confirmed by \
-         {asked_for}{or_all}{fewer}; {repeated}{objections}{} became points{thinned}",
+         {asked_for}{or_all}{fewer}; {repeated}{objections}{} became points{beyond}{thinned}",
         funnel.pixels,
         share(funnel.in_range),
         share(funnel.confident),

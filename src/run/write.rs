@@ -38,6 +38,7 @@ use crate::run::resume::PhotoIdentity;
 use crate::scene::Scene;
 use crate::scene::mask::{self, Mask};
 use crate::scene::photo::{LoadedPhoto, Photo};
+use crate::scene::region::Region;
 
 /// The finest level's maps after all coarser ones have repaired them.
 pub struct Merged {
@@ -349,6 +350,8 @@ pub struct Fusion<'a> {
     pub options: &'a FusionOptions,
     /// Side of the voxels of which each keeps one point; `None`: all points.
     pub thin: Option<f64>,
+    /// Outside of which there are no points.
+    pub region: Option<Region>,
     /// What is taken from the cloud's coordinates.
     pub ply_offset: OffsetOption,
     /// Where it is computed.
@@ -368,7 +371,7 @@ pub fn fuse_and_report(
     progress: &Progress,
 ) -> Result<Option<String>> {
     let (mut advice, mut cloud) = (None, None);
-    if let Some(Fusion { options, thin: side, ply_offset, backend }) = fusion {
+    if let Some(Fusion { options, thin: side, region, ply_offset, backend }) = fusion {
         interrupt::check()?;
         let mut stage = progress.stage("fusion", 1, 1);
         let origin = Origin::near(&views);
@@ -379,9 +382,15 @@ pub fn fuse_and_report(
         }
         advice = explain(&fused.funnels, options);
         let mut all = Funnel::sum(&fused.funnels);
+        if let Some(region) = region {
+            let origin = origin.place();
+            fused.points.retain(|point| region.contains(DVec3::from(point.position) + origin));
+            all.beyond = all.fused - fused.points.len();
+        }
         if let Some(side) = side {
+            let points = fused.points.len();
             fused.points = thin(&fused.points, side, corner_of_voxels(&views, side));
-            all.thinned = all.fused - fused.points.len();
+            all.thinned = points - fused.points.len();
         }
         origin.leave(&mut fused.points);
         manifest.funnel = Some(all);

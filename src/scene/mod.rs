@@ -17,6 +17,8 @@ mod numbering;
 mod open;
 pub mod photo;
 pub mod range;
+pub mod region;
+mod region_files;
 pub mod sources;
 pub mod tracks;
 
@@ -28,9 +30,10 @@ use serde::{Deserialize, Serialize, Serializer};
 use crate::files::names;
 use crate::scene::camera::{Camera, DepthRange};
 use crate::scene::lens::Lens;
+use crate::scene::region::Region;
 
 /// How [`Scene::open`] reads what a layout leaves open.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct OpenOptions {
     /// How two depth numbers in a cam.txt are read.
     pub depth_numbers: DepthNumbers,
@@ -39,6 +42,9 @@ pub struct OpenOptions {
     /// Where masks of the photos lie, if there are any.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "in_json")]
     pub masks: Option<PathBuf>,
+    /// The region of interest, where not all is wanted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub roi: Option<RegionOption>,
     /// Whether the caller has depth ranges of its own, so that those in the files need not be of use.
     #[serde(skip)]
     pub range_given: bool,
@@ -55,6 +61,23 @@ pub enum DepthNumbers {
     Max,
     /// The interval between planes.
     Interval,
+}
+
+/// What a region of interest is given by.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RegionOption {
+    /// Two corners of a box along the world's axes.
+    Box {
+        /// The lower end of each coordinate.
+        low: [f64; 3],
+        /// The upper end, above it.
+        high: [f64; 3],
+    },
+    /// A box in a file: OpenMVS's text, or the vertices of a PLY or OBJ file.
+    File(#[serde(with = "names")] PathBuf),
+    /// The sparse points, but for strays.
+    Auto,
 }
 
 /// A folder as the manifest holds it.
@@ -84,6 +107,8 @@ pub struct Scene {
     pub views: Vec<View>,
     /// Sparse points, where the layout has them.
     pub points: Vec<ScenePoint>,
+    /// Outside of which nothing is wanted.
+    pub region: Option<Region>,
     /// What was assumed, skipped or chosen while reading, one sentence each, for the log and the manifest.
     pub notes: Vec<String>,
 }

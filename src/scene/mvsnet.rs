@@ -89,7 +89,7 @@ pub fn open(root: &Path, options: &OpenOptions) -> Result<Scene> {
     } else {
         notes.push("there is no pair.txt: source views are selected".into());
     }
-    Ok(Scene { root: root.to_owned(), layout: Layout::MvsNet, views, points: Vec::new(), notes })
+    Ok(Scene { root: root.to_owned(), layout: Layout::MvsNet, views, points: Vec::new(), region: None, notes })
 }
 
 /// `NUMBER_cam.txt` files by number.

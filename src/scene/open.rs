@@ -47,6 +47,9 @@ impl Scene {
         if let Some(folder) = &options.masks {
             scene.take_masks(folder)?;
         }
+        if let Some(option) = &options.roi {
+            scene.take_region(option)?;
+        }
         Ok(scene)
     }
 }

@@ -361,6 +361,7 @@ fn typed() -> Group {
         told("", "infer scene --views 1"),
         told("", "infer scene --range 5,2"),
         told("", "infer scene --min-confidence 2"),
+        told("", "infer scene --roi 0,0,0,1,1,-1"),
         told("", "infer scene --levels 0"),
         told("", "infer scene --device tpu"),
         told("", "infer scene --memory 0"),

@@ -249,6 +249,16 @@ fn runs() -> Group {
             "loosen the settings as the message says",
             "infer scene -o out --levels 1 --resolution quarter --planes 8 --min-confidence 1",
         ),
+        told("give a region in front of the cameras", "infer scene -o out --roi -1,-1,-90,1,1,-80"),
+        told("give numbers or a file", "infer scene -o out --roi auto"),
+        Case {
+            run: Some("infer scene -o out --roi roi.txt"),
+            ..spoilt("write the file again", |root| fs::write(root.join("roi.txt"), "1 0 0 1").unwrap())
+        },
+        Case {
+            run: Some("infer scene -o out --roi roi.obj"),
+            ..spoilt("write the file again", |root| fs::write(root.join("roi.obj"), vec![b' '; 2 << 20]).unwrap())
+        },
         told("leave more memory, or work on smaller photos", "infer scene -o out --memory 0.001 --threads 1"),
         told("leave --device away, or build with --features cuda", "infer scene -o out --device cuda"),
     ];

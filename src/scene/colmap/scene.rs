@@ -142,7 +142,7 @@ pub fn open(root: &Path) -> Result<Scene> {
     }
     lenses.note(&mut notes);
     let points = scene_points(&model, &views, &mut notes);
-    Ok(Scene { root: root.to_owned(), layout: Layout::Colmap, views, points, notes })
+    Ok(Scene { root: root.to_owned(), layout: Layout::Colmap, views, points, region: None, notes })
 }
 
 /// Where a view was seen to see a point.
