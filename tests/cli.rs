@@ -16,7 +16,7 @@ use program::{Ran, engine, text};
 const NOTHING: [&str; 0] = [];
 
 /// Options of each command, as users know them.
-const INFER: [&str; 41] = [
+const INFER: [&str; 42] = [
     "--out",
     "--force",
     "--verify",
@@ -25,6 +25,7 @@ const INFER: [&str; 41] = [
     "--depth-numbers",
     "--layout",
     "--masks",
+    "--range-from",
     "--roi",
     "--max-side",
     "--view",
@@ -59,13 +60,14 @@ const INFER: [&str; 41] = [
     "--profile",
     "--help",
 ];
-const FUSE: [&str; 51] = [
+const FUSE: [&str; 52] = [
     "--scene",
     "--out",
     "--force",
     "--depth-numbers",
     "--layout",
     "--masks",
+    "--range-from",
     "--roi",
     "--max-side",
     "--view",

@@ -33,6 +33,10 @@ pub struct SceneArgs {
     /// there is no depth and no point, and no other view is confirmed
     #[arg(long, value_name = "DIR")]
     pub masks: Option<PathBuf>,
+    /// Take depth ranges from a cloud (PLY) in the scene's coordinates: a scan, an earlier reconstruction. It needs no
+    /// tracks; --range goes before it
+    #[arg(long, value_name = "CLOUD")]
+    pub range_from: Option<PathBuf>,
     /// Region of interest: X0,Y0,Z0,X1,Y1,Z1 (a box in scene units), a file (OpenMVS's box as text, or a box as PLY or
     /// OBJ), or auto (around the sparse points, without strays). Depths are searched in it only; the cloud ends there
     #[arg(long, value_name = "BOX", value_parser = region, allow_hyphen_values = true)]
@@ -53,6 +57,7 @@ impl SceneArgs {
             depth_numbers: self.depth_numbers,
             layout: self.layout,
             masks: self.masks.clone(),
+            range_from: self.range_from.clone(),
             roi: self.roi.clone(),
             range_given,
         }

@@ -298,7 +298,7 @@ impl DepthSummary {
 pub enum RangeFrom {
     /// The option `--range`.
     Option,
-    /// The scene's own files.
+    /// The scene's own files, or the cloud that `--range-from` names.
     Scene,
     /// Percentiles of the view's sparse points.
     Points,

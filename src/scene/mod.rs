@@ -17,6 +17,7 @@ mod numbering;
 mod open;
 pub mod photo;
 pub mod range;
+mod range_cloud;
 pub mod region;
 mod region_files;
 pub mod sources;
@@ -42,6 +43,9 @@ pub struct OpenOptions {
     /// Where masks of the photos lie, if there are any.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "in_json")]
     pub masks: Option<PathBuf>,
+    /// A PLY cloud that depth ranges are taken from.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "in_json")]
+    pub range_from: Option<PathBuf>,
     /// The region of interest, where not all is wanted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub roi: Option<RegionOption>,

@@ -47,6 +47,9 @@ impl Scene {
         if let Some(folder) = &options.masks {
             scene.take_masks(folder)?;
         }
+        if let Some(cloud) = &options.range_from {
+            scene.take_ranges(cloud)?;
+        }
         if let Some(option) = &options.roi {
             scene.take_region(option)?;
         }

@@ -252,6 +252,13 @@ fn runs() -> Group {
         told("give a region in front of the cameras", "infer scene -o out --roi -1,-1,-90,1,1,-80"),
         told("give numbers or a file", "infer scene -o out --roi auto"),
         Case {
+            run: Some("infer scene -o out --range-from a.ply"),
+            ..spoilt("give a cloud in the scene's coordinates", |root| {
+                let head = "ply\nformat ascii 1.0\nelement vertex 1\nproperty float x\nproperty float y\n";
+                fs::write(root.join("a.ply"), format!("{head}property float z\nend_header\n0 0 0\n")).unwrap();
+            })
+        },
+        Case {
             run: Some("infer scene -o out --roi roi.txt"),
             ..spoilt("write the file again", |root| fs::write(root.join("roi.txt"), "1 0 0 1").unwrap())
         },

@@ -1,4 +1,4 @@
-//! Regions of interest: depths are searched there only, and the cloud ends at their sides.
+//! Regions of interest: depths are searched there only, and the cloud ends at their sides. Ranges from a cloud.
 
 use super::*;
 use engine::manifest::Manifest;
@@ -87,4 +87,36 @@ fn regions_that_nobody_sees_or_that_are_none_are_refused() {
         let ran = infer(&place, "out", wrong);
         assert_eq!(ran.code, Some(2), "{wrong}: {}", ran.stderr);
     }
+}
+
+/// A cloud on the scene's plane, with a stray in a hundred: ranges that the scene's files do not have.
+#[test]
+fn ranges_are_taken_from_a_cloud() {
+    let place = Place::new();
+    place.infer("whole", &ARGUMENTS).done();
+    let whole = fs::read(place.path("whole/fused.ply")).unwrap();
+    fs::write(place.path("cloud.ply"), &whole).unwrap();
+    let ran = place.infer("out", &[&ARGUMENTS[..], &["--range-from", text(&place.path("cloud.ply"))]].concat()).done();
+    assert!(ran.stderr.contains("note: depth ranges of 5 of 5 views from "), "{}", ran.stderr);
+    let manifest = Manifest::read(&place.path("out")).unwrap().unwrap();
+    for (view, of) in manifest.views.iter().zip(&plane_scene::scene().views) {
+        let (width, height) = (plane_scene::SIZE.0 as usize, plane_scene::SIZE.1 as usize);
+        let depths = (0..width * height).map(|i| plane_scene::depth(of, (i % width) as f64, (i / width) as f64));
+        let (near, far) = depths.fold((f64::INFINITY, 0f64), |(n, f), z| (n.min(z), f.max(z)));
+        let range = view.depth.as_ref().unwrap().range;
+        // The plane's own depths widened by a tenth; its outermost parts are seen by too few views to have points.
+        assert!((range.near / (0.9 * near) - 1.0).abs() < 0.06, "{range:?} {near}");
+        assert!((range.far / (1.1 * far) - 1.0).abs() < 0.06, "{range:?} {far}");
+    }
+    let refused = |text_of: &str, told: &str| {
+        fs::write(place.path("cloud.ply"), text_of).unwrap();
+        let ran = place.infer("no", &[&ARGUMENTS[..], &["--range-from", text(&place.path("cloud.ply"))]].concat());
+        assert!(ran.failed(3).contains(told), "{}", ran.stderr);
+    };
+    refused("plx", "cloud.ply");
+    let head = "ply\nformat ascii 1.0\nelement vertex 1\nproperty float x\nproperty float y\nproperty float z\n";
+    refused(
+        &format!("{head}end_header\n0 0 0\n"),
+        "1 point, of which no view sees 20; expected a cloud in the scene's coordinates",
+    );
 }
