@@ -1,0 +1,340 @@
+"""Reads exports back with other programs' readers and compares every number with the run that they are of.
+
+    python tools/check_exports.py OUT [EXPORTS]     (EXPORTS is OUT/export unless named)
+    python tools/check_exports.py --crs             compares the table of src/export/crs.rs with pyproj's database
+
+For each format that EXPORTS/export.json lists it prints a line, and it ends with code 1 if one differs. It wants numpy,
+plyfile, laspy with lazrs, trimesh, pygltflib, OpenEXR, opencv-python, pillow, tifffile and pycolmap; a format whose
+reader is missing fails.
+"""
+
+import argparse
+import json
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from score_points import read_pfm
+
+
+class Run:
+    """What the run has left, read by readers that share no code with the engine."""
+
+    def __init__(self, out, exports):
+        from plyfile import PlyData
+
+        self.out, self.exports = out, exports
+        self.manifest = json.loads((out / "manifest.json").read_text())
+        self.listed = json.loads((exports / "export.json").read_text())["formats"]
+        self.views = self.manifest["views"]
+        self.cloud = None
+        if (out / "fused.ply").exists():
+            ply = PlyData.read(out / "fused.ply")
+            vertex, offset = ply["vertex"], np.zeros(3)
+            for comment in ply.comments:
+                if comment.startswith("ply-offset"):
+                    offset = np.array(comment.split()[1:], float)
+            self.cloud = {
+                "xyz": np.stack([vertex[a] for a in "xyz"], 1).astype(float) + offset,
+                "normal": np.stack([vertex[a] for a in ("nx", "ny", "nz")], 1),
+                "rgb": np.stack([vertex[a] for a in ("red", "green", "blue")], 1),
+                "confidence": np.array(vertex["confidence"]),
+                "views": np.array(vertex["views"]),
+            }
+
+    def options(self, name):
+        return self.listed[name]["options"]
+
+    def whole_cloud(self, name):
+        """Whether the format has all points, in the cloud's order."""
+        return not any(self.options(name)[key] for key in ("outliers", "spacing", "max_points"))
+
+    def maps(self, view):
+        name = view["name"]
+        depth, confidence = (read_pfm(self.out / kind / f"{name}.pfm") for kind in ("depth", "confidence"))
+        normal = self.out / "normal" / f"{name}.pfm"
+        return depth, confidence, read_colour_pfm(normal) if normal.exists() else None
+
+
+def read_colour_pfm(path):
+    with open(path, "rb") as file:
+        assert file.readline().strip() == b"PF"
+        width, height = map(int, file.readline().split())
+        kind = "<f4" if float(file.readline()) < 0 else ">f4"
+        return np.frombuffer(file.read(), kind).reshape(height, width, 3)[::-1]
+
+
+def expect(condition, what):
+    if not condition:
+        raise AssertionError(what)
+
+
+def compare_cloud(run, name, found, most_moved):
+    """`found` has the keys of Run.cloud; those it lacks are not held by the format."""
+    if not run.whole_cloud(name):
+        # A thinned cloud: of one that was only thinned by number, every point is one of the cloud's.
+        expect(0 < len(found["xyz"]) < len(run.cloud["xyz"]), "a thinned cloud has fewer points")
+        return f"{len(found['xyz'])} of {len(run.cloud['xyz'])} points (thinned: not compared one by one)"
+    cloud = run.cloud
+    expect(len(found["xyz"]) == len(cloud["xyz"]), f"{len(found['xyz'])} points, not {len(cloud['xyz'])}")
+    moved = np.abs(found["xyz"] - cloud["xyz"]).max()
+    expect(moved <= most_moved, f"points moved by {moved}, more than {most_moved}")
+    for key in ("rgb", "normal", "confidence", "views"):
+        if key in found:
+            expect(np.array_equal(np.asarray(found[key]), cloud[key]), f"{key} differs")
+    return f"{len(cloud['xyz'])} points within {moved:.3g}, with {', '.join(k for k in found if k != 'xyz')}"
+
+
+def check_las(run, name):
+    import laspy
+
+    las = laspy.read(run.exports / f"cloud.{name}")
+    expect(all(c % 257 == 0 for c in np.unique(las.red)), "colours are not 257 times 8 bits")
+    found = {
+        "xyz": np.asarray(las.xyz),
+        "rgb": np.stack([las.red, las.green, las.blue], 1) // 257,
+        "normal": np.stack([las["NormalX"], las["NormalY"], las["NormalZ"]], 1),
+        "confidence": np.asarray(las["confidence"]),
+        "views": np.asarray(las["views"]),
+    }
+    header = las.header
+    expect(np.allclose(header.mins, las.xyz.min(0)) and np.allclose(header.maxs, las.xyz.max(0)), "the header's box")
+    crs, told = header.parse_crs(), run.options(name)["crs"]
+    expect((told is None) == (crs is None), f"the system is {crs}, not {told}")
+    expect(told is None or f"EPSG:{crs.to_epsg()}" == told, f"the system is {crs}, not {told}")
+    # Half a step, and what sums of doubles lose.
+    half = 0.5 * header.scales.max() * (1 + 1e-6) + 1e-15 * np.abs(las.xyz).max()
+    return compare_cloud(run, name, found, half) + f", scale {header.scales[0]:g}, offset {header.offsets}, {told}"
+
+
+def check_glb(run, name):
+    import trimesh
+    from pygltflib import GLTF2
+
+    path = run.exports / "cloud.glb"
+    scene = trimesh.load(path)
+    geometry = next(iter(scene.geometry.values()))
+    node = scene.graph.nodes_geometry[0]
+    matrix = scene.graph[node][0]
+    gltf = GLTF2().load(str(path))
+    blob = gltf.binary_blob()
+    attributes = gltf.meshes[0].primitives[0].attributes
+
+    def values(accessor, kind, width):
+        accessor = gltf.accessors[accessor]
+        view = gltf.bufferViews[accessor.bufferView]
+        raw = blob[view.byteOffset : view.byteOffset + view.byteLength]
+        return np.frombuffer(raw, kind).reshape(accessor.count, width)
+
+    position = values(attributes.POSITION, "<f4", 3)
+    expect(np.array_equal(np.asarray(geometry.vertices, np.float32), position), "trimesh reads other positions")
+    accessor = gltf.accessors[attributes.POSITION]
+    expect(np.array_equal(position.min(0), np.float32(accessor.min)), "min of POSITION")
+    expect(np.array_equal(position.max(0), np.float32(accessor.max)), "max of POSITION")
+    light = values(attributes.COLOR_0, "<u2", 4)[:, :3] / 65535
+    srgb = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
+    normal = attributes.NORMAL if attributes.NORMAL is not None else attributes._NORMAL
+    found = {
+        "xyz": position.astype(float) @ matrix[:3, :3].T + matrix[:3, 3],
+        "rgb": np.round(255 * srgb).astype(np.uint8),
+        "normal": values(normal, "<f4", 3),
+        "confidence": values(attributes._CONFIDENCE, "<f4", 1)[:, 0],
+        "views": values(attributes._VIEWS, "<f4", 1)[:, 0].astype(np.uint8),
+    }
+    # Half a step of a float of the size of what is left of a coordinate.
+    step = 0.5 * np.spacing(np.abs(position).max()) * 1.001
+    return compare_cloud(run, name, found, step) + f", translation {gltf.nodes[0].translation}"
+
+
+def check_xyz(run, name):
+    path = run.exports / "cloud.xyz"
+    columns = path.open().readline().strip()
+    expect(columns == "//X Y Z R G B Nx Ny Nz confidence views", f"columns {columns}")
+    rows = np.loadtxt(path, comments="//", ndmin=2)
+    found = {
+        "xyz": rows[:, :3],
+        "rgb": rows[:, 3:6].astype(np.uint8),
+        "normal": rows[:, 6:9].astype(np.float32),
+        "confidence": rows[:, 9].astype(np.float32),
+        "views": rows[:, 10].astype(np.uint8),
+    }
+    # Shortest digits of a float are read as another double within half a step of it.
+    return compare_cloud(run, name, found, 0.5 * np.spacing(np.float32(np.abs(rows[:, :3]).max())))
+
+
+def check_pcd(run, name):
+    raw = (run.exports / "cloud.pcd").read_bytes()
+    head, data = raw.split(b"DATA binary\n", 1)
+    fields = dict(line.split(" ", 1) for line in head.decode().splitlines() if not line.startswith("#"))
+    kinds = [f"<{t.lower()}{s}" for t, s in zip(fields["TYPE"].split(), fields["SIZE"].split())]
+    rows = np.frombuffer(data, np.dtype(list(zip(fields["FIELDS"].split(), kinds))))
+    expect(len(rows) == int(fields["POINTS"]) == int(fields["WIDTH"]), "the number of points")
+    found = {
+        "xyz": np.stack([rows[a] for a in "xyz"], 1).astype(float),
+        "rgb": np.stack([rows["rgb"] >> shift & 255 for shift in (16, 8, 0)], 1).astype(np.uint8),
+        "normal": np.stack([rows[f"normal_{a}"] for a in "xyz"], 1),
+        "confidence": rows["confidence"],
+        "views": rows["views"],
+    }
+    return compare_cloud(run, name, found, 0)
+
+
+def check_ply(run, name):
+    from plyfile import PlyData
+
+    vertex = PlyData.read(run.exports / "cloud.ply")["vertex"]
+    prefix = "scalar_" if run.options(name)["ply_names"] == "cloudcompare" else ""
+    found = {
+        "xyz": np.stack([vertex[a] for a in "xyz"], 1).astype(float),
+        "rgb": np.stack([vertex[a] for a in ("red", "green", "blue")], 1),
+        "normal": np.stack([vertex[a] for a in ("nx", "ny", "nz")], 1),
+        "confidence": vertex[prefix + "confidence"],
+        "views": vertex[prefix + "views"].astype(np.uint8),
+    }
+    return compare_cloud(run, name, found, 0)
+
+
+def compare_maps(run, name, view, depth, confidence, normal, step=0.0, fine=0.0):
+    """Maps as they were read against the run's: `step` is the most that depth may differ by, `fine` the others."""
+    true_depth, true_confidence, true_normal = run.maps(view)
+    expect(depth.shape == true_depth.shape, f"{view['name']}: {depth.shape}, not {true_depth.shape}")
+    kept = np.ones(depth.shape, bool)
+    if run.options(name)["filtered_depth"]:
+        kept = depth > 0
+        confident = true_confidence > np.float32(run.manifest["parameters"]["min_confidence"])
+        expect(not np.any(kept & ~confident), f"{view['name']}: a pixel below min-confidence is kept")
+        expect(kept.any() and not kept.all(), f"{view['name']}: all or no pixels are kept")
+    expect(np.abs(depth - true_depth)[kept].max() <= step, f"{view['name']}: depth differs")
+    expect(np.abs(confidence - true_confidence).max() <= fine, f"{view['name']}: confidence differs")
+    if true_normal is not None:
+        expect(np.abs(normal - true_normal)[kept].max() <= fine, f"{view['name']}: normals differ")
+    return kept.mean()
+
+
+def camera(view):
+    pose = np.hstack([np.array(view["rotation"]), np.array(view["translation"])[:, None]])
+    return np.array(view["map_k"]), pose
+
+
+def summary(run, shares):
+    return f"{len(run.views)} views, {100 * np.mean(shares):.1f} % of the pixels kept"
+
+
+def check_npz(run, name):
+    shares = []
+    for view in run.views:
+        with np.load(run.exports / "npz" / f"{view['name']}.npz") as file:
+            shares.append(compare_maps(run, name, view, file["depth"], file["confidence"], file["normal"]))
+            k, pose = camera(view)
+            expect(np.array_equal(file["K"], k), "K differs")
+            expect(np.array_equal(file["cam_from_world"], pose), "cam_from_world differs")
+    return summary(run, shares)
+
+
+def check_exr(run, name):
+    import OpenEXR
+
+    shares = []
+    for view in run.views:
+        path = str(run.exports / "exr" / f"{view['name']}.exr")
+        with OpenEXR.File(path, separate_channels=True) as file:
+            channels = {key: channel.pixels for key, channel in file.channels().items()}
+            normal = np.stack([channels[f"normal.{a}"] for a in "XYZ"], -1)
+            shares.append(compare_maps(run, name, view, channels["Z"], channels["confidence"], normal))
+            header = file.header()
+            k, pose = camera(view)
+            expect(np.array_equal(np.asarray(header["K"]).reshape(3, 3), k), "K differs")
+            found = np.asarray(header["camFromWorld"]).reshape(4, 4)
+            expect(np.array_equal(found, np.vstack([pose, [0, 0, 0, 1]])), "camFromWorld differs")
+    return summary(run, shares)
+
+
+def check_png16(run, name):
+    import cv2
+    from PIL import Image
+
+    about = json.loads((run.exports / "png16" / "png16.json").read_text())
+    scale = about["depth"]["scale"]
+    shares = []
+    for view in run.views:
+        path = lambda kind: str(run.exports / "png16" / kind / f"{view['name']}.png")
+        raw = {kind: cv2.imread(path(kind), cv2.IMREAD_UNCHANGED) for kind in ("depth", "confidence", "normal")}
+        expect(all(image.dtype == np.uint16 for image in raw.values()), "16 bits")
+        expect(float(Image.open(path("depth")).text["depth_scale"]) == scale, "the text chunk's scale")
+        normal = raw["normal"][:, :, ::-1].astype(float)
+        normal = np.where(normal.any(-1, keepdims=True), (normal - 32768) / 32767, 0)
+        # Half a step of each.
+        depth, confidence = raw["depth"] / scale, raw["confidence"] / 65535
+        shares.append(compare_maps(run, name, view, depth, confidence, normal, 0.5001 / scale, 0.5001 / 32767))
+    return summary(run, shares) + f", scale {scale:g}"
+
+
+def check_tiff32(run, name):
+    import tifffile
+
+    shares = []
+    for view in run.views:
+        path = lambda kind: run.exports / "tiff32" / kind / f"{view['name']}.tif"
+        depth, confidence, normal = (tifffile.imread(path(kind)) for kind in ("depth", "confidence", "normal"))
+        shares.append(compare_maps(run, name, view, depth, confidence, normal))
+    return summary(run, shares)
+
+
+CHECKS = {
+    "las": check_las,
+    "laz": check_las,
+    "glb": check_glb,
+    "xyz": check_xyz,
+    "pcd": check_pcd,
+    "ply": check_ply,
+    "npz": check_npz,
+    "exr": check_exr,
+    "png16": check_png16,
+    "tiff32": check_tiff32,
+}
+
+
+def check_crs_table():
+    """Every projected system is in the table, and no other."""
+    from pyproj.database import get_codes
+    from pyproj.enums import PJType
+
+    source = (Path(__file__).parent.parent / "src/export/crs.rs").read_text()
+    pairs = [tuple(map(int, pair)) for pair in re.findall(r"\((\d+), (\d+)\)", source)]
+    codes = lambda kind: {int(c) for c in get_codes("EPSG", kind, allow_deprecated=True) if int(c) < 65536}
+    projected = codes(PJType.PROJECTED_CRS)
+    others = [PJType.GEOGRAPHIC_2D_CRS, PJType.GEOGRAPHIC_3D_CRS, PJType.GEOCENTRIC_CRS, PJType.VERTICAL_CRS]
+    others = set().union(*map(codes, [*others, PJType.COMPOUND_CRS])) - projected
+    inside = lambda code: any(first <= code <= last for first, last in pairs)
+    missing, wrong = [c for c in projected if not inside(c)], [c for c in others if inside(c)]
+    expect(not missing and not wrong, f"missing {missing}, wrong {wrong}")
+    print(f"crs: {len(projected)} projected systems are in the table, {len(others)} others are not")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("out", type=Path, nargs="?")
+    parser.add_argument("exports", type=Path, nargs="?")
+    parser.add_argument("--crs", action="store_true")
+    args = parser.parse_args()
+    if args.crs:
+        return check_crs_table()
+    if args.out is None:
+        parser.error("OUT or --crs is needed")
+    run = Run(args.out, args.exports or args.out / "export")
+    failed = 0
+    for name, listed in run.listed.items():
+        gone = [file for file in listed["files"] if not (run.exports / file).is_file()]
+        try:
+            expect(not gone, f"{gone} are listed but not there")
+            print(f"{name}: {CHECKS[name](run, name)}")
+        except Exception as error:
+            failed += 1
+            print(f"{name}: FAILED: {type(error).__name__}: {error}")
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()
