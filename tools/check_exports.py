@@ -282,6 +282,184 @@ def check_tiff32(run, name):
     return summary(run, shares)
 
 
+def centred(k):
+    """K as COLMAP has it: pixel centres at halves."""
+    k = np.array(k)
+    return [k[0, 0], k[1, 1], k[0, 2] + 0.5, k[1, 2] + 0.5]
+
+
+def check_model(run, folder, origin):
+    """A COLMAP model, binary and text, against the run's cameras."""
+    import pycolmap
+
+    for reading in ("read_binary", "read_text"):
+        model = pycolmap.Reconstruction()
+        getattr(model, reading)(str(folder))
+        expect(len(model.images) == len(run.views), f"{len(model.images)} images")
+        by_name = {image.name.rsplit(".", 1)[0]: image for image in model.images.values()}
+        for view in run.views:
+            image = by_name[view["name"]]
+            camera = model.cameras[image.camera_id]
+            expect([camera.width, camera.height] == view["map_size"], "the camera's size")
+            expect(np.allclose(camera.params, centred(view["map_k"]), rtol=1e-15, atol=1e-12), "the camera's K")
+            found = image.cam_from_world()
+            rotation = np.array(view["rotation"])
+            shifted = np.array(view["translation"]) + rotation @ origin
+            # A quaternion of doubles, there and back.
+            expect(np.allclose(found.rotation.matrix(), rotation, atol=1e-12), "the rotation")
+            expect(np.allclose(found.translation, shifted, rtol=1e-12, atol=1e-12), "the translation")
+    return model
+
+
+def origin_of(run, name):
+    """What a note of the export says was taken from coordinates."""
+    for note in run.listed[name]["notes"]:
+        found = re.search(r"COLMAP's files have coordinates less (\S+) (\S+) (\S+),", note)
+        if found:
+            return np.array(found.groups(), float)
+    return np.zeros(3)
+
+
+def check_points3d(run, name):
+    folder, origin = run.exports / "points3D", origin_of(run, name)
+    text = check_model(run, folder / "sparse" / "0", origin)
+    import pycolmap
+
+    model = pycolmap.Reconstruction()
+    model.read_binary(str(folder / "sparse" / "0"))
+    expect(set(model.points3D) == set(text.points3D), "text and binary have other points")
+    by_id = {image.image_id: image for image in model.images.values()}
+    maps = {view["name"]: run.maps(view)[0] for view in run.views}
+    length, worst = 0, 0.0
+    for number, point in model.points3D.items():
+        expect(np.array_equal(text.points3D[number].xyz, point.xyz), "text and binary differ")
+        if run.whole_cloud(name):
+            there = run.cloud["xyz"][number - 1] - origin
+            expect(np.abs(there - point.xyz).max() < 1e-9 * max(1, np.abs(run.cloud["xyz"]).max()), "a point moved")
+            expect(np.array_equal(point.color, run.cloud["rgb"][number - 1]), "a colour differs")
+        length += len(point.track.elements)
+        for element in point.track.elements:
+            image = by_id[element.image_id]
+            seen = image.points2D[element.point2D_idx]
+            expect(seen.point3D_id == number, "a track leads to another point")
+            cam = image.cam_from_world() * point.xyz
+            k = model.cameras[image.camera_id].params
+            pixel = np.array([k[0] * cam[0] / cam[2] + k[2], k[1] * cam[1] / cam[2] + k[3]])
+            expect(np.abs(pixel - seen.xy).max() < 1e-6, "an observation is not the point's projection")
+            column, row = np.floor(pixel).astype(int)
+            depth = maps[image.name.rsplit(".", 1)[0]][row, column]
+            worst = max(worst, abs(depth - cam[2]) / cam[2])
+    expect(worst < run.manifest["parameters"]["max_depth_error_rel"], f"a view sees a point {worst} behind its map")
+    photos = check_photos(run, folder / "images")
+    return f"{len(model.points3D)} points, {length / len(model.points3D):.2f} views each, {photos}"
+
+
+def check_photos(run, folder):
+    """Photos have the maps' size; where the stored photo has that size and no lens, its colours, too."""
+    from PIL import Image
+
+    worst = []
+    for view in run.views:
+        (path,) = folder.glob(f"{view['name']}.*")
+        photo = Image.open(path)
+        expect(list(photo.size) == view["map_size"], f"{path.name} is {photo.size}")
+        # Smoothed a little, a photo of any size resembles the stored one.
+        stored = Image.open(view["image"]).convert("RGB").resize(photo.size, Image.Resampling.BOX)
+        worst.append(np.abs(np.asarray(photo, float) - np.asarray(stored, float)).mean())
+    expect(max(worst) < 12, f"a photo differs by {max(worst):.1f} of 255 on average")
+    return f"photos within {max(worst):.1f} of 255 of the stored ones, reduced"
+
+
+def read_colmap_map(path, kind="<f4"):
+    raw = path.read_bytes()
+    width, height, channels, rest = raw.split(b"&", 3)
+    shape = int(channels), int(height), int(width)
+    values = np.frombuffer(rest, kind)
+    return values.reshape(shape) if kind == "<f4" else (shape, values)
+
+
+def check_workspace(run, name):
+    import shutil
+    import tempfile
+
+    import pycolmap
+    from plyfile import PlyData
+
+    pycolmap.logging.minloglevel = 2
+    folder, origin = run.exports / "workspace", origin_of(run, name)
+    check_model(run, folder / "sparse", origin)
+    photos = check_photos(run, folder / "images")
+    names = (folder / "stereo" / "fusion.cfg").read_text().split()
+    frames = json.loads((folder / "transforms.json").read_text())["frames"]
+    kept, links = [], 0
+    for at, (view, frame) in enumerate(zip(run.views, frames)):
+        depth, _, normal = run.maps(view)
+        rotation = np.array(view["rotation"])
+        read = lambda kind, of: read_colmap_map(folder / "stereo" / kind / f"{names[at]}.{of}.bin")
+        expect(np.array_equal(read("depth_maps", "photometric")[0], depth), "a depth map differs")
+        confirmed = read("depth_maps", "geometric")[0]
+        expect(np.array_equal(confirmed[confirmed > 0], depth[confirmed > 0]), "a confirmed depth differs")
+        kept.append((confirmed > 0).mean())
+        if normal is not None:
+            in_camera = normal @ rotation.T
+            found = np.moveaxis(read("normal_maps", "photometric"), 0, -1)
+            expect(np.abs(found - in_camera).max() < 1e-6, "a normal map differs")
+        _, graph = read_colmap_map(folder / "stereo" / "consistency_graphs" / f"{names[at]}.geometric.bin", "<i4")
+        place, pixels = 0, 0
+        while place < len(graph):
+            column, row, count = graph[place : place + 3]
+            expect(confirmed[row, column] > 0, "the graph has a pixel that is not confirmed")
+            others = graph[place + 3 : place + 3 + count]
+            expect(len(set(others)) == count and at not in others and max(others) < len(names), "views of a pixel")
+            links, pixels, place = links + count, pixels + 1, place + 3 + count
+        expect(pixels == (confirmed > 0).sum(), "the graph lacks pixels")
+        # Camera to world in OpenGL's axes.
+        world = np.array(frame["transform_matrix"])
+        expect(np.allclose(world[:3, :3] @ np.diag([1, -1, -1]), rotation.T, atol=1e-12), "transforms.json: rotation")
+        centre = -rotation.T @ np.array(view["translation"]) - origin
+        expect(np.allclose(world[:3, 3], centre, atol=1e-9 * max(1, np.abs(centre + origin).max())), "its centre")
+        inside = [frame["fl_x"], frame["fl_y"], frame["cx"], frame["cy"]]
+        expect(np.allclose(inside, centred(view["map_k"])), "transforms.json: K")
+        words = (folder / "cams" / f"{view['name']}_cam.txt").read_text().split()
+        expect(words[0] == "extrinsic" and words[17] == "intrinsic", "cam.txt")
+        expect(np.array_equal(np.array(words[18:27], float).reshape(3, 3), view["map_k"]), "cam.txt: intrinsic")
+        pose = np.array(words[1:17], float).reshape(4, 4)
+        expect(np.array_equal(pose[:3, :3], rotation), "cam.txt: extrinsic")
+    told = f"{100 * np.mean(kept):.1f} % confirmed by {links / max(1, sum((np.array(kept) * depth.size))):.2f} views"
+    if run.cloud is not None:
+        vertex = PlyData.read(folder / "fused.ply")["vertex"]
+        places = np.stack([vertex[a] for a in "xyz"], 1)
+        if run.whole_cloud(name):
+            expect(np.array_equal(places, (run.cloud["xyz"] - origin).astype(np.float32)), "fused.ply")
+        raw = np.fromfile(folder / "fused.ply.vis", "<u4")
+        expect(int(raw[:2].view("<u8")[0]) == len(places), "fused.ply.vis: the number of points")
+        at, points = 2, 0
+        while at < len(raw):
+            expect(all(raw[at + 1 : at + 1 + raw[at]] < len(names)), "fused.ply.vis: a view")
+            at, points = at + 1 + raw[at], points + 1
+        expect(points == len(places) and at == len(raw), "fused.ply.vis: its length")
+    with tempfile.TemporaryDirectory() as scratch:
+        copy = Path(scratch) / "workspace"
+        shutil.copytree(folder, copy)
+        options = pycolmap.StereoFusionOptions()
+        options.min_num_pixels = 3
+        pycolmap.stereo_fusion(copy / "again.ply", copy, options=options, output_type="PLY")
+        again = PlyData.read(copy / "again.ply")["vertex"]
+        points = np.stack([again[a] for a in "xyz"], 1)
+        expect(len(points) > 0, "COLMAP fuses nothing")
+        told += f"; COLMAP fuses {len(points)} points"
+        if run.cloud is not None:
+            from scipy.spatial import cKDTree
+
+            distance = cKDTree(run.cloud["xyz"] - origin).query(points)[0]
+            told += f", half of them within {np.median(distance):.2g} of the run's"
+            pycolmap.poisson_meshing(folder / "fused.ply", copy / "mesh.ply")
+            mesh = PlyData.read(copy / "mesh.ply")
+            expect(mesh["face"].count > 0, "COLMAP meshes nothing")
+            told += f", and meshes the run's cloud to {mesh['face'].count} faces"
+    return f"{told}; {photos}"
+
+
 CHECKS = {
     "las": check_las,
     "laz": check_las,
@@ -293,6 +471,8 @@ CHECKS = {
     "exr": check_exr,
     "png16": check_png16,
     "tiff32": check_tiff32,
+    "workspace": check_workspace,
+    "points3D": check_points3d,
 }
 
 

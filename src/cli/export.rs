@@ -34,6 +34,9 @@ pub struct ExportArgs {
     /// Folder for the exports, created if missing [default: OUT/export]
     #[arg(short, long, value_name = "FOLDER", help_heading = "Output")]
     out: Option<PathBuf>,
+    /// The scene's folder, for photos, if it is no longer where the run has found it
+    #[arg(long, value_name = "SCENE", help_heading = "Export")]
+    scene: Option<PathBuf>,
     /// Write into FOLDER even if it holds other files or the exports of another run
     #[arg(long, help_heading = "Output")]
     force: bool,
@@ -70,12 +73,15 @@ pub struct ExportHow {
     /// Thin the cloud to at most this many points, evenly in its order
     #[arg(long, value_name = "N", value_parser = options::positive_integer)]
     max_points: Option<usize>,
+    /// How undistorted photos are stored: png, jpeg (quality 95) or jpeg:QUALITY (1 to 100)
+    #[arg(long, value_name = "HOW", default_value = "jpeg")]
+    photos: PhotoFormat,
 }
 
 impl ExportHow {
     /// Into this folder, to these formats.
     pub fn options(&self, to: Vec<&'static str>, output: OutputOptions) -> ExportOptions {
-        let Self { crs, ply_names, filtered_depth, outliers, spacing, max_points } = *self;
+        let Self { crs, ply_names, filtered_depth, outliers, spacing, max_points, photos } = *self;
         ExportOptions {
             output,
             to,
@@ -86,7 +92,7 @@ impl ExportHow {
             outliers,
             spacing,
             max_points,
-            photos: PhotoFormat::default(),
+            photos,
         }
     }
 }
@@ -118,5 +124,6 @@ pub fn run(args: ExportArgs, progress: &Progress) -> Result<()> {
     interrupt::install()?;
     args.limits.apply()?;
     let output = OutputOptions { out: args.out, force: args.force };
-    export(&args.results, &args.how.options(args.to, output), progress)
+    let options = ExportOptions { scene: args.scene, ..args.how.options(args.to, output) };
+    export(&args.results, &options, progress)
 }

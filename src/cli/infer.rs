@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use engine::cpu::network::BsMvsNet;
 use engine::cuda::inference::{self, DeviceNetwork};
-use engine::export::table;
+use engine::export::table::{self, Use};
 use engine::files::folder::{OutputOptions, default_folder};
 use engine::files::ply_storage::OffsetOption;
 use engine::fusion::settings::{FusionOptions, Reprojection, Settings};
@@ -153,7 +153,7 @@ pub fn run(args: InferArgs, progress: &Progress) -> Result<()> {
     interrupt::install()?;
     let output = args.output.options();
     if args.work.depth_only
-        && let Some(name) = args.export.iter().find(|name| table::named(name).is_some_and(|format| format.of_cloud))
+        && let Some(name) = args.export.iter().find(|name| table::named(name).is_some_and(|format| format.cloud == Use::Needed))
     {
         let found = "a format of the cloud, which --depth-only does not make";
         return Err(Error::input(format!("--export {name}"), found, "formats of maps only, or no --depth-only"));

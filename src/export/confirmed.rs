@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::export::job::Job;
 use crate::export::results::ViewMaps;
 use crate::files::map::Map;
-use crate::fusion::settings::{Method, Pyramid};
+use crate::fusion::settings::{Method, Pyramid, Reprojection};
 use crate::maps::consistency::{DepthView, Thresholds, agreement_above, dynamic_agreement_above};
 
 /// What is exported of a view; all of its size, row by row.
@@ -51,22 +51,11 @@ fn confirmed(job: &Job, view: usize, depth: &Map, confidence: &Map) -> Result<Ve
         .collect();
     let sources: Vec<&DepthView> = sources.iter().collect();
     let reference = DepthView { camera: own.camera, depth, confidence };
-    let thresholds = match &fusion.method {
-        Method::Reprojection(m) | Method::Pyramid(Pyramid { reprojection: m, .. }) => m.thresholds,
-        Method::Dynamic(m) => {
-            let (_, kept) = dynamic_agreement_above(&reference, &sources, &m.thresholds, fusion.min_confidence);
-            return Ok(kept);
-        }
-        other => {
-            job.note(format!(
-                "the cloud was made by the method {}, which says of points and not of pixels whether they are confirmed: \
-                 depth is filtered as {} would",
-                other.name(),
-                Method::Reprojection(Default::default()).name()
-            ));
-            Thresholds::default()
-        }
-    };
+    if let Method::Dynamic(m) = &fusion.method {
+        let (_, kept) = dynamic_agreement_above(&reference, &sources, &m.thresholds, fusion.min_confidence);
+        return Ok(kept);
+    }
+    let thresholds = thresholds(job, &fusion.method);
     let Some(required) = thresholds.required(sources.len()) else { return Ok(vec![false; depth.data.len()]) };
     let agreement = agreement_above(&reference, &sources, &thresholds, fusion.min_confidence);
     let least = fusion.min_confidence as f32;
@@ -74,4 +63,19 @@ fn confirmed(job: &Job, view: usize, depth: &Map, confidence: &Map) -> Result<Ve
         *depth > 0.0 && *confidence > least && usize::from(*count) >= required
     };
     Ok(agreement.count.iter().zip(&depth.data).zip(&confidence.data).map(is_kept).collect())
+}
+
+/// When a source view agrees with a pixel, and how many must. Where the method does not ask that of pixels it is said.
+pub fn thresholds(job: &Job, method: &Method) -> Thresholds {
+    match method {
+        Method::Reprojection(m) | Method::Pyramid(Pyramid { reprojection: m, .. }) => m.thresholds,
+        other => {
+            job.note(format!(
+                "the cloud was made by the method {}: whether a pixel is confirmed is decided as {} would",
+                other.name(),
+                Method::Reprojection(Reprojection::default()).name()
+            ));
+            Thresholds::default()
+        }
+    }
 }

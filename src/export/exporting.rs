@@ -10,7 +10,7 @@ use crate::export::cloud::Cloud;
 use crate::export::job::Job;
 use crate::export::options::ExportOptions;
 use crate::export::results::Results;
-use crate::export::table::{Format, named};
+use crate::export::table::{Format, Use, named};
 use crate::files::folder::{Claim, FolderKind, Found, OutputFolder, remove, remove_empty_folder_of, write_json};
 use crate::files::names::{from_json, in_json};
 use crate::files::{hash, input, lock};
@@ -78,7 +78,7 @@ pub fn export(folder: &Path, options: &ExportOptions, progress: &Progress) -> Re
     }
     let results = Results::open(folder)?;
     let formats: Vec<&Format> = options.to.iter().filter_map(|name| named(name)).collect();
-    let (cloud, of_cloud) = match formats.iter().any(|format| format.of_cloud) {
+    let (cloud, of_cloud) = match formats.iter().any(|format| format.cloud != Use::Unused) {
         true => Cloud::open(&results, options)?.map_or((None, Vec::new()), |(cloud, notes)| (Some(cloud), notes)),
         false => (None, Vec::new()),
     };
@@ -91,7 +91,7 @@ pub fn export(folder: &Path, options: &ExportOptions, progress: &Progress) -> Re
     );
     let job = Job::new(&results, cloud.as_ref(), options, (&out, progress));
     of_cloud.into_iter().for_each(|note| job.note(note));
-    if formats.iter().any(|format| format.of_cloud) {
+    if formats.iter().any(|format| format.cloud == Use::Needed) {
         job.cloud()?;
     }
     claimed.claim()?;
@@ -108,17 +108,17 @@ pub fn export(folder: &Path, options: &ExportOptions, progress: &Progress) -> Re
             out.display()
         ));
     }
-    let mut files = 0;
+    let (mut files, (_, of_all)) = (0, job.take());
     for format in formats {
         (format.write)(&job)?;
-        let written = job.take_written();
+        let (written, of_format) = job.take();
         let before = list.formats.remove(format.name).unwrap_or_default();
         remove_old(&out, &before.files, &written)?;
         files += written.len();
         let exported = Exported {
             manifest_sha256: manifest_sha256.clone(),
             options: said(options),
-            notes: job.notes(),
+            notes: of_all.iter().cloned().chain(of_format).collect(),
             files: written,
         };
         list.formats.insert(format.name.to_owned(), exported);
@@ -126,7 +126,7 @@ pub fn export(folder: &Path, options: &ExportOptions, progress: &Progress) -> Re
         write_json(&out.join(LIST), "write the list of exports", &list)?;
     }
     let text = format!("exported {} into {}", counted(files, "file"), out.display());
-    progress.summary(&text, json!({ "out": in_json(&out), "files": files, "notes": job.notes() }));
+    progress.summary(&text, json!({ "out": in_json(&out), "files": files, "notes": job.told() }));
     Ok(())
 }
 

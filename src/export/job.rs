@@ -28,6 +28,9 @@ pub struct Job<'a> {
     pub progress: &'a Progress,
     out: &'a Path,
     written: RefCell<Vec<String>>,
+    /// Told so far.
+    told: RefCell<Vec<String>>,
+    /// Said since [`Job::take`] was asked last.
     notes: RefCell<Vec<String>>,
 }
 
@@ -42,8 +45,8 @@ impl<'a> Job<'a> {
         options: &'a ExportOptions,
         (out, progress): (&'a Path, &'a Progress),
     ) -> Self {
-        let (written, notes) = (RefCell::default(), RefCell::default());
-        Self { results, cloud, options, progress, out, written, notes }
+        let (written, told, notes) = (RefCell::default(), RefCell::default(), RefCell::default());
+        Self { results, cloud, options, progress, out, written, told, notes }
     }
 
     /// The cloud, for formats that are of it.
@@ -92,9 +95,12 @@ impl<'a> Job<'a> {
     /// Something that was assumed or that a reader must know; told once however often it is said.
     pub fn note(&self, text: impl Into<String>) {
         let text = text.into();
-        let mut notes = self.notes.borrow_mut();
-        if !notes.contains(&text) {
+        let (mut told, mut notes) = (self.told.borrow_mut(), self.notes.borrow_mut());
+        if !told.contains(&text) {
             self.progress.note(&text);
+            told.push(text.clone());
+        }
+        if !notes.contains(&text) {
             notes.push(text);
         }
     }
@@ -114,14 +120,14 @@ impl<'a> Job<'a> {
         Ok(())
     }
 
-    /// What was written since this was asked last.
-    pub fn take_written(&self) -> Vec<String> {
-        self.written.take()
+    /// Files that were written and notes that were said since this was asked last.
+    pub fn take(&self) -> (Vec<String>, Vec<String>) {
+        (self.written.take(), self.notes.take())
     }
 
     /// All notes so far.
-    pub fn notes(&self) -> Vec<String> {
-        self.notes.borrow().clone()
+    pub fn told(&self) -> Vec<String> {
+        self.told.borrow().clone()
     }
 }
 

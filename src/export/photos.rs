@@ -1,0 +1,97 @@
+//! Photos over which the maps can be laid: undistorted, and of the maps' own pixels.
+
+use std::path::PathBuf;
+
+use image::codecs::jpeg::JpegEncoder;
+use image::codecs::png::PngEncoder;
+use image::{ExtendedColorType, ImageEncoder, ImageError};
+use serde::Deserialize;
+
+use crate::error::{Error, Result};
+use crate::export::job::{Job, put};
+use crate::export::options::PhotoFormat;
+use crate::scene::photo::Photo;
+use crate::scene::{DepthNumbers, Layout, OpenOptions, Scene};
+
+/// The scene's photos, in the order of the run's views.
+pub struct Photos {
+    scene: Scene,
+    /// For each view of the run, that of the scene.
+    places: Vec<usize>,
+}
+
+/// How the run read its scene.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct AsRead {
+    depth_numbers: DepthNumbers,
+    layout: Option<Layout>,
+}
+
+impl Photos {
+    /// Opens the scene again that the run was of.
+    ///
+    /// # Errors
+    /// A scene that is no longer there or lacks a view of the run.
+    pub fn open(job: &Job) -> Result<Self> {
+        let manifest = &job.results.manifest;
+        let path: PathBuf = job.options.scene.clone().unwrap_or_else(|| manifest.scene.path.clone());
+        if !path.is_dir() {
+            return Err(Error::input(
+                path.display().to_string(),
+                "no folder with the scene that the run was of",
+                "its photos: --scene SCENE says where the scene lies now",
+            ));
+        }
+        let parameters = serde_json::Value::Object(manifest.parameters.clone());
+        // What a manifest does not say is read in the usual way.
+        let AsRead { depth_numbers, layout } = serde_json::from_value(parameters).unwrap_or_default();
+        let scene = Scene::open(&path, &OpenOptions { depth_numbers, layout, range_given: true })?;
+        let place = |name: &String| {
+            scene.views.iter().position(|view| view.name == *name).ok_or_else(|| {
+                Error::input(path.display().to_string(), format!("no view {name}"), "the scene that the run was of")
+            })
+        };
+        let places = job.results.views.iter().map(|view| place(&view.name)).collect::<Result<_>>()?;
+        Ok(Self { scene, places })
+    }
+
+    /// Writes the photo of a view under this name.
+    ///
+    /// # Errors
+    /// A photo that cannot be read or written.
+    pub fn write(&self, job: &Job, view: usize, name: &str) -> Result<()> {
+        let loaded = Photo::load(&self.scene.views[self.places[view]], job.results.manifest.max_side())?;
+        loaded.notes.into_iter().for_each(|note| job.note(note));
+        let (width, height) = job.results.views[view].size;
+        let colours = reduced(loaded.photo, (width, height)).colours();
+        let (bytes, size, kind) = (colours.as_flattened(), (width as u32, height as u32), ExtendedColorType::Rgb8);
+        job.write(name, |out| {
+            let encoded = match job.options.photos {
+                PhotoFormat::Jpeg(quality) => {
+                    JpegEncoder::new_with_quality(out, quality).write_image(bytes, size.0, size.1, kind)
+                }
+                PhotoFormat::Png => PngEncoder::new(out).write_image(bytes, size.0, size.1, kind),
+            };
+            put(encoded.map_err(|e| match e {
+                ImageError::IoError(e) => e,
+                other => std::io::Error::other(other.to_string()),
+            }))
+        })
+    }
+}
+
+/// The photo at the pixels of its map: every second, fourth ... of a smoothed one where the map is so much smaller
+/// (rounded up), as the run has it, else areas to areas.
+fn reduced(mut photo: Photo, (width, height): (usize, usize)) -> Photo {
+    let halvings = (0..8).find(|n| (photo.width.div_ceil(1 << n), photo.height.div_ceil(1 << n)) == (width, height));
+    match halvings {
+        Some(halvings) => {
+            for _ in 0..halvings {
+                photo = photo.pyramid_level();
+            }
+            photo
+        }
+        None => photo.area_averaged(width.min(photo.width), height.min(photo.height)),
+    }
+}
