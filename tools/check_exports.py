@@ -4,7 +4,7 @@
     python tools/check_exports.py --crs             compares the table of src/export/crs.rs with pyproj's database
 
 For each format that EXPORTS/export.json lists it prints a line, and it ends with code 1 if one differs. It wants numpy,
-plyfile, laspy with lazrs, trimesh, pygltflib, OpenEXR, opencv-python, pillow, tifffile and pycolmap; a format whose
+plyfile, laspy with lazrs, trimesh, pygltflib, pye57, OpenEXR, opencv-python, pillow, tifffile and pycolmap; a format whose
 reader is missing fails.
 """
 
@@ -146,6 +146,22 @@ def check_glb(run, name):
     # Half a step of a float of the size of what is left of a coordinate.
     step = 0.5 * np.spacing(np.abs(position).max()) * 1.001
     return compare_cloud(run, name, found, step) + f", translation {gltf.nodes[0].translation}"
+
+
+def check_e57(run, name):
+    import pye57
+
+    # Fields of extensions are read where their types are known.
+    pye57.e57.SUPPORTED_POINT_FIELDS.update({f"nor:normal{axis}": "f" for axis in "XYZ"} | {"engine:views": "B"})
+    raw = pye57.E57(str(run.exports / "cloud.e57")).read_scan_raw(0)
+    found = {
+        "xyz": np.stack([raw[f"cartesian{a}"] for a in "XYZ"], 1).astype(float),
+        "rgb": np.stack([raw[f"color{c}"] for c in ("Red", "Green", "Blue")], 1),
+        "normal": np.stack([raw[f"nor:normal{a}"] for a in "XYZ"], 1),
+        "confidence": raw["intensity"],
+        "views": raw["engine:views"],
+    }
+    return compare_cloud(run, name, found, 0)
 
 
 def check_xyz(run, name):
@@ -305,9 +321,10 @@ def check_model(run, folder, origin):
             found = image.cam_from_world()
             rotation = np.array(view["rotation"])
             shifted = np.array(view["translation"]) + rotation @ origin
-            # A quaternion of doubles, there and back.
+            # A quaternion of doubles, there and back; and sums of three numbers of the size of the origin.
             expect(np.allclose(found.rotation.matrix(), rotation, atol=1e-12), "the rotation")
-            expect(np.allclose(found.translation, shifted, rtol=1e-12, atol=1e-12), "the translation")
+            most = 1e-12 + 4 * np.spacing(np.abs(view["translation"]).max())
+            expect(np.abs(found.translation - shifted).max() < most, "the translation")
     return model
 
 
@@ -443,6 +460,9 @@ def check_workspace(run, name):
         shutil.copytree(folder, copy)
         options = pycolmap.StereoFusionOptions()
         options.min_num_pixels = 3
+        meshing = pycolmap.PoissonMeshingOptions()
+        # The default of 10 is for clouds of 10^6 points and more, and trims a smaller one away.
+        meshing.trim, meshing.depth = 6, 9
         pycolmap.stereo_fusion(copy / "again.ply", copy, options=options, output_type="PLY")
         again = PlyData.read(copy / "again.ply")["vertex"]
         points = np.stack([again[a] for a in "xyz"], 1)
@@ -453,16 +473,103 @@ def check_workspace(run, name):
 
             distance = cKDTree(run.cloud["xyz"] - origin).query(points)[0]
             told += f", half of them within {np.median(distance):.2g} of the run's"
-            pycolmap.poisson_meshing(folder / "fused.ply", copy / "mesh.ply")
+            pycolmap.poisson_meshing(folder / "fused.ply", copy / "mesh.ply", meshing)
             mesh = PlyData.read(copy / "mesh.ply")
             expect(mesh["face"].count > 0, "COLMAP meshes nothing")
             told += f", and meshes the run's cloud to {mesh['face'].count} faces"
     return f"{told}; {photos}"
 
 
+class Binary:
+    """A file read from the front, little endian."""
+
+    def __init__(self, path):
+        self.raw, self.at = path.read_bytes(), 0
+
+    def array(self, kind, count):
+        values = np.frombuffer(self.raw, kind, count, self.at)
+        self.at += values.nbytes
+        return values
+
+    def one(self, kind):
+        return self.array(kind, 1)[0].item()
+
+    def text(self, kind):
+        return self.array("u1", self.one(kind)).tobytes().decode()
+
+    def camera(self):
+        return self.array("<f8", 9).reshape(3, 3), self.array("<f8", 9).reshape(3, 3), self.array("<f8", 3)
+
+
+def check_openmvs(run, name):
+    folder, origin = run.exports / "openmvs", origin_of(run, name)
+    photos = check_photos(run, folder / "images")
+    centre = lambda view: -np.array(view["rotation"]).T @ np.array(view["translation"]) - origin
+    near = lambda a, b: np.allclose(a, b, atol=1e-9 * max(1, np.abs(b).max(), np.abs(origin).max()))
+    shares = []
+    for at, view in enumerate(run.views):
+        file = Binary(folder / f"depth{at:04}.dmap")
+        expect(file.array("u1", 4).tobytes() == b"DR\x07\0", "the type")
+        size = view["map_size"]
+        expect(list(file.array("<u4", 4)) == size + size, "sizes")
+        least, most = file.array("<f4", 2)
+        expect(file.text("<u2").split(".")[0] == f"images/{view['name']}", "the photo's name")
+        ids = file.array("<u4", file.one("<u4"))
+        against = [v["name"] for v in run.views]
+        expect([against[i] for i in ids] == [view["name"], *view["checked_against"]], "views")
+        k, r, c = file.camera()
+        expect(np.array_equal(k, view["map_k"]) and np.array_equal(r, view["rotation"]), "K or R")
+        expect(near(c, centre(view)), "the camera's place")
+        pixels = size[0] * size[1]
+        depth = file.array("<f4", pixels).reshape(size[::-1])
+        normal = file.array("<f4", 3 * pixels).reshape(*size[::-1], 3)
+        confidence = file.array("<f4", pixels).reshape(size[::-1])
+        expect(file.at == len(file.raw), "the file's length")
+        expect(depth.max() == most and depth[depth > 0].min() == least, "the range of depths")
+        # A rotation there and back in floats.
+        shares.append(compare_maps(run, name, view, depth, confidence, normal @ r, 0, 1e-6))
+    file = Binary(folder / "scene.mvs")
+    expect(file.array("u1", 4).tobytes() == b"MVSI" and file.one("<u4") == 3 and file.one("<u4") == 0, "the head")
+    expect(file.one("<u8") == 1, "one platform")
+    file.text("<u8")
+    expect(file.one("<u8") == len(run.views), "a camera a view")
+    for view in run.views:
+        file.text("<u8")
+        expect(list(file.array("<u4", 2)) == view["map_size"], "a camera's size")
+        k, r, c = file.camera()
+        expect(np.array_equal(k, view["map_k"]) and np.array_equal(r, np.eye(3)) and not c.any(), "a camera")
+    expect(file.one("<u8") == len(run.views), "a pose a view")
+    for view in run.views:
+        r, c = file.array("<f8", 9).reshape(3, 3), file.array("<f8", 3)
+        expect(np.array_equal(r, view["rotation"]) and near(c, centre(view)), "a pose")
+    expect(file.one("<u8") == len(run.views), "an image a view")
+    for at in range(len(run.views)):
+        path = file.text("<u8")
+        expect((folder / path).is_file() and list(file.array("<u4", 4)) == [0, at, at, at], f"image {path}")
+    points = file.one("<u8")
+    places, seen = [], 0
+    for _ in range(points):
+        places.append(file.array("<f4", 3))
+        views = file.array([("id", "<u4"), ("weight", "<f4")], file.one("<u8"))
+        expect(len(views) > 0 and views["id"].max() < len(run.views), "the views of a point")
+        seen += len(views)
+    expect(file.one("<u8") == points, "a normal a point")
+    normals = file.array("<f4", 3 * points).reshape(-1, 3)
+    expect(file.one("<u8") == points, "a colour a point")
+    colours = file.array("u1", 3 * points).reshape(-1, 3)[:, ::-1]
+    expect([file.one("<u8") for _ in range(3)] == [0, 0, 0], "lines")
+    expect(np.array_equal(file.array("<f8", 16).reshape(4, 4), np.eye(4)), "the transform")
+    expect(file.at == len(file.raw), "the archive's length")
+    if run.cloud is not None and run.whole_cloud(name) and points == len(run.cloud["xyz"]):
+        expect(np.array_equal(np.array(places), (run.cloud["xyz"] - origin).astype(np.float32)), "points")
+        expect(np.array_equal(normals, run.cloud["normal"]) and np.array_equal(colours, run.cloud["rgb"]), "points")
+    return summary(run, shares) + f", {points} points, {seen / max(1, points):.2f} views each, {photos}"
+
+
 CHECKS = {
     "las": check_las,
     "laz": check_las,
+    "e57": check_e57,
     "glb": check_glb,
     "xyz": check_xyz,
     "pcd": check_pcd,
@@ -473,6 +580,7 @@ CHECKS = {
     "tiff32": check_tiff32,
     "workspace": check_workspace,
     "points3D": check_points3d,
+    "openmvs": check_openmvs,
 }
 
 

@@ -82,18 +82,7 @@ impl ExportHow {
     /// Into this folder, to these formats.
     pub fn options(&self, to: Vec<&'static str>, output: OutputOptions) -> ExportOptions {
         let Self { crs, ply_names, filtered_depth, outliers, spacing, max_points, photos } = *self;
-        ExportOptions {
-            output,
-            to,
-            scene: None,
-            crs,
-            ply_names,
-            filtered_depth,
-            outliers,
-            spacing,
-            max_points,
-            photos,
-        }
+        ExportOptions { output, to, scene: None, crs, ply_names, filtered_depth, outliers, spacing, max_points, photos }
     }
 }
 

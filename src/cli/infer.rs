@@ -153,7 +153,8 @@ pub fn run(args: InferArgs, progress: &Progress) -> Result<()> {
     interrupt::install()?;
     let output = args.output.options();
     if args.work.depth_only
-        && let Some(name) = args.export.iter().find(|name| table::named(name).is_some_and(|format| format.cloud == Use::Needed))
+        && let Some(name) =
+            args.export.iter().find(|name| table::named(name).is_some_and(|format| format.cloud == Use::Needed))
     {
         let found = "a format of the cloud, which --depth-only does not make";
         return Err(Error::input(format!("--export {name}"), found, "formats of maps only, or no --depth-only"));

@@ -8,6 +8,7 @@
 pub mod cloud;
 pub mod confirmed;
 pub mod crs;
+pub mod e57;
 pub mod exporting;
 pub mod exr;
 pub mod glb;
@@ -15,6 +16,7 @@ pub mod job;
 pub mod las;
 pub mod model;
 pub mod npz;
+pub mod openmvs;
 pub mod options;
 pub mod outliers;
 pub mod pcd;

@@ -66,7 +66,10 @@ impl Tracks {
         })?;
         let unseen = lengths.iter().filter(|&&length| length == 0).count();
         if unseen > 0 {
-            job.note(format!("{} that no view's map shows have no track and are not in points3D", counted(unseen, "point")));
+            job.note(format!(
+                "{} that no view's map shows have no track and are not in points3D",
+                counted(unseen, "point")
+            ));
         }
         Ok(Self::of(seen, count))
     }

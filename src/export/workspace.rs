@@ -45,8 +45,10 @@ pub fn write(job: &Job) -> Result<()> {
     match tracks {
         Some(tracks) => write_cloud(job, &model, &tracks),
         None => {
-            job.note("workspace/sparse has no points, since the run has no cloud: COLMAP's fusion takes from them which \
-                      photos overlap");
+            job.note(
+                "workspace/sparse has no points, since the run has no cloud: COLMAP's fusion takes from them which \
+                      photos overlap",
+            );
             Ok(())
         }
     }

@@ -4,9 +4,9 @@ use std::fs;
 use std::path::Path;
 
 use engine::files::map::Map;
+use engine::files::pfm;
 use engine::files::ply::{self, Point};
 use engine::files::ply_storage::Storage;
-use engine::files::pfm;
 use serde_json::{Value, json};
 
 use crate::plane_scene;
@@ -81,7 +81,10 @@ fn exports() -> Group {
             spoilt(again, |root| edit(root, |manifest| manifest["views"][1]["map_size"] = json!([48, 32]))),
             "export out --to npz",
         ),
-        maps(spoilt(again, |root| fs::remove_file(root.join("out/depth/00000003.pfm")).unwrap()), "export out --to exr"),
+        maps(
+            spoilt(again, |root| fs::remove_file(root.join("out/depth/00000003.pfm")).unwrap()),
+            "export out --to exr",
+        ),
         told(again, "export out --to npz --filtered-depth"),
         maps(
             spoilt("say where the scene lies now, with --scene", |root| {

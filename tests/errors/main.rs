@@ -66,7 +66,10 @@ const CODES: [(i32, &str, &str); 10] = [
 
 fn rows() -> Vec<Result<Row, String>> {
     let groups: Vec<Group> =
-        [scenes::groups(), colmap::groups(), maps::groups(), exports::groups(), programs::groups()].into_iter().flatten().collect();
+        [scenes::groups(), colmap::groups(), maps::groups(), exports::groups(), programs::groups()]
+            .into_iter()
+            .flatten()
+            .collect();
     let cases: Vec<_> = groups.iter().flat_map(|group| group.cases.iter().map(move |case| (group, case))).collect();
     cases.into_par_iter().map(|(group, case)| table::row(group, case)).collect()
 }

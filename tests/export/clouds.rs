@@ -3,7 +3,7 @@
 use super::*;
 use readers::Las;
 
-const CLOUDS: &str = "las,laz,glb,xyz,pcd,ply";
+const CLOUDS: &str = "las,laz,e57,glb,xyz,pcd,ply";
 
 /// The same points, moved by at most this along any axis.
 #[track_caller]
@@ -77,6 +77,7 @@ fn every_format_keeps_what_it_can_hold_wherever_the_scene_is() {
 
         expect_same(&readers::ply(&exports.join("cloud.ply"), ["confidence", "views"]), &expected, 0.0);
         expect_same(&xyz(&exports.join("cloud.xyz"), offset == DVec3::ZERO), &expected, 0.0);
+        expect_same(&e57(&exports.join("cloud.e57")), &expected, 0.0);
         expect_same(&pcd(&exports.join("cloud.pcd"), offset != DVec3::ZERO), &expected, 0.0);
     }
 }
@@ -102,6 +103,41 @@ fn xyz(path: &Path, floats: bool) -> Vec<TestPoint> {
         }
     };
     lines.map(point).collect()
+}
+
+/// Read by the crate's own reader, which checks every page's sum.
+fn e57(path: &Path) -> Vec<TestPoint> {
+    use e57::{E57Reader, RecordName, RecordValue};
+    E57Reader::<fs::File>::validate_crc(fs::File::open(path).unwrap()).unwrap();
+    let mut file = E57Reader::from_file(path).unwrap();
+    let scan = file.pointclouds().remove(0);
+    let names: Vec<String> = scan
+        .prototype
+        .iter()
+        .map(|record| match &record.name {
+            RecordName::Unknown { namespace, name } => format!("{namespace}:{name}"),
+            known => format!("{known:?}"),
+        })
+        .collect();
+    let fields = ["CartesianX", "CartesianY", "CartesianZ", "ColorRed", "ColorGreen", "ColorBlue"];
+    let others = ["nor:normalX", "nor:normalY", "nor:normalZ", "Intensity", "engine:views"];
+    assert_eq!(names, [fields.as_slice(), &others].concat());
+    let number = |value: &RecordValue| match value {
+        RecordValue::Single(v) => f64::from(*v),
+        RecordValue::Double(v) => *v,
+        RecordValue::Integer(v) | RecordValue::ScaledInteger(v) => *v as f64,
+    };
+    let point = |values: Vec<RecordValue>| {
+        let v: Vec<f64> = values.iter().map(number).collect();
+        TestPoint {
+            position: DVec3::from_slice(&v[..3]),
+            normal: [6, 7, 8].map(|i| v[i] as f32),
+            colour: [3, 4, 5].map(|i| v[i] as u8),
+            confidence: v[9] as f32,
+            views: v[10] as u8,
+        }
+    };
+    file.pointcloud_raw(&scan).unwrap().map(|values| point(values.unwrap())).collect()
 }
 
 fn pcd(path: &Path, doubles: bool) -> Vec<TestPoint> {

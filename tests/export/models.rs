@@ -194,7 +194,8 @@ fn the_workspace_is_colmaps() {
     let transforms = json(&folder.join("transforms.json"));
     for at in 0..NAMES.len() {
         let (name, view) = (&photos[at], &run.views[at]);
-        let of = |kind: &str, which: &str| colmap_map(&folder.join("stereo").join(kind).join(format!("{name}.{which}.bin")));
+        let of =
+            |kind: &str, which: &str| colmap_map(&folder.join("stereo").join(kind).join(format!("{name}.{which}.bin")));
         let truth = depth(&plane_scene::scene().views[at], at);
         let (width, height, channels, all) = of("depth_maps", "photometric");
         assert_eq!((width, height, channels), (96, 64, 1));
