@@ -23,7 +23,7 @@ use super::options::{self, LimitArgs, ReportArgs};
 Examples:
   engine export out --to las,npz
   engine export survey_engine --to laz --crs EPSG:32632
-  engine export out --to ply,glb --spacing 0.01 --outliers 2 -o for_viewers")]
+  engine export out --to ply,glb --outliers --spacing 0.01 -o for_viewers")]
 pub struct ExportArgs {
     /// The folder with the results of a finished run
     #[arg(value_name = "OUT")]
@@ -102,9 +102,6 @@ pub fn to_help() -> String {
 
 /// Exports a run that has just been made.
 pub fn after(folder: &Path, to: Vec<&'static str>, how: &ExportHow, progress: &Progress) -> Result<()> {
-    if to.is_empty() {
-        return Ok(());
-    }
     export(folder, &how.options(to, OutputOptions::default()), progress)
 }
 

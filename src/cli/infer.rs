@@ -159,8 +159,12 @@ pub fn run(args: InferArgs, progress: &Progress) -> Result<()> {
         let found = "a format of the cloud, which --depth-only does not make";
         return Err(Error::input(format!("--export {name}"), found, "formats of maps only, or no --depth-only"));
     }
-    let folder = output.out.clone().map_or_else(|| default_folder(&args.scene), Ok)?;
+    let out = output.out.clone();
     args.work.run(&args.scene, output, progress)?;
+    if args.export.is_empty() {
+        return Ok(());
+    }
+    let folder = out.map_or_else(|| default_folder(&args.scene), Ok)?;
     export::after(&folder, args.export, &args.how, progress)
 }
 

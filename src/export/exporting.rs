@@ -15,7 +15,7 @@ use crate::files::folder::{Claim, FolderKind, Found, OutputFolder, remove, remov
 use crate::files::names::{from_json, in_json};
 use crate::files::{hash, input, lock};
 use crate::host::progress::Progress;
-use crate::manifest::MANIFEST;
+use crate::manifest::{MANIFEST, takes_too_much};
 
 /// What lists the exports in a folder.
 const LIST: &str = "export.json";
@@ -151,6 +151,7 @@ fn claim(folder: &Path, out: &Path, force: bool) -> Result<OutputFolder> {
 /// The list of earlier exports; an empty one where it cannot be read: it only serves to take old files away.
 fn read_list(out: &Path, folder: &Path) -> List {
     let before = input::read(&out.join(LIST), "read the list of exports").ok();
+    let before = before.filter(|bytes| !takes_too_much(bytes));
     let before: Option<List> = before.and_then(|bytes| serde_json::from_slice(&bytes).ok());
     let run = in_json(&folder.canonicalize().unwrap_or_else(|_| folder.to_owned()));
     let formats = before.filter(|list| list.run == run).map(|list| list.formats).unwrap_or_default();

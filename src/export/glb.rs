@@ -1,8 +1,8 @@
 //! `cloud.glb`: binary glTF 2.0, one mesh of points.
 //!
 //! `POSITION` is f32; a cloud for which that is too coarse gets whole numbers near its middle as the node's
-//! `translation`, so that floats hold what is left. `COLOR_0` is linear light by the format's rules, so the photos' sRGB
-//! values are converted, to 16 bits, from which they come back exactly. `NORMAL` must have length 1 in the format:
+//! `translation`, so that floats hold what is left. `COLOR_0` is linear light by the format's rules, so the photos'
+//! sRGB values are converted, to 16 bits, from which they come back exactly. `NORMAL` must have length 1 in the format:
 //! where a point has none, the attribute is called `_NORMAL`. `_CONFIDENCE` and `_VIEWS` are floats. Axes are the
 //! scene's.
 
@@ -98,7 +98,9 @@ fn document(count: u64, (low, high): ([f32; 3], [f32; 3]), unit: bool, origin: D
             json!({ "buffer": 0, "byteOffset": offset, "byteLength": sizes[i] * count, "target": ARRAY_BUFFER })
         })
         .collect();
-    let accessor = |view: usize, kind: u32, shape: &str| json!({ "bufferView": view, "componentType": kind, "count": count, "type": shape });
+    let accessor = |view: usize, kind: u32, shape: &str| -> Value {
+        json!({ "bufferView": view, "componentType": kind, "count": count, "type": shape })
+    };
     let mut position = accessor(0, FLOAT, "VEC3");
     position["min"] = json!(low);
     position["max"] = json!(high);

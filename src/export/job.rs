@@ -34,7 +34,7 @@ pub struct Job<'a> {
     notes: RefCell<Vec<String>>,
 }
 
-/// The cloud's file in `fill` of [`Job::write`] that a [`crate::Error`] may end.
+/// The file that the `fill` of [`Job::write`] writes into.
 pub type Out<'a, 'b> = &'a mut BufWriter<&'b mut File>;
 
 impl<'a> Job<'a> {

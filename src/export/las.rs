@@ -64,8 +64,10 @@ fn write(job: &Job, name: &str, laz: Option<LazVlr>) -> Result<()> {
     let grid = Grid::of(cloud.bounds()?);
     let mut records = vec![Record { user: "LASF_Spec", id: 4, text: "extra bytes", data: extra_records() }];
     records.extend(job.options.crs.map(crs_record));
-    if job.options.crs.is_none() {
-        job.note(format!("{name} names no coordinate system: --crs EPSG:n does"));
+    if job.options.crs.is_none() && cloud.needs_doubles() {
+        job.note(format!(
+            "{name} names no coordinate system, though the scene is far from its origin: --crs EPSG:n does"
+        ));
     }
     if let Some(vlr) = &laz {
         let mut data = Vec::new();

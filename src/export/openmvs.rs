@@ -1,10 +1,10 @@
 //! `openmvs/`: OpenMVS's scene and depth maps: `scene.mvs`, `depthNNNN.dmap` and `images/`.
 //!
-//! `scene.mvs` is version 3 of its interface archive: one platform with a camera a view, a pose each, the images, and at
-//! most 50 000 points of the cloud with the images that see them, as its sparse points. A map (type `DR`) holds depth,
-//! normals in the camera's axes and confidence as f32, and the camera: K (pixel centres are integers), R, and the
-//! camera's place. Lists begin with their length, u64 in the archive. Layouts: OpenMVS's wiki ("Interface",
-//! "DMAP format").
+//! `scene.mvs` is version 3 of its interface archive: one platform with a camera a view, a pose each, the images, and
+//! at most 50 000 points of the cloud with the images that see them, as its sparse points. A map (type `DR`) holds
+//! depth, normals in the camera's axes and confidence as f32, and the camera: K (pixel centres are integers), R, and
+//! the camera's place. Lists begin with their length, u64 in the archive. Layouts: OpenMVS's wiki ("Interface", "DMAP
+//! format").
 
 use std::io::{self, Write};
 

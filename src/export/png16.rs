@@ -2,8 +2,8 @@
 //!
 //! Depth is the value divided by a scale, the same for all views: 1, 2 or 5 times a power of ten, the greatest by which
 //! the farthest depth fits. 0 is no depth. The scale stands in each file's text chunk `depth_scale` and in
-//! `png16/png16.json`. Confidence is the value / 65535; a normal's coordinate (value - 32768) / 32767, all three 0 where
-//! there is none.
+//! `png16/png16.json`. Confidence is the value / 65535; a normal's coordinate (value - 32768) / 32767, all three 0
+//! where there is none.
 
 use std::io::Write;
 

@@ -1,4 +1,5 @@
-//! A finished run as it lies in its folder: what its manifest says of cameras and settings, and its maps, one at a time.
+//! A finished run as it lies in its folder: what its manifest says of cameras and settings, and its maps, one at a
+//! time.
 
 use std::path::{Path, PathBuf};
 

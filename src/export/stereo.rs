@@ -2,8 +2,8 @@
 //!
 //! `NAME.photometric.bin` has every pixel with a depth, `NAME.geometric.bin` those that are confirmed as the run's
 //! fusion asks ([`confirmed`]), and the graph tells which views confirm each of them. A map is a text
-//! `width&height&channels&` and then f32 values, channel after channel, each row by row; a graph begins likewise and has
-//! i32 values: column, row, how many views, their places in the list of images. Normals are in the camera's axes.
+//! `width&height&channels&` and then f32 values, channel after channel, each row by row; a graph begins likewise and
+//! has i32 values: column, row, how many views, their places in the list of images. Normals are in the camera's axes.
 //!
 //! [`confirmed`]: crate::export::confirmed
 

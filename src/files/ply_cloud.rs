@@ -41,7 +41,7 @@ impl CloudFile {
         let (mut count, mut offset, mut format) = (None, [0.0; 3], false);
         let mut properties: Vec<(String, String)> = Vec::new();
         let foreign = |line: usize, found: &str| {
-            let found = found.chars().take(60).collect::<String>().escape_debug().to_string();
+            let found = found.trim_end().chars().take(60).collect::<String>().escape_debug().to_string();
             let expected = "the header of a cloud as this program writes it (fused.ply): run `engine infer` again, or \
                             put the file back that it has written";
             Error::input(format!("{}: line {line}", path.display()), format!("'{found}'"), expected)

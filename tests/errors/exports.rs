@@ -119,7 +119,6 @@ fn exports() -> Group {
 
 fn words() -> Group {
     let cases = vec![
-        told("", "export out"),
         told("", "export out --to las,doc"),
         told("", "export out --to las --crs EPSG:4326"),
         told("", "export out --to las --crs 32632"),

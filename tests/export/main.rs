@@ -1,6 +1,7 @@
 //! `engine export` through the binary, on a run whose maps are known: every format is read back by a small reader of
 //! the tests' own ([`readers`]) and compared with what the maps were made of. Clouds stand in [`clouds`], maps in
-//! [`maps`], COLMAP's files in [`models`], OpenMVS's in [`openmvs`], what is refused and what becomes of earlier exports in [`folders`].
+//! [`maps`], COLMAP's files in [`models`], OpenMVS's in [`openmvs`], what is refused and what becomes of earlier
+//! exports in [`folders`].
 
 use std::fs;
 use std::path::{Path, PathBuf};
