@@ -59,7 +59,8 @@ pub struct ExportHow {
     /// scalar_views, which CloudCompare takes as scalar fields
     #[arg(long, value_name = "WHOSE", default_value = "engine")]
     ply_names: PlyNames,
-    /// Depth 0 in maps where a pixel is not above --min-confidence or not confirmed by --min-views of the run
+    /// Depth 0 in maps where a pixel has too little confidence to become a point, or too few views confirm it, by the
+    /// limits of the run
     #[arg(long)]
     filtered_depth: bool,
     /// Leave out points of the cloud whose 16 nearest neighbours are on average farther than the mean of the cloud and

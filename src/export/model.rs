@@ -202,8 +202,11 @@ impl Model {
         })
     }
 
-    /// Gives every point that some image sees, with its number and track.
-    fn points(
+    /// Gives every point that some image sees, with its number and track; none without tracks.
+    ///
+    /// # Errors
+    /// Those of the cloud; what `take` says.
+    pub fn points(
         &self,
         job: &Job,
         tracks: Option<&Tracks>,

@@ -83,28 +83,22 @@ fn write_scene(job: &Job, model: &Model, tracks: Option<&Tracks>) -> Result<()> 
             put(out.write_all(&[0, at, at, at].map(|id| (id as u32).to_le_bytes()).concat()))?;
         }
         let count = tracks.map_or(0, Tracks::seen_points);
-        let each = |take: &mut dyn FnMut(&crate::files::ply::Point, &[(u32, u32)]) -> io::Result<()>| {
-            let Some(tracks) = tracks else { return Ok(()) };
-            let mut index = 0;
-            job.cloud()?.each(|point| {
-                let track = tracks.of_point(index);
-                index += 1;
-                if track.is_empty() { Ok(()) } else { put(take(point, track)) }
-            })
-        };
         put(write_length(out, count))?;
-        each(&mut |point, track| {
+        model.points(job, tracks, |_, point, track| {
             let place = model.place(point).as_vec3().to_array();
-            out.write_all(&place.map(f32::to_le_bytes).concat())?;
-            write_length(out, track.len())?;
+            put(out.write_all(&place.map(f32::to_le_bytes).concat()))?;
+            put(write_length(out, track.len()))?;
             // No weight is known: 0.
-            track.iter().try_for_each(|(view, _)| out.write_all(&[view.to_le_bytes(), [0; 4]].concat()))
+            track.iter().try_for_each(|(view, _)| put(out.write_all(&[view.to_le_bytes(), [0; 4]].concat())))
         })?;
         put(write_length(out, count))?;
-        each(&mut |point, _| out.write_all(&point.normal.map(f32::to_le_bytes).concat()))?;
+        model.points(job, tracks, |_, point, _| put(out.write_all(&point.normal.map(f32::to_le_bytes).concat())))?;
         put(write_length(out, count))?;
         // Blue first.
-        each(&mut |point, _| out.write_all(&[point.colour[2], point.colour[1], point.colour[0]]))?;
+        model.points(job, tracks, |_, point, _| {
+            let [red, green, blue] = point.colour;
+            put(out.write_all(&[blue, green, red]))
+        })?;
         // No lines, nor normals and colours of lines; and no transform.
         put((0..3).try_for_each(|_| write_length(out, 0)))?;
         put((0..16).try_for_each(|i| out.write_all(&f64::from(u8::from(i % 5 == 0)).to_le_bytes())))

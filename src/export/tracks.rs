@@ -97,7 +97,9 @@ impl Tracks {
     pub fn thinned(&self, most: usize) -> Self {
         let count = self.starts.len() - 1;
         let step = count.div_ceil(most.max(1)).max(1);
-        let kept = |of_view: &Vec<u32>| of_view.iter().copied().filter(|&point| point as usize % step == 0).collect();
+        let kept = |of_view: &Vec<u32>| {
+            of_view.iter().copied().filter(|&point| (point as usize).is_multiple_of(step)).collect()
+        };
         Self::of(self.seen.iter().map(kept).collect(), count)
     }
 

@@ -143,7 +143,7 @@ fn e57(path: &Path) -> Vec<TestPoint> {
 fn pcd(path: &Path, doubles: bool) -> Vec<TestPoint> {
     let mut file = readers::Bytes::of(path);
     let mut header = Vec::new();
-    while !header.last().is_some_and(|line: &String| line == "DATA binary") {
+    while header.last().is_none_or(|line: &String| line != "DATA binary") {
         header.push(file.until(b'\n'));
     }
     let count: usize = header.iter().find_map(|line| line.strip_prefix("POINTS ")).unwrap().parse().unwrap();
