@@ -10,8 +10,13 @@ use serde::Deserialize;
 use crate::error::{Error, Result};
 use crate::export::job::{Job, put};
 use crate::export::options::PhotoFormat;
+use crate::net::config::Resolution;
+use crate::run::plan::Frame;
 use crate::scene::photo::Photo;
-use crate::scene::{DepthNumbers, Layout, OpenOptions, Scene};
+use crate::scene::{DepthNumbers, Layout, OpenOptions, Scene, View};
+
+/// By how much intrinsics may differ from the run's, as a share of the focal length: what text loses.
+const MOST_DIFFERENCE: f64 = 1e-6;
 
 /// The scene's photos, in the order of the run's views.
 pub struct Photos {
@@ -52,7 +57,21 @@ impl Photos {
                 Error::input(path.display().to_string(), format!("no view {name}"), "the scene that the run was of")
             })
         };
-        let places = job.results.views.iter().map(|view| place(&view.name)).collect::<Result<_>>()?;
+        let places: Vec<usize> = job.results.views.iter().map(|view| place(&view.name)).collect::<Result<_>>()?;
+        for (of_run, &at) in job.results.views.iter().zip(&places) {
+            let (found, expected) = (k_of_map(&scene.views[at], manifest.max_side(), of_run.size), of_run.camera.k);
+            let differs = |a: f64, b: f64| (a - b).abs() > MOST_DIFFERENCE * expected.x_axis.x.abs();
+            let (now, then) = (found.to_cols_array(), expected.to_cols_array());
+            // A photo that is undistorted to another camera would not lie under its map.
+            if now.into_iter().zip(then).any(|(a, b)| differs(a, b)) {
+                let numbers = |k: glam::DMat3| [k.x_axis.x, k.y_axis.y, k.z_axis.x, k.z_axis.y];
+                return Err(Error::input(
+                    format!("{}: view {}", path.display(), of_run.name),
+                    format!("fx fy cx cy {:?} at its map's pixels, not {:?}", numbers(found), numbers(expected)),
+                    "the scene with the cameras that the run had: run `engine infer` again if they are better now",
+                ));
+            }
+        }
         Ok(Self { scene, places })
     }
 
@@ -81,11 +100,25 @@ impl Photos {
     }
 }
 
+/// The intrinsics of a view's map of this size, as the run has them: see [`reduced`].
+fn k_of_map(view: &View, max_side: Option<usize>, size: (usize, usize)) -> glam::DMat3 {
+    let Frame { width, height, camera, .. } = Frame::new(view, max_side, Resolution::Full);
+    let camera = match halvings((width, height), size) {
+        Some(halvings) => camera.decimated(0.5f64.powi(halvings as i32)),
+        None => camera.resized(size.0 as f64 / width as f64, size.1 as f64 / height as f64),
+    };
+    camera.k
+}
+
+/// How often a photo's sides are halved, rounded up, to a map's; `None` where that does not lead there.
+fn halvings((width, height): (usize, usize), map: (usize, usize)) -> Option<u32> {
+    (0..8).find(|n| (width.div_ceil(1 << n), height.div_ceil(1 << n)) == map)
+}
+
 /// The photo at the pixels of its map: every second, fourth ... of a smoothed one where the map is so much smaller
 /// (rounded up), as the run has it, else areas to areas.
 fn reduced(mut photo: Photo, (width, height): (usize, usize)) -> Photo {
-    let halvings = (0..8).find(|n| (photo.width.div_ceil(1 << n), photo.height.div_ceil(1 << n)) == (width, height));
-    match halvings {
+    match halvings((photo.width, photo.height), (width, height)) {
         Some(halvings) => {
             for _ in 0..halvings {
                 photo = photo.pyramid_level();

@@ -21,7 +21,7 @@ fn finished(root: &Path) {
     plane_scene::write(&root.join("scene"));
     let view = |name: &str| {
         json!({
-            "name": name, "map_size": [24, 16], "map_k": [[27.5, 0, 11.5], [0, 27.5, 7.5], [0, 0, 1]],
+            "name": name, "map_size": [24, 16], "map_k": [[27.5, 0, 11.8125], [0, 27.5, 7.9375], [0, 0, 1]],
             "rotation": [[1, 0, 0], [0, 1, 0], [0, 0, 1]], "translation": [0, 0, 4],
         })
     };
@@ -95,6 +95,12 @@ fn exports() -> Group {
         maps(
             spoilt("give the scene that the run was of", |root| {
                 edit(root, |manifest| manifest["views"][2]["name"] = "IMG_7".into());
+            }),
+            "export out --to points3D",
+        ),
+        maps(
+            spoilt("give the scene that the run was of, as it was", |root| {
+                edit(root, |manifest| manifest["views"][2]["map_k"][0][0] = 28.0.into());
             }),
             "export out --to points3D",
         ),
