@@ -16,7 +16,15 @@ use program::{Ran, engine, text};
 const NOTHING: [&str; 0] = [];
 
 /// Options of each command, as users know them.
-const INFER: [&str; 42] = [
+const INFER: [&str; 50] = [
+    "--export",
+    "--crs",
+    "--ply-names",
+    "--filtered-depth",
+    "--outliers",
+    "--spacing",
+    "--max-points",
+    "--photos",
     "--out",
     "--force",
     "--verify",
@@ -114,6 +122,25 @@ const FUSE: [&str; 52] = [
     "--profile",
     "--help",
 ];
+const EXPORT: [&str; 17] = [
+    "--to",
+    "--scene",
+    "--out",
+    "--force",
+    "--crs",
+    "--ply-names",
+    "--filtered-depth",
+    "--outliers",
+    "--spacing",
+    "--max-points",
+    "--photos",
+    "--threads",
+    "--memory",
+    "--quiet",
+    "--json",
+    "--profile",
+    "--help",
+];
 const INFO: [&str; 10] = [
     "--width",
     "--height",
@@ -129,7 +156,8 @@ const INFO: [&str; 10] = [
 
 #[test]
 fn help_tells_every_option_with_its_unit_and_default() {
-    for (verb, options) in [("infer", &INFER[..]), ("fuse", &FUSE[..]), ("info", &INFO[..])] {
+    let verbs = [("infer", &INFER[..]), ("fuse", &FUSE[..]), ("export", &EXPORT[..]), ("info", &INFO[..])];
+    for (verb, options) in verbs {
         let help = engine([verb, "--help"]).done().stdout;
         let told: Vec<&str> = help
             .lines()
@@ -163,7 +191,7 @@ fn help_tells_every_option_with_its_unit_and_default() {
         assert!(help.contains(sentence), "{sentence}");
     }
     let top = engine(["--help"]).done().stdout;
-    for verb in ["infer", "fuse", "synth", "train", "eval", "info"] {
+    for verb in ["infer", "fuse", "export", "synth", "train", "eval", "info"] {
         assert!(top.lines().any(|l| l.trim_start().starts_with(&format!("{verb} "))), "{top}");
     }
 }

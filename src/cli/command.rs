@@ -12,6 +12,7 @@ use super::bench::{self, BenchArgs};
 use super::calibrate::{self, CalibrateArgs};
 use super::doctor::{self, DoctorArgs};
 use super::eval::{self, EvalArgs};
+use super::export::{self, ExportArgs};
 use super::fuse::{self, FuseArgs};
 use super::infer::{self, InferArgs};
 use super::info::{self, InfoArgs};
@@ -27,6 +28,7 @@ Examples:
   engine infer scenes/bust                      depth maps and cloud into scenes/bust_engine
   engine infer scenes/bust -o out --max-side 800 --planes 96
   engine fuse out --scene scenes/bust --min-confidence 0.5
+  engine export out --to las,npz                results in the formats of other programs
   engine doctor scenes/bust                     find out what is wrong with a scene or its results
   engine info --width 1600 --height 1200
   engine train run --textures photos --steps 20000
@@ -45,6 +47,7 @@ enum Command {
     Calibrate(CalibrateArgs),
     Infer(Box<InferArgs>),
     Fuse(Box<FuseArgs>),
+    Export(Box<ExportArgs>),
     Doctor(Box<DoctorArgs>),
     Eval(EvalArgs),
     Info(InfoArgs),
@@ -61,6 +64,7 @@ impl Command {
             Self::Calibrate(args) => args.report.progress(),
             Self::Infer(args) => args.report.progress(),
             Self::Fuse(args) => args.report.progress(),
+            Self::Export(args) => args.report.progress(),
             Self::Doctor(args) => args.report.progress(),
             Self::Eval(args) => args.report().progress(),
             Self::Info(args) => Progress::new(if args.json { Style::Json } else { Style::Lines }),
@@ -75,6 +79,7 @@ impl Command {
             Self::Calibrate(args) => calibrate::run(&args, progress),
             Self::Infer(args) => infer::run(*args, progress),
             Self::Fuse(args) => fuse::run(*args, progress),
+            Self::Export(args) => export::run(*args, progress),
             Self::Doctor(args) => doctor::run(*args, progress),
             Self::Eval(args) => eval::run(args, progress),
             Self::Info(args) => info::run(&args),

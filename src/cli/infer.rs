@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use engine::Result;
 use engine::cpu::network::BsMvsNet;
 use engine::cuda::inference::{self, DeviceNetwork};
-use engine::files::folder::OutputOptions;
+use engine::export::table::{self, Use};
+use engine::files::folder::{OutputOptions, default_folder};
 use engine::files::ply_storage::OffsetOption;
 use engine::fusion::settings::{FusionOptions, Reprojection, Settings};
 use engine::host::interrupt;
@@ -18,7 +18,9 @@ use engine::run::device::Backend;
 use engine::run::infer::infer;
 use engine::run::options::InferOptions;
 use engine::scene::camera::{DepthRange, Sampling};
+use engine::{Error, Result};
 
+use super::export::{self, ExportHow};
 use super::options::{self, MachineArgs, OutputArgs, ReportArgs, SceneArgs};
 
 /// Make depth maps and a point cloud from photos and cameras: the whole job.
@@ -40,6 +42,12 @@ pub struct InferArgs {
     output: OutputArgs,
     #[command(flatten)]
     work: InferWork,
+    /// Export the results to OUT/export in these formats
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = export::format, help = export::to_help())]
+    #[arg(help_heading = "Export")]
+    export: Vec<&'static str>,
+    #[command(flatten)]
+    how: ExportHow,
     #[command(flatten)]
     pub report: ReportArgs,
 }
@@ -143,7 +151,21 @@ pub struct InferWork {
 /// Does it.
 pub fn run(args: InferArgs, progress: &Progress) -> Result<()> {
     interrupt::install()?;
-    args.work.run(&args.scene, args.output.options(), progress)
+    let output = args.output.options();
+    if args.work.depth_only
+        && let Some(name) =
+            args.export.iter().find(|name| table::named(name).is_some_and(|format| format.cloud == Use::Needed))
+    {
+        let found = "a format of the cloud, which --depth-only does not make";
+        return Err(Error::input(format!("--export {name}"), found, "formats of maps only, or no --depth-only"));
+    }
+    let out = output.out.clone();
+    args.work.run(&args.scene, output, progress)?;
+    if args.export.is_empty() {
+        return Ok(());
+    }
+    let folder = out.map_or_else(|| default_folder(&args.scene), Ok)?;
+    export::after(&folder, args.export, &args.how, progress)
 }
 
 impl InferWork {

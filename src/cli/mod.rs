@@ -10,6 +10,7 @@ mod doctor;
 mod eval;
 mod eval_clouds;
 mod eval_depth;
+mod export;
 mod fuse;
 mod infer;
 mod info;

@@ -57,11 +57,12 @@ pub fn write_whole(
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    // Opened like any other file rather than privately, so that its mode is what the umask makes it; and the system's
-    // own reason is kept, because what comes back names the temporary file, which would only puzzle the reader.
+    // For reading, too: some formats are filled in at the end. Like any other file rather than privately, so that its
+    // mode is what the umask makes it; and the system's own reason is kept, because what comes back names the temporary
+    // file, which would only puzzle the reader.
     let mut reason = None;
     let open = |temporary: &Path| {
-        let opened = File::options().write(true).create_new(true).open(temporary);
+        let opened = File::options().read(true).write(true).create_new(true).open(temporary);
         opened.inspect_err(|e| reason = e.raw_os_error())
     };
     let mut builder = tempfile::Builder::new();

@@ -15,5 +15,6 @@ pub mod mat;
 pub mod names;
 pub mod pfm;
 pub mod ply;
+pub mod ply_cloud;
 pub mod ply_points;
 pub mod ply_storage;

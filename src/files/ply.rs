@@ -26,7 +26,7 @@ pub struct Point {
 
 /// The properties of one vertex, in file order: [`Point`]'s fields one after the other without padding. Where
 /// coordinates are stored as f64, the first three are `double`.
-const PROPERTIES: [(&str, &str); 11] = [
+pub(crate) const PROPERTIES: [(&str, &str); 11] = [
     ("float", "x"),
     ("float", "y"),
     ("float", "z"),

@@ -7,7 +7,7 @@
 use std::path::Path;
 
 /// Pieces of messages that no command gives cheaply, and why.
-const NOT_PROVOKED: [(&str, &str); 41] = [
+const NOT_PROVOKED: [(&str, &str); 43] = [
     ("no benches/peers/reference_torch.py here", "depends on where the program was built"),
     ("depth differs from the engine's: ", "needs a peer that answers wrongly, or a damaged run beside the benchmark"),
     ("an f32 tensor `depth`", "needs a peer that answers wrongly, or a damaged run beside the benchmark"),
@@ -37,6 +37,14 @@ const NOT_PROVOKED: [(&str, &str); 41] = [
     ),
     ("all of them; it is truncated, or its header lies", "damaged by single bytes: tests/fuzz has them"),
     ("; expected a smaller cloud (--thin of `engine fuse`), or more memory", "takes more memory than the tests have"),
+    (
+        "the results of a finished run: the same command again when it is done",
+        "two processes at the same moment: tests/run has them",
+    ),
+    (
+        "at most 107372000 points in a .glb file, which ends at 4 GiB: --max-points or --spacing takes less",
+        "takes more memory than the tests have",
+    ),
     ("a constant of its method", "a mistake of whoever calls the library: the commands check it before"),
     ("a system that delivers SIGINT", "a system without SIGINT"),
     ("; expected a smaller file, or a machine with more memory", "takes more memory than the tests have"),

@@ -6,6 +6,9 @@ use std::sync::OnceLock;
 
 use engine::files::known_hashes::KnownHashes;
 use engine::files::map::Map;
+use engine::files::ply::{self as cloud, Point};
+use engine::files::ply_cloud::CloudFile;
+use engine::files::ply_storage::Storage;
 use engine::files::{mat, pfm, ply_points};
 use engine::manifest::Manifest;
 use engine::manifest::made::{self, Made};
@@ -212,6 +215,26 @@ fn read_sidecars(folder: &Path) -> Result<(), String> {
     if made.is_whole() { Ok(()) } else { Err("a run that was stopped".into()) }
 }
 
+/// Clouds as this program writes them.
+fn own_clouds() -> Vec<(String, Vec<u8>)> {
+    let folder = tempfile::tempdir().unwrap();
+    let point = |i: u8| Point {
+        position: [0.5 * f64::from(i), 1.0, -2.0],
+        normal: [0.0, 0.0, 1.0],
+        colour: [i; 3],
+        confidence: 0.9,
+        views: i,
+    };
+    let points: Vec<Point> = (0..5).map(point).collect();
+    let storages = [("float.ply", false, 0.0), ("double.ply", true, 4e6)];
+    let write = |(name, double, x): (&str, bool, f64)| {
+        let path = folder.path().join(name);
+        cloud::write(&path, &points, Storage { double, offset: [x, 0.0, 0.0] }, &["made for a test".into()]).unwrap();
+        (name.to_owned(), fs::read(path).unwrap())
+    };
+    storages.map(write).to_vec()
+}
+
 fn one(name: &str, bytes: Vec<u8>) -> Vec<(String, Vec<u8>)> {
     vec![(name.to_owned(), bytes)]
 }
@@ -240,6 +263,14 @@ pub fn targets() -> Vec<Target> {
             name: "ply",
             files: plys,
             read: |f| done(ply_points::read(&f.join("a.ply"))).and(done(ply_points::read(&f.join("b.ply")))),
+        },
+        Target {
+            name: "cloud",
+            files: own_clouds(),
+            read: |f| {
+                let read = |name: &str| done(CloudFile::open(&f.join(name)).and_then(|cloud| cloud.each(|_| Ok(()))));
+                read("float.ply").and(read("double.ply"))
+            },
         },
         Target {
             name: "ply mesh",

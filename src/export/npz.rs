@@ -1,0 +1,101 @@
+//! `npz/NAME.npz`: NumPy's archive, one a view: `depth` and `confidence` (f32, [height, width]), `normal` (f32,
+//! [height, width, 3], in the world's axes), `K` (f64, [3, 3], pixel centres are integers), `cam_from_world` (f64,
+//! [3, 4]: `x_cam = R X + t`).
+//!
+//! The archive is a ZIP file whose members are stored as they are (PKWARE APPNOTE 4.3), each in NumPy's format 1.0.
+
+use std::io::{self, Write};
+
+use flate2::Crc;
+
+use crate::error::Result;
+use crate::export::confirmed::{ExportedMaps, maps};
+use crate::export::job::{Job, put};
+
+/// 1980-01-01, the first day that the format knows: the same run gives the same bytes.
+const DATE: u16 = 0x0021;
+
+/// Writes them.
+///
+/// # Errors
+/// Those of the maps and of writing.
+pub fn write(job: &Job) -> Result<()> {
+    job.each_view("npz", |view| {
+        let of_run = &job.results.views[view];
+        let ExportedMaps { depth, confidence, normals } = maps(job, view)?;
+        let (size, camera) = ([depth.height, depth.width], of_run.camera);
+        let row = |i: usize| [camera.r.row(i).to_array().as_slice(), &[camera.t[i]]].concat();
+        let members = [
+            ("depth", floats(&size, &depth.data)),
+            ("confidence", floats(&size, &confidence.data)),
+            ("normal", floats(&[size[0], size[1], 3], normals.as_flattened())),
+            ("K", doubles(&[3, 3], &[0, 1, 2].map(|i| camera.k.row(i).to_array()).concat())),
+            ("cam_from_world", doubles(&[3, 4], &[0, 1, 2].map(row).concat())),
+        ];
+        job.write(&format!("npz/{}.npz", of_run.name), |out| put(archive(out, &members)))
+    })
+}
+
+fn floats(shape: &[usize], values: &[f32]) -> Vec<u8> {
+    array("<f4", shape, values.iter().flat_map(|v| v.to_le_bytes()))
+}
+
+fn doubles(shape: &[usize], values: &[f64]) -> Vec<u8> {
+    array("<f8", shape, values.iter().flat_map(|v| v.to_le_bytes()))
+}
+
+/// An array in NumPy's format 1.0: a head that ends at a multiple of 64 bytes, then the values.
+fn array(kind: &str, shape: &[usize], values: impl Iterator<Item = u8>) -> Vec<u8> {
+    const BEFORE: usize = 10;
+    let shape: Vec<String> = shape.iter().map(usize::to_string).collect();
+    let mut head = format!("{{'descr': '{kind}', 'fortran_order': False, 'shape': ({}), }}", shape.join(", "));
+    while !(BEFORE + head.len() + 1).is_multiple_of(64) {
+        head.push(' ');
+    }
+    head.push('\n');
+    let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+    bytes.extend((head.len() as u16).to_le_bytes());
+    bytes.extend(head.bytes());
+    bytes.extend(values);
+    bytes
+}
+
+/// A ZIP file of stored members.
+fn archive(out: &mut impl Write, members: &[(&str, Vec<u8>)]) -> io::Result<()> {
+    let (mut directory, mut at) = (Vec::new(), 0u32);
+    let count = members.len() as u16;
+    let too_large = || io::Error::other("an archive of more than 4 GiB, which NumPy's format cannot hold");
+    for (name, data) in members {
+        let name = format!("{name}.npy");
+        let size = u32::try_from(data.len()).map_err(|_| too_large())?;
+        let mut crc = Crc::new();
+        crc.update(data);
+        // Version 2.0; no flags; stored; time and date; checksum; both sizes; the name's length; nothing extra.
+        let mut common = Vec::new();
+        for value in [20, 0, 0, 0, DATE] {
+            common.extend(u16::to_le_bytes(value));
+        }
+        for value in [crc.sum(), size, size] {
+            common.extend(value.to_le_bytes());
+        }
+        for value in [name.len() as u16, 0] {
+            common.extend(value.to_le_bytes());
+        }
+        directory.extend(b"PK\x01\x02\x14\x00");
+        directory.extend(&common);
+        // No comment; disk 0; no attributes; where the member begins.
+        directory.extend([0; 2 + 2 + 2 + 4]);
+        directory.extend(at.to_le_bytes());
+        directory.extend(name.bytes());
+        let head = [b"PK\x03\x04".as_slice(), &common, name.as_bytes()].concat();
+        out.write_all(&head)?;
+        out.write_all(data)?;
+        at = at.checked_add(head.len() as u32).and_then(|at| at.checked_add(size)).ok_or_else(too_large)?;
+    }
+    out.write_all(&directory)?;
+    out.write_all(b"PK\x05\x06\0\0\0\0")?;
+    out.write_all(&[count.to_le_bytes(), count.to_le_bytes()].concat())?;
+    out.write_all(&(directory.len() as u32).to_le_bytes())?;
+    out.write_all(&at.to_le_bytes())?;
+    out.write_all(&[0, 0])
+}

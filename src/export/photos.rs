@@ -1,0 +1,133 @@
+//! Photos over which the maps can be laid: undistorted, and of the maps' own pixels.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use image::codecs::jpeg::JpegEncoder;
+use image::codecs::png::PngEncoder;
+use image::{ExtendedColorType, ImageEncoder, ImageError};
+use serde::Deserialize;
+
+use crate::error::{Error, Result};
+use crate::export::job::{Job, put};
+use crate::export::options::PhotoFormat;
+use crate::net::config::Resolution;
+use crate::run::plan::Frame;
+use crate::scene::photo::Photo;
+use crate::scene::{DepthNumbers, Layout, OpenOptions, Scene, View};
+
+/// By how much intrinsics may differ from the run's, as a share of the focal length: what text loses.
+const MOST_DIFFERENCE: f64 = 1e-6;
+
+/// The scene's photos, in the order of the run's views.
+pub struct Photos {
+    scene: Scene,
+    /// For each view of the run, that of the scene.
+    places: Vec<usize>,
+}
+
+/// How the run read its scene.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct AsRead {
+    depth_numbers: DepthNumbers,
+    layout: Option<Layout>,
+}
+
+impl Photos {
+    /// Opens the scene again that the run was of.
+    ///
+    /// # Errors
+    /// A scene that is no longer there or lacks a view of the run.
+    pub fn open(job: &Job) -> Result<Self> {
+        let manifest = &job.results.manifest;
+        let path: PathBuf = job.options.scene.clone().unwrap_or_else(|| manifest.scene.path.clone());
+        if !path.exists() {
+            return Err(Error::input(
+                path.display().to_string(),
+                "no folder with the scene that the run was of",
+                "its photos: --scene SCENE says where the scene lies now",
+            ));
+        }
+        let parameters = serde_json::Value::Object(manifest.parameters.clone());
+        // What a manifest does not say is read in the usual way.
+        let AsRead { depth_numbers, layout } = serde_json::from_value(parameters).unwrap_or_default();
+        let options = OpenOptions { depth_numbers, layout, range_given: true, ..OpenOptions::default() };
+        let scene = Scene::open(&path, &options)?;
+        let by_name: HashMap<&str, usize> = scene.views.iter().enumerate().map(|(i, v)| (v.name.as_str(), i)).collect();
+        let place = |name: &String| {
+            by_name.get(name.as_str()).copied().ok_or_else(|| {
+                Error::input(path.display().to_string(), format!("no view {name}"), "the scene that the run was of")
+            })
+        };
+        let places: Vec<usize> = job.results.views.iter().map(|view| place(&view.name)).collect::<Result<_>>()?;
+        for (of_run, &at) in job.results.views.iter().zip(&places) {
+            let (found, expected) = (k_of_map(&scene.views[at], manifest.max_side(), of_run.size), of_run.camera.k);
+            let differs = |a: f64, b: f64| (a - b).abs() > MOST_DIFFERENCE * expected.x_axis.x.abs();
+            let (now, then) = (found.to_cols_array(), expected.to_cols_array());
+            // A photo that is undistorted to another camera would not lie under its map.
+            if now.into_iter().zip(then).any(|(a, b)| differs(a, b)) {
+                let numbers = |k: glam::DMat3| [k.x_axis.x, k.y_axis.y, k.z_axis.x, k.z_axis.y];
+                return Err(Error::input(
+                    format!("{}: view {}", path.display(), of_run.name),
+                    format!("fx fy cx cy {:?} at its map's pixels, not {:?}", numbers(found), numbers(expected)),
+                    "the scene with the cameras that the run had: run `engine infer` again if they are better now",
+                ));
+            }
+        }
+        Ok(Self { scene, places })
+    }
+
+    /// Writes the photo of a view under this name.
+    ///
+    /// # Errors
+    /// A photo that cannot be read or written.
+    pub fn write(&self, job: &Job, view: usize, name: &str) -> Result<()> {
+        let loaded = Photo::load(&self.scene.views[self.places[view]], job.results.manifest.max_side())?;
+        loaded.notes.into_iter().for_each(|note| job.note(note));
+        let (width, height) = job.results.views[view].size;
+        let colours = reduced(loaded.photo, (width, height)).colours();
+        let (bytes, size, kind) = (colours.as_flattened(), (width as u32, height as u32), ExtendedColorType::Rgb8);
+        job.write(name, |out| {
+            let encoded = match job.options.photos {
+                PhotoFormat::Jpeg(quality) => {
+                    JpegEncoder::new_with_quality(out, quality).write_image(bytes, size.0, size.1, kind)
+                }
+                PhotoFormat::Png => PngEncoder::new(out).write_image(bytes, size.0, size.1, kind),
+            };
+            put(encoded.map_err(|e| match e {
+                ImageError::IoError(e) => e,
+                other => std::io::Error::other(other.to_string()),
+            }))
+        })
+    }
+}
+
+/// The intrinsics of a view's map of this size, as the run has them: see [`reduced`].
+fn k_of_map(view: &View, max_side: Option<usize>, size: (usize, usize)) -> glam::DMat3 {
+    let Frame { width, height, camera, .. } = Frame::new(view, max_side, Resolution::Full);
+    let camera = match halvings((width, height), size) {
+        Some(halvings) => camera.decimated(0.5f64.powi(halvings as i32)),
+        None => camera.resized(size.0 as f64 / width as f64, size.1 as f64 / height as f64),
+    };
+    camera.k
+}
+
+/// How often a photo's sides are halved, rounded up, to a map's; `None` where that does not lead there.
+fn halvings((width, height): (usize, usize), map: (usize, usize)) -> Option<u32> {
+    (0..8).find(|n| (width.div_ceil(1 << n), height.div_ceil(1 << n)) == map)
+}
+
+/// The photo at the pixels of its map: every second, fourth ... of a smoothed one where the map is so much smaller
+/// (rounded up), as the run has it, else areas to areas.
+fn reduced(mut photo: Photo, (width, height): (usize, usize)) -> Photo {
+    match halvings((photo.width, photo.height), (width, height)) {
+        Some(halvings) => {
+            for _ in 0..halvings {
+                photo = photo.pyramid_level();
+            }
+            photo
+        }
+        None => photo.area_averaged(width.min(photo.width), height.min(photo.height)),
+    }
+}

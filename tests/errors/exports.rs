@@ -1,0 +1,135 @@
+//! Exports of a finished run.
+
+use std::fs;
+use std::path::Path;
+
+use engine::files::map::Map;
+use engine::files::pfm;
+use engine::files::ply::{self, Point};
+use engine::files::ply_storage::Storage;
+use serde_json::{Value, json};
+
+use crate::plane_scene;
+use crate::table::{Case, Group, NOTHING, spoilt, told};
+
+pub fn groups() -> Vec<Group> {
+    vec![exports(), words()]
+}
+
+/// A run as its manifest, its maps and its cloud tell of it.
+fn finished(root: &Path) {
+    plane_scene::write(&root.join("scene"));
+    let view = |name: &str| {
+        json!({
+            "name": name, "map_size": [24, 16], "map_k": [[27.5, 0, 11.8125], [0, 27.5, 7.9375], [0, 0, 1]],
+            "rotation": [[1, 0, 0], [0, 1, 0], [0, 0, 1]], "translation": [0, 0, 4],
+        })
+    };
+    let manifest = json!({
+        "program": "engine", "command": "infer", "scene": { "path": "scene" }, "parameters": {},
+        "views": plane_scene::NAMES.map(view),
+    });
+    fs::create_dir_all(root.join("out/depth")).unwrap();
+    fs::create_dir(root.join("out/confidence")).unwrap();
+    fs::write(root.join("out/manifest.json"), manifest.to_string()).unwrap();
+    for name in plane_scene::NAMES {
+        for (kind, value) in [("depth", 4.0), ("confidence", 0.9)] {
+            pfm::write(&root.join(format!("out/{kind}/{name}.pfm")), &Map::filled(24, 16, value)).unwrap();
+        }
+    }
+    let point = Point { position: [0.0; 3], normal: [0.0, 0.0, -1.0], colour: [9; 3], confidence: 0.9, views: 3 };
+    ply::write(&root.join("out/fused.ply"), &[point; 4], Storage::default(), &[]).unwrap();
+}
+
+fn edit(root: &Path, change: impl FnOnce(&mut Value)) {
+    let file = root.join("out/manifest.json");
+    let mut manifest = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    change(&mut manifest);
+    fs::write(file, manifest.to_string()).unwrap();
+}
+
+fn patch_cloud(root: &Path, change: impl FnOnce(&mut Vec<u8>)) {
+    let file = root.join("out/fused.ply");
+    let mut bytes = fs::read(&file).unwrap();
+    change(&mut bytes);
+    fs::write(file, bytes).unwrap();
+}
+
+fn exports() -> Group {
+    let again = "run `engine infer` again";
+    let maps = |case, run| Case { run: Some(run), ..case };
+    let cases = vec![
+        spoilt("give the OUT of a finished run", |root| fs::remove_dir_all(root.join("out")).unwrap()),
+        spoilt("give the OUT of a run, and let it come to its end", |root| {
+            fs::remove_file(root.join("out/manifest.json")).unwrap();
+        }),
+        spoilt(again, |root| edit(root, |manifest| manifest["views"][0]["rotation"] = Value::Null)),
+        spoilt(again, |root| edit(root, |manifest| manifest["views"][0]["name"] = "a/b".into())),
+        spoilt("give the OUT of a run", |root| edit(root, |manifest| manifest["views"] = json!([]))),
+        spoilt("export maps only, or run again without --depth-only", |root| {
+            fs::remove_file(root.join("out/fused.ply")).unwrap();
+        }),
+        spoilt(again, |root| patch_cloud(root, |bytes| *bytes = b"ply\nformat ascii 1.0\nend_header\n".to_vec())),
+        spoilt(again, |root| patch_cloud(root, |bytes| bytes.truncate(bytes.len() - 1))),
+        spoilt(again, |root| {
+            patch_cloud(root, |bytes| {
+                let last = bytes.len() - 32;
+                bytes[last..last + 4].copy_from_slice(&f32::NAN.to_le_bytes());
+            });
+        }),
+        maps(
+            spoilt(again, |root| edit(root, |manifest| manifest["views"][1]["map_size"] = json!([48, 32]))),
+            "export out --to npz",
+        ),
+        maps(
+            spoilt(again, |root| fs::remove_file(root.join("out/depth/00000003.pfm")).unwrap()),
+            "export out --to exr",
+        ),
+        told(again, "export out --to npz --filtered-depth"),
+        maps(
+            spoilt("say where the scene lies now, with --scene", |root| {
+                fs::remove_dir_all(root.join("scene")).unwrap();
+            }),
+            "export out --to workspace",
+        ),
+        maps(
+            spoilt("give the scene that the run was of", |root| {
+                edit(root, |manifest| manifest["views"][2]["name"] = "IMG_7".into());
+            }),
+            "export out --to points3D",
+        ),
+        maps(
+            spoilt("give the scene that the run was of, as it was", |root| {
+                edit(root, |manifest| manifest["views"][2]["map_k"][0][0] = 28.0.into());
+            }),
+            "export out --to points3D",
+        ),
+        maps(
+            spoilt("choose another folder with -o", |root| {
+                fs::create_dir(root.join("mine")).unwrap();
+                fs::write(root.join("mine/letter.txt"), "dear").unwrap();
+            }),
+            "export out --to las -o mine",
+        ),
+        maps(
+            spoilt("choose another folder with -o", |root| {
+                fs::create_dir(root.join("others")).unwrap();
+                fs::write(root.join("others/.engine-export.json"), r#"{"exports_of": "/elsewhere"}"#).unwrap();
+            }),
+            "export out --to las -o others",
+        ),
+        told("leave --depth-only or the format away", "infer scene -o new --depth-only --export npz,las"),
+    ];
+    Group { title: "Exports", advice: "", write: finished, run: "export out --to las", cases }
+}
+
+fn words() -> Group {
+    let cases = vec![
+        told("", "export out --to las,doc"),
+        told("", "export out --to las --crs EPSG:4326"),
+        told("", "export out --to las --crs 32632"),
+        told("", "export out --to workspace --photos gif"),
+        told("", "export out --to workspace --photos jpeg:0"),
+    ];
+    Group { title: "Exports", advice: "see `engine export --help`", write: NOTHING, run: "", cases }
+}
