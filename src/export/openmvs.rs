@@ -36,7 +36,7 @@ pub fn write(job: &Job) -> Result<()> {
     let tracks = if job.cloud.is_some() { Some(Tracks::find(job)?.thinned(SPARSE_POINTS)) } else { None };
     write_scene(job, &model, tracks.as_ref())?;
     job.each_view(FOLDER, |view| {
-        photos.write(job, view, &format!("{FOLDER}/images/{}", model.images[view].name))?;
+        photos.write(job, view, (FOLDER, &model.images[view].name))?;
         write_map(job, &model, view)
     })
 }

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use crate::error::{Error, Result};
 use crate::export::job::{Job, put};
 use crate::export::options::PhotoFormat;
+use crate::files::names;
 use crate::net::config::Resolution;
 use crate::run::plan::Frame;
 use crate::scene::photo::Photo;
@@ -32,6 +33,8 @@ pub struct Photos {
 struct AsRead {
     depth_numbers: DepthNumbers,
     layout: Option<Layout>,
+    /// As [`names::in_json`] writes it.
+    masks: Option<String>,
 }
 
 impl Photos {
@@ -51,8 +54,14 @@ impl Photos {
         }
         let parameters = serde_json::Value::Object(manifest.parameters.clone());
         // What a manifest does not say is read in the usual way.
-        let AsRead { depth_numbers, layout } = serde_json::from_value(parameters).unwrap_or_default();
-        let options = OpenOptions { depth_numbers, layout, range_given: true, ..OpenOptions::default() };
+        let AsRead { depth_numbers, layout, masks } = serde_json::from_value(parameters).unwrap_or_default();
+        let options = OpenOptions {
+            depth_numbers,
+            layout,
+            masks: masks.as_deref().map(names::from_json),
+            range_given: true,
+            ..OpenOptions::default()
+        };
         let scene = Scene::open(&path, &options)?;
         let by_name: HashMap<&str, usize> = scene.views.iter().enumerate().map(|(i, v)| (v.name.as_str(), i)).collect();
         let place = |name: &String| {
@@ -78,28 +87,47 @@ impl Photos {
         Ok(Self { scene, places })
     }
 
-    /// Writes the photo of a view under this name.
+    /// Writes the photo of a view under this name in images/ of a folder, and its mask, where it has one, in masks/
+    /// there, as COLMAP looks for it: NAME.jpg.png, 0 where the photo does not show the scene.
     ///
     /// # Errors
     /// A photo that cannot be read or written.
-    pub fn write(&self, job: &Job, view: usize, name: &str) -> Result<()> {
+    pub fn write(&self, job: &Job, view: usize, (folder, name): (&str, &str)) -> Result<()> {
         let loaded = Photo::load(&self.scene.views[self.places[view]], job.results.manifest.max_side())?;
         loaded.notes.into_iter().for_each(|note| job.note(note));
         let (width, height) = job.results.views[view].size;
+        if let Some(mask) = &loaded.mask {
+            let mask = match halvings(mask.size(), (width, height)) {
+                Some(halvings) => mask.decimated(halvings as u32),
+                None => mask.resized(width, height),
+            };
+            let grey: Vec<u8> =
+                (0..width * height).map(|i| if mask.is_outside(i % width, i / width) { 0 } else { 255 }).collect();
+            job.write(&format!("{folder}/masks/{name}.png"), |out| {
+                put(PngEncoder::new(out)
+                    .write_image(&grey, width as u32, height as u32, ExtendedColorType::L8)
+                    .map_err(io))
+            })?;
+        }
         let colours = reduced(loaded.photo, (width, height)).colours();
         let (bytes, size, kind) = (colours.as_flattened(), (width as u32, height as u32), ExtendedColorType::Rgb8);
-        job.write(name, |out| {
+        job.write(&format!("{folder}/images/{name}"), |out| {
             let encoded = match job.options.photos {
                 PhotoFormat::Jpeg(quality) => {
                     JpegEncoder::new_with_quality(out, quality).write_image(bytes, size.0, size.1, kind)
                 }
                 PhotoFormat::Png => PngEncoder::new(out).write_image(bytes, size.0, size.1, kind),
             };
-            put(encoded.map_err(|e| match e {
-                ImageError::IoError(e) => e,
-                other => std::io::Error::other(other.to_string()),
-            }))
+            put(encoded.map_err(io))
         })
+    }
+}
+
+/// What an encoder says.
+fn io(error: ImageError) -> std::io::Error {
+    match error {
+        ImageError::IoError(error) => error,
+        other => std::io::Error::other(other.to_string()),
     }
 }
 

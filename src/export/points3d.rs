@@ -20,5 +20,5 @@ pub fn write(job: &Job) -> Result<()> {
     let model = Model::new(job);
     let tracks = Tracks::find(job)?;
     model.write(job, &format!("{FOLDER}/sparse/0"), Some(&tracks))?;
-    job.each_view(FOLDER, |view| photos.write(job, view, &format!("{FOLDER}/images/{}", model.images[view].name)))
+    job.each_view(FOLDER, |view| photos.write(job, view, (FOLDER, &model.images[view].name)))
 }

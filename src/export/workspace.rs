@@ -38,7 +38,7 @@ pub fn write(job: &Job) -> Result<()> {
     let stereo = format!("{FOLDER}/stereo");
     stereo::write_lists(job, &model, &stereo)?;
     job.each_view(FOLDER, |view| {
-        photos.write(job, view, &format!("{FOLDER}/images/{}", model.images[view].name))?;
+        photos.write(job, view, (FOLDER, &model.images[view].name))?;
         write_cam(job, &model, view)?;
         stereo::write_view(job, &model, &stereo, view)
     })?;

@@ -269,3 +269,21 @@ fn the_workspace_is_colmaps() {
     assert_eq!(vis.left(), 0);
     assert!(seen > 2 * cloud.len());
 }
+
+/// Masks of the run lie beside the photos, under COLMAP's names.
+#[test]
+fn masks_go_with_the_photos() {
+    let run = Run::new(DVec3::ZERO);
+    let masks = run.path("masks");
+    fs::create_dir(&masks).unwrap();
+    let mask = image::GrayImage::from_fn(SIZE.0, SIZE.1, |x, y| image::Luma([255 * u8::from(x + 2 * y > 70)]));
+    mask.save(masks.join(format!("{}.png", NAMES[1]))).unwrap();
+    let (maps, scene, out) = (run.path("maps"), run.path("scene"), run.path("out"));
+    let words = ["fuse", text(&maps), "--scene", text(&scene), "-o", text(&out), "--min-views", "2", "--force"];
+    engine(words.iter().chain(&["--masks", text(&masks)])).done();
+    run.export(&["--to", "workspace", "--photos", "png"]).done();
+    let found = files(&run.path("out/export/workspace/masks"));
+    let name = PathBuf::from(format!("{}.png.png", NAMES[1]));
+    assert_eq!(found.keys().collect::<Vec<_>>(), [&name]);
+    assert_eq!(image::load_from_memory(&found[&name]).unwrap().into_luma8(), mask);
+}
