@@ -26,9 +26,13 @@ pub struct SceneArgs {
     /// planes. auto: as the farthest depth if it is larger than the first number
     #[arg(long, value_name = "WHAT", default_value = "auto")]
     pub depth_numbers: DepthNumbers,
-    /// Layout to read if the scene's folder holds both [default: whichever is there, mvsnet before colmap]
-    #[arg(long, value_name = "LAYOUT")]
+    /// Format of the cameras, if SCENE holds several [default: whichever is there, mvsnet before colmap before the
+    /// others in this order]
+    #[arg(long = "format", visible_alias = "layout", value_name = "NAME")]
     pub layout: Option<Layout>,
+    /// Where the photos lie, if they are not found where the scene's files say
+    #[arg(long, value_name = "DIR")]
+    pub images: Option<PathBuf>,
     /// Reduce photos by area averaging so that the longer side has at most this many pixels [default: as stored]
     #[arg(long, value_name = "PX", value_parser = positive_integer)]
     pub max_side: Option<usize>,
@@ -41,7 +45,12 @@ pub struct SceneArgs {
 impl SceneArgs {
     /// `range_given`: the files' own depth ranges are not needed.
     pub fn open_options(&self, range_given: bool) -> OpenOptions {
-        OpenOptions { depth_numbers: self.depth_numbers, layout: self.layout, range_given }
+        OpenOptions {
+            depth_numbers: self.depth_numbers,
+            layout: self.layout,
+            images: self.images.clone(),
+            range_given,
+        }
     }
 }
 
