@@ -45,12 +45,7 @@ pub struct SceneArgs {
 impl SceneArgs {
     /// `range_given`: the files' own depth ranges are not needed.
     pub fn open_options(&self, range_given: bool) -> OpenOptions {
-        OpenOptions {
-            depth_numbers: self.depth_numbers,
-            layout: self.layout,
-            images: self.images.clone(),
-            range_given,
-        }
+        OpenOptions { depth_numbers: self.depth_numbers, layout: self.layout, images: self.images.clone(), range_given }
     }
 }
 

@@ -7,8 +7,8 @@ use serde_json::json;
 use super::finding::{Finding, Grade, counted_views, names};
 use crate::error::{Error, counted};
 use crate::files::input;
-use crate::scene::colmap::scene::{self, ImageSize};
 use crate::scene::Scene;
+use crate::scene::colmap::scene::{self, ImageSize};
 
 /// Sizes count as the same shape within this share: photos that were reduced have rounded sides.
 const SAME_SHAPE: f64 = 0.01;

@@ -116,12 +116,7 @@ enum Cause {
 ///
 /// # Errors
 /// Files of the model that cannot be read.
-pub fn check(
-    scene: &Scene,
-    images: Option<&Path>,
-    findings: &mut Vec<Finding>,
-    known: &mut KnownDepths,
-) -> Result<()> {
+pub fn check(scene: &Scene, images: Option<&Path>, findings: &mut Vec<Finding>, known: &mut KnownDepths) -> Result<()> {
     let seen: Vec<Seen> = scene::observations(scene, images)?
         .into_iter()
         .zip(&scene.views)

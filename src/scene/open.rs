@@ -4,9 +4,9 @@
 
 use std::path::Path;
 
+use crate::scene::formats::assemble;
 use crate::scene::formats::listing::{Listing, folder_of};
 use crate::scene::formats::table::{read_cameras, recognised};
-use crate::scene::formats::assemble;
 use crate::scene::{Layout, OpenOptions, Scene};
 use crate::{Error, Result};
 

@@ -67,13 +67,6 @@ pub fn read(file: &Path) -> Result<Calibration> {
     let unregistered = cameras - shots.len();
     if unregistered > 0 {
         notes.push(format!("{} without a focal length (not registered) left out", counted(unregistered, "camera")));
-        if names.is_none() {
-            return Err(Error::input(
-                file.display().to_string(),
-                format!("{unregistered} of {cameras} cameras that are not registered, and no list of photos"),
-                "the list that was given to Bundler beside it, list.txt",
-            ));
-        }
     }
     notes.push("the principal points are taken to be the photos' middles, as Bundler does".into());
     let mut points = Vec::new();
@@ -99,7 +92,9 @@ pub fn read(file: &Path) -> Result<Calibration> {
     let mut folders = vec![folder.clone(), folder.join("images")];
     // Bundler itself writes bundle/bundle.out below the list and the photos.
     folders.extend(folder.ends_with("bundle").then(|| folder_of(&folder)));
-    Ok(Calibration { file: file.to_owned(), shots, points, notes, folders })
+    let registered = places.iter().enumerate().filter(|(_, place)| place.is_some()).map(|(camera, _)| camera).collect();
+    let unnamed = names.is_none().then_some((cameras, registered));
+    Ok(Calibration { file: file.to_owned(), shots, points, notes, folders, unnamed })
 }
 
 /// The photos' names by the camera's number, out of the list.

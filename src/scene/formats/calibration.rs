@@ -22,6 +22,23 @@ pub struct Calibration {
     pub notes: Vec<String>,
     /// Where photos' names begin, in the order in which it is tried.
     pub folders: Vec<PathBuf>,
+    /// Where the format has no names: how many photos there should be, and which of them, in the order of their names,
+    /// belongs to each shot.
+    pub unnamed: Option<(usize, Vec<usize>)>,
+}
+
+impl Calibration {
+    /// The calibration of a file whose photos lie beside it or in images/ there.
+    pub fn new(file: PathBuf, folder: PathBuf, shots: Vec<Shot>, points: Vec<Point>, notes: Vec<String>) -> Self {
+        let images = folder.join("images");
+        Self { file, shots, points, notes, folders: vec![folder, images], unnamed: None }
+    }
+
+    /// With photos that have no names in the file, one for each shot.
+    pub fn without_names(mut self) -> Self {
+        self.unnamed = Some((self.shots.len(), (0..self.shots.len()).collect()));
+        self
+    }
 }
 
 /// One photo's camera.

@@ -57,8 +57,7 @@ impl Listing {
     /// A path that cannot be read.
     pub fn new(path: &Path) -> Result<Self> {
         let one = path.metadata().map_err(Error::io("open the scene", path))?.is_file();
-        let paths =
-            if one { vec![path.to_owned()] } else { input::files_in(path, "open the scene's folder")? };
+        let paths = if one { vec![path.to_owned()] } else { input::files_in(path, "open the scene's folder")? };
         let candidate = |path: PathBuf| Candidate {
             name: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
             path,

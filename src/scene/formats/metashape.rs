@@ -67,7 +67,11 @@ pub fn read(file: &Path) -> Result<Calibration> {
     let mut shots = Vec::new();
     for camera in cameras {
         let Some(transform) = child(camera, "transform") else {
-            if camera.has_attribute("master_id") { slaves += 1 } else { unaligned += 1 }
+            if camera.has_attribute("master_id") {
+                slaves += 1
+            } else {
+                unaligned += 1
+            }
             continue;
         };
         if matches!(camera.attribute("enabled"), Some("false" | "0")) {
@@ -129,8 +133,7 @@ pub fn read(file: &Path) -> Result<Calibration> {
         ));
     }
     let folder = folder_of(file);
-    let images = folder.join("images");
-    Ok(Calibration { file: file.to_owned(), shots, points: Vec::new(), notes, folders: vec![folder, images] })
+    Ok(Calibration::new(file.to_owned(), folder, shots, Vec::new(), notes))
 }
 
 /// Of several chunks the one with the most aligned cameras.

@@ -4,14 +4,28 @@
 //! them into a [`calibration`] without looking at photos. [`photos`] then finds these, and [`assemble`] makes the
 //! scene. Nothing of a format is known outside of its file.
 
+mod alicevision;
 pub mod assemble;
 mod bundler;
 pub mod calibration;
 mod json;
+mod kapture;
 pub mod listing;
+mod llff;
 mod metashape;
+mod middlebury;
+mod neus;
+mod npy;
 mod nvm;
+mod open3d;
+mod openmvg;
+mod openmvs;
+mod opensfm;
 mod photos;
+mod poses;
+mod realitycapture;
+mod sevenscenes;
+mod strecha;
 pub mod table;
 mod text;
 mod transforms;

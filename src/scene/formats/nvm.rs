@@ -58,8 +58,7 @@ pub fn read(file: &Path) -> Result<Calibration> {
         notes.push("the principal points are taken to be the photos' middles, as VisualSFM does".into());
     }
     let folder = folder_of(file);
-    let images = folder.join("images");
-    Ok(Calibration { file: file.to_owned(), shots, points, notes, folders: vec![folder, images] })
+    Ok(Calibration::new(file.to_owned(), folder, shots, points, notes))
 }
 
 /// The calibration of all photos, where the first line has one: `FixedK fx cx fy cy`, and perhaps r.
@@ -95,9 +94,8 @@ fn model(file: &Path, words: &mut Words, fixed: Option<Intrinsics>) -> Result<Op
         shots.push(shot(&words.place(), line, fixed)?);
     }
     let Some(line) = words.next_line() else { return Ok(Some(Model { shots, points: Vec::new() })) };
-    let count: usize = line
-        .parse()
-        .map_err(|_| Error::input(words.place(), format!("`{line}`"), "the number of a model's points"))?;
+    let count: usize =
+        line.parse().map_err(|_| Error::input(words.place(), format!("`{line}`"), "the number of a model's points"))?;
     let mut points = Vec::new();
     for _ in 0..count {
         let position: [f64; 3] = words.numbers("a point's position")?;

@@ -27,8 +27,8 @@ pub fn find(calibration: &Calibration, images: Option<&Path>, notes: &mut Vec<St
     if let Some(folder) = images.filter(|folder| !folder.is_dir()) {
         return Err(Error::input(folder.display().to_string(), "no such folder", "the folder with the photos"));
     }
-    if !calibration.shots.is_empty() && calibration.shots.iter().all(|shot| shot.photo.is_none()) {
-        return in_order(calibration, images, notes);
+    if let Some((count, places)) = &calibration.unnamed {
+        return in_order(calibration, (*count, places), images, notes);
     }
     let mut index = None;
     let (mut found, mut missing, mut elsewhere) = (Vec::new(), Vec::new(), Vec::new());
@@ -77,13 +77,17 @@ fn is_photo(path: &Path) -> bool {
 }
 
 /// Photos for cameras without names: those of one folder in the order of their names.
-fn in_order(calibration: &Calibration, images: Option<&Path>, notes: &mut Vec<String>) -> Result<Photos> {
+fn in_order(
+    calibration: &Calibration,
+    (count, places): (usize, &[usize]),
+    images: Option<&Path>,
+    notes: &mut Vec<String>,
+) -> Result<Photos> {
     let folders = images.map_or_else(|| calibration.folders.clone(), |folder| vec![folder.to_owned()]);
     let photos_of = |folder: &PathBuf| -> Vec<PathBuf> {
         let files = input::files_in(folder, "list the photos").unwrap_or_default();
         files.into_iter().filter(|file| image::has_photo_extension(file)).collect()
     };
-    let count = calibration.shots.len();
     let lists: Vec<(PathBuf, Vec<PathBuf>)> =
         folders.into_iter().map(|folder| (folder.clone(), photos_of(&folder))).filter(|l| !l.1.is_empty()).collect();
     let place = calibration.file.display().to_string();
@@ -100,13 +104,14 @@ fn in_order(calibration: &Calibration, images: Option<&Path>, notes: &mut Vec<St
     let name = |path: &PathBuf| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let ends = [photos.first(), photos.last()].map(|end| end.map(name).unwrap_or_default());
     notes.push(format!(
-        "the file has no names of photos: its {count} cameras are taken to be in the order of the photos in {} ({} to \
-         {})",
+        "the file has no names of photos: its {count} cameras are taken to be in the order of the photos in {} ({} \
+         to {})",
         folder.display(),
         ends[0],
         ends[1]
     ));
-    Ok(Photos { found: photos.into_iter().map(Some).collect(), missing: Vec::new() })
+    let found = places.iter().map(|&place| photos.get(place).cloned()).collect();
+    Ok(Photos { found, missing: Vec::new() })
 }
 
 /// Photos below some folders by their names.

@@ -7,7 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use super::calibration::Calibration;
 use super::listing::Listing;
-use super::{bundler, metashape, nvm, transforms};
+use super::{
+    alicevision, bundler, kapture, llff, metashape, middlebury, neus, nvm, open3d, openmvg, openmvs, opensfm,
+    realitycapture, sevenscenes, strecha, transforms,
+};
 use crate::{Error, Result};
 
 /// How a foreign format is handled.
@@ -69,6 +72,18 @@ formats! {
     Metashape = "metashape": "Metashape's cameras (XML)", metashape;
     Bundler = "bundler": "Bundler's bundle.out", bundler;
     Nvm = "nvm": "VisualSFM's NVM", nvm;
+    OpenMvg = "openmvg": "OpenMVG's sfm_data.json", openmvg;
+    OpenSfm = "opensfm": "OpenSfM's reconstruction.json", opensfm;
+    AliceVision = "alicevision": "AliceVision's .sfm", alicevision;
+    RealityCapture = "realitycapture": "RealityCapture's cameras (XMP or CSV)", realitycapture;
+    OpenMvs = "openmvs": "OpenMVS's scene.mvs", openmvs;
+    Strecha = "strecha": "Strecha's .camera files", strecha;
+    Middlebury = "middlebury": "Middlebury's _par.txt", middlebury;
+    Llff = "llff": "LLFF's poses_bounds.npy", llff;
+    NeuS = "neus": "cameras.npz of IDR and NeuS", neus;
+    SevenScenes = "7scenes": "pose.txt files of 7-Scenes", sevenscenes;
+    Open3d = "open3d": "a trajectory of Open3D (.json or .log)", open3d;
+    Kapture = "kapture": "kapture's sensors/", kapture;
 }
 
 impl Layout {
@@ -101,7 +116,9 @@ pub fn read_cameras(path: &Path, layout: Option<Layout>) -> Result<(Layout, Cali
     };
     let Some((layout, file)) = found else {
         let (found, expected) = match layout {
-            Some(layout) => (format!("nothing that is {}", layout.names().1), "such a file, or another --format".into()),
+            Some(layout) => {
+                (format!("nothing that is {}", layout.names().1), "such a file, or another --format".into())
+            }
             None => ("no cameras in a format that is known".to_owned(), names_of_foreign()),
         };
         return Err(Error::input(path.display().to_string(), found, expected));

@@ -130,7 +130,11 @@ impl Optics {
             if self.focal[0].is_some() { None } else { of_angle(1).map(Length::Heights) }
         });
         let Some(focal) = across.map(|x| [x, down.unwrap_or(x)]).or_else(|| down.map(|y| [y, y])) else {
-            return Err(Error::input(place, "no focal length", "fl_x or camera_angle_x, of the frame or of all frames"));
+            return Err(Error::input(
+                place,
+                "no focal length",
+                "fl_x or camera_angle_x, of the frame or of all frames",
+            ));
         };
         Ok(match self.principal {
             [Some(cx), Some(cy)] => {
@@ -244,8 +248,7 @@ pub fn read(file: &Path) -> Result<Calibration> {
     }
     let folder = folder_of(file);
     let points = points(&content, &folder, applied.as_ref(), &mut notes)?;
-    let images = folder.join("images");
-    Ok(Calibration { file: file.to_owned(), shots, points, notes, folders: vec![folder, images] })
+    Ok(Calibration::new(file.to_owned(), folder, shots, points, notes))
 }
 
 fn applied(file: &Path, content: &File, notes: &mut Vec<String>) -> Result<Option<Applied>> {
@@ -281,10 +284,7 @@ fn points(content: &File, folder: &Path, applied: Option<&Applied>, notes: &mut 
     let cloud = ply_points::read(&path)?;
     notes.extend(cloud.notes(&path));
     let undone = |position: DVec3| applied.map_or(position, |applied| applied.undone(position));
-    let point = |position: [f64; 3]| Point {
-        position: undone(DVec3::from_array(position)),
-        error: 0.0,
-        shots: Vec::new(),
-    };
+    let point =
+        |position: [f64; 3]| Point { position: undone(DVec3::from_array(position)), error: 0.0, shots: Vec::new() };
     Ok(cloud.points.into_iter().map(point).collect())
 }
