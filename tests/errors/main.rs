@@ -1,7 +1,7 @@
 //! Every message of an error that can be provoked: docs/ERRORS.md is made of what the program really says.
 //!
 //! Each case (`table.rs`) writes files that are right, spoils them in one place and runs the real program on them.
-//! Cases stand in the files `scenes`, `colmap`, `maps` and `programs`; `sources.rs` looks in the sources for messages
+//! Cases stand in the files `scenes`, `colmap`, `formats`, `maps` and `programs`; `sources.rs` looks in the sources for messages
 //! that no case provokes. A page that differs fails; ENGINE_WRITE_DOCS=1 writes it anew.
 
 // What a build for a GPU says of devices differs; so do the system's own reasons elsewhere.
@@ -15,6 +15,11 @@ use rayon::prelude::*;
 mod colmap;
 #[path = "../support/dtu_files.rs"]
 mod dtu_files;
+#[path = "../support/format_files.rs"]
+mod format_files;
+#[path = "../support/format_trees.rs"]
+mod format_trees;
+mod formats;
 mod maps;
 #[path = "../support/plane_scene.rs"]
 mod plane_scene;
@@ -65,7 +70,10 @@ const CODES: [(i32, &str, &str); 10] = [
 
 fn rows() -> Vec<Result<Row, String>> {
     let groups: Vec<Group> =
-        [scenes::groups(), colmap::groups(), maps::groups(), programs::groups()].into_iter().flatten().collect();
+        [scenes::groups(), colmap::groups(), formats::groups(), maps::groups(), programs::groups()]
+            .into_iter()
+            .flatten()
+            .collect();
     let cases: Vec<_> = groups.iter().flat_map(|group| group.cases.iter().map(move |case| (group, case))).collect();
     cases.into_par_iter().map(|(group, case)| table::row(group, case)).collect()
 }

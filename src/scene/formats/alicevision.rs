@@ -11,7 +11,6 @@ use std::path::{Path, PathBuf};
 use glam::{DMat3, DVec3};
 use serde::{Deserialize, Deserializer};
 
-use crate::error::counted;
 use crate::scene::checks::checked_rotation;
 use crate::scene::formats::calibration::{Calibration, Intrinsics, Origin, Point, Shot, lens, with_centre};
 use crate::scene::formats::json::{self, Id, Number};
@@ -194,10 +193,10 @@ pub fn read(file: &Path) -> Result<Calibration> {
         });
     }
     let told = [
-        (unregistered, "without a pose or intrinsics (not registered) left out"),
-        (of_rigs, "of rigs, whose poses are relative to the rig, left out"),
+        (unregistered, "views without a pose or intrinsics (not registered) left out"),
+        (of_rigs, "views of rigs, whose poses are relative to the rig, left out"),
     ];
-    notes.extend(told.into_iter().filter(|t| t.0 > 0).map(|(n, what)| format!("{} {what}", counted(n, "view"))));
+    notes.extend(told.into_iter().filter(|t| t.0 > 0).map(|(n, what)| format!("{what}: {n}")));
     let point = |landmark: &Landmark| Point {
         position: DVec3::from_array(landmark.position.map(|n| n.0)),
         error: 0.0,

@@ -143,7 +143,7 @@ pub fn read(file: &Path) -> Result<Calibration> {
         notes.push(format!("{} without a pose left out", counted(without_pose, "photo")));
     }
     if others > 0 {
-        notes.push(format!("{} that are no cameras not read", counted(others, "sensor")));
+        notes.push(format!("sensors that are no cameras not read: {others}"));
     }
     let photos = folder.join("records_data");
     let mut calibration = Calibration::new(file.to_owned(), folder, shots, Vec::new(), notes);

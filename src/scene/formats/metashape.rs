@@ -120,11 +120,11 @@ pub fn read(file: &Path) -> Result<Calibration> {
         });
     }
     let told = [
-        (disabled, "that are disabled left out"),
-        (unaligned, "without a transform (not aligned) left out"),
-        (slaves, "of a multi-camera rig's further sensors, which have no transform of their own, left out"),
+        (disabled, "disabled cameras left out"),
+        (unaligned, "cameras without a transform (not aligned) left out"),
+        (slaves, "cameras of a rig's further sensors, which have no transform of their own, left out"),
     ];
-    notes.extend(told.into_iter().filter(|t| t.0 > 0).map(|(n, what)| format!("{} {what}", counted(n, "camera"))));
+    notes.extend(told.into_iter().filter(|t| t.0 > 0).map(|(n, what)| format!("{what}: {n}")));
     let rolling = known.values().filter(|sensor| sensor.has_rolling_shutter).count();
     if rolling > 0 {
         notes.push(format!(

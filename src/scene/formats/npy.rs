@@ -88,13 +88,15 @@ fn is_of_floats(bytes: &[u8]) -> bool {
 }
 
 fn parse(bytes: &[u8], place: &str) -> Result<Array> {
-    let expected = "an array of floats (f4 or f8), row by row, as numpy.save writes it";
+    let expected = "an array of floats (f4 or f8), as numpy.save writes it";
     let refused = |found: String| Error::input(place, found, expected);
     let Some((header, data)) = split(bytes) else { return Err(refused("no header of an array".into())) };
     let kind = kind(header).unwrap_or_default();
-    if after(header, "fortran_order").is_none_or(|value| !value.starts_with("False")) {
-        return Err(refused("an array that is not stored row by row".into()));
-    }
+    let is_by_columns = match after(header, "fortran_order") {
+        Some(value) if value.starts_with("False") => false,
+        Some(value) if value.starts_with("True") => true,
+        _ => return Err(refused("a header without the order of the values".into())),
+    };
     let shape: Option<Vec<usize>> = after(header, "shape").and_then(|text| {
         let (inside, _) = text.strip_prefix('(')?.split_once(')')?;
         inside.split(',').map(str::trim).filter(|word| !word.is_empty()).map(|word| word.parse().ok()).collect()
@@ -119,5 +121,14 @@ fn parse(bytes: &[u8], place: &str) -> Result<Array> {
         let [a, b, c, d, ..] = eight;
         if size == 4 { f64::from(f32::from_le_bytes([a, b, c, d])) } else { f64::from_le_bytes(eight) }
     };
-    Ok(Array { shape, data: data.chunks_exact(size).map(value).collect() })
+    let data: Vec<f64> = data.chunks_exact(size).map(value).collect();
+    match shape[..] {
+        [_] | [] => Ok(Array { shape, data }),
+        [rows, columns] if is_by_columns => {
+            let at = |i: usize| data[(i % columns) * rows + i / columns];
+            Ok(Array { data: (0..rows * columns).map(at).collect(), shape })
+        }
+        _ if is_by_columns => Err(refused("an array of more than two dimensions, column by column".into())),
+        _ => Ok(Array { shape, data }),
+    }
 }

@@ -51,7 +51,7 @@ pub fn read(folder: &Path) -> Result<Calibration> {
         });
     }
     if lost > 0 {
-        notes.push(format!("{lost} frames whose pose is infinite or not a number (lost by the tracker) left out"));
+        notes.push(format!("frames whose pose is infinite or not a number (lost by the tracker) left out: {lost}"));
     }
     notes.push("poses are read as camera to world, x right, y down, z forward, as 7-Scenes defines them".into());
     Ok(Calibration::new(folder.to_owned(), folder.to_owned(), shots, Vec::new(), notes))
