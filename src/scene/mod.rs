@@ -1,9 +1,9 @@
 //! A scene: calibrated photos, the depths to search in front of each, and for each a ranked list of source views.
 //!
-//! Here is what a scene is; `open.rs` tells which layout a folder holds, [`mvsnet`], [`colmap`] and, for other programs'
-//! files of cameras, [`formats`] read it, [`photo`] loads pixels, and [`mask`] says which of them show the scene. Poses are world to camera, pixel centres are
-//! integers, and every camera is a pinhole one of the stored photo's size: distortion stays beside it as a [`lens`]. No
-//! depth map and no network is known here.
+//! Here is what a scene is; `open.rs` tells which layout a folder holds, [`mvsnet`], [`colmap`] and, for other
+//! programs' files of cameras, [`formats`] read it, [`photo`] loads pixels, and [`mask`] says which of them show the
+//! scene. Poses are world to camera, pixel centres are integers, and every camera is a pinhole one of the stored
+//! photo's size: distortion stays beside it as a [`lens`]. No depth map and no network is known here.
 
 pub mod camera;
 mod checks;

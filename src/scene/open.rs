@@ -33,8 +33,8 @@ impl Scene {
             return Err(Error::input(
                 path.display().to_string(),
                 found,
-                "images/ with cams/ or cams_1/ (MVSNet layout), or images/ with a COLMAP model in sparse/, sparse/0/ or \
-                 dense/sparse/, or the cameras of another program (`--format` of `engine infer --help` lists them)",
+                "images/ with cams/ or cams_1/ (MVSNet layout), or images/ with a COLMAP model in sparse/, sparse/0/ \
+                 or dense/sparse/, or the cameras of another program (`--format` of `engine infer --help` lists them)",
             ));
         };
         let mut scene = match layout {

@@ -123,7 +123,7 @@ fn json_groups() -> Vec<Group> {
 }
 
 fn xml_groups() -> Vec<Group> {
-    let metashape = edits! { "scene/cameras.xml";
+    let cases_of_metashape = edits! { "scene/cameras.xml";
         "": "<k1>0.1</k1>" => "<k1>nan</k1>";
         "": "<k1>0.1</k1>" => "<k1></k1>";
         "": "sensor_id=\"1\"" => "sensor_id=\"9\"";
@@ -143,7 +143,11 @@ fn xml_groups() -> Vec<Group> {
         "": "rdf:Description " => "rdf:Nothing ";
     };
     vec![
-        group("Metashape", |root| file(root, "cameras.xml", metashape(&TestScene::new(), "<k1>0.1</k1>")), metashape),
+        group(
+            "Metashape",
+            |root| file(root, "cameras.xml", metashape(&TestScene::new(), "<k1>0.1</k1>")),
+            cases_of_metashape,
+        ),
         group(
             "RealityCapture",
             |root| {

@@ -1,8 +1,8 @@
 //! Every message of an error that can be provoked: docs/ERRORS.md is made of what the program really says.
 //!
 //! Each case (`table.rs`) writes files that are right, spoils them in one place and runs the real program on them.
-//! Cases stand in the files `scenes`, `colmap`, `formats`, `maps` and `programs`; `sources.rs` looks in the sources for messages
-//! that no case provokes. A page that differs fails; ENGINE_WRITE_DOCS=1 writes it anew.
+//! Cases stand in the files `scenes`, `colmap`, `formats`, `maps` and `programs`; `sources.rs` looks in the sources for
+//! messages that no case provokes. A page that differs fails; ENGINE_WRITE_DOCS=1 writes it anew.
 
 // What a build for a GPU says of devices differs; so do the system's own reasons elsewhere.
 #![cfg(all(target_os = "linux", not(feature = "cuda")))]

@@ -9,7 +9,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::format_files::*;
-use crate::scene_files::{TestScene, TestView};
+use crate::scene_files::TestScene;
 use crate::truth::*;
 
 /// As in `structured.rs`.

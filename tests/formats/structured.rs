@@ -51,7 +51,8 @@ fn transforms_json() {
         frame["depth_file_path"] = json!("depth/a.png");
     }
     let mut ply = format!(
-        "ply\nformat ascii 1.0\nelement vertex {}\nproperty double x\nproperty double y\nproperty double z\nend_header\n",
+        "ply\nformat ascii 1.0\nelement vertex {}\nproperty double x\nproperty double y\n\
+         property double z\nend_header\n",
         truth.points.len()
     );
     for (position, _) in &truth.points {

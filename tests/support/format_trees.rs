@@ -51,7 +51,8 @@ pub fn metashape(scene: &TestScene, lens: &str) -> String {
         let (cx, cy) = (view.k.z_axis.x + 0.5 - 32.0, view.k.z_axis.y + 0.5 - 24.0);
         sensors += &format!(
             "<sensor id=\"{i}\" label=\"a\" type=\"frame\"><resolution width=\"64\" height=\"48\"/>\n\
-             <calibration type=\"frame\" class=\"initial\"><resolution width=\"64\" height=\"48\"/><f>1</f></calibration>\n\
+             <calibration type=\"frame\" class=\"initial\"><resolution width=\"64\" height=\"48\"/>\
+             <f>1</f></calibration>\n\
              <calibration type=\"frame\" class=\"adjusted\"><resolution width=\"64\" height=\"48\"/>\n\
              <f>{fy}</f><cx>{cx}</cx><cy>{cy}</cy><b1>{}</b1><b2>{skew}</b2>{lens}</calibration></sensor>\n",
             fx - fy
@@ -189,7 +190,8 @@ pub fn write_xmp(scene: &TestScene, root: &Path, coefficients: &[f64; 6]) {
     for v in &scene.views {
         let centre = -(v.r.transpose() * v.t);
         let text = format!(
-            "<x:xmpmeta xmlns:x=\"adobe:ns:meta/\">\n <rdf:RDF xmlns:rdf=\"http://www.w3.org/1999/02/22-rdf-syntax-ns#\">\n\
+            "<x:xmpmeta xmlns:x=\"adobe:ns:meta/\">\n\
+             <rdf:RDF xmlns:rdf=\"http://www.w3.org/1999/02/22-rdf-syntax-ns#\">\n\
              <rdf:Description xmlns:xcr=\"http://www.capturingreality.com/ns/xcr/1.1#\" xcr:Version=\"3\"\n\
              xcr:PosePrior=\"locked\" xcr:DistortionModel=\"brown4t2\" xcr:FocalLength35mm=\"{}\" xcr:Skew=\"0\"\n\
              xcr:AspectRatio=\"{}\" xcr:PrincipalPointU=\"{}\" xcr:PrincipalPointV=\"{}\">\n\

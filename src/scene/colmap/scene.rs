@@ -164,8 +164,8 @@ fn model_of(root: &Path, images: Option<&Path>) -> Result<Option<(PathBuf, Encod
     Ok(Some((folder, encoding, photos)))
 }
 
-/// For each view of a scene that [`open`] has read with these `images`, the keypoints with a finite point that the model has for it. None
-/// where the model has no points or keypoints.
+/// For each view of a scene that [`open`] has read with these `images`, the keypoints with a finite point that the
+/// model has for it. None where the model has no points or keypoints.
 ///
 /// # Errors
 /// As [`open`].

@@ -1,9 +1,9 @@
 //! AliceVision's (Meshroom's) `.sfm`, also as `.json`.
 //!
 //! A pose's `rotation` (nine numbers, column by column) leads from the world to the camera, `center` is the camera's.
-//! Pixel centres are integers. By version: up to 1.2.0 the principal point begins at the corner of the photo, then at its
-//! middle; focal lengths are `pxFocalLength` (one number, from 1.2.0 two), from 1.2.2 `focalLength` in millimetres of
-//! `sensorWidth`, with `pixelRatio` (before 1.2.5 fx / fy, then its inverse). Numbers may be texts.
+//! Pixel centres are integers. By version: up to 1.2.0 the principal point begins at the corner of the photo, then at
+//! its middle; focal lengths are `pxFocalLength` (one number, from 1.2.0 two), from 1.2.2 `focalLength` in millimetres
+//! of `sensorWidth`, with `pixelRatio` (before 1.2.5 fx / fy, then its inverse). Numbers may be texts.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

@@ -1,7 +1,7 @@
 //! Bundler's `bundle.out` (v0.3) with its list of photos.
 //!
-//! `P = R X + t`, and the camera looks along -z: `p = -P / P.z`, `p' = f (1 + k1 |p|^2 + k2 |p|^4) p`, measured from the
-//! photo's middle with y up (Bundler's manual, "Output format and scene representation").
+//! `P = R X + t`, and the camera looks along -z: `p = -P / P.z`, `p' = f (1 + k1 |p|^2 + k2 |p|^4) p`, measured from
+//! the photo's middle with y up (Bundler's manual, "Output format and scene representation").
 
 use std::path::{Path, PathBuf};
 

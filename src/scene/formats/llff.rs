@@ -1,8 +1,8 @@
 //! LLFF's `poses_bounds.npy`: 17 numbers for each photo.
 //!
 //! The first 15 are three rows of five: a camera-to-world rotation with the axes down, right, backward, the camera's
-//! centre, and height, width and focal length; the last two are the nearest and the farthest depth (README of LLFF). The
-//! principal point is the photo's middle. Photos have no names there.
+//! centre, and height, width and focal length; the last two are the nearest and the farthest depth (README of LLFF).
+//! The principal point is the photo's middle. Photos have no names there.
 
 use std::path::{Path, PathBuf};
 

@@ -1,7 +1,7 @@
 //! The `NAME_par.txt` of Middlebury's multi-view data sets.
 //!
-//! The number of photos, then for each its name, K, R and t, row by row: the projection is `K [R t]`. The photo's origin
-//! is its upper left corner (README of the data sets); pixel centres are taken as integers.
+//! The number of photos, then for each its name, K, R and t, row by row: the projection is `K [R t]`. The photo's
+//! origin is its upper left corner (README of the data sets); pixel centres are taken as integers.
 
 use std::path::{Path, PathBuf};
 

@@ -1,8 +1,8 @@
 //! `cameras.npz` (or `cameras_sphere.npz`) of IDR and NeuS, with photos in `image/`.
 //!
-//! `world_mat_N` is the projection `K [R t]` of photo N, `scale_mat_N` leads from the unit sphere around the object to the
-//! world (README of IDR, "Preprocessing"). Pixel centres are taken as integers. The object's sphere gives the depths to
-//! search.
+//! `world_mat_N` is the projection `K [R t]` of photo N, `scale_mat_N` leads from the unit sphere around the object to
+//! the world (README of IDR, "Preprocessing"). Pixel centres are taken as integers. The object's sphere gives the
+//! depths to search.
 
 use std::path::{Path, PathBuf};
 
@@ -68,7 +68,7 @@ fn matrix(place: &str, array: &Array) -> Result<(DMat3, DVec3)> {
     }
     let at = |row: usize, column: usize| array.data[4 * row + column];
     let column = |column: usize| DVec3::new(at(0, column), at(1, column), at(2, column));
-    let columns = [0, 1, 2].map(|c| column(c));
+    let columns = [0, 1, 2].map(&column);
     for c in columns {
         finite(place, "a column", c)?;
     }

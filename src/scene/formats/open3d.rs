@@ -1,10 +1,10 @@
 //! Camera trajectories of Open3D: `.json` (class PinholeCameraTrajectory) and `.log` (also Redwood's and Tanks and
 //! Temples').
 //!
-//! In JSON, extrinsics (world to camera) and K stand column by column, with x right, y down, z forward and integer pixel
-//! centres. A `.log` has, for each photo, a line of three numbers and four rows from the camera to the world; K is that
-//! of an `intrinsic.json` beside it (class PinholeCameraIntrinsic), else the one that Open3D takes where it knows none.
-//! Neither has names of photos.
+//! In JSON, extrinsics (world to camera) and K stand column by column, with x right, y down, z forward and integer
+//! pixel centres. A `.log` has, for each photo, a line of three numbers and four rows from the camera to the world; K
+//! is that of an `intrinsic.json` beside it (class PinholeCameraIntrinsic), else the one that Open3D takes where it
+//! knows none. Neither has names of photos.
 
 use std::path::{Path, PathBuf};
 

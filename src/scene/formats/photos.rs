@@ -170,7 +170,8 @@ impl Index {
         let best = candidates.iter().map(common).max()?;
         let mut of_best = candidates.iter().filter(|path| common(path) == best);
         let first = of_best.next()?;
-        // Of several that fit alike the one that lies less deep: smaller copies and results lie in folders of their own.
+        // Of several that fit alike the one that lies less deep: smaller copies and results lie in folders of their
+        // own.
         let depth = |path: &Path| path.components().count();
         let mut chosen = (first, true);
         for other in of_best {

@@ -1,11 +1,11 @@
 //! RealityCapture's (RealityScan's) cameras: `.xmp` files, one a photo, and the table "Internal/External camera
 //! parameters" as `.csv`.
 //!
-//! Lengths are in units of the photo's longer side, focal lengths in its 36th parts; principal points begin at the photo's
-//! middle. In XMP, Rotation leads from the world to the camera, row by row, and Position is the camera's centre. In the
-//! table, heading, pitch and roll in degrees make the rotation `Rz(-heading) Rx(pitch) Ry(roll)` from the camera (x
-//! right, y up, z backward) to the world (x east, y north, z up); its px and py are 36th parts, too. Coefficients are k1
-//! to k4 of r^2 to r^8 and t1, t2, taken in OpenCV's order.
+//! Lengths are in units of the photo's longer side, focal lengths in its 36th parts; principal points begin at the
+//! photo's middle. In XMP, Rotation leads from the world to the camera, row by row, and Position is the camera's
+//! centre. In the table, heading, pitch and roll in degrees make the rotation `Rz(-heading) Rx(pitch) Ry(roll)` from
+//! the camera (x right, y up, z backward) to the world (x east, y north, z up); its px and py are 36th parts, too.
+//! Coefficients are k1 to k4 of r^2 to r^8 and t1, t2, taken in OpenCV's order.
 
 use std::path::{Path, PathBuf};
 

@@ -1,7 +1,7 @@
 //! Frames of 7-Scenes, 12-Scenes and 3DMatch: `frame-000000.pose.txt` beside `frame-000000.color.png` (or .jpg).
 //!
-//! A pose is four rows of four numbers, camera to world, with x right, y down and z forward (7-Scenes' page). K is that of
-//! `camera-intrinsics.txt` here or one folder above (3DMatch), else the one that 7-Scenes' page states for all.
+//! A pose is four rows of four numbers, camera to world, with x right, y down and z forward (7-Scenes' page). K is that
+//! of `camera-intrinsics.txt` here or one folder above (3DMatch), else the one that 7-Scenes' page states for all.
 
 use std::path::{Path, PathBuf};
 
@@ -68,8 +68,8 @@ fn intrinsics(folder: &Path, notes: &mut Vec<String>) -> Result<(Intrinsics, Opt
     let named = [folder.to_owned(), folder_of(folder)].map(|at| at.join("camera-intrinsics.txt"));
     let Some(file) = named.into_iter().find(|file| file.is_file()) else {
         notes.push(
-            "there is no camera-intrinsics.txt: focal length 585 and principal point (320, 240) of photos of 640 x 480, \
-             as 7-Scenes states"
+            "there is no camera-intrinsics.txt: focal length 585 and principal point (320, 240) of photos of 640 x \
+             480, as 7-Scenes states"
                 .into(),
         );
         let k = [[585.0, 0.0, 320.0], [0.0, 585.0, 240.0], [0.0, 0.0, 1.0]];

@@ -1,10 +1,10 @@
 //! `transforms.json` of instant-ngp, nerfstudio, and the apps whose scenes nerfstudio converts (Polycam, Record3D).
 //!
 //! A frame's `transform_matrix` leads from the camera to the world, with OpenGL's camera axes (y up, z backward).
-//! Focal lengths are `fl_x`, `fl_y` in pixels or `camera_angle_x`, `camera_angle_y` in radians, of all frames or of one;
-//! the first pixel's centre is (0.5, 0.5). Coefficients k1 to k4, p1, p2 are nerfstudio's: of r^2 to r^8, and OpenCV's
-//! tangential ones; for fisheye cameras they are those of OpenCV's fisheye. Where nerfstudio has turned and scaled the
-//! world, `applied_transform` and `applied_scale` say how, and it is undone.
+//! Focal lengths are `fl_x`, `fl_y` in pixels or `camera_angle_x`, `camera_angle_y` in radians, of all frames or of
+//! one; the first pixel's centre is (0.5, 0.5). Coefficients k1 to k4, p1, p2 are nerfstudio's: of r^2 to r^8, and
+//! OpenCV's tangential ones; for fisheye cameras they are those of OpenCV's fisheye. Where nerfstudio has turned and
+//! scaled the world, `applied_transform` and `applied_scale` say how, and it is undone.
 
 use std::path::{Path, PathBuf};
 
