@@ -84,7 +84,8 @@ pub enum Error {
 impl Error {
     /// An [`Error::Input`].
     pub fn input(place: impl Into<String>, found: impl Into<String>, expected: impl Into<String>) -> Self {
-        Self::Input { place: place.into(), found: shortened(found.into()), expected: expected.into() }
+        let (place, found) = (one_line(place.into()), one_line(shortened(found.into())));
+        Self::Input { place, found, expected: expected.into() }
     }
 
     /// An [`Error::Io`] on `path`, for `map_err`.
@@ -124,6 +125,15 @@ fn shortened(mut found: String) -> String {
     found
 }
 
+/// Names and words of files may hold line breaks and worse.
+fn one_line(text: String) -> String {
+    if !text.chars().any(char::is_control) {
+        return text;
+    }
+    let escaped = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    text.chars().map(escaped).collect()
+}
+
 /// What to do about the system's reason, where that is not obvious.
 fn what_helps(source: &std::io::Error) -> &'static str {
     match source.kind() {
@@ -147,6 +157,8 @@ mod tests {
     fn long_garbage_is_cut_and_a_full_disk_says_what_to_do() {
         let message = Error::input("a", "\u{e4}".repeat(1000), "b").to_string();
         assert_eq!(message, format!("a: {} ...; expected b", "\u{e4}".repeat(300)));
+        let broken = Error::input("a\nb", "c\u{1b}d", "e").to_string();
+        assert_eq!(broken, "a\\nb: c\\u{1b}d; expected e");
         let full = Error::io("write the map", Path::new("a.pfm"))(std::io::ErrorKind::StorageFull.into());
         assert!(
             full.to_string()

@@ -158,10 +158,12 @@ fn broken_colmap_binaries() {
             (
                 "a model that is not supported",
                 |root| {
-                    with_camera(7, "FOV", &[70.0, 70.0, 32.0, 24.0, 0.9]).write_colmap_binary(root, "sparse/0");
+                    with_camera(17, "EQUIRECTANGULAR", &[64.0, 48.0]).write_colmap_binary(root, "sparse/0");
                 },
-                "SCENE/sparse/0/cameras.bin: camera 3: camera model FOV; expected SIMPLE_PINHOLE, PINHOLE, \
-                 SIMPLE_RADIAL, RADIAL, OPENCV, FULL_OPENCV, OPENCV_FISHEYE or SIMPLE_RADIAL_FISHEYE; `colmap \
+                "SCENE/sparse/0/cameras.bin: camera 3: camera model EQUIRECTANGULAR; expected SIMPLE_PINHOLE, \
+                 PINHOLE, SIMPLE_RADIAL, RADIAL, OPENCV, FULL_OPENCV, OPENCV_FISHEYE, SIMPLE_RADIAL_FISHEYE, \
+                 RADIAL_FISHEYE, FOV, THIN_PRISM_FISHEYE, SIMPLE_DIVISION, DIVISION, SIMPLE_FISHEYE, FISHEYE or \
+                 EUCM; `colmap \
                  image_undistorter` turns the others into PINHOLE",
             ),
             (
@@ -279,10 +281,12 @@ fn broken_colmap_text() {
             (
                 "a model that is not supported",
                 |root| {
-                    with_camera(9, "RADIAL_FISHEYE", &[70.0, 32.0, 24.0, 0.1, 0.0]).write_colmap_text(root, "sparse/0");
+                    with_camera(17, "EQUIRECTANGULAR", &[64.0, 48.0]).write_colmap_text(root, "sparse/0");
                 },
-                "SCENE/sparse/0/cameras.txt: camera 3: camera model RADIAL_FISHEYE; expected SIMPLE_PINHOLE, PINHOLE, \
-                 SIMPLE_RADIAL, RADIAL, OPENCV, FULL_OPENCV, OPENCV_FISHEYE or SIMPLE_RADIAL_FISHEYE; `colmap \
+                "SCENE/sparse/0/cameras.txt: camera 3: camera model EQUIRECTANGULAR; expected SIMPLE_PINHOLE, \
+                 PINHOLE, SIMPLE_RADIAL, RADIAL, OPENCV, FULL_OPENCV, OPENCV_FISHEYE, SIMPLE_RADIAL_FISHEYE, \
+                 RADIAL_FISHEYE, FOV, THIN_PRISM_FISHEYE, SIMPLE_DIVISION, DIVISION, SIMPLE_FISHEYE, FISHEYE or \
+                 EUCM; `colmap \
                  image_undistorter` turns the others into PINHOLE",
             ),
             (

@@ -16,7 +16,7 @@ use program::{Ran, engine, text};
 const NOTHING: [&str; 0] = [];
 
 /// Options of each command, as users know them.
-const INFER: [&str; 50] = [
+const INFER: [&str; 51] = [
     "--export",
     "--crs",
     "--ply-names",
@@ -31,7 +31,8 @@ const INFER: [&str; 50] = [
     "--normals",
     "--depth-only",
     "--depth-numbers",
-    "--layout",
+    "--format",
+    "--images",
     "--masks",
     "--range-from",
     "--roi",
@@ -68,12 +69,13 @@ const INFER: [&str; 50] = [
     "--profile",
     "--help",
 ];
-const FUSE: [&str; 52] = [
+const FUSE: [&str; 53] = [
     "--scene",
     "--out",
     "--force",
     "--depth-numbers",
-    "--layout",
+    "--format",
+    "--images",
     "--masks",
     "--range-from",
     "--roi",

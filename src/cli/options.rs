@@ -26,8 +26,9 @@ pub struct SceneArgs {
     /// planes. auto: as the farthest depth if it is larger than the first number
     #[arg(long, value_name = "WHAT", default_value = "auto")]
     pub depth_numbers: DepthNumbers,
-    /// Layout to read if the scene's folder holds both [default: whichever is there, mvsnet before colmap]
-    #[arg(long, value_name = "LAYOUT")]
+    /// Format of the cameras, if SCENE holds several [default: whichever is there, mvsnet before colmap before the
+    /// others in this order]
+    #[arg(long = "format", visible_alias = "layout", value_name = "NAME")]
     pub layout: Option<Layout>,
     /// Folder of masks, images named after their photos (NAME.png, NAME.jpg.png or NAME_mask.png): where a mask is 0,
     /// there is no depth and no point, and no other view is confirmed
@@ -41,6 +42,9 @@ pub struct SceneArgs {
     /// OBJ), or auto (around the sparse points, without strays). Depths are searched in it only; the cloud ends there
     #[arg(long, value_name = "BOX", value_parser = region, allow_hyphen_values = true)]
     pub roi: Option<RegionOption>,
+    /// Where the photos lie, if they are not found where the scene's files say
+    #[arg(long, value_name = "DIR")]
+    pub images: Option<PathBuf>,
     /// Reduce photos by area averaging so that the longer side has at most this many pixels [default: as stored]
     #[arg(long, value_name = "PX", value_parser = positive_integer)]
     pub max_side: Option<usize>,
@@ -56,6 +60,7 @@ impl SceneArgs {
         OpenOptions {
             depth_numbers: self.depth_numbers,
             layout: self.layout,
+            images: self.images.clone(),
             masks: self.masks.clone(),
             range_from: self.range_from.clone(),
             roi: self.roi.clone(),

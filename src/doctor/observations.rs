@@ -4,6 +4,8 @@
 //! Where a view's median error is large, each known mistake is undone in turn; a view whose points fit then, and only
 //! then, has that mistake. Swapped ids are found by trying the poses of all other views.
 
+use std::path::Path;
+
 use glam::{DMat3, DVec2, DVec3};
 use rayon::prelude::*;
 use serde_json::json;
@@ -114,8 +116,8 @@ enum Cause {
 ///
 /// # Errors
 /// Files of the model that cannot be read.
-pub fn check(scene: &Scene, findings: &mut Vec<Finding>, known: &mut KnownDepths) -> Result<()> {
-    let seen: Vec<Seen> = scene::observations(scene)?
+pub fn check(scene: &Scene, images: Option<&Path>, findings: &mut Vec<Finding>, known: &mut KnownDepths) -> Result<()> {
+    let seen: Vec<Seen> = scene::observations(scene, images)?
         .into_iter()
         .zip(&scene.views)
         .map(|(all, view)| {

@@ -33,8 +33,9 @@ pub struct Photos {
 struct AsRead {
     depth_numbers: DepthNumbers,
     layout: Option<Layout>,
-    /// As [`names::in_json`] writes it.
+    /// These as [`names::in_json`] writes them.
     masks: Option<String>,
+    images: Option<String>,
 }
 
 impl Photos {
@@ -54,11 +55,12 @@ impl Photos {
         }
         let parameters = serde_json::Value::Object(manifest.parameters.clone());
         // What a manifest does not say is read in the usual way.
-        let AsRead { depth_numbers, layout, masks } = serde_json::from_value(parameters).unwrap_or_default();
+        let AsRead { depth_numbers, layout, masks, images } = serde_json::from_value(parameters).unwrap_or_default();
         let options = OpenOptions {
             depth_numbers,
             layout,
             masks: masks.as_deref().map(names::from_json),
+            images: images.as_deref().map(names::from_json),
             range_given: true,
             ..OpenOptions::default()
         };

@@ -260,7 +260,10 @@ const RESULTS: FolderKind = FolderKind {
 /// # Errors
 /// A scene that does not exist.
 pub fn default_folder(scene: &Path) -> Result<PathBuf> {
-    sibling(scene, "_engine")
+    // A scene that is named by its file of cameras is the folder around it.
+    let folder = if scene.is_file() { scene.canonicalize().ok() } else { None };
+    let folder = folder.as_deref().and_then(Path::parent);
+    sibling(folder.unwrap_or(scene), "_engine")
 }
 
 /// The folder beside `folder` whose name has `suffix` added.

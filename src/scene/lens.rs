@@ -1,8 +1,11 @@
-//! Lens distortion of imported cameras: the models of COLMAP that the engine can remove, and the pinhole camera
-//! that a photo is resampled to.
+//! Lens distortion of imported cameras: the models of COLMAP and of the foreign formats, and the pinhole camera that a
+//! photo is resampled to.
 //!
 //! All models map a ray (x, y, 1) of the camera's frame to a distorted (x', y') and then to a pixel by
-//! `(fx x' + cx, fy y' + cy)`; the formulas are those of COLMAP's camera models (which take OpenCV's).
+//! `(fx x' + s y' + cx, fy y' + cy)`; the names in capitals are COLMAP's, which takes OpenCV's formulas. A program that
+//! writes the other direction (from the photo to the ray) has a variant here that solves it.
+
+use std::f64::consts::FRAC_2_PI;
 
 use glam::{DMat3, DVec2, DVec3};
 use serde::{Deserialize, Serialize};
@@ -37,6 +40,47 @@ pub enum Distortion {
         /// Coefficients of a^3, a^5, a^7 and a^9.
         k: [f64; 4],
     },
+    /// Metashape, nerfstudio, RealityCapture, kapture, and COLMAP's THIN_PRISM_FISHEYE. Where `equidistant`, (x, y) is
+    /// first scaled to the radius atan(r), and r2 is that radius squared:
+    /// `x' = x (1 + k1 r2 + k2 r2^2 + k3 r2^3 + k4 r2^4) + (2 p1 x y + p2 (r2 + 2 x^2)) (1 + p3 r2 + p4 r2^2) + s1 r2`,
+    /// `y'` with x and y, p1 and p2 exchanged, and s2.
+    Brown {
+        /// Whether the angle off the axis takes the place of its tangent.
+        equidistant: bool,
+        /// Coefficients of r^2 to r^8.
+        k: [f64; 4],
+        /// Tangential coefficients, and two by which these grow outwards.
+        p: [f64; 4],
+        /// Thin prism.
+        s: [f64; 2],
+    },
+    /// FOV, and AliceVision's fisheye1: `x' = x / r atan(2 r tan(w / 2)) / w`.
+    Fov {
+        /// Angle in radians, > 0.
+        w: f64,
+    },
+    /// SIMPLE_DIVISION and DIVISION, from the photo to the ray: `x = x' / (1 + k r'^2)`.
+    Division {
+        /// Coefficient of r'^2.
+        k: f64,
+    },
+    /// VisualSFM, from the photo to the ray: `x = x' (1 + k r'^2)`.
+    Measured {
+        /// Coefficient of r'^2.
+        k: f64,
+    },
+    /// EUCM: `x' = x / (a sqrt(b r2 + 1) + 1 - a)`.
+    Eucm {
+        /// Between a pinhole (0) and a parabola.
+        a: f64,
+        /// Eccentricity, > 0.
+        b: f64,
+    },
+    /// Pix4D's fisheye: with `q = 2 / pi atan(r)`, `x' = x / r (q + c2 q^2 + c3 q^3 + c4 q^4)`.
+    AnglePolynomial {
+        /// Coefficients of q^2, q^3 and q^4.
+        c: [f64; 3],
+    },
 }
 
 impl Distortion {
@@ -46,7 +90,10 @@ impl Distortion {
             Self::Radial { k } => k.iter().all(|&c| c == 0.0),
             Self::OpenCv { k, p } => k.iter().chain(p).all(|&c| c == 0.0),
             Self::FullOpenCv { k, p } => k.iter().chain(p).all(|&c| c == 0.0),
-            Self::Fisheye { .. } => false,
+            Self::Brown { equidistant, k, p, s } => !equidistant && k.iter().chain(p).chain(s).all(|&c| c == 0.0),
+            Self::Division { k } | Self::Measured { k } => *k == 0.0,
+            Self::Eucm { a, .. } => *a == 0.0,
+            Self::Fisheye { .. } | Self::Fov { .. } | Self::AnglePolynomial { .. } => false,
         }
     }
 
@@ -66,6 +113,26 @@ impl Distortion {
                 // atan(r) / r tends to 1; below this radius the difference is under one f64 rounding.
                 if r < 1e-8 { bent } else { bent * a / r }
             }
+            Self::Brown { equidistant, k, .. } => {
+                let angle = if *equidistant { angle_share(r2.sqrt()) } else { 1.0 };
+                let r2 = r2 * angle * angle;
+                angle * (1.0 + r2 * (k[0] + r2 * (k[1] + r2 * (k[2] + r2 * k[3]))))
+            }
+            Self::Fov { w } => {
+                let r = r2.sqrt();
+                let scale = 2.0 * (0.5 * w).tan();
+                if r < 1e-8 { scale / w } else { (r * scale).atan() / (r * w) }
+            }
+            // Of the two solutions of k r r'^2 - r' + r = 0 the one that is r for k = 0; written without a difference.
+            Self::Division { k } => 2.0 / (1.0 + (1.0 - 4.0 * k * r2).sqrt()),
+            Self::Measured { k } => measured_share(*k, r2.sqrt()),
+            Self::Eucm { a, b } => 1.0 / (a * (b * r2 + 1.0).sqrt() + 1.0 - a),
+            Self::AnglePolynomial { c } => {
+                let r = r2.sqrt();
+                let q = FRAC_2_PI * r.atan();
+                let bent = 1.0 + q * (c[0] + q * (c[1] + q * c[2]));
+                bent * FRAC_2_PI * angle_share(r)
+            }
         }
     }
 
@@ -83,7 +150,23 @@ impl Distortion {
                         p[1] * xy + p[0] * (r2 + 2.0 * ray.y * ray.y),
                     )
             }
-            Self::Radial { .. } | Self::Fisheye { .. } => radial,
+            Self::Brown { equidistant, p, s, .. } => {
+                let ray = if *equidistant { ray * angle_share(r2.sqrt()) } else { ray };
+                let r2 = ray.length_squared();
+                let xy = 2.0 * ray.x * ray.y;
+                let tangential = DVec2::new(
+                    p[0] * xy + p[1] * (r2 + 2.0 * ray.x * ray.x),
+                    p[1] * xy + p[0] * (r2 + 2.0 * ray.y * ray.y),
+                );
+                radial + tangential * (1.0 + r2 * (p[2] + r2 * p[3])) + DVec2::from_array(*s) * r2
+            }
+            Self::Radial { .. }
+            | Self::Fisheye { .. }
+            | Self::Fov { .. }
+            | Self::Division { .. }
+            | Self::Measured { .. }
+            | Self::Eucm { .. }
+            | Self::AnglePolynomial { .. } => radial,
         }
     }
 
@@ -100,6 +183,33 @@ impl Distortion {
         };
         radius((1..=STEPS).take_while(grows).last().unwrap_or(0))
     }
+}
+
+/// atan(r) / r, which tends to 1; below this radius the difference is under one f64 rounding.
+#[inline]
+fn angle_share(r: f64) -> f64 {
+    if r < 1e-8 { 1.0 } else { r.atan() / r }
+}
+
+/// r' / r of `r = r' (1 + k r'^2)`; not a number beyond the fold of a negative k.
+#[inline]
+fn measured_share(k: f64, r: f64) -> f64 {
+    // The largest r that any r' reaches: where the derivative 1 + 3 k r'^2 is 0.
+    if k < 0.0 && r > 2.0 / 3.0 * (-1.0 / (3.0 * k)).sqrt() {
+        return f64::NAN;
+    }
+    let kr2 = k * r * r;
+    // Newton for m (1 + kr2 m^2) = 1 from m = 1: the curve bends to one side only, so that the steps go one way.
+    // Near the fold they only halve the distance, hence so many.
+    let mut m = 1.0;
+    for _ in 0..60 {
+        let step = (m * (1.0 + kr2 * m * m) - 1.0) / (1.0 + 3.0 * kr2 * m * m);
+        if step.is_nan() || step.abs() <= f64::EPSILON * m {
+            break;
+        }
+        m -= step;
+    }
+    m
 }
 
 /// A lens that bends rays away from the pinhole model, with the pinhole camera that replaces it.

@@ -1,13 +1,14 @@
 //! A scene: calibrated photos, the depths to search in front of each, and for each a ranked list of source views.
 //!
-//! Here is what a scene is; `open.rs` tells which layout a folder holds, [`mvsnet`] and [`colmap`] read it, and
-//! [`photo`] loads pixels, and [`mask`] says which of them show the scene. Poses are world to camera, pixel centres are
-//! integers, and every camera is a pinhole one of the stored photo's size: distortion stays beside it as a [`lens`]. No
-//! depth map and no network is known here.
+//! Here is what a scene is; `open.rs` tells which layout a folder holds, [`mvsnet`], [`colmap`] and, for other
+//! programs' files of cameras, [`formats`] read it, [`photo`] loads pixels, and [`mask`] says which of them show the
+//! scene. Poses are world to camera, pixel centres are integers, and every camera is a pinhole one of the stored
+//! photo's size: distortion stays beside it as a [`lens`]. No depth map and no network is known here.
 
 pub mod camera;
 mod checks;
 pub mod colmap;
+pub mod formats;
 pub mod lens;
 pub mod look;
 pub mod mask;
@@ -22,6 +23,7 @@ pub mod region;
 mod region_files;
 pub mod sources;
 pub mod tracks;
+mod visible;
 
 use std::path::PathBuf;
 
@@ -30,6 +32,7 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use crate::files::names;
 use crate::scene::camera::{Camera, DepthRange};
+pub use crate::scene::formats::table::Layout;
 use crate::scene::lens::Lens;
 use crate::scene::region::Region;
 
@@ -38,7 +41,7 @@ use crate::scene::region::Region;
 pub struct OpenOptions {
     /// How two depth numbers in a cam.txt are read.
     pub depth_numbers: DepthNumbers,
-    /// The layout to read, where a folder holds both; `None`: MVSNet before COLMAP, saying so.
+    /// The layout to read, where a folder holds several; `None`: MVSNet before COLMAP before others, saying so.
     pub layout: Option<Layout>,
     /// Where masks of the photos lie, if there are any.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "in_json")]
@@ -49,6 +52,9 @@ pub struct OpenOptions {
     /// The region of interest, where not all is wanted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub roi: Option<RegionOption>,
+    /// Where the photos lie if not where the scene's files say.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "in_json")]
+    pub images: Option<PathBuf>,
     /// Whether the caller has depth ranges of its own, so that those in the files need not be of use.
     #[serde(skip)]
     pub range_given: bool,
@@ -87,17 +93,6 @@ pub enum RegionOption {
 /// A folder as the manifest holds it.
 fn in_json<S: Serializer>(folder: &Option<PathBuf>, serializer: S) -> Result<S::Ok, S::Error> {
     folder.as_ref().map(|folder| names::in_json(folder)).serialize(serializer)
-}
-
-/// Which layout a scene was read from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum Layout {
-    /// `images/`, `cams/` or `cams_1/`, `pair.txt`.
-    #[value(name = "mvsnet")]
-    MvsNet,
-    /// `images/` with a COLMAP sparse model.
-    Colmap,
 }
 
 /// Calibrated photos of one place.
@@ -177,7 +172,7 @@ pub struct SourceView {
 pub struct ScenePoint {
     /// Position in the world.
     pub position: DVec3,
-    /// Mean reprojection error in pixels.
+    /// Mean reprojection error in pixels; 0 where the files do not say.
     pub error: f64,
     /// Indices into [`Scene::views`] of the views that see it, sorted, without repetition.
     pub views: Vec<usize>,

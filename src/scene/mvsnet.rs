@@ -19,10 +19,15 @@ pub fn camera_folder(root: &Path) -> Option<PathBuf> {
     ["cams", "cams_1"].into_iter().map(|name| root.join(name)).find(|folder| folder.is_dir())
 }
 
-/// The folder with the photos of the scene at `root`.
-fn photo_folder(root: &Path) -> PathBuf {
+/// The folder with the photos of the scene at `root`; `images` is where else they may lie.
+fn photo_folder(root: &Path, images: Option<&Path>) -> PathBuf {
     let [usual, blended] = ["images", "blended_images"].map(|name| root.join(name));
-    if !usual.is_dir() && blended.is_dir() { blended } else { usual }
+    match images {
+        _ if usual.is_dir() => usual,
+        _ if blended.is_dir() => blended,
+        Some(images) => images.to_owned(),
+        None => usual,
+    }
 }
 
 /// Reads the scene at `root`.
@@ -36,7 +41,7 @@ pub fn open(root: &Path, options: &OpenOptions) -> Result<Scene> {
         notes.push("there are cams/ and cams_1/: the cameras are those of cams/".into());
     }
     let cameras = camera_files(&folder)?;
-    let photos = match_photos(&photo_folder(root), &cameras, &mut notes)?;
+    let photos = match_photos(&photo_folder(root, options.images.as_deref()), &cameras, &mut notes)?;
     if photos.len() < 2 {
         return Err(crate::scene::checks::too_few_views(root, photos.len()));
     }

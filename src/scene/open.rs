@@ -1,49 +1,26 @@
-//! Which layout a folder holds, and the scene in it.
+//! Which layout a path holds, and the scene in it.
 //!
-//! What the layouts are is in [`crate::scene::mvsnet`] and [`crate::scene::colmap`].
+//! What the layouts are is in [`crate::scene::mvsnet`], [`crate::scene::colmap`] and [`crate::scene::formats`].
 
 use std::path::Path;
 
+use crate::scene::formats::assemble;
+use crate::scene::formats::listing::{Listing, folder_of};
+use crate::scene::formats::table::{read_cameras, recognised};
 use crate::scene::{Layout, OpenOptions, Scene};
 use crate::{Error, Result};
 
 impl Scene {
     /// Opens a scene in whichever layout the folder holds: MVSNet (`images/`, `cams/` or `cams_1/`, `pair.txt`
-    /// optional) or COLMAP (`images/` with `sparse/`, `sparse/N/` or `dense/sparse/`). [`Scene::notes`] says what was
-    /// assumed.
+    /// optional), COLMAP (`images/` with `sparse/`, `sparse/N/` or `dense/sparse/`), or a file of another program that
+    /// has the cameras (docs/FORMATS.md); `path` may also be that file itself. [`Scene::notes`] says what was assumed.
     ///
     /// The headers of all photos are read, so that a missing, damaged or wrongly sized one shows before any work.
     ///
     /// # Errors
     /// A folder that holds no such scene, or one with a file that does not hold what it should.
     pub fn open(path: &Path, options: &OpenOptions) -> Result<Scene> {
-        let names = entry_names(path)?;
-        let is_mvsnet = crate::scene::mvsnet::camera_folder(path).is_some();
-        let is_colmap = crate::scene::colmap::scene::is_scene(path);
-        let layout = match (options.layout, is_mvsnet, is_colmap) {
-            (Some(layout), _, _) => layout,
-            (None, true, _) => Layout::MvsNet,
-            (None, false, true) => Layout::Colmap,
-            (None, false, false) => {
-                let found = if names.is_empty() { "an empty folder".into() } else { format!("no scene, only {names}") };
-                return Err(Error::input(
-                    path.display().to_string(),
-                    found,
-                    "images/ with cams/ or cams_1/ (MVSNet layout), or images/ with a COLMAP model in sparse/, \
-                     sparse/0/ or dense/sparse/",
-                ));
-            }
-        };
-        let mut scene = match layout {
-            Layout::MvsNet => crate::scene::mvsnet::open(path, options)?,
-            Layout::Colmap => crate::scene::colmap::scene::open(path)?,
-        };
-        if options.layout.is_none() && is_mvsnet && is_colmap {
-            scene.notes.insert(
-                0,
-                "there are cameras in the MVSNet layout and a COLMAP model: the MVSNet layout is used".into(),
-            );
-        }
+        let mut scene = if path.is_file() { foreign(path, options.layout, options)? } else { folder(path, options)? };
         if let Some(folder) = &options.masks {
             scene.take_masks(folder)?;
         }
@@ -55,6 +32,53 @@ impl Scene {
         }
         Ok(scene)
     }
+}
+
+/// The scene in a folder, in whichever layout it holds.
+fn folder(path: &Path, options: &OpenOptions) -> Result<Scene> {
+    let names = entry_names(path)?;
+    let mut there = Vec::new();
+    there.extend(crate::scene::mvsnet::camera_folder(path).map(|_| Layout::MvsNet));
+    there.extend(crate::scene::colmap::scene::is_scene(path).then_some(Layout::Colmap));
+    there.extend(recognised(&Listing::new(path)?).into_iter().map(|(layout, _)| layout));
+    let Some(layout) = options.layout.or(there.first().copied()) else {
+        let found = if names.is_empty() { "an empty folder".into() } else { format!("no scene, only {names}") };
+        return Err(Error::input(
+            path.display().to_string(),
+            found,
+            "images/ with cams/ or cams_1/ (MVSNet layout), or images/ with a COLMAP model in sparse/, sparse/0/ \
+                 or dense/sparse/, or the cameras of another program (`--format` of `engine infer --help` lists them)",
+        ));
+    };
+    let mut scene = match layout {
+        Layout::MvsNet => crate::scene::mvsnet::open(path, options)?,
+        Layout::Colmap => crate::scene::colmap::scene::open(path, options.images.as_deref())?,
+        _ => foreign(path, Some(layout), options)?,
+    };
+    if options.layout.is_none() && there[..2.min(there.len())] == [Layout::MvsNet, Layout::Colmap] {
+        scene
+            .notes
+            .insert(0, "there are cameras in the MVSNet layout and a COLMAP model: the MVSNet layout is used".into());
+        there.remove(1);
+    }
+    if options.layout.is_none() && there.len() > 1 {
+        let others: Vec<&str> = there[1..].iter().map(|layout| layout.names().1).collect();
+        let note = format!(
+            "there are also {}: {} is used; --format {} takes the first of the others",
+            others.join(" and "),
+            layout.names().1,
+            there[1].names().0
+        );
+        scene.notes.insert(0, note);
+    }
+    Ok(scene)
+}
+
+/// A scene whose cameras another program has written.
+fn foreign(path: &Path, layout: Option<Layout>, options: &OpenOptions) -> Result<Scene> {
+    let root = if path.is_file() { folder_of(path) } else { path.to_owned() };
+    let (layout, calibration) = read_cameras(path, layout)?;
+    assemble::scene(calibration, root, layout, options.images.as_deref())
 }
 
 /// The first few names in a folder, for a message.

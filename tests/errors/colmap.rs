@@ -42,8 +42,7 @@ fn models() -> Group {
         spoilt("copy the whole model", |root| fs::remove_file(root.join(IMAGES)).unwrap()),
         Case {
             write: Some(|root| {
-                with_camera(7, "FOV", &[70.0, 70.0, 32.0, 24.0, 0.9])
-                    .write_colmap_binary(&root.join("scene"), "sparse/0");
+                with_camera(17, "EQUIRECTANGULAR", &[64.0, 48.0]).write_colmap_binary(&root.join("scene"), "sparse/0");
             }),
             ..spoilt("undistort with `colmap image_undistorter`", NOTHING)
         },

@@ -1,8 +1,8 @@
 //! Every message of an error that can be provoked: docs/ERRORS.md is made of what the program really says.
 //!
 //! Each case (`table.rs`) writes files that are right, spoils them in one place and runs the real program on them.
-//! Cases stand in the files `scenes`, `colmap`, `maps`, `exports` and `programs`; `sources.rs` looks in the sources for
-//! messages that no case provokes. A page that differs fails; ENGINE_WRITE_DOCS=1 writes it anew.
+//! Cases stand in the files `scenes`, `colmap`, `formats`, `maps`, `exports` and `programs`; `sources.rs` looks in the
+//! sources for messages that no case provokes. A page that differs fails; ENGINE_WRITE_DOCS=1 writes it anew.
 
 // What a build for a GPU says of devices differs; so do the system's own reasons elsewhere.
 #![cfg(all(target_os = "linux", not(feature = "cuda")))]
@@ -16,6 +16,11 @@ mod colmap;
 #[path = "../support/dtu_files.rs"]
 mod dtu_files;
 mod exports;
+#[path = "../support/format_files.rs"]
+mod format_files;
+#[path = "../support/format_trees.rs"]
+mod format_trees;
+mod formats;
 mod maps;
 #[path = "../support/plane_scene.rs"]
 mod plane_scene;
@@ -66,7 +71,7 @@ const CODES: [(i32, &str, &str); 10] = [
 
 fn rows() -> Vec<Result<Row, String>> {
     let groups: Vec<Group> =
-        [scenes::groups(), colmap::groups(), maps::groups(), exports::groups(), programs::groups()]
+        [scenes::groups(), colmap::groups(), formats::groups(), maps::groups(), exports::groups(), programs::groups()]
             .into_iter()
             .flatten()
             .collect();

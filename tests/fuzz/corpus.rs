@@ -254,7 +254,7 @@ pub fn targets() -> Vec<Target> {
         f 1 2 4\nf -1 -2 -3\n";
     let both = [("a.ply".to_owned(), ply(false)), ("b.ply".to_owned(), ply(true))].to_vec();
     let (plys, meshes) = (both.clone(), both);
-    vec![
+    let mut targets = vec![
         Target { name: "colmap text", files: colmap_text(), read: open_colmap },
         Target { name: "colmap binary", files: colmap_binary(), read: open_colmap },
         Target { name: "mvsnet", files: mvsnet, read: open_mvsnet },
@@ -301,5 +301,7 @@ pub fn targets() -> Vec<Target> {
             read: |f| done(Manifest::read(f)),
         },
         Target { name: "sidecars", files: sidecars(), read: read_sidecars },
-    ]
+    ];
+    targets.extend(crate::formats::targets());
+    targets
 }

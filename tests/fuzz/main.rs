@@ -8,6 +8,13 @@
 
 mod corpus;
 mod counting;
+#[path = "../support/format_files.rs"]
+mod format_files;
+#[path = "../support/format_trees.rs"]
+mod format_trees;
+mod formats;
+#[path = "../support/scene_files.rs"]
+mod scene_files;
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -9,15 +9,13 @@ use std::path::{Path, PathBuf};
 use glam::{DMat3, DQuat, DVec3};
 
 use crate::scene::checks::checked_intrinsics;
+use crate::scene::colmap::camera_models::optics;
 use crate::scene::colmap::entries::{
     CAMERA_SENSOR, CameraEntry, FrameEntry, ImageEntry, PointEntry, Pose, RigEntry, Sensor,
 };
 use crate::scene::colmap::{binary, text};
 use crate::scene::lens::Distortion;
 use crate::{Error, Result};
-
-const SUPPORTED: &str = "SIMPLE_PINHOLE, PINHOLE, SIMPLE_RADIAL, RADIAL, OPENCV, FULL_OPENCV, OPENCV_FISHEYE or \
-                         SIMPLE_RADIAL_FISHEYE; `colmap image_undistorter` turns the others into PINHOLE";
 
 /// Which of the two encodings a model folder holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -184,31 +182,8 @@ impl CameraEntry {
     /// lose half a pixel), and the distortion that comes before them.
     pub fn intrinsics(&self, file: &Path) -> Result<(DMat3, Option<Distortion>)> {
         let place = format!("{}: camera {}", file.display(), self.id);
-        let refused = || Error::input(&place, format!("camera model {}", self.model.name), SUPPORTED);
-        let (f, c, distortion) = match (self.model.name, &self.parameters[..]) {
-            ("SIMPLE_PINHOLE", &[f, cx, cy]) => ([f, f], [cx, cy], None),
-            ("PINHOLE", &[fx, fy, cx, cy]) => ([fx, fy], [cx, cy], None),
-            ("SIMPLE_RADIAL", &[f, cx, cy, k]) => ([f, f], [cx, cy], Some(Distortion::Radial { k: [k, 0.0] })),
-            ("RADIAL", &[f, cx, cy, k1, k2]) => ([f, f], [cx, cy], Some(Distortion::Radial { k: [k1, k2] })),
-            ("OPENCV", &[fx, fy, cx, cy, k1, k2, p1, p2]) => {
-                ([fx, fy], [cx, cy], Some(Distortion::OpenCv { k: [k1, k2], p: [p1, p2] }))
-            }
-            ("FULL_OPENCV", &[fx, fy, cx, cy, k1, k2, p1, p2, k3, k4, k5, k6]) => {
-                ([fx, fy], [cx, cy], Some(Distortion::FullOpenCv { k: [k1, k2, k3, k4, k5, k6], p: [p1, p2] }))
-            }
-            ("OPENCV_FISHEYE", &[fx, fy, cx, cy, k1, k2, k3, k4]) => {
-                ([fx, fy], [cx, cy], Some(Distortion::Fisheye { k: [k1, k2, k3, k4] }))
-            }
-            ("SIMPLE_RADIAL_FISHEYE", &[f, cx, cy, k]) => {
-                ([f, f], [cx, cy], Some(Distortion::Fisheye { k: [k, 0.0, 0.0, 0.0] }))
-            }
-            _ => return Err(refused()),
-        };
-        if let Some(i) = self.parameters.iter().position(|p| !p.is_finite()) {
-            let found = format!("parameter {} of {} is {}", i + 1, self.parameters.len(), self.parameters[i]);
-            return Err(Error::input(place, found, "finite numbers"));
-        }
+        let (f, c, distortion) = optics(&place, self.model.name, &self.parameters)?;
         let rows = [[f[0], 0.0, c[0] - 0.5], [0.0, f[1], c[1] - 0.5], [0.0, 0.0, 1.0]];
-        Ok((checked_intrinsics(&place, rows)?, distortion.filter(|d| !d.is_pinhole())))
+        Ok((checked_intrinsics(&place, rows)?, distortion))
     }
 }

@@ -4,16 +4,16 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Component, Path, PathBuf};
 
 use glam::{DVec2, DVec3};
-use rayon::prelude::*;
 
 use crate::error::counted;
 use crate::files::{image, names};
 use crate::scene::camera::Camera;
-use crate::scene::colmap::entries::{CameraEntry, ImageEntry, PointEntry};
+use crate::scene::colmap::entries::{CameraEntry, ImageEntry};
 use crate::scene::colmap::model::{Encoding, Model};
 use crate::scene::colmap::{binary, text};
 use crate::scene::lens::Lens;
 use crate::scene::photo::check_size;
+use crate::scene::visible::points_in_photos;
 use crate::scene::{Layout, Scene, ScenePoint, View};
 use crate::{Error, Result};
 
@@ -24,7 +24,8 @@ struct Workspace {
 }
 
 /// Models of the scene at `root`, by workspace: that of the photos as taken first, undistorted ones of `dense` after.
-fn workspaces(root: &Path) -> Vec<Workspace> {
+/// `images` is where else their photos may lie.
+fn workspaces(root: &Path, images: Option<&Path>) -> Vec<Workspace> {
     let mut found = Vec::new();
     for folder in [root.to_owned(), root.join("dense"), root.join("dense").join("0")] {
         let models = models_in(&folder.join("sparse"));
@@ -33,6 +34,7 @@ fn workspaces(root: &Path) -> Vec<Workspace> {
         }
         let own = folder.join("images");
         let photos = if own.is_dir() { own } else { root.join("images") };
+        let photos = images.filter(|_| !photos.is_dir()).map_or(photos, Path::to_owned);
         found.push(Workspace { models, photos });
     }
     found
@@ -40,7 +42,7 @@ fn workspaces(root: &Path) -> Vec<Workspace> {
 
 /// Whether there is a COLMAP model where one is looked for.
 pub fn is_scene(root: &Path) -> bool {
-    !workspaces(root).is_empty()
+    !workspaces(root, None).is_empty()
 }
 
 /// The model in `sparse` itself, or those in its folders, sorted by name, 2 before 10.
@@ -55,14 +57,14 @@ fn models_in(sparse: &Path) -> Vec<(PathBuf, Encoding)> {
     models
 }
 
-/// Reads the scene at `root`.
+/// Reads the scene at `root`; `images` is where its photos lie if not there.
 ///
 /// # Errors
 /// A model or photos that do not hold what they should; a camera model that is not supported; fewer than two usable
 /// views.
-pub fn open(root: &Path) -> Result<Scene> {
+pub fn open(root: &Path, images: Option<&Path>) -> Result<Scene> {
     let mut notes = Vec::new();
-    let Some(workspace) = choose_workspace(root, &mut notes)? else {
+    let Some(workspace) = choose_workspace(root, images, &mut notes)? else {
         return Err(Error::input(
             root.display().to_string(),
             "no COLMAP model",
@@ -155,22 +157,22 @@ pub struct Observation {
 }
 
 /// Folder, encoding and photos of the model that [`open`] reads.
-fn model_of(root: &Path) -> Result<Option<(PathBuf, Encoding, PathBuf)>> {
+fn model_of(root: &Path, images: Option<&Path>) -> Result<Option<(PathBuf, Encoding, PathBuf)>> {
     let mut notes = Vec::new();
-    let Some(workspace) = choose_workspace(root, &mut notes)? else { return Ok(None) };
+    let Some(workspace) = choose_workspace(root, images, &mut notes)? else { return Ok(None) };
     let photos = workspace.photos.clone();
     let (folder, encoding) = choose_model(root, workspace.models, &mut notes)?;
     Ok(Some((folder, encoding, photos)))
 }
 
-/// For each view of a scene that [`open`] has read, the keypoints with a finite point that the model has for it. None
-/// where the model has no points or keypoints.
+/// For each view of a scene that [`open`] has read with these `images`, the keypoints with a finite point that the
+/// model has for it. None where the model has no points or keypoints.
 ///
 /// # Errors
 /// As [`open`].
-pub fn observations(scene: &Scene) -> Result<Vec<Vec<Observation>>> {
+pub fn observations(scene: &Scene, images: Option<&Path>) -> Result<Vec<Vec<Observation>>> {
     let mut of_views = vec![Vec::new(); scene.views.len()];
-    let Some((folder, encoding, _)) = model_of(&scene.root)? else { return Ok(of_views) };
+    let Some((folder, encoding, _)) = model_of(&scene.root, images)? else { return Ok(of_views) };
     let (images, points) = (encoding.file(&folder, "images"), encoding.file(&folder, "points3D"));
     if !points.is_file() {
         return Ok(of_views);
@@ -211,8 +213,8 @@ pub struct ImageSize {
 ///
 /// # Errors
 /// Files of the model or photos that cannot be read.
-pub fn sizes(root: &Path) -> Result<Vec<ImageSize>> {
-    let Some((folder, encoding, photos)) = model_of(root)? else { return Ok(Vec::new()) };
+pub fn sizes(root: &Path, images: Option<&Path>) -> Result<Vec<ImageSize>> {
+    let Some((folder, encoding, photos)) = model_of(root, images)? else { return Ok(Vec::new()) };
     let model = Model::read(&folder, encoding)?;
     let mut sizes = Vec::new();
     for (id, photo) in Photos::find(&photos, &model).found {
@@ -235,8 +237,8 @@ fn relative(root: &Path, path: &Path) -> String {
 }
 
 /// The first workspace with photos.
-fn choose_workspace(root: &Path, notes: &mut Vec<String>) -> Result<Option<Workspace>> {
-    let mut found = workspaces(root).into_iter();
+fn choose_workspace(root: &Path, images: Option<&Path>, notes: &mut Vec<String>) -> Result<Option<Workspace>> {
+    let mut found = workspaces(root, images).into_iter();
     let Some(first) = found.next() else { return Ok(None) };
     let others: Vec<Workspace> = found.collect();
     if first.photos.is_dir() {
@@ -428,35 +430,6 @@ impl Lenses<'_> {
     }
 }
 
-/// Points without tracks, as laser scanners, SLAM and Gaussian splatting write them: each as seen by every view in
-/// whose photo it lies. Nothing is known of what hides it.
-fn points_in_photos(entries: &[PointEntry], views: &[View], notes: &mut Vec<String>) -> Vec<ScenePoint> {
-    // As many as give every view the statistics that it needs, and no more than can be projected in a second or two.
-    const PROJECTIONS: usize = 100_000_000;
-    const LEAST: usize = 1000;
-    let most = (PROJECTIONS / views.len().max(1)).max(LEAST);
-    let step = entries.len().div_ceil(most).max(1);
-    let sees = |view: &View, position: DVec3| {
-        view.camera.pixel(position).is_some_and(|(pixel, _)| {
-            let last = DVec2::new(view.size.0 as f64, view.size.1 as f64) - 0.5;
-            pixel.cmpge(DVec2::splat(-0.5)).all() && pixel.cmplt(last).all()
-        })
-    };
-    let all: Vec<&PointEntry> = entries.iter().step_by(step).filter(|entry| entry.position.is_finite()).collect();
-    let seen = all.into_par_iter().map(|entry| {
-        let views = (0..views.len()).filter(|&i| sees(&views[i], entry.position)).collect();
-        ScenePoint { position: entry.position, error: entry.error, views }
-    });
-    let points: Vec<ScenePoint> = seen.filter(|point| !point.views.is_empty()).collect();
-    let some = if step > 1 { format!(" (every {step}. of them)") } else { String::new() };
-    notes.push(format!(
-        "the model's {} points have no tracks: each{some} is taken as seen by every view in whose photo it lies, \
-         hidden or not",
-        entries.len()
-    ));
-    points
-}
-
 /// The points that some view sees.
 fn scene_points(model: &Model, views: &[View], notes: &mut Vec<String>) -> Vec<ScenePoint> {
     let Some(entries) = &model.points else {
@@ -464,7 +437,7 @@ fn scene_points(model: &Model, views: &[View], notes: &mut Vec<String>) -> Vec<S
         return Vec::new();
     };
     if !entries.is_empty() && entries.iter().all(|entry| entry.images.is_empty()) {
-        return points_in_photos(entries, views, notes);
+        return points_in_photos(entries, |entry| (entry.position, entry.error), views, notes);
     }
     let index: HashMap<u32, usize> = views.iter().enumerate().map(|(i, view)| (view.id, i)).collect();
     let (mut not_finite, mut unknown) = (0, 0);

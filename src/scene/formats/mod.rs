@@ -1,0 +1,32 @@
+//! Foreign camera formats: files of other programs that say where photos were taken, and with which lens.
+//!
+//! [`table`] has a line for each format. A format is a file here: it recognises its files in a [`listing`] and reads
+//! them into a [`calibration`] without looking at photos. [`photos`] then finds these, and [`assemble`] makes the
+//! scene. Nothing of a format is known outside of its file.
+
+mod alicevision;
+pub mod assemble;
+mod bundler;
+pub mod calibration;
+mod json;
+mod kapture;
+pub mod listing;
+mod llff;
+mod metashape;
+mod middlebury;
+mod neus;
+mod npy;
+mod nvm;
+mod open3d;
+mod openmvg;
+mod openmvs;
+mod opensfm;
+mod photos;
+mod poses;
+mod realitycapture;
+mod sevenscenes;
+mod strecha;
+pub mod table;
+mod text;
+mod transforms;
+mod xml;

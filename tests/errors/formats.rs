@@ -1,0 +1,249 @@
+//! Cameras of other programs.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::json;
+
+use crate::format_files::*;
+use crate::format_trees::*;
+use crate::scene_files::TestScene;
+use crate::spoilt_scenes::{edit, truncate};
+use crate::table::{Case, Group, spoilt, told};
+
+const INFER: &str = "infer scene -o out --levels 1 --resolution quarter --planes 8 --threads 1";
+
+/// Cases that put one text in the place of another, each with what to do.
+macro_rules! edits {
+    ($file:literal; $($advice:literal: $from:literal => $to:literal;)*) => {
+        vec![$(spoilt($advice, |root| edit(root, $file, $from, $to))),*]
+    };
+}
+
+fn group(title: &'static str, write: fn(&Path), cases: Vec<Case>) -> Group {
+    Group { title, advice: "export the cameras again", write, run: INFER, cases }
+}
+
+fn file(root: &Path, name: &str, bytes: impl AsRef<[u8]>) {
+    TestScene::new().write_photos(&root.join("scene"));
+    put(&root.join("scene").join(name), bytes);
+}
+
+fn write_transforms(root: &Path) {
+    let mut written = frames(&TestScene::new());
+    written["applied_scale"] = json!(1.0);
+    file(root, "transforms.json", written.to_string());
+}
+
+fn write_bundler(root: &Path) {
+    file(root, "bundle.out", bundler(&centred(), &[Some(0), Some(1), Some(2), Some(3)], [0.0; 2]));
+    let list: String = TestScene::new().views.iter().map(|v| format!("images/{}\n", v.file)).collect();
+    put(&root.join("scene/list.txt"), list);
+}
+
+fn write_opensfm(root: &Path) {
+    file(root, "reconstruction.json", opensfm(&TestScene::new(), json!({})).to_string());
+    put(&root.join("scene/tracks.csv"), opensfm_tracks(&TestScene::new()));
+}
+
+fn write_alicevision(root: &Path) {
+    file(root, "cameras.sfm", alicevision(&TestScene::new(), [1, 2, 5], json!({})).to_string());
+}
+
+fn write_openmvg(root: &Path) {
+    file(root, "sfm_data.json", openmvg(&square(), "pinhole", json!({})).to_string());
+}
+
+fn write_scenes(root: &Path) {
+    let scene = TestScene::new();
+    for v in &scene.views {
+        file(root, &format!("frame-{:06}.pose.txt", v.id), pose_file(v));
+    }
+    let k = words(&rows(scene.views[0].k).concat(), " ");
+    put(&root.join("scene/camera-intrinsics.txt"), k);
+}
+
+fn write_strecha(root: &Path) {
+    for v in &TestScene::new().views {
+        file(root, &format!("{}.camera", v.file), camera_file(v));
+    }
+}
+
+fn json_groups() -> Vec<Group> {
+    let mut transforms = edits! { "scene/transforms.json";
+        "": "\"frames\"" => "\"pictures\"";
+        "write focal lengths": "\"fl_x\":" => "\"fl_x\":-";
+        "": "[0.0,0.0,0.0,1.0]" => "[0.0,0.0,1.0,1.0]";
+        "": "[0.0,0.0,0.0,1.0]" => "[0.0,0.0,0.0,1.0],[0.0,0.0,0.0,1.0]";
+        "name each photo once": "00000007.png" => "00000003.png";
+        "": "\"w\":64" => "\"w\":64.5";
+        "convert the photos to a pinhole camera": "\"w\":64" => "\"camera_model\":\"LATLONG\",\"w\":64";
+        "undistort the photos first": "\"w\":64" => "\"k6\":0.5,\"w\":64";
+        "": "\"applied_scale\":1.0" => "\"applied_scale\":0";
+        "name photos that are there": "00000007.png" => "a/00000003.png";
+    };
+    transforms.push(spoilt("", |root| {
+        edit(root, "scene/transforms.json", "\"fl_x\"", "\"f\"");
+        edit(root, "scene/transforms.json", "\"fl_y\"", "\"g\"");
+    }));
+    transforms.push(spoilt("give --images", |root| fs::remove_dir_all(root.join("scene/images")).unwrap()));
+    transforms.push(told("give the name of a folder", "infer scene -o out --images nowhere"));
+    transforms.push(told("leave --format away", "infer scene -o out --format nvm"));
+    let openmvg = edits! { "scene/sfm_data.json";
+        "": "\"polymorphic_name\":\"pinhole\"" => "\"polymorphic_name\":\"spherical\"";
+        "": "\"width\":64" => "\"width\":65";
+    };
+    let opensfm = {
+        let mut cases = edits! { "scene/reconstruction.json";
+            "": "\"camera\":\"7\"" => "\"camera\":\"6\"";
+            "": "\"focal_x\"" => "\"f\"";
+            "": "\"projection_type\":\"brown\"" => "\"projection_type\":\"dual\"";
+            "": "\"00000007.png\":" => "\"00000003.png\":";
+        };
+        cases.push(spoilt("", |root| fs::write(root.join("scene/reconstruction.json"), "[]").unwrap()));
+        cases.push(spoilt("", |root| fs::write(root.join("scene/tracks.csv"), "x\n").unwrap()));
+        cases
+    };
+    let alicevision = edits! { "scene/cameras.sfm";
+        "undistort the photos first (PrepareDenseScene)": "\"type\":\"pinhole\"" => "\"type\":\"3deanamorphic4\"";
+        "undistort the photos first (PrepareDenseScene)":
+            "\"type\":\"pinhole\"" => "\"undistortionType\":\"3deradial4\",\"type\":\"pinhole\"";
+        "": "\"sensorWidth\":\"36\"" => "\"sensorWidth\":\"0\"";
+    };
+    let open3d = edits! { "scene/trajectory.json";
+        "": "\"intrinsic_matrix\":[" => "\"intrinsic_matrix\":[1.0,0.5,0.0,0.0,1.0,0.0,0.0,0.0,1.0],\"k\":[";
+    };
+    vec![
+        group("transforms.json", write_transforms, transforms),
+        group("OpenMVG", write_openmvg, openmvg),
+        group("OpenSfM", write_opensfm, opensfm),
+        group("AliceVision", write_alicevision, alicevision),
+        group("Open3D", |root| file(root, "trajectory.json", trajectory(&TestScene::new()).to_string()), open3d),
+    ]
+}
+
+fn xml_groups() -> Vec<Group> {
+    let cases_of_metashape = edits! { "scene/cameras.xml";
+        "": "<k1>0.1</k1>" => "<k1>nan</k1>";
+        "": "<k1>0.1</k1>" => "<k1></k1>";
+        "": "sensor_id=\"1\"" => "sensor_id=\"9\"";
+        "": "width=\"64\" height=\"48\"/>\n<f>" => "width=\"wide\" height=\"48\"/>\n<f>";
+        "": "<scale>2.5" => "<scale>0";
+        "": " 0 0 0 1<" => " 0 0 1 1<";
+        "convert the photos to a pinhole camera":
+            "type=\"frame\" class=\"adjusted\"" => "type=\"spherical\" class=\"adjusted\"";
+        "": "</chunk>" => "</chink>";
+        "": "label=\"00000007\"" => "label=\"\"";
+        "": "<f>70" => "<g/><f1>70";
+    };
+    let realitycapture = edits! { "scene/images/00000007.xmp";
+        "": "Skew=\"0\"" => "Skew=\"0.1\"";
+        "": "FocalLength35mm=\"" => "FocalLength35mm=\"-";
+        "undistort the photos first": "brown4t2" => "division";
+        "": "rdf:Description " => "rdf:Nothing ";
+    };
+    vec![
+        group(
+            "Metashape",
+            |root| file(root, "cameras.xml", metashape(&TestScene::new(), "<k1>0.1</k1>")),
+            cases_of_metashape,
+        ),
+        group(
+            "RealityCapture",
+            |root| {
+                TestScene::new().write_photos(&root.join("scene"));
+                write_xmp(&TestScene::new(), &root.join("scene"), &[0.1; 6]);
+            },
+            realitycapture,
+        ),
+    ]
+}
+
+fn text_groups() -> Vec<Group> {
+    let bundler = edits! { "scene/bundle.out";
+        "": "4 200" => "5 200";
+        "": "4 200" => "4 201";
+        "": "4 200" => "4 199";
+        "": "70 0 0" => "70 inf 0";
+        "": "2 0 3 0.5" => "2 7 3 0.5";
+        "": "2 0 3 0.5" => "two 0 3 0.5";
+    };
+    let nvm = edits! { "scene/all.nvm";
+        "": "NVM_V3" => "NVM_V2";
+        "": "NVM_V3" => "NVM_V3 Tilted";
+        "": " 0.1 0\n" => " 0.1\n";
+    };
+    let strecha = edits! { "scene/00000007.png.camera";
+        "": "0 0 0\n" => "0 0.1 0\n";
+        "": "0 0 1\n" => "0 0 2\n";
+    };
+    let middlebury = edits! { "scene/scene_par.txt"; "": "4\n" => "3\n"; "": " 0 0 1 " => " 0 0 2 "; };
+    let scenes = edits! { "scene/frame-000007.pose.txt"; "": "0 0 0 1" => "0 0 1 1"; };
+    let log = edits! { "scene/a.log"; "": "1 1 2" => "x 1 2"; };
+    let kapture = edits! { "scene/sensors/trajectories.txt";
+        "": "2, rig, " => "2, rig, 0, 0, 0, 0, ";
+        "": "2, rig, " => "2 rig ";
+    };
+    vec![
+        group("Bundler", write_bundler, bundler),
+        group("VisualSFM", |root| file(root, "all.nvm", nvm_file()), nvm),
+        group("Strecha's benchmark", write_strecha, strecha),
+        group("Middlebury's multi-view data", |root| file(root, "scene_par.txt", par(&TestScene::new())), middlebury),
+        group("7-Scenes", write_scenes, scenes),
+        group("Open3D's log", |root| file(root, "a.log", log_file()), log),
+        group(
+            "kapture",
+            |root| {
+                TestScene::new().write_photos(&root.join("scene/sensors/records_data"));
+                write_kapture(&TestScene::new(), &root.join("scene"));
+            },
+            kapture,
+        ),
+    ]
+}
+
+fn nvm_file() -> String {
+    nvm(&centred(), 0.1)
+}
+
+fn log_file() -> String {
+    let views = uniform().views;
+    views.iter().enumerate().map(|(i, v)| format!("{i} {i} {}\n{}\n", i + 1, pose_file(v))).collect()
+}
+
+fn binary_groups() -> Vec<Group> {
+    vec![
+        group(
+            "OpenMVS",
+            |root| file(root, "scene.mvs", openmvs(&TestScene::new(), 5)),
+            vec![
+                spoilt("", |root| truncate(root, "scene/scene.mvs", 300)),
+                spoilt("", |root| fs::write(root.join("scene/scene.mvs"), b"MVS\0and more").unwrap()),
+                spoilt("", |root| fs::write(root.join("scene/scene.mvs"), b"MVSI\x09\0\0\0\0\0\0\0").unwrap()),
+            ],
+        ),
+        group(
+            "LLFF",
+            |root| file(root, "poses_bounds.npy", poses_bounds(&centred())),
+            vec![
+                spoilt("", |root| truncate(root, "scene/poses_bounds.npy", 300)),
+                spoilt("", |root| {
+                    fs::write(root.join("scene/poses_bounds.npy"), npy(&[2, 2], &[0.0; 4], true)).unwrap()
+                }),
+                spoilt("take the photo without a camera away", |root| {
+                    let at = |name: &str| root.join("scene/images").join(name);
+                    fs::copy(at("00000007.png"), at("00000009.png")).unwrap();
+                }),
+            ],
+        ),
+        group(
+            "IDR and NeuS",
+            |root| file(root, "cameras.npz", cameras_npz(&TestScene::new(), true)),
+            vec![spoilt("", |root| truncate(root, "scene/cameras.npz", 300))],
+        ),
+    ]
+}
+
+pub fn groups() -> Vec<Group> {
+    [json_groups(), xml_groups(), text_groups(), binary_groups()].into_iter().flatten().collect()
+}

@@ -1,0 +1,76 @@
+//! The formulas of lenses against COLMAP's and OpenCV's own programs (`tools/make_lens_goldens.py`).
+
+use engine::scene::colmap::camera_models::optics;
+use engine::scene::lens::Distortion;
+use glam::DVec2;
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+struct Goldens {
+    rays: Vec<[f64; 2]>,
+    models: Vec<Model>,
+}
+
+#[derive(Deserialize)]
+struct Model {
+    model: String,
+    parameters: Vec<f64>,
+    pixels: Vec<[f64; 2]>,
+}
+
+#[test]
+fn lenses_are_those_of_colmap_and_opencv() {
+    let text = include_str!("../data/lenses.json");
+    let Goldens { rays, models } = serde_json::from_str(text).unwrap();
+    assert_eq!(models.len(), 17);
+    for Model { model, parameters, pixels } in models {
+        let p = &parameters;
+        let (f, c, distortion) = match model.as_str() {
+            "cv2 5" => {
+                let d = Distortion::Brown {
+                    equidistant: false,
+                    k: [p[0], p[1], p[4], 0.0],
+                    p: [p[2], p[3], 0.0, 0.0],
+                    s: [0.0; 2],
+                };
+                ([1.0; 2], [0.0; 2], Some(d))
+            }
+            "cv2 8" => {
+                let d = Distortion::FullOpenCv { k: [p[0], p[1], p[4], p[5], p[6], p[7]], p: [p[2], p[3]] };
+                ([1.0; 2], [0.0; 2], Some(d))
+            }
+            "cv2 fisheye" => ([1.0; 2], [0.0; 2], Some(Distortion::Fisheye { k: [p[0], p[1], p[2], p[3]] })),
+            colmap => optics("test", colmap, p).unwrap(),
+        };
+        let distortion = distortion.unwrap();
+        for (ray, pixel) in rays.iter().zip(&pixels) {
+            let bent = distortion.distort(DVec2::from_array(*ray));
+            let difference = (f[0] * bent.x + c[0] - pixel[0]).abs().max((f[1] * bent.y + c[1] - pixel[1]).abs());
+            // A few roundings of pixels of some hundreds; OpenCV leaves rays within 1e-8 of the axis as they are.
+            assert!(difference < 1e-11 * f[0].max(10.0), "{model}: {ray:?} differs by {difference}");
+        }
+    }
+}
+
+/// The directions from the photo to the ray are right inverses, to the last digits.
+#[test]
+fn lenses_that_are_solved_come_back() {
+    for k in [-0.3, -0.05, 0.2, 3.0] {
+        for i in 1..40 {
+            let ray = DVec2::new(0.02 * f64::from(i), -0.015 * f64::from(i));
+            let m = Distortion::Measured { k }.distort(ray);
+            let back = m * (1.0 + k * m.length_squared());
+            // Beyond the fold of a negative coefficient there is no such place.
+            let fold = if k < 0.0 { 2.0 / 3.0 * (-1.0 / (3.0 * k)).sqrt() } else { f64::INFINITY };
+            match ray.length() < fold {
+                true => assert!(back.distance(ray) < 1e-14, "{k} {ray} {back}"),
+                false => assert!(m.is_nan(), "{k} {ray} {m}"),
+            }
+            let d = Distortion::Division { k }.distort(ray);
+            if 4.0 * k * ray.length_squared() < 1.0 {
+                let back = d / (1.0 + k * d.length_squared());
+                assert!(back.distance(ray) < 1e-14, "{k} {ray} {back}");
+            }
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! Foreign camera formats: the same scene in every format gives the same cameras, damaged files give one line, and many
+//! cameras are read in time that grows with their number.
+
+mod damaged;
+#[path = "../support/format_files.rs"]
+mod format_files;
+#[path = "../support/format_trees.rs"]
+mod format_trees;
+mod lenses;
+mod plain;
+#[path = "../support/scene_files.rs"]
+mod scene_files;
+mod structured;
+mod truth;
+mod whole;

@@ -1,0 +1,61 @@
+"""Makes tests/data/lenses.json: where rays end up in photos, by COLMAP's camera models and by OpenCV's.
+
+    pip install pycolmap opencv-python numpy
+    python tools/make_lens_goldens.py
+
+Each entry has a model's name (COLMAP's, or cv2 and a number of coefficients), its parameters, rays (x, y, 1), and the
+photo's coordinates of each: COLMAP's with the first pixel's centre at (0.5, 0.5), OpenCV's with an identity as K.
+"""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pycolmap
+
+FOCAL = [410.0, 395.5, 322.25, 238.5]
+ONE = [410.0, 322.25, 238.5]
+MODELS = {
+    "SIMPLE_RADIAL": ONE + [-0.11],
+    "RADIAL": ONE + [-0.11, 0.05],
+    "OPENCV": FOCAL + [-0.11, 0.05, 0.003, -0.002],
+    "FULL_OPENCV": FOCAL + [-0.11, 0.05, 0.003, -0.002, 0.02, 0.07, -0.03, 0.01],
+    "OPENCV_FISHEYE": FOCAL + [0.05, -0.02, 0.004, -0.001],
+    "SIMPLE_RADIAL_FISHEYE": ONE + [0.05],
+    "RADIAL_FISHEYE": ONE + [0.05, -0.02],
+    "FOV": FOCAL + [0.85],
+    "THIN_PRISM_FISHEYE": FOCAL + [0.05, -0.02, 0.003, -0.002, 0.004, -0.001, 0.0015, -0.0025],
+    "SIMPLE_DIVISION": ONE + [-0.12],
+    "DIVISION": FOCAL + [0.09],
+    "SIMPLE_FISHEYE": ONE,
+    "FISHEYE": FOCAL,
+    "EUCM": FOCAL + [0.6, 1.1],
+}
+
+
+def main():
+    random = np.random.default_rng(7)
+    rays = np.concatenate([random.uniform(-0.7, 0.7, (12, 2)), [[0.0, 0.0], [1e-9, 0.0]]])
+    homogeneous = np.concatenate([rays, np.ones((len(rays), 1))], axis=1)
+    entries = []
+    for model, parameters in MODELS.items():
+        camera = pycolmap.Camera(model=model, width=640, height=480, params=parameters)
+        pixels = np.asarray(camera.img_from_cam(homogeneous))
+        entries.append({"model": model, "parameters": parameters, "pixels": pixels.tolist()})
+    for coefficients in ([-0.11, 0.05, 0.003, -0.002, 0.02], [-0.11, 0.05, 0.003, -0.002, 0.02, 0.07, -0.03, 0.01]):
+        pixels, _ = cv2.projectPoints(homogeneous, np.zeros(3), np.zeros(3), np.eye(3), np.array(coefficients))
+        entries.append({"model": f"cv2 {len(coefficients)}", "parameters": coefficients,
+                        "pixels": pixels.reshape(-1, 2).tolist()})
+    k = [0.05, -0.02, 0.004, -0.001]
+    pixels, _ = cv2.fisheye.projectPoints(homogeneous.reshape(-1, 1, 3), np.zeros((3, 1)), np.zeros((3, 1)), np.eye(3),
+                                          np.array(k))
+    entries.append({"model": "cv2 fisheye", "parameters": k, "pixels": pixels.reshape(-1, 2).tolist()})
+    path = Path(__file__).parent.parent / "tests" / "data" / "lenses.json"
+    versions = {"pycolmap": pycolmap.__version__, "cv2": cv2.__version__}
+    lines = ",\n".join(json.dumps(entry) for entry in entries)
+    head = json.dumps({"made_with": versions, "rays": rays.tolist()})[:-1]
+    path.write_text(f"{head},\n\"models\": [\n{lines}\n]}}\n")
+
+
+main()
