@@ -230,7 +230,7 @@ fn one_layers_arithmetic_and_traffic_are_those_by_hand() {
 fn a_device_measures_all_of_a_view_and_its_stages_add_up() {
     let Some(driver) = test_device(Build::Fast) else { return };
     let inputs = Inputs::generated(TINY);
-    let slabs = Slabs { planes: 8 };
+    let slabs = Slabs::of_planes(8);
     let found = device::measure(&driver, &parameters(), &inputs, Element::F32, slabs, ONCE).unwrap();
     assert_eq!((found.seconds.all.len(), found.precision), (2, "f32"));
     assert!(found.stages.iter().all(|s| s.seconds.all.len() == 2 && s.seconds.min > 0.0));
