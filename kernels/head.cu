@@ -2,16 +2,16 @@
 // 2) + skip)), softmax over D.
 //
 // half [D/2, H/2, W/2, 8] (a narrow stage's: [D, H/2, W/2, 8]) and skip [D, H, W, 8] (f32 or f16) -> logits [D, H, W]
-// f32 -> depth and confidence [H, W]; or from logits at an eighth. Logits: a block takes a tile of 32 x 16 pixels through a run of planes, with one plane
-// of x in shared memory: what it gives to the planes before and after waits in registers, so x is read once and not
-// three times. A thread has 4 rows of a column, so that a weight serves 4 pixels. Regression: one thread a pixel.
-// Borders: x is zero outside the volume; upsampling reads at index / factor, clamped to the last sample. Sums in f32,
-// taps in another order than the CPU's; the middle of the range is added in f64. Deterministic: every output by one
-// thread. Floor at 192 x 300 x 400 in f16: 415 MB read, logits (a sixteenth of the cost volume) written and read: 600
-// MB, 0.18 ms at 3.35 TB/s. Walking all planes in one launch would save the logits' 0.055 ms and leave 247 tiles for
-// 132 SMs and 2 barriers a plane; runs of 16 make 12 times as many. What bounds it is the issue of instructions, 0.4
-// ms by the count of sm_90's: 257 a voxel for the convolution, 216 of them multiply-adds, and 245 for making x with
-// the ring of neighbours around each tile.
+// f32 -> depth and confidence [H, W]; or from logits at an eighth. Logits: a block takes a tile of 32 x 16 pixels
+// through a run of planes, with one plane of x in shared memory: what it gives to the planes before and after waits in
+// registers, so x is read once and not three times. A thread has 4 rows of a column, so that a weight serves 4 pixels.
+// Regression: one thread a pixel. Borders: x is zero outside the volume; upsampling reads at index / factor, clamped to
+// the last sample. Sums in f32, taps in another order than the CPU's; the middle of the range is added in f64.
+// Deterministic: every output by one thread. Floor at 192 x 300 x 400 in f16: 415 MB read, logits (a sixteenth of the
+// cost volume) written and read: 600 MB, 0.18 ms at 3.35 TB/s. Walking all planes in one launch would save the logits'
+// 0.055 ms and leave 247 tiles for 132 SMs and 2 barriers a plane; runs of 16 make 12 times as many. What bounds it is
+// the issue of instructions, 0.4 ms by the count of sm_90's: 257 a voxel for the convolution, 216 of them multiply-
+// adds, and 245 for making x with the ring of neighbours around each tile.
 #include "softmax.cuh"
 
 constexpr int HEAD_CHANNELS = 8;

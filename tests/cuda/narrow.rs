@@ -166,7 +166,7 @@ impl Scene {
         let mut guess = inverse_depths(&mut rng, h * w);
         // Some hypotheses would lie beyond infinity.
         guess.iter_mut().step_by(5).for_each(|rho| *rho *= 0.1);
-        let spacing = if size[0] % 2 == 0 { [0.04, 0.0] } else { [0.01, 0.2] };
+        let spacing = if size[0].is_multiple_of(2) { [0.04, 0.0] } else { [0.01, 0.2] };
         Self { channels, size, top, spacing, reference, sources, guess, gate }
     }
 
@@ -240,7 +240,7 @@ impl Scene {
     }
 
     /// The plain sweep in f64.
-    fn plain(&self) -> Volume {
+    pub fn plain(&self) -> Volume {
         let [k, h, w] = self.size;
         let c = self.channels;
         let map = |([h, w], map, homography): &([usize; 2], Vec<f32>, Homography)| {

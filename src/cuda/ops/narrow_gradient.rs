@@ -66,7 +66,7 @@ pub fn differences(graph: &mut Graph, label: &str, views: &Views, guess: Value, 
     expect_numbers(graph, OP, "spacing", views.spacing, 2)?;
     let extent = Extent { shape: Shape { d: hypotheses, h, w, c }, count, map: (h, w), element: Element::F32 };
     let shape = views.shape(&extent);
-    let common = vec![read(features), read(views.rows), read(guess), read(views.spacing)];
+    let common = [read(features), read(views.rows), read(guess), read(views.spacing)];
     let y = graph.temporary(format!("{label} differences"), Shape { d: count * hypotheses, h, w, c }, Element::F32);
     let (grid, block) = (blocks(h * w, THREADS), [THREADS, 1, 1]);
     let kernel = move |what: &str| format!("narrow_differences_{what}_c{c}_f32");
