@@ -10,21 +10,19 @@
 // there 61 MB, 0.018 ms. The costs are bound by the issue of instructions: 250 and 128 multiply-adds and 64 and 32
 // conversions a source and voxel, counted in this text, 0.12 ms each for 132 SMs of 1.75 GHz.
 #include "narrow.cuh"
+#include "packs.cuh"
 
 // ---- the guess
 
 constexpr int NEIGHBOURS = 9;
 
-// Of the fine pixels of a coarse pixel (y, x), number 2 i + j is (2 y + i, 2 x + j): a mean of the 3 x 3 coarse pixels
-// around, at the border the nearest ones, weighted by the softmax of its nine weights.
+// Fine pixel (2 y + i, 2 x + j) of a coarse pixel (y, x) is a mean of the 3 x 3 coarse pixels around, at the border the
+// nearest ones, weighted by the softmax of nine weights, those from 9 (2 i + j) on.
 struct Convex {
     float share[NEIGHBOURS], value[NEIGHBOURS], mean;
 };
 template <typename T>
-__device__ __forceinline__ Convex convex_mean(const float* map, const T* weights, int height, int width, Index i) {
-    Index pixel = i / 4;
-    int x = int(pixel % width), y = int(pixel / width);
-    const T* own = weights + i * NEIGHBOURS;
+__device__ __forceinline__ Convex convex_mean(const float* map, const T* own, int height, int width, int y, int x) {
     Convex c;
     float top = -INFINITY, total = 0.0f, sum = 0.0f;
 #pragma unroll
@@ -46,12 +44,22 @@ __device__ __forceinline__ Convex convex_mean(const float* map, const T* weights
     return c;
 }
 
+// Where fine pixel i of maps of this width belongs: its coarse pixel, and its first weight.
+struct Fine {
+    int y, x;
+    Index weights;
+};
+__device__ __forceinline__ Fine fine_pixel(Index i, int width) {
+    int column, row = int(divided(i, 2 * width, column)), y = row / 2, x = column / 2;
+    return {y, x, (Index(y) * width + x) * (4 * NEIGHBOURS) + row % 2 * (2 * NEIGHBOURS) + column % 2 * NEIGHBOURS};
+}
+
 template <typename T>
 __device__ __forceinline__ void convex_body(const float* map, const T* weights, float* y, int height, int width) {
     Index n = 4 * Index(height) * width;
     for (Index i = thread_of_grid(); i < n; i += threads_of_grid()) {
-        Index pixel = i / 4, row = 2 * (pixel / width) + i % 4 / 2;
-        y[row * 2 * width + 2 * (pixel % width) + i % 2] = convex_mean(map, weights, height, width, i).mean;
+        Fine p = fine_pixel(i, width);
+        y[i] = convex_mean(map, weights + p.weights, height, width, p.y, p.x).mean;
     }
 }
 extern "C" __global__ void __launch_bounds__(256)
@@ -70,11 +78,10 @@ extern "C" __global__ void __launch_bounds__(256)
     convex_backward_f32(const float* map, const float* weights, const float* dy, float* dw, int height, int width) {
     Index n = 4 * Index(height) * width;
     for (Index i = thread_of_grid(); i < n; i += threads_of_grid()) {
-        Index pixel = i / 4, row = 2 * (pixel / width) + i % 4 / 2;
-        float g = dy[row * 2 * width + 2 * (pixel % width) + i % 2];
-        Convex c = convex_mean(map, weights, height, width, i);
+        Fine p = fine_pixel(i, width);
+        Convex c = convex_mean(map, weights + p.weights, height, width, p.y, p.x);
 #pragma unroll
-        for (int t = 0; t < NEIGHBOURS; t++) dw[i * NEIGHBOURS + t] = g * c.share[t] * (c.value[t] - c.mean);
+        for (int t = 0; t < NEIGHBOURS; t++) dw[p.weights + t] = dy[i] * c.share[t] * (c.value[t] - c.mean);
     }
 }
 KERNEL(convex_backward_f32)

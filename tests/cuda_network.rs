@@ -132,6 +132,16 @@ fn convolutions_of_a_library_give_the_same_network() {
         let network = DeviceNetwork::new(device.clone(), &checkpoint, options).unwrap();
         check(&network, &small, &golden, &format!("{name}/small/"));
     }
+    // Strides over rows and columns alone, in narrow stages: 2e-3 of an interval, as between other orders of sums.
+    let maps = [Convolutions::Own, Convolutions::Cudnn].map(|convolutions| {
+        let options = Options { convolutions, ..options(Element::F32) };
+        let network = DeviceNetwork::new(device.clone(), &Checkpoint::built_in().unwrap(), options).unwrap();
+        estimate_up_to(Resolution::Full, &network, &small, &small.linear).depth
+    });
+    for (a, b) in maps[0].data.iter().zip(&maps[1].data) {
+        let moved = f64::from((a - b).abs()) / interval(&small.linear);
+        assert!(moved <= 2e-3, "a pixel moved by {moved} intervals");
+    }
 }
 
 #[test]
