@@ -2,7 +2,7 @@
 // each pixel's own, what follows from its logits, and the regressions that make confidence of it.
 //
 // upsample: map [H, W] f32, weights [H, W, 36] -> [2 H, 2 W] f32; a thread a fine pixel. cost: reference [H, W, C],
-// sources [S, map_rows, map_stride, C] (smaller maps in the upper left corner), guess [H, W] f32 -> [K, H, W, C]; a
+// sources [S, map_pixels, C] (each map row after row of its own width), guess [H, W] f32 -> [K, H, W, C]; a
 // thread a pixel with all its hypotheses, whose C = 8 or 16 channels stay in registers. regress: logits [K, H, W] f32
 // -> depth and confidence [H, W]; a thread a pixel. Roundings need not be the processor's. Sums in f32, sources in
 // order; each output by one thread: deterministic. Floors (3.35 TB/s) at 1600 x 1200, 4 photos, f16: cost of 8
@@ -134,9 +134,9 @@ __device__ __forceinline__ void cost_body(const T* reference, const T* sources, 
             for (int c = 0; c < C; c++) sum[c] = 0.0f;
             for (int s = 0; s < g.count; s++) {
                 const float* row = rows + s * SOURCE;
-                const Taps t = taps_at<C>(row, locate_inverse(row, at.x, at.y, rho), g.map_stride);
+                const Taps t = taps_at<C>(row, locate_inverse(row, at.x, at.y, rho), width_of(row));
                 float f[C];
-                differences<C>(sources + Index(s) * g.map_rows * g.map_stride * C, t, own, f);
+                differences<C>(sources + s * Index(g.map_pixels) * C, t, own, f);
 #pragma unroll
                 for (int c = 0; c < C; c++) f[c] *= f[c];
                 const float factor = opened<C>(gate, f) * share;

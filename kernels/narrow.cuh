@@ -26,10 +26,13 @@ __device__ __forceinline__ void load_pixel(const __half* p, float (&v)[C]) {
     }
 }
 
-// Extents; `top`: the row of the sources' reference that row 0 is.
+// Extents; `top`: the row of the sources' reference that row 0 is; `map_pixels`: from one source's map to the next.
 struct NarrowShape {
-    int count, hypotheses, height, width, top, map_rows, map_stride;
+    int count, hypotheses, height, width, top, map_pixels;
 };
+
+// Pixels of a row of a source's map, from its row of numbers.
+__device__ __forceinline__ int width_of(const float* source) { return int(source[13]); }
 
 // A pixel of the reference and what is searched there: hypothesis k is around + (k - middle) step, not beyond infinity.
 struct Searched {

@@ -23,7 +23,7 @@ __device__ __forceinline__ void forward_body(const float* features, const float*
             const float* row = rows + s * SOURCE;
             for (int k = 0; k < g.hypotheses; k++) {
                 float f[C];
-                const Taps t = taps_at<C>(row, locate_inverse(row, at.x, at.y, at.rho(k)), g.width);
+                const Taps t = taps_at<C>(row, locate_inverse(row, at.x, at.y, at.rho(k)), width_of(row));
                 differences<C>(features + (s + 1) * pixels * C, t, own, f);
                 float* to = y + ((s * g.hypotheses + k) * pixels + i) * C;
 #pragma unroll
@@ -48,7 +48,7 @@ __device__ __forceinline__ void walk_back(const float* features, const float* ro
         const float* row = rows + s * SOURCE;
         for (int k = 0; k < g.hypotheses; k++) {
             float delta[C], d[C];
-            const Taps t = taps_at<C>(row, locate_inverse(row, at.x, at.y, at.rho(k)), g.width);
+            const Taps t = taps_at<C>(row, locate_inverse(row, at.x, at.y, at.rho(k)), width_of(row));
             differences<C>(features + (s + 1) * pixels * C, t, own, delta);
             load_pixel<C>(gradient + ((s * g.hypotheses + k) * pixels + i) * C, d);
 #pragma unroll

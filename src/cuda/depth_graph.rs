@@ -205,7 +205,22 @@ impl Graphs {
     }
 }
 
-/// Puts a feature map at the upper left corner of a stack's `place`-th.
+/// Puts a feature map at the beginning of a stack's `place`-th: how narrow stages read it.
+fn lay_packed(
+    driver: &Arc<dyn Driver>,
+    program: &Program,
+    stream: Stream,
+    (stack, place): (Value, usize),
+    map: &FeatureMap,
+) -> Result<()> {
+    let info = program.graph().info(stack);
+    let bytes = |shape: Shape| shape.len() as u64 * info.element.bytes();
+    let to = program.pointer(stack) + place as u64 * bytes(Shape { d: 1, ..info.shape });
+    driver.copy(to, map.pointer(), bytes(map.shape), stream)
+}
+
+/// Puts a feature map at the upper left corner of a stack's `place`-th, row by row where it is smaller: how the coarse
+/// sweep reads it.
 fn lay(
     driver: &Arc<dyn Driver>,
     program: &Program,
@@ -274,11 +289,11 @@ fn put_narrow(
 ) -> Result<()> {
     let stream = program.stream();
     let reference = of_stage(stage, job.reference)?;
-    lay(driver, program, stream, (own.sweep.reference, 0), reference)?;
+    lay_packed(driver, program, stream, (own.sweep.reference, 0), reference)?;
     let (mut rows, mut sweeps): (Vec<f32>, Vec<PlaneSweep>) = (Vec::new(), Vec::new());
     for (place, (maps, sweep)) in job.sources.iter().enumerate() {
         let map = of_stage(stage, maps)?;
-        lay(driver, program, stream, (own.sweep.sources, place), map)?;
+        lay_packed(driver, program, stream, (own.sweep.sources, place), map)?;
         let sweep = sweep.finer((Resolution::Quarter.step() / stage.step) as f32);
         rows.extend(sweep::source_row(&sweep, map.shape.h, map.shape.w));
         sweeps.push(sweep);

@@ -193,11 +193,9 @@ impl Scene {
         let mut all = if stacked { self.reference.clone() } else { Vec::new() };
         let mut cameras = Vec::new();
         for ([hs, ws], map, Homography { a, b }) in &self.sources {
-            // What lies outside the smaller map must not be read.
-            let mut padded = vec![f32::NAN; rows * columns * c];
-            for (y, row) in map.chunks_exact(ws * c).enumerate() {
-                padded[y * columns * c..][..row.len()].copy_from_slice(row);
-            }
+            // What lies behind a smaller map must not be read.
+            let mut padded = map.clone();
+            padded.resize(rows * columns * c, f32::NAN);
             all.extend(padded);
             cameras.extend(source_row(&PlaneSweep { a: *a, b: *b }, *hs, *ws));
         }

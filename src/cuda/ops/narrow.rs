@@ -27,7 +27,8 @@ const HIDDEN: usize = 8;
 pub struct Views {
     /// The reference's features, [1, H, W, C], C being 16 or 8; of a stack of all views the first.
     pub reference: Value,
-    /// The sources', [V, rows, columns, C]; smaller ones lie in the upper left corner.
+    /// The sources', [V, rows, columns, C]; a smaller one lies at the beginning of its place, row after row of its own
+    /// width.
     pub sources: Value,
     /// Which of them is the first source: those before it are none.
     pub first: usize,
@@ -49,8 +50,7 @@ struct NarrowShape {
     height: i32,
     width: i32,
     top: i32,
-    map_rows: i32,
-    map_stride: i32,
+    map_pixels: i32,
 }
 
 /// [1, H, W, 1] f32.
@@ -192,9 +192,9 @@ impl Views {
 
     pub(super) fn shape(&self, extent: &Extent) -> Arg {
         let Extent { shape, count, map, .. } = *extent;
-        let [count, hypotheses, height, width, top, map_rows, map_stride] =
-            [count, shape.d, shape.h, shape.w, self.top, map.0, map.1].map(|n| n as i32);
-        Arg::plain(NarrowShape { count, hypotheses, height, width, top, map_rows, map_stride })
+        let [count, hypotheses, height, width, top, map_pixels] =
+            [count, shape.d, shape.h, shape.w, self.top, map.0 * map.1].map(|n| n as i32);
+        Arg::plain(NarrowShape { count, hypotheses, height, width, top, map_pixels })
     }
 }
 
