@@ -1,7 +1,7 @@
 //! The floor of every kernel at Table III's size on a given device, from the graph alone: no device is needed.
 //!
 //!     cargo bench --bench floors -- [--width 1600] [--height 1200] [--planes 192] [--views 4] [--precision f16]
-//!         [--bandwidth 3350] [--tensor 990] [--vector 67]
+//!         [--resolution quarter] [--bandwidth 3350] [--tensor 990] [--vector 67]
 //!
 //! Bytes: every tensor of a launch moved once between the device's memory and its multiprocessors, at `--bandwidth`
 //! GB/s. FLOPs: those of the convolutions in f16 at `--tensor` TFLOP/s, all others at `--vector` (defaults: an H100
@@ -18,6 +18,7 @@ use engine::cuda::folded::Slabs;
 use engine::cuda::graph::{Arg, Value, Work};
 use engine::cuda::placement::place;
 use engine::cuda::storage::Element;
+use engine::net::config::Resolution;
 use engine::net::weights::Checkpoint;
 
 #[derive(Parser)]
@@ -33,6 +34,9 @@ struct Options {
     /// f16 or f32
     #[arg(long, default_value = "f16")]
     precision: String,
+    /// Of the maps; finer ones than a quarter have narrow stages
+    #[arg(long, default_value = "quarter")]
+    resolution: Resolution,
     /// GB/s
     #[arg(long, default_value_t = 3350.0)]
     bandwidth: f64,
@@ -61,8 +65,8 @@ fn main() -> engine::Result<()> {
     let element = if o.precision == "f32" { Element::F32 } else { Element::F16 };
     let size = Size { width: o.width, height: o.height, planes: o.planes, views: o.views };
     let parameters = Checkpoint::built_in()?.parameters;
-    let slabs = Slabs { planes: 32 };
-    let graph = ViewGraph::new(&parameters, size, element, slabs)?.graph;
+    let slabs = Slabs::of_planes(32);
+    let graph = ViewGraph::up_to(o.resolution, &parameters, size, element, slabs)?.graph;
     let mut rows: BTreeMap<&str, Row> = BTreeMap::new();
     // Slabs are parts of the volume: what a step writes of a value that many steps write counts in equal shares.
     let mut writers: BTreeMap<Value, u64> = BTreeMap::new();

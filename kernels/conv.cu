@@ -16,6 +16,7 @@
 //   cost volume 32->16+16 s2 0.495 | 0.161; spatial4 16->32 s2 0.034 | 0.010; decode4 32->16 0.010 | 0.010; decode2
 //   16->8 0.041 | 0.020
 //   8->1 0.124 | 0.010; cost_skip 1x1x1 32->8 0.550 | 0.012
+//   narrow stages (s2 over rows and columns only): down2 16->16 0.046 | 0.013, 8->16 0.055 | 0.013
 // All are bound by memory but the deep layers, whose volumes lie in L2 and whose blocks are too few to fill the
 // device; shared memory's own bound (128 bytes a cycle; A 512 bytes for every SETS N / 8 products) is 0.3 ms for the
 // cost volume and at most 0.05 for the others.
@@ -139,10 +140,10 @@ __device__ __forceinline__ void load_fragments_b(FragmentB* b, const unsigned* w
 
 // ---- kernels with a halo
 
-// KD x KH x KW taps, stride S (along depth only where KD > 1), C input channels at a time, N output channels.
-template <int KD, int KH, int KW, int S, int C, int N>
+// KD x KH x KW taps, stride S over rows and columns and DEPTH_STRIDE along depth, C input channels at a time, N output
+// channels.
+template <int KD, int KH, int KW, int S, int DEPTH_STRIDE, int C, int N>
 struct Tile {
-    static constexpr int DEPTH_STRIDE = KD > 1 ? S : 1;
     // Output planes that one input plane adds to.
     static constexpr int SETS = DEPTH_STRIDE == 1 ? KD : 2;
     static constexpr int M = S == 2 || SETS * N > 64 ? 2 : 4;
@@ -344,26 +345,32 @@ struct Tile {
 #else
 #define RESIDENT(blocks) (blocks)
 #endif
-#define TILE(name, KD, KH, KW, S, C, N, BLOCKS)                                                              \
+#define TILE(name, KD, KH, KW, S, DEPTH_STRIDE, C, N, BLOCKS)                                                \
     extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT(BLOCKS))                                  \
         name(const __half* x, const unsigned* weights, const float* bias, const __half* residual, __half* y, \
              __half* second, TileShape shape) {                                                              \
-        Tile<KD, KH, KW, S, C, N>::run(x, weights, bias, residual, y, second, shape);                        \
+        Tile<KD, KH, KW, S, DEPTH_STRIDE, C, N>::run(x, weights, bias, residual, y, second, shape);          \
     }                                                                                                        \
     BLOCK_KERNEL(name)
 
-TILE(conv_forward_133s1_c8n8_f16, 1, 3, 3, 1, 8, 8, 5)
-TILE(conv_forward_133s1_c16n16_f16, 1, 3, 3, 1, 16, 16, 4)
-TILE(conv_forward_133s1_c32n32_f16, 1, 3, 3, 1, 32, 32, 4)
-TILE(conv_forward_133s2_c16n16_f16, 1, 3, 3, 2, 16, 16, 6)
-TILE(conv_forward_133s2_c16n32_f16, 1, 3, 3, 2, 16, 32, 4)
-TILE(conv_forward_155s2_c8n16_f16, 1, 5, 5, 2, 8, 16, 4)
-TILE(conv_forward_155s2_c16n32_f16, 1, 5, 5, 2, 16, 32, 4)
-TILE(conv_forward_333s1_c8n8_f16, 3, 3, 3, 1, 8, 8, 3)
-TILE(conv_forward_333s1_c16n8_f16, 3, 3, 3, 1, 16, 8, 4)
-TILE(conv_forward_333s1_c32n16_f16, 3, 3, 3, 1, 32, 16, 3)
-TILE(conv_forward_333s1_c32n32_f16, 3, 3, 3, 1, 32, 32, 2)
-TILE(conv_forward_333s2_c16n32_f16, 3, 3, 3, 2, 16, 32, 4)
+TILE(conv_forward_133s1_c8n8_f16, 1, 3, 3, 1, 1, 8, 8, 5)
+TILE(conv_forward_133s1_c16n16_f16, 1, 3, 3, 1, 1, 16, 16, 4)
+TILE(conv_forward_133s1_c32n32_f16, 1, 3, 3, 1, 1, 32, 32, 4)
+TILE(conv_forward_133s2_c8n32_f16, 1, 3, 3, 2, 1, 8, 32, 4)
+TILE(conv_forward_133s2_c16n16_f16, 1, 3, 3, 2, 1, 16, 16, 6)
+TILE(conv_forward_133s2_c16n32_f16, 1, 3, 3, 2, 1, 16, 32, 4)
+TILE(conv_forward_155s2_c8n16_f16, 1, 5, 5, 2, 1, 8, 16, 4)
+TILE(conv_forward_155s2_c16n32_f16, 1, 5, 5, 2, 1, 16, 32, 4)
+TILE(conv_forward_333s1_c8n8_f16, 3, 3, 3, 1, 1, 8, 8, 3)
+TILE(conv_forward_333s1_c16n8_f16, 3, 3, 3, 1, 1, 16, 8, 4)
+TILE(conv_forward_333s1_c16n16_f16, 3, 3, 3, 1, 1, 16, 16, 3)
+TILE(conv_forward_333s1_c32n16_f16, 3, 3, 3, 1, 1, 32, 16, 3)
+TILE(conv_forward_333s1_c32n32_f16, 3, 3, 3, 1, 1, 32, 32, 2)
+TILE(conv_forward_333s2_c16n32_f16, 3, 3, 3, 2, 2, 16, 32, 4)
+// Of narrow stages, which keep their hypotheses.
+TILE(conv_forward_333p2_c8n16_f16, 3, 3, 3, 2, 1, 8, 16, 3)
+TILE(conv_forward_333p2_c16n16_f16, 3, 3, 3, 2, 1, 16, 16, 3)
+TILE(conv_forward_333p2_c16n32_f16, 3, 3, 3, 2, 1, 16, 32, 3)
 
 // ---- one tap
 

@@ -1,17 +1,17 @@
 // The regularizer's last stage and the depth regression (eq. 6), for inference: logits = conv3x3x3(relu(upsample(half,
 // 2) + skip)), softmax over D.
 //
-// half [D/2, H/2, W/2, 8] and skip [D, H, W, 8] (f32 or f16) -> logits [D, H, W] f32 -> depth and confidence [H, W];
-// or from logits at an eighth. Logits: a block takes a tile of 32 x 16 pixels through a run of planes, with one plane
-// of x in shared memory: what it gives to the planes before and after waits in registers, so x is read once and not
-// three times. A thread has 4 rows of a column, so that a weight serves 4 pixels. Regression: one thread a pixel.
-// Borders: x is zero outside the volume; upsampling reads at index / factor, clamped to the last sample. Sums in f32,
-// taps in another order than the CPU's; the middle of the range is added in f64. Deterministic: every output by one
-// thread. Floor at 192 x 300 x 400 in f16: 415 MB read, logits (a sixteenth of the cost volume) written and read: 600
-// MB, 0.18 ms at 3.35 TB/s. Walking all planes in one launch would save the logits' 0.055 ms and leave 247 tiles for
-// 132 SMs and 2 barriers a plane; runs of 16 make 12 times as many. What bounds it is the issue of instructions, 0.4
-// ms by the count of sm_90's: 257 a voxel for the convolution, 216 of them multiply-adds, and 245 for making x with
-// the ring of neighbours around each tile.
+// half [D/2, H/2, W/2, 8] (a narrow stage's: [D, H/2, W/2, 8]) and skip [D, H, W, 8] (f32 or f16) -> logits [D, H, W]
+// f32 -> depth and confidence [H, W]; or from logits at an eighth. Logits: a block takes a tile of 32 x 16 pixels
+// through a run of planes, with one plane of x in shared memory: what it gives to the planes before and after waits in
+// registers, so x is read once and not three times. A thread has 4 rows of a column, so that a weight serves 4 pixels.
+// Regression: one thread a pixel. Borders: x is zero outside the volume; upsampling reads at index / factor, clamped to
+// the last sample. Sums in f32, taps in another order than the CPU's; the middle of the range is added in f64.
+// Deterministic: every output by one thread. Floor at 192 x 300 x 400 in f16: 415 MB read, logits (a sixteenth of the
+// cost volume) written and read: 600 MB, 0.18 ms at 3.35 TB/s. Walking all planes in one launch would save the logits'
+// 0.055 ms and leave 247 tiles for 132 SMs and 2 barriers a plane; runs of 16 make 12 times as many. What bounds it is
+// the issue of instructions, 0.4 ms by the count of sm_90's: 257 a voxel for the convolution, 216 of them multiply-
+// adds, and 245 for making x with the ring of neighbours around each tile.
 #include "softmax.cuh"
 
 constexpr int HEAD_CHANNELS = 8;
@@ -38,7 +38,8 @@ __device__ __forceinline__ void blend8(Float8& y, const Float8& a, float weight)
 
 template <typename T>
 __device__ __forceinline__ void logits_body(const T* half, const T* skip, const float* weights, const float* bias,
-                                            int planes, int height, int width, int run, float* logits) {
+                                            int planes, int half_planes, int height, int width, int run,
+                                            float* logits) {
     // Channels 0 .. 4 and 4 .. 8 lie apart: neighbouring lanes read neighbouring 16 bytes.
     SHARED(float, x, 2 * X_ROWS * X_COLUMNS * 4);
     SHARED(float, coarse, 2 * X_ROWS * COARSE_COLUMNS * 4);
@@ -52,7 +53,9 @@ __device__ __forceinline__ void logits_body(const T* half, const T* skip, const 
     int across = (width + TILE_COLUMNS - 1) / TILE_COLUMNS;
     int column0 = blockIdx.x % across * TILE_COLUMNS, row0 = blockIdx.x / across * TILE_ROWS;
     int first = blockIdx.y * run, end = min(first + run, planes);
-    int half_planes = (planes + 1) / 2, half_height = (height + 1) / 2, half_width = (width + 1) / 2;
+    int half_height = (height + 1) / 2, half_width = (width + 1) / 2;
+    // A narrow stage halves rows and columns only.
+    int plane_factor = half_planes == planes ? 1 : 2;
     int coarse0 = max(column0 - 1, 0) / 2;
     int column = thread % TILE_COLUMNS, rows = thread / TILE_COLUMNS * THREAD_ROWS;
     // What planes z - 1, z and z + 1 have got so far.
@@ -63,7 +66,7 @@ __device__ __forceinline__ void logits_body(const T* half, const T* skip, const 
     for (int z = first - 1; z <= end; z++) {
         if (z >= 0 && z < planes) {
             // Blended over planes and rows, then along the columns with the skip connection.
-            LinearTap of_plane = linear_tap(z, 2, half_planes);
+            LinearTap of_plane = linear_tap(z, plane_factor, half_planes);
             for (int i = thread; i < X_ROWS * COARSE_COLUMNS; i += HEAD_THREADS) {
                 int r = i / COARSE_COLUMNS, k = i % COARSE_COLUMNS;
                 int row = row0 + r - 1, at = min(coarse0 + k, half_width - 1);
@@ -149,14 +152,14 @@ __device__ __forceinline__ void logits_body(const T* half, const T* skip, const 
 
 extern "C" __global__ void __launch_bounds__(HEAD_THREADS)
     head_forward_logits_f32(const float* half, const float* skip, const float* weights, const float* bias, int planes,
-                            int height, int width, int run, float* logits) {
-    logits_body(half, skip, weights, bias, planes, height, width, run, logits);
+                            int half_planes, int height, int width, int run, float* logits) {
+    logits_body(half, skip, weights, bias, planes, half_planes, height, width, run, logits);
 }
 BLOCK_KERNEL(head_forward_logits_f32)
 extern "C" __global__ void __launch_bounds__(HEAD_THREADS)
     head_forward_logits_f16(const __half* half, const __half* skip, const float* weights, const float* bias, int planes,
-                            int height, int width, int run, float* logits) {
-    logits_body(half, skip, weights, bias, planes, height, width, run, logits);
+                            int half_planes, int height, int width, int run, float* logits) {
+    logits_body(half, skip, weights, bias, planes, half_planes, height, width, run, logits);
 }
 BLOCK_KERNEL(head_forward_logits_f16)
 

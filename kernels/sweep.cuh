@@ -47,17 +47,34 @@ struct Position {
     float u, v;
 };
 
-// q = d A p + b and its division; outside where q_z <= 1e-6 or where anything is no number. The order of operations is
-// the CPU's (src/cpu/ops/warp.rs), but for a_r1 y + a_r2, which is rounded once here and twice there.
-__device__ __forceinline__ Position locate(const float* source, float x, float y, float d) {
-    float q[3];
-#pragma unroll
-    for (int r = 0; r < 3; r++)
-        q[r] = fmaf(fmaf(x, source[3 * r], fmaf(source[3 * r + 1], y, source[3 * r + 2])), d, source[9 + r]);
+// Where q lies; outside where q_z <= 1e-6 or where anything is no number.
+__device__ __forceinline__ Position projected(const float* source, const float (&q)[3]) {
     bool front = q[2] > 1e-6f;
     float z = front ? q[2] : 1.0f;
     float u = front ? q[0] / z : -10.0f, v = front ? q[1] / z : -10.0f;
     return {fminf(fmaxf(u, -2.0f), source[13] + 1.0f), fminf(fmaxf(v, -2.0f), source[12] + 1.0f)};
+}
+
+// Row r of A p. The order of operations is the CPU's (src/cpu/ops/warp.rs), but for a_r1 y + a_r2, which is rounded
+// once here and twice there.
+__device__ __forceinline__ float ray(const float* source, int r, float x, float y) {
+    return fmaf(x, source[3 * r], fmaf(source[3 * r + 1], y, source[3 * r + 2]));
+}
+
+// q = d A p + b.
+__device__ __forceinline__ Position locate(const float* source, float x, float y, float d) {
+    float q[3];
+#pragma unroll
+    for (int r = 0; r < 3; r++) q[r] = fmaf(ray(source, r, x, y), d, source[9 + r]);
+    return projected(source, q);
+}
+
+// The same divided by d, for 1 / d: q = A p + rho b.
+__device__ __forceinline__ Position locate_inverse(const float* source, float x, float y, float rho) {
+    float q[3];
+#pragma unroll
+    for (int r = 0; r < 3; r++) q[r] = fmaf(rho, source[9 + r], ray(source, r, x, y));
+    return projected(source, q);
 }
 
 // Four bilinear taps: offsets of channel 0 in the view's map (at most 2^24 pixels, so they fit), and weights, zero
@@ -67,10 +84,10 @@ struct Taps {
     float weight[4];
 };
 
-// Of a reference pixel at depth d in a source; `stride`: pixels of a row of the map, which may be wider than the
-// source.
-__device__ __forceinline__ Taps find_taps(const float* source, float px, float py, float d, int stride) {
-    Position p = locate(source, px, py, d);
+// At a position in a source whose pixels have C channels; `stride`: pixels of a row of the map, which may be wider
+// than the source.
+template <int C>
+__device__ __forceinline__ Taps taps_at(const float* source, Position p, int stride) {
     int height = int(source[12]), width = int(source[13]);
     float u0 = floorf(p.u), v0 = floorf(p.v), fu = p.u - u0, fv = p.v - v0;
     int x0 = int(u0), y0 = int(v0);
@@ -81,10 +98,15 @@ __device__ __forceinline__ Taps find_taps(const float* source, float px, float p
     Taps t;
 #pragma unroll
     for (int i = 0; i < 4; i++) {
-        t.at[i] = (y[i >> 1] * stride + x[i & 1]) * CHANNELS;
+        t.at[i] = (y[i >> 1] * stride + x[i & 1]) * C;
         t.weight[i] = wv[i >> 1] * wu[i & 1];
     }
     return t;
+}
+
+// Of a reference pixel at depth d.
+__device__ __forceinline__ Taps find_taps(const float* source, float px, float py, float d, int stride) {
+    return taps_at<CHANNELS>(source, locate(source, px, py, d), stride);
 }
 
 // The taps that lane `from` of the group has found.

@@ -10,11 +10,9 @@
 // is NaN. The maximum is one of integers, too. The gate's: sums of a thread in f32, of a block and of the blocks, in
 // order, in f64. Floor: the volume's gradient read 2 S times (126 MB at 48 x 128 x 160: 0.04 ms each), and 128 S
 // additions of 8 bytes a voxel in the L2 cache, 3.8e8 at S = 3, which is what should bound it.
-#include "sweep.cuh"
+#include "fixed_point.cuh"
 
 enum Weighting { VOXEL, WEIGHTED, VARIANCE };
-
-typedef unsigned long long Fixed;
 
 // What is warped, and the gradient in the cost volume or in the statistics.
 struct Sweep {
@@ -52,34 +50,6 @@ __device__ __forceinline__ void walk(const Sweep& sweep, const Pixel& pixel, con
             for (int c = 0; c < 4; c++) delta[c] -= reference[c];
             visit(d0 + i, t, delta);
         }
-    }
-}
-
-// The bits of the largest |v|: as integers NaN and infinity are the largest.
-__device__ __forceinline__ unsigned larger(unsigned largest, const float (&v)[4]) {
-#pragma unroll
-    for (int c = 0; c < 4; c++) largest = max(largest, __float_as_uint(fabsf(v[c])));
-    return largest;
-}
-__device__ __forceinline__ void note_largest(unsigned largest, unsigned* y) {
-#pragma unroll
-    for (int bits = 16; bits; bits >>= 1) largest = max(largest, __shfl_xor_sync(ALL_LANES, largest, bits));
-    if (threadIdx.x % 32 == 0 && largest) atomicMax(y, largest);
-}
-
-// The exponent x for which 2^log_terms values up to the largest, times 2^x, add up to less than 2^62; what f32 can
-// hold of it.
-__device__ __forceinline__ int fixed_exponent(unsigned largest, int log_terms) {
-    return min(61 + 127 - int(largest >> 23) - log_terms, 126);
-}
-__device__ __forceinline__ float power_of_two(int x) { return __int_as_float((x + 127) << 23); }
-
-__device__ __forceinline__ void scatter(Fixed* map, const Taps& t, const float (&d)[4], float scale) {
-#pragma unroll
-    for (int i = 0; i < 4; i++) {
-        if (t.weight[i] == 0.0f) continue;
-#pragma unroll
-        for (int c = 0; c < 4; c++) atomicAdd(map + t.at[i] + c, Fixed(llrintf(d[c] * scale * t.weight[i])));
     }
 }
 

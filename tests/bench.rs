@@ -17,7 +17,9 @@ use engine::bench::{Group, Repetitions, device, host};
 use engine::cpu::network::BsMvsNet;
 use engine::cuda::folded::Slabs;
 use engine::cuda::storage::Element;
+use engine::net::config::Resolution;
 use engine::net::parameters::Parameters;
+use engine::net::tensor::Shape;
 use engine::net::weights::Checkpoint;
 use program::{engine, json, text};
 use serde_json::Value;
@@ -226,11 +228,22 @@ fn one_layers_arithmetic_and_traffic_are_those_by_hand() {
     assert_eq!(found.bytes, 4 * (64 * at_eighth + 64 * 32 + 32 + 32 * at_eighth));
 }
 
+/// The same photo up to full resolution: `down2` of the last narrow stage makes 4 x 24 x 32 positions of 16 channels
+/// from 8, with 27 taps; its logits 4 x 48 x 64 from 8 channels, beside 16 operations a channel for the upsampling.
+#[test]
+fn narrow_stages_are_counted_up_to_full_resolution() {
+    let view = ViewGraph::up_to(Resolution::Full, &parameters(), TINY, Element::F32, Slabs::WHOLE).unwrap();
+    assert_eq!(view.graph.shape(view.depth), Shape::plane(48, 64, 1));
+    let flops = |label: &str| view.graph.steps().iter().filter(|s| s.label == label).map(|s| s.flops).max();
+    assert_eq!(flops("narrow1.down2"), Some(2 * 27 * 8 * 16 * 4 * 24 * 32));
+    assert_eq!(flops("narrow1.logits"), Some((2 * 27 + 16) * 8 * 4 * 48 * 64));
+}
+
 #[test]
 fn a_device_measures_all_of_a_view_and_its_stages_add_up() {
     let Some(driver) = test_device(Build::Fast) else { return };
     let inputs = Inputs::generated(TINY);
-    let slabs = Slabs { planes: 8 };
+    let slabs = Slabs::of_planes(8);
     let found = device::measure(&driver, &parameters(), &inputs, Element::F32, slabs, ONCE).unwrap();
     assert_eq!((found.seconds.all.len(), found.precision), (2, "f32"));
     assert!(found.stages.iter().all(|s| s.seconds.all.len() == 2 && s.seconds.min > 0.0));

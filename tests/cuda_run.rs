@@ -1,8 +1,9 @@
 //! The whole job on a device against the same on the processor: scene to maps to cloud.
 //!
 //! In f32 the maps differ by roundings alone: 2e-3 of an interval, as tests/cuda_network.rs allows; a point may then
-//! come or go where a pixel lies at a threshold, so the clouds' sizes are compared within 1 %. Merging and fusion
-//! themselves are equal to the bit (tests/cuda).
+//! come or go where a pixel lies at a threshold, so the clouds' sizes are compared within 1 %. Maps of full resolution
+//! are also moved by what photos say, which jumps where two candidates are as good: of them 99.9 % must be as close.
+//! Merging and fusion themselves are equal to the bit (tests/cuda).
 
 #[path = "support/emulator.rs"]
 #[allow(dead_code)]
@@ -44,8 +45,6 @@ fn options(out: &Path, backend: Backend) -> InferOptions {
         planes: Some(32),
         sampling: Some(Sampling::Inverse),
         levels: 2,
-        // What a device makes.
-        resolution: Resolution::Quarter,
         settings: Settings { fusion, ..Settings::default() },
         backend,
         ..InferOptions::default()
@@ -55,7 +54,13 @@ fn options(out: &Path, backend: Backend) -> InferOptions {
 #[test]
 fn a_scene_gives_the_same_maps_and_cloud() {
     let Some(device) = test_device(Build::Fast) else { return };
-    compare(device, &Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/scene"));
+    compare(device, &Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/scene"), Resolution::Quarter);
+}
+
+#[test]
+fn a_scene_gives_the_same_maps_and_cloud_at_full_resolution() {
+    let Some(device) = test_device(Build::Fast) else { return };
+    compare(device, &Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/scene"), Resolution::Full);
 }
 
 #[test]
@@ -69,16 +74,19 @@ fn photos_that_are_turned_or_shown_at_another_scale_give_the_same_maps_and_cloud
     changes[2] = Change { size: (96, 64), ..Change::shrunk(4) };
     changes[3] = Change::shrunk(8);
     turned_scene::write(folder.path(), &changes);
-    compare(device, folder.path());
+    for resolution in [Resolution::Quarter, Resolution::Half] {
+        compare(device.clone(), folder.path(), resolution);
+    }
 }
 
 /// Three views of a scene on the processor and on the device.
-fn compare(device: Arc<dyn Driver>, scene: &Path) {
+fn compare(device: Arc<dyn Driver>, scene: &Path, resolution: Resolution) {
     let folder = tempfile::tempdir().unwrap();
     let progress = Progress::new(Style::Quiet);
     let only = [0, 1, 2].map(turned_scene::name).to_vec();
     let run = |name: &str, backend: Backend| InferOptions {
         only: only.clone(),
+        resolution,
         ..options(&folder.path().join(name), backend)
     };
     infer(scene, &BsMvsNet::built_in().unwrap(), &run("host", Backend::Host), &progress).unwrap();
@@ -100,11 +108,13 @@ fn compare(device: Arc<dyn Driver>, scene: &Path) {
         let view = host["views"].as_array().unwrap().iter().find(|v| v["name"] == **name).unwrap();
         let range = &view["depth"]["range"];
         let (near, far) = (range["near"].as_f64().unwrap(), range["far"].as_f64().unwrap());
-        for (a, b) in maps[0].data.iter().zip(&maps[1].data) {
-            // Intervals of inverse depth.
-            let interval = (1.0 / near - 1.0 / far) / 31.0;
-            let moved = (1.0 / f64::from(*a) - 1.0 / f64::from(*b)).abs() / interval;
-            assert!(moved <= 2e-3, "{name}: {a} and {b}, {moved} intervals apart");
-        }
+        assert_eq!((maps[0].width, maps[0].height), (maps[1].width, maps[1].height));
+        // Intervals of inverse depth.
+        let interval = (1.0 / near - 1.0 / far) / 31.0;
+        let moved = |(a, b): (&f32, &f32)| (1.0 / f64::from(*a) - 1.0 / f64::from(*b)).abs() / interval;
+        let moved: Vec<f64> = maps[0].data.iter().zip(&maps[1].data).map(moved).collect();
+        let far = moved.iter().filter(|&&m| m > 2e-3 || m.is_nan()).count();
+        let allowed = if resolution == Resolution::Full { moved.len() / 1000 } else { 0 };
+        assert!(far <= allowed, "{name} {resolution:?}: {far} of {} pixels are more than 2e-3 apart", moved.len());
     }
 }

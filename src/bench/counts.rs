@@ -8,17 +8,19 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Group;
 use super::work::Size;
-use crate::cuda::folded::{Folded, FoldedViews, Slabs};
+use crate::cuda::folded::{Folded, FoldedViews, NarrowViews, Slabs};
 use crate::cuda::graph::{Arg, Graph, Kind, Value};
 use crate::cuda::layers::DeviceLayers;
+use crate::cuda::narrow as cuda_narrow;
 use crate::cuda::ops::head::Depths;
-use crate::cuda::ops::{image, sweep};
+use crate::cuda::ops::{image, narrow, narrow_gradient, sweep};
 use crate::cuda::storage::Element;
 use crate::error::Result;
+use crate::net::confidence::{DEVICE_HEAD, NARROW};
 use crate::net::config::{Config, Resolution};
-use crate::net::model;
 use crate::net::parameters::Parameters;
 use crate::net::tensor::Shape;
+use crate::net::{model, stage};
 
 /// The whole view as one graph: photos to depth and confidence.
 pub struct ViewGraph {
@@ -34,9 +36,9 @@ pub struct ViewGraph {
     pub offsets: Value,
     /// One f64.
     pub middle: Value,
-    /// [H/4, W/4].
+    /// [H/4, W/4], or as fine as the graph goes.
     pub depth: Value,
-    /// [H/4, W/4].
+    /// As depth.
     pub confidence: Value,
 }
 
@@ -46,6 +48,20 @@ impl ViewGraph {
     /// # Errors
     /// Where the parameters are not those of this network, or the photos' sides are no multiples of 4.
     pub fn new(parameters: &Parameters, size: Size, element: Element, slabs: Slabs) -> Result<Self> {
+        Self::up_to(Resolution::Quarter, parameters, size, element, slabs)
+    }
+
+    /// The same with narrow stages, whose cameras, spacings and coefficients nobody fills in: to be counted, not run.
+    ///
+    /// # Errors
+    /// As [`ViewGraph::new`].
+    pub fn up_to(
+        finest: Resolution,
+        parameters: &Parameters,
+        size: Size,
+        element: Element,
+        slabs: Slabs,
+    ) -> Result<Self> {
         let mut graph = Graph::new();
         let list = |n: usize| Shape::plane(1, 1, n);
         let photo = Shape { d: size.views, ..Shape::plane(size.height, size.width, 3) };
@@ -60,10 +76,26 @@ impl ViewGraph {
         let image = image::normalise(&mut graph, "features", photos, element)?;
         let mode = Folded { parameters, file: "bench", element, library: None };
         let mut layers = DeviceLayers { graph: &mut graph, mode };
-        let features = model::features(&mut layers, Resolution::Quarter, image)?.quarter;
-        let sweep = sweep::Views { features, sources, depths, squared: false, reference: None };
-        let views = FoldedViews { sweep, depths: expectation, slabs, keep_logits: false };
-        let made = model::depth(&mut layers, parameters.config, &views)?;
+        let features = model::features(&mut layers, finest, image)?;
+        let sweep = sweep::Views { features: features.quarter, sources, depths, squared: false, reference: None };
+        let views = FoldedViews { sweep, depths: expectation, slabs, keep_logits: false, narrow: None };
+        let mut made = model::depth(&mut layers, parameters.config, &views)?;
+        for stage in stage::stages(finest) {
+            let Some(&stack) = features.of_stage(stage) else { continue };
+            let name = |what: &str| format!("{} {what}", stage.name);
+            let graph = &mut *layers.graph;
+            let own = narrow::Views {
+                reference: narrow_gradient::first(graph, stage.name, stack)?,
+                sources: stack,
+                first: 1,
+                rows: graph.input(name("cameras"), Shape { d: size.views - 1, ..list(16) }, Element::F32),
+                spacing: graph.input(name("spacing"), list(2), Element::F32),
+                top: 0,
+            };
+            let judge = graph.input(name("confidence"), list(DEVICE_HEAD + NARROW), Element::F32);
+            let own = NarrowViews { sweep: own, judge, step: stage.step };
+            made = cuda_narrow::refine(&mut layers, stage, &FoldedViews { narrow: Some(own), ..views }, &made)?;
+        }
         graph.keep(made.depth);
         graph.keep(made.confidence);
         let Depths { offsets, middle, .. } = expectation;

@@ -12,8 +12,7 @@ use engine::bench::work::{Inputs, Named, Size, write_tensors};
 use engine::bench::{ENOUGH, Measurement, Repetitions, device, host};
 use engine::cpu::network::BsMvsNet;
 use engine::cuda::driver::Driver;
-use engine::cuda::folded::Slabs;
-use engine::cuda::inference::SLABS;
+use engine::cuda::inference::CUTS;
 use engine::files::atomic::write_whole;
 use engine::files::folder::OutputOptions;
 use engine::host::progress::{Progress, Style, print_line};
@@ -227,7 +226,7 @@ fn table3(args: Table3Args, progress: &Progress) -> Result<()> {
             Measured::Processor => (host::measure(&BsMvsNet::built_in()?, &inputs, repetitions)?, None),
             Measured::Gpu(index, driver) => {
                 let parameters = Checkpoint::built_in()?.parameters;
-                let slabs = Slabs { planes: SLABS[0] };
+                let slabs = CUTS[0];
                 let element = args.precision.element();
                 (device::measure(&driver, &parameters, &inputs, element, slabs, repetitions)?, Some(index))
             }

@@ -13,7 +13,15 @@ impl Graph {
     /// # Errors
     /// [`Error::Bug`] where an op's gradients do not fit its inputs.
     pub fn backward(&mut self, of: Value, gradient: Value) -> Result<BTreeMap<Value, Value>> {
-        let mut gradients = BTreeMap::from([(of, gradient)]);
+        self.backward_of_all([(of, gradient)])
+    }
+
+    /// The same from several results, each with the gradient in it: what a loss of more than one part begins from.
+    ///
+    /// # Errors
+    /// As [`Graph::backward`].
+    pub fn backward_of_all(&mut self, all: impl IntoIterator<Item = (Value, Value)>) -> Result<BTreeMap<Value, Value>> {
+        let mut gradients: BTreeMap<Value, Value> = all.into_iter().collect();
         for node in std::mem::take(&mut self.nodes).into_iter().rev() {
             let Some(gradient) = gradients.remove(&node.output) else { continue };
             let wanted: Vec<bool> = node.inputs.iter().map(|v| self.wants_gradient(*v)).collect();

@@ -12,6 +12,7 @@ use super::layers::{Mode, biased, geometry};
 use super::ops::conv::{self, ConvLayer};
 use super::ops::conv_library;
 use super::ops::head::{self, Depths, Maps};
+use super::ops::narrow;
 use super::ops::resample;
 use super::ops::sweep::{self, Skip, Weighting};
 use super::storage::Element;
@@ -20,17 +21,25 @@ use crate::net::layers::Conv;
 use crate::net::parameters::Parameters;
 use crate::net::tensor::Shape;
 
-/// How many depth planes of the cost volume exist at once.
+/// How much of the large volumes exists at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Slabs {
-    /// Planes of a slab, even: the strided layers make half as many from them. All planes at once where it is not less
-    /// than D.
+    /// Depth planes of the cost volume, even: the strided layers make half as many from them. All planes at once where
+    /// it is not less than D.
     pub planes: usize,
+    /// Rows of a narrow stage's map, a multiple of 4, beside the border that a band needs at either end
+    /// ([`super::narrow`]). All rows at once where that is not less than H.
+    pub rows: usize,
 }
 
 impl Slabs {
-    /// The whole volume at once.
-    pub const WHOLE: Self = Self { planes: usize::MAX };
+    /// The whole volumes at once.
+    pub const WHOLE: Self = Self { planes: usize::MAX, rows: usize::MAX };
+
+    /// So many planes of the cost volume, and narrow stages whole.
+    pub const fn of_planes(planes: usize) -> Self {
+        Self { planes, ..Self::WHOLE }
+    }
 }
 
 /// Where weights come from and how activations are stored.
@@ -56,6 +65,19 @@ pub struct FoldedViews {
     pub slabs: Slabs,
     /// Whether the logits are kept.
     pub keep_logits: bool,
+    /// What the narrow stage at work is made of.
+    pub narrow: Option<NarrowViews>,
+}
+
+/// What a narrow stage of a view is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct NarrowViews {
+    /// Features, cameras and spacing.
+    pub sweep: narrow::Views,
+    /// What its confidence is made with ([`narrow::regress`]).
+    pub judge: Value,
+    /// Photo pixels from one of its pixels to the next.
+    pub step: usize,
 }
 
 impl Folded<'_> {

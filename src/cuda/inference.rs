@@ -9,16 +9,13 @@ use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+pub use super::depth_graph::{Convolutions, FeatureMap, Options};
+use super::depth_graph::{DepthKey, DepthValues, FeatureValues, Graphs, finest, numbers_of_a_quarter_pixel};
 use super::driver::{Driver, Event, HostMemory, Stream};
-use super::folded::{Folded, FoldedViews, Slabs};
-use super::graph::{Graph, Value};
-use super::layers::DeviceLayers;
-use super::ops::head::Depths;
-use super::ops::{image, sweep};
+use super::folded::Slabs;
+use super::graph::Value;
 use super::placement::place;
-use super::program::{Owned, Program};
-use super::storage::{Element, Pointer};
-use crate::cpu::ops::depth::Expectation;
+use super::program::Program;
 use crate::cpu::ops::pointwise::expect_multiples_of_4;
 use crate::error::{Error, Result};
 use crate::files::map::Map;
@@ -26,60 +23,28 @@ use crate::host::memory::readable;
 use crate::net::backend::{DepthJob, DepthNetwork, DevicePlan, DeviceWork, Estimate, JobSize, MemoryPlan};
 use crate::net::confidence::{Confidence, Judge, Scale};
 use crate::net::config::{Config, Resolution};
-use crate::net::model;
-use crate::net::tensor::Shape;
+use crate::net::model::Features;
 use crate::net::weights::Checkpoint;
-use crate::scene::camera::{Hypotheses, Sampling};
+use crate::scene::camera::{PlaneSweep, Sampling};
 use crate::scene::photo::Photo;
 
-/// Planes of a slab of the cost volume, from what costs nothing to what saves most: a shared plane of 32 is made twice.
-pub const SLABS: [usize; 4] = [32, 16, 8, 4];
+/// How large volumes are cut up, from what costs nothing to what saves most: a slab's shared plane of 32 is made twice,
+/// and so are the rows of a band's borders, up to 48 of a map at half of the photo's sides.
+pub const CUTS: [Slabs; 6] = [
+    Slabs { planes: 32, rows: usize::MAX },
+    Slabs { planes: 32, rows: 1024 },
+    Slabs { planes: 32, rows: 512 },
+    Slabs { planes: 16, rows: 256 },
+    Slabs { planes: 8, rows: 128 },
+    Slabs { planes: 4, rows: 64 },
+];
 
 /// Of the device's free memory, what a run plans with: the driver and libraries take some as they go.
 const USABLE: f64 = 0.92;
 
-/// What does the convolutions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Convolutions {
-    /// The engine's kernels.
-    Own,
-    /// cuDNN, for all layers but those that read the cost volume.
-    Cudnn,
-}
-
-/// How the network runs on a device.
-#[derive(Clone, Copy, Debug)]
-pub struct Options {
-    /// How activations are stored: F16, or F32 for the processor's accuracy.
-    pub element: Element,
-    /// Device memory to plan with, in bytes; `None`: what is free.
-    pub vram: Option<u64>,
-    /// What convolves.
-    pub convolutions: Convolutions,
-}
-
-/// A feature map in device memory: [1, H/4, W/4, 32].
-pub struct FeatureMap {
-    memory: Owned,
-    shape: Shape,
-}
-
-impl FeatureMap {
-    /// Its extent.
-    pub fn shape(&self) -> Shape {
-        self.shape
-    }
-
-    /// Its address.
-    pub fn pointer(&self) -> Pointer {
-        self.memory.pointer()
-    }
-}
-
 struct FeatureProgram {
     program: Program,
-    photo: Value,
-    features: Value,
+    values: FeatureValues,
     pinned: Box<dyn HostMemory>,
 }
 
@@ -88,21 +53,9 @@ struct DepthProgram {
     values: DepthValues,
 }
 
-/// What a depth program is made for: volume and source maps, planes and views, sampling, and the slot, since two
-/// programs of one size may run at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-struct DepthKey {
-    reference: (usize, usize),
-    stack: (usize, usize),
-    planes: usize,
-    views: usize,
-    inverse: bool,
-    slot: usize,
-}
-
 #[derive(Default)]
 struct State {
-    features: HashMap<(usize, usize), FeatureProgram>,
+    features: HashMap<((usize, usize), Resolution), FeatureProgram>,
     depth: HashMap<DepthKey, DepthProgram>,
     streams: Vec<Stream>,
     /// The last feature map is there.
@@ -111,9 +64,7 @@ struct State {
 
 /// The network with its weights and the device that it runs on.
 pub struct DeviceNetwork {
-    driver: Arc<dyn Driver>,
-    checkpoint: Checkpoint,
-    options: Options,
+    graphs: Graphs,
     slabs: Mutex<Slabs>,
     state: Mutex<State>,
 }
@@ -121,8 +72,6 @@ pub struct DeviceNetwork {
 /// A depth map that is being made.
 pub struct Running {
     key: DepthKey,
-    level: usize,
-    scale: Option<Scale>,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -137,96 +86,41 @@ impl DeviceNetwork {
     pub fn new(driver: Arc<dyn Driver>, checkpoint: &Checkpoint, options: Options) -> Result<Self> {
         // Norms are folded when graphs are made; a run should fail before it begins.
         checkpoint.parameters.expect_foldable(&checkpoint.name)?;
-        Ok(Self {
-            driver,
-            checkpoint: checkpoint.clone(),
-            options,
-            slabs: Mutex::new(Slabs { planes: SLABS[0] }),
-            state: Mutex::default(),
-        })
+        let graphs = Graphs { driver, checkpoint: checkpoint.clone(), options };
+        Ok(Self { graphs, slabs: Mutex::new(CUTS[0]), state: Mutex::default() })
     }
 
     /// The device.
     pub fn driver(&self) -> &Arc<dyn Driver> {
-        &self.driver
+        &self.graphs.driver
     }
 
-    /// Chooses the slabs of the cost volume, for programs that are made from now on.
+    /// Chooses how large volumes are cut up, for programs that are made from now on.
     pub fn set_slabs(&self, slabs: Slabs) {
         *locked(&self.slabs) = slabs;
     }
 
-    fn feature_graph(&self, (width, height): (usize, usize)) -> Result<(Graph, Value, Value)> {
-        let mut graph = Graph::new();
-        let photo = graph.input("photo", Shape::plane(height, width, 3), Element::F32);
-        let image = image::normalise(&mut graph, "features", photo, self.options.element)?;
-        let features = model::features(&mut self.layers(&mut graph), Resolution::Quarter, image)?.quarter;
-        graph.keep(features);
-        Ok((graph, photo, features))
-    }
-
-    fn depth_graph(&self, key: &DepthKey, slabs: Slabs) -> Result<(Graph, DepthValues)> {
-        let mut graph = Graph::new();
-        let element = self.options.element;
-        let (width, height) = key.stack;
-        let map = Shape { d: key.views, ..Shape::plane(height, width, 32) };
-        let sources = key.views - 1;
-        let views = FoldedViews {
-            sweep: sweep::Views {
-                features: graph.input("features", map, element),
-                sources: graph.input("sources", Shape { d: sources, ..Shape::plane(1, 1, 16) }, Element::F32),
-                depths: graph.input("depths", Shape::plane(1, 1, key.planes), Element::F32),
-                squared: false,
-                reference: Some((key.reference.1, key.reference.0)),
-            },
-            depths: Depths {
-                offsets: graph.input("depth offsets", Shape::plane(1, 1, key.planes), Element::F32),
-                middle: graph.input("middle depth", Shape::plane(1, 1, 1), Element::F64),
-                inverse: key.inverse,
-            },
-            slabs,
-            keep_logits: false,
-        };
-        let maps = model::depth(&mut self.layers(&mut graph), self.checkpoint.config(), &views)?;
-        graph.keep(maps.depth);
-        graph.keep(maps.confidence);
-        Ok((graph, DepthValues { views, depth: maps.depth, confidence: maps.confidence }))
-    }
-
-    fn layers<'g>(&'g self, graph: &'g mut Graph) -> DeviceLayers<'g, Folded<'g>> {
-        let Checkpoint { name, parameters, .. } = &self.checkpoint;
-        let library = (self.options.convolutions == Convolutions::Cudnn).then(|| self.driver.clone());
-        DeviceLayers { graph, mode: Folded { parameters, file: name, element: self.options.element, library } }
-    }
-
-    fn feature_map(&self, shape: Shape) -> Result<FeatureMap> {
-        let bytes = shape.len() as u64 * self.options.element.bytes();
-        let memory = Owned::new(&self.driver, bytes, || format!("a feature map {shape}"))?;
-        Ok(FeatureMap { memory, shape })
+    /// The resolution of maps where this one is asked for.
+    fn finest(&self, wanted: Resolution) -> Resolution {
+        wanted.min(self.graphs.checkpoint.config().resolution)
     }
 
     /// The key of a job of this size. Whether planes are spaced in depth or its inverse changes no buffer.
-    fn key(size: &JobSize) -> DepthKey {
+    fn key(size: &JobSize, finest: Resolution) -> DepthKey {
         let map = |width: usize, height: usize| (width.div_ceil(4), height.div_ceil(4));
         let JobSize { width, height, reference, planes, views, slot } = *size;
         let (reference, stack) = (map(reference.0, reference.1), map(width, height));
-        DepthKey { reference, stack, planes, views, inverse: false, slot }
+        DepthKey { reference, stack, planes, views, inverse: false, finest, slot }
     }
 
     fn program_bytes(&self, keys: &[DepthKey], slabs: Slabs) -> Result<u64> {
         let mut total = 0;
         for key in keys {
-            let placement = place(&self.depth_graph(key, slabs)?.0)?;
+            let placement = place(&self.graphs.depth(key, slabs)?.0)?;
             total += placement.arena + placement.lasting;
         }
         Ok(total)
     }
-}
-
-struct DepthValues {
-    views: FoldedViews,
-    depth: Value,
-    confidence: Value,
 }
 
 impl State {
@@ -240,65 +134,67 @@ impl State {
 }
 
 impl DepthNetwork for DeviceNetwork {
-    type Features = FeatureMap;
+    type Features = Features<FeatureMap>;
     type Pending<'a> = Running;
 
-    /// For maps at a quarter: narrow stages are the processor's.
     fn config(&self) -> Config {
-        Config { resolution: Resolution::Quarter, ..self.checkpoint.config() }
+        self.graphs.checkpoint.config()
     }
 
     fn weights_name(&self) -> &str {
-        &self.checkpoint.name
+        &self.graphs.checkpoint.name
     }
 
     fn weights_hash(&self) -> &str {
-        &self.checkpoint.hash
+        &self.graphs.checkpoint.hash
     }
 
     fn confidence(&self) -> Option<&Confidence> {
-        self.checkpoint.confidence.as_ref()
+        self.graphs.checkpoint.confidence.as_ref()
     }
 
     fn device(&self) -> String {
-        self.driver.name()
+        self.driver().name()
     }
 
     fn precision(&self) -> &'static str {
-        self.options.element.suffix()
+        self.graphs.options.element.suffix()
     }
 
-    fn memory_plan(&self, (width, height): (usize, usize), _: usize, _: usize, _: Resolution) -> MemoryPlan {
+    fn memory_plan(&self, (width, height): (usize, usize), _: usize, _: usize, wanted: Resolution) -> MemoryPlan {
         // A photo on its way to the device, and two maps on their way back; weights in a few layouts.
         let pixels = (width * height) as u64;
-        MemoryPlan { feature_layers: 12 * pixels, feature_map: 0, regularizer: pixels, scratch: 32 << 20 }
+        let maps = 2 * 4 * pixels / (self.finest(wanted).step() as u64).pow(2);
+        MemoryPlan { feature_layers: 12 * pixels, feature_map: 0, regularizer: maps, scratch: 32 << 20 }
     }
 
     fn device_plan(&self, work: &DeviceWork) -> Result<Option<DevicePlan>> {
-        let (free, total) = self.driver.memory()?;
-        let budget = self.options.vram.unwrap_or((free as f64 * USABLE) as u64);
+        let (driver, element) = (self.driver(), self.graphs.options.element);
+        let (free, total) = driver.memory()?;
+        let budget = self.graphs.options.vram.unwrap_or((free as f64 * USABLE) as u64);
         if budget > free {
             return Err(Error::Memory(format!(
                 "--vram asks for {}, and {} of {} are free on {}",
                 readable(budget),
                 readable(free),
                 readable(total),
-                self.driver.name()
+                driver.name()
             )));
         }
-        let keys: BTreeSet<DepthKey> = work.maps.iter().map(Self::key).collect();
+        let finest = self.finest(work.finest);
+        let keys: BTreeSet<DepthKey> = work.maps.iter().map(|size| Self::key(size, finest)).collect();
         let keys: Vec<DepthKey> = keys.into_iter().collect();
         let mut for_features = 0;
         for size in &work.photos {
-            let placement = place(&self.feature_graph(*size)?.0)?;
+            let placement = place(&self.graphs.features(*size, finest)?.0)?;
             for_features += placement.arena + placement.lasting;
         }
-        // Room for the features of one view and its sources on all levels, if slabs can be made small enough for that.
-        let map_bytes = |s: &JobSize| (s.width / 4 * (s.height / 4) * 32) as u64 * self.options.element.bytes();
+        // Room for the features of one view and its sources on all levels, if volumes can be cut up enough for that.
+        let numbers = numbers_of_a_quarter_pixel(finest);
+        let map_bytes = |s: &JobSize| (s.width / 4 * (s.height / 4) * numbers) as u64 * element.bytes();
         let wished = work.maps.iter().map(|s| map_bytes(s) * s.views as u64).max().unwrap_or(0) * 3 / 2;
         let mut chosen = None;
-        for planes in SLABS {
-            let slabs = Slabs { planes };
+        for slabs in CUTS {
             let bytes = self.program_bytes(&keys, slabs)?;
             chosen = Some((slabs, bytes));
             if bytes + for_features + wished <= budget {
@@ -307,22 +203,28 @@ impl DepthNetwork for DeviceNetwork {
         }
         let (slabs, bytes) = chosen.unwrap_or((Slabs::WHOLE, 0));
         if bytes + for_features > budget {
+            let coarser = if finest == Resolution::Quarter { "" } else { "a coarser --resolution, " };
             return Err(Error::Memory(format!(
-                "the network needs {} on {}, and {} may be used; try a smaller --max-side, fewer --planes or \
+                "the network needs {} on {}, and {} may be used; try {coarser}a smaller --max-side, fewer --planes or \
                  --levels, or more --vram",
                 readable(bytes + for_features),
-                self.driver.name(),
+                driver.name(),
                 readable(budget)
             )));
         }
         self.set_slabs(slabs);
         let left = budget - bytes - for_features;
         // Counted as f32 on the host's side, whatever they are here.
-        let room = left * 4 / self.options.element.bytes();
+        let room = left * 4 / element.bytes();
+        let bands = match slabs.rows {
+            _ if finest == Resolution::Quarter => String::new(),
+            usize::MAX => ", narrow stages whole".into(),
+            rows => format!(", narrow stages in bands of {rows} rows"),
+        };
         let text = format!(
-            "{}: {} of {} planned: depth maps {} (cost volume in slabs of {} planes), feature layers {}, \
+            "{}: {} of {} planned: depth maps {} (cost volume in slabs of {} planes{bands}), feature layers {}, \
              feature maps up to {}; {} arithmetic",
-            self.driver.name(),
+            driver.name(),
             readable(budget - left),
             readable(budget),
             readable(bytes),
@@ -334,43 +236,55 @@ impl DepthNetwork for DeviceNetwork {
         Ok(Some(DevicePlan { room, text }))
     }
 
-    fn features(&self, photo: &Photo, _: Resolution) -> Result<FeatureMap> {
+    fn features(&self, photo: &Photo, wanted: Resolution) -> Result<Features<FeatureMap>> {
         expect_multiples_of_4(photo)?;
+        let (driver, element) = (self.driver(), self.graphs.options.element);
         let photo_rgb = &photo.rgb;
-        let size = (photo.width, photo.height);
+        let (size, finest) = ((photo.width, photo.height), self.finest(wanted));
         let mut state = locked(&self.state);
         // What an earlier photo left must have been read before the next one takes its place.
-        self.driver.synchronize(Stream::FIRST)?;
-        let made = match state.features.entry(size) {
+        driver.synchronize(Stream::FIRST)?;
+        let made = match state.features.entry((size, finest)) {
             Entry::Occupied(made) => made.into_mut(),
             Entry::Vacant(place) => {
-                let (graph, photo, features) = self.feature_graph(size)?;
-                let program = Program::new(&self.driver, Stream::FIRST, graph)?;
-                let pinned = self.driver.host_memory(size_of_val(&photo_rgb[..]))?;
-                place.insert(FeatureProgram { program, photo, features, pinned })
+                let (graph, values) = self.graphs.features(size, finest)?;
+                let program = Program::new(driver, Stream::FIRST, graph)?;
+                let pinned = driver.host_memory(size_of_val(&photo_rgb[..]))?;
+                place.insert(FeatureProgram { program, values, pinned })
             }
         };
-        let map = self.feature_map(Shape::plane(photo.height / 4, photo.width / 4, 32))?;
+        let FeatureProgram { program, values: FeatureValues { photo, maps }, pinned } = made;
+        let own = |value: &Value| FeatureMap::new(driver, program.graph().shape(*value), element);
+        let kept = Features {
+            quarter: own(&maps.quarter)?,
+            half: maps.half.as_ref().map(own).transpose()?,
+            full: maps.full.as_ref().map(own).transpose()?,
+        };
         // Page-locked memory, so that the copy runs while the processor decodes the next photo.
-        made.pinned.bytes_mut().copy_from_slice(bytemuck::cast_slice(photo_rgb));
-        let to = made.program.pointer(made.photo);
-        self.driver.upload_pinned(to, &*made.pinned, size_of_val(&photo_rgb[..]), Stream::FIRST)?;
-        made.program.run()?;
-        let bytes = map.shape.len() as u64 * self.options.element.bytes();
-        self.driver.copy(map.pointer(), made.program.pointer(made.features), bytes, Stream::FIRST)?;
-        state.features_done = Some(self.driver.event(Stream::FIRST)?);
-        Ok(map)
+        pinned.bytes_mut().copy_from_slice(bytemuck::cast_slice(photo_rgb));
+        let to = program.pointer(*photo);
+        driver.upload_pinned(to, &**pinned, size_of_val(&photo_rgb[..]), Stream::FIRST)?;
+        program.run()?;
+        let from = std::iter::once(maps.quarter).chain(maps.half).chain(maps.full);
+        let to = std::iter::once(&kept.quarter).chain(&kept.half).chain(&kept.full);
+        for (from, to) in from.zip(to) {
+            let bytes = to.shape().len() as u64 * element.bytes();
+            driver.copy(to.pointer(), program.pointer(from), bytes, Stream::FIRST)?;
+        }
+        state.features_done = Some(driver.event(Stream::FIRST)?);
+        Ok(kept)
     }
 
-    fn begin<'a>(&'a self, slot: usize, job: DepthJob<'a, FeatureMap>) -> Result<Running> {
-        let DepthJob { reference, sources, hypotheses, level } = job;
+    fn begin<'a>(&'a self, slot: usize, job: DepthJob<'a, Features<FeatureMap>>) -> Result<Running> {
+        let DepthJob { reference, sources, hypotheses, level } = &job;
         if sources.is_empty() || hypotheses.depths.is_empty() {
             let problem =
                 format!("{} sources, {} depths; at least one of each", sources.len(), hypotheses.depths.len());
             return Err(Error::Shape { op: "plane sweep", problem });
         }
-        let size = |map: &FeatureMap| (map.shape.w, map.shape.h);
-        let of_sources = sources.iter().map(|(map, _)| size(map));
+        let driver = self.driver();
+        let size = |maps: &Features<FeatureMap>| (maps.quarter.shape().w, maps.quarter.shape().h);
+        let of_sources = sources.iter().map(|(maps, _)| size(maps));
         let stack = of_sources.fold(size(reference), |(w, h), (x, y)| (w.max(x), h.max(y)));
         let key = DepthKey {
             reference: size(reference),
@@ -378,25 +292,29 @@ impl DepthNetwork for DeviceNetwork {
             planes: hypotheses.depths.len(),
             views: sources.len() + 1,
             inverse: hypotheses.sampling == Sampling::Inverse,
+            finest: finest(reference),
             slot,
         };
+        let sweeps: Vec<PlaneSweep> = sources.iter().map(|s| s.1).collect();
+        let scale = Scale::new(&sweeps, key.reference, hypotheses);
+        let fits = self.graphs.checkpoint.confidence.as_ref();
+        let judge = fits.zip(scale).map(|(fits, scale)| Judge::new(fits, (key.finest, *level), scale));
         let mut state = locked(&self.state);
-        let stream = state.stream(&self.driver, slot)?;
+        let stream = state.stream(driver, slot)?;
         if let Some(event) = &state.features_done {
-            self.driver.wait(stream, &**event)?;
+            driver.wait(stream, &**event)?;
         }
         let made = match state.depth.entry(key) {
             Entry::Occupied(made) => made.into_mut(),
             Entry::Vacant(place) => {
-                let (graph, values) = self.depth_graph(&key, *locked(&self.slabs))?;
-                let program = Program::new(&self.driver, stream, graph)?;
+                let (graph, values) = self.graphs.depth(&key, *locked(&self.slabs))?;
+                let program = Program::new(driver, stream, graph)?;
                 place.insert(DepthProgram { program, values })
             }
         };
-        self.put(made, stream, reference, &sources, &hypotheses)?;
+        made.values.put(driver, &made.program, &job, judge.as_ref())?;
         made.program.run()?;
-        let sweeps: Vec<_> = sources.iter().map(|s| s.1).collect();
-        Ok(Running { key, level, scale: Scale::new(&sweeps, key.reference, &hypotheses) })
+        Ok(Running { key })
     }
 
     fn finish(&self, running: Running) -> Result<Estimate> {
@@ -404,51 +322,8 @@ impl DepthNetwork for DeviceNetwork {
         let Some(made) = state.depth.get(&running.key) else {
             return Err(Error::Bug { place: "device network", problem: "a program is gone".into() });
         };
-        let (width, height) = running.key.reference;
+        let (width, height) = running.key.map_size();
         let map = |value: Value| Ok::<_, Error>(Map { width, height, data: made.program.download_f32(value)? });
-        let mut confidence = map(made.values.confidence)?;
-        if let Some((fits, scale)) = self.checkpoint.confidence.as_ref().zip(running.scale) {
-            Judge::new(fits, (Resolution::Quarter, running.level), scale).coarse(&mut confidence.data);
-        }
-        Ok(Estimate { depth: map(made.values.depth)?, confidence, logits: None })
-    }
-}
-
-impl DeviceNetwork {
-    /// A view's inputs into a program's memory.
-    fn put(
-        &self,
-        made: &DepthProgram,
-        stream: Stream,
-        reference: &FeatureMap,
-        sources: &[(&FeatureMap, crate::scene::camera::PlaneSweep)],
-        hypotheses: &Hypotheses,
-    ) -> Result<()> {
-        let program = &made.program;
-        let bytes = |shape: Shape| shape.len() as u64 * self.options.element.bytes();
-        let stack = program.graph().shape(made.values.views.sweep.features);
-        let one = Shape { d: 1, ..stack };
-        let maps = std::iter::once(reference).chain(sources.iter().map(|(map, _)| *map));
-        for (i, map) in maps.enumerate() {
-            let to = program.pointer(made.values.views.sweep.features) + i as u64 * bytes(one);
-            if map.shape == one {
-                self.driver.copy(to, map.pointer(), bytes(one), stream)?;
-                continue;
-            }
-            // A smaller map lies in the upper left corner, row by row.
-            for y in 0..map.shape.h as u64 {
-                let from = map.pointer() + y * bytes(Shape { h: 1, ..map.shape });
-                let row = to + y * bytes(Shape { h: 1, ..one });
-                self.driver.copy(row, from, bytes(Shape { h: 1, ..map.shape }), stream)?;
-            }
-        }
-        let rows: Vec<f32> =
-            sources.iter().flat_map(|(map, sweep)| sweep::source_row(sweep, map.shape.h, map.shape.w)).collect();
-        let depths: Vec<f32> = hypotheses.depths.iter().map(|&d| d as f32).collect();
-        let expectation = Expectation::new(hypotheses);
-        program.upload(made.values.views.sweep.sources, bytemuck::cast_slice(&rows))?;
-        program.upload(made.values.views.sweep.depths, bytemuck::cast_slice(&depths))?;
-        program.upload(made.values.views.depths.offsets, bytemuck::cast_slice(expectation.offsets()))?;
-        program.upload(made.values.views.depths.middle, &expectation.middle().to_le_bytes())
+        Ok(Estimate { depth: map(made.values.depth)?, confidence: map(made.values.confidence)?, logits: None })
     }
 }

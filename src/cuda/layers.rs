@@ -9,7 +9,7 @@ use super::ops::{depthwise, pointwise, reduce, resample};
 use crate::cpu::ops::conv_backward::ConvGeometry;
 use crate::error::Result;
 use crate::net::config::{Aggregation, Difference};
-use crate::net::layers::{Activation, Conv, Depthwise, Layers, Weighting};
+use crate::net::layers::{self, Activation, Conv, Depthwise, Layers, Weighting};
 use crate::net::tensor::Shape;
 
 /// How layers with weights, and those at both ends of the regularizer, are done.
@@ -84,17 +84,20 @@ pub(super) fn geometry(layer: &Conv) -> ConvGeometry {
 }
 
 impl<M: Mode> DeviceLayers<'_, M> {
-    fn weight_and_bias(&mut self, layer: &Conv) -> Result<[Value; 2]> {
+    pub(super) fn weight_and_bias(&mut self, layer: &Conv) -> Result<[Value; 2]> {
         biased(&self.mode, self.graph, layer)
+    }
+
+    /// The tensors of the gate of eq. 5.
+    pub(super) fn gate(&mut self, gate: &layers::VoxelGate) -> Result<VoxelGate> {
+        let [reduce, reduce_bias] = self.weight_and_bias(&gate.reduce)?;
+        let [weight, weight_bias] = self.weight_and_bias(&gate.weight)?;
+        Ok(VoxelGate { reduce, reduce_bias, weight, weight_bias })
     }
 
     fn weighted(&mut self, weighting: Weighting<Value>) -> Result<sweep::Weighting> {
         Ok(match weighting {
-            Aggregation::Voxel(gate) => {
-                let [reduce, reduce_bias] = self.weight_and_bias(&gate.reduce)?;
-                let [weight, weight_bias] = self.weight_and_bias(&gate.weight)?;
-                Aggregation::Voxel(VoxelGate { reduce, reduce_bias, weight, weight_bias })
-            }
+            Aggregation::Voxel(gate) => Aggregation::Voxel(self.gate(&gate)?),
             Aggregation::Pixel(weights) => Aggregation::Pixel(weights),
             Aggregation::Mean => Aggregation::Mean,
             Aggregation::Variance => Aggregation::Variance,

@@ -13,6 +13,7 @@ pub mod convolution;
 mod cublas;
 #[cfg(feature = "cuda")]
 mod cudnn;
+mod depth_graph;
 #[cfg(feature = "cuda")]
 pub mod device;
 pub mod driver;
@@ -24,6 +25,7 @@ pub mod layers;
 #[cfg(feature = "cuda")]
 mod libraries;
 pub mod merge;
+pub mod narrow;
 pub mod ops;
 pub mod placement;
 pub mod program;

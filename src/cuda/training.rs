@@ -11,20 +11,22 @@ use super::driver::{Driver, Stream};
 use super::graph::{Graph, Value};
 use super::layers::DeviceLayers;
 use super::ops::head::Depths;
-use super::ops::{image, loss, sweep};
+use super::ops::{image, loss, narrow as narrow_ops, narrow_gradient, sweep};
 use super::program::{Owned, Program};
 use super::storage::Element;
-use super::trained::Trained;
+use super::trained::{LogitsOf, Trained, TrainedViews};
 use crate::cpu::ops::depth::Expectation;
 use crate::cpu::ops::depth_backward::DepthLoss;
+use crate::cpu::ops::narrow::NarrowLoss;
 use crate::cpu::ops::norm::BatchStatistics;
 use crate::cpu::ops::pointwise::expect_multiples_of_4;
 use crate::error::{Error, Result};
 use crate::files::map::Map;
 use crate::net::config::Resolution;
-use crate::net::model;
 use crate::net::parameters::Parameters;
+use crate::net::stage::{self, Stage};
 use crate::net::tensor::Shape;
+use crate::net::{model, narrow};
 use crate::scene::camera::{Camera, Hypotheses, PlaneSweep, Sampling};
 use crate::scene::photo::Photo;
 
@@ -39,8 +41,17 @@ struct Key {
     views: usize,
     planes: usize,
     inverse: bool,
-    /// Bits of the two weights of the loss.
-    loss: (u32, u32),
+    /// Bits of the two weights of the loss, and of the guess's.
+    loss: [u32; 3],
+}
+
+/// A narrow stage's ends.
+struct StageValues {
+    stage: &'static Stage,
+    rows: Value,
+    spacing: Value,
+    truth: Value,
+    losses: Value,
 }
 
 struct StepProgram {
@@ -54,6 +65,7 @@ struct StepProgram {
     truth: Value,
     losses: Value,
     valid: Value,
+    stages: Vec<StageValues>,
     norms: Vec<(String, Value, Value, usize)>,
     /// When it was last used.
     used: u64,
@@ -65,6 +77,9 @@ pub struct Taught {
     pub losses: [f64; 3],
     /// Pixels with a truth.
     pub valid: usize,
+    /// Of each narrow stage, coarse to fine: its weighted loss, which the first of `losses` contains, L1 in units of
+    /// its spacing, the share of pixels that its hypotheses reach.
+    pub narrow: Vec<[f64; 3]>,
     /// Of every trained tensor, by name.
     pub gradients: BTreeMap<String, Vec<f32>>,
     /// What the norms found.
@@ -79,10 +94,14 @@ pub struct Example<'a> {
     pub cameras: &'a [Camera],
     /// True depth at a quarter of the photos' resolution, 0 where unknown.
     pub truth: &'a Map,
+    /// As `truth` for each narrow stage of the network, at its resolution, coarse to fine.
+    pub fine: &'a [Map],
     /// The depths to try.
     pub hypotheses: &'a Hypotheses,
     /// The loss.
     pub loss: DepthLoss,
+    /// Weight of the loss of narrow stages' guesses.
+    pub guess: f32,
 }
 
 /// Parameters on a device, and the programs that make their gradients.
@@ -123,7 +142,7 @@ impl Teacher {
     /// # Errors
     /// [`Error::Shape`] where the sample's parts do not fit together; the device's.
     pub fn teach(&mut self, parameters: &Parameters, example: &Example) -> Result<Taught> {
-        let key = self.key(example)?;
+        let key = self.key(parameters, example)?;
         let mut flat = vec![0f32; self.total];
         for (name, at, len) in &self.places {
             let found = parameters.get(name).filter(|p| p.values.data.len() == *len);
@@ -148,12 +167,14 @@ impl Teacher {
         made.used = self.uses;
         put(made, example)?;
         made.program.run()?;
-        let losses: Vec<u8> = {
+        let three = |value: Value| -> Result<[f64; 3]> {
             let mut bytes = vec![0; 24];
-            made.program.download(made.losses, &mut bytes)?;
-            bytes
+            made.program.download(value, &mut bytes)?;
+            Ok([0, 1, 2].map(|i| f64::from_le_bytes(std::array::from_fn(|b| bytes[8 * i + b]))))
         };
-        let loss = |i: usize| f64::from_le_bytes(std::array::from_fn(|b| losses[8 * i + b]));
+        let mut losses = three(made.losses)?;
+        let narrow = made.stages.iter().map(|s| three(s.losses)).collect::<Result<Vec<_>>>()?;
+        losses[0] += narrow.iter().map(|l| l[0]).sum::<f64>();
         let valid = made.program.download_f32(made.valid)?[0] as usize;
         let mut statistics = Vec::new();
         for (norm, mean, variance, positions) in &made.norms {
@@ -166,10 +187,10 @@ impl Teacher {
         self.driver.download(self.gradients.pointer(), bytemuck::cast_slice_mut(&mut flat), Stream::FIRST)?;
         let own = |(name, at, len): &(String, u64, usize)| (name.clone(), flat[*at as usize / 4..][..*len].to_vec());
         let gradients = self.places.iter().map(own).collect();
-        Ok(Taught { losses: [loss(0), loss(1), loss(2)], valid, gradients, statistics })
+        Ok(Taught { losses, valid, narrow, gradients, statistics })
     }
 
-    fn key(&self, example: &Example) -> Result<Key> {
+    fn key(&self, parameters: &Parameters, example: &Example) -> Result<Key> {
         let problem = |problem: String| Err(Error::Shape { op: "training step", problem });
         let Some(first) = example.photos.first() else { return problem("no photos".into()) };
         for photo in example.photos {
@@ -188,6 +209,20 @@ impl Teacher {
                 example.truth.width, example.truth.height
             ));
         }
+        let stages: Vec<_> = stage::stages(parameters.config.resolution).collect();
+        let fits = |(stage, map): (&&Stage, &Map)| {
+            (map.width * stage.step, map.height * stage.step) == (first.width, first.height)
+        };
+        if stages.len() != example.fine.len() || !stages.iter().zip(example.fine).all(fits) {
+            let found: Vec<String> = example.fine.iter().map(|m| format!("{} x {}", m.width, m.height)).collect();
+            return problem(format!(
+                "truths of {} for {} narrow stages of photos of {} x {}",
+                if found.is_empty() { "none".into() } else { found.join(" and ") },
+                stages.len(),
+                first.width,
+                first.height
+            ));
+        }
         if example.cameras.len() != example.photos.len() || example.photos.len() < 2 {
             return problem(format!(
                 "{} photos with {} cameras; at least two",
@@ -201,7 +236,7 @@ impl Teacher {
             views: example.photos.len(),
             planes: example.hypotheses.depths.len(),
             inverse: example.hypotheses.sampling == Sampling::Inverse,
-            loss: (example.loss.l1.to_bits(), example.loss.cross_entropy.to_bits()),
+            loss: [example.loss.l1, example.loss.cross_entropy, example.guess].map(f32::to_bits),
         })
     }
 
@@ -227,13 +262,44 @@ impl Teacher {
         }
         let image = image::normalise(&mut graph, "features", photos, Element::F32)?;
         let mut layers = DeviceLayers { graph: &mut graph, mode: Trained::new(&values) };
-        let features = model::features(&mut layers, Resolution::Quarter, image)?.quarter;
-        let views = sweep::Views { features, sources, depths, squared: false, reference: None };
-        let logits = model::depth(&mut layers, parameters.config, &views)?;
+        let features = model::features(&mut layers, parameters.config.resolution, image)?;
+        let sweep = sweep::Views { features: features.quarter, sources, depths, squared: false, reference: None };
+        let coarse = TrainedViews { sweep, depths: expectation, narrow: None };
+        let logits = model::depth(&mut layers, parameters.config, &coarse)?;
+        let mut found = logits;
+        let (mut stages, mut estimates) = (Vec::new(), Vec::new());
+        for stage in stage::stages(parameters.config.resolution) {
+            let Some(&stack) = features.of_stage(stage) else {
+                let problem = format!("no features for the stage {}", stage.name);
+                return Err(Error::Bug { place: "device training", problem });
+            };
+            let (graph, name) = (&mut *layers.graph, |what: &str| format!("{} {what}", stage.name));
+            let (h, w) = (key.height / stage.step, key.width / stage.step);
+            let rows = graph.input(name("cameras"), Shape { d: key.views - 1, ..list(16) }, Element::F32);
+            let spacing = graph.input(name("spacing"), list(2), Element::F32);
+            let truth = graph.input(name("true depth"), Shape::plane(h, w, 1), Element::F32);
+            let own = narrow_ops::Views { reference: stack, sources: stack, first: 1, rows, spacing, top: 0 };
+            let views = TrainedViews { narrow: Some(own), ..coarse };
+            found = narrow::refine(&mut layers, stage, &views, &found)?;
+            estimates.push(found);
+            stages.push(StageValues { stage, rows, spacing, truth, losses: truth });
+        }
         let statistics = layers.mode.norms;
-        let weights = (f32::from_bits(key.loss.0), f32::from_bits(key.loss.1));
-        let found = loss::depth_loss(&mut graph, "loss", logits, truth, &expectation, interval, weights.0, weights.1)?;
-        let gradients = graph.backward(logits, found.gradient)?;
+        let [l1, cross_entropy, guess] = key.loss.map(f32::from_bits);
+        let logits = logits.logits;
+        let found = loss::depth_loss(&mut graph, "loss", logits, truth, &expectation, interval, l1, cross_entropy)?;
+        let mut ways = vec![(logits, found.gradient)];
+        for (own, estimate) in stages.iter_mut().zip(&estimates) {
+            let LogitsOf::Around { guess: around, spacing } = estimate.of else { continue };
+            let weights = NarrowLoss { l1, cross_entropy, guess };
+            let ends = (around, own.truth);
+            let of_stage =
+                narrow_gradient::narrow_loss(&mut graph, own.stage.name, estimate.logits, ends, spacing, weights)?;
+            graph.keep(of_stage.losses);
+            own.losses = of_stage.losses;
+            ways.extend([(estimate.logits, of_stage.logits), (around, of_stage.guess)]);
+        }
+        let gradients = graph.backward_of_all(ways)?;
         let flat = graph.external("gradients", list(self.total), Element::F32, self.gradients.pointer());
         for (name, at, len) in &self.places {
             // Where nothing flows into a tensor, the zeros that are there stay.
@@ -263,6 +329,7 @@ impl Teacher {
             truth,
             losses,
             valid,
+            stages,
             norms,
             used: 0,
         })
@@ -274,11 +341,24 @@ fn put(made: &StepProgram, example: &Example) -> Result<()> {
     let program = &made.program;
     let all: Vec<f32> = example.photos.iter().flat_map(|p| p.rgb.iter().copied()).collect();
     program.upload(made.photos, bytemuck::cast_slice(&all))?;
-    let reference = example.cameras[0].decimated(0.25);
-    let (height, width) = (example.truth.height, example.truth.width);
-    let row = |camera: &Camera| sweep::source_row(&PlaneSweep::new(&reference, &camera.decimated(0.25)), height, width);
-    let rows: Vec<f32> = example.cameras[1..].iter().flat_map(row).collect();
-    program.upload(made.sources, bytemuck::cast_slice(&rows))?;
+    // Where the reference's pixels lie in the sources, with so many photo pixels from one to the next.
+    let sweeps = |step: usize| -> Vec<PlaneSweep> {
+        let decimated = |camera: &Camera| camera.decimated(1.0 / step as f64);
+        let reference = decimated(&example.cameras[0]);
+        example.cameras[1..].iter().map(|camera| PlaneSweep::new(&reference, &decimated(camera))).collect()
+    };
+    let rows = |sweeps: &[PlaneSweep], map: &Map| -> Vec<f32> {
+        sweeps.iter().flat_map(|sweep| sweep::source_row(sweep, map.height, map.width)).collect()
+    };
+    let coarse = rows(&sweeps(Resolution::Quarter.step()), example.truth);
+    program.upload(made.sources, bytemuck::cast_slice(&coarse))?;
+    for (own, truth) in made.stages.iter().zip(example.fine) {
+        let sweeps = sweeps(own.stage.step);
+        let spacing = own.stage.spacing(&sweeps, (truth.width, truth.height), example.hypotheses);
+        program.upload(own.rows, bytemuck::cast_slice(&rows(&sweeps, truth)))?;
+        program.upload(own.spacing, bytemuck::cast_slice(&[spacing.least, spacing.share]))?;
+        program.upload(own.truth, bytemuck::cast_slice(&truth.data))?;
+    }
     let depths: Vec<f32> = example.hypotheses.depths.iter().map(|&d| d as f32).collect();
     program.upload(made.depths, bytemuck::cast_slice(&depths))?;
     let expectation = Expectation::new(example.hypotheses);

@@ -129,19 +129,21 @@ pub const KEPT_BY_THE_ALLOCATOR: u64 = 64 << 20;
 /// What a device's memory is for.
 #[derive(Clone, Debug)]
 pub struct DevicePlan {
-    /// Bytes of features that there is room for, counted as [H/4, W/4, 32] in f32.
+    /// Bytes of features that there is room for, counted in f32.
     pub room: u64,
     /// For people, one line.
     pub text: String,
 }
 
 /// What a device is asked to do.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeviceWork {
     /// Width and height of the photos that features are made of, multiples of 4.
     pub photos: BTreeSet<(usize, usize)>,
     /// All depth maps.
     pub maps: Vec<JobSize>,
+    /// Of the maps, or the network's own if that is coarser.
+    pub finest: Resolution,
 }
 
 /// The size of a depth map's work.

@@ -29,6 +29,8 @@ pub const COARSE: usize = 8;
 pub const NARROW: usize = 13;
 /// What the regression reads that follows when views have heard each other.
 pub const JOINT: usize = 15;
+/// Numbers before the coefficients of what [`Judge::for_device`] makes.
+pub const DEVICE_HEAD: usize = 4;
 /// Log-odds beyond this say no more: f32 has no probabilities closer to 1.
 const MOST_ODDS: f32 = 9.0;
 
@@ -237,6 +239,18 @@ impl<'a> Judge<'a> {
         let levels = self.fits.of(resolution);
         let level = if resolution == self.finest { self.level } else { 0 };
         levels.get(level.min(levels.len().max(1) - 1)).map(Vec::as_slice)
+    }
+
+    /// What a kernel needs of the regression of this resolution, which reads `N` terms: the scale's pixel, interval and
+    /// sources, 1 where it has been fitted, and the coefficients. All zeros where there is no judge or no fit.
+    pub fn for_device<const N: usize>(judge: Option<&Self>, resolution: Resolution) -> Vec<f32> {
+        let mut all = vec![0.0; DEVICE_HEAD + N];
+        let fit = judge.and_then(|judge| Some((judge.scale, judge.fit(resolution)?)));
+        if let Some((Scale { pixel, interval, sources }, fit)) = fit.filter(|(_, fit)| fit.len() == N) {
+            all[..DEVICE_HEAD].copy_from_slice(&[pixel, interval, sources, 1.0]);
+            all[DEVICE_HEAD..].copy_from_slice(fit);
+        }
+        all
     }
 
     /// Turns the coarse stage's four hypotheses' probabilities into confidence.

@@ -39,7 +39,7 @@ pub enum Decoder {
 }
 
 /// Of maps against the photo: each pixel of theirs is every 4th, every 2nd or every pixel of the photo.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Resolution {
     /// A quarter of its sides.

@@ -13,7 +13,7 @@ use crate::net::backend::{DepthNetwork, DeviceWork, JobSize, KEPT_BY_THE_ALLOCAT
 use crate::net::config::Resolution;
 use crate::run::depth::{LevelJobs, Levels, shown_bytes};
 use crate::run::options::InferOptions;
-use crate::run::plan::{Frame, Plan, Shown, ViewPlan, Work};
+use crate::run::plan::{FEATURES_TO_GREY, Frame, Plan, Shown, ViewPlan, Work};
 use crate::run::write::photos_at_once;
 use crate::scene::{Scene, View};
 
@@ -164,7 +164,7 @@ pub fn fit_run<N: DepthNetwork>(work: Work, network: &N, jobs: &LevelJobs) -> Re
     let depth_left = !jobs.all_finished();
     let run = RunSize { depth_left, ..RunSize::new(scene, plan, options, &host) };
     let need = |cache: u64| RunSize { cache, ..run }.need();
-    let device = if depth_left { network.device_plan(&device_work(plan, options.levels))? } else { None };
+    let device = if depth_left { network.device_plan(&device_work(plan, options))? } else { None };
     if let Some(device) = device {
         progress.note(&device.text);
         if least > device.room {
@@ -176,8 +176,13 @@ pub fn fit_run<N: DepthNetwork>(work: Work, network: &N, jobs: &LevelJobs) -> Re
             )));
         }
         let otherwise = "smaller photos, fewer views (--view) or a machine with more memory would help";
-        refuse_if_too_large(&need(0), &there, &run.alternatives(), otherwise)?;
-        return Ok((need(0), device.room.min(most)));
+        // Of what is kept, the host has the photos in grey that depths are refined against.
+        let of_host = |kept: u64| if options.refines() { kept / FEATURES_TO_GREY } else { 0 };
+        refuse_if_too_large(&need(of_host(least)), &there, &run.alternatives(), otherwise)?;
+        let spare = (there.bytes - need(of_host(least)).peak()) / 2;
+        let kept = if options.refines() { least.saturating_add(spare * FEATURES_TO_GREY) } else { most };
+        let kept = kept.min(device.room).min(most);
+        return Ok((need(of_host(kept)), kept));
     }
     // With the smallest values that are proposed: the photos must be decoded at their stored size all the same.
     let tiny = RunSize { depth_left: true, ..run }.peak_at(64, Some(16));
@@ -206,7 +211,8 @@ fn levels_of(views: &[ViewPlan], levels: usize) -> Levels {
 }
 
 /// The sizes of all feature maps and of all depth maps that a run may have to make.
-fn device_work(plan: &Plan, levels: usize) -> DeviceWork {
+fn device_work(plan: &Plan, options: &InferOptions) -> DeviceWork {
+    let levels = options.levels;
     let map_size = |photo: Shown, level: i32| {
         let (frame, level) = plan.frames[photo.photo].shown(photo.quarter_turns, level);
         let (width, height) = frame.quarter_size(level);
@@ -225,6 +231,7 @@ fn device_work(plan: &Plan, levels: usize) -> DeviceWork {
     DeviceWork {
         photos: levels_of(&plan.views, levels).iter().flat_map(of_photo).collect(),
         maps: plan.views.iter().flat_map(|view| (0..levels).map(move |level| job(view, level))).collect(),
+        finest: options.resolution,
     }
 }
 

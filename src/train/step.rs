@@ -13,8 +13,9 @@ use crate::cpu::tape::{OpTime, Tape};
 use crate::cpu::train::{LogitsOf, TapeEstimate, TrainingPass};
 use crate::cuda::training::{Example, Teacher};
 use crate::error::{Error, Result};
-use crate::net::config::Resolution;
+use crate::files::map::Map;
 use crate::net::parameters::Parameters;
+use crate::net::stage::{self, Stage};
 use crate::scene::camera::Hypotheses;
 
 /// What a sample teaches: loss and gradients.
@@ -157,24 +158,23 @@ pub fn device_gradients(
 ) -> Result<SampleGradients> {
     let size = sample.photos.first().map_or((0, 0), |p| (p.width, p.height));
     expect_statistics(&sample.name, size, hypotheses.depths.len())?;
-    if parameters.config.resolution != Resolution::Quarter {
-        return Err(Error::input(
-            "training on a GPU",
-            format!("a network for {:?} resolution", parameters.config.resolution).to_lowercase(),
-            "--resolution quarter: narrow stages are trained on the processor (leave --device away)",
-        ));
-    }
-    let found = teacher.teach(
-        parameters,
-        &Example { photos: &sample.photos, cameras: &sample.cameras, truth: &sample.depth, hypotheses, loss },
-    )?;
+    let (width, height) = size;
+    let truth = |stage: &Stage| match &sample.fine {
+        Some(fine) => every(fine, (fine.width * stage.step / width.max(1)).max(1)),
+        None => Map::filled(width / stage.step, height / stage.step, 0.0),
+    };
+    let fine: Vec<Map> = stage::stages(parameters.config.resolution).map(truth).collect();
+    let (photos, cameras, truth) = (&sample.photos, &sample.cameras, &sample.depth);
+    let example = Example { photos, cameras, truth, fine: &fine, hypotheses, loss, guess: GUESS };
+    let found = teacher.teach(parameters, &example)?;
     let [loss, l1, cross_entropy] = found.losses;
+    let report = |&[_, l1, reach]: &[f64; 3]| NarrowReport { l1, reach };
     Ok(SampleGradients {
         loss,
         l1,
         cross_entropy,
         valid: found.valid,
-        narrow: Vec::new(),
+        narrow: if sample.fine.is_some() { found.narrow.iter().map(report).collect() } else { Vec::new() },
         gradients: found.gradients,
         statistics: found.statistics,
         times: BTreeMap::new(),

@@ -28,6 +28,11 @@ pub fn volume(side: usize, stride: usize, channels: Channels) -> ConvGeometry {
     ConvGeometry { channels, kernel: [side; 3], stride: [stride; 3] }
 }
 
+/// A volume whose planes keep their number: a narrow stage's.
+pub fn kept(channels: Channels) -> ConvGeometry {
+    ConvGeometry { channels, kernel: [3; 3], stride: [1, 2, 2] }
+}
+
 fn shape([d, h, w]: Size, c: usize) -> Shape {
     Shape { d, h, w, c }
 }
@@ -154,6 +159,8 @@ fn layers_in_f32() {
         (volume(1, 2, (16, 32)), [5, 3, 4], PLAIN),
         (volume(1, 2, (96, 128)), [1, 2, 3], SUM_RELU),
         (volume(3, 1, (40, 64)), [2, 1, 2], RELU),
+        (kept((8, 16)), [4, 5, 7], RELU),
+        (kept((16, 32)), [3, 4, 35], PLAIN),
     ];
     for (geometry, size, epilogue) in cases {
         check(geometry, size, epilogue, Element::F32);
@@ -182,6 +189,8 @@ fn planes_in_f16() {
         (plane(3, 2, (20, 12)), [1, 6, 5], RELU),
         (plane(5, 2, (3, 8)), [1, 7, 6], PLAIN),
         (plane(5, 2, (3, 40)), [1, 5, 6], RELU),
+        (plane(3, 2, (8, 32)), [1, 7, 18], RELU),
+        (plane(1, 1, (32, 36)), [1, 3, 19], PLAIN),
     ];
     for (geometry, size, epilogue) in cases {
         check(geometry, size, epilogue, Element::F16);
@@ -204,6 +213,11 @@ fn volumes_in_f16() {
         (volume(3, 1, (16, 8)), [1, 17, 2], RELU),
         (volume(3, 1, (8, 1)), [4, 5, 6], PLAIN),
         (volume(3, 1, (64, 16)), [2, 2, 3], RELU),
+        (volume(3, 1, (16, 16)), [4, 3, 18], RELU),
+        (kept((8, 16)), [4, 5, 35], RELU),
+        (kept((8, 16)), [1, 1, 1], PLAIN),
+        (kept((16, 16)), [3, 17, 3], RELU),
+        (kept((16, 32)), [8, 4, 5], RELU),
     ];
     for (geometry, size, epilogue) in cases {
         check(geometry, size, epilogue, Element::F16);
@@ -223,7 +237,8 @@ fn tiles_end_in_every_way() {
         plane(3, 2, (16, 16)), plane(3, 2, (16, 32)), plane(3, 2, (12, 22)),
         plane(5, 2, (8, 16)), plane(5, 2, (16, 32)),
         volume(3, 1, (8, 8)), volume(3, 1, (16, 8)), volume(3, 1, (32, 16)), volume(3, 1, (32, 32)),
-        volume(3, 1, (20, 26)), volume(3, 2, (16, 32)), volume(3, 2, (14, 25)),
+        volume(3, 1, (20, 26)), volume(3, 2, (16, 32)), volume(3, 2, (14, 25)), volume(3, 1, (16, 16)),
+        kept((8, 16)), kept((16, 16)), kept((16, 32)), kept((12, 22)), plane(3, 2, (8, 32)),
         plane(1, 1, (16, 16)), plane(1, 1, (32, 32)), plane(1, 1, (13, 11)),
     ];
     for geometry in tiles {
@@ -244,6 +259,7 @@ fn runs_of_planes_meet() {
         (volume(3, 2, (16, 32)), [9, 1, 1]),
         (plane(3, 1, (8, 8)), [5, 2, 3]),
         (plane(3, 2, (32, 32)), [3, 1, 2]),
+        (kept((8, 16)), [5, 2, 3]),
     ] {
         let problem = Problem::new(geometry, size, Element::F16);
         let x_shape = shape(size, geometry.channels.0);
@@ -308,6 +324,9 @@ fn the_network_runs_on_tensor_cores() {
         volume(3, 1, (128, 64)), volume(3, 1, (64, 64)), volume(3, 1, (32, 16)), volume(3, 1, (16, 8)),
         volume(3, 1, (8, 1)),
         volume(3, 1, (64, 16)), volume(1, 1, (16, 1)), volume(1, 2, (96, 128)),
+        // Of features up to full resolution, and of narrow stages.
+        plane(1, 1, (32, 16)), plane(1, 1, (16, 8)), plane(3, 2, (16, 32)), plane(3, 2, (8, 32)), plane(1, 1, (32, 36)),
+        kept((16, 16)), kept((16, 32)), kept((8, 16)), volume(3, 1, (16, 16)), volume(1, 1, (8, 8)),
     ];
     for geometry in layers {
         assert_ne!(algorithm(&geometry, Element::F16), Algorithm::Direct, "{geometry:?}");
@@ -417,6 +436,7 @@ fn gradients_of_volumes() {
         (volume(1, 1, (32, 8)), [2, 3, 37], true, true),
         (volume(1, 2, (16, 32)), [5, 3, 4], false, false),
         (volume(1, 2, (96, 128)), [1, 2, 3], false, false),
+        (kept((8, 16)), [4, 5, 7], false, true),
     ];
     for (geometry, size, bias, relu) in cases {
         check_gradients(geometry, size, bias, relu);

@@ -9,7 +9,8 @@ use engine::cuda::storage::Element;
 use crate::test_device::nvcc::{Sums, ptx_of_all};
 use crate::test_device::ptx::driver::library;
 use crate::test_device::{on_gpu, on_interpreter, with_kernels};
-use crate::{consistency, conv, depthwise, fusion, head, loss, optimizer, pointwise, reduce, resample, sweep};
+use crate::{consistency, conv, depthwise, fusion, head, loss, narrow, narrow_gradient};
+use crate::{optimizer, pointwise, reduce, resample, sweep};
 
 /// What is done to a line.
 #[derive(Clone, Copy)]
@@ -233,6 +234,31 @@ const FAULTS: &[Fault] = &[
         Without,
         loss::losses_and_gradients,
         SHARED,
+    ),
+    // Narrow stages.
+    fault(
+        "a neighbour that counts for nothing",
+        "convex_forward_f32",
+        ("add.f32", 10),
+        Without,
+        narrow::convex_upsampling_matches_f64,
+        NUMBERS,
+    ),
+    fault(
+        "a hypothesis whose bound is another",
+        "narrow_cost_forward_c8_f32",
+        ("max.f32", 1),
+        Swap("max.f32", "min.f32"),
+        narrow::costs_match_f64,
+        NUMBERS,
+    ),
+    fault(
+        "a sum that is left out",
+        "narrow_differences_backward_sources_c8_f32",
+        ("atom.global.add.u64", 0),
+        Without,
+        narrow_gradient::costs_and_their_gradients_are_the_processors,
+        NUMBERS,
     ),
     // What must be the processor's bits.
     fault(

@@ -25,6 +25,8 @@ mod fusion;
 mod head;
 mod image;
 mod loss;
+mod narrow;
+mod narrow_gradient;
 mod norm;
 mod optimizer;
 mod pointwise;

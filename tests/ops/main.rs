@@ -9,6 +9,7 @@
 mod goldens;
 #[path = "../support/reference.rs"]
 mod reference;
+#[allow(dead_code, reason = "shared with tests of a device's ops")]
 #[path = "../support/reference_sweep.rs"]
 mod reference_sweep;
 

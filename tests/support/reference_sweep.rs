@@ -13,9 +13,20 @@ pub struct Homography {
 impl Homography {
     /// Where reference pixel (x, y) at depth d lies; `None` behind the camera.
     pub fn position(&self, x: usize, y: usize, d: f32) -> Option<(Value, Value)> {
+        let d = Value::exact(f64::from(d));
+        self.of_ray(x, y, |ray, b| ray * d + b)
+    }
+
+    /// The same at 1 / depth `rho`, of which infinity has none.
+    pub fn position_inverse(&self, x: usize, y: usize, rho: Value) -> Option<(Value, Value)> {
+        self.of_ray(x, y, |ray, b| ray + rho * b)
+    }
+
+    /// With each row of q from those of A p and b.
+    fn of_ray(&self, x: usize, y: usize, of: impl Fn(Value, Value) -> Value) -> Option<(Value, Value)> {
         let f = |x: f32| Value::exact(f64::from(x));
         let (x, y) = (Value::exact(x as f64), Value::exact(y as f64));
-        let q = |r: usize| (f(self.a[r][0]) * x + (f(self.a[r][1]) * y + f(self.a[r][2]))) * f(d) + f(self.b[r]);
+        let q = |r: usize| of(f(self.a[r][0]) * x + (f(self.a[r][1]) * y + f(self.a[r][2])), f(self.b[r]));
         let z = q(2);
         assert!((z.v - 1e-6).abs() > z.e, "a case must not come so close to the camera's plane");
         (z.v > 1e-6).then(|| (q(0) / z, q(1) / z))
@@ -58,7 +69,7 @@ pub fn bilinear(map: &Volume, at: Option<(Value, Value)>, c: usize) -> Value {
     Value { v: sum.v, e: sum.e + shift * (high - low) }.rounded(2.0)
 }
 
-/// The gate of eq. 5: weights [8, 32] and [8].
+/// The gate of eq. 5: weights [8, C] and [8].
 #[derive(Clone)]
 pub struct Gate {
     pub reduce: Vec<f32>,
@@ -71,7 +82,7 @@ impl Gate {
     fn apply(&self, f: &[Value]) -> Value {
         let exact = |x: f32| Value::exact(f64::from(x));
         let mut w = Sum::default();
-        for (o, row) in self.reduce.chunks_exact(32).enumerate() {
+        for (o, row) in self.reduce.chunks_exact(f.len()).enumerate() {
             let mut sum = Sum::default();
             for (&f, &w) in f.iter().zip(row) {
                 sum.product(f, f64::from(w));
@@ -82,6 +93,41 @@ impl Gate {
         w.add(exact(self.weight_bias));
         w.value().relu()
     }
+}
+
+/// Where a pixel of a narrow stage is looked for.
+pub struct Placed {
+    /// Its row in the whole map.
+    pub row: usize,
+    /// 1 / depth.
+    pub rho: Value,
+}
+
+/// The cost volume of a narrow stage, [K, H, W, C]: squared differences with the gate's weights, where `at` says that
+/// hypothesis k of pixel (y, x) lies.
+pub fn around(
+    reference: &Volume,
+    sources: &[(Volume, Homography)],
+    hypotheses: usize,
+    gate: &Gate,
+    at: &dyn Fn(usize, usize, usize) -> Placed,
+) -> Volume {
+    let [_, h, w, c] = reference.shape;
+    let mut data = Vec::new();
+    for (k, y, x) in (0..hypotheses * h * w).map(|i| (i / (h * w), i / w % h, i % w)) {
+        let Placed { row, rho } = at(k, y, x);
+        let mut sums = vec![Sum::default(); c];
+        for (map, homography) in sources {
+            let position = homography.position_inverse(x, row, rho);
+            let difference = |c: usize| bilinear(map, position, c) - reference.at([0, y, x, c]);
+            let f: Vec<Value> = (0..c).map(|c| difference(c) * difference(c)).collect();
+            let share = Value::exact(1.0 / sources.len() as f64).rounded(1.0);
+            let weight = (Value::exact(1.0) + gate.apply(&f)) * share;
+            sums.iter_mut().zip(f).for_each(|(sum, f)| sum.add(f * weight));
+        }
+        data.extend(sums.into_iter().map(Sum::value));
+    }
+    Volume { shape: [hypotheses, h, w, c], data }
 }
 
 pub enum Aggregation<'a> {

@@ -49,12 +49,13 @@ pub enum Algorithm {
 /// The tile kernels that `kernels/conv.cu` has: kernel, stride, and pairs of input channels at a time and output
 /// channels of a block, the best first.
 type Tiles = ([usize; 3], [usize; 3], &'static [(usize, usize)]);
-const TILES: [Tiles; 5] = [
+const TILES: [Tiles; 6] = [
     ([1, 3, 3], [1, 1, 1], &[(32, 32), (16, 16), (8, 8)]),
-    ([1, 3, 3], [1, 2, 2], &[(16, 32), (16, 16)]),
+    ([1, 3, 3], [1, 2, 2], &[(16, 32), (16, 16), (8, 32)]),
     ([1, 5, 5], [1, 2, 2], &[(16, 32), (8, 16)]),
-    ([3, 3, 3], [1, 1, 1], &[(32, 32), (32, 16), (16, 8), (8, 8)]),
+    ([3, 3, 3], [1, 1, 1], &[(32, 32), (32, 16), (16, 16), (16, 8), (8, 8)]),
     ([3, 3, 3], [2, 2, 2], &[(16, 32)]),
+    ([3, 3, 3], [1, 2, 2], &[(16, 32), (16, 16), (8, 16)]),
 ];
 
 /// The kernel for a layer: tensor cores in f16 wherever they have one that wastes no output channels, since all layers
@@ -310,7 +311,9 @@ fn forward(
             let several = chunk < from.c || geometry.kernel[0] > 1 || planes > 1;
             let stages = if several { 2 } else { 1 };
             let [kd, kh, kw] = geometry.kernel;
-            let kernel = format!("conv_forward_{kd}{kh}{kw}s{}_c{chunk}n{group}_f16", geometry.stride[2]);
+            // A volume's planes may keep their number: "p".
+            let along = if kd > 1 && geometry.stride[0] != geometry.stride[2] { "p" } else { "s" };
+            let kernel = format!("conv_forward_{kd}{kh}{kw}{along}{}_c{chunk}n{group}_f16", geometry.stride[2]);
             let grid = [(across * made.div_ceil(planes)) as u32, 1, 1];
             let shared = (stages * tile.stage) as u32;
             let args = tensors.into_iter().chain([Arg::plain(shape)]).collect();

@@ -10,6 +10,7 @@ use crate::cuda::storage::Element;
 use crate::error::{Error, Result};
 use crate::net::tensor::Shape;
 
+const OP: &str = "depth head";
 /// Channels of the decoder at full resolution.
 const CHANNELS: usize = 8;
 const THREADS: u32 = 128;
@@ -73,9 +74,51 @@ fn float_suffix(graph: &Graph, op: &'static str, what: &str, value: Value) -> Re
     Err(Error::Shape { op, problem: format!("{what} of {}, expected f32 or f16", element.suffix()) })
 }
 
-/// Skip decoder: x = relu(upsample(half, 2) + skip), a 3x3x3 convolution to one logit, softmax and expectation (eq.
-/// 6). `half` is [D/2, H/2, W/2, 8] (rounded up) and `skip` [D, H, W, 8], both f32 or both f16; `weight` is [1, 8, 3,
-/// 3, 3] and `bias` `[1]`, f32.
+/// The logits [D, H, W, 1] f32 of the skip decoder: a 3x3x3 convolution of x = relu(upsample(half, 2) + skip). `half`
+/// is [D/2, H/2, W/2, 8] (rounded up), or [D, H/2, W/2, 8] of a narrow stage, which keeps its hypotheses; `skip` is [D,
+/// H, W, 8], both f32 or both f16; `weight` is [1, 8, 3, 3, 3] and `bias` `[1]`, f32.
+///
+/// # Errors
+/// [`Error::Shape`] naming what does not fit.
+pub fn logits_skip(
+    graph: &mut Graph,
+    label: &str,
+    half: Value,
+    skip: Value,
+    weight: Value,
+    bias: Value,
+) -> Result<Value> {
+    let (shape, found) = (graph.shape(skip), graph.shape(half));
+    let suffix = float_suffix(graph, OP, "skip connection", skip)?;
+    let halved = found == shape.halved() || found == Shape { d: shape.d, ..shape.halved() };
+    let fits = shape.c == CHANNELS && !shape.is_empty() && halved;
+    if !fits || graph.element(half) != graph.element(skip) {
+        let problem = format!(
+            "half-resolution input {found} {} and skip connection {shape} {suffix}; expected {CHANNELS} channels and \
+             half the extent (rounded up; planes may stay), both f32 or both f16",
+            graph.element(half).suffix()
+        );
+        return Err(Error::Shape { op: OP, problem });
+    }
+    for (what, value, len) in [("logits.weight", weight, 27 * CHANNELS), ("logits.bias", bias, 1)] {
+        if graph.shape(value).len() != len || graph.element(value) != Element::F32 {
+            let (found, element) = (graph.shape(value), graph.element(value).suffix());
+            let problem = format!("{what} {found} {element}, expected {len} values of f32");
+            return Err(Error::Shape { op: OP, problem });
+        }
+    }
+    let logits = graph.temporary(format!("{label} logits"), shape.with_channels(1), Element::F32);
+    let mut args = vec![read(half), read(skip), read(weight), read(bias)];
+    args.extend([int(shape.d), int(found.d), int(shape.h), int(shape.w), int(RUN), write(logits)]);
+    let tiles = shape.h.div_ceil(TILE.0) * shape.w.div_ceil(TILE.1);
+    let grid = [tiles as u32, shape.d.div_ceil(RUN) as u32, 1];
+    graph.launch(OP, label, format!("head_forward_logits_{suffix}"), grid, [THREADS, 1, 1], 0, args);
+    // The convolution, and about as much per channel of x as the 8 taps of its interpolation.
+    graph.flops((shape.positions() * CHANNELS * (2 * 27 + 16)) as u64);
+    Ok(logits)
+}
+
+/// Skip decoder: [`logits_skip`], softmax and expectation (eq. 6).
 ///
 /// # Errors
 /// [`Error::Shape`] naming what does not fit.
@@ -90,36 +133,26 @@ pub fn regress_skip(
     depths: &Depths,
     keep_logits: bool,
 ) -> Result<Maps> {
-    const OP: &str = "depth head";
-    let shape = graph.shape(skip);
-    let suffix = float_suffix(graph, OP, "skip connection", skip)?;
-    let fits = shape.c == CHANNELS && !shape.is_empty() && graph.shape(half) == shape.halved();
-    if !fits || graph.element(half) != graph.element(skip) {
-        let problem = format!(
-            "half-resolution input {} {} and skip connection {shape} {suffix}; expected {CHANNELS} channels and half \
-             the extent (rounded up), \
-             both f32 or both f16",
-            graph.shape(half),
-            graph.element(half).suffix()
-        );
+    depths.check(graph, OP, graph.shape(skip).d)?;
+    let logits = logits_skip(graph, label, half, skip, weight, bias)?;
+    let maps = expectation(graph, label, logits, depths)?;
+    if keep_logits {
+        graph.keep(logits);
+    }
+    Ok(Maps { logits: keep_logits.then_some(logits), ..maps })
+}
+
+/// Softmax over the planes of `logits` [D, H, W, 1] f32, and expectation.
+///
+/// # Errors
+/// [`Error::Shape`] naming what does not fit.
+pub fn expectation(graph: &mut Graph, label: &str, logits: Value, depths: &Depths) -> Result<Maps> {
+    let shape = graph.shape(logits);
+    if shape.c != 1 || shape.is_empty() || graph.element(logits) != Element::F32 {
+        let problem = format!("logits {shape} {}, expected one channel of f32", graph.element(logits).suffix());
         return Err(Error::Shape { op: OP, problem });
     }
-    for (what, value, len) in [("logits.weight", weight, 27 * CHANNELS), ("logits.bias", bias, 1)] {
-        if graph.shape(value).len() != len || graph.element(value) != Element::F32 {
-            let (found, element) = (graph.shape(value), graph.element(value).suffix());
-            let problem = format!("{what} {found} {element}, expected {len} values of f32");
-            return Err(Error::Shape { op: OP, problem });
-        }
-    }
     depths.check(graph, OP, shape.d)?;
-    let logits = graph.temporary(format!("{label} logits"), shape.with_channels(1), Element::F32);
-    let mut args = vec![read(half), read(skip), read(weight), read(bias)];
-    args.extend([int(shape.d), int(shape.h), int(shape.w), int(RUN), write(logits)]);
-    let tiles = shape.h.div_ceil(TILE.0) * shape.w.div_ceil(TILE.1);
-    let grid = [tiles as u32, shape.d.div_ceil(RUN) as u32, 1];
-    graph.launch(OP, label, format!("head_forward_logits_{suffix}"), grid, [THREADS, 1, 1], 0, args);
-    // The convolution, and about as much per channel of x as the 8 taps of its interpolation.
-    graph.flops((shape.positions() * CHANNELS * (2 * 27 + 16)) as u64);
     let depth = map(graph, label, "depth", shape);
     let confidence = map(graph, label, "confidence", shape);
     let pixels = shape.h * shape.w;
@@ -127,10 +160,7 @@ pub fn regress_skip(
     args.extend([int(usize::from(depths.inverse)), int(shape.d), index(pixels), write(depth), write(confidence)]);
     let grid = blocks(pixels, THREADS);
     graph.launch(OP, label, "head_forward_regress_f32", grid, [THREADS, 1, 1], 0, args);
-    if keep_logits {
-        graph.keep(logits);
-    }
-    Ok(Maps { depth, confidence, logits: keep_logits.then_some(logits) })
+    Ok(Maps { depth, confidence, logits: None })
 }
 
 /// Trilinear decoder: `eighth`, logits [D/8, H/8, W/8, 1] (halved and rounded up three times; f32 or f16), read at
@@ -146,7 +176,6 @@ pub fn regress_trilinear(
     depths: &Depths,
     keep_logits: bool,
 ) -> Result<Maps> {
-    const OP: &str = "depth head";
     let suffix = float_suffix(graph, OP, "logits", eighth)?;
     let expected = size.halved().halved().halved().with_channels(1);
     if size.with_channels(1).is_empty() || graph.shape(eighth) != expected {

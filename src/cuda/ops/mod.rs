@@ -11,6 +11,8 @@ pub mod depthwise;
 pub mod head;
 pub mod image;
 pub mod loss;
+pub mod narrow;
+pub mod narrow_gradient;
 pub mod norm;
 pub mod optimizer;
 pub mod pointwise;

@@ -15,7 +15,7 @@ use crate::scene::camera::PlaneSweep;
 /// Hidden channels of the voxel gate, and channels of the cost's projection.
 const HIDDEN: usize = 8;
 /// Numbers of a source's row.
-const SOURCE: usize = 16;
+pub(super) const SOURCE: usize = 16;
 /// Threads of a block.
 const THREADS: u32 = 256;
 /// Planes that a block walks, even: enough that loading the reference's features does not count, few enough that there
@@ -64,7 +64,8 @@ pub fn source_row(sweep: &PlaneSweep, height: usize, width: usize) -> [f32; 16] 
     row
 }
 
-/// The gate of eq. 5. Its tensors are f32 in PyTorch's order.
+/// The gate of eq. 5. Its tensors are f32 in PyTorch's order; of narrow stages, whose features have C = 16 or 8
+/// channels, `reduce` is [8, C].
 #[derive(Clone, Copy, Debug)]
 pub struct VoxelGate {
     /// [8, 32].
