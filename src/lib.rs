@@ -17,7 +17,7 @@
 //! | [`manifest`] | `manifest.json` |
 //! | [`cuda`], [`cpu`], [`net`] | the two devices, and the network that runs on them |
 //! | [`fusion`], [`maps`] | depth maps to points; geometry of depth maps |
-//! | [`scene`], [`files`] | cameras, photos, MVSNet and COLMAP layouts; file formats |
+//! | [`scene`], [`files`] | cameras, photos, MVSNet and COLMAP layouts, other programs' cameras; file formats |
 //! | [`host`], [`error`] | memory, progress, interruption; errors |
 //!
 //! # The way of one pixel

@@ -26,7 +26,8 @@ use super::options::{self, MachineArgs, OutputArgs, ReportArgs, SceneArgs};
 /// Make depth maps and a point cloud from photos and cameras: the whole job.
 ///
 /// SCENE is a folder with images/ and either cams/ (or cams_1/) and pair.txt (MVSNet layout), or a COLMAP model in
-/// sparse/, sparse/0/ or dense/sparse/. Results go to OUT, by default the folder SCENE_engine beside the scene:
+/// sparse/, sparse/0/ or dense/sparse/, or the cameras of another program (--format lists them), or that file itself.
+/// Results go to OUT, by default the folder SCENE_engine beside the scene:
 /// depth/*.pfm, confidence/*.pfm, preview/*.png, fused.ply and manifest.json. To continue a stopped run, give the same
 /// command again.
 #[derive(Args, Debug)]
@@ -36,7 +37,7 @@ Examples:
   engine infer scenes/bust -o out --max-side 800 --planes 96 --views 4
   engine infer scenes/bust --range 0.4,2.5 --sampling inverse --view IMG_0012 --view IMG_0013 --depth-only")]
 pub struct InferArgs {
-    /// The scene's folder
+    /// The scene's folder, or its file of cameras
     scene: PathBuf,
     #[command(flatten)]
     output: OutputArgs,

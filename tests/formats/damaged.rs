@@ -234,3 +234,22 @@ fn two_formats_are_told_and_one_can_be_asked_for() {
     let text = refusal(folder.path(), "mirrored");
     assert!(text.contains("frame 2") && text.contains("a mirroring"), "{text}");
 }
+
+#[test]
+fn photos_of_colmap_and_mvsnet_may_lie_elsewhere() {
+    let write: [fn(&Path); 2] = [
+        |root| TestScene::new().write_mvsnet(root, "2 6"),
+        |root| TestScene::new().write_colmap_binary(root, "sparse/0"),
+    ];
+    for write in write {
+        let folder = TempDir::new().unwrap();
+        let root = folder.path().join("scene");
+        write(&root);
+        let elsewhere = folder.path().join("photos");
+        fs::rename(root.join("images"), &elsewhere).unwrap();
+        refusal(&root, "without photos");
+        let options = OpenOptions { images: Some(elsewhere), ..OpenOptions::default() };
+        let scene = Scene::open(&root, &options).unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!(scene.views.len(), 4);
+    }
+}
