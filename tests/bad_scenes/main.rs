@@ -30,7 +30,8 @@ fn folders_that_are_no_scene() {
                 "empty folder",
                 NOTHING,
                 "an empty folder; expected images/ with cams/ or cams_1/ (MVSNet layout), or images/ with a COLMAP \
-                 model in sparse/, sparse/0/ or dense/sparse/",
+                 model in sparse/, sparse/0/ or dense/sparse/, or the cameras of another \
+                 program (`--format` of `engine infer --help` lists them)",
             ),
             (
                 "photos only",
@@ -39,7 +40,8 @@ fn folders_that_are_no_scene() {
                     fs::write(root.join("notes.txt"), "").unwrap();
                 },
                 "no scene, only images, notes.txt; expected images/ with cams/ or cams_1/ (MVSNet layout), or images/ \
-                 with a COLMAP model in sparse/, sparse/0/ or dense/sparse/",
+                 with a COLMAP model in sparse/, sparse/0/ or dense/sparse/, or the cameras of another \
+                 program (`--format` of `engine infer --help` lists them)",
             ),
             (
                 "a file",
@@ -47,7 +49,11 @@ fn folders_that_are_no_scene() {
                     fs::remove_dir(root).unwrap();
                     fs::write(root, "x").unwrap();
                 },
-                "cannot open the scene's folder: Not a directory (os error 20)",
+                "no cameras in a format that is known; expected transforms.json (instant-ngp, nerfstudio), Metashape's \
+                 cameras (XML), Bundler's bundle.out, VisualSFM's NVM, OpenMVG's sfm_data.json, OpenSfM's \
+                 reconstruction.json, AliceVision's .sfm, RealityCapture's cameras (XMP or CSV), OpenMVS's scene.mvs, \
+                 Strecha's .camera files, Middlebury's _par.txt, LLFF's poses_bounds.npy, cameras.npz of IDR and NeuS, \
+                 pose.txt files of 7-Scenes, a trajectory of Open3D (.json or .log), kapture's sensors/",
             ),
         ],
     );
