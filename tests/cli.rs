@@ -16,7 +16,7 @@ use program::{Ran, engine, text};
 const NOTHING: [&str; 0] = [];
 
 /// Options of each command, as users know them.
-const INFER: [&str; 39] = [
+const INFER: [&str; 40] = [
     "--out",
     "--force",
     "--verify",
@@ -58,7 +58,7 @@ const INFER: [&str; 39] = [
     "--profile",
     "--help",
 ];
-const FUSE: [&str; 49] = [
+const FUSE: [&str; 50] = [
     "--scene",
     "--out",
     "--force",
