@@ -7,7 +7,7 @@
 use std::path::Path;
 
 /// Pieces of messages that no command gives cheaply, and why.
-const NOT_PROVOKED: [(&str, &str); 59] = [
+const NOT_PROVOKED: [(&str, &str); 58] = [
     ("no benches/peers/reference_torch.py here", "depends on where the program was built"),
     ("depth differs from the engine's: ", "needs a peer that answers wrongly, or a damaged run beside the benchmark"),
     ("an f32 tensor `depth`", "needs a peer that answers wrongly, or a damaged run beside the benchmark"),
@@ -85,7 +85,6 @@ const NOT_PROVOKED: [(&str, &str); 59] = [
         "needs a network without a single wrong depth, or right one",
     ),
     ("training data", "a mistake of whoever calls the library: the commands check it before"),
-    ("--resolution quarter: narrow stages are trained on the processor (leave --device away)", "needs a GPU"),
     ("at least two views a scene to train on", "a mistake of whoever calls the library: the commands check it before"),
     ("sides of multiples of 4, for example ", "a mistake of whoever calls the library: the commands check it before"),
     ("at least one sample a scene", "a mistake of whoever calls the library: the commands check it before"),
