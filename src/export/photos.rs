@@ -100,7 +100,7 @@ impl Photos {
         let (width, height) = job.results.views[view].size;
         if let Some(mask) = &loaded.mask {
             let mask = match halvings(mask.size(), (width, height)) {
-                Some(halvings) => mask.decimated(halvings as u32),
+                Some(halvings) => mask.decimated(halvings),
                 None => mask.resized(width, height),
             };
             let grey: Vec<u8> =
