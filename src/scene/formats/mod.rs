@@ -1,7 +1,7 @@
 //! Foreign camera formats: files of other programs that say where photos were taken, and with which lens.
 //!
 //! [`table`] has a line for each format. A format is a file here: it recognises its files in a [`listing`] and reads
-//! them into a [`calibration`] without looking at photos. [`photos`] then finds these, and [`assemble`] makes the
+//! them into a [`calibration`] without looking at photos. `photos.rs` then finds these, and `assemble.rs` makes the
 //! scene. Nothing of a format is known outside of its file.
 
 mod alicevision;
