@@ -237,19 +237,31 @@ fn the_tree_gives_every_item_that_a_plain_loop_finds() {
     Tree::new(&[]).walk(&Ray::new(DVec3::ZERO, DVec3::X), 0.0, 1.0, |_, _| panic!("there is nothing"));
 }
 
-/// Numbers of normals and texture places are not looked at, however large; faces may come before their vertices.
+/// Normals and texture places are not used, but must be there where a face numbers one: else the file is damaged. Faces
+/// may come before their vertices.
 #[test]
 fn only_vertices_and_faces_of_an_obj_count() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("a.obj");
     for (text, triangles) in [
-        ("v 0 0 0\nv 1 0 0\nv 0 1 0\nvn 0 0 1\nf 1//6148914691236517206 2//1 3//1\n", 1),
-        ("v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1/18446744073709551615/9 2/-7/0 3/x/y\n", 1),
+        ("v 0 0 0\nv 1 0 0\nv 0 1 0\nvn 0 0 1\nvt 0 0\nf 1/1/1 2//-1 3/1\n", 1),
+        ("f 1/1/1 2/1/1 3//1\nv 0 0 0\nv 1 0 0\nv 0 1 0\nvn 0 0 1\nvt 0 0\n", 1),
         ("f 1 2 3 4\nv 0 0 0\nv 1 0 0\nv 1 1 0\nv 0 1 0\ng other\nf -1 -2 -3\nl 1 2\nf 1 2\n", 3),
         ("v 448262 5411932 320\nv 448263.5 5411932 320\nv 448262 5411932.5 320\nf 1 2 3\n", 1),
     ] {
         std::fs::write(&file, text).unwrap();
         assert_eq!(Mesh::read(&file).unwrap().triangles(), triangles, "{text}");
+    }
+    for (corner, told) in [
+        ("1//6148914691236517206", "line 4: a face with normal 6148914691236517206, out of bounds: there are 0"),
+        ("1/18446744073709551615", "a face with a texture place that is out of bounds or no number"),
+        ("1/-7", "a face with a texture place that is out of bounds or no number"),
+        ("1//x", "a face with a normal that is out of bounds or no number"),
+        ("1//0", "a face with a normal that is out of bounds or no number"),
+    ] {
+        std::fs::write(&file, format!("v 0 0 0\nv 1 0 0\nv 0 1 0\nf {corner} 2 3\n")).unwrap();
+        let said = Mesh::read(&file).unwrap_err().to_string();
+        assert!(said.contains(told), "{said}");
     }
 }
 
