@@ -309,8 +309,8 @@ fn alpha_goes_through_lens_and_reduction_with_the_photo() {
         picture.save(folder.path().join("images").join(&scene.views[0].file)).unwrap();
         let view = open(folder.path()).views.remove(0);
         for max_side in [None, Some(80), Some(57)] {
-            let loaded = Photo::load(&view, max_side).unwrap();
-            let mask = loaded.mask.unwrap_or_else(|| panic!("{name}: no mask"));
+            let mut loaded = Photo::load(&view, max_side).unwrap();
+            let mask = loaded.take_mask(&view).unwrap().unwrap_or_else(|| panic!("{name}: no mask"));
             assert_eq!(mask.size(), (loaded.photo.width, loaded.photo.height));
             let border = loaded.camera.k.x_axis.x * BORDER + loaded.camera.k.z_axis.x;
             for (x, y) in (0..mask.size().1).flat_map(|y| (0..mask.size().0).map(move |x| (x, y))) {
@@ -453,10 +453,12 @@ fn photos_of_every_kind_are_decoded() {
             // The extension does not decide: the content does.
             let path = folder.path().join("photo.jpg");
             fs::write(&path, bytes.into_inner()).unwrap();
-            let loaded = Photo::load(&view(&path, (6, 5)), None).unwrap_or_else(|e| panic!("{name} {format:?}: {e}"));
+            let view = view(&path, (6, 5));
+            let mut loaded = Photo::load(&view, None).unwrap_or_else(|e| panic!("{name} {format:?}: {e}"));
             // 9 of 255, or of 65535, is transparent.
             let has_alpha = name.contains('a') && format != ImageFormat::Jpeg;
-            assert_eq!(loaded.mask.map(|mask| mask.count()), has_alpha.then_some(30), "{name} {format:?}");
+            let mask = loaded.take_mask(&view).unwrap();
+            assert_eq!(mask.map(|mask| mask.count()), has_alpha.then_some(30), "{name} {format:?}");
             let photo = loaded.photo;
             // JPEG is lossy; the others keep 8 bits exactly, and these 16-bit values are multiples of 257.
             let tolerance = if format == ImageFormat::Jpeg { 0.15 } else { 1e-6 };
@@ -464,11 +466,8 @@ fn photos_of_every_kind_are_decoded() {
                 let (x, y) = (i as u32 % width, i as u32 / width);
                 let value = |v: u16| f32::from(v) / 65535.0;
                 let grey_value = value(grey(x, y));
-                let truth = if name.starts_with("grey") {
-                    [grey_value; 3]
-                } else {
-                    [grey_value, value(grey(y, x)), value(771)]
-                };
+                let colour = [grey_value, value(grey(y, x)), value(771)];
+                let truth = if name.starts_with("grey") { [grey_value; 3] } else { colour };
                 for (a, b) in pixel.iter().zip(truth) {
                     assert!((a - b).abs() <= tolerance, "{name} {format:?} pixel {x} {y}: {pixel:?} {truth:?}");
                 }

@@ -59,7 +59,7 @@ impl Transform {
 /// A source view of a reference view.
 #[repr(C)]
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-struct Pair {
+pub(super) struct Pair {
     there: Transform,
     back: Transform,
     depth: Pointer,
@@ -90,6 +90,18 @@ impl Limits {
     }
 }
 
+impl Pair {
+    pub fn new(reference: &Camera, source: &DeviceView) -> Self {
+        Self {
+            there: Transform::between(reference, &source.camera),
+            back: Transform::between(&source.camera, reference),
+            depth: source.depth,
+            width: source.width as i32,
+            height: source.height as i32,
+        }
+    }
+}
+
 /// A reference view's pairs with its sources, in device memory.
 pub(super) fn pairs(
     driver: &Arc<dyn Driver>,
@@ -97,14 +109,7 @@ pub(super) fn pairs(
     reference: &Camera,
     sources: impl IntoIterator<Item = DeviceView>,
 ) -> Result<Buffer> {
-    let pair = |source: DeviceView| Pair {
-        there: Transform::between(reference, &source.camera),
-        back: Transform::between(&source.camera, reference),
-        depth: source.depth,
-        width: source.width as i32,
-        height: source.height as i32,
-    };
-    let pairs: Vec<Pair> = sources.into_iter().map(pair).collect();
+    let pairs: Vec<Pair> = sources.into_iter().map(|source| Pair::new(reference, &source)).collect();
     Buffer::holding(driver, stream, bytemuck::cast_slice(&pairs), "the sources of a view")
 }
 

@@ -21,6 +21,7 @@ pub mod folded;
 pub mod fusion;
 pub mod graph;
 pub mod inference;
+pub mod joint;
 pub mod layers;
 #[cfg(feature = "cuda")]
 mod libraries;
@@ -29,6 +30,7 @@ pub mod narrow;
 pub mod ops;
 pub mod placement;
 pub mod program;
+pub mod refine;
 pub mod storage;
 pub mod trained;
 pub mod training;

@@ -95,10 +95,12 @@ impl Photos {
     /// # Errors
     /// A photo that cannot be read or written.
     pub fn write(&self, job: &Job, view: usize, (folder, name): (&str, &str)) -> Result<()> {
-        let loaded = Photo::load(&self.scene.views[self.places[view]], job.results.manifest.max_side())?;
+        let of_scene = &self.scene.views[self.places[view]];
+        let mut loaded = Photo::load(of_scene, job.results.manifest.max_side())?;
+        let mask = loaded.take_mask(of_scene)?;
         loaded.notes.into_iter().for_each(|note| job.note(note));
         let (width, height) = job.results.views[view].size;
-        if let Some(mask) = &loaded.mask {
+        if let Some(mask) = &mask {
             let mask = match halvings(mask.size(), (width, height)) {
                 Some(halvings) => mask.decimated(halvings),
                 None => mask.resized(width, height),

@@ -51,11 +51,7 @@ pub fn hear<J: Copy + Default + Send>(
     judge: impl Fn(f32, &Heard) -> J + Sync,
 ) -> Result<(Map, Vec<J>)> {
     for view in sources.iter().copied().chain([reference]) {
-        let [depth, confidence] = [view.depth, view.confidence].map(|m| (m.width, m.height, m.data.len()));
-        if depth != confidence {
-            let problem = "depth and confidence of one view differ in size".into();
-            return Err(Error::Bug { place: "maps that hear each other", problem });
-        }
+        check(view)?;
     }
     let width = reference.depth.width.max(1);
     let mut depth = reference.depth.clone();
@@ -73,6 +69,16 @@ pub fn hear<J: Copy + Default + Send>(
         }
     });
     Ok((depth, judged))
+}
+
+/// That depth and confidence of a view belong together.
+pub(crate) fn check(view: &DepthView) -> Result<()> {
+    let [depth, confidence] = [view.depth, view.confidence].map(|m| (m.width, m.height, m.data.len()));
+    if depth != confidence {
+        let problem = "depth and confidence of one view differ in size".into();
+        return Err(Error::Bug { place: "maps that hear each other", problem });
+    }
+    Ok(())
 }
 
 /// The mean depth of a pixel, and what was heard of it.
@@ -180,7 +186,9 @@ impl<'a> Pair<'a> {
             }
             rho = 1.0 / depth;
             (u, v, _) = place(rho)?;
-            apart = (u - from.0).hypot(v - from.1);
+            // A sum and a root, which every device rounds alike, as it does not `hypot`.
+            let (du, dv) = (u - from.0, v - from.1);
+            apart = (du * du + dv * dv).sqrt();
             // The first round comes near enough to leave out all that is far away.
             if apart.is_nan() || apart >= if round == 0 { 2.0 * TOLERANCE_PX } else { TOLERANCE_PX } {
                 return None;

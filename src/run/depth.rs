@@ -10,6 +10,7 @@ use serde_json::json;
 
 use crate::cpu::device::Cpu;
 use crate::cpu::ops::ncc;
+use crate::cuda::refine::Grey;
 use crate::error::{Error, Result};
 use crate::host::interrupt;
 use crate::host::memory_limits::{expect_room_for_threads, no_thread};
@@ -18,7 +19,6 @@ use crate::host::trace::span_of;
 use crate::manifest::PhotoSeconds;
 use crate::net::backend::{DepthJob, DepthNetwork, Estimate};
 use crate::net::confidence::Scale;
-use crate::net::tensor::Tensor;
 use crate::run::plan::{Frame, Plan, Shown, ViewPlan, Work};
 use crate::run::resume::{Hashes, LevelFiles, MadeBy, PhotoIdentity};
 use crate::run::schedule::{self, Job, Step};
@@ -179,7 +179,7 @@ fn decode(
 struct Held<F> {
     features: F,
     /// Where depths are refined against the photos.
-    grey: Option<Tensor>,
+    grey: Option<Grey>,
 }
 
 /// What is at hand, by photo and level.
@@ -221,7 +221,7 @@ pub fn run<N: DepthNetwork>(work: Work, network: &N, cache: u64, jobs: &mut Leve
                 let images = decoded.levels.iter();
                 let of_level = |(&level, image): (&i32, &Photo)| {
                     let features = network.features(image, options.resolution)?;
-                    let grey = options.refines().then(|| ncc::grey(image));
+                    let grey = options.refines().then(|| Grey::new(ncc::grey(image)));
                     Ok((level, Held { features, grey }))
                 };
                 let of_levels = images.map(of_level).collect::<Result<_>>()?;
@@ -295,7 +295,7 @@ fn make_maps<N: DepthNetwork>(
         drop(noted);
         if work.options.refines() {
             let _span = span_of("refine", || format!("{name} level {level}"));
-            photos.refine(cpu, &mut maps)?;
+            photos.refine(work, cpu, &mut maps)?;
         }
         let size = work.plan.frames[view.view].map_size(level);
         let (depth, confidence) = (maps.depth.cropped(size), maps.confidence.cropped(size));
@@ -341,20 +341,21 @@ fn next_decoded(receiver: &Receiver<Result<Decoded>>) -> Result<Decoded> {
 
 /// What a level's depth is refined against.
 struct Greys<'a> {
-    reference: Option<&'a Tensor>,
-    sources: Vec<(Option<&'a Tensor>, PlaneSweep)>,
+    reference: Option<&'a Grey>,
+    sources: Vec<(Option<&'a Grey>, PlaneSweep)>,
     hypotheses: Hypotheses,
     quarter: (usize, usize),
 }
 
 impl Greys<'_> {
     /// Moves the depths to where the photos agree best, where these are sure.
-    fn refine(&self, cpu: &Cpu, maps: &mut Estimate) -> Result<()> {
+    fn refine(&self, work: Work, cpu: &Cpu, maps: &mut Estimate) -> Result<()> {
         let sweeps: Vec<PlaneSweep> = self.sources.iter().map(|s| s.1).collect();
         let scale = Scale::new(&sweeps, self.quarter, &self.hypotheses);
         let (Some(reference), Some(scale)) = (self.reference, scale) else { return Ok(()) };
         let sources = self.sources.iter().filter_map(|&(grey, sweep)| Some((grey?, sweep)));
-        ncc::refine_view(cpu, reference, sources, &scale, &mut maps.depth)?;
+        let (sources, step) = ncc::of_view(sources, &scale);
+        work.options.backend.refine(cpu, (reference, &sources, step), &mut maps.depth, work.progress)?;
         Ok(())
     }
 }

@@ -1,16 +1,25 @@
-//! Where finished maps are merged and fused: on the processor, or on the device that made them. Both give the same
-//! bits.
+//! Where finished maps are refined, merged and fused: on the processor, or on the device that made them. Merging and
+//! fusing give the same bits on both.
 
 use std::fmt;
 use std::sync::Arc;
 
+use crate::cpu::device::Cpu;
+use crate::cpu::ops::ncc::{self, Photos};
 use crate::cuda::driver::Driver;
+use crate::cuda::joint::Listeners;
+use crate::cuda::refine::Grey;
 use crate::error::{Error, Result};
+use crate::files::map::Map;
 use crate::fusion::fuse;
 use crate::fusion::settings::{FusionOptions, Method};
 use crate::fusion::view::{Fused, FusionView};
 use crate::host::progress::Progress;
+use crate::maps::consistency::DepthView;
+use crate::maps::joint::{self, Heard};
 use crate::maps::merge::{self, LevelMaps, MergeOptions};
+use crate::net::tensor::Tensor;
+use crate::scene::camera::PlaneSweep;
 
 /// A place to compute at.
 #[derive(Clone, Default)]
@@ -62,6 +71,63 @@ impl Backend {
             }
         }
         merge::merge_level(coarse, fine, sources, options)
+    }
+
+    /// [`ncc::refine`].
+    ///
+    /// # Errors
+    /// As there; the device's.
+    pub fn refine(
+        &self,
+        cpu: &Cpu,
+        (reference, sources, step): (&Grey, &[(&Grey, PlaneSweep)], f32),
+        depth: &mut Map,
+        progress: &Progress,
+    ) -> Result<usize> {
+        if let Self::Device(driver) = self {
+            let moved = crate::cuda::refine::refine(driver, reference, sources, step, depth);
+            if let Some(count) = if_it_fits("refining depths", moved, progress)? {
+                return Ok(count);
+            }
+        }
+        let sources: Vec<(&Tensor, PlaneSweep)> = sources.iter().map(|&(grey, sweep)| (&grey.host, sweep)).collect();
+        ncc::refine(cpu, &Photos { reference: &reference.host, sources: &sources, step }, depth)
+    }
+
+    /// [`joint::hear`] of all views, of which each has these `sources`; `each` is told when a view has heard.
+    ///
+    /// # Errors
+    /// As there; the device's; those of `each`.
+    pub fn hear(
+        &self,
+        maps: &[LevelMaps],
+        sources: &[Vec<usize>],
+        judge: impl Fn(f32, &Heard) -> f32 + Sync,
+        progress: &Progress,
+        mut each: impl FnMut(usize) -> Result<()>,
+    ) -> Result<Vec<(Map, Vec<f32>)>> {
+        let mut device = match self {
+            Self::Device(driver) => Some(Listeners::new(driver, maps, sources)),
+            Self::Host => None,
+        };
+        let mut heard = Vec::with_capacity(maps.len());
+        for (view, (own, sources)) in maps.iter().zip(sources).enumerate() {
+            let there = match &mut device {
+                Some(device) => if_it_fits("views hear each other", device.hear(view, &judge), progress)?,
+                None => None,
+            };
+            heard.push(match there {
+                Some(made) => made,
+                None => {
+                    // What does not fit for one view does not for the next.
+                    device = None;
+                    let sources: Vec<DepthView> = sources.iter().map(|&source| maps[source].view()).collect();
+                    joint::hear(&own.view(), &sources.iter().collect::<Vec<_>>(), &judge)?
+                }
+            });
+            each(view)?;
+        }
+        Ok(heard)
     }
 
     /// [`fuse::fuse`].

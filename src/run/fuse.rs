@@ -31,7 +31,7 @@ use crate::run::write::{self, Colours, Fusion};
 use crate::scene::Scene;
 use crate::scene::camera::{Camera, DepthRange};
 use crate::scene::mask::{self, Mask};
-use crate::scene::photo::{LoadedPhoto, Photo};
+use crate::scene::photo::Photo;
 
 /// All positive depths.
 const ANY_DEPTH: DepthRange = DepthRange { near: f64::MIN_POSITIVE, far: f64::MAX };
@@ -215,7 +215,8 @@ fn read_view(scene: &Scene, at: usize, frame: &Frame, levels: usize, options: &M
     let invalid = take_out_invalid(&mut depth, &mut confidence);
     let level = |level: usize| read_level(maps, &view.name, level, camera, size);
     let mut levels = (0..levels).map(level).collect::<Result<Vec<_>>>()?;
-    let LoadedPhoto { photo, mask, .. } = Photo::load(view, options.max_side)?;
+    let mut loaded = Photo::load(view, options.max_side)?;
+    let mask = loaded.take_mask(view)?;
     let is_masked = mask.is_some();
     let is_empty = mask.as_ref().is_some_and(Mask::is_all);
     if let Some(mask) = mask {
@@ -228,7 +229,7 @@ fn read_view(scene: &Scene, at: usize, frame: &Frame, levels: usize, options: &M
             mask.cut(&mut level.depth, &mut level.confidence);
         }
     }
-    let colour = scale.colours(photo, size);
+    let colour = scale.colours(loaded.photo, size);
     let range = options.range.unwrap_or(ANY_DEPTH);
     let name = view.name.clone();
     let view = FusionView { name, camera, depth, confidence, colour, range, sources: Vec::new(), levels };

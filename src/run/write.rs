@@ -22,8 +22,7 @@ use crate::host::trace::Clock;
 use crate::host::{interrupt, memory};
 use crate::manifest::made::Made;
 use crate::manifest::{MANIFEST, Manifest, ViewSummary, rows};
-use crate::maps::consistency::DepthView;
-use crate::maps::joint::{self, Heard};
+use crate::maps::joint::Heard;
 use crate::maps::merge::LevelMaps;
 use crate::maps::normals;
 use crate::maps::valid::{Invalid, take_out_invalid};
@@ -148,22 +147,20 @@ pub fn merge_levels(work: Work, jobs: &LevelJobs) -> Result<Merged> {
     Ok(merged)
 }
 
-/// Lets all views hear each other ([`joint`]): depths become means, confidences are judged again.
+/// Lets all views hear each other ([`crate::maps::joint`]): depths become means, confidences are judged again.
 ///
 /// # Errors
 /// [`Error::Interrupted`].
 pub fn hear_each_other(work: Work, fits: Option<&Confidence>, merged: &mut Merged) -> Result<()> {
     let Work { plan, progress, .. } = work;
     let mut stage = progress.stage("agreement", plan.views.len(), plan.views.len() as u64);
-    let mut heard = Vec::with_capacity(merged.maps.len());
     let judge = |confidence: f32, heard: &Heard| fits.map_or(confidence, |fits| fits.after_hearing(confidence, heard));
-    for (view, maps) in plan.views.iter().zip(&merged.maps) {
-        interrupt::check()?;
-        let sources: Vec<DepthView> =
-            places(&plan.views, &view.check).into_iter().map(|place| merged.maps[place].view()).collect();
-        heard.push(joint::hear(&maps.view(), &sources.iter().collect::<Vec<_>>(), judge)?);
-        stage.step(work.name(view), 1, json!({ "view": work.name(view) }));
-    }
+    let sources: Vec<Vec<usize>> = plan.views.iter().map(|v| places(&plan.views, &v.check)).collect();
+    let heard = work.options.backend.hear(&merged.maps, &sources, judge, progress, |view| {
+        let name = work.name(&plan.views[view]);
+        stage.step(name, 1, json!({ "view": name }));
+        interrupt::check()
+    })?;
     // Everyone was heard as it was before.
     for (maps, (depth, confidence)) in merged.maps.iter_mut().zip(heard) {
         (maps.depth, maps.confidence.data) = (depth, confidence);

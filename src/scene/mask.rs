@@ -56,9 +56,8 @@ impl Mask {
 
     /// At another size of the same area: as the pixel is in whose area the middle of the new one lies.
     pub fn resized(&self, width: usize, height: usize) -> Self {
-        let along = |i: usize, new: usize, old: usize| ((2 * i + 1) * old / (2 * new)).min(old - 1);
         let at = |i: usize| {
-            let (x, y) = (along(i % width, width, self.width), along(i / width, height, self.height));
+            let (x, y) = (nearest(i % width, width, self.width), nearest(i / width, height, self.height));
             self.outside[y * self.width + x]
         };
         Self { width, height, outside: (0..width * height).map(at).collect() }
@@ -89,6 +88,11 @@ impl Mask {
         }
         count
     }
+}
+
+/// Which of `old` pixels along a side the middle of the i-th of `new` ones on the same length lies in.
+pub(super) fn nearest(i: usize, new: usize, old: usize) -> usize {
+    ((2 * i + 1) * old / (2 * new)).min(old - 1)
 }
 
 /// What is to be said about the masks of some views, of which those in `empty` leave nothing of their photos.

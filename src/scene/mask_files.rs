@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use crate::error::counted;
 use crate::files::map::Map;
 use crate::files::{image, names};
+use crate::scene::mask::nearest;
 use crate::scene::{Scene, View};
 use crate::{Error, Result};
 
@@ -135,9 +136,8 @@ fn images_below(folder: &Path) -> Result<Vec<PathBuf>> {
 /// An image that cannot be read or decoded.
 pub fn read(mask: &Path, (width, height): (usize, usize)) -> Result<Map> {
     let image::Pixels { size, rgb, alpha, .. } = image::read(mask)?;
-    let along = |i: usize, new: usize, old: usize| ((2 * i + 1) * old / (2 * new)).min(old - 1);
     let at = |i: usize| {
-        let at = along(i / width, height, size.1) * size.0 + along(i % width, width, size.0);
+        let at = nearest(i / width, height, size.1) * size.0 + nearest(i % width, width, size.0);
         let shows = rgb[3 * at..3 * at + 3].iter().any(|&value| value > 0.0);
         let opaque = alpha.as_ref().is_none_or(|alpha| alpha[at] > 0.0);
         if shows && opaque { 1.0 } else { 0.0 }

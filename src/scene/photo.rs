@@ -30,15 +30,26 @@ pub struct Photo {
 pub struct LoadedPhoto {
     /// Undistorted and reduced.
     pub photo: Photo,
-    /// Which of its pixels do not belong to the scene, where the stored photo has transparent ones or a mask says so;
-    /// what lies outside of the stored photo does not belong to it either then.
-    pub mask: Option<Mask>,
     /// The view's camera at the photo's size.
     pub camera: Camera,
     /// What is worth knowing about how it was made.
     pub notes: Vec<String>,
     /// SHA-256 of the file's bytes that it was decoded from.
     pub sha256: String,
+    /// The stored photo's own alpha.
+    alpha: Option<Vec<f32>>,
+}
+
+impl LoadedPhoto {
+    /// Which of the photo's pixels do not belong to the scene, where the stored photo has transparent ones or the mask
+    /// of its `view` says so; what lies outside of the stored photo does not belong to it either then. Masks of files
+    /// are decoded here: who asks for no mask does not wait for one.
+    ///
+    /// # Errors
+    /// A mask that cannot be read or decoded.
+    pub fn take_mask(&mut self, view: &View) -> Result<Option<Mask>> {
+        mask_of(view, self.alpha.take(), (self.photo.width, self.photo.height))
+    }
 }
 
 impl Photo {
@@ -69,11 +80,10 @@ impl Photo {
             photo = photo.area_averaged(width, height);
             camera = camera.resized(width as f64 / size.0 as f64, height as f64 / size.1 as f64);
         }
-        let mask = mask_of(view, alpha, max_side)?;
-        Ok(LoadedPhoto { photo, mask, camera, notes, sha256 })
+        Ok(LoadedPhoto { photo, camera, notes, sha256, alpha })
     }
 
-    /// The mask alone that [`Photo::load`] gives. The photo is decoded only where its pixels have an alpha.
+    /// The mask alone that [`LoadedPhoto::take_mask`] gives. The photo is decoded only where its pixels have an alpha.
     ///
     /// # Errors
     /// A photo or mask that cannot be read or decoded, and a photo whose size is not that of the view's camera.
@@ -84,7 +94,7 @@ impl Photo {
             check_size(&view.image, view.size, pixels.size)?;
             alpha = pixels.alpha;
         }
-        mask_of(view, alpha, max_side)
+        mask_of(view, alpha, reduced_size(view.size, max_side).unwrap_or(view.size))
     }
 
     /// The colour of every pixel, row by row: 0..1 to 0..255, rounded.
@@ -255,7 +265,7 @@ pub fn reduced_size(size: (usize, usize), max_side: Option<usize>) -> Option<(us
 
 /// Which pixels of a view's photo, undistorted and reduced, show the scene: where neither the photo's own alpha nor the
 /// view's mask says otherwise.
-fn mask_of(view: &View, alpha: Option<Vec<f32>>, max_side: Option<usize>) -> Result<Option<Mask>> {
+fn mask_of(view: &View, alpha: Option<Vec<f32>>, size: (usize, usize)) -> Result<Option<Mask>> {
     let (width, height) = view.size;
     let own = alpha.map(|data| Map { width, height, data });
     let file = view.mask.as_ref().map(|file| mask_files::read(file, view.size)).transpose()?;
@@ -270,8 +280,8 @@ fn mask_of(view: &View, alpha: Option<Vec<f32>>, max_side: Option<usize>) -> Res
     if let Some(lens) = &view.lens {
         alpha = undistorted_alpha(&alpha, lens);
     }
-    if let Some((width, height)) = reduced_size(view.size, max_side) {
-        alpha = area_averaged_alpha(&alpha, width, height);
+    if size != view.size {
+        alpha = area_averaged_alpha(&alpha, size.0, size.1);
     }
     Ok(Mask::of_alpha(&alpha))
 }

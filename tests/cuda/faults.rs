@@ -9,8 +9,8 @@ use engine::cuda::storage::Element;
 use crate::test_device::nvcc::{Sums, ptx_of_all};
 use crate::test_device::ptx::driver::library;
 use crate::test_device::{on_gpu, on_interpreter, with_kernels};
-use crate::{consistency, conv, depthwise, fusion, head, loss, narrow, narrow_gradient};
-use crate::{optimizer, pointwise, reduce, resample, sweep};
+use crate::{consistency, conv, depthwise, fusion, head, joint, loss, narrow, narrow_gradient};
+use crate::{optimizer, pointwise, reduce, refine, resample, sweep};
 
 /// What is done to a line.
 #[derive(Clone, Copy)]
@@ -103,6 +103,24 @@ const FAULTS: &[Fault] = &[
         RACE,
     ),
     fault("a sum that is left out", "channel_sums_f32", ("add.f64", 13), Without, reduce::means_match_f64, "Value {"),
+    // Refinement: two buffers in turn, so that one barrier does.
+    fault(
+        "a missing barrier",
+        "refine_forward_f32",
+        ("bar.sync", 1),
+        Without,
+        refine::refined_depths_are_what_plain_loops_and_the_processor_say,
+        SHARED,
+    ),
+    // Maps that hear each other: the tolerance of the last round.
+    fault(
+        "twice the tolerance",
+        "joint_forward_hear_f32",
+        ("0d3FF8000000000000", 1),
+        Swap("0d3FF8000000000000", "0d4008000000000000"),
+        joint::views_hear_what_they_hear_on_the_processor,
+        BITS,
+    ),
     // Convolutions on tensor cores: asynchronous copies, ldmatrix, mma.
     fault(
         "a missing wait for copies",

@@ -4,6 +4,8 @@
 #[allow(dead_code, reason = "shared with tests of whole networks")]
 #[path = "../support/emulator.rs"]
 mod emulator;
+#[path = "../support/painted_plane.rs"]
+mod painted_plane;
 #[allow(dead_code, reason = "shared with tests of more ops")]
 #[path = "../support/reference.rs"]
 mod reference;
@@ -24,6 +26,7 @@ mod faults;
 mod fusion;
 mod head;
 mod image;
+mod joint;
 mod loss;
 mod narrow;
 mod narrow_gradient;
@@ -31,6 +34,7 @@ mod norm;
 mod optimizer;
 mod pointwise;
 mod reduce;
+mod refine;
 mod resample;
 mod run;
 mod sweep;

@@ -33,10 +33,10 @@ pub const STEP_PX: f32 = 0.2;
 /// The window reaches so many pixels from its middle.
 const REACH: usize = 2;
 const SIDE: usize = 2 * REACH + 1;
-/// Least correlation of the best hypothesis.
-const LEAST_NCC: f32 = 0.6;
-/// Least standard deviation of grey (0..1) in the window.
-const LEAST_TEXTURE: f32 = 0.01;
+/// Least r |r| of the best hypothesis, of a correlation of 0.6.
+pub const LEAST_WORTH: f32 = 0.6 * 0.6;
+/// Least variance of grey (0..1) in the window, of a deviation of 0.01.
+pub const LEAST_VARIANCE: f32 = 0.01 * 0.01;
 /// Rows and columns of a tile without the windows' reach.
 const TILE: (usize, usize) = (32, 240);
 /// Columns of a tile's buffers: the tile, the reach on either side, and what a vector reads beyond.
@@ -65,11 +65,35 @@ pub struct Photos<'a> {
     pub step: f32,
 }
 
+impl Photos<'_> {
+    /// Whether there is something to hold `depth` against.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where photos are no planes, or the map has another size than the reference.
+    pub fn can_refine(&self, depth: &Map) -> Result<bool> {
+        const OP: &str = "photometric refinement";
+        for photo in std::iter::once(self.reference).chain(self.sources.iter().map(|s| s.0)) {
+            expect_features(OP, photo, 1)?;
+        }
+        let Shape { h, w, .. } = self.reference.shape;
+        if (depth.width, depth.height) != (w, h) {
+            let problem = format!("a map of {} x {} for a photo of {w} x {h}", depth.width, depth.height);
+            return Err(Error::Shape { op: OP, problem });
+        }
+        Ok(!self.sources.is_empty() && self.step > 0.0 && self.step.is_finite())
+    }
+}
+
 /// Pixels of a photo to one of its feature map, whose homographies sources come with.
 const QUARTER: f32 = Resolution::Quarter.step() as f32;
 
-/// [`refine`] as a view of a scene needs it: `sources` are each one's grey photo and its homography at a quarter of the
-/// photo's sides, and steps are those of a photo pixel in a middling source (`scale`).
+/// The distance of hypotheses in a view of a scene, and the homography of photo pixels of each of its `sources`, which
+/// come with those of a quarter of the photo's sides: steps are of a photo pixel in a middling source (`scale`).
+pub fn of_view<G>(sources: impl Iterator<Item = (G, PlaneSweep)>, scale: &Scale) -> (Vec<(G, PlaneSweep)>, f32) {
+    (sources.map(|(grey, sweep)| (grey, sweep.finer(QUARTER))).collect(), STEP_PX * scale.pixel)
+}
+
+/// [`refine`] as a view of a scene needs it ([`of_view`]).
 ///
 /// # Errors
 /// Those of [`refine`].
@@ -80,27 +104,19 @@ pub fn refine_view<'a>(
     scale: &Scale,
     depth: &mut Map,
 ) -> Result<usize> {
-    let sources: Vec<(&Tensor, PlaneSweep)> = sources.map(|(grey, sweep)| (grey, sweep.finer(QUARTER))).collect();
-    refine(cpu, &Photos { reference, sources: &sources, step: STEP_PX * scale.pixel }, depth)
+    let (sources, step) = of_view(sources, scale);
+    refine(cpu, &Photos { reference, sources: &sources, step }, depth)
 }
 
 /// Moves the depths [H, W] to where the photos agree best. Returns how many pixels were sure enough to be moved.
 ///
 /// # Errors
-/// [`Error::Shape`] where photos are no planes, or the map has another size than the reference.
+/// Those of [`Photos::can_refine`].
 pub fn refine(cpu: &Cpu, photos: &Photos, depth: &mut Map) -> Result<usize> {
-    let Shape { h, w, .. } = photos.reference.shape;
-    for photo in std::iter::once(photos.reference).chain(photos.sources.iter().map(|s| s.0)) {
-        expect_features("photometric refinement", photo, 1)?;
-    }
-    if (depth.width, depth.height) != (w, h) {
-        let problem = format!("a map of {} x {} for a photo of {w} x {h}", depth.width, depth.height);
-        return Err(Error::Shape { op: "photometric refinement", problem });
-    }
-    let usable = photos.step > 0.0 && photos.step.is_finite();
-    if photos.sources.is_empty() || !usable {
+    if !photos.can_refine(depth)? {
         return Ok(0);
     }
+    let Shape { h, w, .. } = photos.reference.shape;
     let mut rho = cpu.tensor(photos.reference.shape);
     rho.data.par_iter_mut().zip(depth.data.par_iter()).for_each(|(rho, depth)| *rho = 1.0 / depth);
     let moved = AtomicUsize::new(0);
@@ -326,7 +342,7 @@ impl TileRun<'_> {
         for row in 0..rows {
             for x in 0..columns {
                 let at = row * STRIDE + x;
-                if self.tile.variance[at] < LEAST_TEXTURE * LEAST_TEXTURE {
+                if self.tile.variance[at] < LEAST_VARIANCE {
                     continue;
                 }
                 let (mut best, mut most) = (0, NONE);
@@ -335,7 +351,7 @@ impl TileRun<'_> {
                         (best, most) = (tap, worth[at]);
                     }
                 }
-                if most < LEAST_NCC * LEAST_NCC || best == 0 || best + 1 == TAPS {
+                if most < LEAST_WORTH || best == 0 || best + 1 == TAPS {
                     continue;
                 }
                 let [before, after] = [best - 1, best + 1].map(|tap| self.tile.worth[tap][at]);

@@ -95,8 +95,11 @@ fn in_order(
                     says which";
     let Some((folder, mut photos)) = lists.iter().find(|list| list.1.len() == count).cloned() else {
         let found = match lists.first() {
-            None => format!("{count} cameras and no photos"),
-            Some((folder, photos)) => format!("{count} cameras and {} photos in {}", photos.len(), folder.display()),
+            None => format!("{} and no photos", counted(count, "camera")),
+            Some((folder, photos)) => {
+                let (cameras, photos) = (counted(count, "camera"), counted(photos.len(), "photo"));
+                format!("{cameras} and {photos} in {}", folder.display())
+            }
         };
         return Err(Error::input(place, found, expected));
     };
