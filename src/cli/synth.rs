@@ -68,6 +68,10 @@ pub struct SynthArgs {
     /// Also write the depth of every pixel: depths_full/*.pfm
     #[arg(long, help_heading = "Output")]
     full_depth: bool,
+    /// Pixels from one point of truth.ply to the next: 0.7 gives two points for every pixel, so that a cloud of full
+    /// resolution is measured against one that is denser
+    #[arg(long, value_name = "PX", default_value = "0.7", value_parser = truth_step, help_heading = "Output")]
+    truth_step: f64,
     /// Also write texture/*.pfm (standard deviation of the grey values 0..1 around the pixel), slant/*.pfm (angle
     /// between normal and viewing ray, in degrees) and visible/*.pfm (number of other views that see the point)
     #[arg(long, help_heading = "Output")]
@@ -90,6 +94,12 @@ pub(super) fn size(text: &str) -> Result<(usize, usize), String> {
         .ok_or_else(|| format!("expected WIDTHxHEIGHT, each {SMALLEST_SIDE} to {LARGEST_SIDE} pixels, such as 640x512"))
 }
 
+/// 0.1 to 64 pixels.
+fn truth_step(text: &str) -> Result<f64, String> {
+    let step = text.trim().parse::<f64>().ok().filter(|step| (0.1..=64.0).contains(step));
+    step.ok_or_else(|| "expected 0.1 to 64 pixels, such as 0.5".into())
+}
+
 /// `320x256`, multiples of 4, as training and the measures on rendered scenes need it.
 pub(super) fn size_of_4(text: &str) -> Result<(usize, usize), String> {
     let size = size(text)?;
@@ -103,8 +113,13 @@ pub(super) fn size_of_4(text: &str) -> Result<(usize, usize), String> {
 pub fn run(args: SynthArgs, progress: &Progress) -> Result<()> {
     interrupt::install()?;
     args.limits.apply()?;
-    let options =
-        WriteOptions { photos: args.photos, planes: args.planes, full_depth: args.full_depth, extras: args.extras };
+    let options = WriteOptions {
+        photos: args.photos,
+        planes: args.planes,
+        full_depth: args.full_depth,
+        truth_step: args.truth_step,
+        extras: args.extras,
+    };
     let scenes = GeneratorOptions {
         seed: args.seed,
         views: args.views.unwrap_or(if args.rig == Rig::Arc { 49 } else { 5 }),

@@ -1,8 +1,8 @@
 //! Scenes on disk: the MVSNet layout with true depth and a ground-truth cloud.
 //!
 //! `images/ID.png` or `.jpg`, `cams/ID_cam.txt` (near, interval, planes, far), `pair.txt`, `depths/ID.pfm` (every
-//! fourth pixel), and `truth.ply`; on request `depths_full/ID.pfm`, `texture/ID.pfm`, `slant/ID.pfm`,
-//! `visible/ID.pfm`. `scene.json` is written last and marks a scene that is complete.
+//! fourth pixel), and `truth.ply` (points on the surfaces themselves); on request `depths_full/ID.pfm`,
+//! `texture/ID.pfm`, `slant/ID.pfm`, `visible/ID.pfm`. `scene.json` is written last and marks a scene that is complete.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -14,8 +14,8 @@ use image::{ExtendedColorType, ImageEncoder};
 use rayon::prelude::*;
 use serde_json::{Value, json};
 
-use super::ray::PixelRays;
 use super::scene::{SyntheticScene, name};
+use super::sight::Sight;
 use super::{Generator, GeneratorOptions};
 use crate::files::atomic::write_whole;
 use crate::files::folder::{Claim, FolderKind, Found, OutputFolder, remove, write_json};
@@ -63,6 +63,8 @@ pub struct WriteOptions {
     pub planes: usize,
     /// Also the depth of every pixel.
     pub full_depth: bool,
+    /// Pixels from one point of `truth.ply` to the next, along rows and columns.
+    pub truth_step: f64,
     /// Also texture strength, slant and visibility.
     pub extras: bool,
 }
@@ -77,9 +79,6 @@ pub struct Written {
     /// Share of the maps' pixels with a depth.
     pub covered: f64,
 }
-
-/// A pixel of a depth map as a point of the cloud, where a surface is.
-type Pixels = Vec<ply::Point>;
 
 /// Writes one scene into `folder`, replacing files of the same names.
 ///
@@ -98,12 +97,13 @@ pub fn write_scene(scene: &SyntheticScene, folder: &Path, options: &WriteOptions
         let depth = write_view(scene, view, folder, options)?;
         covered += depth.1.data.iter().filter(|&&z| z > 0.0).count();
         pixels += depth.1.data.len();
-        points.extend(new_points(scene, view, &depth.0, &depth.1));
+        points.extend(new_points(scene, view, &depth.0, options.truth_step));
     }
     let views = scene.views();
     let _guard = interrupt::writing();
     write_text(&folder.join("pair.txt"), "write the pair list", &pair_list(&views))?;
-    let comments = ["ground truth: every fourth pixel of every view, once a surface is seen".to_owned()];
+    let comments =
+        [format!("ground truth: a point every {} pixels of every view, once a surface is seen", options.truth_step)];
     let storage = ply::storage_of(&points, OffsetOption::None);
     ply::write(&folder.join("truth.ply"), &points, storage, &comments)?;
     drop(_guard);
@@ -196,46 +196,45 @@ fn pair_list(views: &[View]) -> String {
     text
 }
 
-/// The view's pixels as points, without those that an earlier view has shown at least about as finely.
-fn new_points(scene: &SyntheticScene, view: usize, photo: &Photo, depth: &Map) -> Pixels {
+/// The view's surfaces as points, one every `step` pixels each way, without those that an earlier view has shown at
+/// least about as finely.
+fn new_points(scene: &SyntheticScene, view: usize, photo: &Photo, step: f64) -> Vec<ply::Point> {
     /// An earlier view's pixels may be this much coarser on the surface and still stand for it.
     const COARSER: f64 = 1.5;
-    let rays = PixelRays::new(&scene.cameras[view]);
-    let normals = scene.normals(view, 4);
+    let (sight, range) = (Sight::new(&scene.world, &scene.cameras[view], scene.size), scene.ranges[view]);
     let fineness = |v: usize, z: f64, cosine: f64| z / (scene.cameras[v].k.x_axis.x * cosine.max(0.05));
-    let row = |y: usize| -> Vec<ply::Point> {
-        let point = |x: usize| {
-            let z = f64::from(depth.at(x, y));
-            let normal = normals[y * depth.width + x];
-            if z <= 0.0 || normal == [0.0; 3] {
-                return None;
-            }
-            let n = glam::DVec3::from_array(normal.map(f64::from));
-            let ray = rays.through(4.0 * x as f64, 4.0 * y as f64);
-            // The surface itself: the map's depth is rounded to f32.
-            let position = scene.world.first(&ray, 0.0, f64::INFINITY)?.position;
-            let facing = |v: usize| n.dot((scene.cameras[v].centre() - position).normalize_or_zero());
-            let own = fineness(view, z, facing(view));
-            let shown = |v: usize| {
-                let other = (scene.cameras[v].r * position + scene.cameras[v].t).z;
-                other > 0.0 && fineness(v, other, facing(v)) <= COARSER * own && scene.sees(v, position)
-            };
-            if (0..view).any(shown) {
-                return None;
-            }
-            let seen_by = (0..scene.cameras.len()).filter(|&v| v == view || scene.sees(v, position)).count();
-            let at = 3 * (4 * y * photo.width + 4 * x);
-            Some(ply::Point {
-                position: position.to_array(),
-                normal,
-                colour: [0, 1, 2].map(|k| (photo.rgb[at + k] * 255.0).round() as u8),
-                confidence: 1.0,
-                views: seen_by.min(255) as u8,
-            })
+    let point = |x: f64, y: f64| {
+        // The surface itself: a map's depth is rounded to f32.
+        let surface = sight.first(x, y, 0.0, f64::INFINITY).filter(|s| (range.near..=range.far).contains(&s.depth))?;
+        let facing = |v: usize| surface.normal.dot((scene.cameras[v].centre() - surface.position).normalize_or_zero());
+        let own = fineness(view, surface.depth, facing(view));
+        let shown = |v: usize| {
+            let other = (scene.cameras[v].r * surface.position + scene.cameras[v].t).z;
+            other > 0.0 && fineness(v, other, facing(v)) <= COARSER * own && scene.sees(v, surface.position)
         };
-        (0..depth.width).filter_map(point).collect()
+        if (0..view).any(shown) {
+            return None;
+        }
+        let seen_by = (0..scene.cameras.len()).filter(|&v| v == view || scene.sees(v, surface.position)).count();
+        let nearest = 3 * (y.round() as usize * photo.width + x.round() as usize);
+        Some(ply::Point {
+            position: surface.position.to_array(),
+            normal: surface.normal.as_vec3().to_array(),
+            colour: [0, 1, 2].map(|k| (photo.rgb[nearest + k] * 255.0).round() as u8),
+            confidence: 1.0,
+            views: seen_by.min(255) as u8,
+        })
     };
-    (0..depth.height).into_par_iter().map(row).collect::<Vec<_>>().concat()
+    let places = |length: usize| 0..places(length, step);
+    let row = |y: usize| -> Vec<ply::Point> {
+        places(scene.size.0).filter_map(|x| point(x as f64 * step, y as f64 * step)).collect()
+    };
+    places(scene.size.1).into_par_iter().map(row).collect::<Vec<_>>().concat()
+}
+
+/// How many places `step` apart there are from the first to the last of `length` pixels.
+fn places(length: usize, step: f64) -> usize {
+    ((length - 1) as f64 / step) as usize + 1
 }
 
 /// The memory for a scene beside its textures and meshes, which readers check by themselves.
@@ -244,10 +243,11 @@ pub fn need(options: &GeneratorOptions, write: &WriteOptions) -> MemoryNeed {
     // A photo is three f32 a pixel, twice while it is blurred or made darker, and then bytes; maps are one f32 of every
     // pixel or of every fourth.
     let maps = if write.full_depth { 4 } else { 0 } + if write.extras { 1 } else { 0 };
-    let points = pixels.div_ceil(16) * options.views as u64;
+    let points = [options.size.0, options.size.1].map(|length| places(length, write.truth_step) as u64);
+    let points = points[0] * points[1] * options.views as u64;
     let parts = vec![
         Part::new("a view", pixels * (12 + 12 + 3 + maps)),
-        Part::new("points, if every pixel of every map became one", points * size_of::<ply::Point>() as u64),
+        Part::new("points of the true cloud, if none were seen twice", points * size_of::<ply::Point>() as u64),
     ];
     MemoryNeed { stages: vec![StageMemory::new("scene", parts)] }
 }
@@ -331,7 +331,7 @@ fn describe(options: &GeneratorOptions, write: &WriteOptions) -> Value {
         "textures": options.textures.as_ref().map(path), "meshes": options.meshes.iter().map(path).collect::<Vec<_>>(),
         "low_texture": options.low_texture, "alone": options.alone, "variation": options.variation,
         "photos": write.photos.extension(), "planes": write.planes, "full_depth": write.full_depth,
-        "extras": write.extras,
+        "truth_step": write.truth_step, "extras": write.extras,
     })
 }
 
