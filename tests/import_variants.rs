@@ -65,7 +65,7 @@ fn images_without_lines_of_keypoints_are_all_read() {
         let told = has_note(&scene, "images.txt has no line of keypoints for ");
         assert_eq!(told, comments != "\n", "{:?}", scene.notes);
         // The doctor's reader, which looks at the keypoints, agrees.
-        let observations = engine::scene::colmap::scene::observations(&scene, None).unwrap();
+        let observations = engine::scene::colmap::scene::observations(&scene, &OpenOptions::default()).unwrap();
         assert_eq!(observations.len(), 4);
     }
     assert!(!has_note(&whole, "keypoints"));
@@ -79,10 +79,13 @@ fn keypoints_may_name_points_up_to_the_largest_number() {
     rewrite(folder.path(), "images.txt", |text| {
         text.replacen("1.5 2.5 -1 3.5 4.5 0", &format!("1.5 2.5 {large} 3.5 4.5 {}", u64::MAX), 1)
     });
-    let observations = engine::scene::colmap::scene::observations(&open(folder.path()), None).unwrap();
+    let observations =
+        engine::scene::colmap::scene::observations(&open(folder.path()), &OpenOptions::default()).unwrap();
     assert_eq!(observations[0].len(), 1, "the largest of all stands for no point");
     rewrite(folder.path(), "images.txt", |text| text.replacen(&large.to_string(), "1.5", 1));
-    let error = engine::scene::colmap::scene::observations(&open(folder.path()), None).unwrap_err().to_string();
+    let error = engine::scene::colmap::scene::observations(&open(folder.path()), &OpenOptions::default())
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("images.txt: line 3: `1.5` as point number"), "{error}");
 }
 
@@ -298,7 +301,7 @@ fn a_hundred_thousand_of_everything_are_read_in_seconds() {
     let opened = open(folder.path());
     assert_eq!(ids(&opened), [0, 1, 2, 3]);
     assert_eq!(opened.views[3].camera.t, DVec3::new(3.0, 0.0, 4.0));
-    engine::scene::colmap::scene::observations(&opened, None).unwrap();
+    engine::scene::colmap::scene::observations(&opened, &OpenOptions::default()).unwrap();
 
     // A list of sources as long.
     let pairs = folder.path().join("pair.txt");

@@ -6,7 +6,7 @@ use clap::Args;
 use engine::cpu::network::BsMvsNet;
 use engine::cuda::inference::{self, DeviceNetwork};
 use engine::export::table::{self, Use};
-use engine::files::folder::{OutputOptions, default_folder};
+use engine::files::folder::{OutputOptions, beside, default_folder};
 use engine::files::ply_storage::OffsetOption;
 use engine::fusion::settings::{FusionOptions, Reprojection, Settings};
 use engine::host::interrupt;
@@ -14,10 +14,12 @@ use engine::host::progress::Progress;
 use engine::maps::consistency::Thresholds;
 use engine::net::config::Resolution;
 use engine::net::weights::Checkpoint;
+use engine::run::calibration::{self, Cameras};
 use engine::run::device::Backend;
 use engine::run::infer::infer;
 use engine::run::options::InferOptions;
 use engine::scene::camera::{DepthRange, Sampling};
+use engine::scene::photos_folder;
 use engine::{Error, Result};
 
 use super::export::{self, ExportHow};
@@ -43,6 +45,12 @@ pub struct InferArgs {
     output: OutputArgs,
     #[command(flatten)]
     work: InferWork,
+    /// SCENE is a folder of photos, without cameras: let an installed COLMAP find these (`colmap` on PATH or named by
+    /// ENGINE_COLMAP, else Python's pycolmap). Its model stays beside the results, in OUT_cameras. one: all photos are
+    /// of one camera that was not zoomed; each: every photo has its own; auto: one, if all have one size
+    #[arg(long, value_name = "CAMERAS", num_args = 0..=1, require_equals = true, default_missing_value = "auto")]
+    #[arg(conflicts_with_all = ["sparse", "layout"], help_heading = "Scene")]
+    calibrate: Option<Cameras>,
     /// Export the results to OUT/export in these formats
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = export::format, help = export::to_help())]
     #[arg(help_heading = "Export")]
@@ -160,12 +168,17 @@ pub fn run(args: InferArgs, progress: &Progress) -> Result<()> {
         let found = "a format of the cloud, which --depth-only does not make";
         return Err(Error::input(format!("--export {name}"), found, "formats of maps only, or no --depth-only"));
     }
-    let out = output.out.clone();
-    args.work.run(&args.scene, output, progress)?;
+    let folder = output.out.clone().map_or_else(|| default_folder(&args.scene), Ok)?;
+    let mut work = args.work;
+    if let Some(cameras) = args.calibrate {
+        let kept = beside(&folder, "_cameras")?;
+        progress.note(&calibration::calibrate(&photos_folder(&args.scene), cameras, &kept, progress)?);
+        work.scene_args.sparse = Some(kept.join(calibration::MODELS));
+    }
+    work.run(&args.scene, output, progress)?;
     if args.export.is_empty() {
         return Ok(());
     }
-    let folder = out.map_or_else(|| default_folder(&args.scene), Ok)?;
     export::after(&folder, args.export, &args.how, progress)
 }
 

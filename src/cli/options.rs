@@ -42,6 +42,10 @@ pub struct SceneArgs {
     /// OBJ), or auto (around the sparse points, without strays). Depths are searched in it only; the cloud ends there
     #[arg(long, value_name = "BOX", value_parser = region, allow_hyphen_values = true)]
     pub roi: Option<RegionOption>,
+    /// COLMAP model, or folder of models, if it is not in SCENE: SCENE is then the folder of the photos, or that around
+    /// images/
+    #[arg(long, value_name = "DIR")]
+    pub sparse: Option<PathBuf>,
     /// Where the photos lie, if they are not found where the scene's files say
     #[arg(long, value_name = "DIR")]
     pub images: Option<PathBuf>,
@@ -60,6 +64,7 @@ impl SceneArgs {
         OpenOptions {
             depth_numbers: self.depth_numbers,
             layout: self.layout,
+            sparse: self.sparse.clone(),
             images: self.images.clone(),
             masks: self.masks.clone(),
             range_from: self.range_from.clone(),

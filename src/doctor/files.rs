@@ -7,8 +7,8 @@ use serde_json::json;
 use super::finding::{Finding, Grade, counted_views, names};
 use crate::error::{Error, counted};
 use crate::files::input;
-use crate::scene::Scene;
 use crate::scene::colmap::scene::{self, ImageSize};
+use crate::scene::{OpenOptions, Scene};
 
 /// Sizes count as the same shape within this share: photos that were reduced have rounded sides.
 const SAME_SHAPE: f64 = 0.01;
@@ -25,7 +25,7 @@ pub fn refused(check: &'static str, name: &'static str, error: &Error) -> Findin
 }
 
 /// A scene that could not be opened: why, and where sizes differ in a way that has a name, which.
-pub fn unreadable(path: &Path, images: Option<&Path>, error: &Error, findings: &mut Vec<Finding>) {
+pub fn unreadable(path: &Path, options: &OpenOptions, error: &Error, findings: &mut Vec<Finding>) {
     let text = error.to_string();
     let name = if text.contains("determinant -1") { "mirrored-camera" } else { "unreadable" };
     let mut finding = refused("files", name, error);
@@ -34,7 +34,7 @@ pub fn unreadable(path: &Path, images: Option<&Path>, error: &Error, findings: &
     }
     findings.push(finding);
     // A scene without a model, or one that cannot be read, has no sizes to compare.
-    let Ok(sizes) = scene::sizes(path, images) else { return };
+    let Ok(sizes) = scene::sizes(path, options) else { return };
     let wrong: Vec<&ImageSize> = sizes.iter().filter(|s| real(s.camera) != real2(s.photo)).collect();
     let Some(first) = wrong.first() else { return };
     let list: Vec<String> = wrong.iter().map(|s| s.name.clone()).collect();

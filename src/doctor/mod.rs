@@ -79,7 +79,7 @@ pub fn examine(path: &Path, network: &BsMvsNet, options: &DoctorOptions) -> Resu
     let mut scene = match Scene::open(path, &options.infer.open) {
         Ok(scene) => scene,
         Err(error) => {
-            files::unreadable(path, options.infer.open.images.as_deref(), &error, &mut findings);
+            files::unreadable(path, &options.infer.open, &error, &mut findings);
             return Ok(Report { findings });
         }
     };
@@ -90,7 +90,7 @@ pub fn examine(path: &Path, network: &BsMvsNet, options: &DoctorOptions) -> Resu
     let planned = plan::plan(&mut scene, &options.infer);
     let mut known = KnownDepths::default();
     if scene.layout == Layout::Colmap {
-        observations::check(&scene, options.infer.open.images.as_deref(), &mut findings, &mut known)?;
+        observations::check(&scene, &options.infer.open, &mut findings, &mut known)?;
     }
     let mut fit = None;
     if options.match_photos {

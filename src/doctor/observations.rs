@@ -4,8 +4,6 @@
 //! Where a view's median error is large, each known mistake is undone in turn; a view whose points fit then, and only
 //! then, has that mistake. Swapped ids are found by trying the poses of all other views.
 
-use std::path::Path;
-
 use glam::{DMat3, DVec2, DVec3};
 use rayon::prelude::*;
 use serde_json::json;
@@ -14,10 +12,10 @@ use super::finding::{Finding, Grade, counted_views, name_of, names};
 use super::known_depths::{KnownDepths, median};
 use super::mistakes::Mistake;
 use crate::error::Result;
-use crate::scene::Scene;
 use crate::scene::camera::Camera;
 use crate::scene::colmap::scene::{self, Observation};
 use crate::scene::lens::Distortion;
+use crate::scene::{OpenOptions, Scene};
 
 /// Fewer observations say nothing about a view.
 const FEWEST: usize = 20;
@@ -116,8 +114,8 @@ enum Cause {
 ///
 /// # Errors
 /// Files of the model that cannot be read.
-pub fn check(scene: &Scene, images: Option<&Path>, findings: &mut Vec<Finding>, known: &mut KnownDepths) -> Result<()> {
-    let seen: Vec<Seen> = scene::observations(scene, images)?
+pub fn check(scene: &Scene, options: &OpenOptions, findings: &mut Vec<Finding>, known: &mut KnownDepths) -> Result<()> {
+    let seen: Vec<Seen> = scene::observations(scene, options)?
         .into_iter()
         .zip(&scene.views)
         .map(|(all, view)| {

@@ -35,6 +35,7 @@ struct AsRead {
     layout: Option<Layout>,
     /// These as [`names::in_json`] writes them.
     masks: Option<String>,
+    sparse: Option<String>,
     images: Option<String>,
 }
 
@@ -55,11 +56,13 @@ impl Photos {
         }
         let parameters = serde_json::Value::Object(manifest.parameters.clone());
         // What a manifest does not say is read in the usual way.
-        let AsRead { depth_numbers, layout, masks, images } = serde_json::from_value(parameters).unwrap_or_default();
+        let AsRead { depth_numbers, layout, masks, sparse, images } =
+            serde_json::from_value(parameters).unwrap_or_default();
         let options = OpenOptions {
             depth_numbers,
             layout,
             masks: masks.as_deref().map(names::from_json),
+            sparse: sparse.as_deref().map(names::from_json),
             images: images.as_deref().map(names::from_json),
             range_given: true,
             ..OpenOptions::default()

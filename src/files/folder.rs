@@ -284,6 +284,17 @@ pub fn sibling(folder: &Path, suffix: &str) -> Result<PathBuf> {
     })
 }
 
+/// As [`sibling`], of a folder that need not exist.
+///
+/// # Errors
+/// The root of a file system, and a folder that has no name and does not exist.
+pub fn beside(folder: &Path, suffix: &str) -> Result<PathBuf> {
+    let Some(name) = folder.file_name() else { return sibling(folder, suffix) };
+    let mut longer = name.to_owned();
+    longer.push(suffix);
+    Ok(folder.with_file_name(longer))
+}
+
 /// Removes temporary files that nobody has written to for as long as `unused`.
 fn remove_temporary(folder: &Path, depth: usize, unused: Duration) {
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {

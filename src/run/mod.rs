@@ -1,5 +1,7 @@
 //! The main job: a scene's photos to depth maps and a point cloud, and finished depth maps to a point cloud.
 //!
+//! Photos without cameras get them from COLMAP first ([`calibration`]).
+//!
 //! [`infer`] goes from stage to stage: what it is told ([`options`]) becomes a plan before a photo is decoded
 //! ([`plan`]), which must fit into memory ([`memory`]); the network makes the maps of every level of every view
 //! ([`depth`]) in an order that reuses features ([`schedule`]) and keeps beside each what made it, so that a stopped
@@ -8,6 +10,7 @@
 //! ([`report`]). [`fuse`] does the last of it with maps that are there, [`fuse_grid`] with many settings. How maps are
 //! merged and fused stands in rooms of their own.
 
+pub mod calibration;
 pub mod depth;
 pub mod device;
 pub mod finished;

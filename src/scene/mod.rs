@@ -25,7 +25,7 @@ pub mod sources;
 pub mod tracks;
 mod visible;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use glam::DVec3;
 use serde::{Deserialize, Serialize, Serializer};
@@ -35,6 +35,12 @@ use crate::scene::camera::{Camera, DepthRange};
 pub use crate::scene::formats::table::Layout;
 use crate::scene::lens::Lens;
 use crate::scene::region::Region;
+
+/// Where a scene has its photos: in `images/`, or in its folder itself.
+pub fn photos_folder(scene: &Path) -> PathBuf {
+    let images = scene.join("images");
+    if images.is_dir() { images } else { scene.to_owned() }
+}
 
 /// How [`Scene::open`] reads what a layout leaves open.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -52,6 +58,9 @@ pub struct OpenOptions {
     /// The region of interest, where not all is wanted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub roi: Option<RegionOption>,
+    /// The COLMAP model to read, or a folder of some, where it does not lie in the scene's folder.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "in_json")]
+    pub sparse: Option<PathBuf>,
     /// Where the photos lie if not where the scene's files say.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "in_json")]
     pub images: Option<PathBuf>,

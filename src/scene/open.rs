@@ -4,10 +4,12 @@
 
 use std::path::Path;
 
+use crate::error::counted;
+use crate::files::{image, input};
 use crate::scene::formats::assemble;
 use crate::scene::formats::listing::{Listing, folder_of};
 use crate::scene::formats::table::{read_cameras, recognised};
-use crate::scene::{Layout, OpenOptions, Scene};
+use crate::scene::{Layout, OpenOptions, Scene, photos_folder};
 use crate::{Error, Result};
 
 impl Scene {
@@ -37,11 +39,28 @@ impl Scene {
 /// The scene in a folder, in whichever layout it holds.
 fn folder(path: &Path, options: &OpenOptions) -> Result<Scene> {
     let names = entry_names(path)?;
+    if options.sparse.is_some() {
+        return crate::scene::colmap::scene::open(path, options);
+    }
     let mut there = Vec::new();
     there.extend(crate::scene::mvsnet::camera_folder(path).map(|_| Layout::MvsNet));
     there.extend(crate::scene::colmap::scene::is_scene(path).then_some(Layout::Colmap));
     there.extend(recognised(&Listing::new(path)?).into_iter().map(|(layout, _)| layout));
     let Some(layout) = options.layout.or(there.first().copied()) else {
+        let photos_in = photos_folder(path);
+        if let photos @ 2.. = photos_alone(&photos_in)? {
+            let (dir, photos_in) = (path.display(), photos_in.display());
+            let expected = format!(
+                "their cameras: `engine infer {dir} --calibrate` lets an installed COLMAP find them; by hand, `mkdir \
+                 cameras && colmap automatic_reconstructor --workspace_path cameras --image_path {photos_in} --dense \
+                 0`, then `engine infer {dir} --sparse cameras/sparse`"
+            );
+            return Err(Error::input(
+                dir.to_string(),
+                format!("{} and no cameras", counted(photos, "photo")),
+                expected,
+            ));
+        }
         let found = if names.is_empty() { "an empty folder".into() } else { format!("no scene, only {names}") };
         return Err(Error::input(
             path.display().to_string(),
@@ -52,7 +71,7 @@ fn folder(path: &Path, options: &OpenOptions) -> Result<Scene> {
     };
     let mut scene = match layout {
         Layout::MvsNet => crate::scene::mvsnet::open(path, options)?,
-        Layout::Colmap => crate::scene::colmap::scene::open(path, options.images.as_deref())?,
+        Layout::Colmap => crate::scene::colmap::scene::open(path, options)?,
         _ => foreign(path, Some(layout), options)?,
     };
     if options.layout.is_none() && there[..2.min(there.len())] == [Layout::MvsNet, Layout::Colmap] {
@@ -79,6 +98,12 @@ fn foreign(path: &Path, layout: Option<Layout>, options: &OpenOptions) -> Result
     let root = if path.is_file() { folder_of(path) } else { path.to_owned() };
     let (layout, calibration) = read_cameras(path, layout)?;
     assemble::scene(calibration, root, layout, options.images.as_deref())
+}
+
+/// How many photos lie in a folder.
+fn photos_alone(folder: &Path) -> Result<usize> {
+    let files = input::files_in(folder, "list the photos")?;
+    Ok(files.iter().filter(|file| image::has_photo_extension(file)).count())
 }
 
 /// The first few names in a folder, for a message.

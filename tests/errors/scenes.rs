@@ -72,6 +72,18 @@ fn folders() -> Group {
             fs::copy(root.join(CAM), root.join("scene/cams/7_cam.txt")).unwrap();
         }),
         told("leave --layout away", "infer scene -o out --layout colmap"),
+        told("name the folder of a model, or of models", "infer scene -o out --sparse scene/cams"),
+        Case {
+            run: Some("infer scene -o out --calibrate"),
+            ..spoilt("remove that folder, or choose another OUT", |root| {
+                fs::create_dir(root.join("out_cameras")).unwrap();
+                fs::write(root.join("out_cameras/notes.txt"), "mine").unwrap();
+            })
+        },
+        Case {
+            run: Some("infer scene -o out --calibrate"),
+            ..spoilt("give the folder of photos", |root| empty_folder(root, "scene/images"))
+        },
         Case { write: Some(binary), ..told("leave --layout away", "infer scene -o out --layout mvsnet") },
     ];
     Group { title: "The scene's folder", advice: name, write: mvsnet, run: INFER, cases }

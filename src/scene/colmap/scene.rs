@@ -1,4 +1,5 @@
-//! Scenes in the COLMAP layout: `images/` with a sparse model in `sparse/`, `sparse/N/` or `dense/sparse/`.
+//! Scenes in the COLMAP layout: `images/` with a sparse model in `sparse/`, `sparse/N/` or `dense/sparse/`, or the
+//! folder of the model itself; [`OpenOptions::sparse`] is a model elsewhere.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Component, Path, PathBuf};
@@ -14,7 +15,7 @@ use crate::scene::colmap::{binary, text};
 use crate::scene::lens::Lens;
 use crate::scene::photo::check_size;
 use crate::scene::visible::points_in_photos;
-use crate::scene::{Layout, Scene, ScenePoint, View};
+use crate::scene::{Layout, OpenOptions, Scene, ScenePoint, View, photos_folder};
 use crate::{Error, Result};
 
 /// A place where COLMAP models lie, with the folder of their photos.
@@ -24,9 +25,23 @@ struct Workspace {
 }
 
 /// Models of the scene at `root`, by workspace: that of the photos as taken first, undistorted ones of `dense` after.
-/// `images` is where else their photos may lie.
-fn workspaces(root: &Path, images: Option<&Path>) -> Vec<Workspace> {
+/// Photos may lie elsewhere, too, if options say so.
+fn workspaces(root: &Path, options: &OpenOptions) -> Vec<Workspace> {
+    let images = options.images.as_deref();
+    if let Some(sparse) = &options.sparse {
+        let photos = images.map_or_else(|| photos_folder(root), Path::to_owned);
+        let models = models_in(sparse);
+        return if models.is_empty() { Vec::new() } else { vec![Workspace { models, photos }] };
+    }
     let mut found = Vec::new();
+    if let Some(encoding) = Encoding::of(root) {
+        // As COLMAP lays them out: images/ beside sparse/, in which the model lies, perhaps in a folder with a number.
+        let full = root.canonicalize().unwrap_or_else(|_| root.to_owned());
+        let mut around = full.ancestors().take(3).map(|folder| folder.join("images"));
+        let photos = around.find(|folder| folder.is_dir());
+        let photos = images.map(Path::to_owned).or(photos).unwrap_or_else(|| root.join("images"));
+        found.push(Workspace { models: vec![(root.to_owned(), encoding)], photos });
+    }
     for folder in [root.to_owned(), root.join("dense"), root.join("dense").join("0")] {
         let models = models_in(&folder.join("sparse"));
         if models.is_empty() {
@@ -42,7 +57,24 @@ fn workspaces(root: &Path, images: Option<&Path>) -> Vec<Workspace> {
 
 /// Whether there is a COLMAP model where one is looked for.
 pub fn is_scene(root: &Path) -> bool {
-    !workspaces(root, None).is_empty()
+    !workspaces(root, &OpenOptions::default()).is_empty()
+}
+
+/// How many images the largest of the models in `sparse` has; 0 where there is none.
+///
+/// # Errors
+/// A model that cannot be read.
+pub fn registered(sparse: &Path) -> Result<usize> {
+    let counts = models_in(sparse).into_iter().map(|(folder, encoding)| image_count(&folder, encoding));
+    Ok(counts.collect::<Result<Vec<_>>>()?.into_iter().max().map_or(0, to_usize))
+}
+
+fn image_count(folder: &Path, encoding: Encoding) -> Result<u64> {
+    let file = encoding.file(folder, "images");
+    match encoding {
+        Encoding::Binary => binary::image_count(&file),
+        Encoding::Text => Ok(text::images(&file)?.0.len() as u64),
+    }
 }
 
 /// The model in `sparse` itself, or those in its folders, sorted by name, 2 before 10.
@@ -57,19 +89,19 @@ fn models_in(sparse: &Path) -> Vec<(PathBuf, Encoding)> {
     models
 }
 
-/// Reads the scene at `root`; `images` is where its photos lie if not there.
+/// Reads the scene at `root`; of the options it takes where model and photos lie if not there.
 ///
 /// # Errors
 /// A model or photos that do not hold what they should; a camera model that is not supported; fewer than two usable
 /// views.
-pub fn open(root: &Path, images: Option<&Path>) -> Result<Scene> {
+pub fn open(root: &Path, options: &OpenOptions) -> Result<Scene> {
     let mut notes = Vec::new();
-    let Some(workspace) = choose_workspace(root, images, &mut notes)? else {
-        return Err(Error::input(
-            root.display().to_string(),
-            "no COLMAP model",
-            "one in sparse/, sparse/0/ or dense/sparse/",
-        ));
+    let Some(workspace) = choose_workspace(root, options, &mut notes)? else {
+        let (place, expected) = match &options.sparse {
+            Some(sparse) => (sparse, "cameras and images, .bin or .txt, in it or in folders of it"),
+            None => (&root.to_owned(), "one in sparse/, sparse/0/ or dense/sparse/"),
+        };
+        return Err(Error::input(place.display().to_string(), "no COLMAP model", expected));
     };
     let (folder, encoding) = choose_model(root, workspace.models, &mut notes)?;
     let model = Model::read(&folder, encoding)?;
@@ -157,22 +189,22 @@ pub struct Observation {
 }
 
 /// Folder, encoding and photos of the model that [`open`] reads.
-fn model_of(root: &Path, images: Option<&Path>) -> Result<Option<(PathBuf, Encoding, PathBuf)>> {
+fn model_of(root: &Path, options: &OpenOptions) -> Result<Option<(PathBuf, Encoding, PathBuf)>> {
     let mut notes = Vec::new();
-    let Some(workspace) = choose_workspace(root, images, &mut notes)? else { return Ok(None) };
+    let Some(workspace) = choose_workspace(root, options, &mut notes)? else { return Ok(None) };
     let photos = workspace.photos.clone();
     let (folder, encoding) = choose_model(root, workspace.models, &mut notes)?;
     Ok(Some((folder, encoding, photos)))
 }
 
-/// For each view of a scene that [`open`] has read with these `images`, the keypoints with a finite point that the
+/// For each view of a scene that [`open`] has read with these options, the keypoints with a finite point that the
 /// model has for it. None where the model has no points or keypoints.
 ///
 /// # Errors
 /// As [`open`].
-pub fn observations(scene: &Scene, images: Option<&Path>) -> Result<Vec<Vec<Observation>>> {
+pub fn observations(scene: &Scene, options: &OpenOptions) -> Result<Vec<Vec<Observation>>> {
     let mut of_views = vec![Vec::new(); scene.views.len()];
-    let Some((folder, encoding, _)) = model_of(&scene.root, images)? else { return Ok(of_views) };
+    let Some((folder, encoding, _)) = model_of(&scene.root, options)? else { return Ok(of_views) };
     let (images, points) = (encoding.file(&folder, "images"), encoding.file(&folder, "points3D"));
     if !points.is_file() {
         return Ok(of_views);
@@ -213,8 +245,8 @@ pub struct ImageSize {
 ///
 /// # Errors
 /// Files of the model or photos that cannot be read.
-pub fn sizes(root: &Path, images: Option<&Path>) -> Result<Vec<ImageSize>> {
-    let Some((folder, encoding, photos)) = model_of(root, images)? else { return Ok(Vec::new()) };
+pub fn sizes(root: &Path, options: &OpenOptions) -> Result<Vec<ImageSize>> {
+    let Some((folder, encoding, photos)) = model_of(root, options)? else { return Ok(Vec::new()) };
     let model = Model::read(&folder, encoding)?;
     let mut sizes = Vec::new();
     for (id, photo) in Photos::find(&photos, &model).found {
@@ -237,8 +269,8 @@ fn relative(root: &Path, path: &Path) -> String {
 }
 
 /// The first workspace with photos.
-fn choose_workspace(root: &Path, images: Option<&Path>, notes: &mut Vec<String>) -> Result<Option<Workspace>> {
-    let mut found = workspaces(root, images).into_iter();
+fn choose_workspace(root: &Path, options: &OpenOptions, notes: &mut Vec<String>) -> Result<Option<Workspace>> {
+    let mut found = workspaces(root, options).into_iter();
     let Some(first) = found.next() else { return Ok(None) };
     let others: Vec<Workspace> = found.collect();
     if first.photos.is_dir() {
@@ -258,11 +290,7 @@ fn choose_workspace(root: &Path, images: Option<&Path>, notes: &mut Vec<String>)
 fn choose_model(root: &Path, models: Vec<(PathBuf, Encoding)>, notes: &mut Vec<String>) -> Result<(PathBuf, Encoding)> {
     let mut counted = Vec::new();
     for (folder, encoding) in models {
-        let file = encoding.file(&folder, "images");
-        let count = match encoding {
-            Encoding::Binary => binary::image_count(&file)?,
-            Encoding::Text => text::images(&file)?.0.len() as u64,
-        };
+        let count = image_count(&folder, encoding)?;
         counted.push((folder, encoding, count));
     }
     if counted.len() > 1 {
