@@ -30,6 +30,7 @@ fn view(image: &Path, size: (usize, usize)) -> View {
         camera: Camera { k, r: DMat3::IDENTITY, t: DVec3::ZERO },
         lens: None,
         mask: None,
+        in_memory: None,
         range: None,
         sweep: None,
         planes: None,

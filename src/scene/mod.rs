@@ -13,6 +13,7 @@ pub mod lens;
 pub mod look;
 pub mod mask;
 mod mask_files;
+pub mod memory;
 pub mod mvsnet;
 mod numbering;
 mod open;
@@ -26,6 +27,7 @@ pub mod tracks;
 mod visible;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use glam::DVec3;
 use serde::{Deserialize, Serialize, Serializer};
@@ -34,6 +36,7 @@ use crate::files::names;
 use crate::scene::camera::{Camera, DepthRange};
 pub use crate::scene::formats::table::Layout;
 use crate::scene::lens::Lens;
+use crate::scene::memory::StoredPhoto;
 use crate::scene::region::Region;
 
 /// How [`Scene::open`] reads what a layout leaves open.
@@ -123,6 +126,8 @@ pub struct View {
     pub image: PathBuf,
     /// The image file that says which pixels of the photo show the scene, if there is one.
     pub mask: Option<PathBuf>,
+    /// The photo itself, where it lies in memory; `image` and `mask` are no files then.
+    pub in_memory: Option<Arc<StoredPhoto>>,
     /// Width and height in pixels of the stored image.
     pub size: (usize, usize),
     /// The pinhole camera of the stored image, or of the undistorted one where `lens` is set (same size).

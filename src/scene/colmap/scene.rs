@@ -136,6 +136,7 @@ pub fn open(root: &Path, images: Option<&Path>) -> Result<Scene> {
             camera: Camera { k, r, t },
             lens,
             mask: None,
+            in_memory: None,
             range: None,
             sweep: None,
             planes: None,
