@@ -40,7 +40,8 @@ def plain(array: ArrayLike, what: str) -> npt.NDArray[Any]:
     if isinstance(array, _DLPack):
         device = array.__dlpack_device__()
         if int(device[0]) not in _HOST_DEVICES:
-            raise InputError(f"{what}: an array in the memory of a device; expected one of the host: copy it (.cpu())", 3)
+            found = "an array in the memory of a device"
+            raise InputError(f"{what}: {found}; expected one of the host: copy it (.cpu())", 3)
         detach = getattr(array, "detach", None)
         return np.from_dlpack(detach() if callable(detach) else array)
     converted = np.asarray(array)
@@ -55,8 +56,8 @@ def image(array: ArrayLike, what: str) -> Image:
     if pixels.ndim == 2:
         pixels = np.repeat(pixels[:, :, np.newaxis], 3, axis=2)
     if pixels.ndim != 3 or pixels.shape[2] != 3:
-        hint = "; give an alpha as masks=" if pixels.ndim == 3 and pixels.shape[2] == 4 else ""
-        raise InputError(f"{what}: shape {pixels.shape}; expected (height, width, 3), or (height, width) for grey{hint}", 3)
+        expected = "(height, width, 3), or (height, width) for grey; an alpha goes into masks="
+        raise InputError(f"{what}: shape {pixels.shape}; expected {expected}", 3)
     if pixels.dtype == np.uint8:
         return np.ascontiguousarray(pixels, dtype=np.uint8)
     if np.issubdtype(pixels.dtype, np.floating):

@@ -7,7 +7,14 @@
 use std::path::Path;
 
 /// Pieces of messages that no command gives cheaply, and why.
-const NOT_PROVOKED: [(&str, &str); 58] = [
+const NOT_PROVOKED: [(&str, &str); 75] = [
+    ("sides of 1 to 65536 pixels", "needs a program that calls the library: tests/callers and python/tests"),
+    ("red, green and blue of each pixel", "needs a program that calls the library: tests/callers and python/tests"),
+    ("one of the photo's size", "needs a program that calls the library: tests/callers and python/tests"),
+    (
+        "floats from 0 to 1, or bytes from 0 to 255",
+        "needs a program that calls the library: tests/callers and python/tests",
+    ),
     ("no benches/peers/reference_torch.py here", "depends on where the program was built"),
     ("depth differs from the engine's: ", "needs a peer that answers wrongly, or a damaged run beside the benchmark"),
     ("an f32 tensor `depth`", "needs a peer that answers wrongly, or a damaged run beside the benchmark"),
