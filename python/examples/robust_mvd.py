@@ -65,7 +65,8 @@ except ImportError:
     pass
 else:
 
-    @register_model(trainable=False)
     def engine(weights: str | None = None, **_: Any) -> EngineModel:
         """The engine with its built-in weights, or those of a file."""
         return EngineModel(weights)
+
+    register_model(trainable=False)(engine)
