@@ -43,8 +43,8 @@ impl Network {
     #[new]
     #[pyo3(signature = (weights=None))]
     fn new(py: Python<'_>, weights: Option<PathBuf>) -> PyResult<Self> {
-        let load = move |_: &_| weights.as_deref().map_or_else(BsMvsNet::built_in, BsMvsNet::from_file);
-        Ok(Self { network: Arc::new(work(py, None, load)?) })
+        let network = work(py, None, move |_| weights.as_deref().map_or_else(BsMvsNet::built_in, BsMvsNet::from_file))?;
+        Ok(Self { network: Arc::new(network) })
     }
 
     /// Where the weights are from: a path, or `built-in`.

@@ -1,9 +1,9 @@
 //! Work without Python's lock: other threads of the program go on, progress is told, and Ctrl-C stops it.
 
 use std::panic::resume_unwind;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use engine::host::interrupt;
@@ -47,16 +47,23 @@ pub fn work<T: Send>(
     let _under_way = UnderWay::begin();
     let listens = told.is_some();
     let (sender, receiver) = channel::<Value>();
+    // Only one thread receives; but a reference to it must cross where the lock is let go.
+    let receiver = Mutex::new(receiver);
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name("engine".into()).spawn_scoped(scope, move || {
             embedded::set_threads(None)?;
+            // Lives as long as the work, also where nothing is told.
+            let _until_the_end = sender.clone();
             job(&progress(listens, sender))
         });
         let thread = thread.map_err(|e| raised(py, &Error::Memory(format!("no thread for the work: {e}"))))?;
         let mut stopped: Option<PyErr> = None;
         // Ends when the thread has let go of its sender.
         loop {
-            let event = py.detach(|| receiver.recv_timeout(PATIENCE));
+            let event = py.detach(|| match receiver.lock() {
+                Ok(receiver) => receiver.recv_timeout(PATIENCE),
+                Err(_) => Err(RecvTimeoutError::Disconnected),
+            });
             let seen = match (event, &told) {
                 (Err(RecvTimeoutError::Disconnected), _) if thread.is_finished() => break,
                 (Err(RecvTimeoutError::Disconnected), _) => {
@@ -75,7 +82,7 @@ pub fn work<T: Send>(
                 interrupt::ask_to_stop();
             }
         }
-        let done = py.detach(|| thread.join()).unwrap_or_else(|panic| resume_unwind(panic));
+        let done = thread.join().unwrap_or_else(|panic| resume_unwind(panic));
         match stopped {
             Some(error) => Err(error),
             None => done.map_err(|error| raised(py, &error)),
@@ -87,7 +94,7 @@ fn progress(listens: bool, sender: Sender<Value>) -> Progress {
     if !listens {
         return Progress::new(Style::Quiet);
     }
-    let sender = std::sync::Mutex::new(sender);
+    let sender = Mutex::new(sender);
     // Nobody listens any more when the work was stopped: no reason to fail.
     Progress::to(Arc::new(move |event| {
         if let Ok(sender) = sender.lock() {

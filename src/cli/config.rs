@@ -7,7 +7,7 @@ use engine::host::progress::print_line;
 use engine::{Error, Result};
 
 use super::command::Cli;
-use super::layers::{self, Resolved, Setting};
+use super::layers::{self, Origin, Resolved, Setting};
 use super::option_names::{nearest, option_names};
 
 /// Print the value of every option of a command, and where it is from.
@@ -67,18 +67,21 @@ pub fn run(args: ConfigArgs) -> Result<()> {
 /// Longer lines push their comments out rather than all others'.
 const WIDEST: usize = 48;
 
-/// `max-side = 800`, or a comment where there is no value.
+/// `max-side = 800`; a comment where nobody has given a value.
 fn line(setting: &Setting) -> String {
     let quoted = |word: &String| match word.parse::<f64>() {
         Ok(number) if number.is_finite() => word.clone(),
         _ if word == "true" || word == "false" => word.clone(),
         _ => toml_edit::Value::from(word.as_str()).to_string(),
     };
-    match (&setting.words[..], &setting.origin) {
-        ([], _) => format!("# {}", setting.name),
-        ([word], _) => format!("{} = {}", setting.name, quoted(word)),
-        (words, _) => format!("{} = [{}]", setting.name, words.iter().map(quoted).collect::<Vec<_>>().join(", ")),
-    }
+    let name = &setting.name;
+    let line = match &setting.words[..] {
+        [] => name.clone(),
+        [word] => format!("{name} = {}", quoted(word)),
+        words => format!("{name} = [{}]", words.iter().map(quoted).collect::<Vec<_>>().join(", ")),
+    };
+    // A default that was saved would go before a preset.
+    if matches!(setting.origin, Origin::Default(_)) { format!("# {line}") } else { line }
 }
 
 /// What is to be said of variables that begin like those of options but are none.

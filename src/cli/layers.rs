@@ -46,7 +46,7 @@ impl fmt::Display for Origin {
             Self::Environment(name) | Self::Argument(name) => f.write_str(name),
             Self::File(place) => f.write_str(place),
             Self::Quality(name) => write!(f, "--quality {name}"),
-            Self::Default(text) if text.is_empty() => f.write_str("not given"),
+            Self::Default(text) if text.is_empty() => f.write_str("default"),
             Self::Default(text) => write!(f, "default: {text}"),
         }
     }
@@ -84,7 +84,7 @@ pub fn resolve(mut words: Vec<OsString>) -> Result<Resolved> {
     root.build();
     // What was typed, as far as it can be understood; mistakes in it are told when it is parsed in earnest. Where help
     // is asked for there is nothing to add.
-    let Ok(typed) = root.clone().ignore_errors(true).try_get_matches_from(&words) else {
+    let Ok(typed) = Cli::command().ignore_errors(true).try_get_matches_from(&words) else {
         return Ok(Resolved { words, path: Vec::new(), settings: Vec::new(), file: None });
     };
     let (mut command, mut matches, mut path) = (&root, &typed, Vec::new());
@@ -236,7 +236,9 @@ fn default_of(arg: &Arg) -> (Vec<String>, Origin) {
     }
     let help = arg.get_help().map(|help| help.to_string()).unwrap_or_default();
     let told = help.rsplit_once("[default: ").and_then(|(_, told)| told.strip_suffix(']')).unwrap_or_default();
-    (words, Origin::Default(told.split_whitespace().collect::<Vec<_>>().join(" ")))
+    let told = told.split_whitespace().collect::<Vec<_>>().join(" ");
+    let is_nothing = told.is_empty() && words.is_empty();
+    (words, Origin::Default(if is_nothing { "nothing".into() } else { told }))
 }
 
 /// Refuses a value that the option would refuse.

@@ -78,7 +78,7 @@ impl OptionFile {
             }
             if let Some(item) = table.and_then(|t| t.get(option)).filter(|item| !item.is_table()) {
                 let line = self.line(item.span().map_or(0, |span| span.start));
-                let words = item.as_value().and_then(words).ok_or_else(|| {
+                let words = item.as_value().and_then(|value| words(value, self.text.raw())).ok_or_else(|| {
                     let found = format!("{option} is neither a number nor text nor true or false, nor a list of such");
                     Error::input(self.place(line), found, "a value as on the command line")
                 })?;
@@ -136,23 +136,19 @@ fn expected(command: &Command, key: &str, path: &[&str]) -> String {
 }
 
 /// As the words of a command line; a list gives several.
-fn words(value: &Value) -> Option<Vec<String>> {
+fn words(value: &Value, text: &str) -> Option<Vec<String>> {
     match value {
-        Value::Array(list) => list.iter().map(word).collect(),
-        value => word(value).map(|word| vec![word]),
+        Value::Array(list) => list.iter().map(|value| word(value, text)).collect(),
+        value => word(value, text).map(|word| vec![word]),
     }
 }
 
-fn word(value: &Value) -> Option<String> {
+fn word(value: &Value, text: &str) -> Option<String> {
     match value {
         Value::String(text) => Some(text.value().clone()),
         Value::Boolean(truth) => Some(truth.value().to_string()),
         // As it stands there: a number may have more digits than a double.
-        Value::Integer(_) | Value::Float(_) => {
-            let mut bare = value.clone();
-            bare.decor_mut().clear();
-            Some(bare.to_string().replace('_', ""))
-        }
+        Value::Integer(_) | Value::Float(_) => Some(text.get(value.span()?)?.replace('_', "")),
         _ => None,
     }
 }

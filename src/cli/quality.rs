@@ -9,9 +9,9 @@ pub enum Quality {
     Fast,
     /// The defaults.
     Normal,
-    /// More depths and more views.
+    /// More depths between near and far.
     High,
-    /// The most that helps.
+    /// More still, and more views to check each against.
     Best,
 }
 
@@ -36,8 +36,8 @@ impl Quality {
         match self {
             Self::Fast => &[("resolution", "half"), ("planes", "48"), ("views", "3"), ("levels", "2")],
             Self::Normal => &[],
-            Self::High => &[("planes", "128"), ("views", "7")],
-            Self::Best => &[("planes", "192"), ("views", "10"), ("check-sources", "20")],
+            Self::High => &[("planes", "128")],
+            Self::Best => &[("planes", "192"), ("check-sources", "20")],
         }
     }
 }

@@ -20,6 +20,9 @@ use crate::{Error, Result};
 /// The largest side of a photo, as of those that `engine info` is asked about: keeps products from overflowing.
 const MOST_SIDE: usize = 65_536;
 
+/// Means of many values, as in photos that were made smaller, may leave 0..1 by as much.
+const ROUNDING: f32 = 1e-4;
+
 /// The pixels of a photo, row by row, red green blue of each.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Samples {
@@ -64,7 +67,7 @@ impl StoredPhoto {
             return refuse(format!("a mask of {} pixels", mask.len()), "one of the photo's size");
         }
         if let Samples::Floats(floats) = &samples
-            && let Some(&bad) = floats.par_iter().find_first(|v| !(0.0..=1.0).contains(*v))
+            && let Some(&bad) = floats.par_iter().find_first(|v| !(-ROUNDING..=1.0 + ROUNDING).contains(*v))
         {
             return refuse(format!("the value {bad}"), "floats from 0 to 1, or bytes from 0 to 255");
         }

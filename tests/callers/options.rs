@@ -23,7 +23,8 @@ fn run_in(folder: &Path, words: &[&str], variables: &[(&str, &str)]) -> Ran {
 fn told(ran: &Ran) -> BTreeMap<String, (String, String)> {
     let line = |line: &str| {
         let (setting, origin) = line.rsplit_once("  # ")?;
-        let (name, value) = setting.split_once(" = ").unwrap_or((setting.trim_start_matches("# "), ""));
+        let setting = setting.trim_start_matches("# ");
+        let (name, value) = setting.split_once(" = ").unwrap_or((setting, ""));
         Some((name.trim().to_owned(), (value.trim().to_owned(), origin.to_owned())))
     };
     ran.stdout.lines().filter_map(line).collect()
@@ -63,12 +64,13 @@ fn the_command_line_goes_before_the_environment_before_the_file_before_the_prese
         ("normals", "true", "engine.toml: line 9"),
         ("quality", "\"fast\"", "engine.toml: line 10"),
         ("resolution", "\"half\"", "--quality fast"),
-        ("min-confidence", "0.8", "default: "),
-        ("unrefined", "false", "not given"),
+        ("min-confidence", "0.8", "default"),
+        ("unrefined", "false", "default"),
+        ("weights", "", "default: the built-in ones"),
+        ("thin", "", "default: keep all"),
         ("threads", "", "default: one per processor"),
     ] {
         let (found, of) = told_of.get(name).unwrap_or_else(|| panic!("{name}: {}", ran.stdout));
-        let origin = if origin == "default: " { "not given" } else { origin };
         assert_eq!((found.as_str(), of.as_str()), (value, origin), "{name}: {}", ran.stdout);
     }
     // One command's table is not another's; a table in a table is of a command below.

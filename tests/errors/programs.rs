@@ -16,7 +16,17 @@ use crate::spoilt_scenes::truncate;
 use crate::table::{Case, Group, How, NOTHING, spoilt, told};
 
 pub fn groups() -> Vec<Group> {
-    vec![weights(), folders(), training(), scenes_to_train_on(), dtu_to_train_on(), meshes(), others(), typed(), options_from_a_file()]
+    vec![
+        weights(),
+        folders(),
+        training(),
+        scenes_to_train_on(),
+        dtu_to_train_on(),
+        meshes(),
+        others(),
+        typed(),
+        options_from_a_file(),
+    ]
 }
 
 fn put(root: &Path, name: &str, bytes: impl AsRef<[u8]>) {
