@@ -8,7 +8,7 @@
 //!
 //! | room | what lives there |
 //! | --- | --- |
-//! | `cli` ([`command_line()`], [`embedded`]) | the command line: options, one library call for each command, exit codes |
+//! | `cli` ([`command_line()`], [`embedded`]) | the command line: options, exit codes |
 //! | [`doctor`], [`mod@bench`] | what is wrong with a scene; how fast the engine is here |
 //! | [`train`] | training: samples, optimizer, checkpoints, logs |
 //! | [`mod@export`] | a finished run in the formats of other programs |

@@ -10,7 +10,6 @@ use engine::scene::{OpenOptions, Scene, View};
 use glam::{DMat2, DMat3, DVec2, DVec3};
 use image::{DynamicImage, ImageBuffer, ImageFormat, Luma, LumaA, Rgb, Rgba};
 use tempfile::TempDir;
-
 #[path = "support/scene_files.rs"]
 mod scene_files;
 use scene_files::TestScene;
@@ -22,10 +21,11 @@ fn open(root: &Path) -> Scene {
 /// A view without a scene.
 fn view(image: &Path, size: (usize, usize)) -> View {
     let k = DMat3::from_cols(DVec3::new(50.0, 0.0, 0.0), DVec3::new(0.0, 60.0, 0.0), DVec3::new(20.0, 10.0, 1.0));
+    let (name, image) = ("photo".into(), image.to_owned());
     View {
         id: 0,
-        name: "photo".into(),
-        image: image.to_owned(),
+        name,
+        image,
         size,
         camera: Camera { k, r: DMat3::IDENTITY, t: DVec3::ZERO },
         lens: None,

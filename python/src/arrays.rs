@@ -4,7 +4,7 @@
 use engine::Error;
 use engine::files::map::Map;
 use engine::scene::camera::Camera;
-use engine::scene::memory::{Samples, StoredPhoto};
+use engine::scene::stored_photo::{Samples, StoredPhoto};
 use glam::{DMat3, DVec3};
 use numpy::ndarray::ArrayView2;
 use numpy::{IntoPyArray, PyArray2, PyArray3, PyArrayMethods, PyReadonlyArray2, PyReadonlyArray3};

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use engine::Result;
 use engine::host::memory_limits::save_address_space;
 use engine::host::progress::{Progress, Style, output_result, print_error_line};
@@ -105,15 +105,15 @@ impl Command {
         match self {
             Self::Bench(args) => bench::run(args, progress),
             Self::Calibrate(args) => calibrate::run(&args, progress),
-            Self::Completions(args) => shell::completions(&args),
-            Self::Config(args) => config::run(args),
+            Self::Completions(args) => shell::completions(&args, Cli::command()),
+            Self::Config(args) => config::run(args, Cli::command),
             Self::Infer(args) => infer::run(*args, progress),
             Self::Fuse(args) => fuse::run(*args, progress),
             Self::Export(args) => export::run(*args, progress),
             Self::Doctor(args) => doctor::run(*args, progress),
             Self::Eval(args) => eval::run(args, progress),
             Self::Info(args) => info::run(&args),
-            Self::Man(args) => shell::man(&args),
+            Self::Man(args) => shell::man(&args, Cli::command()),
             Self::Synth(args) => synth::run(*args, progress),
             Self::Train(args) => train::run(*args, progress),
         }
@@ -123,7 +123,7 @@ impl Command {
 /// Runs the program as if these words had been typed, the first of which is the program's name, and gives its exit code
 /// (`docs/ERRORS.md`). Everything is told on standard output and standard error.
 pub fn command_line(words: impl IntoIterator<Item = OsString>) -> u8 {
-    let Resolved { words, settings, file, .. } = match layers::resolve(words.into_iter().collect()) {
+    let Resolved { words, settings, file, .. } = match layers::resolve(words.into_iter().collect(), Cli::command) {
         Ok(resolved) => resolved,
         Err(error) => {
             print_error_line(&format!("error: {error}"));

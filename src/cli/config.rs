@@ -2,11 +2,10 @@
 
 use std::ffi::OsString;
 
-use clap::{Args, Command, CommandFactory};
+use clap::{Args, Command};
 use engine::host::progress::print_line;
 use engine::{Error, Result};
 
-use super::command::Cli;
 use super::layers::{self, Origin, Resolved, Setting};
 use super::option_names::{nearest, option_names};
 
@@ -38,20 +37,20 @@ impl ConfigArgs {
     }
 }
 
-/// Prints it.
-pub fn run(args: ConfigArgs) -> Result<()> {
+/// Prints it; `program` describes all commands.
+pub fn run(args: ConfigArgs, program: fn() -> Command) -> Result<()> {
     let file = args.file.into_iter().flat_map(|file| ["--config".into(), file]);
     let words = std::iter::once("engine".into()).chain(file).chain(args.words).collect();
-    let Resolved { settings, path, file, .. } = layers::resolve(words)?;
+    let Resolved { settings, path, file, .. } = layers::resolve(words, program)?;
     if path.is_empty() {
-        let commands = Cli::command().get_subcommands().map(|c| c.get_name().to_owned()).collect::<Vec<_>>().join(", ");
+        let commands = program().get_subcommands().map(|c| c.get_name().to_owned()).collect::<Vec<_>>().join(", ");
         return Err(Error::input("engine config", "no command of the program", format!("one of {commands}")));
     }
     let mut text = String::new();
     if let Some(file) = &file {
         text += &format!("# file of options: {}\n", file.display());
     }
-    for name in unknown_variables() {
+    for name in unknown_variables(&program()) {
         text += &format!("# {name}\n");
     }
     text += &format!("[{}]\n", path.join("."));
@@ -85,10 +84,9 @@ fn line(setting: &Setting) -> String {
 }
 
 /// What is to be said of variables that begin like those of options but are none.
-fn unknown_variables() -> Vec<String> {
-    let root = Cli::command();
+fn unknown_variables(root: &Command) -> Vec<String> {
     let mut known = Vec::new();
-    variables(&root, &mut Vec::new(), &mut known);
+    variables(root, &mut Vec::new(), &mut known);
     let of_name = |name: OsString| {
         let name = name.to_str()?.to_owned();
         let is_other =

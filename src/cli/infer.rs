@@ -59,7 +59,11 @@ pub struct InferArgs {
 /// What of the job is not about where its results go: also what `engine bench scene` takes.
 #[derive(Args, Debug)]
 pub struct InferWork {
-    /// Several options at once; those that are given otherwise go before it
+    /// Several options at once; those that are given otherwise go before it. fast: --resolution half --planes 48
+    /// --views 3 --levels 2; normal: the defaults; high: --planes 128; best: --planes 192 --check-sources 20.
+    /// Processor time of the seven views in examples/scene, median error of the depth, and pixels with less than 1 %:
+    /// fast 3.0 s, 0.163 %, 92.6 %; normal 8.8 s, 0.037 %, 94.4 %; high 9.0 s, 0.037 %, 94.4 %; best 11.2 s, 0.038 %,
+    /// 93.4 %. So shallow a scene needs no more planes than normal has; deeper ones may
     #[arg(long, value_name = "PRESET", help_heading = "Depth")]
     quality: Option<Quality>,
     /// Also write normal maps: normal/*.pfm, three channels, in the world's axes

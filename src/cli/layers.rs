@@ -10,11 +10,10 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use clap::parser::ValueSource;
-use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory};
+use clap::{Arg, ArgAction, ArgMatches, Command};
 use engine::host::progress::{Progress, print_error_line};
 use engine::{Error, Result};
 
-use super::command::Cli;
 use super::option_file::{FILE, OptionFile};
 use super::option_names::{nearest, option_names, options_of};
 use super::quality::Quality;
@@ -75,16 +74,16 @@ pub struct Resolved {
     pub file: Option<PathBuf>,
 }
 
-/// Adds to what was typed what the environment and the file of options say.
+/// Adds to what was typed what the environment and the file of options say. `program` describes all commands.
 ///
 /// # Errors
 /// A file that cannot be read or has an unknown key, and values that do not fit.
-pub fn resolve(mut words: Vec<OsString>) -> Result<Resolved> {
-    let mut root = Cli::command();
+pub fn resolve(mut words: Vec<OsString>, program: fn() -> Command) -> Result<Resolved> {
+    let mut root = program();
     root.build();
     // What was typed, as far as it can be understood; mistakes in it are told when it is parsed in earnest. Where help
     // is asked for there is nothing to add.
-    let Ok(typed) = Cli::command().ignore_errors(true).try_get_matches_from(&words) else {
+    let Ok(typed) = program().ignore_errors(true).try_get_matches_from(&words) else {
         return Ok(Resolved { words, path: Vec::new(), settings: Vec::new(), file: None });
     };
     let (mut command, mut matches, mut path) = (&root, &typed, Vec::new());

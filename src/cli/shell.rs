@@ -3,13 +3,11 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use clap::{Args, Command, CommandFactory};
+use clap::{Args, Command};
 use clap_complete::Shell;
 use engine::files::atomic::write_whole;
 use engine::host::progress::print_line;
 use engine::{Error, Result};
-
-use super::command::Cli;
 
 /// Print a script that completes commands and options in a shell.
 #[derive(Args, Debug)]
@@ -35,18 +33,17 @@ pub struct ManArgs {
 }
 
 /// Prints the script.
-pub fn completions(args: &CompletionsArgs) -> Result<()> {
+pub fn completions(args: &CompletionsArgs, mut program: Command) -> Result<()> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "engine", &mut script);
+    clap_complete::generate(args.shell, &mut program, "engine", &mut script);
     // `print_line` ends it with a line break of its own.
     print_line(String::from_utf8_lossy(&script).trim_end());
     Ok(())
 }
 
 /// Writes the pages.
-pub fn man(args: &ManArgs) -> Result<()> {
+pub fn man(args: &ManArgs, mut root: Command) -> Result<()> {
     std::fs::create_dir_all(&args.folder).map_err(Error::io("create the folder of manual pages", &args.folder))?;
-    let mut root = Cli::command();
     root.build();
     let mut written = Vec::new();
     pages(&root, &args.folder, &mut written)?;

@@ -23,6 +23,7 @@ mod range_cloud;
 pub mod region;
 mod region_files;
 pub mod sources;
+pub mod stored_photo;
 pub mod tracks;
 mod visible;
 
@@ -36,8 +37,8 @@ use crate::files::names;
 use crate::scene::camera::{Camera, DepthRange};
 pub use crate::scene::formats::table::Layout;
 use crate::scene::lens::Lens;
-use crate::scene::memory::StoredPhoto;
 use crate::scene::region::Region;
+use crate::scene::stored_photo::StoredPhoto;
 
 /// How [`Scene::open`] reads what a layout leaves open.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]

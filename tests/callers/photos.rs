@@ -6,7 +6,8 @@ use engine::embedded;
 use engine::files::image;
 use engine::host::progress::{Progress, Style};
 use engine::scene::camera::DepthRange;
-use engine::scene::memory::{PhotoPoints, PhotoView, Samples, StoredPhoto};
+use engine::scene::memory::{PhotoPoints, PhotoView};
+use engine::scene::stored_photo::{Samples, StoredPhoto};
 use engine::scene::{OpenOptions, Scene};
 
 use crate::plane_scene::{self, NAMES};

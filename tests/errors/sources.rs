@@ -7,7 +7,7 @@
 use std::path::Path;
 
 /// Pieces of messages that no command gives cheaply, and why.
-const NOT_PROVOKED: [(&str, &str); 75] = [
+const NOT_PROVOKED: [(&str, &str); 62] = [
     ("sides of 1 to 65536 pixels", "needs a program that calls the library: tests/callers and python/tests"),
     ("red, green and blue of each pixel", "needs a program that calls the library: tests/callers and python/tests"),
     ("one of the photo's size", "needs a program that calls the library: tests/callers and python/tests"),
