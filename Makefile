@@ -11,6 +11,15 @@ check: ## What every commit must pass
 test: ## All tests that need neither nvcc nor a GPU
 	cargo test
 
+wheel: ## The Python package into dist/, for what the machine's glibc allows (needs maturin)
+	maturin build --profile dist --locked --manifest-path python/Cargo.toml --out dist
+
+python: wheel ## Lints and tests of the Python package, in a virtual environment of its own
+	cargo clippy -p engine-mvs-python -- -D warnings
+	$(PYTHON) -m venv target/python
+	target/python/bin/pip install --quiet --force-reinstall --find-links dist 'engine-mvs[test]'
+	target/python/bin/python -m pytest python/tests
+
 nvcc: ## CUDA's compiler from PyPI into .cuda
 	tools/get_nvcc.sh
 
@@ -37,4 +46,4 @@ gpu-check: ## Everything that needs a GPU, with the binaries of gpu-build: tests
 sass: ## Machine code of one kernel file for Hopper: make sass K=sweep
 	.cuda/nvidia/cu13/bin/nvcc -std=c++17 -O3 -cubin -arch=sm_90 -I kernels kernels/$(K).cu -o target/$(K).cubin && cuobjdump -sass target/$(K).cubin
 
-.PHONY: help check test nvcc gpu test-cuda ptx kernels gpu-build gpu-check sass
+.PHONY: help check test wheel python nvcc gpu test-cuda ptx kernels gpu-build gpu-check sass

@@ -8,7 +8,7 @@
 //!
 //! | room | what lives there |
 //! | --- | --- |
-//! | `cli` (in the binary) | the command line: options, one library call for each command, exit codes |
+//! | `cli` ([`command_line()`], [`embedded`]) | the command line: options, exit codes |
 //! | [`doctor`], [`mod@bench`] | what is wrong with a scene; how fast the engine is here |
 //! | [`train`] | training: samples, optimizer, checkpoints, logs |
 //! | [`mod@export`] | a finished run in the formats of other programs |
@@ -88,6 +88,14 @@
 //! # Ok(())
 //! # }
 //! ```
+
+// `src/cli` calls the library as another program would: by this name.
+extern crate self as engine;
+
+mod cli;
+
+pub use cli::command::command_line;
+pub use cli::embedded;
 
 pub mod bench;
 pub mod doctor;

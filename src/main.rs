@@ -1,9 +1,5 @@
-//! The `engine` binary: parse, run, exit code.
+//! The `engine` binary: what was typed goes to the library, an exit code comes back.
 
-mod cli;
-
-use clap::Parser;
-use cli::command::{self, Cli};
 use engine::host::allocator::OrEnd;
 
 /// Memory that the system refuses is one line and an exit code.
@@ -11,5 +7,5 @@ use engine::host::allocator::OrEnd;
 static ALLOCATOR: OrEnd = OrEnd;
 
 fn main() -> std::process::ExitCode {
-    command::run(Cli::parse())
+    engine::command_line(std::env::args_os()).into()
 }

@@ -16,7 +16,10 @@ use program::{Ran, engine, text};
 const NOTHING: [&str; 0] = [];
 
 /// Options of each command, as users know them.
-const INFER: [&str; 51] = [
+const INFER: [&str; 54] = [
+    "--config",
+    "--quality",
+    "--verbose",
     "--export",
     "--crs",
     "--ply-names",
@@ -69,7 +72,9 @@ const INFER: [&str; 51] = [
     "--profile",
     "--help",
 ];
-const FUSE: [&str; 53] = [
+const FUSE: [&str; 55] = [
+    "--config",
+    "--verbose",
     "--scene",
     "--out",
     "--force",
@@ -124,7 +129,9 @@ const FUSE: [&str; 53] = [
     "--profile",
     "--help",
 ];
-const EXPORT: [&str; 17] = [
+const EXPORT: [&str; 19] = [
+    "--config",
+    "--verbose",
     "--to",
     "--scene",
     "--out",
@@ -143,7 +150,8 @@ const EXPORT: [&str; 17] = [
     "--profile",
     "--help",
 ];
-const INFO: [&str; 10] = [
+const INFO: [&str; 11] = [
+    "--config",
     "--width",
     "--height",
     "--planes",

@@ -21,6 +21,7 @@ fn scene(views: usize, points: Vec<ScenePoint>) -> Scene {
         camera: Camera { k, r: DMat3::IDENTITY, t: DVec3::new(-0.1 * i as f64, 0.0, 0.0) },
         lens: None,
         mask: None,
+        in_memory: None,
         range: None,
         sweep: None,
         planes: None,

@@ -13,7 +13,6 @@ use tempfile::TempDir;
 
 #[path = "support/scene_files.rs"]
 mod scene_files;
-use scene_files::TestScene;
 
 fn open(root: &Path) -> Scene {
     Scene::open(root, &OpenOptions::default()).unwrap_or_else(|e| panic!("{e}"))
@@ -30,6 +29,7 @@ fn view(image: &Path, size: (usize, usize)) -> View {
         camera: Camera { k, r: DMat3::IDENTITY, t: DVec3::ZERO },
         lens: None,
         mask: None,
+        in_memory: None,
         range: None,
         sweep: None,
         planes: None,
@@ -142,7 +142,7 @@ fn every_camera_model_puts_rays_where_colmap_puts_them() {
     for (id, name, parameters, pixels) in camera_models() {
         for binary in [false, true] {
             let folder = TempDir::new().unwrap();
-            let mut scene = TestScene::new();
+            let mut scene = scene_files::TestScene::new();
             scene.size = (640, 480);
             scene.model = Some((id, name, parameters.clone()));
             match binary {
@@ -211,7 +211,7 @@ fn undistorted(name: &str, p: &[f64], bent: DVec2) -> DVec2 {
 /// A scene of 160 x 120 pixels whose photos one of the camera models took.
 struct Lens {
     folder: TempDir,
-    scene: TestScene,
+    scene: scene_files::TestScene,
     /// Of that size.
     parameters: Vec<f64>,
     /// Focal lengths and principal point.
@@ -227,7 +227,7 @@ impl Lens {
         p[..intrinsics].iter_mut().for_each(|v| *v /= 4.0);
         let (f, c) = if intrinsics == 4 { ([p[0], p[1]], [p[2], p[3]]) } else { ([p[0], p[0]], [p[1], p[2]]) };
         let folder = TempDir::new().unwrap();
-        let mut scene = TestScene::new();
+        let mut scene = scene_files::TestScene::new();
         scene.size = (160, 120);
         scene.model = Some((id, name, p.clone()));
         scene.write_colmap_binary(folder.path(), "sparse/0");
@@ -327,7 +327,7 @@ fn alpha_goes_through_lens_and_reduction_with_the_photo() {
 #[test]
 fn folded_content_is_not_shown() {
     let folder = TempDir::new().unwrap();
-    let mut scene = TestScene::new();
+    let mut scene = scene_files::TestScene::new();
     // r (1 - 0.9 r^2) grows up to r = 0.6086, where it is 0.406, or 20.3 px: within the photo.
     scene.model = Some((2, "SIMPLE_RADIAL", vec![50.0, 32.0, 24.0, -0.9]));
     scene.write_colmap_binary(folder.path(), "sparse/0");
@@ -481,7 +481,7 @@ fn photos_of_every_kind_are_decoded() {
 #[test]
 fn an_exif_rotation_is_said_and_not_done() {
     let folder = TempDir::new().unwrap();
-    let mut scene = TestScene::new();
+    let mut scene = scene_files::TestScene::new();
     scene.views.iter_mut().for_each(|v| v.file = format!("{:08}.jpg", v.id));
     scene.write_mvsnet(folder.path(), "2 6");
     let path = folder.path().join("images/00000007.jpg");

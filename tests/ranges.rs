@@ -31,6 +31,7 @@ fn view(x: f64) -> View {
         camera: Camera { k, r: DMat3::IDENTITY, t: DVec3::new(-x, 0.0, 0.0) },
         lens: None,
         mask: None,
+        in_memory: None,
         range: None,
         sweep: None,
         planes: None,

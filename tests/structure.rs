@@ -219,7 +219,7 @@ fn relative(file: &Path) -> String {
 #[test]
 fn files_stay_readable() {
     let mut files = Vec::new();
-    for folder in ["src", "tests", "benches", "examples"] {
+    for folder in ["src", "tests", "benches", "examples", "python"] {
         files_below(&root().join(folder), &["rs"], &mut files);
     }
     for path in files.iter().map(|f| relative(f)) {
@@ -229,7 +229,8 @@ fn files_stay_readable() {
 }
 
 /// Folders whose paths the Markdown files may name from the tree's root.
-const FOLDERS: [&str; 9] = [".ci", "benches", "docs", "examples", "kernels", "src", "tests", "tools", "weights"];
+const FOLDERS: [&str; 11] =
+    [".ci", "benches", "docs", "examples", "kernels", "packaging", "python", "src", "tests", "tools", "weights"];
 
 /// Whether a word is a pattern or a placeholder: `panels/*.png`, `src/cpu/ops/x.rs`, `truth/ID.pfm`.
 fn is_pattern(word: &str) -> bool {
@@ -291,7 +292,7 @@ fn must_stay_whole(path: &str, line: &str) -> bool {
 #[test]
 fn lines_end_at_column_120() {
     let mut files = vec![root().join("build.rs"), root().join("Cargo.toml"), root().join("rustfmt.toml")];
-    for folder in ["src", "tests", "benches", "examples", "kernels", "tools", "docs"] {
+    for folder in ["src", "tests", "benches", "examples", "kernels", "packaging", "python", "tools", "docs"] {
         files_below(&root().join(folder), &["rs", "cu", "cuh", "cpp", "h", "py", "sh", "toml", "md"], &mut files);
     }
     for name in ["README.md", "CHANGELOG.md", "CONTRIBUTING.md"] {
@@ -305,4 +306,19 @@ fn lines_end_at_column_120() {
         wide.extend(lines.map(|(number, _)| format!("{path}:{number}")));
     }
     assert_eq!(wide, Vec::<String>::new(), "lines over 120 columns");
+}
+
+#[test]
+fn one_version_stands_everywhere() {
+    let version = env!("CARGO_PKG_VERSION");
+    for (file, line) in [
+        ("python/Cargo.toml", format!("version = \"{version}\"")),
+        ("CITATION.cff", format!("version: {version}")),
+        ("packaging/conda/meta.yaml", format!("{{% set version = \"{version}\" %}}")),
+        ("packaging/homebrew/engine-mvs.rb", format!("/v{version}.tar.gz\"")),
+        ("packaging/nix/default.nix", format!("version = \"{version}\";")),
+    ] {
+        let text = std::fs::read_to_string(root().join(file)).unwrap();
+        assert!(text.lines().any(|l| l.trim().ends_with(&line)), "{file}: no {line}");
+    }
 }

@@ -1,8 +1,9 @@
 //! The program's commands: one of them runs, and an error becomes one line and an exit code.
 
-use std::process::ExitCode;
+use std::ffi::OsString;
+use std::path::PathBuf;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use engine::Result;
 use engine::host::memory_limits::save_address_space;
 use engine::host::progress::{Progress, Style, output_result, print_error_line};
@@ -10,19 +11,23 @@ use serde_json::json;
 
 use super::bench::{self, BenchArgs};
 use super::calibrate::{self, CalibrateArgs};
+use super::config::{self, ConfigArgs};
 use super::doctor::{self, DoctorArgs};
 use super::eval::{self, EvalArgs};
 use super::export::{self, ExportArgs};
 use super::fuse::{self, FuseArgs};
 use super::infer::{self, InferArgs};
 use super::info::{self, InfoArgs};
-use super::options;
+use super::layers::{self, Resolved};
+use super::options::{self, ReportArgs};
+use super::shell::{self, CompletionsArgs, ManArgs};
 use super::synth::{self, SynthArgs};
 use super::train::{self, TrainArgs};
 
 /// Multi-view stereo: calibrated photos in, dense depth maps and one coloured point cloud out.
 #[derive(Parser, Debug)]
 #[command(name = "engine", version, arg_required_else_help = true, subcommand_required = true)]
+#[command(override_usage = "engine <COMMAND>")]
 #[command(after_help = "\
 Examples:
   engine infer scenes/bust                      depth maps and cloud into scenes/bust_engine
@@ -34,9 +39,16 @@ Examples:
   engine train run --textures photos --steps 20000
   engine eval cloud out/fused.ply truth.ply
 
+Every option of a command also has an environment variable (--max-side: ENGINE_MAX_SIDE) and a key in engine.toml \
+(max-side = 800). The command line goes before the environment, the environment before the file, the file before \
+--quality and the defaults; `engine config COMMAND` prints what holds and where each value is from.
+
 Exit codes: 0 done, 1 internal, 2 usage, 3 bad input, 4 files, 5 memory, 6 nothing survived, 7 not finite, 8 device, \
 130 stopped. docs/ERRORS.md lists every message and what to do.")]
 pub struct Cli {
+    /// File with values for options [default: ENGINE_CONFIG, else engine.toml in the current folder, if there is one]
+    #[arg(long, value_name = "FILE", global = true, help_heading = "Reports")]
+    config: Option<PathBuf>,
     #[command(subcommand)]
     command: Command,
 }
@@ -45,31 +57,47 @@ pub struct Cli {
 enum Command {
     Bench(BenchArgs),
     Calibrate(CalibrateArgs),
+    Completions(CompletionsArgs),
+    Config(ConfigArgs),
     Infer(Box<InferArgs>),
     Fuse(Box<FuseArgs>),
     Export(Box<ExportArgs>),
     Doctor(Box<DoctorArgs>),
     Eval(EvalArgs),
     Info(InfoArgs),
+    Man(ManArgs),
     Synth(Box<SynthArgs>),
     Train(Box<TrainArgs>),
 }
 
 impl Command {
+    /// What is told of it, where it can be told.
+    fn report(&self) -> Option<&ReportArgs> {
+        Some(match self {
+            Self::Calibrate(args) => &args.report,
+            Self::Infer(args) => &args.report,
+            Self::Fuse(args) => &args.report,
+            Self::Export(args) => &args.report,
+            Self::Doctor(args) => &args.report,
+            Self::Eval(args) => args.report(),
+            Self::Synth(args) => &args.report,
+            Self::Train(args) => &args.report,
+            Self::Bench(_) | Self::Completions(_) | Self::Config(_) | Self::Info(_) | Self::Man(_) => return None,
+        })
+    }
+
+    /// Whether more is told than usual.
+    fn is_verbose(&self) -> bool {
+        self.report().is_some_and(|report| report.verbose)
+    }
+
     /// How it reports.
     fn progress(&self) -> Progress {
-        match self {
+        match (self.report(), self) {
+            (Some(report), _) => report.progress(),
+            (None, Self::Info(args)) if args.json => Progress::new(Style::Json),
             // Results are text or files, whatever the terminal.
-            Self::Bench(_) => Progress::new(Style::Lines),
-            Self::Calibrate(args) => args.report.progress(),
-            Self::Infer(args) => args.report.progress(),
-            Self::Fuse(args) => args.report.progress(),
-            Self::Export(args) => args.report.progress(),
-            Self::Doctor(args) => args.report.progress(),
-            Self::Eval(args) => args.report().progress(),
-            Self::Info(args) => Progress::new(if args.json { Style::Json } else { Style::Lines }),
-            Self::Synth(args) => args.report.progress(),
-            Self::Train(args) => args.report.progress(),
+            (None, _) => Progress::new(Style::Lines),
         }
     }
 
@@ -77,31 +105,56 @@ impl Command {
         match self {
             Self::Bench(args) => bench::run(args, progress),
             Self::Calibrate(args) => calibrate::run(&args, progress),
+            Self::Completions(args) => shell::completions(&args, Cli::command()),
+            Self::Config(args) => config::run(args, Cli::command),
             Self::Infer(args) => infer::run(*args, progress),
             Self::Fuse(args) => fuse::run(*args, progress),
             Self::Export(args) => export::run(*args, progress),
             Self::Doctor(args) => doctor::run(*args, progress),
             Self::Eval(args) => eval::run(args, progress),
             Self::Info(args) => info::run(&args),
+            Self::Man(args) => shell::man(&args, Cli::command()),
             Self::Synth(args) => synth::run(*args, progress),
             Self::Train(args) => train::run(*args, progress),
         }
     }
 }
 
-/// Runs the command that was typed.
-pub fn run(cli: Cli) -> ExitCode {
+/// Runs the program as if these words had been typed, the first of which is the program's name, and gives its exit code
+/// (`docs/ERRORS.md`). Everything is told on standard output and standard error.
+pub fn command_line(words: impl IntoIterator<Item = OsString>) -> u8 {
+    let Resolved { words, settings, file, .. } = match layers::resolve(words.into_iter().collect(), Cli::command) {
+        Ok(resolved) => resolved,
+        Err(error) => {
+            print_error_line(&format!("error: {error}"));
+            return error.exit_code();
+        }
+    };
+    let cli = match Cli::try_parse_from(words) {
+        Ok(Cli { config, command: Command::Config(args) }) => {
+            Cli { config: None, command: Command::Config(args.with_file(config.map(Into::into))) }
+        }
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are "errors" with exit code 0; a closed output is no reason for another one.
+            let _ = error.print();
+            return u8::try_from(error.exit_code()).unwrap_or(2);
+        }
+    };
     save_address_space();
     let progress = cli.command.progress();
+    if !matches!(cli.command, Command::Config(_) | Command::Completions(_) | Command::Man(_)) {
+        layers::tell(&settings, file.as_deref(), cli.command.is_verbose(), &progress);
+    }
     let result = cli.command.run(&progress);
     // A run that failed has a profile, too; its own error counts more.
     let profiled = options::write_profile();
     match result.and(profiled).and_then(|()| output_result()) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => 0,
         Err(error) => {
             progress.event("error", json!({ "message": error.to_string(), "exit_code": error.exit_code() }));
             print_error_line(&format!("error: {error}"));
-            ExitCode::from(error.exit_code())
+            error.exit_code()
         }
     }
 }

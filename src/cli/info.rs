@@ -99,6 +99,7 @@ fn memory_need(args: &InfoArgs, network: &BsMvsNet) -> memory::MemoryNeed {
         camera,
         lens: None,
         mask: None,
+        in_memory: None,
         range: None,
         sweep: None,
         planes: None,

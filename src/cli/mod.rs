@@ -2,11 +2,14 @@
 //! line and an exit code.
 //!
 //! `command.rs` has the program's commands, each of which has a file of its name; `options.rs` has what several share.
+//! Options also come from the environment and from a file: `layers.rs` puts them together.
 
 mod bench;
 mod calibrate;
 pub mod command;
+mod config;
 mod doctor;
+pub mod embedded;
 mod eval;
 mod eval_clouds;
 mod eval_depth;
@@ -14,7 +17,12 @@ mod export;
 mod fuse;
 mod infer;
 mod info;
+mod layers;
+mod option_file;
+mod option_names;
 mod options;
+mod quality;
+mod shell;
 mod synth;
 mod train;
 mod train_data;

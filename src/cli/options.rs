@@ -128,7 +128,7 @@ impl LimitArgs {
 }
 
 /// Starts this many threads, or one a processor.
-fn use_threads(threads: Option<usize>) -> Result<(), Error> {
+pub fn use_threads(threads: Option<usize>) -> Result<(), Error> {
     let wanted = threads.or_else(|| std::thread::available_parallelism().ok().map(usize::from)).unwrap_or(1);
     expect_room_for_threads(wanted)?;
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.unwrap_or(0)).stack_size(STACK_BYTES);
@@ -149,8 +149,11 @@ pub fn write_profile() -> Result<(), Error> {
 #[command(next_help_heading = "Reports")]
 pub struct ReportArgs {
     /// Print nothing but errors
-    #[arg(long, conflicts_with = "json")]
+    #[arg(short, long, conflicts_with = "json")]
     pub quiet: bool,
+    /// Print a line for every step, also on a terminal, and first every option with where its value is from
+    #[arg(short, long, conflicts_with_all = ["quiet", "json"])]
+    pub verbose: bool,
     /// Print events to standard output as JSON, one object per line, instead of text
     #[arg(long)]
     pub json: bool,
@@ -169,6 +172,7 @@ impl ReportArgs {
         Progress::new(match (self.json, self.quiet) {
             (true, _) => Style::Json,
             (_, true) => Style::Quiet,
+            _ if self.verbose => Style::Lines,
             _ => Style::for_this_terminal(),
         })
     }

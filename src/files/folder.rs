@@ -163,9 +163,17 @@ impl OutputFolder {
     pub fn of_scene(options: &OutputOptions, default: impl FnOnce() -> Result<PathBuf>, scene: &Path) -> Result<Self> {
         let path = options.out.clone().map_or_else(default, Ok)?;
         let scene = scene.canonicalize().map_err(Error::io("open the scene", scene))?;
-        let (scene, called) = (in_json(&scene), format!("{} {}", RESULTS.called, path.display()));
+        Self::of_named(path, options.force, in_json(&scene))
+    }
+
+    /// As [`Self::of_scene`], for a scene that has a name but no folder.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn of_named(path: PathBuf, force: bool, scene: String) -> Result<Self> {
+        let called = format!("{} {}", RESULTS.called, path.display());
         let mark = json!({ "program": "engine", "version": env!("CARGO_PKG_VERSION"), "scene": scene });
-        Self::new(Claim { path: &path, force: options.force, kind: &RESULTS }, mark, |mark| {
+        Self::new(Claim { path: &path, force, kind: &RESULTS }, mark, |mark| {
             let found: Value = serde_json::from_slice(mark).unwrap_or_default();
             match found["scene"].as_str().filter(|_| found["program"] == "engine") {
                 None => Ok(Found::Foreign),

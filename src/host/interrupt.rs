@@ -37,6 +37,17 @@ pub fn install() -> Result<()> {
     })
 }
 
+/// Asks all work in this process to stop, as Ctrl-C does: for programs that have the engine as a library, and signal
+/// handlers of their own.
+pub fn ask_to_stop() {
+    STOP.store(true, Ordering::SeqCst);
+}
+
+/// Takes that back. To be called when no work is under way any more.
+pub fn forget() {
+    STOP.store(false, Ordering::SeqCst);
+}
+
 /// Whether the user has asked to stop.
 ///
 /// # Errors
@@ -46,7 +57,7 @@ pub fn check() -> Result<()> {
 }
 
 /// As [`check`], for loops inside what gives no error: they leave the rest of their work undone, and whoever called
-/// checks before using what they give. Once asked, it stays so.
+/// checks before using what they give. Once asked, it stays so until [`forget`].
 pub fn is_asked_to_stop() -> bool {
     STOP.load(Ordering::SeqCst)
 }

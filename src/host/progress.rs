@@ -2,11 +2,13 @@
 //! programs, or nothing.
 //!
 //! Bars and lines go to standard error. Standard output carries the closing summary or, with [`Style::Json`], the
-//! events: one object a line, each with a field `event` (`start`, `note`, `stage`, `step`, `summary`, `error`).
+//! events: one object a line, each with a field `event` (`start`, `note`, `stage`, `step`, `summary`, `error`). A
+//! program that has the engine as a library gets the same events as values ([`Progress::to`]).
 
+use std::fmt;
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::Path;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -34,10 +36,20 @@ impl Style {
     }
 }
 
+/// What is called with each event, an object with a field `event`.
+pub type Listener = Arc<dyn Fn(&Value) + Send + Sync>;
+
 /// Where a run reports to.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone)]
 pub struct Progress {
     style: Style,
+    listener: Option<Listener>,
+}
+
+impl fmt::Debug for Progress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Progress").field("style", &self.style).field("listens", &self.listener.is_some()).finish()
+    }
 }
 
 /// What went wrong first on standard output.
@@ -94,7 +106,12 @@ fn escaped(text: &str, control: impl Fn(char) -> String) -> String {
 impl Progress {
     /// Reports in this style.
     pub fn new(style: Style) -> Self {
-        Self { style }
+        Self { style, listener: None }
+    }
+
+    /// Reports events as [`Style::Json`] does, to a function instead of standard output. Nothing is printed.
+    pub fn to(listener: Listener) -> Self {
+        Self { style: Style::Json, listener: Some(listener) }
     }
 
     /// How it reports.
@@ -121,7 +138,10 @@ impl Progress {
         if let Value::Object(fields) = fields {
             line.extend(fields);
         }
-        print_json(&Value::Object(line));
+        match &self.listener {
+            Some(listener) => listener(&Value::Object(line)),
+            None => print_json(&Value::Object(line)),
+        }
     }
 
     /// Prints the closing summary: text for people, or the same as an event.
@@ -139,7 +159,7 @@ impl Progress {
         self.event("stage", json!({ "stage": name, "steps": steps }));
         let bar = (steps > 0).then(|| self.bar(name, cost, format!("0/{steps}"))).flatten();
         let now = Instant::now();
-        Stage { progress: *self, name, steps, cost, done: 0, done_cost: 0, worked_cost: 0, began: now, bar }
+        Stage { progress: self.clone(), name, steps, cost, done: 0, done_cost: 0, worked_cost: 0, began: now, bar }
     }
 
     /// Begins long work of `steps` alike steps, `done` of which earlier runs have done. Unlike a stage's, its steps
@@ -149,7 +169,7 @@ impl Progress {
         if let Some(bar) = &bar {
             bar.set_position(done);
         }
-        Live { progress: *self, name, steps, before: done, done, began: Instant::now(), bar }
+        Live { progress: self.clone(), name, steps, before: done, done, began: Instant::now(), bar }
     }
 
     fn bar(&self, name: &'static str, length: u64, message: String) -> Option<ProgressBar> {

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::json;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::files::folder::{OutputFolder, default_folder};
 use crate::files::known_hashes::KnownHashes;
 use crate::files::names::in_json;
@@ -22,6 +22,7 @@ use crate::run::plan::{ViewPlan, Work, plan};
 use crate::run::write::{self, Fusion, Merged, WrittenMaps};
 use crate::run::{finished, products, report};
 use crate::scene::Scene;
+use crate::scene::memory::MEMORY;
 
 /// Does everything: reads the scene, makes depth maps, merges the levels, fuses, and writes.
 ///
@@ -34,16 +35,49 @@ pub fn infer<N: DepthNetwork>(
     options: &InferOptions,
     progress: &Progress,
 ) -> Result<()> {
-    let mut clock = Clock::start();
+    let clock = Clock::start();
+    let scene = Scene::open(scene_path, &options.open)?;
+    let folder = || OutputFolder::of_scene(&options.output, || default_folder(scene_path), scene_path);
+    infer_scene((scene, &in_json(scene_path)), (clock, &folder), network, options, progress)
+}
+
+/// As [`infer`], for photos in memory ([`Scene::of_photos`]); results go to the folder that the options name.
+///
+/// # Errors
+/// As [`infer`]; where the options name no folder.
+pub fn infer_photos<N: DepthNetwork>(
+    scene: Scene,
+    network: &N,
+    options: &InferOptions,
+    progress: &Progress,
+) -> Result<()> {
+    let Some(out) = options.output.out.clone() else {
+        return Err(Error::input(
+            "the folder for results",
+            "none",
+            "one, since photos in memory have no place of their own",
+        ));
+    };
+    let folder = || OutputFolder::of_named(out.clone(), options.output.force, MEMORY.to_owned());
+    infer_scene((scene, MEMORY), (Clock::start(), &folder), network, options, progress)
+}
+
+/// The stages. `called` is the scene's name in events; the folder is opened when everything is planned.
+fn infer_scene<N: DepthNetwork>(
+    (mut scene, called): (Scene, &str),
+    (mut clock, open_folder): (Clock, &dyn Fn() -> Result<OutputFolder>),
+    network: &N,
+    options: &InferOptions,
+    progress: &Progress,
+) -> Result<()> {
     let coarser = coarser_note(network, options.resolution);
     let resolution = options.resolution.min(network.config().resolution);
     let options = &InferOptions { resolution, ..options.for_network(network.calibrated()) };
-    let mut scene = Scene::open(scene_path, &options.open)?;
     let plan = plan(&mut scene, options)?;
-    let mut folder = OutputFolder::of_scene(&options.output, || default_folder(scene_path), scene_path)?;
+    let mut folder = open_folder()?;
     progress.event(
         "start",
-        json!({ "command": "infer", "version": env!("CARGO_PKG_VERSION"), "scene": in_json(scene_path),
+        json!({ "command": "infer", "version": env!("CARGO_PKG_VERSION"), "scene": called,
                 "out": in_json(folder.path()),
                 "views": plan.views.len(), "levels": options.levels }),
     );

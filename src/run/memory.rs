@@ -102,7 +102,9 @@ impl<'a> RunSize<'a> {
         }
         let all_levels: u64 =
             views.iter().flat_map(|v| (0..levels).map(|level| level_pixels(&frames[v.view], level))).sum();
-        let may_be_masked = |v: &&ViewPlan| stored[v.view].mask.is_some() || may_have_alpha(&stored[v.view].image);
+        let has_alpha =
+            |view: &View| view.in_memory.as_ref().map_or_else(|| may_have_alpha(&view.image), |p| p.has_mask());
+        let may_be_masked = |v: &&ViewPlan| stored[v.view].mask.is_some() || has_alpha(&stored[v.view]);
         let masks_pixels: u64 = views.iter().filter(may_be_masked).map(|v| level_pixels(&frames[v.view], 0)).sum();
         let one_photo = views.iter().map(|v| photo_bytes(&stored[v.view], &frames[v.view], 1)).max().unwrap_or(0);
         let largest = views.iter().map(|v| level_pixels(&frames[v.view], 0)).max().unwrap_or(0);

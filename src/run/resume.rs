@@ -68,8 +68,12 @@ impl PhotoIdentity {
     /// A photo that cannot be read.
     pub fn new(view: &View, frame: &Frame, hashes: &KnownHashes) -> Result<Self> {
         let lens = view.lens.as_ref();
+        let image_sha256 = match &view.in_memory {
+            Some(photo) => photo.sha256().to_owned(),
+            None => hashes.of_file(&view.image)?,
+        };
         Ok(Self {
-            image_sha256: hashes.of_file(&view.image)?,
+            image_sha256,
             lens: lens.map(|lens| (lens.distortion, rows(lens.stored_k), rows(lens.pinhole_k))),
             size: (frame.width, frame.height),
             k: rows(frame.camera.k),

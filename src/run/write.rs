@@ -16,7 +16,7 @@ use crate::fusion::funnel::{Funnel, explain};
 use crate::fusion::origin::Origin;
 use crate::fusion::settings::FusionOptions;
 use crate::fusion::thin::thin;
-use crate::fusion::view::FusionView;
+use crate::fusion::view::{Fused, FusionView};
 use crate::host::progress::Progress;
 use crate::host::trace::Clock;
 use crate::host::{interrupt, memory};
@@ -363,33 +363,20 @@ pub struct Fusion<'a> {
 pub fn fuse_and_report(
     mut manifest: Manifest,
     mut clock: Clock,
-    mut views: Vec<FusionView>,
+    views: Vec<FusionView>,
     fusion: Option<Fusion>,
     progress: &Progress,
 ) -> Result<Option<String>> {
     let (mut advice, mut cloud) = (None, None);
-    if let Some(Fusion { options, thin: side, region, ply_offset, backend }) = fusion {
+    if let Some(fusion) = fusion {
+        let Fusion { options, ply_offset, .. } = fusion;
         interrupt::check()?;
         let mut stage = progress.stage("fusion", 1, 1);
-        let origin = Origin::near(&views);
-        origin.enter(&mut views);
-        let mut fused = backend.fuse(&views, options, progress)?;
+        let (fused, all) = cloud_of(views, fusion, progress)?;
         for (summary, funnel) in manifest.views.iter_mut().zip(&fused.funnels) {
             summary.funnel = Some(funnel.clone());
         }
         advice = explain(&fused.funnels, options);
-        let mut all = Funnel::sum(&fused.funnels);
-        if let Some(region) = region {
-            let origin = origin.place();
-            fused.points.retain(|point| region.contains(DVec3::from(point.position) + origin));
-            all.beyond = all.fused - fused.points.len();
-        }
-        if let Some(side) = side {
-            let points = fused.points.len();
-            fused.points = thin(&fused.points, side, corner_of_voxels(&views, side));
-            all.thinned = points - fused.points.len();
-        }
-        origin.leave(&mut fused.points);
         manifest.funnel = Some(all);
         manifest.points = fused.points.len();
         interrupt::check()?;
@@ -416,6 +403,30 @@ pub fn fuse_and_report(
         return Err(Error::Nothing(format!("the cloud is empty: {reason}")));
     }
     Ok(cloud)
+}
+
+/// The cloud of some views, and what became of all their pixels.
+///
+/// # Errors
+/// The fusion's.
+pub fn cloud_of(mut views: Vec<FusionView>, fusion: Fusion, progress: &Progress) -> Result<(Fused, Funnel)> {
+    let Fusion { options, thin: side, region, backend, .. } = fusion;
+    let origin = Origin::near(&views);
+    origin.enter(&mut views);
+    let mut fused = backend.fuse(&views, options, progress)?;
+    let mut all = Funnel::sum(&fused.funnels);
+    if let Some(region) = region {
+        let origin = origin.place();
+        fused.points.retain(|point| region.contains(DVec3::from(point.position) + origin));
+        all.beyond = all.fused - fused.points.len();
+    }
+    if let Some(side) = side {
+        let points = fused.points.len();
+        fused.points = thin(&fused.points, side, corner_of_voxels(&views, side));
+        all.thinned = points - fused.points.len();
+    }
+    origin.leave(&mut fused.points);
+    Ok((fused, all))
 }
 
 /// A corner of the voxels of a cloud: such that the first view's camera stands in the middle of one. A scene that is

@@ -13,6 +13,7 @@ pub mod lens;
 pub mod look;
 pub mod mask;
 mod mask_files;
+pub mod memory;
 pub mod mvsnet;
 mod numbering;
 mod open;
@@ -22,10 +23,12 @@ mod range_cloud;
 pub mod region;
 mod region_files;
 pub mod sources;
+pub mod stored_photo;
 pub mod tracks;
 mod visible;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use glam::DVec3;
 use serde::{Deserialize, Serialize, Serializer};
@@ -35,6 +38,7 @@ use crate::scene::camera::{Camera, DepthRange};
 pub use crate::scene::formats::table::Layout;
 use crate::scene::lens::Lens;
 use crate::scene::region::Region;
+use crate::scene::stored_photo::StoredPhoto;
 
 /// Where a scene has its photos: in `images/`, or in its folder itself.
 pub fn photos_folder(scene: &Path) -> PathBuf {
@@ -132,6 +136,8 @@ pub struct View {
     pub image: PathBuf,
     /// The image file that says which pixels of the photo show the scene, if there is one.
     pub mask: Option<PathBuf>,
+    /// The photo itself, where it lies in memory; `image` and `mask` are no files then.
+    pub in_memory: Option<Arc<StoredPhoto>>,
     /// Width and height in pixels of the stored image.
     pub size: (usize, usize),
     /// The pinhole camera of the stored image, or of the undistorted one where `lens` is set (same size).

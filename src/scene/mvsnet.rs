@@ -68,6 +68,7 @@ pub fn open(root: &Path, options: &OpenOptions) -> Result<Scene> {
             camera,
             lens: None,
             mask: None,
+            in_memory: None,
             range,
             sweep,
             planes,

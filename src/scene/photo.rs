@@ -59,7 +59,7 @@ impl Photo {
     /// # Errors
     /// A photo that cannot be read or decoded, and one whose size is not that of the view's camera.
     pub fn load(view: &View, max_side: Option<usize>) -> Result<LoadedPhoto> {
-        let image::Pixels { size, rgb, alpha, sha256 } = image::read(&view.image)?;
+        let image::Pixels { size, rgb, alpha, sha256 } = stored_pixels(view)?;
         check_size(&view.image, view.size, size)?;
         let mut photo = Self { width: size.0, height: size.1, rgb };
         let mut notes = Vec::new();
@@ -89,8 +89,12 @@ impl Photo {
     /// A photo or mask that cannot be read or decoded, and a photo whose size is not that of the view's camera.
     pub fn load_mask(view: &View, max_side: Option<usize>) -> Result<Option<Mask>> {
         let mut alpha = None;
-        if image::may_have_alpha(&view.image) && image::header(&view.image)?.has_alpha {
-            let pixels = image::read(&view.image)?;
+        let has_alpha = match &view.in_memory {
+            Some(photo) => photo.has_mask(),
+            None => image::may_have_alpha(&view.image) && image::header(&view.image)?.has_alpha,
+        };
+        if has_alpha {
+            let pixels = stored_pixels(view)?;
             check_size(&view.image, view.size, pixels.size)?;
             alpha = pixels.alpha;
         }
@@ -238,6 +242,11 @@ impl Photo {
         });
         Self { width, height, rgb }
     }
+}
+
+/// A view's photo as it is stored.
+fn stored_pixels(view: &View) -> Result<image::Pixels> {
+    view.in_memory.as_ref().map_or_else(|| image::read(&view.image), |photo| Ok(photo.pixels()))
 }
 
 /// One clear error where a photo is not as large as the camera that it belongs to.

@@ -129,6 +129,7 @@ impl SyntheticScene {
             camera: self.cameras[i],
             lens: None,
             mask: None,
+            in_memory: None,
             range: Some(self.ranges[i]),
             sweep: None,
             planes: None,

@@ -149,7 +149,7 @@ pub fn train(
     notes.extend(folder.note());
     // A run that was killed before its first checkpoint has a log, too.
     let resumed = out.join(LOG).exists().then_some(state.step);
-    let journal = Journal::open(out, resumed, options.steps, options.log_every, *progress)?;
+    let journal = Journal::open(out, resumed, options.steps, options.log_every, progress.clone())?;
     if let Some(step) = resumed.filter(|&step| step > 0) {
         progress.note(&format!("going on after step {step} of {}", options.steps));
     } else if resumed.is_none() {

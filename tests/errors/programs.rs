@@ -16,7 +16,17 @@ use crate::spoilt_scenes::truncate;
 use crate::table::{Case, Group, How, NOTHING, spoilt, told};
 
 pub fn groups() -> Vec<Group> {
-    vec![weights(), folders(), training(), scenes_to_train_on(), dtu_to_train_on(), meshes(), others(), typed()]
+    vec![
+        weights(),
+        folders(),
+        training(),
+        scenes_to_train_on(),
+        dtu_to_train_on(),
+        meshes(),
+        others(),
+        typed(),
+        options_from_a_file(),
+    ]
 }
 
 fn put(root: &Path, name: &str, bytes: impl AsRef<[u8]>) {
@@ -383,6 +393,31 @@ fn typed() -> Group {
         advice: "correct the words; `engine COMMAND --help` lists them",
         write: NOTHING,
         run: "",
+        cases,
+    }
+}
+
+fn options_from_a_file() -> Group {
+    fn file(root: &Path) {
+        put(root, "engine.toml", "[infer]\nmax-side = 800\n");
+    }
+    let cases = vec![
+        spoilt("", |root| put(root, "engine.toml", "[infer]\nmax-sde = 800\n")),
+        spoilt("", |root| put(root, "engine.toml", "[infre]\nmax-side = 800\n")),
+        spoilt("", |root| put(root, "engine.toml", "colour = \"red\"\n")),
+        spoilt("", |root| put(root, "engine.toml", "[infer]\nplanes = 1\n")),
+        spoilt("", |root| put(root, "engine.toml", "[infer]\nsampling = \"log\"\n")),
+        spoilt("", |root| put(root, "engine.toml", "planes = 2026-11-27\n")),
+        spoilt("", |root| put(root, "engine.toml", "planes = = 1\n")),
+        spoilt("", |root| put(root, "engine.toml", b"# \xff\n")),
+        told("", "--config none.toml infer scene"),
+        told("", "config frobnicate"),
+    ];
+    Group {
+        title: "Options from a file",
+        advice: "correct the line; `engine config COMMAND` prints every option with its value",
+        write: file,
+        run: "infer scene",
         cases,
     }
 }

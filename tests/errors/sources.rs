@@ -7,7 +7,28 @@
 use std::path::Path;
 
 /// Pieces of messages that no command gives cheaply, and why.
-const NOT_PROVOKED: [(&str, &str); 58] = [
+const NOT_PROVOKED: [(&str, &str); 67] = [
+    (
+        "one number for the whole process, told before its first work",
+        "needs a program that calls the library: tests/callers and python/tests have them",
+    ),
+    ("options that go together", "needs a program that calls the library: tests/callers and python/tests have them"),
+    ("no option of this name", "needs a program that calls the library: tests/callers and python/tests have them"),
+    (
+        "one, since photos in memory have no place of their own",
+        "needs a program that calls the library: tests/callers and python/tests have them",
+    ),
+    (
+        "a name of its own for each photo",
+        "needs a program that calls the library: tests/callers and python/tests have them",
+    ),
+    (
+        "a name for files, without slashes, up to 200 bytes",
+        "needs a program that calls the library: tests/callers and python/tests have them",
+    ),
+    ("three finite numbers", "needs a program that calls the library: tests/callers and python/tests have them"),
+    ("three finite coordinates", "needs a program that calls the library: tests/callers and python/tests have them"),
+    ("one track for each point", "needs a program that calls the library: tests/callers and python/tests have them"),
     ("no benches/peers/reference_torch.py here", "depends on where the program was built"),
     ("depth differs from the engine's: ", "needs a peer that answers wrongly, or a damaged run beside the benchmark"),
     ("an f32 tensor `depth`", "needs a peer that answers wrongly, or a damaged run beside the benchmark"),

@@ -63,7 +63,7 @@ fn written(layout: Layout, root: &Path) -> std::path::PathBuf {
             write_kapture(&whole, root);
             return root.join("sensors/trajectories.txt");
         }
-        Layout::MvsNet | Layout::Colmap => unreachable!("no foreign format"),
+        Layout::MvsNet | Layout::Colmap | Layout::Memory => unreachable!("no foreign format"),
     };
     put(&root.join(name), bytes);
     root.join(name)

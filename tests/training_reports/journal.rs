@@ -135,7 +135,8 @@ fn an_old_log_is_not_written_over_and_a_spoilt_one_is_named() {
     train(&mut open(root.path(), None), 1, 9, 0.1);
     let before = text(root.path());
     let progress = Progress::new(Style::Quiet);
-    let message = Journal::open(root.path(), None, 30, 4, progress).err().expect("an old log is refused").to_string();
+    let message =
+        Journal::open(root.path(), None, 30, 4, progress.clone()).err().expect("an old log is refused").to_string();
     assert!(message.contains("log.jsonl: the log of an earlier run; expected an empty or new folder"), "{message}");
     assert_eq!(text(root.path()), before);
 

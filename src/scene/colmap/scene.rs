@@ -168,6 +168,7 @@ pub fn open(root: &Path, options: &OpenOptions) -> Result<Scene> {
             camera: Camera { k, r, t },
             lens,
             mask: None,
+            in_memory: None,
             range: None,
             sweep: None,
             planes: None,

@@ -85,6 +85,7 @@ pub fn scene(calibration: Calibration, root: PathBuf, layout: Layout, images: Op
             camera: Camera { k, r: shot.r, t: shot.t },
             lens,
             mask: None,
+            in_memory: None,
             range: shot.range,
             sweep: None,
             planes: None,

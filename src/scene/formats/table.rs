@@ -39,6 +39,10 @@ macro_rules! formats {
             #[value(name = "colmap")]
             #[serde(rename = "colmap")]
             Colmap,
+            /// No files: photos that the caller has in memory ([`crate::scene::memory`]).
+            #[value(skip)]
+            #[serde(rename = "memory")]
+            Memory,
             $(
                 #[doc = $what]
                 #[value(name = $name)]
@@ -51,10 +55,11 @@ macro_rules! formats {
         pub const FOREIGN: &[Layout] = &[$(Layout::$variant),*];
 
         impl Layout {
-            /// How a foreign layout is handled; `None` for those of `images/` with `cams/` or a COLMAP model.
+            /// How a foreign layout is handled; `None` for those of `images/` with `cams/` or a COLMAP model, and
+            /// for photos in memory.
             pub fn foreign(self) -> Option<Format> {
                 match self {
-                    Self::MvsNet | Self::Colmap => None,
+                    Self::MvsNet | Self::Colmap | Self::Memory => None,
                     $(Self::$variant => Some(Format {
                         name: $name,
                         what: $what,
@@ -92,6 +97,7 @@ impl Layout {
         match (self, self.foreign()) {
             (_, Some(format)) => (format.name, format.what),
             (Self::MvsNet, None) => ("mvsnet", "MVSNet (images/, cams/)"),
+            (Self::Memory, None) => ("memory", "photos in memory"),
             (_, None) => ("colmap", "COLMAP (images/, sparse model)"),
         }
     }
