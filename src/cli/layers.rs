@@ -137,7 +137,7 @@ fn settings(command: &Command, typed: &ArgMatches, path: &[String], file: Option
         }
     }
     let excluded: Vec<bool> = (0..given.len()).map(|at| is_excluded(command, &given, at)).collect();
-    let of_arg = |((arg, name, setting), excluded): ((&Arg, String, Option<(Vec<String>, Origin)>), bool)| {
+    let of_arg = |((arg, name, setting), excluded): (Given, bool)| {
         let (words, origin) = match setting.filter(|_| !excluded) {
             Some(setting) => setting,
             None => default_of(arg),
