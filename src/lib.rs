@@ -11,6 +11,7 @@
 //! | `cli` (in the binary) | the command line: options, one library call for each command, exit codes |
 //! | [`doctor`], [`mod@bench`] | what is wrong with a scene; how fast the engine is here |
 //! | [`train`] | training: samples, optimizer, checkpoints, logs |
+//! | [`mesh`] | a finished run's maps as a triangle mesh |
 //! | [`mod@export`] | a finished run in the formats of other programs |
 //! | [`run`] | the main job: plan, depth maps, merge, fusion, files, resuming |
 //! | [`draw`], [`evaluation`], [`synth`] | charts and previews; scores of maps and clouds; rendered scenes |
@@ -93,6 +94,8 @@ pub mod bench;
 pub mod doctor;
 
 pub mod train;
+
+pub mod mesh;
 
 pub mod export;
 

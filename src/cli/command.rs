@@ -16,6 +16,7 @@ use super::export::{self, ExportArgs};
 use super::fuse::{self, FuseArgs};
 use super::infer::{self, InferArgs};
 use super::info::{self, InfoArgs};
+use super::mesh::{self, MeshArgs};
 use super::options;
 use super::synth::{self, SynthArgs};
 use super::train::{self, TrainArgs};
@@ -29,6 +30,7 @@ Examples:
   engine infer scenes/bust -o out --max-side 800 --planes 96
   engine fuse out --scene scenes/bust --min-confidence 0.5
   engine export out --to las,npz                results in the formats of other programs
+  engine mesh out --to ply,glb                  its depth maps as a triangle mesh
   engine doctor scenes/bust                     find out what is wrong with a scene or its results
   engine info --width 1600 --height 1200
   engine train run --textures photos --steps 20000
@@ -48,6 +50,7 @@ enum Command {
     Infer(Box<InferArgs>),
     Fuse(Box<FuseArgs>),
     Export(Box<ExportArgs>),
+    Mesh(Box<MeshArgs>),
     Doctor(Box<DoctorArgs>),
     Eval(EvalArgs),
     Info(InfoArgs),
@@ -65,6 +68,7 @@ impl Command {
             Self::Infer(args) => args.report.progress(),
             Self::Fuse(args) => args.report.progress(),
             Self::Export(args) => args.report.progress(),
+            Self::Mesh(args) => args.report.progress(),
             Self::Doctor(args) => args.report.progress(),
             Self::Eval(args) => args.report().progress(),
             Self::Info(args) => Progress::new(if args.json { Style::Json } else { Style::Lines }),
@@ -80,6 +84,7 @@ impl Command {
             Self::Infer(args) => infer::run(*args, progress),
             Self::Fuse(args) => fuse::run(*args, progress),
             Self::Export(args) => export::run(*args, progress),
+            Self::Mesh(args) => mesh::run(*args, progress),
             Self::Doctor(args) => doctor::run(*args, progress),
             Self::Eval(args) => eval::run(args, progress),
             Self::Info(args) => info::run(&args),

@@ -14,6 +14,7 @@ mod export;
 mod fuse;
 mod infer;
 mod info;
+mod mesh;
 mod options;
 mod synth;
 mod train;
