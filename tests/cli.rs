@@ -143,7 +143,7 @@ const EXPORT: [&str; 17] = [
     "--profile",
     "--help",
 ];
-const MESH: [&str; 17] = [
+const MESH: [&str; 18] = [
     "--to",
     "--out",
     "--force",
@@ -153,6 +153,7 @@ const MESH: [&str; 17] = [
     "--triangles",
     "--simplify",
     "--no-colours",
+    "--texture",
     "--scene",
     "--ply-offset",
     "--threads",
@@ -177,13 +178,8 @@ const INFO: [&str; 10] = [
 
 #[test]
 fn help_tells_every_option_with_its_unit_and_default() {
-    let verbs = [
-        ("infer", &INFER[..]),
-        ("fuse", &FUSE[..]),
-        ("export", &EXPORT[..]),
-        ("mesh", &MESH[..]),
-        ("info", &INFO[..]),
-    ];
+    let verbs =
+        [("infer", &INFER[..]), ("fuse", &FUSE[..]), ("export", &EXPORT[..]), ("mesh", &MESH[..]), ("info", &INFO[..])];
     for (verb, options) in verbs {
         let help = engine([verb, "--help"]).done().stdout;
         let told: Vec<&str> = help

@@ -99,7 +99,7 @@ def main():
     parser.add_argument("out", type=Path)
     parser.add_argument("truth", type=Path)
     parser.add_argument("--engine", default="engine")
-    parser.add_argument("--trim", default="5,7,10", help="Poisson's trims to try")
+    parser.add_argument("--trim", default="5,7,10", help="Poisson's trims to try, or nothing")
     parser.add_argument("--more", default="", help="more options of engine mesh, separated by spaces")
     parser.add_argument("--samples", type=int, default=400_000)
     args = parser.parse_args()
@@ -116,7 +116,7 @@ def main():
         report = json.loads((folder / "mesh" / "mesh.json").read_text())
         mesh = trimesh.load(folder / "mesh" / "mesh.ply", process=False)
         rows.append(("engine mesh", seconds, score(mesh, views, report["voxel"], args.samples)))
-        for trim in map(float, args.trim.split(",")):
+        for trim in map(float, filter(None, args.trim.split(","))):
             options = pycolmap.PoissonMeshingOptions()
             options.trim = trim
             began = time.time()

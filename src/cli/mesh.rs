@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use engine::Result;
 use engine::files::folder::OutputOptions;
 use engine::files::ply_storage::OffsetOption;
 use engine::host::interrupt;
 use engine::host::progress::Progress;
 use engine::mesh::meshing::mesh;
 use engine::mesh::options::{HOLE_VOXELS, Holes, MIN_COMPONENT, MeshFormat, MeshOptions, Reduced};
+use engine::{Error, Result};
 
 use super::options::{self, LimitArgs, ReportArgs};
 
@@ -23,6 +23,7 @@ use super::options::{self, LimitArgs, ReportArgs};
 Examples:
   engine mesh out
   engine mesh out --to ply,obj,glb --triangles 200000
+  engine mesh out --to glb --texture --simplify 0.1
   engine mesh out --voxel 0.01 --close-holes=0.5 -o fine")]
 pub struct MeshArgs {
     /// The folder with the results of a finished run
@@ -69,6 +70,9 @@ struct MeshHow {
     /// Leave colours out; the photos are not read then
     #[arg(long)]
     no_colours: bool,
+    /// Paint a texture for obj and glb from the photos: each triangle from the one that shows it best, seams levelled
+    #[arg(long, conflicts_with = "no_colours")]
+    texture: bool,
     /// The scene's folder, for colours, if it is no longer where the run has found it
     #[arg(long, value_name = "SCENE")]
     scene: Option<PathBuf>,
@@ -87,7 +91,11 @@ fn share(text: &str) -> Result<f64, String> {
 pub fn run(args: MeshArgs, progress: &Progress) -> Result<()> {
     interrupt::install()?;
     args.limits.apply()?;
-    let MeshHow { voxel, min_component, close_holes, triangles, simplify, no_colours, scene, ply_offset } = args.how;
+    let MeshHow { voxel, min_component, close_holes, triangles, simplify, no_colours, texture, scene, ply_offset } =
+        args.how;
+    if texture && !args.to.iter().any(|format| *format != MeshFormat::Ply) {
+        return Err(Error::input("--texture", "only ply in --to, which holds no texture", "obj or glb in --to"));
+    }
     let options = MeshOptions {
         output: OutputOptions { out: args.out, force: args.force },
         to: args.to,
@@ -105,6 +113,7 @@ pub fn run(args: MeshArgs, progress: &Progress) -> Result<()> {
             (None, None) => Reduced::Not,
         },
         colours: !no_colours,
+        texture,
         ply_offset,
         memory: args.limits.memory,
     };

@@ -2,24 +2,25 @@
 //!
 //! Positions are floats; a mesh for which these are too coarse gets whole numbers near its middle as its node's
 //! translation. Colours are linear light by the format's rules, of 16 bits. The material is unlit: the photos' light is
-//! in the colours; without colours it is a matt grey. Both sides are shown. Axes are the scene's.
+//! in the colours, or in the texture, a JPEG file inside; without either it is a matt grey. Both sides are shown. Axes are the scene's.
 
 use std::io::Write;
 
 use glam::DVec3;
 use gltf_json::accessor::{ComponentType, GenericComponentType, Type};
 use gltf_json::buffer::{Buffer, Target, View};
+use gltf_json::image::MimeType;
 use gltf_json::material::{Material, PbrBaseColorFactor, PbrMetallicRoughness, StrengthFactor};
 use gltf_json::mesh::{Mesh, Mode, Primitive, Semantic};
 use gltf_json::scene::{Node, Scene};
 use gltf_json::validation::{Checked::Valid, USize64};
-use gltf_json::{Accessor, Asset, Index, Root, Value, extensions};
+use gltf_json::{Accessor, Asset, Image, Index, Root, Texture, Value, extensions, texture};
 
 use crate::error::{Error, Result};
 use crate::export::glb::linear;
 use crate::export::job::{Job, put};
+use crate::mesh::finished::Finished;
 use crate::mesh::options::MeshFormat;
-use crate::mesh::triangles::Finished;
 
 /// Writes it.
 ///
@@ -27,13 +28,12 @@ use crate::mesh::triangles::Finished;
 /// Those of writing; a mesh of more than 4 GiB, which the format cannot hold.
 pub fn write(job: &Job, mesh: &Finished) -> Result<()> {
     let name = MeshFormat::Glb.file();
-    let (vertices, faces) = (mesh.triangles.positions.len() as u64, mesh.triangles.faces.len() as u64);
-    let a_vertex = 12 + 12 + if mesh.colours.is_some() { 8 } else { 0 };
-    let size = vertices * a_vertex + faces * 12;
+    let content = Content::of(mesh)?;
+    let size = content.bytes();
     if size > u64::from(u32::MAX) - (1 << 16) {
         return Err(Error::input(
             job.results.folder().display().to_string(),
-            format!("a mesh of {faces} triangles, {size} bytes as glTF"),
+            format!("a mesh of {} triangles, {size} bytes as glTF", mesh.triangles.faces.len()),
             "a smaller one in a .glb file, which ends at 4 GiB: --triangles or --simplify reduces it",
         ));
     }
@@ -47,11 +47,12 @@ pub fn write(job: &Job, mesh: &Finished) -> Result<()> {
     }
     let place = |vertex: usize| (mesh.position(vertex) - origin).as_vec3().to_array();
     let (mut low, mut high) = ([f32::INFINITY; 3], [f32::NEG_INFINITY; 3]);
-    for (axis, value) in (0..vertices as usize).flat_map(|vertex| place(vertex).into_iter().enumerate()) {
+    let all = 0..mesh.triangles.positions.len();
+    for (axis, value) in all.flat_map(|vertex| place(vertex).into_iter().enumerate()) {
         low[axis] = low[axis].min(value);
         high[axis] = high[axis].max(value);
     }
-    let root = document(mesh, origin, (low, high));
+    let root = document(&content, origin, (low, high));
     let mut text = root.to_vec().map_err(|e| Error::Bug { place: "glb", problem: e.to_string() })?;
     while !text.len().is_multiple_of(4) {
         text.push(b' ');
@@ -63,28 +64,75 @@ pub fn write(job: &Job, mesh: &Finished) -> Result<()> {
         put(out.write_all(&text))?;
         put(out.write_all(&binary.to_le_bytes()))?;
         put(out.write_all(b"BIN\0"))?;
-        let mut floats = |values: [f32; 3]| values.iter().try_for_each(|v| put(out.write_all(&v.to_le_bytes())));
-        (0..vertices as usize).try_for_each(|vertex| floats(place(vertex)))?;
-        mesh.normals.iter().try_for_each(|normal| floats(normal.to_array()))?;
-        for colour in mesh.colours.iter().flatten() {
+        let mut floats = |values: &[f32]| values.iter().try_for_each(|v| put(out.write_all(&v.to_le_bytes())));
+        (0..content.vertices).try_for_each(|i| floats(&place(content.vertex(i))))?;
+        (0..content.vertices).try_for_each(|i| floats(&mesh.normals[content.vertex(i)].to_array()))?;
+        content.places.iter().try_for_each(|place| floats(place))?;
+        for colour in content.colours.iter().flat_map(|colours| colours.iter()) {
             let [r, g, b] = colour.map(linear);
             [r, g, b, u16::MAX].iter().try_for_each(|v| put(out.write_all(&v.to_le_bytes())))?;
         }
-        mesh.triangles.faces.iter().flatten().try_for_each(|vertex| put(out.write_all(&vertex.to_le_bytes())))
+        content.faces.iter().flatten().try_for_each(|vertex| put(out.write_all(&vertex.to_le_bytes())))?;
+        put(out.write_all(&content.picture))
     })
 }
 
+/// What the file holds: the mesh's vertices, or with a texture one for each piece that they belong to.
+struct Content<'a> {
+    mesh: &'a Finished,
+    vertices: usize,
+    faces: &'a [[u32; 3]],
+    /// In the texture.
+    places: Vec<[f32; 2]>,
+    /// Where there is no texture.
+    colours: Option<&'a [[u8; 3]]>,
+    /// A JPEG file, with zeros up to whole words.
+    picture: Vec<u8>,
+    picture_bytes: usize,
+}
+
+impl<'a> Content<'a> {
+    fn of(mesh: &'a Finished) -> Result<Self> {
+        let mut content = Self {
+            mesh,
+            vertices: mesh.triangles.positions.len(),
+            faces: &mesh.triangles.faces,
+            places: Vec::new(),
+            colours: mesh.colours.as_deref(),
+            picture: Vec::new(),
+            picture_bytes: 0,
+        };
+        if let Some(texture) = &mesh.texture {
+            content.picture = texture.jpeg()?;
+            content.picture_bytes = content.picture.len();
+            content.picture.resize(content.picture_bytes.next_multiple_of(4), 0);
+            (content.vertices, content.faces) = (texture.vertices.len(), &texture.faces);
+            (content.places, content.colours) = (texture.coordinates(), None);
+        }
+        Ok(content)
+    }
+
+    /// The vertex of the mesh.
+    fn vertex(&self, at: usize) -> usize {
+        self.mesh.texture.as_ref().map_or(at, |texture| texture.vertices[at] as usize)
+    }
+
+    fn bytes(&self) -> u64 {
+        let a_vertex = 12 + 12 + if self.colours.is_some() { 8 } else { 0 };
+        let picture = (8 * self.places.len() + self.picture.len()) as u64;
+        self.vertices as u64 * a_vertex + self.faces.len() as u64 * 12 + picture
+    }
+}
+
 /// The JSON part: views of the buffer in the order in which [`write()`] fills it.
-fn document(mesh: &Finished, origin: DVec3, (low, high): ([f32; 3], [f32; 3])) -> Root {
-    let (vertices, indices) = (mesh.triangles.positions.len(), 3 * mesh.triangles.faces.len());
+fn document(content: &Content, origin: DVec3, (low, high): ([f32; 3], [f32; 3])) -> Root {
+    let (vertices, indices) = (content.vertices, 3 * content.faces.len());
     let mut root = Root {
         asset: Asset { generator: Some(format!("engine {}", env!("CARGO_PKG_VERSION"))), ..Asset::default() },
         ..Root::default()
     };
-    let colour_bytes = if mesh.colours.is_some() { 8 * vertices } else { 0 };
-    let length = 24 * vertices + colour_bytes + 4 * indices;
     let buffer = root.push(Buffer {
-        byte_length: USize64::from(length),
+        byte_length: USize64::from(content.bytes() as usize),
         name: None,
         uri: None,
         extensions: None,
@@ -122,9 +170,14 @@ fn document(mesh: &Finished, origin: DVec3, (low, high): ([f32; 3], [f32; 3])) -
     let positions = array(&mut root, 12 * vertices, Target::ArrayBuffer, floats, vertices);
     let normals = array(&mut root, 12 * vertices, Target::ArrayBuffer, floats, vertices);
     let mut attributes = vec![(Valid(Semantic::Positions), positions), (Valid(Semantic::Normals), normals)];
-    if mesh.colours.is_some() {
+    if !content.places.is_empty() {
+        let kind = (ComponentType::F32, Type::Vec2);
+        let places = array(&mut root, 8 * vertices, Target::ArrayBuffer, kind, vertices);
+        attributes.push((Valid(Semantic::TexCoords(0)), places));
+    }
+    if content.colours.is_some() {
         let kind = (ComponentType::U16, Type::Vec4);
-        let colours = array(&mut root, colour_bytes, Target::ArrayBuffer, kind, vertices);
+        let colours = array(&mut root, 8 * vertices, Target::ArrayBuffer, kind, vertices);
         attributes.push((Valid(Semantic::Colors(0)), colours));
     }
     let of_faces = (ComponentType::U32, Type::Scalar);
@@ -132,8 +185,13 @@ fn document(mesh: &Finished, origin: DVec3, (low, high): ([f32; 3], [f32; 3])) -
     let corner = |values: [f32; 3]| Some(Value::from(values.to_vec()));
     let accessor = &mut root.accessors[positions.value()];
     (accessor.min, accessor.max) = (corner(low), corner(high));
-    let material = root.push(material(mesh.colours.is_some()));
-    if mesh.colours.is_some() {
+    let is_painted = content.colours.is_some() || !content.picture.is_empty();
+    let picture = (!content.picture.is_empty()).then(|| {
+        let offset = content.bytes() as usize - content.picture.len();
+        picture(&mut root, buffer, offset, content.picture_bytes)
+    });
+    let material = root.push(material(is_painted, picture));
+    if is_painted {
         root.extensions_used.push("KHR_materials_unlit".into());
     }
     let primitive = Primitive {
@@ -159,17 +217,50 @@ fn document(mesh: &Finished, origin: DVec3, (low, high): ([f32; 3], [f32; 3])) -
     root
 }
 
-fn material(coloured: bool) -> Material {
-    let grey = if coloured { 1.0 } else { 0.6 };
+/// The texture of a JPEG file in the buffer.
+fn picture(root: &mut Root, buffer: Index<Buffer>, offset: usize, bytes: usize) -> texture::Info {
+    let view = root.push(View {
+        buffer,
+        byte_length: USize64::from(bytes),
+        byte_offset: Some(USize64::from(offset)),
+        byte_stride: None,
+        name: None,
+        target: None,
+        extensions: None,
+        extras: Default::default(),
+    });
+    let source = root.push(Image {
+        buffer_view: Some(view),
+        mime_type: Some(MimeType("image/jpeg".into())),
+        name: None,
+        uri: None,
+        extensions: None,
+        extras: Default::default(),
+    });
+    let sampler = root.push(texture::Sampler {
+        mag_filter: Some(Valid(texture::MagFilter::Linear)),
+        min_filter: Some(Valid(texture::MinFilter::Linear)),
+        wrap_s: Valid(texture::WrappingMode::ClampToEdge),
+        wrap_t: Valid(texture::WrappingMode::ClampToEdge),
+        ..texture::Sampler::default()
+    });
+    let index =
+        root.push(Texture { sampler: Some(sampler), source, name: None, extensions: None, extras: Default::default() });
+    texture::Info { index, tex_coord: 0, extensions: None, extras: Default::default() }
+}
+
+fn material(is_painted: bool, picture: Option<texture::Info>) -> Material {
+    let grey = if is_painted { 1.0 } else { 0.6 };
     let unlit = extensions::material::Material {
-        unlit: coloured.then(|| extensions::material::Unlit {}),
+        unlit: is_painted.then(|| extensions::material::Unlit {}),
         ..Default::default()
     };
     Material {
         double_sided: true,
-        extensions: coloured.then_some(unlit),
+        extensions: is_painted.then_some(unlit),
         pbr_metallic_roughness: PbrMetallicRoughness {
             base_color_factor: PbrBaseColorFactor([grey, grey, grey, 1.0]),
+            base_color_texture: picture,
             metallic_factor: StrengthFactor(0.0),
             roughness_factor: StrengthFactor(1.0),
             ..Default::default()

@@ -17,14 +17,15 @@ use crate::host::interrupt;
 use crate::host::progress::{Progress, duration};
 use crate::host::trace::Clock;
 use crate::manifest::MANIFEST;
+use crate::mesh::finished::Finished;
 use crate::mesh::grid::{self, Grid};
 use crate::mesh::options::{Holes, MeshFormat, MeshOptions, Reduced};
 use crate::mesh::plan::{Plan, slabs};
 use crate::mesh::spool::Spool;
 use crate::mesh::surface::Quads;
-use crate::mesh::triangles::{Finished, Triangles};
+use crate::mesh::triangles::Triangles;
 use crate::mesh::volume::Volume;
-use crate::mesh::{colour, glb, holes, obj, parts, ply, simplify};
+use crate::mesh::{charts, colour, glb, holes, obj, parts, ply, simplify, texture};
 
 /// What tells of a mesh in its folder.
 const REPORT: &str = "mesh.json";
@@ -121,8 +122,24 @@ pub fn mesh(folder: &Path, options: &MeshOptions, progress: &Progress) -> Result
         None => None,
     };
     clock.lap("colours");
+    let painted = match (&photos, &colours) {
+        (Some(photos), Some(colours)) if options.texture => {
+            let charts = charts::choose(&job, grid, &mesh)?;
+            let texture = texture::paint(&job, photos, grid, &mesh, (&charts, colours))?;
+            job.note(format!(
+                "a texture of {} x {} pixels in {}",
+                texture.size.0,
+                texture.size.1,
+                counted(charts.views.len(), "piece")
+            ));
+            clock.lap("texture");
+            Some(texture)
+        }
+        _ => None,
+    };
     let edges = mesh.count_edges();
-    let finished = Finished::new(mesh, grid.origin, colours, options.ply_offset);
+    let mut finished = Finished::new(mesh, grid.origin, colours, options.ply_offset);
+    finished.texture = painted;
     for format in FILES {
         match options.to.contains(&format) {
             true => match format {
@@ -132,6 +149,11 @@ pub fn mesh(folder: &Path, options: &MeshOptions, progress: &Progress) -> Result
             },
             // Another mesh than this one.
             false => remove(&out.join(format.file()), "remove the file of an earlier mesh")?,
+        }
+    }
+    if !(options.texture && options.to.contains(&MeshFormat::Obj)) {
+        for file in [obj::MATERIAL, obj::PICTURE] {
+            remove(&out.join(file), "remove the file of an earlier mesh")?;
         }
     }
     clock.lap("write");
@@ -295,6 +317,7 @@ fn said(options: &MeshOptions) -> Fields<String, Value> {
         "triangles": match options.reduced { Reduced::To(count) => json!(count), _ => Value::Null },
         "simplify": match options.reduced { Reduced::By(share) => json!(share), _ => Value::Null },
         "colours": options.colours,
+        "texture": options.texture,
         "ply_offset": options.ply_offset.to_string(),
     });
     match fields {

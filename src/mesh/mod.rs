@@ -6,9 +6,12 @@
 //! SIGGRAPH 1996), slab by slab where memory is scarce. [`surface`] finds where that distance is zero, with the
 //! [`patches`] of each cell as vertices. What follows works on [`triangles`]: small [`parts`] are dropped, [`holes`]
 //! closed, [`simplify`] takes triangles away, [`colour`] looks at the photos, with [`raster`] to know what hides what.
-//! [`ply`], [`obj`] and [`glb`] write it. docs/MESH.md tells how good it is.
+//! A [`texture`] is painted from the photos by [`charts`], its
+//! [`seams`] levelled. [`ply`], [`obj`] and [`glb`] write it. docs/MESH.md tells how good it is.
 
+pub mod charts;
 pub mod colour;
+pub mod finished;
 pub mod glb;
 pub mod grid;
 pub mod holes;
@@ -20,8 +23,10 @@ pub mod patches;
 pub mod plan;
 pub mod ply;
 pub mod raster;
+pub mod seams;
 pub mod simplify;
 pub mod spool;
 pub mod surface;
+pub mod texture;
 pub mod triangles;
 pub mod volume;

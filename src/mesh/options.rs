@@ -24,6 +24,8 @@ pub struct MeshOptions {
     pub reduced: Reduced,
     /// Whether vertices get colours of the photos.
     pub colours: bool,
+    /// Whether the mesh gets a picture of its surface, in OBJ and GLB.
+    pub texture: bool,
     /// What is taken from coordinates in the PLY file.
     pub ply_offset: OffsetOption,
     /// Memory that the run may use, in bytes; `None`: what the system has.
@@ -45,6 +47,7 @@ impl Default for MeshOptions {
             close_holes: Holes::Open,
             reduced: Reduced::Not,
             colours: true,
+            texture: false,
             ply_offset: OffsetOption::None,
             memory: None,
         }

@@ -87,8 +87,8 @@ impl Plan {
     /// How many of all blocks may be in memory at once.
     pub fn blocks_at_once(&self, all: usize) -> usize {
         let taken = self.volume(0, 0).total() + 2 * 8 * all as u64;
-        // As much again is left for the surface that is found in them.
-        let left = self.room.bytes.saturating_sub(taken) / 2;
+        // The surface that is found in a block takes about twice what its voxels do; and some more.
+        let left = self.room.bytes.saturating_sub(taken) / 4;
         ((left / BYTES_A_BLOCK) as usize).clamp(LEAST_BLOCKS, all.max(LEAST_BLOCKS))
     }
 

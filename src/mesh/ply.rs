@@ -5,8 +5,8 @@ use std::io::Write;
 use crate::error::Result;
 use crate::export::job::{Job, put};
 use crate::files::ply_storage::OFFSET_COMMENT;
+use crate::mesh::finished::Finished;
 use crate::mesh::options::MeshFormat;
-use crate::mesh::triangles::Finished;
 
 /// Writes it.
 ///

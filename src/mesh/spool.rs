@@ -11,10 +11,19 @@ use rayon::prelude::*;
 use crate::error::{Error, Result};
 use crate::export::confirmed;
 use crate::export::job::Job;
+use crate::export::results::ViewMaps;
 use crate::files::map::Map;
 use crate::maps::consistency::is_depth;
 use crate::scene::camera::Camera;
 
+/// How far confirmed surfaces are continued, in pixels.
+const GROWN_PX: usize = 6;
+/// A surface continues where depth changes from pixel to pixel by less than this share.
+const MOST_STEP_REL: f32 = 0.005;
+/// Pixels that are taken in have at least this confidence ...
+const LEAST_CONFIDENCE: f32 = 0.3;
+/// ... of which so much counts.
+const GROWN_WEIGHT: f32 = 0.5;
 /// Points and footprints that are kept of each view, at most.
 const SAMPLES: usize = 4096;
 
@@ -71,9 +80,12 @@ impl Spool {
         let (views, samples) = (Vec::new(), Vec::new());
         let mut spool = Self { file, folder: folder.to_owned(), views, pixels: 0, samples };
         job.each_view("filter", |view| {
-            let camera = job.results.views[view].camera;
-            let maps = confirmed::maps(job, view)?;
-            spool.push(&camera, &maps.depth, &maps.confidence, &maps.normals)
+            let ViewMaps { mut depth, mut confidence } = job.results.maps(view)?;
+            let normals = job.results.normals(view, &depth)?;
+            let mut kept = confirmed::confirmed(job, view, &depth, &confidence)?;
+            grow(&depth, &mut confidence, &mut kept);
+            depth.data.iter_mut().zip(kept).filter(|(_, kept)| !kept).for_each(|(depth, _)| *depth = 0.0);
+            spool.push(&job.results.views[view].camera, &depth, &confidence, &normals)
         })?;
         Ok(spool)
     }
@@ -152,6 +164,35 @@ impl Spool {
     /// Pixels of the largest view.
     pub fn largest(&self) -> u64 {
         self.views.iter().map(|view| (view.size.0 * view.size.1) as u64).max().unwrap_or(0)
+    }
+}
+
+/// Takes in pixels beside confirmed ones, where the map itself continues: views that could confirm them are often
+/// hidden just there.
+fn grow(depth: &Map, confidence: &mut Map, kept: &mut [bool]) {
+    let Map { width, height, ref data } = *depth;
+    for _ in 0..GROWN_PX {
+        let before = kept.to_vec();
+        let continues = |at: usize, other: usize| {
+            before[other] && (data[at] - data[other]).abs() <= MOST_STEP_REL * data[at].min(data[other])
+        };
+        let rows = kept.par_chunks_mut(width.max(1)).zip(confidence.data.par_chunks_mut(width.max(1)));
+        rows.enumerate().for_each(|(y, (kept, confidence))| {
+            for x in 0..width {
+                let at = y * width + x;
+                if before[at] || !is_depth(data[at]) || confidence[x] < LEAST_CONFIDENCE {
+                    continue;
+                }
+                let beside = x > 0 && continues(at, at - 1)
+                    || x + 1 < width && continues(at, at + 1)
+                    || y > 0 && continues(at, at - width)
+                    || y + 1 < height && continues(at, at + width);
+                if beside {
+                    kept[x] = true;
+                    confidence[x] *= GROWN_WEIGHT;
+                }
+            }
+        });
     }
 }
 

@@ -3,8 +3,6 @@
 use glam::{DVec3, Vec3};
 use rayon::prelude::*;
 
-use crate::files::ply_storage::{OffsetOption, Storage};
-
 /// Triangles over shared vertices, anticlockwise as seen from outside.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Triangles {
@@ -12,44 +10,6 @@ pub struct Triangles {
     pub positions: Vec<[f32; 3]>,
     /// Three vertices each.
     pub faces: Vec<[u32; 3]>,
-}
-
-/// A mesh as it is written.
-pub struct Finished {
-    /// Relative to the origin.
-    pub triangles: Triangles,
-    /// In the world.
-    pub origin: DVec3,
-    /// One for each vertex, of length 1.
-    pub normals: Vec<Vec3>,
-    /// One for each vertex.
-    pub colours: Option<Vec<[u8; 3]>>,
-    /// How coordinates are stored where they may be doubles or less an offset.
-    pub storage: Storage,
-}
-
-impl Finished {
-    /// With normals.
-    pub fn new(triangles: Triangles, origin: DVec3, colours: Option<Vec<[u8; 3]>>, offset: OffsetOption) -> Self {
-        let normals = triangles.normals();
-        let mut mesh = Self { triangles, origin, normals, colours, storage: Storage::default() };
-        mesh.storage = mesh.stored(offset);
-        mesh
-    }
-
-    /// A vertex in the world.
-    pub fn position(&self, vertex: usize) -> DVec3 {
-        self.origin + self.triangles.at(vertex as u32)
-    }
-
-    /// Whether floats are too coarse for the coordinates as they are.
-    pub fn needs_doubles(&self) -> bool {
-        self.stored(OffsetOption::None).double
-    }
-
-    fn stored(&self, offset: OffsetOption) -> Storage {
-        Storage::of(self.triangles.positions.len(), |vertex| self.position(vertex).to_array(), offset)
-    }
 }
 
 /// What an edge count finds.
@@ -117,6 +77,18 @@ impl Triangles {
                 if edge[0].1 & 1 == 1 { [high, low] } else { [low, high] }
             })
             .collect()
+    }
+
+    /// Of each triangle, those that share its sides; `u32::MAX` where there is none. The mesh must be a manifold one.
+    pub fn neighbours(&self) -> Vec<[u32; 3]> {
+        let mut neighbours = vec![[u32::MAX; 3]; self.faces.len()];
+        for edge in self.half_edges().chunk_by(|a, b| a.0 == b.0) {
+            let [(_, a), (_, b)] = edge else { continue };
+            let (a, b) = (a >> 1, b >> 1);
+            neighbours[a as usize / 3][a as usize % 3] = b / 3;
+            neighbours[b as usize / 3][b as usize % 3] = a / 3;
+        }
+        neighbours
     }
 
     /// Makes a surface of it wherever it is none: triangles without extent in vertices are dropped, where an edge has
@@ -244,6 +216,10 @@ mod tests {
         let mut solid = of(4, &[[0, 2, 1], [0, 1, 3], [1, 2, 3], [2, 0, 3]]);
         solid.make_manifold();
         assert_eq!((solid.positions.len(), solid.count_edges().border), (4, 0));
+        assert!(
+            (0..4usize).all(|face| (0..4u32).filter(|other| solid.neighbours()[face].contains(other)).count() == 3)
+        );
+        assert_eq!(of(4, &[[0, 2, 1], [0, 1, 3]]).neighbours(), [[u32::MAX, u32::MAX, 1], [0, u32::MAX, u32::MAX]]);
     }
 
     #[test]

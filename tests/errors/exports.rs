@@ -170,6 +170,7 @@ fn meshes() -> Group {
                 fs::write(root.join("others/.engine-mesh.json"), r#"{"exports_of": "/elsewhere"}"#).unwrap();
             })
         },
+        told("ask for obj or glb, too", "mesh out --texture"),
         told("see `engine mesh --help`", "mesh out --voxel 0"),
         told("see `engine mesh --help`", "mesh out --to stl"),
         told("see `engine mesh --help`", "mesh out --simplify 1.5"),

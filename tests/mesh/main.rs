@@ -32,7 +32,7 @@ use readers::TestMesh;
 use solids::Solid;
 
 /// Width and height of the maps.
-const SIZE: (usize, usize) = (160, 120);
+const SIZE: (usize, usize) = (128, 96);
 
 /// A finished run of exact maps.
 struct Run {
@@ -41,7 +41,7 @@ struct Run {
 }
 
 impl Run {
-    /// Solids that these cameras see. Every view is checked against the four nearest ones.
+    /// Solids that these cameras see. Every view is checked against the ten nearest ones.
     fn new(solids: &[Solid], cameras: &[Camera]) -> Self {
         let root = tempfile::tempdir().unwrap();
         let out = root.path().join("out");
@@ -56,7 +56,7 @@ impl Run {
                 let far = |other: usize| cameras[other].centre().distance(camera.centre());
                 far(a).total_cmp(&far(b)).then(a.cmp(&b))
             });
-            let others: Vec<String> = others.into_iter().take(4).map(name).collect();
+            let others: Vec<String> = others.into_iter().take(10).map(name).collect();
             let rows = |m: DMat3| [0, 1, 2].map(|i| m.row(i).to_array());
             views.push(json!({
                 "name": name(at), "id": at, "map_size": SIZE, "photo_size": SIZE, "map_k": rows(camera.k),
@@ -110,6 +110,6 @@ fn around(target: DVec3, distance: f64, focal: f64) -> Vec<Camera> {
             DVec3::new(lift.cos() * turn.cos(), lift.sin(), lift.cos() * turn.sin())
         })
     };
-    let places = ring(0.0, 12).chain(ring(0.75, 9)).chain(ring(-0.75, 9)).chain(ring(1.35, 3)).chain(ring(-1.35, 3));
+    let places = ring(0.0, 10).chain(ring(0.75, 7)).chain(ring(-0.75, 7)).chain(ring(1.35, 3)).chain(ring(-1.35, 3));
     places.map(|place| looking(target + distance * place, target, focal)).collect()
 }

@@ -83,13 +83,16 @@ pub fn ply(path: &Path) -> TestMesh {
         .map(|line| line.split_once(' ').unwrap())
         .collect();
     assert!(header.contains(&"property list uchar int vertex_indices".to_owned()));
-    let (mut at, mut mesh) = (start, TestMesh {
-        positions: Vec::new(),
-        normals: Vec::new(),
-        colours: Vec::new(),
-        faces: Vec::new(),
-        header: header.clone(),
-    });
+    let (mut at, mut mesh) = (
+        start,
+        TestMesh {
+            positions: Vec::new(),
+            normals: Vec::new(),
+            colours: Vec::new(),
+            faces: Vec::new(),
+            header: header.clone(),
+        },
+    );
     let mut take = |size: usize| {
         at += size;
         &bytes[at - size..at]
@@ -172,7 +175,11 @@ pub fn glb(path: &Path) -> (Value, TestMesh) {
         let accessor = &json["accessors"][number(accessor)];
         let view = &json["bufferViews"][number(&accessor["bufferView"])];
         let start = view["byteOffset"].as_u64().unwrap_or(0) as usize;
-        (number(&accessor["count"]), number(&accessor["componentType"]), &binary[start..start + number(&view["byteLength"])])
+        (
+            number(&accessor["count"]),
+            number(&accessor["componentType"]),
+            &binary[start..start + number(&view["byteLength"])],
+        )
     };
     let vectors = |name: &str| -> Vec<DVec3> {
         let (count, kind, bytes) = data(&primitive["attributes"][name]);

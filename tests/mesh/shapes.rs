@@ -42,15 +42,15 @@ fn turned() -> DMat3 {
 #[test]
 fn a_ball_is_closed_and_has_its_volume() {
     let ball = [Solid::Ball { centre: DVec3::new(0.3, -0.2, 0.1), radius: 1.0 }];
-    let run = Run::new(&ball, &around(DVec3::new(0.3, -0.2, 0.1), 4.0, 190.0));
+    let run = Run::new(&ball, &around(DVec3::new(0.3, -0.2, 0.1), 4.0, 150.0));
     let (mesh, report) = expect(&run, &ball, [0.999, 0.999, 0.999], &[]);
     assert_eq!((mesh.expect_manifold(), euler(&mesh), &report["pieces"]), (0, 2, &1.into()));
     let voxel = report["voxel"].as_f64().unwrap();
     // 1.5 pixels at the middle's depth, which is 4 less the 1 of the ball at most.
-    assert!((1.5 * 3.0 / 190.0..1.5 * 4.0 / 190.0).contains(&voxel), "{voxel}");
-    // A twentieth of a voxel everywhere would make 3 * 0.05 * 0.028 = 0.4 %.
+    assert!((1.5 * 3.0 / 150.0..1.5 * 4.0 / 150.0).contains(&voxel), "{voxel}");
+    // A tenth of a voxel everywhere would make 3 * 0.1 * 0.032 = 1 %.
     let truth = 4.0 / 3.0 * std::f64::consts::PI;
-    assert!((volume(&mesh) / truth - 1.0).abs() < 0.004, "{} {truth}", volume(&mesh));
+    assert!((volume(&mesh) / truth - 1.0).abs() < 0.01, "{} {truth}", volume(&mesh));
     for (at, normal) in mesh.positions.iter().zip(&mesh.normals) {
         let true_normal = (*at - DVec3::new(0.3, -0.2, 0.1)).normalize();
         // A tenth of a voxel over a voxel is 6 degrees.
@@ -61,7 +61,7 @@ fn a_ball_is_closed_and_has_its_volume() {
 #[test]
 fn a_box_keeps_its_faces_and_its_edges_to_a_voxel() {
     let block = [Solid::Block { middle: DVec3::ZERO, half: DVec3::new(0.8, 0.6, 0.5), turn: turned() }];
-    let run = Run::new(&block, &around(DVec3::ZERO, 4.0, 220.0));
+    let run = Run::new(&block, &around(DVec3::ZERO, 4.0, 175.0));
     let (mesh, report) = expect(&run, &block, [0.97, 0.995, 0.999], &[]);
     assert_eq!((mesh.expect_manifold(), euler(&mesh)), (0, 2));
     // Points of its edges and corners: within a voxel of the mesh.
@@ -92,7 +92,7 @@ fn two_walls_meet_in_a_corner_and_end_where_the_maps_do() {
         wall(across * DVec3::new(-1.0, 0.0, -1.0), DVec3::new(0.1, 2.0, 1.0)),
     ];
     let eye = |i: usize| DVec3::new(0.4 * (i % 4) as f64 + 0.2, 0.5 * (i / 4) as f64 - 0.5, -4.5 + 0.1 * i as f64);
-    let cameras: Vec<Camera> = (0..12).map(|i| looking(eye(i), DVec3::new(-0.2, 0.0, 0.0), 170.0)).collect();
+    let cameras: Vec<Camera> = (0..12).map(|i| looking(eye(i), DVec3::new(-0.2, 0.0, 0.0), 140.0)).collect();
     let run = Run::new(&walls, &cameras);
     let (mesh, _) = expect(&run, &walls, [0.95, 0.98, 0.99], &[]);
     assert!(mesh.expect_manifold() > 100, "walls have a border");
@@ -101,8 +101,8 @@ fn two_walls_meet_in_a_corner_and_end_where_the_maps_do() {
 #[test]
 fn a_plate_of_a_few_voxels_has_two_sides() {
     let plate = [Solid::Block { middle: DVec3::ZERO, half: DVec3::new(0.8, 0.6, 0.06), turn: turned() }];
-    let run = Run::new(&plate, &around(DVec3::ZERO, 4.0, 220.0));
-    // 1.5 * 4 / 220 = 0.027: the plate is 4 voxels thick.
+    let run = Run::new(&plate, &around(DVec3::ZERO, 4.0, 175.0));
+    // 1.5 * 4 / 175 = 0.034: the plate is 3.5 voxels thick.
     let (mesh, _) = expect(&run, &plate, [0.85, 0.97, 0.99], &[]);
     let truth = 1.6 * 1.2 * 0.12;
     assert!((volume(&mesh) / truth - 1.0).abs() < 0.25, "{} {truth}", volume(&mesh));
@@ -111,7 +111,7 @@ fn a_plate_of_a_few_voxels_has_two_sides() {
 #[test]
 fn what_views_see_through_is_free() {
     let ball = [Solid::Ball { centre: DVec3::ZERO, radius: 1.0 }];
-    let cameras = around(DVec3::ZERO, 4.0, 190.0);
+    let cameras = around(DVec3::ZERO, 4.0, 150.0);
     let run = Run::new(&ball, &cameras);
     // Five views agree on a thing before the ball that no other one sees: the same place for all of them.
     let ghost = Solid::Ball { centre: DVec3::new(1.9, 0.0, 0.0), radius: 0.3 };
@@ -131,19 +131,19 @@ fn what_views_see_through_is_free() {
 #[test]
 fn pieces_holes_and_triangles_are_as_many_as_asked_for() {
     let solids = [
-        Solid::Ball { centre: DVec3::ZERO, radius: 1.0 },
-        Solid::Ball { centre: DVec3::new(1.5, 0.3, 0.2), radius: 0.1 },
+        Solid::Ball { centre: DVec3::new(-0.3, 0.0, 0.0), radius: 0.9 },
+        Solid::Ball { centre: DVec3::new(1.3, 0.3, 0.2), radius: 0.2 },
     ];
-    let run = Run::new(&solids, &around(DVec3::ZERO, 4.2, 190.0));
+    let run = Run::new(&solids, &around(DVec3::ZERO, 4.2, 150.0));
     let (both, report) = run.meshed(&["--min-component", "1"]);
     assert_eq!((&report["pieces"], both.expect_manifold()), (&2.into(), 0));
     let small = both.positions.iter().filter(|at| solids[1].signed(**at).abs() < 0.05).count();
     assert!(small > 20, "{small}");
-    let (one, report) = run.meshed(&["--min-component", "1000"]);
+    let (one, report) = run.meshed(&["--min-component", "4000"]);
     assert_eq!((&report["pieces"], one.positions.len()), (&1.into(), both.positions.len() - small));
 
     // A round hole in every map.
-    let place = DVec3::new(0.0, 0.3, -1.0).normalize();
+    let place = DVec3::new(-0.3, 0.0, 0.0) + 0.9 * DVec3::new(0.0, 0.3, -1.0).normalize();
     for (view, camera) in run.cameras.iter().enumerate() {
         let path = run.path(&format!("out/depth/{view:08}.pfm"));
         let mut depth = pfm::read(&path).unwrap();
@@ -155,21 +155,21 @@ fn pieces_holes_and_triangles_are_as_many_as_asked_for() {
         }
         pfm::write(&path, &depth).unwrap();
     }
-    let (open, report) = run.meshed(&["--min-component", "1000"]);
+    let (open, report) = run.meshed(&["--min-component", "4000"]);
     let border = open.expect_manifold();
     assert!(border > 30 && report["closed"] == false, "{border}");
-    assert_eq!(run.meshed(&["--min-component", "1000", "--close-holes=0.5"]).0.expect_manifold(), border);
-    let (closed, report) = run.meshed(&["--min-component", "1000", "--close-holes=3"]);
+    assert_eq!(run.meshed(&["--min-component", "4000", "--close-holes=0.5"]).0.expect_manifold(), border);
+    let (closed, report) = run.meshed(&["--min-component", "4000", "--close-holes=3"]);
     assert_eq!((closed.expect_manifold(), &report["closed"], euler(&closed)), (0, &true.into(), 2));
-    // A cap of 0.25 is at most 0.25^2 / 2 = 0.03 high: its lid cuts that off.
+    // A cap of 0.25 is about 0.25^2 / 1.8 = 0.035 high: its lid cuts that off.
     assert!(closed.positions.iter().all(|at| solids[0].signed(*at).abs() < 0.05));
 
-    let wanted = ["--min-component", "1000", "--close-holes=3", "--triangles", "2000"];
+    let wanted = ["--min-component", "4000", "--close-holes=3", "--triangles", "2000"];
     let (few, report) = run.meshed(&wanted);
     assert!(few.faces.len() <= 2000 && few.faces.len() > 1900, "{}", few.faces.len());
     assert_eq!((few.expect_manifold(), euler(&few)), (0, 2), "{report}");
     assert!((volume(&few) / volume(&closed) - 1.0).abs() < 0.01);
-    let (half, _) = run.meshed(&["--min-component", "1000", "--simplify", "0.5"]);
+    let (half, _) = run.meshed(&["--min-component", "4000", "--simplify", "0.5"]);
     assert!(half.faces.len() * 2 <= open.faces.len() + 1 && half.faces.len() * 20 > open.faces.len() * 9);
     half.expect_manifold();
 }

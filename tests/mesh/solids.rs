@@ -7,9 +7,16 @@ use glam::{DMat3, DVec3};
 /// Something solid.
 #[derive(Clone, Copy, Debug)]
 pub enum Solid {
-    Ball { centre: DVec3, radius: f64 },
+    Ball {
+        centre: DVec3,
+        radius: f64,
+    },
     /// A box that is turned: `turn` takes its axes to the world's.
-    Block { middle: DVec3, half: DVec3, turn: DMat3 },
+    Block {
+        middle: DVec3,
+        half: DVec3,
+        turn: DMat3,
+    },
 }
 
 impl Solid {
