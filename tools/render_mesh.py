@@ -1,10 +1,10 @@
 """Draws a mesh of the engine as a picture: its shape as matt clay, and beside it its colours.
 
-    python tools/render_mesh.py OUT PICTURE [--mesh FILE] [--view NAME] [--turn DEGREES] [--lift DEGREES] [--back FACTOR]
+    python tools/render_mesh.py OUT PICTURE [--mesh FILE] [--view NAME] [--turn DEGREES] [--lift DEGREES]
 
-OUT is a result folder (manifest.json, and mesh/mesh.ply unless --mesh names another file). The picture is taken from the
-camera of one of its views, turned about the middle of what that view sees and moved back. Backs of triangles are dark
-red. Needs numpy and pillow.
+OUT is a result folder (manifest.json, and mesh/mesh.ply unless --mesh names another file). The picture is taken from
+the camera of one of its views, turned about the middle of what that view sees and moved back (--back FACTOR). Backs of
+triangles are dark red. Needs numpy and pillow.
 """
 
 import argparse
@@ -65,8 +65,9 @@ def visible(xy, depth, faces, width, height):
 
     size = (high - low).max(1) + 1
     small = np.flatnonzero(ok & (size <= 24))
-    for limit in (1, 2, 3, 4, 6, 8, 12, 16, 24):
-        group = small[(size[small] <= limit) & (size[small] > {1: 0, 2: 1, 3: 2, 4: 3, 6: 4, 8: 6, 12: 8, 16: 12, 24: 16}[limit])]
+    limits = (0, 1, 2, 3, 4, 6, 8, 12, 16, 24)
+    for above, limit in zip(limits, limits[1:]):
+        group = small[(size[small] > above) & (size[small] <= limit)]
         for dy in range(limit):
             for dx in range(limit):
                 if len(group):

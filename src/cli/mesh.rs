@@ -15,9 +15,9 @@ use super::options::{self, LimitArgs, ReportArgs};
 
 /// Make one triangle mesh of a finished run's depth maps.
 ///
-/// OUT is the folder of results of `engine infer` (or of `engine fuse`). The pixels that other views confirm are gathered
-/// in a grid of voxels, with their confidence as weight; what views see through is free. The mesh goes to FOLDER, by
-/// default OUT/mesh; mesh.json there tells of it. docs/MESH.md says how it is made and how good it is.
+/// OUT is the folder of results of `engine infer` (or of `engine fuse`). The pixels that other views confirm are
+/// gathered in a grid of voxels, with their confidence as weight; what views see through is free. The mesh goes to
+/// FOLDER, by default OUT/mesh; mesh.json there tells of it. docs/MESH.md says how it is made and how good it is.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -29,8 +29,8 @@ pub struct MeshArgs {
     /// The folder with the results of a finished run
     #[arg(value_name = "OUT")]
     results: PathBuf,
-    /// Formats, with commas between: ply (binary), obj (text), glb (glTF 2.0)
-    #[arg(long, value_name = "LIST", default_value = "ply", value_delimiter = ',', hide_possible_values = true)]
+    /// Formats, with commas between
+    #[arg(long, value_name = "LIST", default_value = "ply", value_delimiter = ',')]
     to: Vec<MeshFormat>,
     /// Folder for the mesh, created if missing [default: OUT/mesh]
     #[arg(short, long, value_name = "FOLDER", help_heading = "Output")]
@@ -59,7 +59,8 @@ struct MeshHow {
     min_component: usize,
     /// Close holes whose border is at most this long, in the scene's units; without a length, 60 voxels [default: holes
     /// stay open]
-    #[arg(long, value_name = "LENGTH", num_args = 0..=1, require_equals = true, value_parser = options::positive_number)]
+    #[arg(long, value_name = "LENGTH", num_args = 0..=1, require_equals = true)]
+    #[arg(value_parser = options::positive_number)]
     close_holes: Option<Option<f64>>,
     /// Reduce the mesh to at most this many triangles, where they make the least difference
     #[arg(long, value_name = "N", value_parser = options::positive_integer, conflicts_with = "simplify")]

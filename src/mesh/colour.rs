@@ -1,8 +1,8 @@
 //! The colour of every vertex: the mean of what the sharpest views show there.
 //!
 //! A view shows a vertex if it lies in the photo, faces the camera, and nothing of the mesh lies before it, nor before
-//! the pixels around it, whose colours run into each other. How sharp it shows it is the number of pixels that a unit of
-//! the surface has there. Of those that show it at least half as sharply as the sharpest, the best few are averaged.
+//! the pixels around it, whose colours run into each other. How sharp it shows it is the number of pixels that a unit
+//! of the surface has there. Of those that show it at least half as sharply as the sharpest, the best few are averaged.
 
 use rayon::prelude::*;
 

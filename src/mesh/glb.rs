@@ -2,7 +2,8 @@
 //!
 //! Positions are floats; a mesh for which these are too coarse gets whole numbers near its middle as its node's
 //! translation. Colours are linear light by the format's rules, of 16 bits. The material is unlit: the photos' light is
-//! in the colours, or in the texture, a JPEG file inside; without either it is a matt grey. Both sides are shown. Axes are the scene's.
+//! in the colours, or in the texture, a JPEG file inside; without either it is a matt grey. Both sides are shown. Axes
+//! are the scene's.
 
 use std::io::Write;
 
@@ -251,10 +252,7 @@ fn picture(root: &mut Root, buffer: Index<Buffer>, offset: usize, bytes: usize) 
 
 fn material(is_painted: bool, picture: Option<texture::Info>) -> Material {
     let grey = if is_painted { 1.0 } else { 0.6 };
-    let unlit = extensions::material::Material {
-        unlit: is_painted.then(|| extensions::material::Unlit {}),
-        ..Default::default()
-    };
+    let unlit = extensions::material::Material { unlit: Some(extensions::material::Unlit {}) };
     Material {
         double_sided: true,
         extensions: is_painted.then_some(unlit),

@@ -54,8 +54,10 @@ impl BlockKey {
     /// Of a block; `None` beyond the grid's ends.
     pub fn new(at: IVec3) -> Option<Self> {
         let inside = at.cmpge(IVec3::splat(-LIMIT)).all() && at.cmplt(IVec3::splat(LIMIT)).all();
-        let [x, y, z] = (at + LIMIT).to_array().map(|v| v as u64);
-        inside.then_some(Self(z << 34 | y << 17 | x))
+        inside.then(|| {
+            let [x, y, z] = (at + LIMIT).to_array().map(|v| v as u64);
+            Self(z << 34 | y << 17 | x)
+        })
     }
 
     /// Which block it is.

@@ -25,7 +25,7 @@ use crate::mesh::spool::Spool;
 use crate::mesh::surface::Quads;
 use crate::mesh::triangles::Triangles;
 use crate::mesh::volume::Volume;
-use crate::mesh::{charts, colour, glb, holes, obj, parts, ply, simplify, texture};
+use crate::mesh::{charts, colour, glb, holes, obj, painting, parts, ply, simplify};
 
 /// What tells of a mesh in its folder.
 const REPORT: &str = "mesh.json";
@@ -87,8 +87,8 @@ struct Report {
 /// Makes the mesh of the run in `folder`.
 ///
 /// # Errors
-/// A folder that is not that of a finished run, maps or photos that cannot be read, files that cannot be written, a mesh
-/// that does not fit into memory, [`Error::Nothing`] where there is no surface, [`Error::Interrupted`].
+/// A folder that is not that of a finished run, maps or photos that cannot be read, files that cannot be written, a
+/// mesh that does not fit into memory, [`Error::Nothing`] where there is no surface, [`Error::Interrupted`].
 pub fn mesh(folder: &Path, options: &MeshOptions, progress: &Progress) -> Result<()> {
     let results = open_finished(folder)?;
     let out = options.output.out.clone().unwrap_or_else(|| folder.join("mesh"));
@@ -102,7 +102,7 @@ pub fn mesh(folder: &Path, options: &MeshOptions, progress: &Progress) -> Result
     let job = Job::new(&results, None, &export, (&out, progress));
     // Before any work: a scene that is gone, and a run that does not fit.
     let photos = options.colours.then(|| Photos::open(&job)).transpose()?;
-    let plan = Plan::new(&results, photos.as_ref().map_or(0, Photos::bytes), options.memory)?;
+    let plan = Plan::new(&results, (photos.as_ref().map_or(0, Photos::bytes), options.texture), options.memory)?;
     claimed.claim()?;
     claimed.note().into_iter().for_each(|note| job.note(note));
 
@@ -125,7 +125,7 @@ pub fn mesh(folder: &Path, options: &MeshOptions, progress: &Progress) -> Result
     let painted = match (&photos, &colours) {
         (Some(photos), Some(colours)) if options.texture => {
             let charts = charts::choose(&job, grid, &mesh)?;
-            let texture = texture::paint(&job, photos, grid, &mesh, (&charts, colours))?;
+            let texture = painting::paint(&job, photos, grid, &mesh, (&charts, colours))?;
             job.note(format!(
                 "a texture of {} x {} pixels in {}",
                 texture.size.0,

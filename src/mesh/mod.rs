@@ -6,8 +6,8 @@
 //! SIGGRAPH 1996), slab by slab where memory is scarce. [`surface`] finds where that distance is zero, with the
 //! [`patches`] of each cell as vertices. What follows works on [`triangles`]: small [`parts`] are dropped, [`holes`]
 //! closed, [`simplify`] takes triangles away, [`colour`] looks at the photos, with [`raster`] to know what hides what.
-//! A [`texture`] is painted from the photos by [`charts`], its
-//! [`seams`] levelled. [`ply`], [`obj`] and [`glb`] write it. docs/MESH.md tells how good it is.
+//! A [`texture`] is [painted](painting) from the photos by [`charts`], its [`seams`] levelled. [`ply`], [`obj`] and
+//! [`glb`] write it. docs/MESH.md tells how good it is.
 
 pub mod charts;
 pub mod colour;
@@ -18,6 +18,7 @@ pub mod holes;
 pub mod meshing;
 pub mod obj;
 pub mod options;
+pub mod painting;
 pub mod parts;
 pub mod patches;
 pub mod plan;

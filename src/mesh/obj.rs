@@ -1,5 +1,5 @@
-//! `mesh.obj`: text. Numbers have the shortest digits that give the same number, wherever the scene lies. Colours follow
-//! the coordinates, 0..1, as many programs read them. A texture is `mesh.jpg`, which `mesh.mtl` names.
+//! `mesh.obj`: text. Numbers have the shortest digits that give the same number, wherever the scene lies. Colours
+//! follow the coordinates, 0..1, as many programs read them. A texture is `mesh.jpg`, which `mesh.mtl` names.
 
 use std::io::Write;
 

@@ -9,7 +9,7 @@ use crate::host::memory::{MemoryNeed, Part, StageMemory, readable, refuse_if_too
 use crate::host::memory_limits::{Room, room};
 use crate::mesh::grid::{BESIDE, BlockKey};
 use crate::mesh::volume::BYTES_A_BLOCK;
-use crate::mesh::{colour, spool, surface};
+use crate::mesh::{charts, colour, spool, surface};
 
 /// The program and the threads' stacks; measured, rounded up.
 const PROGRAM_BYTES: u64 = 48 << 20;
@@ -17,6 +17,9 @@ const PROGRAM_BYTES: u64 = 48 << 20;
 const FILTERED_BYTES: u64 = 48;
 /// Bytes of a pixel of a view that confirms it: depth and confidence.
 const CONFIRMING_BYTES: u64 = 8;
+/// Bytes that a quad's two triangles take while a texture is painted: their choices of a photo, and their corners with
+/// places, changes of colour and what finds them.
+const TEXTURE_BYTES_A_QUAD: u64 = 2 * charts::BYTES_A_FACE + 240;
 /// Fewer blocks at once would mean to read all maps again for next to nothing.
 const LEAST_BLOCKS: usize = 64;
 /// More triangles than this cannot be numbered; see [`crate::mesh::triangles`].
@@ -29,14 +32,17 @@ pub struct Plan {
     largest: u64,
     /// What reading a photo takes.
     photo: u64,
+    /// What a texture takes at most, more or less: each surface is painted from one photo.
+    picture: Option<u64>,
 }
 
 impl Plan {
-    /// Looks whether the maps of a run can be filtered. `photo` is what reading one photo takes, 0 without colours.
+    /// Looks whether the maps of a run can be filtered. `photo` is what reading one photo takes, 0 without colours;
+    /// `texture`, whether there will be one.
     ///
     /// # Errors
     /// [`Error::Memory`] where there is no room for that.
-    pub fn new(results: &Results, photo: u64, memory: Option<u64>) -> Result<Self> {
+    pub fn new(results: &Results, (photo, texture): (u64, bool), memory: Option<u64>) -> Result<Self> {
         let pixels = |view: usize| (results.views[view].size.0 * results.views[view].size.1) as u64;
         let of_view = |view: usize| {
             let others: u64 = results.views[view].checked_against.iter().map(|&other| pixels(other)).sum();
@@ -44,7 +50,8 @@ impl Plan {
         };
         let views = 0..results.views.len();
         let filtering = views.clone().map(of_view).max().unwrap_or(0);
-        let plan = Self { room: room(memory), largest: views.map(pixels).max().unwrap_or(0), photo };
+        let picture = texture.then(|| 3 * views.clone().map(pixels).sum::<u64>());
+        let plan = Self { room: room(memory), largest: views.map(pixels).max().unwrap_or(0), photo, picture };
         let stages = vec![
             StageMemory::new("filter", vec![program(), Part::new("maps of a view and of those beside it", filtering)]),
             plan.volume(LEAST_BLOCKS as u64, 0),
@@ -75,12 +82,15 @@ impl Plan {
         }
         // A vertex and two triangles a quad.
         let mesh = quads * (12 + 2 * 12 + colour::BYTES_A_VERTEX);
-        let parts = vec![
+        let mut parts = vec![
             program(),
             Part::new("a photo", self.photo),
             Part::new("what is seen of the mesh", 4 * self.largest),
             Part::new("the mesh and what views show of it", mesh),
         ];
+        if let Some(picture) = self.picture {
+            parts.push(Part::new("the texture", picture + TEXTURE_BYTES_A_QUAD * quads));
+        }
         StageMemory::new("colours", parts)
     }
 

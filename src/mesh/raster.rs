@@ -20,8 +20,8 @@ pub fn project(mesh: &Triangles, camera: &Camera) -> Vec<[f32; 3]> {
     mesh.positions.par_iter().map(place).collect()
 }
 
-/// The inverse depth of the nearest triangle at every pixel's centre; 0 where there is none. Triangles that reach behind
-/// the camera are not drawn.
+/// The inverse depth of the nearest triangle at every pixel's centre; 0 where there is none. Triangles that reach
+/// behind the camera are not drawn.
 pub fn nearest(mesh: &Triangles, places: &[[f32; 3]], (width, height): (usize, usize)) -> Map {
     let mut map = Map::filled(width, height, 0.0);
     map.data.par_chunks_mut(ROWS * width.max(1)).enumerate().for_each(|(band, values)| {
@@ -74,7 +74,8 @@ pub struct Sight<'a> {
     nearest: Map,
     centre: DVec3,
     focal: f64,
-    /// How much nearer the mesh must be to hide a vertex: its own triangles are that much nearer at the pixels around it.
+    /// How much nearer the mesh must be to hide a vertex: its own triangles are that much nearer at the pixels around
+    /// it.
     slack: f64,
 }
 

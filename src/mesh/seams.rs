@@ -13,9 +13,12 @@ const STEPS: usize = 300;
 /// Pixels around a triangle that change with it: those that a viewer mixes in.
 const RINGS: usize = 2;
 
+/// A piece's part of the picture: its upper left corner and size.
+pub type Rectangle = ([usize; 2], [usize; 2]);
+
 /// Levels the seams of a texture. `of_face` is each triangle's piece, `seen` which corners are on a photo, `rectangles`
-/// where the pieces lie: upper left corner and size.
-pub fn level(texture: &mut Texture, of_face: &[u32], (seen, rectangles): (&[bool], &[([usize; 2], [usize; 2])])) {
+/// where the pieces lie.
+pub fn level(texture: &mut Texture, of_face: &[u32], (seen, rectangles): (&[bool], &[Rectangle])) {
     let changes = changes(texture, seen);
     let mut by_chart: Vec<Vec<u32>> = vec![Vec::new(); rectangles.len()];
     for (face, &chart) in of_face.iter().enumerate().filter(|(face, _)| seen[texture.faces[*face][0] as usize]) {
@@ -104,7 +107,7 @@ fn conjugate_gradients(apply: &impl Fn(&[f64], &mut [f64]), right: Vec<f64>) -> 
 
 /// Changes the pixels of a piece: those in its triangles by what lies between their corners' changes, those around as
 /// the next ones inside.
-fn apply(texture: &mut Texture, changes: &[[f32; 3]], faces: &[u32], (to, size): ([usize; 2], [usize; 2])) {
+fn apply(texture: &mut Texture, changes: &[[f32; 3]], faces: &[u32], (to, size): Rectangle) {
     let [width, height] = size;
     let mut change: Vec<Option<[f32; 3]>> = vec![None; width * height];
     for &face in faces {

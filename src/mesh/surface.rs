@@ -13,8 +13,8 @@ use crate::mesh::patches::{self, NOT_CROSSED, PATCHES};
 use crate::mesh::triangles::Triangles;
 use crate::mesh::volume::Volume;
 
-/// A distance changes from voxel to voxel by at most their own distance, but for noise and beside edges, where some views
-/// see free space. Where it jumps from behind one surface to what is nothing but free, there is no surface.
+/// A distance changes from voxel to voxel by at most their own distance, but for noise and beside edges, where some
+/// views see free space. Where it jumps from behind one surface to what is nothing but free, there is no surface.
 const MOST_CHANGE_VOXELS: f32 = 3.0;
 /// Voxels along a side of what the cells of a block and their neighbours need.
 const WIDE: usize = SIDE as usize + 2;
