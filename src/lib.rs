@@ -11,6 +11,7 @@
 //! | `cli` ([`command_line()`], [`embedded`]) | the command line: options, exit codes |
 //! | [`doctor`], [`mod@bench`] | what is wrong with a scene; how fast the engine is here |
 //! | [`train`] | training: samples, optimizer, checkpoints, logs |
+//! | [`mesh`] | a finished run's maps as a triangle mesh |
 //! | [`mod@export`] | a finished run in the formats of other programs |
 //! | [`run`] | the main job: plan, depth maps, merge, fusion, files, resuming |
 //! | [`draw`], [`evaluation`], [`synth`] | charts and previews; scores of maps and clouds; rendered scenes |
@@ -101,6 +102,8 @@ pub mod bench;
 pub mod doctor;
 
 pub mod train;
+
+pub mod mesh;
 
 pub mod export;
 

@@ -150,6 +150,28 @@ const EXPORT: [&str; 19] = [
     "--profile",
     "--help",
 ];
+const MESH: [&str; 20] = [
+    "--config",
+    "--verbose",
+    "--to",
+    "--out",
+    "--force",
+    "--voxel",
+    "--min-component",
+    "--close-holes",
+    "--triangles",
+    "--simplify",
+    "--no-colours",
+    "--texture",
+    "--scene",
+    "--ply-offset",
+    "--threads",
+    "--memory",
+    "--quiet",
+    "--json",
+    "--profile",
+    "--help",
+];
 const INFO: [&str; 11] = [
     "--config",
     "--width",
@@ -166,7 +188,8 @@ const INFO: [&str; 11] = [
 
 #[test]
 fn help_tells_every_option_with_its_unit_and_default() {
-    let verbs = [("infer", &INFER[..]), ("fuse", &FUSE[..]), ("export", &EXPORT[..]), ("info", &INFO[..])];
+    let verbs =
+        [("infer", &INFER[..]), ("fuse", &FUSE[..]), ("export", &EXPORT[..]), ("mesh", &MESH[..]), ("info", &INFO[..])];
     for (verb, options) in verbs {
         let help = engine([verb, "--help"]).done().stdout;
         let told: Vec<&str> = help
@@ -201,7 +224,7 @@ fn help_tells_every_option_with_its_unit_and_default() {
         assert!(help.contains(sentence), "{sentence}");
     }
     let top = engine(["--help"]).done().stdout;
-    for verb in ["infer", "fuse", "export", "synth", "train", "eval", "info"] {
+    for verb in ["infer", "fuse", "export", "mesh", "synth", "train", "eval", "info"] {
         assert!(top.lines().any(|l| l.trim_start().starts_with(&format!("{verb} "))), "{top}");
     }
 }

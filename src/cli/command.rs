@@ -19,6 +19,7 @@ use super::fuse::{self, FuseArgs};
 use super::infer::{self, InferArgs};
 use super::info::{self, InfoArgs};
 use super::layers::{self, Resolved};
+use super::mesh::{self, MeshArgs};
 use super::options::{self, ReportArgs};
 use super::shell::{self, CompletionsArgs, ManArgs};
 use super::synth::{self, SynthArgs};
@@ -34,6 +35,7 @@ Examples:
   engine infer scenes/bust -o out --max-side 800 --planes 96
   engine fuse out --scene scenes/bust --min-confidence 0.5
   engine export out --to las,npz                results in the formats of other programs
+  engine mesh out --to ply,glb                  its depth maps as a triangle mesh
   engine doctor scenes/bust                     find out what is wrong with a scene or its results
   engine info --width 1600 --height 1200
   engine train run --textures photos --steps 20000
@@ -62,6 +64,7 @@ enum Command {
     Infer(Box<InferArgs>),
     Fuse(Box<FuseArgs>),
     Export(Box<ExportArgs>),
+    Mesh(Box<MeshArgs>),
     Doctor(Box<DoctorArgs>),
     Eval(EvalArgs),
     Info(InfoArgs),
@@ -78,6 +81,7 @@ impl Command {
             Self::Infer(args) => &args.report,
             Self::Fuse(args) => &args.report,
             Self::Export(args) => &args.report,
+            Self::Mesh(args) => &args.report,
             Self::Doctor(args) => &args.report,
             Self::Eval(args) => args.report(),
             Self::Synth(args) => &args.report,
@@ -110,6 +114,7 @@ impl Command {
             Self::Infer(args) => infer::run(*args, progress),
             Self::Fuse(args) => fuse::run(*args, progress),
             Self::Export(args) => export::run(*args, progress),
+            Self::Mesh(args) => mesh::run(*args, progress),
             Self::Doctor(args) => doctor::run(*args, progress),
             Self::Eval(args) => eval::run(args, progress),
             Self::Info(args) => info::run(&args),

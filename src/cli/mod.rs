@@ -18,6 +18,7 @@ mod fuse;
 mod infer;
 mod info;
 mod layers;
+mod mesh;
 mod option_file;
 mod option_names;
 mod options;

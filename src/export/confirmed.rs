@@ -39,8 +39,11 @@ pub fn maps(job: &Job, view: usize) -> Result<ExportedMaps> {
     Ok(ExportedMaps { depth, confidence, normals })
 }
 
-/// Which pixels of a view are confirmed.
-fn confirmed(job: &Job, view: usize, depth: &Map, confidence: &Map) -> Result<Vec<bool>> {
+/// Which pixels of a view with these maps are confirmed.
+///
+/// # Errors
+/// As [`maps`].
+pub fn confirmed(job: &Job, view: usize, depth: &Map, confidence: &Map) -> Result<Vec<bool>> {
     let (results, fusion) = (job.results, job.results.fusion()?);
     let own = &results.views[view];
     let others = own.checked_against.iter().map(|&other| Ok((results.views[other].camera, results.maps(other)?)));

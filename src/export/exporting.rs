@@ -68,22 +68,14 @@ struct Exported {
 /// A folder that is not that of a finished run, a cloud or maps that cannot be read, files that cannot be written,
 /// [`Error::Interrupted`].
 pub fn export(folder: &Path, options: &ExportOptions, progress: &Progress) -> Result<()> {
-    if let Some(who) = lock::at_work(folder) {
-        let (place, found) = (folder.display().to_string(), format!("another run is at work in it ({who})"));
-        return Err(Error::input(
-            place,
-            found,
-            "the results of a finished run: the same command again when it is done",
-        ));
-    }
-    let results = Results::open(folder)?;
+    let results = open_finished(folder)?;
     let formats: Vec<&Format> = options.to.iter().filter_map(|name| named(name)).collect();
     let (cloud, of_cloud) = match formats.iter().any(|format| format.cloud != Use::Unused) {
         true => Cloud::open(&results, options)?.map_or((None, Vec::new()), |(cloud, notes)| (Some(cloud), notes)),
         false => (None, Vec::new()),
     };
     let out = options.output.out.clone().unwrap_or_else(|| folder.join("export"));
-    let mut claimed = claim(folder, &out, options.output.force)?;
+    let mut claimed = claim(&EXPORTS, folder, &out, options.output.force)?;
     progress.event(
         "start",
         json!({ "command": "export", "version": env!("CARGO_PKG_VERSION"), "run": in_json(folder),
@@ -130,17 +122,36 @@ pub fn export(folder: &Path, options: &ExportOptions, progress: &Progress) -> Re
     Ok(())
 }
 
-/// A folder for the exports of the run in `folder`.
-fn claim(folder: &Path, out: &Path, force: bool) -> Result<OutputFolder> {
+/// The results of a run in whose folder nothing is at work.
+///
+/// # Errors
+/// As [`Results::open`]; a run that is at work.
+pub fn open_finished(folder: &Path) -> Result<Results> {
+    if let Some(who) = lock::at_work(folder) {
+        let (place, found) = (folder.display().to_string(), format!("another run is at work in it ({who})"));
+        return Err(Error::input(
+            place,
+            found,
+            "the results of a finished run: the same command again when it is done",
+        ));
+    }
+    Results::open(folder)
+}
+
+/// A folder of some kind for what is made of the run in `folder`.
+///
+/// # Errors
+/// A folder that holds anything else, unless forced.
+pub fn claim(kind: &'static FolderKind, folder: &Path, out: &Path, force: bool) -> Result<OutputFolder> {
     let run = folder.canonicalize().map_err(Error::io("open the results", folder))?;
     let mark = json!({ "program": "engine", "version": env!("CARGO_PKG_VERSION"), "exports_of": in_json(&run) });
-    OutputFolder::new(Claim { path: out, force, kind: &EXPORTS }, mark, |mark| {
+    OutputFolder::new(Claim { path: out, force, kind }, mark, |mark| {
         let found: Value = serde_json::from_slice(mark).unwrap_or_default();
         match found["exports_of"].as_str() {
             None => Ok(Found::Foreign),
             Some(same) if from_json(same) == run => Ok(Found::Same),
             Some(other) => Err(Error::input(
-                format!("{} {}", EXPORTS.called, out.display()),
+                format!("{} {}", kind.called, out.display()),
                 format!("it holds the exports of another run, {}", from_json(other).display()),
                 "an empty or new folder (-o FOLDER), or --force to replace them",
             )),

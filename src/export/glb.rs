@@ -135,7 +135,7 @@ fn document(count: u64, (low, high): ([f32; 3], [f32; 3]), unit: bool, origin: D
 }
 
 /// Linear light of an sRGB value (IEC 61966-2-1), both of their full range.
-fn linear(value: u8) -> u16 {
+pub(crate) fn linear(value: u8) -> u16 {
     let v = f64::from(value) / 255.0;
     let light = if v <= 0.04045 { v / 12.92 } else { ((v + 0.055) / 1.055).powf(2.4) };
     (light * 65535.0).round() as u16

@@ -49,6 +49,11 @@ impl<'a> Job<'a> {
         Self { results, cloud, options, progress, out, written, told, notes }
     }
 
+    /// The folder that it writes into.
+    pub fn out(&self) -> &'a Path {
+        self.out
+    }
+
     /// The cloud, for formats that are of it.
     ///
     /// # Errors

@@ -92,6 +92,22 @@ impl Photos {
         Ok(Self { scene, places })
     }
 
+    /// The photo of a view, at the pixels of its map.
+    ///
+    /// # Errors
+    /// A photo that cannot be read.
+    pub fn of_map(&self, job: &Job, view: usize) -> Result<Photo> {
+        let loaded = Photo::load(&self.scene.views[self.places[view]], job.results.manifest.max_side())?;
+        loaded.notes.into_iter().for_each(|note| job.note(note));
+        Ok(reduced(loaded.photo, job.results.views[view].size))
+    }
+
+    /// Bytes that one photo takes while it is read: as decoded (up to 16 bits a channel), as f32, and filtered.
+    pub fn bytes(&self) -> u64 {
+        let largest = self.scene.views.iter().map(|view| view.size.0 as u64 * view.size.1 as u64).max();
+        largest.unwrap_or(0) * (6 + 12 + 12)
+    }
+
     /// Writes the photo of a view under this name in images/ of a folder, and its mask, where it has one, in masks/
     /// there, as COLMAP looks for it: NAME.jpg.png, 0 where the photo does not show the scene.
     ///

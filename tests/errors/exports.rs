@@ -13,7 +13,7 @@ use crate::plane_scene;
 use crate::table::{Case, Group, NOTHING, spoilt, told};
 
 pub fn groups() -> Vec<Group> {
-    vec![exports(), words()]
+    vec![exports(), meshes(), words()]
 }
 
 /// A run as its manifest, its maps and its cloud tell of it.
@@ -121,6 +121,62 @@ fn exports() -> Group {
         told("leave --depth-only or the format away", "infer scene -o new --depth-only --export npz,las"),
     ];
     Group { title: "Exports", advice: "", write: finished, run: "export out --to las", cases }
+}
+
+/// The same run, with maps from which pixels are confirmed, and the parameters that say so.
+fn confirmed(root: &Path) {
+    finished(root);
+    let parameters = serde_json::to_value(engine::fusion::settings::FusionOptions::default()).unwrap();
+    edit(root, |manifest| {
+        manifest["parameters"] = parameters;
+        for view in 0..plane_scene::NAMES.len() {
+            manifest["views"][view]["checked_against"] = json!(plane_scene::NAMES);
+        }
+    });
+}
+
+fn meshes() -> Group {
+    let again = "run `engine infer` again";
+    let run = |advice, run| Case { run: Some(run), ..spoilt(advice, NOTHING) };
+    let cases = vec![
+        spoilt("give the OUT of a run, and let it come to its end", |root| {
+            fs::remove_file(root.join("out/manifest.json")).unwrap();
+        }),
+        spoilt(again, |root| fs::remove_file(root.join("out/depth/00000003.pfm")).unwrap()),
+        spoilt("make the run's limits looser: `engine fuse` with a smaller --min-confidence or --min-views", |root| {
+            edit(root, |manifest| manifest["parameters"]["min_confidence"] = 0.95.into());
+        }),
+        run("take a finer grid", "mesh out --no-colours --voxel 1000"),
+        run("keep smaller pieces", "mesh out --no-colours --min-component 1000000"),
+        run("give more memory, or make the run of smaller photos", "mesh out --no-colours --memory 0.01"),
+        run("take a coarser grid", "mesh out --no-colours --voxel 0.02 --memory 0.053"),
+        Case {
+            run: Some("mesh out"),
+            ..spoilt("say where the scene lies now with --scene, or leave colours out with --no-colours", |root| {
+                fs::remove_dir_all(root.join("scene")).unwrap();
+            })
+        },
+        Case {
+            run: Some("mesh out --no-colours -o mine"),
+            ..spoilt("choose another folder with -o", |root| {
+                fs::create_dir(root.join("mine")).unwrap();
+                fs::write(root.join("mine/letter.txt"), "dear").unwrap();
+            })
+        },
+        Case {
+            run: Some("mesh out --no-colours -o others"),
+            ..spoilt("choose another folder with -o", |root| {
+                fs::create_dir(root.join("others")).unwrap();
+                fs::write(root.join("others/.engine-mesh.json"), r#"{"exports_of": "/elsewhere"}"#).unwrap();
+            })
+        },
+        told("ask for obj or glb, too", "mesh out --texture"),
+        told("see `engine mesh --help`", "mesh out --voxel 0"),
+        told("see `engine mesh --help`", "mesh out --to stl"),
+        told("see `engine mesh --help`", "mesh out --simplify 1.5"),
+        told("see `engine mesh --help`", "mesh out --triangles 5 --simplify 0.5"),
+    ];
+    Group { title: "Meshes", advice: "", write: confirmed, run: "mesh out --no-colours", cases }
 }
 
 fn words() -> Group {

@@ -7,7 +7,7 @@
 use std::path::Path;
 
 /// Pieces of messages that no command gives cheaply, and why.
-const NOT_PROVOKED: [(&str, &str); 67] = [
+const NOT_PROVOKED: [(&str, &str); 70] = [
     (
         "one number for the whole process, told before its first work",
         "needs a program that calls the library: tests/callers and python/tests have them",
@@ -29,6 +29,18 @@ const NOT_PROVOKED: [(&str, &str); 67] = [
     ("three finite numbers", "needs a program that calls the library: tests/callers and python/tests have them"),
     ("three finite coordinates", "needs a program that calls the library: tests/callers and python/tests have them"),
     ("one track for each point", "needs a program that calls the library: tests/callers and python/tests have them"),
+    (
+        "a smaller one in a .glb file, which ends at 4 GiB: --triangles or --simplify reduces it",
+        "takes more memory than the tests have",
+    ),
+    (
+        "; expected a larger --voxel, or a smaller --memory, by which they are cut into slabs",
+        "takes more memory than the tests have",
+    ),
+    (
+        "a smaller one: smaller photos (`engine infer --max-side`), or no --texture",
+        "takes more memory than the tests have",
+    ),
     ("no benches/peers/reference_torch.py here", "depends on where the program was built"),
     ("depth differs from the engine's: ", "needs a peer that answers wrongly, or a damaged run beside the benchmark"),
     ("an f32 tensor `depth`", "needs a peer that answers wrongly, or a damaged run beside the benchmark"),

@@ -1,0 +1,326 @@
+//! `engine mesh`: a finished run's maps into one mesh.
+
+use std::path::Path;
+
+use serde::Serialize;
+use serde_json::{Map as Fields, Value, json};
+
+use crate::error::{Error, Result, counted};
+use crate::export::exporting::{claim, open_finished};
+use crate::export::job::Job;
+use crate::export::options::ExportOptions;
+use crate::export::photos::Photos;
+use crate::files::folder::{FolderKind, remove, write_json};
+use crate::files::hash;
+use crate::files::names::in_json;
+use crate::host::interrupt;
+use crate::host::progress::{Progress, duration};
+use crate::host::trace::Clock;
+use crate::manifest::MANIFEST;
+use crate::mesh::finished::Finished;
+use crate::mesh::grid::{self, Grid};
+use crate::mesh::options::{Holes, MeshFormat, MeshOptions, Reduced};
+use crate::mesh::plan::{Plan, slabs};
+use crate::mesh::spool::Spool;
+use crate::mesh::surface::Quads;
+use crate::mesh::triangles::Triangles;
+use crate::mesh::volume::Volume;
+use crate::mesh::{charts, colour, glb, holes, obj, painting, parts, ply, simplify};
+
+/// What tells of a mesh in its folder.
+const REPORT: &str = "mesh.json";
+/// Voxels are so many times as large as a pixel is on the surface: the error of depths that others confirm is less than
+/// that, and a mesh of the pixels' own size has twice the triangles without more of shape in them.
+const VOXEL_FOOTPRINTS: f64 = 1.5;
+/// All files of meshes.
+const FILES: [MeshFormat; 3] = [MeshFormat::Ply, MeshFormat::Obj, MeshFormat::Glb];
+
+/// Folders with a mesh.
+const MESHES: FolderKind = FolderKind {
+    mark: ".engine-mesh.json",
+    called: "folder of the mesh",
+    foreign: (
+        "it is not empty and holds no mesh of engine",
+        "an empty or new folder (-o FOLDER), or --force to write into this one",
+    ),
+    list: "use this as the folder of the mesh",
+    create: "create the folder of the mesh",
+    write: "write into the folder of the mesh",
+    own: |_| false,
+    own_left: "",
+};
+
+/// The content of [`REPORT`].
+#[derive(Debug, Default, Serialize)]
+struct Report {
+    program: &'static str,
+    version: &'static str,
+    /// The run's folder.
+    run: String,
+    /// SHA-256 of the run's manifest.
+    manifest_sha256: String,
+    /// How it was asked for.
+    options: Fields<String, Value>,
+    /// What was assumed or must be known.
+    notes: Vec<String>,
+    /// Side of a voxel, in scene units.
+    voxel: f64,
+    /// Blocks of 8 x 8 x 8 voxels that surfaces touch, and the slabs that they were worked on in.
+    blocks: usize,
+    slabs: usize,
+    /// What is written.
+    vertices: usize,
+    triangles: usize,
+    /// Connected pieces.
+    pieces: usize,
+    /// Edges with one triangle.
+    border_edges: usize,
+    /// Every edge has one or two triangles that agree on the outside, and around each vertex is one fan.
+    manifold: bool,
+    /// Manifold, and without a border.
+    closed: bool,
+    seconds: Fields<String, Value>,
+    /// Relative to the folder.
+    files: Vec<String>,
+}
+
+/// Makes the mesh of the run in `folder`.
+///
+/// # Errors
+/// A folder that is not that of a finished run, maps or photos that cannot be read, files that cannot be written, a
+/// mesh that does not fit into memory, [`Error::Nothing`] where there is no surface, [`Error::Interrupted`].
+pub fn mesh(folder: &Path, options: &MeshOptions, progress: &Progress) -> Result<()> {
+    let results = open_finished(folder)?;
+    let out = options.output.out.clone().unwrap_or_else(|| folder.join("mesh"));
+    let mut claimed = claim(&MESHES, folder, &out, options.output.force)?;
+    progress.event(
+        "start",
+        json!({ "command": "mesh", "version": env!("CARGO_PKG_VERSION"), "run": in_json(folder),
+                "out": in_json(&out), "formats": options.to.iter().map(|format| format.file()).collect::<Vec<_>>() }),
+    );
+    let export = ExportOptions { filtered_depth: true, scene: options.scene.clone(), ..ExportOptions::default() };
+    let job = Job::new(&results, None, &export, (&out, progress));
+    // Before any work: a scene that is gone, and a run that does not fit.
+    let photos = options.colours.then(|| Photos::open(&job)).transpose()?;
+    let plan = Plan::new(&results, (photos.as_ref().map_or(0, Photos::bytes), options.texture), options.memory)?;
+    claimed.claim()?;
+    claimed.note().into_iter().for_each(|note| job.note(note));
+
+    let mut clock = Clock::start();
+    let mut report = Report::default();
+    let (grid, mut mesh) = surface(&job, options, &plan, (&mut report, &mut clock))?;
+    refine(&job, options, grid, &mut mesh, &mut report)?;
+    clock.lap("refine");
+    let colours = match &photos {
+        Some(photos) => {
+            let (colours, unseen) = colour::colours(&job, photos, grid, &mesh)?;
+            if unseen > 0 {
+                job.note(format!("{} shown by no photo: their neighbours' colours", counted_vertices(unseen)));
+            }
+            Some(colours)
+        }
+        None => None,
+    };
+    clock.lap("colours");
+    let painted = match (&photos, &colours) {
+        (Some(photos), Some(colours)) if options.texture => {
+            let charts = charts::choose(&job, grid, &mesh)?;
+            let texture = painting::paint(&job, photos, grid, &mesh, (&charts, colours))?;
+            job.note(format!(
+                "a texture of {} x {} pixels in {}",
+                texture.size.0,
+                texture.size.1,
+                counted(charts.views.len(), "piece")
+            ));
+            clock.lap("texture");
+            Some(texture)
+        }
+        _ => None,
+    };
+    let edges = mesh.count_edges();
+    let mut finished = Finished::new(mesh, grid.origin, colours, options.ply_offset);
+    finished.texture = painted;
+    for format in FILES {
+        match options.to.contains(&format) {
+            true => match format {
+                MeshFormat::Ply => ply::write(&job, &finished)?,
+                MeshFormat::Obj => obj::write(&job, &finished)?,
+                MeshFormat::Glb => glb::write(&job, &finished)?,
+            },
+            // Another mesh than this one.
+            false => remove(&out.join(format.file()), "remove the file of an earlier mesh")?,
+        }
+    }
+    if !(options.texture && options.to.contains(&MeshFormat::Obj)) {
+        for file in [obj::MATERIAL, obj::PICTURE] {
+            remove(&out.join(file), "remove the file of an earlier mesh")?;
+        }
+    }
+    clock.lap("write");
+    let (files, notes) = job.take();
+    let manifold = edges.bad == 0;
+    let report = Report {
+        program: "engine",
+        version: env!("CARGO_PKG_VERSION"),
+        run: in_json(&folder.canonicalize().unwrap_or_else(|_| folder.to_owned())),
+        manifest_sha256: hash::of_file(&folder.join(MANIFEST))?,
+        options: said(options),
+        notes,
+        vertices: finished.triangles.positions.len(),
+        triangles: finished.triangles.faces.len(),
+        border_edges: edges.border,
+        manifold,
+        closed: manifold && edges.border == 0,
+        seconds: clock.seconds(),
+        files,
+        ..report
+    };
+    write_json(&out.join(REPORT), "write the report of the mesh", &report)?;
+    let text = format!(
+        "mesh of {} and {} in {} into {}",
+        counted(report.vertices, "vertex").replace("vertexs", "vertices"),
+        counted(report.triangles, "triangle"),
+        duration(clock.total()),
+        out.display()
+    );
+    let mut fields = serde_json::to_value(&report).unwrap_or_default();
+    fields["out"] = in_json(&out).into();
+    progress.summary(&text, fields);
+    Ok(())
+}
+
+fn counted_vertices(count: usize) -> String {
+    if count == 1 { "1 vertex is".into() } else { format!("{count} vertices are") }
+}
+
+/// The grid, and where in it the surface lies.
+fn surface(
+    job: &Job,
+    options: &MeshOptions,
+    plan: &Plan,
+    (report, clock): (&mut Report, &mut Clock),
+) -> Result<(Grid, Triangles)> {
+    let mut spool = Spool::of_run(job, job.out())?;
+    clock.lap("filter");
+    let nothing = |why: &str| Error::Nothing(format!("{}: no surface: {why}", job.results.folder().display()));
+    let Some(footprint) = spool.footprint() else {
+        return Err(nothing(
+            "no pixel of any depth map is confirmed by other views; try the run again with a smaller \
+             --min-confidence or --min-views",
+        ));
+    };
+    let side = options.voxel.unwrap_or(VOXEL_FOOTPRINTS * footprint);
+    if options.voxel.is_none() {
+        job.note(format!(
+            "voxels of {side:.4e}, {VOXEL_FOOTPRINTS} times a pixel's side on the surface (median); --voxel sets them"
+        ));
+    }
+    let grid = Grid { origin: spool.middle(), side };
+    let (blocks, beyond) = grid::touched(&grid, &mut spool)?;
+    if beyond > 0 {
+        job.note(format!(
+            "{} left out: more than 524288 voxels away from the middle of the scene (a larger --voxel reaches farther)",
+            counted(beyond as usize, "pixel")
+        ));
+    }
+    clock.lap("plan");
+    let slabs = slabs(&blocks, plan.blocks_at_once(blocks.len()));
+    if slabs.len() > 1 {
+        job.note(format!("{} slabs, one after the other, so that the grid fits into memory", slabs.len()));
+    }
+    let mut stage =
+        job.progress.stage("gather", slabs.len() * spool.views.len(), (slabs.len() * spool.views.len()) as u64);
+    let mut quads = Quads::default();
+    for slab in &slabs {
+        let mut volume = Volume::new(grid, slab.blocks.clone())?;
+        for view in 0..spool.views.len() {
+            interrupt::check()?;
+            if !spool.views[view].is_empty {
+                let maps = spool.read(view)?;
+                volume.hear(&spool.views[view], &maps);
+            }
+            let name = &job.results.views[view].name;
+            stage.step(name, 1, json!({ "view": name }));
+        }
+        quads.add(grid, &volume, &blocks[slab.own.clone()]);
+        plan.expect_room(quads.len(), side)?;
+    }
+    clock.lap("gather");
+    if quads.is_empty() {
+        return Err(nothing("the grid is too coarse, or too fine, for what the maps show; try another --voxel"));
+    }
+    (report.voxel, report.blocks, report.slabs) = (side, blocks.len(), slabs.len());
+    let mut mesh = quads.into_triangles();
+    mesh.make_manifold();
+    clock.lap("surface");
+    Ok((grid, mesh))
+}
+
+/// Drops small pieces, closes holes and reduces the mesh, as far as that is asked for.
+fn refine(job: &Job, options: &MeshOptions, grid: Grid, mesh: &mut Triangles, report: &mut Report) -> Result<()> {
+    let found = parts::drop_small(mesh, options.min_component);
+    if found.dropped > 0 {
+        job.note(format!(
+            "{} of fewer than {} triangles dropped, with {} in all (--min-component)",
+            counted(found.dropped, "piece"),
+            options.min_component,
+            counted(found.dropped_triangles, "triangle")
+        ));
+    }
+    if mesh.faces.is_empty() {
+        return Err(Error::Nothing(format!(
+            "{}: no surface: every piece has fewer than {} triangles; try a smaller --min-component or --voxel",
+            job.results.folder().display(),
+            options.min_component
+        )));
+    }
+    report.pieces = found.kept;
+    interrupt::check()?;
+    let longest = match options.close_holes {
+        Holes::Open => None,
+        Holes::UpToVoxels(voxels) => Some(voxels * grid.side),
+        Holes::UpTo(length) => Some(length),
+    };
+    if let Some(longest) = longest {
+        let holes::Closed { closed, longer, entangled } = holes::close(mesh, longest);
+        let more = match entangled {
+            0 => String::new(),
+            many => format!("; {many} could not be closed without edges of more than two triangles"),
+        };
+        job.note(format!(
+            "{} closed; {longer} with a border longer than {longest:.4e} stay open{more}",
+            counted(closed, "hole")
+        ));
+    }
+    interrupt::check()?;
+    if let Some(wanted) = options.reduced.of(mesh.faces.len()) {
+        let before = mesh.faces.len();
+        simplify::simplify(mesh, wanted);
+        let moved = format!("{before} triangles reduced to {}", mesh.faces.len());
+        let more = if mesh.faces.len() > wanted { "; its shape allows no fewer" } else { "" };
+        job.note(format!("{moved}{more}"));
+    }
+    Ok(())
+}
+
+/// Options that change what is written.
+fn said(options: &MeshOptions) -> Fields<String, Value> {
+    let fields = json!({
+        "voxel": options.voxel,
+        "min_component": options.min_component,
+        "close_holes": match options.close_holes {
+            Holes::Open => Value::Null,
+            Holes::UpToVoxels(voxels) => json!({ "voxels": voxels }),
+            Holes::UpTo(length) => json!({ "length": length }),
+        },
+        "triangles": match options.reduced { Reduced::To(count) => json!(count), _ => Value::Null },
+        "simplify": match options.reduced { Reduced::By(share) => json!(share), _ => Value::Null },
+        "colours": options.colours,
+        "texture": options.texture,
+        "ply_offset": options.ply_offset.to_string(),
+    });
+    match fields {
+        Value::Object(fields) => fields,
+        _ => Fields::new(),
+    }
+}
