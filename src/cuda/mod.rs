@@ -17,9 +17,13 @@ mod depth_graph;
 #[cfg(feature = "cuda")]
 pub mod device;
 pub mod driver;
+#[cfg(feature = "cuda")]
+mod failure;
 pub mod folded;
 pub mod fusion;
 pub mod graph;
+#[cfg(feature = "cuda")]
+mod handles;
 pub mod inference;
 pub mod layers;
 #[cfg(feature = "cuda")]
@@ -28,7 +32,11 @@ pub mod merge;
 pub mod narrow;
 pub mod ops;
 pub mod placement;
+mod pool;
 pub mod program;
+#[cfg(feature = "cuda")]
+mod ranges;
+mod rooms;
 pub mod storage;
 pub mod trained;
 pub mod training;
