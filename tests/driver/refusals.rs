@@ -1,9 +1,9 @@
 //! What the program says and leaves when the driver refuses: one line, the exit code of its kind, and no half of a
 //! result.
 
-use crate::stand::{Stand, infer, results};
+use crate::stand::{Stand, all, results, smallest};
 
-const DEVICE: [&str; 5] = ["--device", "cuda", "--precision", "f32", "--depth-only"];
+const DEVICE: [&str; 2] = ["--device", "cuda"];
 
 /// Everything that a run leaves in its folder is whole: maps with their records, or nothing.
 fn nothing_half(stand: &Stand) {
@@ -28,7 +28,7 @@ fn a_lack_of_memory_is_one_line_with_what_is_free() {
         let fault = if fault.contains(" 5 ") { format!("{fault}; fail cuMemAlloc_v2 6 2") } else { fault.to_owned() };
         let stand = Stand::new().unwrap().with("ENGINE_STANDIN_FAULTS", &fault);
         let out = stand.path("out");
-        let (ran, seen) = stand.run(&infer(&out, &DEVICE));
+        let (ran, seen) = stand.run(&smallest(&out, &DEVICE));
         let code = ran.code.unwrap();
         let message = ran.failed(code).to_owned();
         assert!(message.starts_with("memory: ") && message.contains(says), "{fault}: {message}");
@@ -45,14 +45,17 @@ fn an_illegal_access_names_the_view_the_kernel_and_the_tool() {
     let message = |variables: &[(&str, &str)]| {
         let stand = variables.iter().fold(Stand::new().unwrap(), |stand, (name, value)| stand.with(name, value));
         let out = stand.path("out");
-        let (ran, _) = stand.run(&infer(&out, &DEVICE));
+        let (ran, _) = stand.run(&smallest(&out, &DEVICE));
         let message = ran.failed(8).to_owned();
         nothing_half(&stand);
         message
     };
-    let fault = ("ENGINE_STANDIN_FAULTS", "fail-later cuLaunchKernel 60 700");
+    let fault = ("ENGINE_STANDIN_FAULTS", "fail-later cuLaunchKernel 5 700");
     let said = message(&[fault]);
-    assert!(said.contains("view 00000000") && said.contains("an illegal memory access was encountered"), "{said}");
+    assert!(
+        said.contains("features of view 0000000") && said.contains("an illegal memory access was encountered"),
+        "{said}"
+    );
     assert!(said.contains("in one of ") && said.contains("ENGINE_CUDA_BLOCKING=1 names the launch"), "{said}");
     assert!(said.contains("compute-sanitizer"), "{said}");
     let said = message(&[fault, ("ENGINE_CUDA_BLOCKING", "1")]);
@@ -65,9 +68,12 @@ fn an_illegal_access_names_the_view_the_kernel_and_the_tool() {
 /// A recording that cannot be made is done without; the bits are the same.
 #[test]
 fn without_recordings_the_run_goes_on() {
+    if !all() {
+        return;
+    }
     let Some(stand) = Stand::new() else { return };
     let out = stand.path("out");
-    let (ran, _) = stand.run(&infer(&out, &DEVICE));
+    let (ran, _) = stand.run(&smallest(&out, &DEVICE));
     ran.done();
     let faults = [
         "fail cuStreamBeginCapture_v2 * 900",
@@ -76,10 +82,9 @@ fn without_recordings_the_run_goes_on() {
         // In the middle of the second pass, which is recorded.
         "skip cuEventSynchronize 1; fail cuStreamEndCapture 1 901",
     ];
-    let faults = if crate::stand::all() { &faults[..] } else { &faults[2..3] };
     for fault in faults {
         let other = Stand::new().unwrap().with("ENGINE_STANDIN_FAULTS", fault);
-        let (ran, seen) = other.run(&infer(&other.path("out"), &DEVICE));
+        let (ran, seen) = other.run(&smallest(&other.path("out"), &DEVICE));
         ran.done();
         // Nothing leaks, either.
         seen.clean();
@@ -90,12 +95,15 @@ fn without_recordings_the_run_goes_on() {
 /// An older driver has another name for the call that reads timers, which `bench` makes; a profiler hears every step.
 #[test]
 fn an_older_driver_and_a_profiler() {
+    if !all() {
+        return;
+    }
     let Some(stand) = Stand::new() else { return };
     let stand = stand.without_the_newer_timer();
     // The same file, so that one log has both.
     let profiler = stand.path("lib/libcuda.so.1");
     let stand = stand.with("NVTX_INJECTION64_PATH", profiler.to_str().unwrap());
-    let (ran, seen) = stand.run(&infer(&stand.path("out"), &DEVICE));
+    let (ran, seen) = stand.run(&smallest(&stand.path("out"), &DEVICE));
     ran.done();
     let ranges = seen.log.iter().filter(|line| line.starts_with("RANGE ") && *line != "RANGE END");
     let names: std::collections::BTreeSet<&String> = ranges.collect();
@@ -104,9 +112,6 @@ fn an_older_driver_and_a_profiler() {
     }
     let count = |what: &str| seen.log.iter().filter(|line| line.starts_with(what)).count();
     assert_eq!(count("RANGE "), 2 * count("RANGE END"));
-    if !crate::stand::all() {
-        return;
-    }
     let words = ["bench", "table3", "--device", "cuda", "--width", "64", "--height", "48", "--planes", "8"];
     let (ran, seen) = stand.run(&[&words[..], &["--repetitions", "1"]].concat());
     ran.done();

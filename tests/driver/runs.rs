@@ -49,7 +49,7 @@ fn a_scene_gives_the_processors_maps_whenever_work_runs() {
     compare(&host, &stand.path("late"), false);
     // One recording for each size of work, each replayed.
     assert!(seen.count("calls cuGraphLaunch") >= 1, "{:?}", seen.numbers);
-    let orders: &[&str] = if all() { &["early", "1", "2", "3"] } else { &["1"] };
+    let orders: &[&str] = if all() { &["early", "1", "2"] } else { &[] };
     for order in orders {
         let stand = Stand::new().unwrap().with("ENGINE_STANDIN_ORDER", order);
         let other = stand.path("out");
@@ -67,6 +67,9 @@ fn convolutions_by_cudnn() {
     let (ran, _) = stand.run(&infer(&missing, &[&DEVICE[..], &words].concat()));
     let message = ran.failed(8).to_owned();
     assert!(message.contains("libcudnn.so.9 was not found"), "{message}");
+    if !all() {
+        return;
+    }
     let stand = stand.with_cudnn();
     let host = stand.path("host");
     stand.run(&infer(&host, &HOST)).0.done();
@@ -92,10 +95,9 @@ fn finer_maps_and_half_precision() {
         return;
     }
     let Some(stand) = Stand::new() else { return };
-    for (name, more) in [
-        ("full", &["--resolution", "full"][..]),
-        ("half", &["--resolution", "half", "--unrefined"][..]),
-    ] {
+    for (name, more) in
+        [("full", &["--resolution", "full"][..]), ("half", &["--resolution", "half", "--unrefined"][..])]
+    {
         let host = stand.path(&format!("{name}-host"));
         stand.run(&infer(&host, &[&HOST[..], more].concat())).0.done();
         device_run(&stand, name, more);

@@ -134,17 +134,30 @@ pub fn all() -> bool {
     std::env::var_os("ENGINE_DRIVER_ALL").is_some()
 }
 
-/// `engine infer` on the example's scene with photos of 64 x 48 and two depth maps, of a quarter of their sides unless
-/// the other words say so.
-pub fn infer<'a>(out: &'a Path, more: &[&'a str]) -> Vec<&'a str> {
-    const SCENE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/scene");
-    let mut words = vec!["infer", SCENE, "-o", out.to_str().unwrap(), "--quiet", "--max-side", "64", "--levels", "1"];
-    words.extend(["--planes", "8", "--views", "3", "--min-views", "1", "--min-confidence", "0"]);
-    words.extend(["--view", VIEWS[0], "--view", VIEWS[1]]);
+const SCENE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/scene");
+
+fn words<'a>(out: &'a Path, [side, planes]: [&'a str; 2], more: &[&'a str]) -> Vec<&'a str> {
+    let mut words = vec!["infer", SCENE, "-o", out.to_str().unwrap(), "--quiet", "--levels", "1", "--views", "3"];
+    words.extend(["--max-side", side, "--planes", planes]);
     if !more.contains(&"--resolution") {
         words.extend(["--resolution", "quarter"]);
     }
     words.extend(more);
+    words
+}
+
+/// `engine infer` on the example's scene with photos of 64 x 48 and two depth maps, of a quarter of their sides unless
+/// the other words say so.
+pub fn infer<'a>(out: &'a Path, more: &[&'a str]) -> Vec<&'a str> {
+    let mut words = words(out, ["64", "8"], more);
+    words.extend(["--min-views", "1", "--min-confidence", "0", "--view", VIEWS[0], "--view", VIEWS[1]]);
+    words
+}
+
+/// As small as may be: photos of 32 x 24 and one depth map, which still has recordings of features.
+pub fn smallest<'a>(out: &'a Path, more: &[&'a str]) -> Vec<&'a str> {
+    let mut words = words(out, ["32", "4"], more);
+    words.extend(["--view", VIEWS[0], "--depth-only", "--precision", "f32"]);
     words
 }
 
