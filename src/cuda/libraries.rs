@@ -122,7 +122,7 @@ fn of_packages(prefix: &Path, all: &mut Vec<PathBuf>) {
     }
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
 mod tests {
     use super::*;
 
