@@ -34,6 +34,9 @@ ptx: nvcc ## Every night: all kernels and networks on the interpreter of PTX, as
 		cargo test --release --test cuda --test cuda_network
 	ENGINE_REQUIRE_NVCC=1 ENGINE_REQUIRE_EMULATOR=1 ENGINE_TEST_DEVICE=ptx-apart cargo test --release --test cuda
 
+driver: nvcc ## Every night: the program on a stand-in for CUDA's driver, all runs, orders and mistakes
+	ENGINE_DRIVER_ALL=1 cargo test --release --features cuda --test driver
+
 kernels: nvcc ## Registers and shared memory of every kernel into kernels/BUDGET.txt
 	ENGINE_UPDATE_BUDGET=1 cargo test --release --test kernel_budget
 
@@ -46,4 +49,4 @@ gpu-check: ## Everything that needs a GPU, with the binaries of gpu-build: tests
 sass: ## Machine code of one kernel file for Hopper: make sass K=sweep
 	.cuda/nvidia/cu13/bin/nvcc -std=c++17 -O3 -cubin -arch=sm_90 -I kernels kernels/$(K).cu -o target/$(K).cubin && cuobjdump -sass target/$(K).cubin
 
-.PHONY: help check test wheel python nvcc gpu test-cuda ptx kernels gpu-build gpu-check sass
+.PHONY: help check test wheel python nvcc gpu test-cuda ptx driver kernels gpu-build gpu-check sass

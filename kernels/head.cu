@@ -203,8 +203,9 @@ __device__ __forceinline__ void regress(const Logit& logit, const float* offsets
     int at = index > 0.0f ? min(int(index), planes - 1) : 0;
     float sum = 0.0f;
     for (int p = max(at - 1, 0); p < min(at + 3, planes); p++) sum += expf(logit(p) - s.top);
-    // Rounding must not make a probability of more than 1.
-    *confidence = fminf(sum / s.total, 1.0f);
+    // Rounding must not make a probability of more than 1. No number stays none: fminf would make 1 of it.
+    float probability = sum / s.total;
+    *confidence = probability > 1.0f ? 1.0f : probability;
 }
 
 extern "C" __global__ void __launch_bounds__(HEAD_THREADS)

@@ -82,6 +82,16 @@ pub enum Error {
 }
 
 impl Error {
+    /// The same error with where it happened before its text, if it is the device's or a lack of memory.
+    #[must_use]
+    pub fn within(self, place: &str) -> Self {
+        match self {
+            Self::Device(problem) => Self::Device(format!("{place}: {problem}")),
+            Self::Memory(problem) => Self::Memory(format!("{place}: {problem}")),
+            other => other,
+        }
+    }
+
     /// An [`Error::Input`].
     pub fn input(place: impl Into<String>, found: impl Into<String>, expected: impl Into<String>) -> Self {
         let (place, found) = (one_line(place.into()), one_line(shortened(found.into())));

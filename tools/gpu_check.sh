@@ -55,9 +55,11 @@ run() {
     part network gpu/test_cuda_network --test-threads 1
     part run gpu/test_cuda_run
     part options gpu/test_device_option
+    # Slow where every access is looked at: the ops' own tests are small.
     if command -v compute-sanitizer >/dev/null; then
-        part memcheck compute-sanitizer --tool memcheck --error-exitcode 9 gpu/test_cuda --test-threads 1
-        part racecheck compute-sanitizer --tool racecheck --error-exitcode 9 gpu/test_cuda --test-threads 1
+        for tool in memcheck racecheck initcheck synccheck; do
+            part "$tool" compute-sanitizer --tool "$tool" --error-exitcode 9 gpu/test_cuda --test-threads 1
+        done
     else
         echo "skipped: compute-sanitizer is not installed"
     fi
@@ -69,6 +71,26 @@ run() {
     part peers gpu/engine bench table3 --device cuda --precision f32 --repetitions 20 --json "$results/peers.json" \
         --peer "$python" --peer-kinds eager,channels-last,half,compile
     part scene gpu/engine infer examples/scene -o "$results/scene" --device cuda --force
+    for precision in f16 f32; do
+        part "cudnn_$precision" gpu/engine infer examples/scene -o "$results/cudnn_$precision" --device cuda --force \
+            --precision "$precision" --convolutions cudnn
+    done
+    # How to read both: docs/PROFILING.md.
+    if command -v nsys >/dev/null; then
+        part nsys nsys profile --force-overwrite true -t cuda,nvtx -o "$results/scene_trace" \
+            gpu/engine infer examples/scene -o "$results/profiled" --device cuda --force
+    else
+        echo "skipped: nsys is not installed"
+    fi
+    if command -v ncu >/dev/null; then
+        part ncu ncu --set full --launch-skip 200 --launch-count 100 -f -o "$results/table3" \
+            gpu/engine bench table3 --device cuda --precision f16 --repetitions 2
+    else
+        echo "skipped: ncu is not installed"
+    fi
+    rm -rf "$results/profiled"
+    tar czf "$results.tar.gz" -C "$(dirname "$results")" "$(basename "$results")"
+    echo "all results in one file: $results.tar.gz"
     echo
     if [ ${#failed[@]} -gt 0 ]; then
         echo "failed: ${failed[*]}"

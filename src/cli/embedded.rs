@@ -2,7 +2,7 @@
 //! line, checked by the same rules, with the same defaults, refused in the same words.
 
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Mutex, PoisonError};
 
 use clap::{Args, Command, FromArgMatches};
 use engine::files::folder::OutputOptions;
@@ -48,11 +48,16 @@ pub fn open_options(options: &[Given]) -> Result<OpenOptions> {
 /// # Errors
 /// Another number than before; threads that the system does not start.
 pub fn set_threads(threads: Option<usize>) -> Result<()> {
-    static STARTED: OnceLock<()> = OnceLock::new();
-    if STARTED.get().is_none() {
-        use_threads(threads)?;
-        let _ = STARTED.set(());
+    static STARTED: Mutex<bool> = Mutex::new(false);
+    let mut started = STARTED.lock().unwrap_or_else(PoisonError::into_inner);
+    if !*started {
+        match use_threads(threads) {
+            // Reading a scene has started them, one a processor.
+            Err(error) if error.to_string().contains("has already been initialized") => {}
+            result => result?,
+        }
     }
+    *started = true;
     let there = rayon::current_num_threads();
     match threads {
         Some(wanted) if wanted != there => Err(Error::input(

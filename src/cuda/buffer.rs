@@ -112,6 +112,6 @@ impl Parameters {
         driver.range_begin(kernel);
         let launched = driver.launch(stream, &mut launch);
         driver.range_end();
-        launched.map_err(|error| Error::Device(format!("{kernel} on {}: {error}", driver.name())))
+        launched.map_err(|error| error.within(&format!("{kernel} on {}", driver.name())))
     }
 }

@@ -44,7 +44,7 @@ pub struct Pointers {
     pub x: Pointer,
     /// w or its gradient.
     pub w: Pointer,
-    /// [C'], f32.
+    /// [C'], stored as x is.
     pub bias: Pointer,
     /// Added before the ReLU; shape of y.
     pub residual: Pointer,

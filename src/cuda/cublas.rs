@@ -8,7 +8,7 @@ use cudarc::cublas::sys;
 use cudarc::driver::CudaStream;
 
 use super::driver::{Driver, Stream};
-use super::libraries::load_from_folders;
+use super::libraries::{self, CUBLAS, CUBLAS_LT};
 use super::storage::{Element, Pointer, stored};
 use crate::error::{Error, Result};
 
@@ -33,17 +33,13 @@ impl Drop for Room<'_> {
 }
 
 impl Cublas {
-    /// The library where the system or `ENGINE_CUDA_LIBS` has it; a context must be bound.
+    /// The library where there is one; a context must be bound.
     ///
     /// # Errors
     /// The library's.
     pub(super) fn open() -> Result<Option<Self>> {
         // SAFETY: tries to load the library, whose initialisers have no requirements.
-        let present = || unsafe { sys::is_culib_present() };
-        if !present() {
-            load_from_folders(&["libcublasLt.so.13", "libcublas.so.13"]);
-        }
-        if !present() {
+        if libraries::load(&[CUBLAS_LT, CUBLAS]).is_err() && !unsafe { sys::is_culib_present() } {
             return Ok(None);
         }
         Ok(Some(Self { handle: result::create_handle().map_err(failed("opening it"))? }))

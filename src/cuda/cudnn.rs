@@ -15,7 +15,7 @@ use cudarc::cudnn::sys::{
 };
 
 use super::convolution::{Call, Pointers, Product};
-use super::libraries::load_from_folders;
+use super::libraries::{self, CUBLAS, CUBLAS_LT, CUDNN};
 use super::storage::Element;
 use crate::error::{Error, Result};
 use crate::net::tensor::Shape;
@@ -44,27 +44,28 @@ pub(super) struct Cudnn {
 // SAFETY: handles that are used behind a mutex.
 unsafe impl Send for Cudnn {}
 
+/// Whether the library says that it cannot do this, for whatever reason: 3000 and what follows it.
+fn not_supported(error: &CudnnError) -> bool {
+    (3000..4000).contains(&(error.0 as u32))
+}
+
 fn failed(what: &'static str) -> impl FnOnce(CudnnError) -> Error {
     move |error| Error::Device(format!("cuDNN, {what}: {error:?}"))
 }
 
-/// Loads the library from `ENGINE_CUDA_LIBS` (the folders `nvidia/cudnn/lib` and `nvidia/cu13/lib` of a Python
-/// installation, say) if it is not where the system looks. A library that is loaded is found by its name afterwards.
+/// Loads the library; one that is loaded is found by its name afterwards.
 fn load() -> Result<()> {
-    // SAFETY: tries to load the library, whose initialisers have no requirements.
-    if unsafe { sys::is_culib_present() } {
-        return Ok(());
-    }
-    load_from_folders(&["libcublasLt.so.13", "libcublas.so.13", "libcudnn.so.9"]);
-    // SAFETY: as above.
-    if unsafe { sys::is_culib_present() } {
-        return Ok(());
-    }
-    Err(Error::Device(
-        "cuDNN 9 (libcudnn.so.9) was not found; install it, or name its folder in ENGINE_CUDA_LIBS, or leave out \
-         --convolutions cudnn"
-            .into(),
-    ))
+    let loaded = libraries::load(&[CUBLAS_LT, CUBLAS, CUDNN]).or_else(|problem| {
+        // Where the system has it complete under another name, cudarc finds it.
+        // SAFETY: tries to load the library, whose initialisers have no requirements.
+        if unsafe { sys::is_culib_present() } { Ok(()) } else { Err(problem) }
+    });
+    loaded.map_err(|problem| {
+        Error::Device(format!(
+            "cuDNN 9: {problem}; install it (pip install nvidia-cudnn-cu13), or name its folder in ENGINE_CUDA_LIBS, \
+             or leave out --convolutions cudnn"
+        ))
+    })
 }
 
 fn data_type(element: Element) -> Result<DataType> {
@@ -75,8 +76,19 @@ fn data_type(element: Element) -> Result<DataType> {
     }
 }
 
-fn ints<const N: usize>(values: [usize; N]) -> [c_int; N] {
-    values.map(|v| c_int::try_from(v).unwrap_or(c_int::MAX))
+/// As cuDNN takes extents and strides.
+fn ints<const N: usize>(values: [usize; N]) -> Result<[c_int; N]> {
+    let mut list = [0; N];
+    for (to, value) in list.iter_mut().zip(values) {
+        *to = c_int::try_from(value)
+            .map_err(|_| Error::Device(format!("cuDNN: an extent or stride of {value} is more than it can take")))?;
+    }
+    Ok(list)
+}
+
+/// Whether a tensor of this shape is one that cuDNN can describe.
+fn describable(shape: Shape) -> bool {
+    c_int::try_from(shape.len()).is_ok()
 }
 
 /// [D, H, W, C] as cuDNN's N, C, D, H, W. A 2D convolution (no extent along D) takes planes as N.
@@ -84,8 +96,8 @@ fn tensor(shape: Shape, planes: bool, element: Element) -> Result<sys::cudnnTens
     let descriptor = result::create_tensor_descriptor().map_err(failed("making a descriptor"))?;
     let (n, d) = if planes { (shape.d, 1) } else { (1, shape.d) };
     let Shape { h, w, c, .. } = shape;
-    let sizes = ints([n, c, d, h, w]);
-    let strides = ints([d * h * w * c, 1, h * w * c, w * c, c]);
+    let sizes = ints([n, c, d, h, w])?;
+    let strides = ints([d * h * w * c, 1, h * w * c, w * c, c])?;
     // SAFETY: both arrays have the five entries that are announced.
     unsafe { result::set_tensornd_descriptor(descriptor, data_type(element)?, 5, sizes.as_ptr(), strides.as_ptr()) }
         .map_err(failed("describing a tensor"))?;
@@ -97,14 +109,14 @@ impl Descriptors {
         let planes = call.kernel[0] == 1 && call.stride[0] == 1;
         let w = result::create_filter_descriptor().map_err(failed("making a descriptor"))?;
         let [kd, kh, kw] = call.kernel;
-        let sizes = ints([call.output.c, call.input.c, kd, kh, kw]);
+        let sizes = ints([call.output.c, call.input.c, kd, kh, kw])?;
         // SAFETY: five entries; the format NHWC means [CO, kd, kh, kw, CI].
         unsafe {
             result::set_filternd_descriptor(w, data_type(call.element)?, Format::CUDNN_TENSOR_NHWC, 5, sizes.as_ptr())
         }
         .map_err(failed("describing weights"))?;
         let convolution = result::create_convolution_descriptor().map_err(failed("making a descriptor"))?;
-        let (padding, stride, dilation) = (ints(call.kernel.map(|k| k / 2)), ints(call.stride), [1; 3]);
+        let (padding, stride, dilation) = (ints(call.kernel.map(|k| k / 2))?, ints(call.stride)?, [1; 3]);
         // SAFETY: three entries each.
         unsafe {
             result::set_convolutionnd_descriptor(
@@ -134,7 +146,8 @@ impl Descriptors {
         Ok(Self {
             x: tensor(call.input, planes, call.element)?,
             y: tensor(call.output, planes, call.element)?,
-            bias: tensor(bias, planes, Element::F32)?,
+            // The fused call wants the bias in the type of the tensors.
+            bias: tensor(bias, planes, call.element)?,
             w,
             convolution,
             activation,
@@ -173,7 +186,11 @@ impl Cudnn {
         }
     }
 
-    pub(super) fn workspace(&mut self, call: &Call) -> Result<u64> {
+    /// Bytes of workspace; `None` for what the library cannot do.
+    pub(super) fn workspace(&mut self, call: &Call) -> Result<Option<u64>> {
+        if !describable(call.input) || !describable(call.output) {
+            return Ok(None);
+        }
         let handle = self.handle;
         let d = self.descriptors(call)?;
         // SAFETY: the descriptors live in `known`.
@@ -190,7 +207,11 @@ impl Cudnn {
                 }
             }
         };
-        bytes.map(|b| b as u64).map_err(failed("asking for the workspace"))
+        match bytes {
+            Ok(bytes) => Ok(Some(bytes as u64)),
+            Err(error) if not_supported(&error) => Ok(None),
+            Err(error) => Err(failed("asking for the workspace")(error)),
+        }
     }
 
     pub(super) fn convolve(&mut self, stream: cudarc::driver::sys::CUstream, call: &Call, at: &Pointers) -> Result<()> {

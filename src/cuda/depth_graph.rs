@@ -12,7 +12,8 @@ use super::layers::DeviceLayers;
 use super::narrow;
 use super::ops::head::Depths;
 use super::ops::{image, narrow as ops, sweep};
-use super::program::{Owned, Program};
+use super::pool::{Part, Pool};
+use super::program::Program;
 use super::storage::{Element, Pointer};
 use crate::cpu::ops::depth::Expectation;
 use crate::error::{Error, Result};
@@ -47,7 +48,7 @@ pub struct Options {
 
 /// A feature map in device memory, [1, H, W, C].
 pub struct FeatureMap {
-    memory: Owned,
+    memory: Part,
     shape: Shape,
 }
 
@@ -56,9 +57,9 @@ impl FeatureMap {
     ///
     /// # Errors
     /// [`Error::Memory`] where there is none.
-    pub(super) fn new(driver: &Arc<dyn Driver>, shape: Shape, element: Element) -> Result<Self> {
+    pub(super) fn new(pool: &Arc<Pool>, shape: Shape, element: Element) -> Result<Self> {
         let bytes = shape.len() as u64 * element.bytes();
-        Ok(Self { memory: Owned::new(driver, bytes, || format!("a feature map {shape}"))?, shape })
+        Ok(Self { memory: pool.part(bytes, || format!("a feature map {shape}"))?, shape })
     }
 
     /// Its extent.

@@ -4,18 +4,20 @@
 //! The driver's calls are made through cudarc's bindings at their lowest level, since memory is planned by
 //! [`super::placement`] and order is kept by streams here; nothing is freed or awaited behind the engine's back.
 
-use std::any::Any;
 use std::collections::HashMap;
 use std::ffi::CString;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use cudarc::driver::sys::{self, CUdevice_attribute_enum as Attribute, CUfunction_attribute_enum as FunctionAttribute};
-use cudarc::driver::{CudaContext, CudaEvent, CudaStream, DriverError, result};
+use cudarc::driver::{CudaContext, CudaStream, DriverError, result};
 
 use super::convolution::{Call, Pointers};
 use super::cublas::Cublas;
 use super::cudnn::Cudnn;
 use super::driver::{Driver, Event, HostMemory, Launch, Recording, Stream};
+use super::failure::{self, Launched, Trail, is_fatal};
+use super::handles::{Mark, Pinned, Recorded, SharedTrail, trail};
+use super::ranges::Ranges;
 use super::storage::{Element, Pointer};
 use crate::error::{Error, Result};
 
@@ -35,26 +37,28 @@ struct Module(sys::CUmodule);
 // SAFETY: as above.
 unsafe impl Send for Module {}
 
-/// One GPU.
+/// One GPU. Its parts go in this order: libraries, which have memory of their own in the context, then streams, and the
+/// context last. Modules are unloaded before all of them.
 pub struct Gpu {
-    context: Arc<CudaContext>,
-    name: String,
-    streams: Mutex<Vec<Arc<CudaStream>>>,
-    modules: Vec<Mutex<Module>>,
-    functions: Mutex<HashMap<String, Function>>,
     cudnn: Mutex<Option<Cudnn>>,
     /// `Some(None)`: looked for and not found.
     cublas: Mutex<Option<Option<Cublas>>>,
-    /// Whether the library that passes ranges on to nsys is there.
-    ranges: bool,
+    functions: Mutex<HashMap<String, Function>>,
+    modules: Vec<Mutex<Module>>,
+    streams: Mutex<Vec<Arc<CudaStream>>>,
+    name: String,
+    /// Where nsys or another tool listens.
+    ranges: Option<Ranges>,
+    trail: SharedTrail,
+    /// Whether every launch is awaited.
+    blocking: bool,
+    context: Arc<CudaContext>,
 }
 
+/// An error before anything was launched.
 fn failed(what: impl Into<String>) -> impl FnOnce(DriverError) -> Error {
     let what = what.into();
-    move |error| {
-        let text = error.error_string().map_or_else(|_| format!("{error:?}"), |s| s.to_string_lossy().into_owned());
-        Error::Device(format!("{what}: {text}"))
-    }
+    move |error| failure::failed(&what, error, &Trail::default())
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -91,19 +95,22 @@ impl Gpu {
         let context = CudaContext::new(index).map_err(failed(format!("opening GPU {index}")))?;
         let name = context.name().map_err(failed("asking a GPU for its name"))?;
         let (major, minor) = context.compute_capability().map_err(failed("asking a GPU for its architecture"))?;
-        let modules = load_modules(&name, (major, minor))?;
         let first = context.new_stream().map_err(failed("making a stream"))?;
-        Ok(Self {
-            context,
-            name,
-            streams: Mutex::new(vec![first]),
-            modules,
-            functions: Mutex::default(),
+        let mut gpu = Self {
             cudnn: Mutex::default(),
             cublas: Mutex::default(),
-            // SAFETY: as in `count`.
-            ranges: unsafe { cudarc::nvtx::sys::is_culib_present() },
-        })
+            functions: Mutex::default(),
+            modules: Vec::new(),
+            streams: Mutex::new(vec![first]),
+            name,
+            ranges: Ranges::find(),
+            trail: SharedTrail::default(),
+            blocking: failure::blocking(),
+            context,
+        };
+        // Those that are loaded are unloaded even where one cannot be.
+        load_modules(&mut gpu.modules, &gpu.name, (major, minor))?;
+        Ok(gpu)
     }
 
     /// An attribute, for reports.
@@ -111,11 +118,17 @@ impl Gpu {
     /// # Errors
     /// The driver's.
     pub fn attribute(&self, attribute: Attribute) -> Result<i32> {
-        self.context.attribute(attribute).map_err(failed("asking a GPU for an attribute"))
+        self.context.attribute(attribute).map_err(self.failed("asking a GPU for an attribute"))
+    }
+
+    /// As the function of this name, with what was launched before.
+    fn failed(&self, what: impl Into<String>) -> impl FnOnce(DriverError) -> Error {
+        let what = what.into();
+        move |error| failure::failed(&what, error, &trail(&self.trail))
     }
 
     fn bound(&self) -> Result<()> {
-        self.context.bind_to_thread().map_err(failed("binding a GPU to a thread"))
+        self.context.bind_to_thread().map_err(self.failed("binding a GPU to a thread"))
     }
 
     fn on(&self, stream: Stream) -> Result<Arc<CudaStream>> {
@@ -141,12 +154,12 @@ impl Gpu {
             let fixed = unsafe {
                 result::function::get_function_attribute(handle, FunctionAttribute::CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES)
             }
-            .map_err(failed(format!("asking for the shared memory of `{kernel}`")))?;
+            .map_err(self.failed(format!("asking for the shared memory of `{kernel}`")))?;
             if most - fixed > SHARED_WITHOUT_ASKING as i32 {
                 let attribute = FunctionAttribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
                 // SAFETY: as above; the size is within what the device allows.
                 unsafe { result::function::set_function_attribute(handle, attribute, most - fixed) }
-                    .map_err(failed(format!("allowing `{kernel}` its shared memory")))?;
+                    .map_err(self.failed(format!("allowing `{kernel}` its shared memory")))?;
             }
             functions.insert(kernel.to_owned(), Function(handle));
             return Ok(Function(handle));
@@ -157,9 +170,8 @@ impl Gpu {
 
 /// Machine code for this architecture where the program has it, else PTX, which the driver translates (and keeps in
 /// its cache).
-fn load_modules(name: &str, (major, minor): (i32, i32)) -> Result<Vec<Mutex<Module>>> {
+fn load_modules(modules: &mut Vec<Mutex<Module>>, name: &str, (major, minor): (i32, i32)) -> Result<()> {
     let own = format!("sm_{major}{minor}");
-    let mut modules = Vec::new();
     let mut stems: Vec<&str> = MODULES.iter().map(|(stem, _, _)| *stem).collect();
     stems.dedup();
     for stem in stems {
@@ -183,81 +195,7 @@ fn load_modules(name: &str, (major, minor): (i32, i32)) -> Result<Vec<Mutex<Modu
         )))?;
         modules.push(Mutex::new(Module(module)));
     }
-    Ok(modules)
-}
-
-/// Page-locked memory.
-struct Pinned {
-    context: Arc<CudaContext>,
-    at: *mut u8,
-    bytes: usize,
-}
-// SAFETY: plain memory with one owner.
-unsafe impl Send for Pinned {}
-
-impl HostMemory for Pinned {
-    fn bytes(&self) -> &[u8] {
-        // SAFETY: `bytes` bytes were allocated and set to zero at `at`.
-        unsafe { std::slice::from_raw_parts(self.at, self.bytes) }
-    }
-    fn bytes_mut(&mut self) -> &mut [u8] {
-        // SAFETY: as above, and this is the only reference.
-        unsafe { std::slice::from_raw_parts_mut(self.at, self.bytes) }
-    }
-}
-
-impl Drop for Pinned {
-    fn drop(&mut self) {
-        if self.context.bind_to_thread().is_ok() {
-            // SAFETY: allocated by malloc_host and freed once. A failure leaves memory behind; there is nobody to tell.
-            let _ = unsafe { result::free_host(self.at.cast()) };
-        }
-    }
-}
-
-struct Mark(CudaEvent);
-
-impl Event for Mark {
-    fn milliseconds_since(&self, earlier: &dyn Event) -> Result<f32> {
-        let Some(earlier) = earlier.as_any().downcast_ref::<Self>() else {
-            return Err(Error::Bug { place: "gpu", problem: "an event of another device".into() });
-        };
-        earlier.0.elapsed_ms(&self.0).map_err(failed("reading a timer"))
-    }
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-}
-
-struct Recorded {
-    context: Arc<CudaContext>,
-    graph: sys::CUgraph,
-    executable: sys::CUgraphExec,
-    streams: Vec<Arc<CudaStream>>,
-}
-// SAFETY: handles that are used by one thread at a time.
-unsafe impl Send for Recorded {}
-
-impl Recording for Recorded {
-    fn replay(&self, stream: Stream) -> Result<()> {
-        self.context.bind_to_thread().map_err(failed("binding a GPU to a thread"))?;
-        let Some(stream) = self.streams.get(stream.0) else {
-            return Err(Error::Device(format!("there is no stream {}", stream.0)));
-        };
-        // SAFETY: both live as long as this.
-        unsafe { result::graph::launch(self.executable, stream.cu_stream()) }.map_err(failed("replaying a graph"))
-    }
-}
-
-impl Drop for Recorded {
-    fn drop(&mut self) {
-        if self.context.bind_to_thread().is_ok() {
-            // SAFETY: made by `record`, destroyed once. A failure leaves memory behind; there is nobody to tell.
-            let _ = unsafe { result::graph::exec_destroy(self.executable) };
-            // SAFETY: as above.
-            let _ = unsafe { result::graph::destroy(self.graph) };
-        }
-    }
+    Ok(())
 }
 
 impl Driver for Gpu {
@@ -266,19 +204,20 @@ impl Driver for Gpu {
     }
 
     fn memory(&self) -> Result<(u64, u64)> {
-        let (free, total) = self.context.mem_get_info().map_err(failed("asking for free memory"))?;
+        let (free, total) = self.context.mem_get_info().map_err(self.failed("asking for free memory"))?;
         Ok((free as u64, total as u64))
     }
 
     fn allocate(&self, bytes: u64) -> Result<Pointer> {
         self.bound()?;
         // SAFETY: a context is bound; the memory is written before it is read, which the plan checks.
-        unsafe { result::malloc_sync(bytes as usize) }.map_err(failed(format!("allocating {bytes} bytes")))
+        unsafe { result::malloc_sync(bytes as usize) }.map_err(self.failed(format!("allocating {bytes} bytes")))
     }
 
     fn release(&self, pointer: Pointer) {
-        if self.bound().is_ok() {
-            // SAFETY: allocated by `allocate` and released once by its owner; the driver waits for work on it. A
+        // The driver's manual does not say that freeing waits for work that uses the memory.
+        if self.context.synchronize().is_ok() {
+            // SAFETY: allocated by `allocate`, released once by its owner, and used by nothing that is queued. A
             // failure leaves memory behind; there is nobody to tell.
             let _ = unsafe { result::free_sync(pointer) };
         }
@@ -286,17 +225,12 @@ impl Driver for Gpu {
 
     fn host_memory(&self, bytes: usize) -> Result<Box<dyn HostMemory>> {
         self.bound()?;
-        // SAFETY: a context is bound. Flags 0: memory that the processor reads as fast as any other.
-        let at = unsafe { result::malloc_host(bytes.max(1), 0) }
-            .map_err(failed(format!("locking {bytes} bytes of memory")))?;
-        let at: *mut u8 = at.cast();
-        // SAFETY: that many bytes were allocated.
-        unsafe { at.write_bytes(0, bytes) };
-        Ok(Box::new(Pinned { context: self.context.clone(), at, bytes }))
+        let made = Pinned::new(&self.context, bytes);
+        Ok(Box::new(made.map_err(self.failed(format!("locking {bytes} bytes of memory")))?))
     }
 
     fn stream(&self) -> Result<Stream> {
-        let stream = self.context.new_stream().map_err(failed("making a stream"))?;
+        let stream = self.context.new_stream().map_err(self.failed("making a stream"))?;
         let mut streams = locked(&self.streams);
         streams.push(stream);
         Ok(Stream(streams.len() - 1))
@@ -306,7 +240,7 @@ impl Driver for Gpu {
         let stream = self.on(stream)?;
         // SAFETY: the caller's range lies in one allocation. Pageable memory is copied before the call returns.
         unsafe { result::memcpy_htod_async(to, bytes, stream.cu_stream()) }
-            .map_err(failed(format!("copying {} bytes to the GPU", bytes.len())))
+            .map_err(self.failed(format!("copying {} bytes to the GPU", bytes.len())))
     }
 
     fn upload_pinned(&self, to: Pointer, from: &dyn HostMemory, bytes: usize, stream: Stream) -> Result<()> {
@@ -314,54 +248,62 @@ impl Driver for Gpu {
     }
 
     fn download(&self, from: Pointer, bytes: &mut [u8], stream: Stream) -> Result<()> {
-        let stream = self.on(stream)?;
+        let on = self.on(stream)?;
         // SAFETY: the caller's range lies in one allocation; the copy is awaited before the bytes are let go.
-        unsafe { result::memcpy_dtoh_async(bytes, from, stream.cu_stream()) }
-            .map_err(failed(format!("copying {} bytes from the GPU", bytes.len())))?;
-        stream.synchronize().map_err(failed("waiting for a copy"))
+        unsafe { result::memcpy_dtoh_async(bytes, from, on.cu_stream()) }
+            .map_err(self.failed(format!("copying {} bytes from the GPU", bytes.len())))?;
+        on.synchronize().map_err(self.failed("waiting for a copy"))?;
+        trail(&self.trail).done(stream);
+        Ok(())
     }
 
     fn copy(&self, to: Pointer, from: Pointer, bytes: u64, stream: Stream) -> Result<()> {
         let stream = self.on(stream)?;
         // SAFETY: the caller's ranges lie in one allocation each.
         unsafe { result::memcpy_dtod_async(to, from, bytes as usize, stream.cu_stream()) }
-            .map_err(failed(format!("copying {bytes} bytes on the GPU")))
+            .map_err(self.failed(format!("copying {bytes} bytes on the GPU")))
     }
 
     fn fill(&self, to: Pointer, byte: u8, bytes: u64, stream: Stream) -> Result<()> {
         let stream = self.on(stream)?;
         // SAFETY: the caller's range lies in one allocation.
         unsafe { result::memset_d8_async(to, byte, bytes as usize, stream.cu_stream()) }
-            .map_err(failed(format!("setting {bytes} bytes on the GPU")))
+            .map_err(self.failed(format!("setting {bytes} bytes on the GPU")))
     }
 
     fn launch(&self, stream: Stream, launch: &mut Launch) -> Result<()> {
-        let stream = self.on(stream)?;
+        let on = self.on(stream)?;
         let function = self.function(launch.kernel)?;
-        let ([gx, gy, gz], [bx, by, bz]) = (launch.grid, launch.block);
+        let Launch { kernel, grid, block, .. } = *launch;
+        let ([gx, gy, gz], [bx, by, bz]) = (grid, block);
+        let told = || format!("launching `{kernel}` with grid {grid:?} of {block:?}");
         // SAFETY: the function belongs to a loaded module; each parameter points to a value of the type that the
         // kernel takes, which the tests check for every launch on the emulated device.
-        let launched = unsafe {
+        unsafe {
             result::launch_kernel(
                 function.0,
                 (gx, gy, gz),
                 (bx, by, bz),
                 launch.shared,
-                stream.cu_stream(),
+                on.cu_stream(),
                 launch.parameters,
             )
-        };
-        launched
-            .map_err(failed(format!("launching `{}` with grid {:?} of {:?}", launch.kernel, launch.grid, launch.block)))
+        }
+        .map_err(self.failed(told()))?;
+        trail(&self.trail).launched(stream, Launched { kernel: kernel.to_owned(), grid, block });
+        if self.blocking {
+            self.synchronize(stream)?;
+        }
+        Ok(())
     }
 
-    fn convolution_workspace(&self, call: &Call) -> Result<u64> {
+    fn convolution_workspace(&self, call: &Call) -> Result<Option<u64>> {
         self.bound()?;
         let mut cudnn = locked(&self.cudnn);
         if cudnn.is_none() {
             *cudnn = Some(Cudnn::open()?);
         }
-        cudnn.as_mut().map_or(Ok(0), |cudnn| cudnn.workspace(call))
+        cudnn.as_mut().map_or(Ok(None), |cudnn| cudnn.workspace(call))
     }
 
     fn convolve(&self, stream: Stream, call: &Call, at: &Pointers) -> Result<()> {
@@ -374,39 +316,62 @@ impl Driver for Gpu {
     }
 
     fn record(&self, stream: Stream, work: &mut dyn FnMut() -> Result<()>) -> Result<Option<Box<dyn Recording>>> {
+        if self.blocking {
+            return Ok(None);
+        }
         let recorded = self.on(stream)?;
         let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
+        // Whatever goes wrong but for the GPU itself, the same work can be queued without a recording.
+        let unless_fatal = |error: DriverError| match is_fatal(error) {
+            true => Err(self.failed("making a recording")(error)),
+            false => Ok(None),
+        };
         // SAFETY: the stream lives; the capture is ended below whatever the work returns.
-        unsafe { result::stream::begin_capture(recorded.cu_stream(), mode) }
-            .map_err(failed("beginning a recording"))?;
+        if let Err(error) = unsafe { result::stream::begin_capture(recorded.cu_stream(), mode) } {
+            return unless_fatal(error);
+        }
+        trail(&self.trail).begin();
         let worked = work();
+        let launches = trail(&self.trail).end();
         // SAFETY: begun above.
-        let graph = unsafe { result::stream::end_capture(recorded.cu_stream()) }.map_err(failed("ending a recording"));
-        worked?;
-        let graph = graph?;
-        // SAFETY: the graph was just made.
-        let executable = unsafe { result::graph::instantiate(graph, sys::CUgraphInstantiate_flags(0)) }
-            .map_err(failed("preparing a recording"))?;
+        let graph = match unsafe { result::stream::end_capture(recorded.cu_stream()) } {
+            Ok(graph) => graph,
+            Err(error) => return unless_fatal(error),
+        };
+        if worked.is_err() {
+            // SAFETY: the graph was just made, and nothing has it. What the work said is heard again without it.
+            let _ = unsafe { result::graph::destroy(graph) };
+            return Ok(None);
+        }
         let streams = locked(&self.streams).clone();
-        Ok(Some(Box::new(Recorded { context: self.context.clone(), graph, executable, streams })))
+        match Recorded::new(&self.context, graph, streams, launches, &self.trail) {
+            Ok(made) => Ok(Some(Box::new(made))),
+            Err(error) => unless_fatal(error),
+        }
     }
 
     fn event(&self, stream: Stream) -> Result<Box<dyn Event>> {
         let stream = self.on(stream)?;
         let event =
-            stream.record_event(Some(sys::CUevent_flags::CU_EVENT_DEFAULT)).map_err(failed("marking a time"))?;
-        Ok(Box::new(Mark(event)))
+            stream.record_event(Some(sys::CUevent_flags::CU_EVENT_DEFAULT)).map_err(self.failed("marking a time"))?;
+        Ok(Box::new(Mark { event, trail: self.trail.clone() }))
     }
 
     fn wait(&self, stream: Stream, event: &dyn Event) -> Result<()> {
         let Some(mark) = event.as_any().downcast_ref::<Mark>() else {
             return Err(Error::Bug { place: "gpu", problem: "an event of another device".into() });
         };
-        self.on(stream)?.wait(&mark.0).map_err(failed("waiting for another stream"))
+        self.on(stream)?.wait(&mark.event).map_err(self.failed("waiting for another stream"))
     }
 
     fn synchronize(&self, stream: Stream) -> Result<()> {
-        self.on(stream)?.synchronize().map_err(failed("waiting for the GPU"))
+        self.on(stream)?.synchronize().map_err(self.failed("waiting for the GPU"))?;
+        trail(&self.trail).done(stream);
+        Ok(())
+    }
+
+    fn settle(&self) -> Result<()> {
+        self.context.synchronize().map_err(self.failed("waiting for the GPU"))
     }
 
     fn gemm_seconds(&self, n: usize, element: Element) -> Result<Option<f64>> {
@@ -422,26 +387,26 @@ impl Driver for Gpu {
     }
 
     fn range_begin(&self, name: &str) {
-        if self.ranges {
-            cudarc::nvtx::result::range_push(name);
+        if let Some(ranges) = &self.ranges {
+            ranges.push(name);
         }
     }
 
     fn range_end(&self) {
-        if self.ranges {
-            cudarc::nvtx::result::range_pop();
+        if let Some(ranges) = &self.ranges {
+            ranges.pop();
         }
     }
 }
 
 impl Drop for Gpu {
     fn drop(&mut self) {
-        if self.bound().is_err() {
+        // Nothing runs any more: programs hold the driver, and what they queued is done or has failed.
+        if self.context.synchronize().is_err() {
             return;
         }
         for module in &self.modules {
-            // SAFETY: loaded by `load_modules`, unloaded once, and nothing runs any more: programs hold the driver. A
-            // failure leaves memory behind; there is nobody to tell.
+            // SAFETY: loaded by `load_modules`, unloaded once. A failure leaves memory behind; there is nobody to tell.
             let _ = unsafe { result::module::unload(locked(module).0) };
         }
     }

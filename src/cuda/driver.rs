@@ -62,7 +62,8 @@ pub trait Event: Send {
 
 /// A device.
 ///
-/// All calls but [`Driver::synchronize`], the allocations and [`Driver::download`] return before the work is done.
+/// All calls but [`Driver::synchronize`], [`Driver::settle`], the allocations and [`Driver::download`] return before
+/// the work is done.
 pub trait Driver: Send + Sync {
     /// Its name, for people.
     fn name(&self) -> String;
@@ -76,7 +77,7 @@ pub trait Driver: Send + Sync {
     /// Memory whose contents are unspecified; its address is a multiple of 256.
     ///
     /// # Errors
-    /// [`crate::Error::Device`] where there is not enough.
+    /// [`crate::Error::Memory`] where there is not enough; [`crate::Error::Device`] where something else is wrong.
     fn allocate(&self, bytes: u64) -> Result<Pointer>;
 
     /// Gives memory back, once the work that was queued before is done.
@@ -130,11 +131,11 @@ pub trait Driver: Send + Sync {
     /// Where it does not exist or the device refuses it.
     fn launch(&self, stream: Stream, launch: &mut Launch) -> Result<()>;
 
-    /// Bytes of workspace that cuDNN wants for a convolution.
+    /// Bytes of workspace that cuDNN wants for a convolution; `None` for one that it cannot do.
     ///
     /// # Errors
-    /// Where there is no cuDNN, or it cannot do this one.
-    fn convolution_workspace(&self, call: &convolution::Call) -> Result<u64>;
+    /// Where there is no cuDNN.
+    fn convolution_workspace(&self, call: &convolution::Call) -> Result<Option<u64>>;
 
     /// A convolution by cuDNN.
     ///
@@ -142,11 +143,11 @@ pub trait Driver: Send + Sync {
     /// Where there is no cuDNN, or it refuses.
     fn convolve(&self, stream: Stream, call: &convolution::Call, at: &convolution::Pointers) -> Result<()>;
 
-    /// Records what `work` queues in a stream instead of running it; `None` where the device cannot, and then nothing
-    /// was queued.
+    /// Records what `work` queues in a stream instead of running it; `None` where that did not work out, and then
+    /// nothing was queued.
     ///
     /// # Errors
-    /// The work's or the device's.
+    /// Where the device is of no more use.
     fn record(&self, stream: Stream, work: &mut dyn FnMut() -> Result<()>) -> Result<Option<Box<dyn Recording>>>;
 
     /// Marks this point of a stream's work.
@@ -166,6 +167,14 @@ pub trait Driver: Send + Sync {
     /// # Errors
     /// What went wrong in that work.
     fn synchronize(&self, stream: Stream) -> Result<()>;
+
+    /// Waits until the work of all streams is done.
+    ///
+    /// # Errors
+    /// What went wrong in it.
+    fn settle(&self) -> Result<()> {
+        Ok(())
+    }
 
     /// Seconds that the device's own library takes for the product of two `n` x `n` matrices of this element, sums in
     /// f32: what a device reaches at most. `None` where there is no such library.

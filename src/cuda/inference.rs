@@ -2,11 +2,11 @@
 //!
 //! A program is made for each size of work and replayed for each view of it. Feature maps stay on the device and are
 //! copied into a program's inputs before it runs; the levels of one view run in streams of their own. Memory is
-//! planned before the first photo is decoded: the programs of all sizes that the run will meet, and what is left is
-//! room for feature maps.
+//! planned before the first photo is decoded and taken at once: for each stream an arena as large as its largest
+//! program needs, and blocks for the programs that are kept ([`super::rooms`]). What is left is room for feature maps
+//! ([`super::pool`]).
 
-use std::collections::hash_map::Entry;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 pub use super::depth_graph::{Convolutions, FeatureMap, Options};
@@ -14,8 +14,10 @@ use super::depth_graph::{DepthKey, DepthValues, FeatureValues, Graphs, finest, n
 use super::driver::{Driver, Event, HostMemory, Stream};
 use super::folded::Slabs;
 use super::graph::Value;
-use super::placement::place;
+use super::placement::{Placement, place};
+use super::pool::{PAGE, Pool};
 use super::program::Program;
+use super::rooms::{KEPT, Room, Size};
 use crate::cpu::ops::pointwise::expect_multiples_of_4;
 use crate::error::{Error, Result};
 use crate::files::map::Map;
@@ -53,10 +55,10 @@ struct DepthProgram {
     values: DepthValues,
 }
 
-#[derive(Default)]
+/// The features' programs run in the first stream, those of depth maps in one for each slot.
 struct State {
-    features: HashMap<((usize, usize), Resolution), FeatureProgram>,
-    depth: HashMap<DepthKey, DepthProgram>,
+    features: Room<((usize, usize), Resolution), FeatureProgram>,
+    depth: BTreeMap<usize, Room<DepthKey, DepthProgram>>,
     streams: Vec<Stream>,
     /// The last feature map is there.
     features_done: Option<Box<dyn Event>>,
@@ -67,6 +69,7 @@ pub struct DeviceNetwork {
     graphs: Graphs,
     slabs: Mutex<Slabs>,
     state: Mutex<State>,
+    maps: Arc<Pool>,
 }
 
 /// A depth map that is being made.
@@ -78,6 +81,10 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
+fn gone() -> Error {
+    Error::Bug { place: "device network", problem: "a program is gone".into() }
+}
+
 impl DeviceNetwork {
     /// With a checkpoint's tensors.
     ///
@@ -86,8 +93,10 @@ impl DeviceNetwork {
     pub fn new(driver: Arc<dyn Driver>, checkpoint: &Checkpoint, options: Options) -> Result<Self> {
         // Norms are folded when graphs are made; a run should fail before it begins.
         checkpoint.parameters.expect_foldable(&checkpoint.name)?;
+        let maps = Pool::new(driver.clone());
         let graphs = Graphs { driver, checkpoint: checkpoint.clone(), options };
-        Ok(Self { graphs, slabs: Mutex::new(CUTS[0]), state: Mutex::default() })
+        let state = State { features: Room::empty(), depth: BTreeMap::new(), streams: Vec::new(), features_done: None };
+        Ok(Self { graphs, slabs: Mutex::new(CUTS[0]), state: Mutex::new(state), maps })
     }
 
     /// The device.
@@ -113,13 +122,24 @@ impl DeviceNetwork {
         DepthKey { reference, stack, planes, views, inverse: false, finest, slot }
     }
 
-    fn program_bytes(&self, keys: &[DepthKey], slabs: Slabs) -> Result<u64> {
-        let mut total = 0;
+    /// Bytes that feature maps have on the device.
+    pub fn feature_bytes(&self) -> u64 {
+        self.maps.taken()
+    }
+
+    /// The rooms of depth maps of these keys, `most` programs in each.
+    fn depth_rooms(&self, keys: &BTreeSet<DepthKey>, slabs: Slabs, most: usize) -> Result<BTreeMap<usize, Size>> {
+        let mut of_slots: BTreeMap<usize, Vec<Placement>> = BTreeMap::new();
         for key in keys {
-            let placement = place(&self.graphs.depth(key, slabs)?.0)?;
-            total += placement.arena + placement.lasting;
+            of_slots.entry(key.slot).or_default().push(place(&self.graphs.depth(key, slabs)?.0)?);
         }
-        Ok(total)
+        Ok(of_slots.iter().map(|(&slot, placements)| (slot, Size::of(placements, most))).collect())
+    }
+
+    /// The room of the features of photos of these sizes.
+    fn feature_room(&self, photos: &BTreeSet<(usize, usize)>, finest: Resolution, most: usize) -> Result<Size> {
+        let placed = |size: &(usize, usize)| place(&self.graphs.features(*size, finest)?.0);
+        Ok(Size::of(&photos.iter().map(placed).collect::<Result<Vec<_>>>()?, most))
     }
 }
 
@@ -181,27 +201,26 @@ impl DepthNetwork for DeviceNetwork {
                 driver.name()
             )));
         }
+        let budget = budget / PAGE * PAGE;
         let finest = self.finest(work.finest);
         let keys: BTreeSet<DepthKey> = work.maps.iter().map(|size| Self::key(size, finest)).collect();
-        let keys: Vec<DepthKey> = keys.into_iter().collect();
-        let mut for_features = 0;
-        for size in &work.photos {
-            let placement = place(&self.graphs.features(*size, finest)?.0)?;
-            for_features += placement.arena + placement.lasting;
-        }
         // Room for the features of one view and its sources on all levels, if volumes can be cut up enough for that.
         let numbers = numbers_of_a_quarter_pixel(finest);
         let map_bytes = |s: &JobSize| (s.width / 4 * (s.height / 4) * numbers) as u64 * element.bytes();
         let wished = work.maps.iter().map(|s| map_bytes(s) * s.views as u64).max().unwrap_or(0) * 3 / 2;
-        let mut chosen = None;
-        for slabs in CUTS {
-            let bytes = self.program_bytes(&keys, slabs)?;
-            chosen = Some((slabs, bytes));
-            if bytes + for_features + wished <= budget {
+        // Programs of many sizes are kept only if volumes need not be cut up for that.
+        let tries = [(CUTS[0], KEPT)].into_iter().chain(CUTS.map(|slabs| (slabs, 1)));
+        let (mut slabs, mut depth, mut features) = (CUTS[0], BTreeMap::new(), Size::default());
+        let of_depth = |rooms: &BTreeMap<usize, Size>| rooms.values().map(Size::bytes).sum::<u64>();
+        for (cut, most) in tries {
+            slabs = cut;
+            depth = self.depth_rooms(&keys, cut, most)?;
+            features = self.feature_room(&work.photos, finest, most)?;
+            if of_depth(&depth) + features.bytes() + wished <= budget {
                 break;
             }
         }
-        let (slabs, bytes) = chosen.unwrap_or((Slabs::WHOLE, 0));
+        let (bytes, for_features) = (of_depth(&depth), features.bytes());
         if bytes + for_features > budget {
             let coarser = if finest == Resolution::Quarter { "" } else { "a coarser --resolution, " };
             return Err(Error::Memory(format!(
@@ -213,9 +232,16 @@ impl DepthNetwork for DeviceNetwork {
             )));
         }
         self.set_slabs(slabs);
-        let left = budget - bytes - for_features;
-        // Counted as f32 on the host's side, whatever they are here.
-        let room = left * 4 / element.bytes();
+        let left = (budget - bytes - for_features) / PAGE * PAGE;
+        let mut state = locked(&self.state);
+        state.features.reserve(driver, features)?;
+        for (slot, size) in depth {
+            state.depth.entry(slot).or_insert_with(Room::empty).reserve(driver, size)?;
+        }
+        self.maps.limit(left);
+        // Counted as f32 on the host's side, whatever they are here. An eighth is for the gaps between maps of
+        // different sizes.
+        let room = left / 8 * 7 * 4 / element.bytes();
         let bands = match slabs.rows {
             _ if finest == Resolution::Quarter => String::new(),
             usize::MAX => ", narrow stages whole".into(),
@@ -244,17 +270,19 @@ impl DepthNetwork for DeviceNetwork {
         let mut state = locked(&self.state);
         // What an earlier photo left must have been read before the next one takes its place.
         driver.synchronize(Stream::FIRST)?;
-        let made = match state.features.entry((size, finest)) {
-            Entry::Occupied(made) => made.into_mut(),
-            Entry::Vacant(place) => {
-                let (graph, values) = self.graphs.features(size, finest)?;
-                let program = Program::new(driver, Stream::FIRST, graph)?;
-                let pinned = driver.host_memory(size_of_val(&photo_rgb[..]))?;
-                place.insert(FeatureProgram { program, values, pinned })
-            }
-        };
+        let (room, key) = (&mut state.features, (size, finest));
+        if room.get(&key).is_none() {
+            let (graph, values) = self.graphs.features(size, finest)?;
+            let placement = place(&graph)?;
+            let (arena, block) = room.block(driver, &placement)?;
+            let lasting = (block.memory.clone(), block.offset);
+            let program = Program::within(driver, Stream::FIRST, graph, placement, arena, lasting)?;
+            let pinned = driver.host_memory(size_of_val(&photo_rgb[..]))?;
+            room.insert(key, &block, FeatureProgram { program, values, pinned });
+        }
+        let Some(made) = room.get(&key) else { return Err(gone()) };
         let FeatureProgram { program, values: FeatureValues { photo, maps }, pinned } = made;
-        let own = |value: &Value| FeatureMap::new(driver, program.graph().shape(*value), element);
+        let own = |value: &Value| FeatureMap::new(&self.maps, program.graph().shape(*value), element);
         let kept = Features {
             quarter: own(&maps.quarter)?,
             half: maps.half.as_ref().map(own).transpose()?,
@@ -304,14 +332,16 @@ impl DepthNetwork for DeviceNetwork {
         if let Some(event) = &state.features_done {
             driver.wait(stream, &**event)?;
         }
-        let made = match state.depth.entry(key) {
-            Entry::Occupied(made) => made.into_mut(),
-            Entry::Vacant(place) => {
-                let (graph, values) = self.graphs.depth(&key, *locked(&self.slabs))?;
-                let program = Program::new(driver, stream, graph)?;
-                place.insert(DepthProgram { program, values })
-            }
-        };
+        let room = state.depth.entry(slot).or_insert_with(Room::empty);
+        if room.get(&key).is_none() {
+            let (graph, values) = self.graphs.depth(&key, *locked(&self.slabs))?;
+            let placement = place(&graph)?;
+            let (arena, block) = room.block(driver, &placement)?;
+            let lasting = (block.memory.clone(), block.offset);
+            let program = Program::within(driver, stream, graph, placement, arena, lasting)?;
+            room.insert(key, &block, DepthProgram { program, values });
+        }
+        let Some(made) = room.get(&key) else { return Err(gone()) };
         made.values.put(driver, &made.program, &job, judge.as_ref())?;
         made.program.run()?;
         Ok(Running { key })
@@ -319,9 +349,7 @@ impl DepthNetwork for DeviceNetwork {
 
     fn finish(&self, running: Running) -> Result<Estimate> {
         let state = locked(&self.state);
-        let Some(made) = state.depth.get(&running.key) else {
-            return Err(Error::Bug { place: "device network", problem: "a program is gone".into() });
-        };
+        let made = state.depth.get(&running.key.slot).and_then(|room| room.peek(&running.key)).ok_or_else(gone)?;
         let (width, height) = running.key.map_size();
         let map = |value: Value| Ok::<_, Error>(Map { width, height, data: made.program.download_f32(value)? });
         Ok(Estimate { depth: map(made.values.depth)?, confidence: map(made.values.confidence)?, logits: None })

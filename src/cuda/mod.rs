@@ -17,9 +17,13 @@ mod depth_graph;
 #[cfg(feature = "cuda")]
 pub mod device;
 pub mod driver;
+#[cfg(feature = "cuda")]
+mod failure;
 pub mod folded;
 pub mod fusion;
 pub mod graph;
+#[cfg(feature = "cuda")]
+mod handles;
 pub mod inference;
 pub mod joint;
 pub mod layers;
@@ -29,8 +33,12 @@ pub mod merge;
 pub mod narrow;
 pub mod ops;
 pub mod placement;
+mod pool;
 pub mod program;
+#[cfg(feature = "cuda")]
+mod ranges;
 pub mod refine;
+mod rooms;
 pub mod storage;
 pub mod trained;
 pub mod training;

@@ -25,8 +25,10 @@ impl Owned {
     /// [`Error::Memory`] with what is free.
     pub fn new(driver: &Arc<dyn Driver>, bytes: u64, what: impl FnOnce() -> String) -> Result<Self> {
         let pointer = driver.allocate(bytes.max(1)).map_err(|error| {
+            // Only a lack of memory is one: what else a device says must not pass for it.
+            let Error::Memory(problem) = error else { return error.within(&what()) };
             let free = driver.memory().map_or_else(|_| "unknown".into(), |(free, _)| readable(free));
-            Error::Memory(format!("{}: {error}; {free} are free on {}", what(), driver.name()))
+            Error::Memory(format!("{}: {problem}; {free} are free on {}", what(), driver.name()))
         })?;
         Ok(Self { driver: driver.clone(), pointer })
     }
@@ -43,8 +45,9 @@ impl Drop for Owned {
     }
 }
 
-/// A graph with its memory.
+/// A graph with its memory. The recording goes before what it uses.
 pub struct Program {
+    recording: Option<Box<dyn Recording>>,
     driver: Arc<dyn Driver>,
     stream: Stream,
     graph: Graph,
@@ -53,9 +56,19 @@ pub struct Program {
     /// By step and argument: where its table of addresses lies.
     tables: BTreeMap<(usize, usize), Pointer>,
     _memory: Vec<Owned>,
-    recording: Option<Box<dyn Recording>>,
-    /// Whether the first run, which a recording follows, has been.
-    warm: bool,
+    _shared: Vec<Arc<Owned>>,
+    next: Next,
+}
+
+/// How a program runs the next time, as long as it has no recording.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Next {
+    /// Step by step: kernels are loaded, and libraries fill their caches.
+    Cold,
+    /// A recording is made.
+    Record,
+    /// Step by step, since no recording could be made.
+    Steps,
 }
 
 impl Program {
@@ -72,13 +85,31 @@ impl Program {
         };
         let arena = Owned::new(driver, placement.arena, planned)?;
         let lasting = Owned::new(driver, placement.lasting, planned)?;
+        Self::within(driver, stream, graph, placement, Arc::new(arena), (Arc::new(lasting), 0))
+    }
+
+    /// In memory that others may share: the arena with programs that never run at the same time, and of `lasting` what
+    /// begins at its offset is this program's alone.
+    ///
+    /// # Errors
+    /// The device's.
+    pub fn within(
+        driver: &Arc<dyn Driver>,
+        stream: Stream,
+        graph: Graph,
+        placement: Placement,
+        arena: Arc<Owned>,
+        (lasting, offset): (Arc<Owned>, u64),
+    ) -> Result<Self> {
         let address = |home: &Home| match home {
             Home::Arena(at) => arena.pointer + at,
-            Home::Lasting(at) => lasting.pointer + at,
+            Home::Lasting(at) => lasting.pointer + offset + at,
             Home::Unused => 0,
         };
         let pointers = placement.homes.iter().map(address).collect();
-        Self::placed(driver, stream, graph, placement, pointers, vec![arena, lasting])
+        let mut program = Self::placed(driver, stream, graph, placement, pointers, Vec::new())?;
+        program._shared = vec![arena, lasting];
+        Ok(program)
     }
 
     /// With every value where the caller has placed it, in memory that the program owns from now on; 0 for values that
@@ -111,7 +142,18 @@ impl Program {
         driver.synchronize(stream)?;
         let driver = driver.clone();
         let _memory = memory;
-        Ok(Self { driver, stream, graph, placement, pointers, tables, _memory, recording: None, warm: false })
+        Ok(Self {
+            driver,
+            stream,
+            graph,
+            placement,
+            pointers,
+            tables,
+            _memory,
+            _shared: Vec::new(),
+            recording: None,
+            next: Next::Cold,
+        })
     }
 
     /// Its memory.
@@ -207,16 +249,19 @@ impl Program {
         if let Some(recording) = &self.recording {
             return recording.replay(self.stream);
         }
-        if !self.warm {
-            self.warm = true;
-            return self.queue(0..self.graph.steps.len());
+        let all = 0..self.graph.steps.len();
+        if self.next != Next::Record {
+            if self.next == Next::Cold {
+                self.next = Next::Record;
+            }
+            return self.queue(all);
         }
         let (driver, stream) = (self.driver.clone(), self.stream);
-        let all = 0..self.graph.steps.len();
         self.recording = driver.record(stream, &mut || self.queue(all.clone()))?;
+        self.next = Next::Steps;
         match &self.recording {
             Some(recording) => recording.replay(stream),
-            None => self.queue(0..self.graph.steps.len()),
+            None => self.queue(all),
         }
     }
 
@@ -248,12 +293,12 @@ impl Program {
             self.driver.range_begin(step.op);
             let queued = self.queue_step(i, step);
             self.driver.range_end();
-            queued.map_err(|error| self.located(step, &error))?;
+            queued.map_err(|error| self.located(step, error))?;
         }
         Ok(())
     }
 
-    fn located(&self, step: &Step, error: &Error) -> Error {
+    fn located(&self, step: &Step, error: Error) -> Error {
         let shape = |arg: &Arg| {
             arg.value().map(|v| {
                 format!("`{}` {} {}", self.graph.info(v).name, self.graph.shape(v), self.graph.element(v).suffix())
@@ -261,7 +306,7 @@ impl Program {
         };
         let values: Vec<String> = step.args.iter().filter_map(shape).collect();
         let at = if step.label.is_empty() { String::new() } else { format!(" at {}", step.label) };
-        Error::Device(format!("{}{at} on {} with {}: {error}", step.op, self.driver.name(), values.join(", ")))
+        error.within(&format!("{}{at} on {} with {}", step.op, self.driver.name(), values.join(", ")))
     }
 
     fn address(&self, arg: &Arg) -> Pointer {

@@ -220,7 +220,9 @@ pub fn run<N: DepthNetwork>(work: Work, network: &N, cache: u64, jobs: &mut Leve
                 let noted = span_of("features", || scene.views[photo.photo].name.clone());
                 let images = decoded.levels.iter();
                 let of_level = |(&level, image): (&i32, &Photo)| {
-                    let features = network.features(image, options.resolution)?;
+                    let made = network.features(image, options.resolution);
+                    let name = &scene.views[photo.photo].name;
+                    let features = made.map_err(|error| error.within(&format!("features of view {name}")))?;
                     let grey = options.refines().then(|| Grey::new(ncc::grey(image)));
                     Ok((level, Held { features, grey }))
                 };
@@ -284,14 +286,14 @@ fn make_maps<N: DepthNetwork>(
     let mut pending = Vec::new();
     for job in jobs.iter_mut().filter(|job| job.made.is_none()) {
         let (of_level, photos) = depth_job(work.plan, view, job.level, features)?;
-        let maps = network.begin(job.level, of_level)?;
+        let maps = network.begin(job.level, of_level).map_err(|error| of_map(error, &name, job.level))?;
         pending.push((job, maps, photos));
     }
     for (job, maps, photos) in pending {
         interrupt::check()?;
         let level = job.level;
         let noted = span_of("depth", || format!("{name} level {level}"));
-        let mut maps = network.finish(maps)?;
+        let mut maps = network.finish(maps).map_err(|error| of_map(error, &name, level))?;
         drop(noted);
         if work.options.refines() {
             let _span = span_of("refine", || format!("{name} level {level}"));
@@ -314,6 +316,11 @@ fn make_maps<N: DepthNetwork>(
         began = Instant::now();
     }
     Ok(())
+}
+
+/// A device's error with the map that it was making.
+fn of_map(error: Error, name: &str, level: usize) -> Error {
+    error.within(&format!("view {name}, level {level}"))
 }
 
 /// Decodes the photos in the order in which they are wanted. Ends when the receiver is gone.

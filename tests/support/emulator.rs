@@ -280,7 +280,7 @@ impl Driver for Emulator {
     fn allocate(&self, bytes: u64) -> Result<Pointer> {
         let allocate: unsafe extern "C" fn(usize) -> *mut c_void = self.symbol("emulator_allocate").unwrap();
         if bytes > self.memory()?.0 {
-            return Err(Error::Device("out of memory".into()));
+            return Err(Error::Memory("out of memory".into()));
         }
         let _one = self.one();
         // SAFETY: no conditions.
@@ -376,7 +376,7 @@ impl Driver for Emulator {
         Ok(())
     }
 
-    fn convolution_workspace(&self, call: &Call) -> Result<u64> {
+    fn convolution_workspace(&self, call: &Call) -> Result<Option<u64>> {
         Err(Error::Device(format!("the emulated device has no cuDNN for {call:?}")))
     }
 

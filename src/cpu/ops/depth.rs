@@ -163,7 +163,9 @@ impl Kernel for Regress<'_> {
                 let window = at.saturating_sub(1)..(at + 3).min(planes);
                 let sum: f32 = window.map(|p| (logits[p * plane_stride + pixel] - max[pixel]).exp()).sum();
                 // Rounding must not make a probability of more than 1.
-                confidence[pixel] = (sum / totals[i]).min(1.0);
+                let probability = sum / totals[i];
+                // No number stays none: `min` would make 1 of it.
+                confidence[pixel] = if probability > 1.0 { 1.0 } else { probability };
             }
         }
     }

@@ -34,8 +34,8 @@ pub struct Layer<'a> {
     pub element: Element,
 }
 
-/// y = relu?(w * x + bias + residual), by the device's library, or by the engine's kernels where that wants too much
-/// workspace.
+/// y = relu?(w * x + bias + residual), by the device's library, or by the engine's kernels where that cannot do it or
+/// wants too much workspace.
 ///
 /// # Errors
 /// [`Error::Shape`] where something does not fit the layer; the device's, where it has no such library.
@@ -65,17 +65,18 @@ pub fn conv(
         relu,
         workspace: 0,
     };
-    call.workspace = driver.convolution_workspace(&call)?;
-    if call.workspace > MOST_WORKSPACE {
+    let wanted = driver.convolution_workspace(&call)?.filter(|&bytes| bytes <= MOST_WORKSPACE);
+    let Some(workspace) = wanted else {
         let own = conv::layer(graph, label, geometry, weights, bias, Activation::relu_if(relu), element)?;
         return conv::conv(graph, label, x, &own, residual);
-    }
+    };
+    call.workspace = workspace;
     let taps = geometry.kernel.iter().product::<usize>();
     let at = |o: usize, t: usize, i: usize| weights[(o * ci + i) * taps + t];
     let ordered: Vec<f32> =
         (0..co).flat_map(|o| (0..taps).flat_map(move |t| (0..ci).map(move |i| at(o, t, i)))).collect();
     let w = graph.constant(format!("{label} weights"), Shape::plane(1, taps, co * ci), element, &ordered);
-    let b = graph.constant(format!("{label} bias"), Shape::plane(1, 1, co), Element::F32, bias);
+    let b = graph.constant(format!("{label} bias"), Shape::plane(1, 1, co), element, bias);
     let y = graph.temporary(format!("{label} output"), shape, element);
     let workspace = match call.workspace {
         0 => Arg::Null,

@@ -185,7 +185,7 @@ impl Driver for Interpreter {
 
     fn allocate(&self, bytes: u64) -> Result<Pointer> {
         if bytes > self.memory()?.0 {
-            return Err(Error::Device("out of memory".into()));
+            return Err(Error::Memory("out of memory".into()));
         }
         let mut next = locked(&self.next);
         let start = next.0;
@@ -250,7 +250,7 @@ impl Driver for Interpreter {
         Ok(())
     }
 
-    fn convolution_workspace(&self, call: &Call) -> Result<u64> {
+    fn convolution_workspace(&self, call: &Call) -> Result<Option<u64>> {
         Err(Error::Device(format!("the interpreted device has no cuDNN for {call:?}")))
     }
 

@@ -232,6 +232,29 @@ impl Memory {
         Ok(Spot { area, offset })
     }
 
+    /// Where a range lies, if one allocation has all of it.
+    pub fn range(&mut self, address: u64, bytes: u64) -> Option<Spot> {
+        let area = self.find(address)?;
+        let Area { start, bytes: all, .. } = &self.areas[area];
+        let offset = (address - start) as usize;
+        (offset as u64 + bytes <= all.len() as u64).then_some(Spot { area, offset })
+    }
+
+    /// Copies bytes from outside of kernels: what nobody wrote stays what nobody wrote.
+    pub fn copy(&mut self, from: Spot, to: Spot, size: usize) {
+        let Area { bytes, state, .. } = &self.areas[from.area];
+        let own = from.offset..from.offset + size;
+        let (bytes, state) = (bytes[own.clone()].to_vec(), state[own].to_vec());
+        let area = &mut self.areas[to.area];
+        area.bytes[to.offset..to.offset + size].copy_from_slice(&bytes);
+        area.state[to.offset..to.offset + size].copy_from_slice(&state);
+    }
+
+    /// The first of these bytes that nobody wrote, counted from the first.
+    pub fn unwritten(&self, at: Spot, size: usize) -> Option<usize> {
+        self.areas[at.area].state[at.offset..at.offset + size].iter().position(|&byte| byte != Byte::Written)
+    }
+
     /// Marks bytes that an asynchronous copy will write.
     pub fn promise(&mut self, at: Spot, size: usize) {
         let area = &mut self.areas[at.area];

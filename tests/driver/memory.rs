@@ -1,0 +1,71 @@
+//! Device memory: what a run plans is what it takes, however many sizes its photos have.
+
+use crate::stand::{Stand, all, smallest};
+use crate::turned_scene::{self, Change, VIEWS};
+
+/// Sizes of the allocations of a run, in their order.
+fn allocations(log: &[String]) -> Vec<u64> {
+    let of_line = |line: &String| {
+        let rest = line.strip_prefix("cuMemAlloc_v2 #")?;
+        let (arguments, result) = rest.split_once('(')?.1.split_once(") = ")?;
+        result.starts_with("0 ").then(|| arguments.rsplit_once(", ").unwrap().1.parse().unwrap())
+    };
+    log.iter().filter_map(of_line).collect()
+}
+
+#[test]
+fn a_run_takes_what_it_planned_and_no_more() {
+    if !all() {
+        return;
+    }
+    let Some(stand) = Stand::new() else { return };
+    let out = stand.path("out");
+    let words = smallest(&out, &["--device", "cuda"]);
+    // With its notes.
+    let words: Vec<&str> = words.into_iter().map(|word| if word == "--quiet" { "--json" } else { word }).collect();
+    let (ran, seen) = stand.run(&words);
+    let ran = ran.done();
+    seen.clean();
+    // Two rooms of an arena and blocks, for features and for depth maps, and one piece for all feature maps.
+    let sizes = allocations(&seen.log);
+    assert_eq!(sizes.len(), 5, "{sizes:?}");
+    let pages = |bytes: &u64| bytes.next_multiple_of(2 << 20);
+    assert_eq!(sizes.iter().map(pages).sum::<u64>(), seen.count("peak-taken"));
+    // What the plan says it takes is what those before the maps take.
+    let planned = engine::host::memory::readable(sizes[..4].iter().map(pages).sum());
+    assert!(ran.stdout.contains(&format!("Stand-in GPU 0: {planned} of ")), "{planned}: {}", ran.stdout);
+}
+
+/// Seven sizes of photos: more than programs are kept. The rooms are those of the largest.
+#[test]
+fn photos_of_many_sizes_share_the_rooms_of_the_largest() {
+    if !all() {
+        return;
+    }
+    let Some(stand) = Stand::new() else { return };
+    let mut sizes = Vec::new();
+    for mixed in [false, true] {
+        let (scene, out) = (stand.path(&format!("scene-{mixed}")), stand.path(&format!("out-{mixed}")));
+        let mut changes = [Change::shrunk(8); VIEWS];
+        if mixed {
+            for (i, change) in changes.iter_mut().enumerate().skip(1) {
+                change.size = (64 - 8 * (i as u32 % 4), 48 - 8 * (i as u32 % 3));
+            }
+        }
+        turned_scene::write(&scene, &changes);
+        let run = |out: &std::path::Path, device: &str| {
+            let mut words = vec!["infer", scene.to_str().unwrap(), "-o", out.to_str().unwrap(), "--quiet"];
+            words.extend(["--levels", "1", "--planes", "8", "--views", "3", "--depth-only", "--precision", "f32"]);
+            words.extend(["--device", device]);
+            stand.run(&words)
+        };
+        let (ran, seen) = run(&out, "cuda");
+        ran.done();
+        seen.clean();
+        sizes.push(allocations(&seen.log));
+    }
+    // As many allocations, and the arenas are as large; blocks are more, but never as many as there are sizes.
+    assert_eq!(sizes[0].len(), sizes[1].len(), "{sizes:?}");
+    assert_eq!([sizes[0][0], sizes[0][2]], [sizes[1][0], sizes[1][2]], "{sizes:?}");
+    assert!(sizes[1][1] <= 4 * sizes[0][1] && sizes[1][3] <= 4 * sizes[0][3], "{sizes:?}");
+}

@@ -1,0 +1,119 @@
+//! What the program says and leaves when the driver refuses: one line, the exit code of its kind, and no half of a
+//! result.
+
+use crate::stand::{Stand, all, results, smallest};
+
+const DEVICE: [&str; 2] = ["--device", "cuda"];
+
+/// Everything that a run leaves in its folder is whole: maps with their records, or nothing.
+fn nothing_half(stand: &Stand) {
+    let out = stand.path("out");
+    if out.exists() {
+        let names = crate::program::files(&out);
+        assert!(names.keys().all(|path| !path.to_string_lossy().contains(".part")), "{:?}", names.keys());
+        assert!(!out.join("fused.ply").exists());
+    }
+}
+
+/// Out of memory at each of the first allocations, and where page-locked memory is asked for.
+#[test]
+fn a_lack_of_memory_is_one_line_with_what_is_free() {
+    let Some(_) = Stand::new() else { return };
+    for (fault, says) in [
+        ("fail cuMemAlloc_v2 1 2", "a plan of "),
+        ("fail cuMemAlloc_v2 5 2", "a feature map "),
+        ("fail cuMemHostAlloc 1 2", "locking "),
+    ] {
+        // The fifth is tried a second time, smaller.
+        let fault = if fault.contains(" 5 ") { format!("{fault}; fail cuMemAlloc_v2 6 2") } else { fault.to_owned() };
+        let stand = Stand::new().unwrap().with("ENGINE_STANDIN_FAULTS", &fault);
+        let out = stand.path("out");
+        let (ran, seen) = stand.run(&smallest(&out, &DEVICE));
+        let code = ran.code.unwrap();
+        let message = ran.failed(code).to_owned();
+        assert!(message.starts_with("memory: ") && message.contains(says), "{fault}: {message}");
+        assert!(message.contains("out of memory"), "{message}");
+        seen.clean();
+        nothing_half(&stand);
+    }
+}
+
+/// What goes wrong on the GPU is told by a later call, and is no lack of memory.
+#[test]
+fn an_illegal_access_names_the_view_the_kernel_and_the_tool() {
+    let Some(_) = Stand::new() else { return };
+    let message = |variables: &[(&str, &str)]| {
+        let stand = variables.iter().fold(Stand::new().unwrap(), |stand, (name, value)| stand.with(name, value));
+        let out = stand.path("out");
+        let (ran, _) = stand.run(&smallest(&out, &DEVICE));
+        let message = ran.failed(8).to_owned();
+        nothing_half(&stand);
+        message
+    };
+    let fault = ("ENGINE_STANDIN_FAULTS", "fail-later cuLaunchKernel 5 700");
+    let said = message(&[fault]);
+    assert!(
+        said.contains("features of view 0000000") && said.contains("an illegal memory access was encountered"),
+        "{said}"
+    );
+    assert!(said.contains("in one of ") && said.contains("ENGINE_CUDA_BLOCKING=1 names the launch"), "{said}");
+    assert!(said.contains("compute-sanitizer"), "{said}");
+    let said = message(&[fault, ("ENGINE_CUDA_BLOCKING", "1")]);
+    assert!(said.contains(", in `") && said.contains(" with grid ") && !said.contains("in one of "), "{said}");
+    // An allocation that reports it is not taken for a lack of memory.
+    let said = message(&[("ENGINE_STANDIN_FAULTS", "fail cuMemAlloc_v2 5 700")]);
+    assert!(said.starts_with("device: ") && said.contains("an illegal memory access"), "{said}");
+}
+
+/// A recording that cannot be made is done without; the bits are the same.
+#[test]
+fn without_recordings_the_run_goes_on() {
+    if !all() {
+        return;
+    }
+    let Some(stand) = Stand::new() else { return };
+    let out = stand.path("out");
+    let (ran, _) = stand.run(&smallest(&out, &DEVICE));
+    ran.done();
+    let faults = [
+        "fail cuStreamBeginCapture_v2 * 900",
+        "fail cuStreamEndCapture * 901",
+        "fail cuGraphInstantiateWithFlags * 2",
+        // In the middle of the second pass, which is recorded.
+        "skip cuEventSynchronize 1; fail cuStreamEndCapture 1 901",
+    ];
+    for fault in faults {
+        let other = Stand::new().unwrap().with("ENGINE_STANDIN_FAULTS", fault);
+        let (ran, seen) = other.run(&smallest(&other.path("out"), &DEVICE));
+        ran.done();
+        // Nothing leaks, either.
+        seen.clean();
+        assert!(results(&other.path("out")) == results(&out), "{fault}");
+    }
+}
+
+/// An older driver has another name for the call that reads timers, which `bench` makes; a profiler hears every step.
+#[test]
+fn an_older_driver_and_a_profiler() {
+    if !all() {
+        return;
+    }
+    let Some(stand) = Stand::new() else { return };
+    let stand = stand.without_the_newer_timer();
+    // The same file, so that one log has both.
+    let profiler = stand.path("lib/libcuda.so.1");
+    let stand = stand.with("NVTX_INJECTION64_PATH", profiler.to_str().unwrap());
+    let (ran, seen) = stand.run(&smallest(&stand.path("out"), &DEVICE));
+    ran.done();
+    let ranges = seen.log.iter().filter(|line| line.starts_with("RANGE ") && *line != "RANGE END");
+    let names: std::collections::BTreeSet<&String> = ranges.collect();
+    for op in ["convolution", "sweep", "head"] {
+        assert!(names.iter().any(|name| name.contains(op)), "no range of a {op}: {names:?}");
+    }
+    let count = |what: &str| seen.log.iter().filter(|line| line.starts_with(what)).count();
+    assert_eq!(count("RANGE "), 2 * count("RANGE END"));
+    let words = ["bench", "table3", "--device", "cuda", "--width", "64", "--height", "48", "--planes", "8"];
+    let (ran, seen) = stand.run(&[&words[..], &["--repetitions", "1"]].concat());
+    ran.done();
+    assert!(seen.count("calls cuEventElapsedTime") > 0 && seen.count("calls cuEventElapsedTime_v2") == 0);
+}

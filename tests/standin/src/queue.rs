@@ -1,0 +1,133 @@
+//! When work runs: late, early or at random, but always in a stream's order and after what it waits for.
+
+use std::time::Instant;
+
+use super::codes::Code;
+use super::settings::Order;
+use super::state::{Handle, Source, State, Work};
+
+impl State {
+    /// Puts work behind what a stream has.
+    ///
+    /// # Errors
+    /// Where the stream captures and may not have such work.
+    pub fn enqueue(&mut self, stream: Handle, work: Work) -> Result<(), Code> {
+        let Some(found) = self.streams.get_mut(&stream) else { return Err(Code::INVALID_HANDLE) };
+        if let Some(capture) = &mut found.capture {
+            if capture.invalid {
+                return Err(Code::STREAM_CAPTURE_INVALIDATED);
+            }
+            capture.works.push(work);
+            return Ok(());
+        }
+        found.queue.push_back(work);
+        match self.settings.order {
+            Order::Late => {}
+            Order::Early => self.drain(stream),
+            Order::Random(seed) => self.some(seed),
+        }
+        Ok(())
+    }
+
+    /// Whether a stream is being recorded.
+    pub fn captures(&self, stream: Handle) -> bool {
+        self.streams.get(&stream).is_some_and(|stream| stream.capture.is_some())
+    }
+
+    /// Runs some of the work of some streams.
+    fn some(&mut self, seed: u64) {
+        let streams: Vec<Handle> = self.streams.keys().copied().collect();
+        for stream in streams {
+            let mut x = self.random ^ seed.wrapping_mul(0x2545_f491_4f6c_dd1d);
+            x ^= x << 13;
+            x ^= x >> 7;
+            x ^= x << 17;
+            self.random = x;
+            (0..x >> 60).for_each(|_| {
+                self.step(stream);
+            });
+        }
+    }
+
+    /// Runs all that a stream has.
+    pub fn drain(&mut self, stream: Handle) {
+        let Some(issued) = self.streams.get(&stream).map(super::state::Stream::issued) else { return };
+        self.advance(stream, issued);
+    }
+
+    /// Runs a stream's work up to a position.
+    pub fn advance(&mut self, stream: Handle, position: u64) {
+        while self.streams.get(&stream).is_some_and(|stream| stream.done < position) && self.step(stream) {}
+    }
+
+    /// Runs the next piece of a stream's work, and before it what it waits for; whether there was any.
+    pub fn step(&mut self, stream: Handle) -> bool {
+        let next = |state: &Self| state.streams.get(&stream).and_then(|stream| stream.queue.front().cloned());
+        let Some(work) = next(self) else { return false };
+        if let Work::Wait { stream: other, position } = work {
+            self.advance(other, position);
+        }
+        let context = match self.streams.get_mut(&stream) {
+            Some(found) => {
+                found.queue.pop_front();
+                found.done += 1;
+                found.context
+            }
+            None => return false,
+        };
+        self.run(context, &work);
+        true
+    }
+
+    /// Does a piece of work now, unless something went wrong before.
+    fn run(&mut self, context: Handle, work: &Work) {
+        let Some(found) = self.contexts.get_mut(&context) else { return };
+        if let Work::Record { event, version } = work {
+            if let Some(event) = self.events.get_mut(event) {
+                event.ran = Some((*version, Instant::now()));
+            }
+            return;
+        }
+        if found.sticky.is_some() {
+            return;
+        }
+        let silicon = &mut found.silicon;
+        let done = match work {
+            Work::Kernel(prepared) => {
+                *self.report.kernels.entry(prepared.kernel.name.clone()).or_default() += 1;
+                silicon.launch(&prepared.kernel, prepared.shape, &prepared.parameters)
+            }
+            Work::Upload { to, from: Source::Staged(bytes) } => silicon.put(*to, bytes),
+            Work::Upload { to, from: Source::Locked(at, length) } => {
+                if self.locked.range(..=*at).next_back().is_none_or(|(start, (bytes, _))| at + length > start + bytes) {
+                    Err((Code::ILLEGAL_ADDRESS, "a copy from page-locked memory that was freed".into()))
+                } else {
+                    // SAFETY: the range lies in page-locked memory that is not freed; the program may be writing to
+                    // it, which is the mistake that this late read is to show, and torn bytes are shown as well.
+                    let bytes = unsafe { std::slice::from_raw_parts(*at as *const u8, *length) };
+                    silicon.put(*to, bytes)
+                }
+            }
+            Work::Download { to, from, bytes } => silicon.get(*from, *bytes).map(|(found, unwritten)| {
+                // SAFETY: the caller of the copy promises so many bytes there until it is done; page-locked memory
+                // that is freed before is kept by `cuMemFreeHost`.
+                unsafe { std::ptr::copy_nonoverlapping(found.as_ptr(), *to as *mut u8, found.len()) };
+                if let Some(first) = unwritten {
+                    self.report.finding(format!("a copy of {bytes} bytes from the device: nobody wrote byte {first}"));
+                }
+            }),
+            Work::Copy { to, from, bytes } => silicon.copy(*to, *from, *bytes),
+            Work::Fill { to, byte, bytes } => silicon.put(*to, &vec![*byte; *bytes as usize]),
+            Work::Graph(works) => {
+                works.iter().for_each(|work| self.run(context, work));
+                Ok(())
+            }
+            Work::Host { work, .. } => work(silicon),
+            Work::Fails(code) => Err((*code, format!("told to fail with {}", code.0))),
+            Work::Record { .. } | Work::Wait { .. } => Ok(()),
+        };
+        if let Err(failure) = done {
+            self.broke(context, failure);
+        }
+    }
+}
