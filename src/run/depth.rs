@@ -286,14 +286,14 @@ fn make_maps<N: DepthNetwork>(
     let mut pending = Vec::new();
     for job in jobs.iter_mut().filter(|job| job.made.is_none()) {
         let (of_level, photos) = depth_job(work.plan, view, job.level, features)?;
-        let maps = network.begin(job.level, of_level).map_err(|error| of_map(error, &name, job.level))?;
+        let maps = network.begin(job.level, of_level).map_err(|error| of_map(error, name, job.level))?;
         pending.push((job, maps, photos));
     }
     for (job, maps, photos) in pending {
         interrupt::check()?;
         let level = job.level;
         let noted = span_of("depth", || format!("{name} level {level}"));
-        let mut maps = network.finish(maps).map_err(|error| of_map(error, &name, level))?;
+        let mut maps = network.finish(maps).map_err(|error| of_map(error, name, level))?;
         drop(noted);
         if work.options.refines() {
             let _span = span_of("refine", || format!("{name} level {level}"));
