@@ -13,7 +13,7 @@ use crate::export::results::Results;
 use crate::export::table::{Format, Use, named};
 use crate::files::folder::{Claim, FolderKind, Found, OutputFolder, remove, remove_empty_folder_of, write_json};
 use crate::files::names::{from_json, in_json};
-use crate::files::{hash, input, lock};
+use crate::files::{hash, input};
 use crate::host::progress::Progress;
 use crate::manifest::{MANIFEST, takes_too_much};
 
@@ -68,15 +68,7 @@ struct Exported {
 /// A folder that is not that of a finished run, a cloud or maps that cannot be read, files that cannot be written,
 /// [`Error::Interrupted`].
 pub fn export(folder: &Path, options: &ExportOptions, progress: &Progress) -> Result<()> {
-    if let Some(who) = lock::at_work(folder) {
-        let (place, found) = (folder.display().to_string(), format!("another run is at work in it ({who})"));
-        return Err(Error::input(
-            place,
-            found,
-            "the results of a finished run: the same command again when it is done",
-        ));
-    }
-    let results = Results::open(folder)?;
+    let results = Results::open_idle(folder)?;
     let formats: Vec<&Format> = options.to.iter().filter_map(|name| named(name)).collect();
     let (cloud, of_cloud) = match formats.iter().any(|format| format.cloud != Use::Unused) {
         true => Cloud::open(&results, options)?.map_or((None, Vec::new()), |(cloud, notes)| (Some(cloud), notes)),
