@@ -9,6 +9,7 @@
 //! | room | what lives there |
 //! | --- | --- |
 //! | `cli` (in the binary) | the command line: options, one library call for each command, exit codes |
+//! | [`mod@report`] | a finished run as one HTML page |
 //! | [`doctor`], [`mod@bench`] | what is wrong with a scene; how fast the engine is here |
 //! | [`train`] | training: samples, optimizer, checkpoints, logs |
 //! | [`mod@export`] | a finished run in the formats of other programs |
@@ -88,6 +89,8 @@
 //! # Ok(())
 //! # }
 //! ```
+
+pub mod report;
 
 pub mod bench;
 pub mod doctor;

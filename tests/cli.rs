@@ -16,7 +16,8 @@ use program::{Ran, engine, text};
 const NOTHING: [&str; 0] = [];
 
 /// Options of each command, as users know them.
-const INFER: [&str; 51] = [
+const INFER: [&str; 52] = [
+    "--report",
     "--export",
     "--crs",
     "--ply-names",
@@ -143,6 +144,21 @@ const EXPORT: [&str; 17] = [
     "--profile",
     "--help",
 ];
+const REPORT: [&str; 13] = [
+    "--out",
+    "--force",
+    "--scene",
+    "--max-points",
+    "--picture-side",
+    "--no-doctor",
+    "--match-photos",
+    "--threads",
+    "--memory",
+    "--quiet",
+    "--json",
+    "--profile",
+    "--help",
+];
 const INFO: [&str; 10] = [
     "--width",
     "--height",
@@ -158,7 +174,13 @@ const INFO: [&str; 10] = [
 
 #[test]
 fn help_tells_every_option_with_its_unit_and_default() {
-    let verbs = [("infer", &INFER[..]), ("fuse", &FUSE[..]), ("export", &EXPORT[..]), ("info", &INFO[..])];
+    let verbs = [
+        ("infer", &INFER[..]),
+        ("fuse", &FUSE[..]),
+        ("export", &EXPORT[..]),
+        ("report", &REPORT[..]),
+        ("info", &INFO[..]),
+    ];
     for (verb, options) in verbs {
         let help = engine([verb, "--help"]).done().stdout;
         let told: Vec<&str> = help
@@ -193,7 +215,7 @@ fn help_tells_every_option_with_its_unit_and_default() {
         assert!(help.contains(sentence), "{sentence}");
     }
     let top = engine(["--help"]).done().stdout;
-    for verb in ["infer", "fuse", "export", "synth", "train", "eval", "info"] {
+    for verb in ["infer", "fuse", "export", "report", "synth", "train", "eval", "info"] {
         assert!(top.lines().any(|l| l.trim_start().starts_with(&format!("{verb} "))), "{top}");
     }
 }

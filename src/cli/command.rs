@@ -17,6 +17,7 @@ use super::fuse::{self, FuseArgs};
 use super::infer::{self, InferArgs};
 use super::info::{self, InfoArgs};
 use super::options;
+use super::report::{self, ReportCommand};
 use super::synth::{self, SynthArgs};
 use super::train::{self, TrainArgs};
 
@@ -29,6 +30,7 @@ Examples:
   engine infer scenes/bust -o out --max-side 800 --planes 96
   engine fuse out --scene scenes/bust --min-confidence 0.5
   engine export out --to las,npz                results in the formats of other programs
+  engine report out                             one HTML page with cloud, maps and findings
   engine doctor scenes/bust                     find out what is wrong with a scene or its results
   engine info --width 1600 --height 1200
   engine train run --textures photos --steps 20000
@@ -51,6 +53,7 @@ enum Command {
     Doctor(Box<DoctorArgs>),
     Eval(EvalArgs),
     Info(InfoArgs),
+    Report(Box<ReportCommand>),
     Synth(Box<SynthArgs>),
     Train(Box<TrainArgs>),
 }
@@ -68,6 +71,7 @@ impl Command {
             Self::Doctor(args) => args.report.progress(),
             Self::Eval(args) => args.report().progress(),
             Self::Info(args) => Progress::new(if args.json { Style::Json } else { Style::Lines }),
+            Self::Report(args) => args.report.progress(),
             Self::Synth(args) => args.report.progress(),
             Self::Train(args) => args.report.progress(),
         }
@@ -83,6 +87,7 @@ impl Command {
             Self::Doctor(args) => doctor::run(*args, progress),
             Self::Eval(args) => eval::run(args, progress),
             Self::Info(args) => info::run(&args),
+            Self::Report(args) => report::run(*args, progress),
             Self::Synth(args) => synth::run(*args, progress),
             Self::Train(args) => train::run(*args, progress),
         }

@@ -22,6 +22,7 @@ use engine::{Error, Result};
 
 use super::export::{self, ExportHow};
 use super::options::{self, MachineArgs, OutputArgs, ReportArgs, SceneArgs};
+use super::report;
 
 /// Make depth maps and a point cloud from photos and cameras: the whole job.
 ///
@@ -49,6 +50,9 @@ pub struct InferArgs {
     export: Vec<&'static str>,
     #[command(flatten)]
     how: ExportHow,
+    /// Also write OUT/report.html, one page with cloud, maps and findings, as `engine report` does
+    #[arg(long = "report", help_heading = "Output")]
+    with_report: bool,
     #[command(flatten)]
     pub report: ReportArgs,
 }
@@ -162,11 +166,14 @@ pub fn run(args: InferArgs, progress: &Progress) -> Result<()> {
     }
     let out = output.out.clone();
     args.work.run(&args.scene, output, progress)?;
-    if args.export.is_empty() {
+    if args.export.is_empty() && !args.with_report {
         return Ok(());
     }
     let folder = out.map_or_else(|| default_folder(&args.scene), Ok)?;
-    export::after(&folder, args.export, &args.how, progress)
+    if !args.export.is_empty() {
+        export::after(&folder, args.export, &args.how, progress)?;
+    }
+    if args.with_report { report::after(&folder, progress) } else { Ok(()) }
 }
 
 impl InferWork {

@@ -15,6 +15,7 @@ mod fuse;
 mod infer;
 mod info;
 mod options;
+mod report;
 mod synth;
 mod train;
 mod train_data;
