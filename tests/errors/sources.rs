@@ -7,7 +7,7 @@
 use std::path::Path;
 
 /// Pieces of messages that no command gives cheaply, and why.
-const NOT_PROVOKED: [(&str, &str); 58] = [
+const NOT_PROVOKED: [(&str, &str); 59] = [
     ("no benches/peers/reference_torch.py here", "depends on where the program was built"),
     ("depth differs from the engine's: ", "needs a peer that answers wrongly, or a damaged run beside the benchmark"),
     ("an f32 tensor `depth`", "needs a peer that answers wrongly, or a damaged run beside the benchmark"),
@@ -19,6 +19,7 @@ const NOT_PROVOKED: [(&str, &str); 58] = [
     ("a place for the results: -o OUT", "the file system's root as the place of results"),
     ("values that JSON can hold", "a mistake of whoever calls the library: the commands check it before"),
     ("; expected a smaller file, or more memory", "takes more memory than the tests have"),
+    (" points of a report do not fit: ", "takes more memory than the tests have"),
     (
         "the file that marks a folder in use; remove it",
         "two processes at the same moment, or a folder in the lock's place: tests/run has them",
