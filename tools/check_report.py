@@ -195,11 +195,13 @@ def check_cloud(session, into):
       cloud.pose = cloud.home();
       document.getElementById("viewer").scrollIntoView({ block: "center", behavior: "instant" });
       const box = cloud.canvas.getBoundingClientRect();
-      // A view's tip that is seen and that no other is nearer to.
-      for (const view of cloud.data.views.keys()) {
-        const at = cloud.onCanvas(cloud.data.views[view].centre);
-        if (!at || at[0] < 8 || at[1] < 8 || at[0] > box.width - 8 || at[1] > box.height - 8) continue;
-        if (cloud.cameraAt(...at) === view) return [view, box.left + at[0], box.top + at[1]];
+      // A view's tip that is seen and that no other is nearer to, from farther back where there is none.
+      for (let step = 0; step < 6; step++, cloud.pose.distance *= 1.5) {
+        for (const view of cloud.data.views.keys()) {
+          const at = cloud.onCanvas(cloud.data.views[view].centre);
+          if (!at || at[0] < 8 || at[1] < 8 || at[0] > box.width - 8 || at[1] > box.height - 8) continue;
+          if (cloud.cameraAt(...at) === view) return [view, box.left + at[0], box.top + at[1]];
+        }
       }
       return null;
     })()""")
