@@ -46,7 +46,10 @@ gpu-build: nvcc ## Test and bench binaries for gpu-check, into gpu/
 gpu-check: ## Everything that needs a GPU, with the binaries of gpu-build: tests, sanitizer, Table III and its peer
 	tools/gpu_check.sh run
 
+report-check: ## Every night: reports in a headless Chromium, one of five million points among them
+	ENGINE_REQUIRE_BROWSER=1 ENGINE_FLUENT_POINTS=5000000 cargo test --release --test report
+
 sass: ## Machine code of one kernel file for Hopper: make sass K=sweep
 	.cuda/nvidia/cu13/bin/nvcc -std=c++17 -O3 -cubin -arch=sm_90 -I kernels kernels/$(K).cu -o target/$(K).cubin && cuobjdump -sass target/$(K).cubin
 
-.PHONY: help check test wheel python nvcc gpu test-cuda ptx driver kernels gpu-build gpu-check sass
+.PHONY: help check test wheel python nvcc gpu test-cuda ptx driver kernels gpu-build gpu-check report-check sass

@@ -9,6 +9,7 @@
 //! | room | what lives there |
 //! | --- | --- |
 //! | `cli` ([`command_line()`], [`embedded`]) | the command line: options, exit codes |
+//! | [`mod@report`] | a finished run as one HTML page |
 //! | [`doctor`], [`mod@bench`] | what is wrong with a scene; how fast the engine is here |
 //! | [`train`] | training: samples, optimizer, checkpoints, logs |
 //! | [`mesh`] | a finished run's maps as a triangle mesh |
@@ -97,6 +98,7 @@ mod cli;
 
 pub use cli::command::command_line;
 pub use cli::embedded;
+pub mod report;
 
 pub mod bench;
 pub mod doctor;

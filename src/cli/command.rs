@@ -21,6 +21,7 @@ use super::info::{self, InfoArgs};
 use super::layers::{self, Resolved};
 use super::mesh::{self, MeshArgs};
 use super::options::{self, ReportArgs};
+use super::report::{self, ReportCommand};
 use super::shell::{self, CompletionsArgs, ManArgs};
 use super::synth::{self, SynthArgs};
 use super::train::{self, TrainArgs};
@@ -36,6 +37,7 @@ Examples:
   engine fuse out --scene scenes/bust --min-confidence 0.5
   engine export out --to las,npz                results in the formats of other programs
   engine mesh out --to ply,glb                  its depth maps as a triangle mesh
+  engine report out                             one HTML page with cloud, maps and findings
   engine doctor scenes/bust                     find out what is wrong with a scene or its results
   engine info --width 1600 --height 1200
   engine train run --textures photos --steps 20000
@@ -69,6 +71,7 @@ enum Command {
     Eval(EvalArgs),
     Info(InfoArgs),
     Man(ManArgs),
+    Report(Box<ReportCommand>),
     Synth(Box<SynthArgs>),
     Train(Box<TrainArgs>),
 }
@@ -82,6 +85,7 @@ impl Command {
             Self::Fuse(args) => &args.report,
             Self::Export(args) => &args.report,
             Self::Mesh(args) => &args.report,
+            Self::Report(args) => &args.report,
             Self::Doctor(args) => &args.report,
             Self::Eval(args) => args.report(),
             Self::Synth(args) => &args.report,
@@ -119,6 +123,7 @@ impl Command {
             Self::Eval(args) => eval::run(args, progress),
             Self::Info(args) => info::run(&args),
             Self::Man(args) => shell::man(&args, Cli::command()),
+            Self::Report(args) => report::run(*args, progress),
             Self::Synth(args) => synth::run(*args, progress),
             Self::Train(args) => train::run(*args, progress),
         }

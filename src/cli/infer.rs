@@ -27,6 +27,7 @@ use engine::{Error, Result};
 use super::export::{self, ExportHow};
 use super::options::{self, LimitArgs, MachineArgs, OutputArgs, ReportArgs, SceneArgs};
 use super::quality::Quality;
+use super::report;
 
 /// Make depth maps and a point cloud from photos and cameras: the whole job.
 ///
@@ -60,6 +61,9 @@ pub struct InferArgs {
     export: Vec<&'static str>,
     #[command(flatten)]
     how: ExportHow,
+    /// Also write OUT/report.html, one page with cloud, maps and findings, as `engine report` does
+    #[arg(long = "report", help_heading = "Output")]
+    with_report: bool,
     #[command(flatten)]
     pub report: ReportArgs,
 }
@@ -186,10 +190,10 @@ pub fn run(args: InferArgs, progress: &Progress) -> Result<()> {
         work.scene_args.sparse = Some(kept.join(calibration::MODELS));
     }
     work.run(&args.scene, output, progress)?;
-    if args.export.is_empty() {
-        return Ok(());
+    if !args.export.is_empty() {
+        export::after(&folder, args.export, &args.how, progress)?;
     }
-    export::after(&folder, args.export, &args.how, progress)
+    if args.with_report { report::after(&folder, progress) } else { Ok(()) }
 }
 
 /// Where a scene is.

@@ -23,6 +23,7 @@ mod option_file;
 mod option_names;
 mod options;
 mod quality;
+mod report;
 mod shell;
 mod synth;
 mod train;

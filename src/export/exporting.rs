@@ -13,7 +13,7 @@ use crate::export::results::Results;
 use crate::export::table::{Format, Use, named};
 use crate::files::folder::{Claim, FolderKind, Found, OutputFolder, remove, remove_empty_folder_of, write_json};
 use crate::files::names::{from_json, in_json};
-use crate::files::{hash, input, lock};
+use crate::files::{hash, input};
 use crate::host::progress::Progress;
 use crate::manifest::{MANIFEST, takes_too_much};
 
@@ -68,7 +68,7 @@ struct Exported {
 /// A folder that is not that of a finished run, a cloud or maps that cannot be read, files that cannot be written,
 /// [`Error::Interrupted`].
 pub fn export(folder: &Path, options: &ExportOptions, progress: &Progress) -> Result<()> {
-    let results = open_finished(folder)?;
+    let results = Results::open_idle(folder)?;
     let formats: Vec<&Format> = options.to.iter().filter_map(|name| named(name)).collect();
     let (cloud, of_cloud) = match formats.iter().any(|format| format.cloud != Use::Unused) {
         true => Cloud::open(&results, options)?.map_or((None, Vec::new()), |(cloud, notes)| (Some(cloud), notes)),
@@ -120,22 +120,6 @@ pub fn export(folder: &Path, options: &ExportOptions, progress: &Progress) -> Re
     let text = format!("exported {} into {}", counted(files, "file"), out.display());
     progress.summary(&text, json!({ "out": in_json(&out), "files": files, "notes": job.told() }));
     Ok(())
-}
-
-/// The results of a run in whose folder nothing is at work.
-///
-/// # Errors
-/// As [`Results::open`]; a run that is at work.
-pub fn open_finished(folder: &Path) -> Result<Results> {
-    if let Some(who) = lock::at_work(folder) {
-        let (place, found) = (folder.display().to_string(), format!("another run is at work in it ({who})"));
-        return Err(Error::input(
-            place,
-            found,
-            "the results of a finished run: the same command again when it is done",
-        ));
-    }
-    Results::open(folder)
 }
 
 /// A folder of some kind for what is made of the run in `folder`.

@@ -1,7 +1,7 @@
 //! Photos over which the maps can be laid: undistorted, and of the maps' own pixels.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use image::codecs::jpeg::JpegEncoder;
 use image::codecs::png::PngEncoder;
@@ -11,7 +11,9 @@ use serde::Deserialize;
 use crate::error::{Error, Result};
 use crate::export::job::{Job, put};
 use crate::export::options::PhotoFormat;
+use crate::export::results::Results;
 use crate::files::names;
+use crate::manifest::Manifest;
 use crate::net::config::Resolution;
 use crate::run::plan::Frame;
 use crate::scene::photo::Photo;
@@ -45,8 +47,16 @@ impl Photos {
     /// # Errors
     /// A scene that is no longer there or lacks a view of the run.
     pub fn open(job: &Job) -> Result<Self> {
-        let manifest = &job.results.manifest;
-        let path: PathBuf = job.options.scene.clone().unwrap_or_else(|| manifest.scene.path.clone());
+        Self::of(job.results, job.options.scene.as_deref())
+    }
+
+    /// The same for a run, whose scene may lie elsewhere now.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn of(results: &Results, elsewhere: Option<&Path>) -> Result<Self> {
+        let manifest = &results.manifest;
+        let path: PathBuf = elsewhere.map_or_else(|| manifest.scene.path.clone(), Path::to_owned);
         if !path.exists() {
             return Err(Error::input(
                 path.display().to_string(),
@@ -54,28 +64,15 @@ impl Photos {
                 "its photos: --scene SCENE says where the scene lies now",
             ));
         }
-        let parameters = serde_json::Value::Object(manifest.parameters.clone());
-        // What a manifest does not say is read in the usual way.
-        let AsRead { depth_numbers, layout, masks, sparse, images } =
-            serde_json::from_value(parameters).unwrap_or_default();
-        let options = OpenOptions {
-            depth_numbers,
-            layout,
-            masks: masks.as_deref().map(names::from_json),
-            sparse: sparse.as_deref().map(names::from_json),
-            images: images.as_deref().map(names::from_json),
-            range_given: true,
-            ..OpenOptions::default()
-        };
-        let scene = Scene::open(&path, &options)?;
+        let scene = Scene::open(&path, &as_read(manifest))?;
         let by_name: HashMap<&str, usize> = scene.views.iter().enumerate().map(|(i, v)| (v.name.as_str(), i)).collect();
         let place = |name: &String| {
             by_name.get(name.as_str()).copied().ok_or_else(|| {
                 Error::input(path.display().to_string(), format!("no view {name}"), "the scene that the run was of")
             })
         };
-        let places: Vec<usize> = job.results.views.iter().map(|view| place(&view.name)).collect::<Result<_>>()?;
-        for (of_run, &at) in job.results.views.iter().zip(&places) {
+        let places: Vec<usize> = results.views.iter().map(|view| place(&view.name)).collect::<Result<_>>()?;
+        for (of_run, &at) in results.views.iter().zip(&places) {
             let (found, expected) = (k_of_map(&scene.views[at], manifest.max_side(), of_run.size), of_run.camera.k);
             let differs = |a: f64, b: f64| (a - b).abs() > MOST_DIFFERENCE * expected.x_axis.x.abs();
             let (now, then) = (found.to_cols_array(), expected.to_cols_array());
@@ -92,14 +89,23 @@ impl Photos {
         Ok(Self { scene, places })
     }
 
+    /// The photo of a view at the pixels of its map, and what is worth knowing about how it was made.
+    ///
+    /// # Errors
+    /// A photo that cannot be read.
+    pub fn load(&self, results: &Results, view: usize) -> Result<(Photo, Vec<String>)> {
+        let loaded = Photo::load(&self.scene.views[self.places[view]], results.manifest.max_side())?;
+        Ok((reduced(loaded.photo, results.views[view].size), loaded.notes))
+    }
+
     /// The photo of a view, at the pixels of its map.
     ///
     /// # Errors
     /// A photo that cannot be read.
     pub fn of_map(&self, job: &Job, view: usize) -> Result<Photo> {
-        let loaded = Photo::load(&self.scene.views[self.places[view]], job.results.manifest.max_side())?;
-        loaded.notes.into_iter().for_each(|note| job.note(note));
-        Ok(reduced(loaded.photo, job.results.views[view].size))
+        let (photo, notes) = self.load(&job.results, view)?;
+        notes.into_iter().for_each(|note| job.note(note));
+        Ok(photo)
     }
 
     /// Bytes that one photo takes while it is read: as decoded (up to 16 bits a channel), as f32, and filtered.
@@ -143,6 +149,23 @@ impl Photos {
             };
             put(encoded.map_err(io))
         })
+    }
+}
+
+/// How the run has read its scene; depth ranges are not asked for.
+pub fn as_read(manifest: &Manifest) -> OpenOptions {
+    let parameters = serde_json::Value::Object(manifest.parameters.clone());
+    // What a manifest does not say is read in the usual way.
+    let AsRead { depth_numbers, layout, masks, sparse, images } =
+        serde_json::from_value(parameters).unwrap_or_default();
+    OpenOptions {
+        depth_numbers,
+        layout,
+        masks: masks.as_deref().map(names::from_json),
+        sparse: sparse.as_deref().map(names::from_json),
+        images: images.as_deref().map(names::from_json),
+        range_given: true,
+        ..OpenOptions::default()
     }
 }
 

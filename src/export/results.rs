@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use glam::{DMat3, DVec3};
 
 use crate::error::{Error, Result};
+use crate::files::lock;
 use crate::files::map::Map;
 use crate::files::names::from_json;
 use crate::files::pfm;
@@ -50,6 +51,22 @@ pub struct ViewMaps {
 }
 
 impl Results {
+    /// Opens the folder of a finished run in which no other run is at work.
+    ///
+    /// # Errors
+    /// A folder in use; those of [`Self::open`].
+    pub fn open_idle(folder: &Path) -> Result<Self> {
+        if let Some(who) = lock::at_work(folder) {
+            let (place, found) = (folder.display().to_string(), format!("another run is at work in it ({who})"));
+            return Err(Error::input(
+                place,
+                found,
+                "the results of a finished run: the same command again when it is done",
+            ));
+        }
+        Self::open(folder)
+    }
+
     /// Opens the folder of a finished run.
     ///
     /// # Errors

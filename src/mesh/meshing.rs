@@ -6,10 +6,11 @@ use serde::Serialize;
 use serde_json::{Map as Fields, Value, json};
 
 use crate::error::{Error, Result, counted};
-use crate::export::exporting::{claim, open_finished};
+use crate::export::exporting::claim;
 use crate::export::job::Job;
 use crate::export::options::ExportOptions;
 use crate::export::photos::Photos;
+use crate::export::results::Results;
 use crate::files::folder::{FolderKind, remove, write_json};
 use crate::files::hash;
 use crate::files::names::in_json;
@@ -90,7 +91,7 @@ struct Report {
 /// A folder that is not that of a finished run, maps or photos that cannot be read, files that cannot be written, a
 /// mesh that does not fit into memory, [`Error::Nothing`] where there is no surface, [`Error::Interrupted`].
 pub fn mesh(folder: &Path, options: &MeshOptions, progress: &Progress) -> Result<()> {
-    let results = open_finished(folder)?;
+    let results = Results::open_idle(folder)?;
     let out = options.output.out.clone().unwrap_or_else(|| folder.join("mesh"));
     let mut claimed = claim(&MESHES, folder, &out, options.output.force)?;
     progress.event(

@@ -24,12 +24,16 @@ use crate::run::resume::LevelFiles;
 
 /// The cloud's file name.
 pub const CLOUD: &str = "fused.ply";
+/// The page's file name (`engine report`).
+pub const REPORT: &str = "report.html";
+/// How the page says that it is this program's, near its beginning.
+pub const REPORT_MADE_BY: &str = "<meta name=\"generator\" content=\"engine report\">";
 /// The file that says what the finished run was asked for ([`crate::run::finished`]).
 pub const SEAL: &str = ".engine.finished.json";
 /// How the comment begins that marks a cloud as this program's.
 pub const CLOUD_MADE_BY: &str = "made by engine";
 
-/// Takes away what vouches for the results of an earlier run, and its cloud, before they change.
+/// Takes away what vouches for the results of an earlier run, its cloud, and a report of it, before they change.
 ///
 /// # Errors
 /// The system's reason where one stays.
@@ -37,16 +41,24 @@ pub fn withdraw(out: &Path) -> Result<()> {
     remove(&out.join(SEAL), "remove what says that a run is finished")?;
     remove(&out.join(MANIFEST), "remove the earlier manifest")?;
     let cloud = out.join(CLOUD);
-    if is_own_cloud(&cloud) { remove(&cloud, "remove the earlier point cloud") } else { Ok(()) }
+    if begins_with(&cloud, &format!("comment {CLOUD_MADE_BY}")) {
+        remove(&cloud, "remove the earlier point cloud")?;
+    }
+    let report = out.join(REPORT);
+    if is_report(&report) { remove(&report, "remove the earlier report") } else { Ok(()) }
 }
 
-/// Whether this program has made the cloud, by the comment in its header.
-fn is_own_cloud(cloud: &Path) -> bool {
+/// Whether this program has made the page.
+pub fn is_report(page: &Path) -> bool {
+    begins_with(page, REPORT_MADE_BY)
+}
+
+/// Whether the words by which this program's files are known stand near the beginning of a file.
+fn begins_with(file: &Path, words: &str) -> bool {
     const HEADER: u64 = 4096;
     let mut start = Vec::new();
-    let read = input::open(cloud, "open the point cloud").map(|(file, _)| file.take(HEADER).read_to_end(&mut start));
-    let comment = format!("comment {CLOUD_MADE_BY}");
-    read.is_ok() && start.windows(comment.len()).any(|window| window == comment.as_bytes())
+    let read = input::open(file, "open the file").map(|(file, _)| file.take(HEADER).read_to_end(&mut start));
+    read.is_ok() && start.windows(words.len()).any(|window| window == words.as_bytes())
 }
 
 /// Removes what the planned views have of levels that this run does not make.

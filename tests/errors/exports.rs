@@ -118,6 +118,12 @@ fn exports() -> Group {
             }),
             "export out --to las -o others",
         ),
+        Case {
+            run: Some("report out"),
+            ..spoilt("choose another name with -o, or replace it with --force", |root| {
+                fs::write(root.join("out/report.html"), "dear").unwrap();
+            })
+        },
         told("leave --depth-only or the format away", "infer scene -o new --depth-only --export npz,las"),
     ];
     Group { title: "Exports", advice: "", write: finished, run: "export out --to las", cases }

@@ -4,192 +4,29 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-#[path = "support/plane_scene.rs"]
+mod options;
+#[path = "../support/plane_scene.rs"]
 mod plane_scene;
-#[path = "support/program.rs"]
+#[path = "../support/program.rs"]
 mod program;
-#[path = "support/scene_files.rs"]
+#[path = "../support/scene_files.rs"]
 mod scene_files;
 
+use options::{EXPORT, FUSE, INFER, INFO, MESH, REPORT};
 use program::{Ran, engine, text};
 
 const NOTHING: [&str; 0] = [];
 
-/// Options of each command, as users know them.
-const INFER: [&str; 54] = [
-    "--config",
-    "--quality",
-    "--verbose",
-    "--export",
-    "--crs",
-    "--ply-names",
-    "--filtered-depth",
-    "--outliers",
-    "--spacing",
-    "--max-points",
-    "--photos",
-    "--out",
-    "--force",
-    "--verify",
-    "--normals",
-    "--depth-only",
-    "--depth-numbers",
-    "--format",
-    "--images",
-    "--masks",
-    "--range-from",
-    "--roi",
-    "--max-side",
-    "--view",
-    "--views",
-    "--planes",
-    "--range",
-    "--widen-range",
-    "--sampling",
-    "--resolution",
-    "--levels",
-    "--trusted-confidence",
-    "--replaced-confidence",
-    "--raw-confidence",
-    "--unrefined",
-    "--weights",
-    "--max-reprojection-px",
-    "--max-depth-error-rel",
-    "--min-views",
-    "--check-sources",
-    "--min-confidence",
-    "--keep-duplicates",
-    "--ply-offset",
-    "--thin",
-    "--device",
-    "--threads",
-    "--memory",
-    "--quiet",
-    "--json",
-    "--convolutions",
-    "--precision",
-    "--vram",
-    "--profile",
-    "--help",
-];
-const FUSE: [&str; 55] = [
-    "--config",
-    "--verbose",
-    "--scene",
-    "--out",
-    "--force",
-    "--depth-numbers",
-    "--format",
-    "--images",
-    "--masks",
-    "--range-from",
-    "--roi",
-    "--max-side",
-    "--view",
-    "--method",
-    "--preset",
-    "--list-presets",
-    "--range",
-    "--ply-offset",
-    "--thin",
-    "--min-confidence",
-    "--check-sources",
-    "--max-reprojection-px",
-    "--max-depth-error-rel",
-    "--min-views",
-    "--keep-duplicates",
-    "--min-segment-px",
-    "--min-angle-deg",
-    "--see-through-factor",
-    "--mean-colour",
-    "--levels",
-    "--trusted-confidence",
-    "--replaced-confidence",
-    "--coarse-reprojection-px",
-    "--coarse-depth-error-rel",
-    "--coarse-min-views",
-    "--doublings",
-    "--reprojection-step-px",
-    "--depth-error-step-rel",
-    "--max-views",
-    "--max-disparity-px",
-    "--max-normal-deg",
-    "--min-pixels",
-    "--max-pixels",
-    "--max-traversal-depth",
-    "--sweep",
-    "--reference",
-    "--max-distance",
-    "--threshold",
-    "--keep-best",
-    "--threads",
-    "--memory",
-    "--quiet",
-    "--json",
-    "--profile",
-    "--help",
-];
-const EXPORT: [&str; 19] = [
-    "--config",
-    "--verbose",
-    "--to",
-    "--scene",
-    "--out",
-    "--force",
-    "--crs",
-    "--ply-names",
-    "--filtered-depth",
-    "--outliers",
-    "--spacing",
-    "--max-points",
-    "--photos",
-    "--threads",
-    "--memory",
-    "--quiet",
-    "--json",
-    "--profile",
-    "--help",
-];
-const MESH: [&str; 20] = [
-    "--config",
-    "--verbose",
-    "--to",
-    "--out",
-    "--force",
-    "--voxel",
-    "--min-component",
-    "--close-holes",
-    "--triangles",
-    "--simplify",
-    "--no-colours",
-    "--texture",
-    "--scene",
-    "--ply-offset",
-    "--threads",
-    "--memory",
-    "--quiet",
-    "--json",
-    "--profile",
-    "--help",
-];
-const INFO: [&str; 11] = [
-    "--config",
-    "--width",
-    "--height",
-    "--planes",
-    "--views",
-    "--levels",
-    "--weights",
-    "--threads",
-    "--memory",
-    "--json",
-    "--help",
-];
-
 #[test]
 fn help_tells_every_option_with_its_unit_and_default() {
-    let verbs =
-        [("infer", &INFER[..]), ("fuse", &FUSE[..]), ("export", &EXPORT[..]), ("mesh", &MESH[..]), ("info", &INFO[..])];
+    let verbs = [
+        ("infer", &INFER[..]),
+        ("fuse", &FUSE[..]),
+        ("export", &EXPORT[..]),
+        ("mesh", &MESH[..]),
+        ("report", &REPORT[..]),
+        ("info", &INFO[..]),
+    ];
     for (verb, options) in verbs {
         let help = engine([verb, "--help"]).done().stdout;
         let told: Vec<&str> = help
@@ -224,7 +61,7 @@ fn help_tells_every_option_with_its_unit_and_default() {
         assert!(help.contains(sentence), "{sentence}");
     }
     let top = engine(["--help"]).done().stdout;
-    for verb in ["infer", "fuse", "export", "mesh", "synth", "train", "eval", "info"] {
+    for verb in ["infer", "fuse", "export", "mesh", "report", "synth", "train", "eval", "info"] {
         assert!(top.lines().any(|l| l.trim_start().starts_with(&format!("{verb} "))), "{top}");
     }
 }
