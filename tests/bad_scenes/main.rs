@@ -39,9 +39,16 @@ fn folders_that_are_no_scene() {
                     TestScene::new().write_photos(root);
                     fs::write(root.join("notes.txt"), "").unwrap();
                 },
-                "no scene, only images, notes.txt; expected images/ with cams/ or cams_1/ (MVSNet layout), or images/ \
-                 with a COLMAP model in sparse/, sparse/0/ or dense/sparse/, or the cameras of another program \
-                 (`--format` of `engine infer --help` lists them)",
+                "4 photos and no cameras; expected their cameras: `engine infer SCENE --calibrate` lets an installed \
+                 COLMAP find them; by hand, `mkdir cameras && colmap automatic_reconstructor --workspace_path cameras \
+                 --image_path SCENE/images --dense 0`, then `engine infer SCENE --sparse cameras/sparse`",
+            ),
+            (
+                "one photo only",
+                |root| fs::write(root.join("notes.jpg"), "").unwrap(),
+                "no scene, only notes.jpg; expected images/ with cams/ or cams_1/ (MVSNet layout), or images/ with a \
+                 COLMAP model in sparse/, sparse/0/ or dense/sparse/, or the cameras of another program (`--format` of \
+                 `engine infer --help` lists them)",
             ),
             (
                 "a file",
