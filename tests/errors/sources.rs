@@ -7,7 +7,7 @@
 use std::path::Path;
 
 /// Pieces of messages that no command gives cheaply, and why.
-const NOT_PROVOKED: [(&str, &str); 71] = [
+const NOT_PROVOKED: [(&str, &str); 74] = [
     (
         "one number for the whole process, told before its first work",
         "needs a program that calls the library: tests/callers and python/tests have them",
@@ -40,6 +40,15 @@ const NOT_PROVOKED: [(&str, &str); 71] = [
     (
         "a smaller one: smaller photos (`engine infer --max-side`), or no --texture",
         "takes more memory than the tests have",
+    ),
+    ("the path of COLMAP's program `colmap`", "needs a program in COLMAP's place: tests/calibration.rs has one"),
+    (
+        ": `apt install colmap`, `brew install colmap`, or `pip install pycolmap`",
+        "needs a machine without COLMAP: tests/calibration.rs hides it",
+    ),
+    (
+        "photos with texture that overlap by more than half, from different places; ",
+        "needs a program in COLMAP's place: tests/calibration.rs has one",
     ),
     ("no benches/peers/reference_torch.py here", "depends on where the program was built"),
     ("depth differs from the engine's: ", "needs a peer that answers wrongly, or a damaged run beside the benchmark"),
