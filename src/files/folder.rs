@@ -99,6 +99,8 @@ impl OutputFolder {
                     }
                     folder.old.push(entry.path());
                 }
+                // The mark of a run that is just beginning, under the name that it has until it is whole.
+                Some(name) if is_temporary(name) => {}
                 _ => holds_others = true,
             }
         }
