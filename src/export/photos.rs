@@ -103,7 +103,7 @@ impl Photos {
     /// # Errors
     /// A photo that cannot be read.
     pub fn of_map(&self, job: &Job, view: usize) -> Result<Photo> {
-        let (photo, notes) = self.load(&job.results, view)?;
+        let (photo, notes) = self.load(job.results, view)?;
         notes.into_iter().for_each(|note| job.note(note));
         Ok(photo)
     }

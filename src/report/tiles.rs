@@ -145,7 +145,7 @@ mod tests {
         let point = |i: usize| {
             for (axis, at) in place.iter_mut().enumerate() {
                 let step = u16::from_le_bytes([bytes[2 * axis * count + i], bytes[(2 * axis + 1) * count + i]]);
-                let step = if step % 2 == 0 { (step / 2) as i16 } else { -((step / 2) as i16) - 1 };
+                let step = if step.is_multiple_of(2) { (step / 2) as i16 } else { -((step / 2) as i16) - 1 };
                 *at = at.wrapping_add(step as u16);
             }
             for (plane, sum) in sums.iter_mut().enumerate() {

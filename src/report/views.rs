@@ -100,7 +100,7 @@ mod tests {
     #[test]
     fn depth_comes_back_to_half_a_step() {
         let (width, height) = (7, 5);
-        let value = |i: usize| if i % 6 == 0 { 0.0 } else { 0.5 * 1.3f32.powi(i as i32) };
+        let value = |i: usize| if i.is_multiple_of(6) { 0.0 } else { 0.5 * 1.3f32.powi(i as i32) };
         let depth = Map { width, height, data: (0..width * height).map(value).collect() };
         let confidence = Map { width, height, data: (0..width * height).map(|i| i as f32 / 34.0).collect() };
         let made = picture(&depth, &confidence, None, (width, height)).unwrap();
