@@ -3,8 +3,8 @@
 //! A program is made for each size of work and replayed for each view of it. Feature maps stay on the device and are
 //! copied into a program's inputs before it runs; the levels of one view run in streams of their own. Memory is
 //! planned before the first photo is decoded and taken at once: for each stream an arena as large as its largest
-//! program needs, and blocks for the programs that are kept ([`super::rooms`]). What is left is room for feature maps
-//! ([`super::pool`]).
+//! program needs, and blocks for the programs that are kept (`rooms.rs`). What is left is room for feature maps
+//! (`pool.rs`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
