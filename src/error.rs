@@ -76,6 +76,9 @@ pub enum Error {
         /// What it said.
         problem: String,
     },
+    /// What was asked about is not done yet: how far it is.
+    #[error("not done yet: {0}")]
+    Pending(String),
     /// The user stopped the run.
     #[error("stopped by the user; run the same command again to go on with what is left")]
     Interrupted,
@@ -115,6 +118,7 @@ impl Error {
             Self::Nothing(_) => 6,
             Self::NotFinite(_) => 7,
             Self::Device(_) => 8,
+            Self::Pending(_) => 9,
             Self::Interrupted => 130,
         }
     }

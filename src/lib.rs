@@ -10,6 +10,7 @@
 //! | --- | --- |
 //! | `cli` ([`command_line()`], [`embedded`]) | the command line: options, exit codes |
 //! | [`mod@report`] | a finished run as one HTML page |
+//! | [`shards`] | one job on many machines |
 //! | [`doctor`], [`mod@bench`] | what is wrong with a scene; how fast the engine is here |
 //! | [`train`] | training: samples, optimizer, checkpoints, logs |
 //! | [`mesh`] | a finished run's maps as a triangle mesh |
@@ -99,6 +100,8 @@ mod cli;
 pub use cli::command::command_line;
 pub use cli::embedded;
 pub mod report;
+
+pub mod shards;
 
 pub mod bench;
 pub mod doctor;

@@ -23,7 +23,7 @@ use engine::{Error, Result, cuda};
 use safetensors::Dtype;
 use serde_json::Value;
 
-use super::infer::InferWork;
+use super::infer::{InferWork, Task};
 use super::options::{self, Device, LimitArgs, Precision, positive_integer};
 
 /// Measure the engine's speed and memory on this machine.
@@ -275,7 +275,7 @@ fn scene(args: SceneBenchArgs) -> Result<()> {
     let before = processor_seconds();
     // A cloud without points is a result here, too: the work was done.
     let output = OutputOptions { out: Some(out.clone()), force: false };
-    match args.work.run(&args.scene, output, &Progress::new(Style::Quiet)) {
+    match args.work.run(Task::Files(&args.scene), output, &Progress::new(Style::Quiet)) {
         Err(Error::Nothing(_)) if out.join(MANIFEST).is_file() => {}
         other => other?,
     }

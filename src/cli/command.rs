@@ -18,11 +18,14 @@ use super::export::{self, ExportArgs};
 use super::fuse::{self, FuseArgs};
 use super::infer::{self, InferArgs};
 use super::info::{self, InfoArgs};
-use super::layers::{self, Resolved};
+use super::layers::{self, Resolved, Setting};
+use super::merge::{self, MergeArgs};
 use super::mesh::{self, MeshArgs};
 use super::options::{self, ReportArgs};
+use super::plan::{self, PlanArgs};
 use super::report::{self, ReportCommand};
 use super::shell::{self, CompletionsArgs, ManArgs};
+use super::status::{self, StatusArgs};
 use super::synth::{self, SynthArgs};
 use super::train::{self, TrainArgs};
 
@@ -47,8 +50,8 @@ Every option of a command also has an environment variable (--max-side: ENGINE_M
 (max-side = 800). The command line goes before the environment, the environment before the file, the file before \
 --quality and the defaults; `engine config COMMAND` prints what holds and where each value is from.
 
-Exit codes: 0 done, 1 internal, 2 usage, 3 bad input, 4 files, 5 memory, 6 nothing survived, 7 not finite, 8 device, \
-130 stopped. docs/ERRORS.md lists every message and what to do.")]
+Exit codes: 0 done, 1 internal, 2 usage, 3 bad input, 4 files, 5 memory, 6 nothing survived, 7 not finite, 8 device, 9 not \
+done yet, 130 stopped. docs/ERRORS.md lists every message and what to do.")]
 pub struct Cli {
     /// File with values for options [default: ENGINE_CONFIG, else engine.toml in the current folder, if there is one]
     #[arg(long, value_name = "FILE", global = true, help_heading = "Reports")]
@@ -64,6 +67,9 @@ enum Command {
     Completions(CompletionsArgs),
     Config(ConfigArgs),
     Infer(Box<InferArgs>),
+    Plan(Box<PlanArgs>),
+    Merge(Box<MergeArgs>),
+    Status(StatusArgs),
     Fuse(Box<FuseArgs>),
     Export(Box<ExportArgs>),
     Mesh(Box<MeshArgs>),
@@ -82,6 +88,9 @@ impl Command {
         Some(match self {
             Self::Calibrate(args) => &args.report,
             Self::Infer(args) => &args.report,
+            Self::Plan(args) => &args.report,
+            Self::Merge(args) => &args.report,
+            Self::Status(args) => &args.report,
             Self::Fuse(args) => &args.report,
             Self::Export(args) => &args.report,
             Self::Mesh(args) => &args.report,
@@ -109,13 +118,16 @@ impl Command {
         }
     }
 
-    fn run(self, progress: &Progress) -> Result<()> {
+    fn run(self, settings: &[Setting], progress: &Progress) -> Result<()> {
         match self {
             Self::Bench(args) => bench::run(args, progress),
             Self::Calibrate(args) => calibrate::run(&args, progress),
             Self::Completions(args) => shell::completions(&args, Cli::command()),
             Self::Config(args) => config::run(args, Cli::command),
-            Self::Infer(args) => infer::run(*args, progress),
+            Self::Infer(args) => infer::run(*args, settings, progress),
+            Self::Plan(args) => plan::run(*args, settings, progress),
+            Self::Merge(args) => merge::run(*args, progress),
+            Self::Status(args) => status::run(&args, progress),
             Self::Fuse(args) => fuse::run(*args, progress),
             Self::Export(args) => export::run(*args, progress),
             Self::Mesh(args) => mesh::run(*args, progress),
@@ -156,7 +168,7 @@ pub fn command_line(words: impl IntoIterator<Item = OsString>) -> u8 {
     if !matches!(cli.command, Command::Config(_) | Command::Completions(_) | Command::Man(_)) {
         layers::tell(&settings, file.as_deref(), cli.command.is_verbose(), &progress);
     }
-    let result = cli.command.run(&progress);
+    let result = cli.command.run(&settings, &progress);
     // A run that failed has a profile, too; its own error counts more.
     let profiled = options::write_profile();
     match result.and(profiled).and_then(|()| output_result()) {

@@ -11,7 +11,7 @@ use engine::host::progress::Progress;
 use engine::scene::{OpenOptions, Scene};
 use engine::{Error, Result};
 
-use super::infer::{InferWork, Place};
+use super::infer::{InferWork, Task};
 use super::layers::{self, Origin};
 use super::options::{SceneArgs, use_threads};
 
@@ -24,7 +24,7 @@ pub type Given = (String, String);
 /// # Errors
 /// Options that do not exist or fit, and as [`engine::run::infer::infer`].
 pub fn infer(scene: &Path, out: PathBuf, options: &[Given], progress: &Progress) -> Result<()> {
-    run(Place::Files(scene), out, options, progress)
+    run(Task::Files(scene), out, options, progress)
 }
 
 /// As [`infer`], of photos in memory ([`Scene::of_photos`]).
@@ -32,7 +32,7 @@ pub fn infer(scene: &Path, out: PathBuf, options: &[Given], progress: &Progress)
 /// # Errors
 /// As [`infer`].
 pub fn infer_photos(scene: Scene, out: PathBuf, options: &[Given], progress: &Progress) -> Result<()> {
-    run(Place::Photos(Box::new(scene)), out, options, progress)
+    run(Task::Photos(Box::new(scene)), out, options, progress)
 }
 
 /// How [`Scene::open`] reads, by options of the command line (`format`, `masks`, `roi`, ...).
@@ -69,16 +69,16 @@ pub fn set_threads(threads: Option<usize>) -> Result<()> {
     }
 }
 
-fn run(place: Place, out: PathBuf, options: &[Given], progress: &Progress) -> Result<()> {
+fn run(task: Task, out: PathBuf, options: &[Given], progress: &Progress) -> Result<()> {
     let work: InferWork = parsed(options)?;
     let limits = work.limits();
     set_threads(limits.threads)?;
     memory::set_budget(limits.memory);
-    work.run_at(place, OutputOptions { out: Some(out), force: false }, progress)
+    work.run_task(task, OutputOptions { out: Some(out), force: false }, progress)
 }
 
 /// A command's options from their names and values.
-fn parsed<T: Args + FromArgMatches>(options: &[Given]) -> Result<T> {
+pub(super) fn parsed<T: Args + FromArgMatches>(options: &[Given]) -> Result<T> {
     let mut command = T::augment_args(Command::new("options").no_binary_name(true));
     command.build();
     let options: Vec<Given> = options.iter().map(|(name, value)| (name.replace('_', "-"), value.clone())).collect();

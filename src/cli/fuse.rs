@@ -1,10 +1,10 @@
 //! `engine fuse`: one cloud from depth maps that exist, or with `--sweep` a grid of settings and their scores.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgGroup, ArgMatches, Args, Command, FromArgMatches};
-use engine::Result;
+use engine::files::folder::scene_of_results;
 use engine::files::ply_storage::OffsetOption;
 use engine::fusion::constants::{CONSTANTS, Constant};
 use engine::fusion::grid::{self, Axis, Given, Setting};
@@ -16,21 +16,26 @@ use engine::run::fuse::fuse;
 use engine::run::fuse_grid::{Best, GridOptions, fuse_grid};
 use engine::run::options::{FuseOptions, MapsOptions};
 use engine::scene::camera::DepthRange;
+use engine::shards::plan_file::PlanFile;
+use engine::{Error, Result};
 use serde_json::json;
 
+use super::infer::Task;
 use super::options::{self, LimitArgs, OutputArgs, ReportArgs, SceneArgs};
+use super::planned;
 
 /// Fuse existing depth maps into a point cloud, or score many settings.
 ///
 /// MAPS holds depth/NAME.pfm and, where there are any, confidence/NAME.pfm, as `engine infer` writes them; NAME is the
 /// image's file name without its extension, and a map's size against its photo's tells its scale. Results go to OUT,
 /// by default the folder MAPS_fused beside MAPS: fused.ply and manifest.json. With --sweep they go to MAPS_sweep:
-/// sweep.json and pareto.svg.
+/// sweep.json and pareto.svg. Where MAPS is the folder of `engine plan`, and no option says how or where to, the
+/// planned job is brought to its end: cloud and manifest go to MAPS itself.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
   engine fuse out --scene scenes/bust -o stricter --min-confidence 0.9 --min-views 4
-  engine fuse out --scene scenes/bust --method graph --min-pixels 3
+  engine fuse out --method graph --min-pixels 3
   engine fuse out --scene scenes/bust --preset d2hc --min-confidence 0.5
   engine fuse out --scene scenes/bust --reference truth.ply --sweep min-confidence=0.5,0.7,0.9 \
   --sweep min-views=2,3,4")]
@@ -38,8 +43,8 @@ pub struct FuseArgs {
     /// The folder with depth/ and confidence/
     #[arg(required_unless_present = "list_presets")]
     maps: Option<PathBuf>,
-    /// The scene's folder, for cameras and colours
-    #[arg(long, value_name = "SCENE", required_unless_present = "list_presets")]
+    /// The scene's folder, for cameras and colours [default: the one that MAPS was made of]
+    #[arg(long, value_name = "SCENE")]
     scene: Option<PathBuf>,
     #[command(flatten)]
     output: OutputArgs,
@@ -141,10 +146,21 @@ impl FromArgMatches for ConstantArgs {
 
 /// Makes the cloud, or the table.
 pub fn run(args: FuseArgs, progress: &Progress) -> Result<()> {
-    // Clap asks for both unless presets are to be listed.
-    let (Some(maps), Some(scene)) = (&args.maps, &args.scene) else { return list_presets(progress) };
+    // Clap asks for them unless presets are to be listed.
+    let Some(maps) = &args.maps else { return list_presets(progress) };
     interrupt::install()?;
     let ConstantArgs(given) = &args.constants;
+    let is_told_how =
+        args.method.is_some() || args.preset.is_some() || !given.is_empty() || args.grid.reference.is_some();
+    if !is_told_how
+        && args.output.out.is_none()
+        && let Some(plan) = PlanFile::read(maps)?
+    {
+        let scene = args.scene.as_ref().unwrap_or(&plan.scene);
+        let work = planned::work_of(&plan)?.within(args.limits).only_finish();
+        return work.run(Task::Files(scene), planned::output_in(maps), progress);
+    }
+    let scene = &args.scene.clone().map_or_else(|| scene_of(maps), Ok)?;
     let (method, preset) = (args.method.as_deref(), args.preset.as_deref());
     let with_maps = MapsOptions {
         output: args.output.options(),
@@ -174,6 +190,14 @@ pub fn run(args: FuseArgs, progress: &Progress) -> Result<()> {
         keep_best: args.grid.keep_best,
     };
     fuse_grid(scene, &options, progress)
+}
+
+/// The scene that maps were made of, by the mark of their folder.
+fn scene_of(maps: &Path) -> Result<PathBuf> {
+    scene_of_results(maps).ok_or_else(|| {
+        let found = "maps that are not said to be of a scene (no .engine.json)";
+        Error::input(maps.display().to_string(), found, "the scene's folder: --scene SCENE")
+    })
 }
 
 fn list_presets(progress: &Progress) -> Result<()> {

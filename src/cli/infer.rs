@@ -22,10 +22,17 @@ use engine::run::options::InferOptions;
 use engine::scene::Scene;
 use engine::scene::camera::{DepthRange, Sampling};
 use engine::scene::photos_folder;
+use engine::shards::mapping::map_shard;
+use engine::shards::merging::merge_shard;
+use engine::shards::planning::{self, PlanOptions};
+use engine::shards::which::ShardOption;
 use engine::{Error, Result};
 
+use super::embedded::Given;
 use super::export::{self, ExportHow};
+use super::layers::Setting;
 use super::options::{self, LimitArgs, MachineArgs, OutputArgs, ReportArgs, SceneArgs};
+use super::planned;
 use super::quality::Quality;
 use super::report;
 
@@ -55,6 +62,12 @@ pub struct InferArgs {
     #[arg(long, value_name = "CAMERAS", num_args = 0..=1, require_equals = true, default_missing_value = "auto")]
     #[arg(conflicts_with_all = ["sparse", "layout"], help_heading = "Scene")]
     calibrate: Option<Cameras>,
+    /// Make only the level maps of this part of the views: I/N, or auto, which takes the number from the task of a
+    /// scheduler's array (Slurm, Kubernetes, PBS, AWS Batch, Grid Engine, LSF). Options that are not given are those of
+    /// OUT/plan.json (`engine plan`); `engine merge` and `engine fuse` go on from there (docs/CLUSTER.md)
+    #[arg(long, value_name = "I/N|auto", conflicts_with_all = ["calibrate", "export", "with_report"])]
+    #[arg(help_heading = "Output")]
+    shard: Option<ShardOption>,
     /// Export the results to OUT/export in these formats
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = export::format, help = export::to_help())]
     #[arg(help_heading = "Export")]
@@ -169,12 +182,19 @@ pub struct InferWork {
 
     #[command(flatten)]
     machine: MachineArgs,
+    /// Whether maps that are missing are an error.
+    #[arg(skip)]
+    only_finish: bool,
 }
 
 /// Does it.
-pub fn run(args: InferArgs, progress: &Progress) -> Result<()> {
+pub fn run(args: InferArgs, settings: &[Setting], progress: &Progress) -> Result<()> {
     interrupt::install()?;
     let output = args.output.options();
+    if let Some(shard) = args.shard {
+        let given = planned::given(settings);
+        return args.work.run(Task::Shard(&args.scene, shard, given), output, progress);
+    }
     if args.work.depth_only
         && let Some(name) =
             args.export.iter().find(|name| table::named(name).is_some_and(|format| format.cloud == Use::Needed))
@@ -189,35 +209,60 @@ pub fn run(args: InferArgs, progress: &Progress) -> Result<()> {
         progress.note(&calibration::calibrate(&photos_folder(&args.scene), cameras, &kept, progress)?);
         work.scene_args.sparse = Some(kept.join(calibration::MODELS));
     }
-    work.run(&args.scene, output, progress)?;
+    work.run(Task::Files(&args.scene), output, progress)?;
     if !args.export.is_empty() {
         export::after(&folder, args.export, &args.how, progress)?;
     }
     if args.with_report { report::after(&folder, progress) } else { Ok(()) }
 }
 
-/// Where a scene is.
-pub enum Place<'a> {
-    /// In files.
+/// What is done with a scene.
+pub enum Task<'a> {
+    /// The whole job, of one in files.
     Files(&'a Path),
-    /// In memory.
+    /// The whole job, of one in memory.
     Photos(Box<Scene>),
+    /// It is divided.
+    Plan(&'a Path, PlanOptions),
+    /// The maps of a shard, by the options that were given.
+    Shard(&'a Path, ShardOption, Vec<Given>),
+    /// The views of a shard, or of all, are merged.
+    Merge(&'a Path, Option<ShardOption>),
 }
 
-impl Place<'_> {
-    fn infer<N: DepthNetwork>(self, network: &N, options: &InferOptions, progress: &Progress) -> Result<()> {
+impl Task<'_> {
+    fn run<N: DepthNetwork>(self, network: &N, options: &InferOptions, progress: &Progress) -> Result<()> {
         match self {
             Self::Files(path) => infer(path, network, options, progress),
             Self::Photos(scene) => infer_photos(*scene, network, options, progress),
+            Self::Plan(path, told) => planning::make(path, network, options, &told, progress),
+            Self::Shard(path, shard, given) => map_shard(path, network, options, (shard, &given), progress),
+            Self::Merge(path, shard) => merge_shard(path, network, options, shard, progress),
         }
     }
 }
 
 impl InferWork {
-    /// The whole job.
-    pub fn run(self, scene: &Path, output: OutputOptions, progress: &Progress) -> Result<()> {
+    /// Starts the threads and does a task.
+    pub fn run(self, task: Task, output: OutputOptions, progress: &Progress) -> Result<()> {
         self.machine.limits.apply()?;
-        self.run_at(Place::Files(scene), output, progress)
+        self.run_task(task, output, progress)
+    }
+
+    /// The same job with other means.
+    pub fn on_machine(self, machine: MachineArgs) -> Self {
+        Self { machine, ..self }
+    }
+
+    /// The same job with other limits.
+    pub fn within(mut self, limits: LimitArgs) -> Self {
+        self.machine.limits = limits;
+        self
+    }
+
+    /// The same job, refused where maps are missing.
+    pub fn only_finish(self) -> Self {
+        Self { only_finish: true, ..self }
     }
 
     /// How much of the machine it takes.
@@ -225,8 +270,8 @@ impl InferWork {
         &self.machine.limits
     }
 
-    /// The whole job, after the threads have been started.
-    pub fn run_at(self, place: Place, output: OutputOptions, progress: &Progress) -> Result<()> {
+    /// Does a task, after the threads have been started.
+    pub fn run_task(self, task: Task, output: OutputOptions, progress: &Progress) -> Result<()> {
         if let Some(quality) = self.quality {
             progress.note(&quality.told());
         }
@@ -258,6 +303,7 @@ impl InferWork {
             ply_offset: self.ply_offset,
             memory: self.machine.limits.memory,
             verify: self.verify,
+            only_finish: self.only_finish,
             backend: device.clone().map_or(Backend::Host, Backend::Device),
         };
         let mut checkpoint = weights.map_or_else(Checkpoint::built_in, Checkpoint::read)?;
@@ -267,7 +313,7 @@ impl InferWork {
         match device {
             None => {
                 let network = BsMvsNet::new(&checkpoint)?;
-                place.infer(&network, &options, progress)
+                task.run(&network, &options, progress)
             }
             Some(driver) => {
                 let on_device = inference::Options {
@@ -276,7 +322,7 @@ impl InferWork {
                     convolutions: self.machine.convolutions,
                 };
                 let network = DeviceNetwork::new(driver, &checkpoint, on_device)?;
-                place.infer(&network, &options, progress)
+                task.run(&network, &options, progress)
             }
         }
     }

@@ -12,10 +12,12 @@ use std::path::{Path, PathBuf};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use engine::host::progress::{Progress, print_error_line};
+use engine::shards::plan_file::PlanFile;
 use engine::{Error, Result};
 
 use super::option_file::{FILE, OptionFile};
 use super::option_names::{nearest, option_names, options_of};
+use super::planned;
 use super::quality::Quality;
 
 /// Variables that are not of options: of the GPU's libraries, of builds and of tests.
@@ -26,6 +28,8 @@ pub const OTHER_VARIABLES: [&str; 2] = ["ENGINE_CUDA_LIBS", "ENGINE_CUDA_ARCHS"]
 pub enum Origin {
     /// It was typed.
     CommandLine,
+    /// The plan in this file, which a shard goes by.
+    Plan(String),
     /// A variable of this name.
     Environment(String),
     /// A file and a line of it.
@@ -43,7 +47,7 @@ impl fmt::Display for Origin {
         match self {
             Self::CommandLine => f.write_str("command line"),
             Self::Environment(name) | Self::Argument(name) => f.write_str(name),
-            Self::File(place) => f.write_str(place),
+            Self::File(place) | Self::Plan(place) => f.write_str(place),
             Self::Quality(name) => write!(f, "--quality {name}"),
             Self::Default(text) if text.is_empty() => f.write_str("default"),
             Self::Default(text) => write!(f, "default: {text}"),
@@ -97,20 +101,31 @@ pub fn resolve(mut words: Vec<OsString>, program: fn() -> Command) -> Result<Res
         return Ok(Resolved { words, path: Vec::new(), settings: Vec::new(), file: None });
     }
     let file = file_of_options(&typed, matches).map(|path| OptionFile::read(&path, &root)).transpose()?;
-    let settings = settings(command, matches, &path, file.as_ref())?;
+    let mut layered = settings(command, matches, &path, (file.as_ref(), None))?;
+    let scene = matches.try_get_one::<PathBuf>("scene").ok().flatten();
+    if let Some(plan) = planned::plan_of(&path, &layered, scene.map(PathBuf::as_path))? {
+        layered = settings(command, matches, &path, (file.as_ref(), Some(&plan)))?;
+    }
+    let settings = layered;
     if let Some(at) = place_behind(&words, &path) {
         words.splice(at..at, settings.iter().flat_map(|setting| as_typed(setting, command)));
     }
     Ok(Resolved { words, path, settings, file: file.map(|file| file.path) })
 }
 
-/// The value of every option.
-fn settings(command: &Command, typed: &ArgMatches, path: &[String], file: Option<&OptionFile>) -> Result<Vec<Setting>> {
+/// The value of every option. A shard goes by its plan before all but what was typed.
+fn settings(
+    command: &Command,
+    typed: &ArgMatches,
+    path: &[String],
+    (file, plan): (Option<&OptionFile>, Option<&(PathBuf, PlanFile)>),
+) -> Result<Vec<Setting>> {
     let mut given = Vec::new();
     for arg in options_of(command) {
         let name = arg.get_long().unwrap_or_default().to_owned();
-        let setting = match from_command_line(typed, arg) {
-            Some(words) => Some((words, Origin::CommandLine)),
+        let typed = from_command_line(typed, arg).map(|words| (words, Origin::CommandLine));
+        let setting = match typed.or_else(|| from_plan(plan?, &name)) {
+            Some(setting) => Some(setting),
             None => from_environment(path, &name).map_or_else(
                 || {
                     let entry = file.map(|file| Ok(file.entry(path, &name)?.map(|entry| (entry, file)))).transpose()?;
@@ -149,6 +164,12 @@ fn settings(command: &Command, typed: &ArgMatches, path: &[String], file: Option
 
 type Given<'a> = (&'a Arg, String, Option<(Vec<String>, Origin)>);
 
+/// What a plan says of an option.
+fn from_plan((file, plan): &(PathBuf, PlanFile), name: &str) -> Option<(Vec<String>, Origin)> {
+    let words: Vec<String> = plan.options.iter().filter(|(n, _)| n == name).map(|(_, word)| word.clone()).collect();
+    (!words.is_empty()).then(|| (words, Origin::Plan(file.display().to_string())))
+}
+
 /// The options that a preset of this name stands for.
 pub fn preset_of(quality: Option<&str>) -> &'static [(&'static str, &'static str)] {
     quality.and_then(Quality::named).map_or(&[][..], Quality::options)
@@ -168,10 +189,11 @@ pub fn unknown_option(command: &Command, name: &str) -> Error {
 fn is_excluded(command: &Command, given: &[Given], at: usize) -> bool {
     let rank = |origin: &Origin| match origin {
         Origin::CommandLine | Origin::Argument(_) => 0,
-        Origin::Environment(_) => 1,
-        Origin::File(_) => 2,
-        Origin::Quality(_) => 3,
-        Origin::Default(_) => 4,
+        Origin::Plan(_) => 1,
+        Origin::Environment(_) => 2,
+        Origin::File(_) => 3,
+        Origin::Quality(_) => 4,
+        Origin::Default(_) => 5,
     };
     let conflict =
         |one: &Arg, other: &Arg| command.get_arg_conflicts_with(one).iter().any(|arg| arg.get_id() == other.get_id());
@@ -329,6 +351,10 @@ pub fn tell(settings: &[Setting], file: Option<&Path>, verbose: bool, progress: 
     let of_file = of(|origin| matches!(origin, Origin::File(_)));
     if let (Some(file), false) = (file, of_file.is_empty()) {
         progress.note(&format!("from {}: --{}", file.display(), of_file.join(", --")));
+    }
+    let of_plan = of(|origin| matches!(origin, Origin::Plan(_)));
+    if !of_plan.is_empty() {
+        progress.note(&format!("from the plan: --{}", of_plan.join(", --")));
     }
     let of_environment: Vec<String> = settings
         .iter()

@@ -26,7 +26,7 @@ pub fn merge_on_device(
     options: &MergeOptions,
 ) -> Result<Vec<usize>> {
     let shape = |problem: String| Err(Error::Shape { op: "pyramid::merge_level", problem });
-    if coarse.len() != fine.len() || sources.len() != fine.len() {
+    if coarse.len() < fine.len() || sources.len() != fine.len() {
         let (coarse, fine, sources) = (coarse.len(), fine.len(), sources.len());
         return shape(format!("{coarse} coarse views, {fine} fine views and {sources} lists of sources"));
     }
@@ -44,8 +44,8 @@ pub fn merge_on_device(
             let (c, f) = ((c.width, c.height), (f.width, f.height));
             return shape(format!("view {view}: a coarse map of {c:?} is not half a fine one of {f:?}, rounded up"));
         }
-        if let Some(source) = sources[view].iter().find(|&&s| s >= fine.len() || s == view) {
-            return shape(format!("view {view}: source {source} is not another of the {} views", fine.len()));
+        if let Some(source) = sources[view].iter().find(|&&s| s >= coarse.len() || s == view) {
+            return shape(format!("view {view}: source {source} is not another of the {} views", coarse.len()));
         }
         // A view without sources has no reliable pixel: nothing can confirm it.
         let Some(required) = options.thresholds.required(sources[view].len()) else { continue };

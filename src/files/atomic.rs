@@ -53,6 +53,29 @@ pub fn write_whole(
     action: &'static str,
     fill: impl FnOnce(&mut BufWriter<&mut File>) -> io::Result<()>,
 ) -> Result<()> {
+    filled(path, action, fill)?.persist(path).map_err(|e| Error::io(action, path)(e.error))?;
+    Ok(())
+}
+
+/// Writes the file at `path` unless there is one, also where several processes want to at once; says whether it did.
+///
+/// # Errors
+/// As [`write_whole`].
+pub fn write_new(path: &Path, action: &'static str, bytes: &[u8]) -> Result<bool> {
+    let file = filled(path, action, |file| write_through(file, bytes))?;
+    match file.persist_noclobber(path) {
+        Err(refused) if refused.error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(refused) => Err(Error::io(action, path)(refused.error)),
+        Ok(_) => Ok(true),
+    }
+}
+
+/// A temporary file with all that `fill` writes, in the folder of `path`.
+fn filled(
+    path: &Path,
+    action: &'static str,
+    fill: impl FnOnce(&mut BufWriter<&mut File>) -> io::Result<()>,
+) -> Result<tempfile::NamedTempFile> {
     let folder = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
@@ -71,6 +94,5 @@ pub fn write_whole(
     let mut writer = BufWriter::with_capacity(1 << 18, file.as_file_mut());
     fill(&mut writer).and_then(|()| writer.flush()).map_err(Error::io(action, path))?;
     drop(writer);
-    file.persist(path).map_err(|e| Error::io(action, path)(e.error))?;
-    Ok(())
+    Ok(file)
 }

@@ -250,6 +250,13 @@ pub struct OutputOptions {
 /// The mark of folders with results of a scene.
 pub const RESULTS_MARK: &str = ".engine.json";
 
+/// The scene whose results a folder holds, if it is marked so.
+pub fn scene_of_results(folder: &Path) -> Option<PathBuf> {
+    let bytes = input::read(&folder.join(RESULTS_MARK), "read the mark").ok()?;
+    let mark: Value = serde_json::from_slice(&bytes).ok()?;
+    mark["scene"].as_str().filter(|_| mark["program"] == "engine").map(from_json)
+}
+
 /// Folders with results of a scene.
 const RESULTS: FolderKind = FolderKind {
     mark: RESULTS_MARK,

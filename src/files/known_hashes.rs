@@ -9,7 +9,7 @@
 //! with fine ticks (milliseconds) have. Who changes bytes and then sets size and time back, or writes as many bytes in
 //! the same milliseconds, is found by reading everything (`--verify`).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::Metadata;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -95,6 +95,8 @@ struct State {
     read: usize,
     /// Files whose bytes are others although nothing else is.
     deceiving: Vec<String>,
+    /// Whose hashes were found or written by this process.
+    learned: HashSet<String>,
 }
 
 impl KnownHashes {
@@ -104,6 +106,17 @@ impl KnownHashes {
         let known = serde_json::from_slice(&bytes).unwrap_or_default();
         let state = Mutex::new(State { known, ..State::default() });
         Self { out: out.to_owned(), verify, state }
+    }
+
+    /// With what other files of this kind ([`Self::write_to`]) say; one that cannot be read says nothing.
+    #[must_use]
+    pub fn and_of(self, files: impl Iterator<Item = PathBuf>) -> Self {
+        for file in files {
+            let bytes = input::read(&file, "read the hashes").unwrap_or_default();
+            let known: HashMap<String, Known> = serde_json::from_slice(&bytes).unwrap_or_default();
+            self.state().known.extend(known);
+        }
+        self
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -199,19 +212,33 @@ impl KnownHashes {
             return Ok(());
         }
         state.known.retain(|path, _| self.out.join(path).exists());
-        // In order, so that the same hashes are the same file.
-        let sorted: std::collections::BTreeMap<&String, &Known> = state.known.iter().collect();
-        let text = serde_json::to_vec(&sorted).unwrap_or_default();
-        drop(sorted);
-        write_file(&self.out.join(HASHES), |path| write_whole(path, "keep the hashes", |file| file.write_all(&text)))?;
+        write_sorted(&self.out.join(HASHES), state.known.iter())?;
         state.is_changed = false;
         Ok(())
     }
+
+    /// Writes only what this process has learned to a file of its own, which [`Self::and_of`] reads: processes that
+    /// work in one folder together do not write the folder's.
+    ///
+    /// # Errors
+    /// The system's reason where it cannot be written.
+    pub fn write_to(&self, file: &Path) -> Result<()> {
+        let state = self.state();
+        write_sorted(file, state.known.iter().filter(|(path, _)| state.learned.contains(*path)))
+    }
+}
+
+/// In order, so that the same hashes are the same file.
+fn write_sorted<'a>(file: &Path, known: impl Iterator<Item = (&'a String, &'a Known)>) -> Result<()> {
+    let sorted: std::collections::BTreeMap<&String, &Known> = known.collect();
+    let text = serde_json::to_vec(&sorted).unwrap_or_default();
+    write_file(file, |path| write_whole(path, "keep the hashes", |file| file.write_all(&text)))
 }
 
 impl State {
     fn learn(&mut self, key: String, known: Known) {
         self.is_changed |= self.known.get(&key) != Some(&known);
+        self.learned.insert(key.clone());
         self.known.insert(key, known);
     }
 }

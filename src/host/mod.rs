@@ -5,6 +5,7 @@
 
 pub mod allocator;
 mod control_groups;
+pub mod disk;
 pub mod interrupt;
 pub mod memory;
 pub mod memory_limits;

@@ -14,6 +14,7 @@ use crate::error::{Result, counted};
 use crate::files::known_hashes::KnownHashes;
 use crate::files::{folder, hash, input};
 use crate::manifest::{MANIFEST, takes_too_much};
+use crate::maps::valid::Invalid;
 
 /// The record's content.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -21,12 +22,29 @@ use crate::manifest::{MANIFEST, takes_too_much};
 pub struct Made {
     /// Everything that was the same for all views and that their maps depend on: scene, weights, options.
     pub job: Fields<String, Value>,
-    /// SHA-256 of what the files were drawn from beside the job: photo, camera, range and merged maps.
+    /// SHA-256 of what the files were drawn from beside the job: photo, camera, range and the levels that were merged.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub drawn_from: Option<String>,
+    /// What was counted then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub counts: Option<Counts>,
     /// SHA-256 by file relative to the results' folder, of the bytes that were written; `null` of one that was not
     /// finished.
     pub files: BTreeMap<String, Option<String>>,
+}
+
+/// What was counted while a view's levels were merged.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Counts {
+    /// By level, finest first: pixels that the next coarser one replaced.
+    pub replaced: Vec<usize>,
+    /// Pixels of all levels that could not be used.
+    pub invalid: Invalid,
+    /// Whether a part of the photo does not show the scene.
+    pub is_masked: bool,
+    /// Whether nothing of it does.
+    pub is_empty: bool,
 }
 
 impl Made {

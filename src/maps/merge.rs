@@ -65,8 +65,9 @@ impl MergeOptions {
 /// if the *merged* maps of that level confirm it. Reliability is never inherited, it is measured again on every level.
 ///
 /// - `coarse`, `fine` \[views\]: the same views in the same order; a coarse map has half the fine one's size, rounded
-///   up.
-/// - `sources` \[views\]: indices of each view's source views. A view without sources has no reliable pixel.
+///   up. More views may follow in `coarse`, which only confirm.
+/// - `sources` \[views\]: indices into `coarse` of each view's source views. A view without sources has no reliable
+///   pixel.
 ///
 /// # Errors
 /// [`Error::Bug`] where the lists or sizes do not fit together; [`Error::Interrupted`].
@@ -145,7 +146,7 @@ fn samples(index: usize, coarse: usize) -> (usize, usize) {
 /// An [`Error::Bug`] where lists, sizes or sources do not fit together.
 pub(crate) fn check(coarse: &[LevelMaps], fine: &[LevelMaps], sources: &[Vec<usize>]) -> Result<()> {
     let bug = |problem: String| Err(Error::Bug { place: "merging levels", problem });
-    if coarse.len() != fine.len() || sources.len() != fine.len() {
+    if coarse.len() < fine.len() || sources.len() != fine.len() {
         let (coarse, fine, sources) = (coarse.len(), fine.len(), sources.len());
         return bug(format!("{coarse} coarse views, {fine} fine views and {sources} lists of sources"));
     }
@@ -160,8 +161,8 @@ pub(crate) fn check(coarse: &[LevelMaps], fine: &[LevelMaps], sources: &[Vec<usi
         if c != (f.0.div_ceil(2), f.1.div_ceil(2)) {
             return bug(format!("view {view}: a coarse map of {c:?} is not half a fine one of {f:?}, rounded up"));
         }
-        if let Some(source) = sources[view].iter().find(|&&s| s >= fine.len() || s == view) {
-            return bug(format!("view {view}: source {source} is not another of the {} views", fine.len()));
+        if let Some(source) = sources[view].iter().find(|&&s| s >= coarse.len() || s == view) {
+            return bug(format!("view {view}: source {source} is not another of the {} views", coarse.len()));
         }
     }
     Ok(())

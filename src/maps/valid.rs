@@ -4,6 +4,8 @@
 //! What is outside is no small matter of taste: an infinite confidence passes every threshold and outvotes every other
 //! view. Such a pixel counts as one without depth, wherever maps are read, and it is said how many there are.
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::counted;
 use crate::files::map::Map;
 use crate::maps::consistency::is_depth;
@@ -19,7 +21,8 @@ pub fn is_confidence(value: f32) -> bool {
 }
 
 /// Pixels with a depth that were taken out.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Invalid {
     /// For a confidence that is none.
     pub confidence: usize,

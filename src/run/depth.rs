@@ -62,9 +62,17 @@ pub struct DepthStage {
 /// # Errors
 /// Photos that cannot be read, [`Error::Interrupted`].
 pub fn find_finished<N: DepthNetwork>(work: Work, network: &N) -> Result<LevelJobs> {
+    find_finished_of(work, network, &(0..work.plan.views.len()).collect())
+}
+
+/// As [`find_finished`], for the views at these places of the plan only; the others have no jobs.
+///
+/// # Errors
+/// As [`find_finished`].
+pub fn find_finished_of<N: DepthNetwork>(work: Work, network: &N, places: &BTreeSet<usize>) -> Result<LevelJobs> {
     let Work { scene, plan, options, out, hashes, .. } = work;
-    let used: BTreeSet<usize> =
-        plan.views.iter().flat_map(|v| std::iter::once(v.view).chain(v.sources.iter().copied())).collect();
+    let wanted = places.iter().map(|&place| &plan.views[place]);
+    let used: BTreeSet<usize> = wanted.flat_map(|v| std::iter::once(v.view).chain(v.sources.iter().copied())).collect();
     // Where hashes are not known yet, every file is read: by all threads.
     let identity = |&view: &usize| -> Result<(usize, PhotoIdentity)> {
         interrupt::check()?;
@@ -80,11 +88,12 @@ pub fn find_finished<N: DepthNetwork>(work: Work, network: &N) -> Result<LevelJo
         let made = files.finished(&made_by, hashes);
         LevelJob { level, files, made_by, reused: made.is_some(), made }
     };
-    let of_view = |view: &ViewPlan| -> Result<Vec<LevelJob>> {
+    let of_view = |(place, view): (usize, &ViewPlan)| -> Result<Vec<LevelJob>> {
         interrupt::check()?;
-        Ok((0..options.levels).map(|level| job(view, level)).collect())
+        let levels = if places.contains(&place) { options.levels } else { 0 };
+        Ok((0..levels).map(|level| job(view, level)).collect())
     };
-    let of_views = plan.views.par_iter().map(of_view).collect::<Result<_>>()?;
+    let of_views = plan.views.par_iter().enumerate().map(of_view).collect::<Result<_>>()?;
     Ok(LevelJobs { of_views, photos })
 }
 
@@ -96,6 +105,11 @@ impl LevelJob {
 }
 
 impl LevelJobs {
+    /// Those of a plan before any was looked up.
+    pub fn none(plan: &Plan) -> Self {
+        Self { of_views: plan.views.iter().map(|_| Vec::new()).collect(), photos: BTreeMap::new() }
+    }
+
     /// Whether nothing is left to do.
     pub fn all_finished(&self) -> bool {
         self.of_views.iter().flatten().all(|job| job.reused)
@@ -244,7 +258,7 @@ pub fn run<N: DepthNetwork>(work: Work, network: &N, cache: u64, jobs: &mut Leve
 }
 
 /// What a pair of maps costs, in no unit.
-fn cost(plan: &Plan, view: &ViewPlan, level: usize) -> u64 {
+pub fn cost(plan: &Plan, view: &ViewPlan, level: usize) -> u64 {
     let (width, height) = plan.frames[view.view].quarter_size(level);
     (width * height) as u64 * view.planes as u64 * (view.sources.len() as u64 + 1)
 }

@@ -6,22 +6,25 @@ use std::path::Path;
 
 use serde_json::json;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, counted};
 use crate::files::folder::{OutputFolder, default_folder};
-use crate::files::known_hashes::KnownHashes;
 use crate::files::names::in_json;
 use crate::host::progress::Progress;
 use crate::host::trace::Clock;
+use crate::manifest::made::Counts;
 use crate::manifest::{DepthSummary, LevelSummary, MachineSummary, Manifest, NetworkSummary, ViewSummary};
+use crate::maps::valid::Invalid;
 use crate::net::backend::DepthNetwork;
 use crate::net::config::Resolution;
 use crate::run::depth::{self, DepthStage, LevelJob, LevelJobs};
-use crate::run::memory::fit_run;
+use crate::run::memory::{Extent, fit_run};
+use crate::run::merging::Merging;
 use crate::run::options::{InferOptions, parameters};
 use crate::run::plan::{ViewPlan, Work, plan};
-use crate::run::write::{self, Fusion, Merged, WrittenMaps};
+use crate::run::write::{self, FinishedViews, Fusion, Wanted};
 use crate::run::{finished, products, report};
 use crate::scene::Scene;
+use crate::scene::mask;
 use crate::scene::memory::MEMORY;
 
 /// Does everything: reads the scene, makes depth maps, merges the levels, fuses, and writes.
@@ -91,10 +94,13 @@ fn infer_scene<N: DepthNetwork>(
     }
     notes.iter().for_each(|note| progress.note(note));
     let out = folder.path().to_owned();
-    let hashes = KnownHashes::of_folder(&out, options.verify);
+    let hashes = products::known_hashes(&out, options.verify);
     let work = Work { scene: &scene, plan: &plan, options, out: &out, hashes: &hashes, progress };
 
     let mut jobs = depth::find_finished(work, network)?;
+    if options.only_finish {
+        expect_all(work, &jobs)?;
+    }
     let job = products::job_of(work, network);
     let asked = finished::asked(work, &jobs, &job, &notes);
     if let Some(manifest) = finished::recognised(work, &jobs, &job, &asked) {
@@ -108,7 +114,7 @@ fn infer_scene<N: DepthNetwork>(
         report::summary(&manifest, fused, (None, false), clock.total(), progress);
         return Ok(());
     }
-    let (need, cache) = fit_run(work, network, &jobs)?;
+    let (need, cache) = fit_run(work, network, &jobs, Extent::Whole)?;
     folder.claim()?;
     products::withdraw(&out)?;
     products::remove_other_levels(work)?;
@@ -127,24 +133,20 @@ fn infer_scene<N: DepthNetwork>(
     }
     clock.lap("depth");
 
-    let mut merged = hashes.after(write::merge_levels(work, &jobs))?;
-    if options.refines() {
-        hashes.after(write::hear_each_other(work, network.confidence(), &mut merged))?;
-    }
-    clock.lap("merging levels");
-    let written = hashes.after(write::write_maps(work, &merged, &jobs.photos, &job))?;
-    let WrittenMaps { outputs, colours, notes: of_maps } = written;
+    let merging = Merging::new(work, &jobs, network.confidence());
+    let places: Vec<usize> = (0..plan.views.len()).collect();
+    let finished = hashes.after(write::finish_views(&merging, &places, (&job, Wanted::Maps), &mut clock))?;
+    let FinishedViews { outputs, maps, counts, notes: of_maps } = finished;
     let others = products::maps_of_other_runs(work, &job);
-    let of_pixels = merged.invalid.notes("level maps").into_iter().chain(merged.notes(work));
-    for note in of_maps.into_iter().chain(others).chain(of_pixels) {
+    for note in of_maps.into_iter().chain(others).chain(notes_of_counts(work, &counts)) {
         progress.note(&note);
         notes.push(note);
     }
     clock.lap("maps");
 
-    let views = write::fusion_views(work, std::mem::take(&mut merged.maps), colours);
+    let views = write::fusion_views(work, maps);
     let mut summaries = write::view_summaries(&scene, &plan.frames, &views, plan.views.iter().map(|view| view.view));
-    add_depth(work, &mut summaries, &stage, &jobs, &merged);
+    add_depth(work, &mut summaries, &stage, &jobs, &counts);
     let manifest = Manifest {
         notes,
         network: Some(NetworkSummary {
@@ -172,6 +174,29 @@ fn infer_scene<N: DepthNetwork>(
     }
     hashes.write()?;
     finished::seal(&out, asked, cloud)
+}
+
+/// That an earlier run, or others, have made all maps of levels.
+fn expect_all(work: Work, jobs: &LevelJobs) -> Result<()> {
+    let is_missing = |levels: &Vec<LevelJob>| levels.iter().any(|job| !job.reused);
+    let views = work.plan.views.iter().zip(&jobs.of_views).filter(|(_, levels)| is_missing(levels));
+    let missing: Vec<&str> = views.map(|(view, _)| work.name(view)).collect();
+    let Some(first) = missing.first() else { return Ok(()) };
+    let (count, all) = (missing.len(), counted(work.plan.views.len(), "view"));
+    Err(Error::input(
+        work.out.display().to_string(),
+        format!("maps of {count} of {all} are missing, or are no longer what was made (first: {first})"),
+        "the maps of all shards (`engine status OUT` tells which are left)",
+    ))
+}
+
+/// What is to be said of pixels that could not be used, and of masks.
+fn notes_of_counts(work: Work, counts: &[Counts]) -> Vec<String> {
+    let invalid = counts.iter().fold(Invalid::default(), |all, of_view| all.and(of_view.invalid));
+    let masked = counts.iter().filter(|of_view| of_view.is_masked).count();
+    let empty = work.plan.views.iter().zip(counts).filter(|(_, of_view)| of_view.is_empty);
+    let empty: Vec<String> = empty.map(|(view, _)| work.name(view).to_owned()).collect();
+    invalid.notes("level maps").into_iter().chain(mask::notes(masked, counts.len(), &empty)).collect()
 }
 
 /// Says that confidence is not a probability of being right.
@@ -215,10 +240,10 @@ fn unconfirmed_note(views: &[ViewPlan]) -> Option<String> {
 }
 
 /// Adds to each view how its depth map was made.
-fn add_depth(work: Work, summaries: &mut [ViewSummary], stage: &DepthStage, jobs: &LevelJobs, merged: &Merged) {
+fn add_depth(work: Work, summaries: &mut [ViewSummary], stage: &DepthStage, jobs: &LevelJobs, counts: &[Counts]) {
     let Work { scene, plan, .. } = work;
-    let made = jobs.of_views.iter().zip(&merged.replaced);
-    for ((summary, view), (jobs, replaced)) in summaries.iter_mut().zip(&plan.views).zip(made) {
+    let made = jobs.of_views.iter().zip(counts);
+    for ((summary, view), (jobs, Counts { replaced, .. })) in summaries.iter_mut().zip(&plan.views).zip(made) {
         let level = |(job, &replaced): (&LevelJob, &usize)| LevelSummary {
             level: job.level,
             map_size: plan.frames[view.view].map_size(job.level),

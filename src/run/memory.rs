@@ -37,6 +37,8 @@ pub struct RunSize<'a> {
     pub levels: usize,
     /// Whether depth maps are still to be made (an earlier run may have made them all).
     pub depth_left: bool,
+    /// Whether levels are merged and maps written.
+    pub finishes: bool,
     /// Whether points are made.
     pub fused: bool,
     /// Bytes of features that are kept at once.
@@ -54,7 +56,7 @@ impl<'a> RunSize<'a> {
         let Plan { views, frames, .. } = plan;
         let (levels, fused) = (options.levels, !options.depth_only);
         let stored = &scene.views;
-        Self { stored, frames, views, network, planes: None, levels, depth_left: true, fused, cache: 0 }
+        Self { stored, frames, views, network, planes: None, levels, depth_left: true, finishes: true, fused, cache: 0 }
             .with_least_cache()
     }
 
@@ -99,6 +101,9 @@ impl<'a> RunSize<'a> {
                 Part::new("program and weights", PROGRAM_BYTES),
             ];
             stages.push(StageMemory::new("depth", parts));
+        }
+        if !self.finishes {
+            return MemoryNeed { stages };
         }
         let all_levels: u64 =
             views.iter().flat_map(|v| (0..levels).map(|level| level_pixels(&frames[v.view], level))).sum();
@@ -151,11 +156,25 @@ impl<'a> RunSize<'a> {
     }
 }
 
+/// How far a run goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// To the end.
+    Whole,
+    /// To the maps of all levels.
+    Maps,
+}
+
 /// The run's memory, and how many bytes of it, or of the device's where features live there, features may take.
 ///
 /// # Errors
 /// [`Error::Memory`] where the run would not fit; the device's.
-pub fn fit_run<N: DepthNetwork>(work: Work, network: &N, jobs: &LevelJobs) -> Result<(MemoryNeed, u64)> {
+pub fn fit_run<N: DepthNetwork>(
+    work: Work,
+    network: &N,
+    jobs: &LevelJobs,
+    extent: Extent,
+) -> Result<(MemoryNeed, u64)> {
     let Work { scene, plan, options, progress, .. } = work;
     let there = room(options.memory);
     let (least, most) = jobs.cache_bounds(plan);
@@ -164,7 +183,7 @@ pub fn fit_run<N: DepthNetwork>(work: Work, network: &N, jobs: &LevelJobs) -> Re
         network.memory_plan((width, height), planes, rayon::current_num_threads(), finest).peak(0)
     };
     let depth_left = !jobs.all_finished();
-    let run = RunSize { depth_left, ..RunSize::new(scene, plan, options, &host) };
+    let run = RunSize { depth_left, finishes: extent == Extent::Whole, ..RunSize::new(scene, plan, options, &host) };
     let need = |cache: u64| RunSize { cache, ..run }.need();
     let device = if depth_left { network.device_plan(&device_work(plan, options))? } else { None };
     if let Some(device) = device {

@@ -33,6 +33,9 @@ pub struct InferOptions {
     /// Read all bytes of what an earlier run has made and was made from, however unchanged it looks.
     #[serde(skip)]
     pub verify: bool,
+    /// Make no maps of levels: where some are missing, that is an error.
+    #[serde(skip)]
+    pub only_finish: bool,
     /// Where levels are merged and maps are fused.
     #[serde(skip)]
     pub backend: Backend,
@@ -83,6 +86,7 @@ impl Default for InferOptions {
             output: OutputOptions::default(),
             memory: None,
             verify: false,
+            only_finish: false,
             backend: Backend::Host,
             views: 5,
             planes: None,

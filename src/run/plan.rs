@@ -187,6 +187,12 @@ impl<'a> Work<'a> {
     }
 }
 
+/// Where the given views of the scene stand in a plan; those without a depth map are left out.
+pub fn places(views: &[ViewPlan], wanted: &[usize]) -> Vec<usize> {
+    // Plans have the scene's order.
+    wanted.iter().filter_map(|&w| views.binary_search_by_key(&w, |v| v.view).ok()).collect()
+}
+
 /// Chooses the views that are asked for by name; all of them where none is.
 ///
 /// # Errors

@@ -17,7 +17,7 @@ use crate::files::input;
 use crate::files::known_hashes::KnownHashes;
 use crate::files::names::in_json;
 use crate::manifest::MANIFEST;
-use crate::manifest::made::{Made, difference, map_names};
+use crate::manifest::made::{Counts, Made, difference, map_names};
 use crate::net::backend::DepthNetwork;
 use crate::run::plan::Work;
 use crate::run::resume::LevelFiles;
@@ -30,8 +30,19 @@ pub const REPORT: &str = "report.html";
 pub const REPORT_MADE_BY: &str = "<meta name=\"generator\" content=\"engine report\">";
 /// The file that says what the finished run was asked for ([`crate::run::finished`]).
 pub const SEAL: &str = ".engine.finished.json";
+/// The folder of what shards tell ([`crate::shards`]).
+pub const SHARDS: &str = "shards";
+/// The ending of the files there with the hashes that a shard has learned.
+pub const HASHES_OF_SHARDS: &str = "hashes";
 /// How the comment begins that marks a cloud as this program's.
 pub const CLOUD_MADE_BY: &str = "made by engine";
+
+/// The hashes that earlier runs in a folder have learned, shards among them.
+pub fn known_hashes(out: &Path, verify: bool) -> KnownHashes {
+    let files = std::fs::read_dir(out.join(SHARDS)).into_iter().flatten().flatten().map(|entry| entry.path());
+    let of_shards = files.filter(|file| file.extension().is_some_and(|ending| ending == HASHES_OF_SHARDS));
+    KnownHashes::of_folder(out, verify).and_of(of_shards)
+}
 
 /// Takes away what vouches for the results of an earlier run, its cloud, and a report of it, before they change.
 ///
@@ -124,7 +135,8 @@ pub struct ViewFiles<'a> {
 
 impl<'a> ViewFiles<'a> {
     /// Before `files` (relative to the folder) of a view are written: removes what an earlier run has made of the view,
-    /// and writes down what will be made. `drawn_from` is what they will be made of, beside the job.
+    /// and writes down what will be made. `drawn_from` is what they will be made of, beside the job, and what was
+    /// counted meanwhile.
     ///
     /// # Errors
     /// The system's reason where a file stays or cannot be written.
@@ -132,7 +144,7 @@ impl<'a> ViewFiles<'a> {
         (out, hashes): (&'a Path, &'a KnownHashes),
         name: &'a str,
         job: &Fields<String, Value>,
-        drawn_from: String,
+        (drawn_from, counts): (String, &Counts),
         files: &[String],
     ) -> Result<Self> {
         let mut notes = Vec::new();
@@ -151,7 +163,7 @@ impl<'a> ViewFiles<'a> {
             }
         }
         let files = files.iter().map(|file| (file.clone(), None)).collect();
-        let made = Made { job: job.clone(), drawn_from: Some(drawn_from), files };
+        let made = Made { job: job.clone(), drawn_from: Some(drawn_from), counts: Some(counts.clone()), files };
         made.write(out, name)?;
         Ok(Self { out, hashes, name, made, notes })
     }

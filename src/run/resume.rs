@@ -213,6 +213,11 @@ impl LevelFiles {
         Ok((read(&self.depth, &hashes.depth_sha256)?, read(&self.confidence, &hashes.confidence_sha256)?))
     }
 
+    /// Whether there is a record of what made the maps, which is written when they are whole.
+    pub fn is_recorded(&self) -> bool {
+        self.record.exists()
+    }
+
     /// Whether any of it is there.
     pub fn exist(&self) -> bool {
         [&self.depth, &self.confidence, &self.record].into_iter().any(|file| file.exists())

@@ -79,17 +79,29 @@ pub fn plan<P: Copy + Ord>(jobs: Vec<Job<P>>, bytes: &dyn Fn(P) -> u64, capacity
 }
 
 /// From the first job on, always the job next that shares most photos with the one before; the given order decides
-/// between equals.
-fn in_order_of_shared_photos<P: Copy + Ord>(mut jobs: Vec<Job<P>>) -> Vec<Job<P>> {
+/// between equals. Takes time with the number of jobs that share a photo, not with that of all jobs.
+pub fn in_order_of_shared_photos<P: Copy + Ord>(jobs: Vec<Job<P>>) -> Vec<Job<P>> {
+    let mut users: BTreeMap<P, Vec<usize>> = BTreeMap::new();
+    for (at, job) in jobs.iter().enumerate() {
+        for &photo in &job.photos {
+            users.entry(photo).or_default().push(at);
+        }
+    }
+    let mut jobs: Vec<Option<Job<P>>> = jobs.into_iter().map(Some).collect();
     let mut ordered: Vec<Job<P>> = Vec::with_capacity(jobs.len());
-    while !jobs.is_empty() {
-        let best = ordered.last().map_or(0, |last| {
-            let before: BTreeSet<P> = last.photos.iter().copied().collect();
-            let shared = |job: &Job<P>| job.photos.iter().filter(|p| before.contains(p)).count();
-            // max_by_key keeps the last of equals: count from the back to get the first.
-            (0..jobs.len()).rev().max_by_key(|&i| shared(&jobs[i])).unwrap_or(0)
-        });
-        ordered.push(jobs.remove(best));
+    let mut first_left = 0;
+    while let Some(ahead) = jobs[first_left..].iter().position(Option::is_some) {
+        first_left += ahead;
+        let mut shared: BTreeMap<usize, usize> = BTreeMap::new();
+        let before: BTreeSet<P> = ordered.last().into_iter().flat_map(|last| last.photos.iter().copied()).collect();
+        for photo in before {
+            let of_photo = users.entry(photo).or_default();
+            of_photo.retain(|&at| jobs[at].is_some());
+            of_photo.iter().for_each(|&at| *shared.entry(at).or_default() += 1);
+        }
+        // Of equals the last is taken: turned round, the one that was given first.
+        let best = shared.into_iter().rev().max_by_key(|&(_, count)| count).map_or(first_left, |(at, _)| at);
+        ordered.extend(jobs[best].take());
     }
     ordered
 }
@@ -152,6 +164,30 @@ mod tests {
         }
         assert!(plan(Vec::new(), &sized, 10).is_empty());
         assert_eq!(least_cache::<usize>(&[], &sized), 0);
+    }
+
+    #[test]
+    fn the_order_is_that_of_looking_through_all_jobs() {
+        let plain = |mut jobs: Vec<Job<usize>>| {
+            let mut ordered: Vec<Job<usize>> = Vec::new();
+            while !jobs.is_empty() {
+                let before: BTreeSet<usize> = ordered.last().into_iter().flat_map(|l| l.photos.clone()).collect();
+                let shared = |job: &Job<usize>| job.photos.iter().filter(|p| before.contains(p)).count();
+                let most = jobs.iter().map(shared).max().unwrap();
+                let first = jobs.iter().position(|job| shared(job) == most).unwrap();
+                ordered.push(jobs.remove(first));
+            }
+            ordered
+        };
+        for (count, step, sources) in [(1, 1, 3), (40, 7, 4), (61, 13, 6), (90, 1, 2)] {
+            // Sources all over the place, one photo among them that everybody uses, and islands.
+            let source = |view: usize, i: usize| (view / 30 * 30 + (view * 11 + i * i * 5) % 30).min(count - 1);
+            let photos =
+                |view: usize| [view, 3].into_iter().chain((1..=sources).map(move |i| source(view, i))).collect();
+            let jobs: Vec<_> =
+                (0..count).map(|i| i * step % count).map(|view| Job { view, photos: photos(view) }).collect();
+            assert_eq!(in_order_of_shared_photos(jobs.clone()), plain(jobs), "{count} views");
+        }
     }
 
     #[test]

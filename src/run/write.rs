@@ -1,6 +1,6 @@
-//! The later stages: levels merged, maps written, views fused, and everything told.
+//! The later stages: maps written, views fused, and everything told.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use glam::DVec3;
@@ -20,247 +20,203 @@ use crate::fusion::view::{Fused, FusionView};
 use crate::host::progress::Progress;
 use crate::host::trace::Clock;
 use crate::host::{interrupt, memory};
-use crate::manifest::made::Made;
+use crate::manifest::made::{Counts, Made};
 use crate::manifest::{MANIFEST, Manifest, ViewSummary, rows};
-use crate::maps::joint::Heard;
 use crate::maps::merge::LevelMaps;
 use crate::maps::normals;
-use crate::maps::valid::{Invalid, take_out_invalid};
-use crate::net::confidence::Confidence;
 use crate::net::config::Resolution;
-use crate::run::depth::{LevelJob, LevelJobs};
 use crate::run::device::Backend;
-use crate::run::plan::{Frame, ViewPlan, Work};
+use crate::run::merging::{MergedView, Merging};
+use crate::run::plan::{Frame, ViewPlan, Work, places};
 use crate::run::products::{CLOUD, CLOUD_MADE_BY, ViewFiles};
 use crate::run::report;
-use crate::run::resume::PhotoIdentity;
 use crate::scene::Scene;
-use crate::scene::mask::{self, Mask};
 use crate::scene::photo::{LoadedPhoto, Photo};
 use crate::scene::region::Region;
-
-/// The finest level's maps after all coarser ones have repaired them.
-pub struct Merged {
-    /// Depth and confidence, in the plan's order.
-    pub maps: Vec<LevelMaps>,
-    /// `[view][level]`: pixels of that level that the next coarser one replaced.
-    pub replaced: Vec<Vec<usize>>,
-    /// Pixels of all levels that could not be used.
-    pub invalid: Invalid,
-    /// Which pixels of the maps do not show the scene, by view; `None`: all do.
-    masks: Vec<Option<Mask>>,
-}
-
-impl Merged {
-    /// Takes away what does not show the scene.
-    fn cut(&mut self) {
-        for (maps, mask) in self.maps.iter_mut().zip(&self.masks) {
-            if let Some(mask) = mask {
-                mask.cut(&mut maps.depth, &mut maps.confidence);
-            }
-        }
-    }
-
-    /// What is to be said about the masks.
-    pub fn notes(&self, work: Work) -> Vec<String> {
-        let masked = self.masks.iter().flatten().count();
-        let name = |(view, mask): (&ViewPlan, &Option<Mask>)| {
-            mask.as_ref().filter(|mask| mask.is_all()).map(|_| work.name(view).to_owned())
-        };
-        let empty: Vec<String> = work.plan.views.iter().zip(&self.masks).filter_map(name).collect();
-        mask::notes(masked, work.plan.views.len(), &empty)
-    }
-}
-
-/// The masks of all views at their maps' pixels.
-fn masks(work: Work) -> Result<Vec<Option<Mask>>> {
-    let Work { scene, plan, options, .. } = work;
-    let of_view = |view: &ViewPlan| -> Result<Option<Mask>> {
-        let mask = Photo::load_mask(&scene.views[view.view], options.max_side)?;
-        Ok(mask.map(|mask| mask.decimated(options.resolution.step().ilog2())))
-    };
-    let mut masks = Vec::with_capacity(plan.views.len());
-    for some in plan.views.chunks(photos_at_once()) {
-        interrupt::check()?;
-        let of_some: Vec<Result<_>> = some.par_iter().map(of_view).collect();
-        masks.extend(of_some.into_iter().collect::<Result<Vec<_>>>()?);
-    }
-    Ok(masks)
-}
-
-/// Reads all levels and merges them from the coarsest to the finest. What does not show the scene
-/// ([`crate::scene::mask`]) is cut out of each before, so that no other view is confirmed by it, and out of the merged
-/// maps.
-///
-/// # Errors
-/// Maps that cannot be read back, masks and photos with an alpha that cannot be decoded.
-pub fn merge_levels(work: Work, jobs: &LevelJobs) -> Result<Merged> {
-    let Work { scene, plan, options, progress, .. } = work;
-    let levels = jobs.of_views.first().map_or(0, Vec::len);
-    let sources: Vec<Vec<usize>> = plan.views.iter().map(|v| places(&plan.views, &v.check)).collect();
-    let masks = masks(work)?;
-    let mut invalid = Invalid::default();
-    let mut read = |level: usize| -> Result<Vec<LevelMaps>> {
-        let of_view = |((view, jobs), mask): ((&ViewPlan, &Vec<LevelJob>), &Option<Mask>)| {
-            let frame = &plan.frames[view.view];
-            let job = &jobs[level];
-            let (_, hashes) = job.made.as_ref().ok_or(Error::Bug { place: "merging", problem: "no map".into() })?;
-            let (mut depth, mut confidence) = job.files.read(hashes)?;
-            invalid = invalid.and(take_out_invalid(&mut depth, &mut confidence));
-            if let Some(mask) = mask {
-                mask.decimated(level as u32).cut(&mut depth, &mut confidence);
-            }
-            Ok(LevelMaps { camera: frame.map_camera(level), depth, confidence })
-        };
-        plan.views.iter().zip(&jobs.of_views).zip(&masks).map(of_view).collect()
-    };
-    let mut replaced = vec![vec![0; levels]; plan.views.len()];
-    let mut stage = progress.stage("merging", levels, levels as u64);
-    let mut coarse: Option<Vec<LevelMaps>> = None;
-    for level in (0..levels).rev() {
-        interrupt::check()?;
-        let mut fine = read(level)?;
-        let is_coarsest = coarse.is_none();
-        if let Some(coarse) = &coarse {
-            let counts = options.backend.merge_level(coarse, &mut fine, &sources, &options.merge(), progress)?;
-            for (of_view, count) in replaced.iter_mut().zip(counts) {
-                of_view[level] = count;
-            }
-        }
-        let total: usize = replaced.iter().map(|v| v[level]).sum();
-        let pixels: usize = fine.iter().map(|m| m.depth.data.len()).sum();
-        let share = 100.0 * total as f64 / pixels.max(1) as f64;
-        stage.step(
-            &match is_coarsest {
-                true => format!("level {level}: {pixels} pixels, no coarser level"),
-                false => format!("level {level}: {share:.1} % of {pixels} pixels from the coarser level"),
-            },
-            1,
-            json!({ "level": level, "pixels": pixels, "replaced": total }),
-        );
-        coarse = Some(fine);
-    }
-    let maps = coarse.ok_or_else(|| Error::Nothing(format!("{}: no level to merge", scene.root.display())))?;
-    let mut merged = Merged { maps, replaced, invalid, masks };
-    // Coarser levels have filled what was cut.
-    merged.cut();
-    Ok(merged)
-}
-
-/// Lets all views hear each other ([`crate::maps::joint`]): depths become means, confidences are judged again.
-///
-/// # Errors
-/// [`Error::Interrupted`].
-pub fn hear_each_other(work: Work, fits: Option<&Confidence>, merged: &mut Merged) -> Result<()> {
-    let Work { plan, progress, .. } = work;
-    let mut stage = progress.stage("agreement", plan.views.len(), plan.views.len() as u64);
-    let judge = |confidence: f32, heard: &Heard| fits.map_or(confidence, |fits| fits.after_hearing(confidence, heard));
-    let sources: Vec<Vec<usize>> = plan.views.iter().map(|v| places(&plan.views, &v.check)).collect();
-    let heard = work.options.backend.hear(&merged.maps, &sources, judge, progress, |view| {
-        let name = work.name(&plan.views[view]);
-        stage.step(name, 1, json!({ "view": name }));
-        interrupt::check()
-    })?;
-    // Everyone was heard as it was before.
-    for (maps, (depth, confidence)) in merged.maps.iter_mut().zip(heard) {
-        (maps.depth, maps.confidence.data) = (depth, confidence);
-    }
-    Ok(())
-}
 
 /// Below this many rows a photo is shown as it is beside its depth map, above reduced.
 const PREVIEW_ROWS: usize = 600;
 
-/// What [`write_maps`] leaves beside the files.
+/// What [`finish_views`] leaves beside the files.
 #[derive(Default)]
-pub struct WrittenMaps {
+pub struct FinishedViews {
     /// The files' names relative to the folder.
     pub outputs: Vec<String>,
-    /// The photos' colours at the maps' pixels, by view.
-    pub colours: Vec<Colours>,
+    /// The views' maps with the photos' colours at their pixels; none where only the files were asked for.
+    pub maps: Vec<(LevelMaps, Colours)>,
+    /// What was counted when they were merged, by view.
+    pub counts: Vec<Counts>,
     /// What is worth knowing.
     pub notes: Vec<String>,
 }
 
-/// Writes depth/, confidence/, preview/ and, where asked for, normal/, and beside them that `job` has made them.
+/// What is wanted of views beside their files.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Wanted {
+    /// Nothing: views whose files are there need no look.
+    Files,
+    /// Their maps and colours, for fusion.
+    Maps,
+}
+
+/// Merges the levels of some views of the plan and writes depth/, confidence/, preview/ and, where asked for, normal/,
+/// and beside them that `job` has made them. Views that an earlier run has finished, from the same level maps, are
+/// taken as they are.
 ///
 /// The photos are decoded once more: keeping them all from the stage before would take more memory than that takes
 /// time.
 ///
 /// # Errors
-/// Files that cannot be written, photos that cannot be decoded or are no longer those that the maps were made of.
-pub fn write_maps(
-    work: Work,
-    merged: &Merged,
-    photos: &BTreeMap<usize, PhotoIdentity>,
-    job: &Fields<String, Value>,
-) -> Result<WrittenMaps> {
-    let Work { plan, progress, .. } = work;
-    let mut stage = progress.stage("maps", plan.views.len(), plan.views.len() as u64);
-    let mut all = WrittenMaps::default();
-    let views: Vec<(&ViewPlan, &LevelMaps)> = plan.views.iter().zip(&merged.maps).collect();
-    for some in views.chunks(photos_at_once()) {
+/// Maps that cannot be read back, files that cannot be written, photos that cannot be decoded or are no longer those
+/// that the maps were made of.
+pub fn finish_views(
+    merging: &Merging,
+    places: &[usize],
+    (job, wanted): (&Fields<String, Value>, Wanted),
+    clock: &mut Clock,
+) -> Result<FinishedViews> {
+    let Work { plan, progress, .. } = merging.work;
+    let found: Vec<Option<Found>> = places.par_iter().map(|&place| found_view(merging, place, job)).collect();
+    let left: Vec<usize> = places.iter().zip(&found).filter(|(_, found)| found.is_none()).map(|(&p, _)| p).collect();
+    let mut merged = merging.merge(&left)?.into_iter();
+    clock.lap("merging levels");
+
+    let mut stage = progress.stage("maps", places.len(), places.len() as u64);
+    let mut all = FinishedViews::default();
+    let bug = || Error::Bug { place: "maps", problem: "a view was not merged".into() };
+    let ready = |(&place, found): (&usize, Option<Found>)| {
+        let ready =
+            found.map_or_else(|| merged.next().map(Ready::Merged).ok_or_else(bug), |found| Ok(Ready::Found(found)));
+        ready.map(|ready| (place, ready))
+    };
+    let mut views = places.iter().zip(found).map(ready);
+    loop {
         interrupt::check()?;
-        let of_view = |&(view, maps): &(&ViewPlan, &LevelMaps)| write_view(work, (view, maps), photos, job);
-        let written: Vec<Result<WrittenView>> = some.par_iter().map(of_view).collect();
-        for (written, (view, _)) in written.into_iter().zip(some) {
-            let WrittenView { files, colours, notes } = written?;
+        let some = views.by_ref().take(photos_at_once()).collect::<Result<Vec<_>>>()?;
+        if some.is_empty() {
+            return Ok(all);
+        }
+        let of_view = |(place, ready)| -> Result<(usize, FinishedView)> {
+            let view = match ready {
+                Ready::Found(found) => read_view(merging, place, found, wanted),
+                Ready::Merged(merged) => write_view(merging, place, merged, job),
+            };
+            Ok((place, view?))
+        };
+        let finished: Vec<Result<_>> = some.into_par_iter().map(of_view).collect();
+        for finished in finished {
+            let (place, FinishedView { files, maps, counts, notes }) = finished?;
             all.outputs.extend(files);
-            all.colours.push(colours);
+            all.maps.extend(maps.filter(|_| wanted == Wanted::Maps));
+            all.counts.push(counts);
             all.notes.extend(notes);
-            stage.step(work.name(view), 1, json!({ "view": work.name(view) }));
+            let name = merging.work.name(&plan.views[place]);
+            stage.step(name, 1, json!({ "view": name }));
         }
     }
-    Ok(all)
 }
 
-/// Photos that [`write_maps`] holds at once: decoding is the slow part and uses one thread each, but memory is worth
+/// Photos that [`finish_views`] holds at once: decoding is the slow part and uses one thread each, but memory is worth
 /// more than the last second.
 pub fn photos_at_once() -> usize {
     rayon::current_num_threads().min(4)
 }
 
-/// What one view gets.
-struct WrittenView {
-    /// The files' names relative to the output folder.
+/// A view before its files are looked after.
+enum Ready {
+    /// They are there.
+    Found(Found),
+    /// They are to be written.
+    Merged(MergedView),
+}
+
+/// The files of a view that an earlier run has finished.
+struct Found {
     files: Vec<String>,
-    colours: Colours,
+    counts: Counts,
+}
+
+/// A view with its files.
+struct FinishedView {
+    /// Their names relative to the output folder.
+    files: Vec<String>,
+    maps: Option<(LevelMaps, Colours)>,
+    counts: Counts,
     notes: Vec<String>,
+}
+
+/// The names of a view's files, relative to the output folder: depth, confidence, preview, and normals if asked for.
+fn files_of(work: Work, place: usize) -> Vec<String> {
+    let name = work.name(&work.plan.views[place]);
+    let mut kinds = vec![("depth", "pfm"), ("confidence", "pfm"), ("preview", "png")];
+    if work.options.normals {
+        kinds.push(("normal", "pfm"));
+    }
+    kinds.iter().map(|(folder, ending)| format!("{folder}/{name}.{ending}")).collect()
+}
+
+/// The view as an earlier run has finished it: by the same job, from the same level maps, and as it was then.
+fn found_view(merging: &Merging, place: usize, job: &Fields<String, Value>) -> Option<Found> {
+    let Work { plan, out, hashes, .. } = merging.work;
+    let files = files_of(merging.work, place);
+    let made = Made::read(out, merging.work.name(&plan.views[place]))?;
+    let is_same = made.job == *job
+        && made.drawn_from.as_ref() == Some(&drawn_from(merging, place))
+        && made.files.keys().eq(files.iter().collect::<BTreeSet<_>>())
+        && made.is_as_it_was_made(out, hashes);
+    Some(Found { files, counts: made.counts.filter(|_| is_same)? })
+}
+
+/// A view's photo on the three levels that previews and colours are taken from, finest first.
+fn photo_levels(merging: &Merging, place: usize) -> Result<[Photo; 3]> {
+    let Work { scene, plan, options, .. } = merging.work;
+    let view = plan.views[place].view;
+    let LoadedPhoto { photo, sha256, .. } = Photo::load(&scene.views[view], options.max_side)?;
+    merging.jobs.photos[&view].expect(&scene.views[view].image, &sha256)?;
+    let half = photo.pyramid_level();
+    let quarter = half.pyramid_level();
+    Ok([photo, half, quarter])
+}
+
+/// The colours at the pixels of maps of this resolution.
+fn colours_of([photo, half, quarter]: &[Photo; 3], resolution: Resolution) -> Colours {
+    match resolution {
+        Resolution::Full => photo.colours(),
+        Resolution::Half => half.colours(),
+        Resolution::Quarter => quarter.colours(),
+    }
+}
+
+/// Reads a finished view back, as far as it is wanted.
+fn read_view(merging: &Merging, place: usize, found: Found, wanted: Wanted) -> Result<FinishedView> {
+    let Work { plan, options, out, .. } = merging.work;
+    let Found { files, counts } = found;
+    let maps = match wanted {
+        Wanted::Files => None,
+        Wanted::Maps => {
+            let camera = plan.frames[plan.views[place].view].map_camera(0);
+            let (depth, confidence) = (pfm::read(&out.join(&files[0]))?, pfm::read(&out.join(&files[1]))?);
+            let colours = colours_of(&photo_levels(merging, place)?, options.resolution);
+            Some((LevelMaps { camera, depth, confidence }, colours))
+        }
+    };
+    Ok(FinishedView { files, maps, counts, notes: Vec::new() })
 }
 
 /// Writes all that one view gets.
 fn write_view(
-    work: Work,
-    (view, maps): (&ViewPlan, &LevelMaps),
-    photos: &BTreeMap<usize, PhotoIdentity>,
+    merging: &Merging,
+    place: usize,
+    MergedView { maps, counts }: MergedView,
     job: &Fields<String, Value>,
-) -> Result<WrittenView> {
-    let Work { scene, options, out, hashes, .. } = work;
-    let (name, of_scene) = (work.name(view), &scene.views[view.view]);
-    let LoadedPhoto { mut photo, sha256, .. } = Photo::load(of_scene, options.max_side)?;
-    photos[&view.view].expect(&of_scene.image, &sha256)?;
-    let half = photo.pyramid_level();
-    let quarter = half.pyramid_level();
-    let colours = match options.resolution {
-        Resolution::Full => photo.colours(),
-        Resolution::Half => half.colours(),
-        Resolution::Quarter => quarter.colours(),
-    };
-    let mut kinds = vec![("depth", "pfm"), ("confidence", "pfm"), ("preview", "png")];
-    if options.normals {
-        kinds.push(("normal", "pfm"));
-    }
-    let written: Vec<String> = kinds.iter().map(|(folder, ending)| format!("{folder}/{name}.{ending}")).collect();
-    let drawn_from = drawn_from(&photos[&view.view], view, maps)?;
-    if let Some(made) = Made::read(out, name)
-        && made.job == *job
-        && made.drawn_from.as_ref() == Some(&drawn_from)
-        && made.files.keys().eq(written.iter().collect::<BTreeSet<_>>())
-        && made.is_as_it_was_made(out, hashes)
-    {
-        return Ok(WrittenView { files: written, colours, notes: Vec::new() });
-    }
-    let mut files = ViewFiles::begin((out, hashes), name, job, drawn_from, &written)?;
+) -> Result<FinishedView> {
+    let Work { plan, options, out, hashes, .. } = merging.work;
+    let view = &plan.views[place];
+    let photos = photo_levels(merging, place)?;
+    let colours = colours_of(&photos, options.resolution);
+    let written = files_of(merging.work, place);
+    let drawn_from = drawn_from(merging, place);
+    let mut files = ViewFiles::begin((out, hashes), merging.work.name(view), job, (drawn_from, &counts), &written)?;
     files.wrote(&written[0], write_file(&out.join(&written[0]), |path| pfm::write_hashed(path, &maps.depth))?);
     files.wrote(&written[1], write_file(&out.join(&written[1]), |path| pfm::write_hashed(path, &maps.confidence))?);
     if let Some(file) = written.get(3) {
@@ -268,32 +224,31 @@ fn write_view(
         let (width, height) = (maps.depth.width, maps.depth.height);
         files.wrote(file, write_file(&out.join(file), |path| pfm::write_rgb(path, width, height, &normals))?);
     }
-    for smaller in [half, quarter] {
-        if smaller.height >= PREVIEW_ROWS {
-            photo = smaller;
-        }
-    }
+    let [whole, smaller @ ..] = &photos;
+    let photo = smaller.iter().rfind(|photo| photo.height >= PREVIEW_ROWS).unwrap_or(whole);
     let preview = write_file(&out.join(&written[2]), |path| {
-        preview::write(path, &photo, &maps.depth, &maps.confidence, view.range)
+        preview::write(path, photo, &maps.depth, &maps.confidence, view.range)
     })?;
     files.wrote(&written[2], preview);
-    Ok(WrittenView { files: written, colours, notes: files.finish()? })
+    Ok(FinishedView { files: written, maps: Some((maps, colours)), counts, notes: files.finish()? })
 }
 
-/// A hash of what a view's files are made of beside the job: its photo and camera, its range, and its merged maps.
-fn drawn_from(photo: &PhotoIdentity, view: &ViewPlan, maps: &LevelMaps) -> Result<String> {
-    let of_maps = [pfm::hash_of(&maps.depth)?, pfm::hash_of(&maps.confidence)?];
-    let all = json!({ "photo": photo, "range": view.range, "depth": of_maps[0], "confidence": of_maps[1] });
-    Ok(hash::of_bytes(all.to_string().as_bytes()))
+/// A hash of what a view's files are made of beside the job: its photo and camera, its range, and the level maps that
+/// its own were merged from.
+fn drawn_from(merging: &Merging, place: usize) -> String {
+    let view = &merging.work.plan.views[place];
+    let photo = &merging.jobs.photos[&view.view];
+    let all = json!({ "photo": photo, "range": view.range, "levels": merging.neighbourhood(place) });
+    hash::of_bytes(all.to_string().as_bytes())
 }
 
 /// The colour at every pixel of a map, row by row.
 pub type Colours = Vec<[u8; 3]>;
 
 /// The plan's views ready for fusion.
-pub fn fusion_views(work: Work, maps: Vec<LevelMaps>, colours: Vec<Colours>) -> Vec<FusionView> {
+pub fn fusion_views(work: Work, maps: Vec<(LevelMaps, Colours)>) -> Vec<FusionView> {
     let plan = work.plan;
-    let view = |((view, maps), colour): ((&ViewPlan, LevelMaps), Colours)| FusionView {
+    let view = |(view, (maps, colour)): (&ViewPlan, (LevelMaps, Colours))| FusionView {
         name: work.name(view).to_owned(),
         camera: maps.camera,
         depth: maps.depth,
@@ -303,13 +258,7 @@ pub fn fusion_views(work: Work, maps: Vec<LevelMaps>, colours: Vec<Colours>) -> 
         sources: places(&plan.views, &view.check),
         levels: Vec::new(),
     };
-    plan.views.iter().zip(maps).zip(colours).map(view).collect()
-}
-
-/// Where the given views of the scene stand in the plan; those without a depth map are left out.
-fn places(views: &[ViewPlan], wanted: &[usize]) -> Vec<usize> {
-    // Plans have the scene's order.
-    wanted.iter().filter_map(|&w| views.binary_search_by_key(&w, |v| v.view).ok()).collect()
+    plan.views.iter().zip(maps).map(view).collect()
 }
 
 /// What the manifest says about every view, apart from how its depth was made and what became of it. `scene_views` are

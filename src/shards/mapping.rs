@@ -1,0 +1,125 @@
+//! A shard's first half: the level maps of its views.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use crate::error::{Error, Result, counted};
+use crate::files::folder::{RESULTS_MARK, default_folder, is_temporary, write_json};
+use crate::files::input;
+use crate::files::lock::{FolderLock, LOCK, Mode};
+use crate::files::names::in_json;
+use crate::host::progress::Progress;
+use crate::manifest::MANIFEST;
+use crate::net::backend::DepthNetwork;
+use crate::run::depth;
+use crate::run::memory::{Extent, fit_run};
+use crate::run::options::InferOptions;
+use crate::run::plan::Work;
+use crate::run::products::{self, HASHES_OF_SHARDS, SHARDS};
+use crate::run::resume::LevelFiles;
+use crate::shards::plan_file::{PLAN, PlanFile};
+use crate::shards::planning::{Division, Outline};
+use crate::shards::state::{Part, Stage};
+use crate::shards::which::{Shard, ShardOption};
+
+/// Makes the maps of a shard, as far as they are not there. Without a plan in the folder, it makes the plan first.
+///
+/// # Errors
+/// Another plan than the one that these options come to; as [`crate::run::infer::infer`].
+pub fn map_shard<N: DepthNetwork>(
+    scene: &Path,
+    network: &N,
+    options: &InferOptions,
+    (shard, given): (ShardOption, &[(String, String)]),
+    progress: &Progress,
+) -> Result<()> {
+    let out = options.output.out.clone().map_or_else(|| default_folder(scene), Ok)?;
+    let planned = PlanFile::read(&out)?;
+    let shard = shard.resolve(planned.as_ref().map(|plan| plan.shards.len()), |name| std::env::var(name).ok())?;
+    let outline = Outline::new(scene, network, options, progress)?;
+    if let Some(plan) = &planned {
+        outline.expect(plan, &out)?;
+    }
+    let lock = join(&out, &outline, options.output.force)?;
+    lock.missing.iter().for_each(|note| progress.note(note));
+    let plan = match planned {
+        Some(plan) => plan,
+        None => {
+            let plan = outline.divide(network, (Division::Shards(shard.of), None), given).write_first(&out)?;
+            outline.expect(&plan, &out)?;
+            ShardOption::Given(shard).resolve(Some(plan.shards.len()), |_| None)?;
+            plan
+        }
+    };
+    let places = outline.order()[plan.range(shard)].to_vec();
+    start(progress, "infer", scene, &out, shard, places.len());
+    outline.scene.notes.iter().for_each(|note| progress.note(note));
+    let levels = outline.options.levels;
+    let names: Vec<&str> = plan.names(shard).collect();
+    let is_made = |name: &&&str| (0..levels).all(|level| LevelFiles::new(&out, level, name).is_recorded());
+    let part = Part { out: &out, plan: &plan, shard, stage: Stage::Maps, views: places.len() };
+    let done = || names.iter().filter(is_made).count();
+    part.told(done, || {
+        let own = outline.only(&places);
+        let hashes = products::known_hashes(&out, options.verify);
+        let (scene, options) = (&outline.scene, &outline.options);
+        let work = Work { scene, plan: &own, options, out: &out, hashes: &hashes, progress };
+        let mut jobs = depth::find_finished(work, network)?;
+        if !own.views.is_empty() && !jobs.all_finished() {
+            let (_, cache) = fit_run(work, network, &jobs, Extent::Maps)?;
+            // Maps change: what was made of earlier ones no longer holds.
+            if out.join(MANIFEST).exists() {
+                products::withdraw(&out)?;
+            }
+            for note in depth::run(work, network, cache, &mut jobs)?.notes {
+                progress.note(&note);
+            }
+        }
+        hashes.write_to(&hashes_file(&out, shard, Stage::Maps))
+    })?;
+    let text = format!("shard {shard}: the maps of {} are there", counted(places.len(), "view"));
+    progress.summary(&text, json!({ "shard": shard.number, "of": shard.of, "views": places.len() }));
+    Ok(())
+}
+
+/// Says what begins.
+pub fn start(progress: &Progress, command: &str, scene: &Path, out: &Path, shard: Shard, views: usize) {
+    progress.event(
+        "start",
+        json!({ "command": command, "version": env!("CARGO_PKG_VERSION"), "scene": in_json(scene),
+                "out": in_json(out), "shard": shard.number, "of": shard.of, "views": views }),
+    );
+}
+
+/// Where a shard keeps the hashes of the files that it has read and written, for those that come after it.
+pub fn hashes_file(out: &Path, shard: Shard, stage: Stage) -> PathBuf {
+    let stage = if stage == Stage::Maps { "maps" } else { "merge" };
+    out.join(SHARDS).join(format!("{}-of-{}.{stage}.{HASHES_OF_SHARDS}", shard.number, shard.of))
+}
+
+/// Takes part in the work in a folder, together with other shards.
+///
+/// # Errors
+/// A folder of somebody else, unless forced; one that a run holds alone.
+fn join(out: &Path, outline: &Outline, force: bool) -> Result<FolderLock> {
+    std::fs::create_dir_all(out).map_err(Error::io("create the output folder", out))?;
+    let mark = out.join(RESULTS_MARK);
+    let place = || format!("output folder {}", out.display());
+    let marked = input::read(&mark, "read the mark").ok();
+    if !force && marked.is_none() {
+        let entries = std::fs::read_dir(out).map_err(Error::io("use this as the output folder", out))?;
+        let is_own = |name: &str| [LOCK, RESULTS_MARK, PLAN, SHARDS].contains(&name) || is_temporary(name);
+        if entries.flatten().any(|entry| entry.file_name().to_str().is_none_or(|name| !is_own(name))) {
+            let expected = "an empty or new folder (-o OUT), or --force to write into this one";
+            return Err(Error::input(place(), "it is not empty and was not made by engine", expected));
+        }
+    }
+    let lock = FolderLock::acquire(out, Mode::Together, "output folder", "write into the output folder")?;
+    if marked.is_none() {
+        let scene = outline.scene.root.canonicalize().unwrap_or_else(|_| outline.scene.root.clone());
+        let mark_of = json!({ "program": "engine", "version": env!("CARGO_PKG_VERSION"), "scene": in_json(&scene) });
+        write_json(&mark, "write into the output folder", &mark_of)?;
+    }
+    Ok(lock)
+}

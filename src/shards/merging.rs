@@ -1,0 +1,143 @@
+//! A shard's second half: the levels of its views merged into the finished maps, in blocks that fit into memory.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use serde_json::json;
+
+use crate::error::{Error, Result, counted};
+use crate::files::lock::{FolderLock, Mode};
+use crate::host::memory::readable;
+use crate::host::memory_limits::room;
+use crate::host::progress::Progress;
+use crate::host::trace::Clock;
+use crate::manifest::made::Made;
+use crate::net::backend::DepthNetwork;
+use crate::run::depth;
+use crate::run::memory::photo_bytes;
+use crate::run::merging::Merging;
+use crate::run::options::InferOptions;
+use crate::run::plan::Work;
+use crate::run::products;
+use crate::run::write::{Wanted, finish_views, photos_at_once};
+use crate::shards::mapping::{hashes_file, start};
+use crate::shards::plan_file::PlanFile;
+use crate::shards::planning::Outline;
+use crate::shards::state::{Part, Stage};
+use crate::shards::which::{Shard, ShardOption};
+
+/// Merges the views of a shard, or of all of them where none is named, as far as that is not done.
+///
+/// # Errors
+/// No plan, level maps that are not there yet; as [`crate::run::infer::infer`].
+pub fn merge_shard<N: DepthNetwork>(
+    scene: &Path,
+    network: &N,
+    options: &InferOptions,
+    shard: Option<ShardOption>,
+    progress: &Progress,
+) -> Result<()> {
+    let Some(out) = options.output.out.clone() else {
+        return Err(Error::Bug { place: "merging a shard", problem: "no folder".into() });
+    };
+    let plan = PlanFile::expect(&out)?;
+    let shards = match shard {
+        Some(shard) => vec![shard.resolve(Some(plan.shards.len()), |name| std::env::var(name).ok())?],
+        None => (1..=plan.shards.len()).map(|number| Shard { number, of: plan.shards.len() }).collect(),
+    };
+    let outline = Outline::new(scene, network, options, progress)?;
+    outline.expect(&plan, &out)?;
+    let lock = FolderLock::acquire(&out, Mode::Together, "output folder", "write into the output folder")?;
+    lock.missing.iter().for_each(|note| progress.note(note));
+    let order = outline.order();
+    for shard in shards {
+        let places = &order[plan.range(shard)];
+        start(progress, "merge", scene, &out, shard, places.len());
+        let names: Vec<&str> = plan.names(shard).collect();
+        let is_made = |name: &&&str| Made::read(&out, name).is_some_and(|made| made.is_whole());
+        let done = || names.iter().filter(is_made).count();
+        let part = Part { out: &out, plan: &plan, shard, stage: Stage::Merge, views: places.len() };
+        let of_shard = || merge(&outline, network, (&plan, &order, places), (&out, shard), progress);
+        part.told(done, of_shard)?;
+        let text = format!("shard {shard}: {} merged", counted(places.len(), "view"));
+        progress.summary(&text, json!({ "shard": shard.number, "of": shard.of, "views": places.len() }));
+    }
+    Ok(())
+}
+
+/// Merges some views of the plan.
+fn merge<N: DepthNetwork>(
+    outline: &Outline,
+    network: &N,
+    (plan_file, order, places): (&PlanFile, &[usize], &[usize]),
+    (out, shard): (&Path, Shard),
+    progress: &Progress,
+) -> Result<()> {
+    if places.is_empty() {
+        return Ok(());
+    }
+    let hashes = products::known_hashes(out, outline.options.verify);
+    let (scene, plan, options) = (&outline.scene, &outline.plan, &outline.options);
+    let work = Work { scene, plan, options, out, hashes: &hashes, progress };
+    let wanted = depth::LevelJobs::none(plan);
+    let neighbourhood: BTreeSet<usize> =
+        Merging::new(work, &wanted, network.confidence()).needed(places).into_iter().flatten().collect();
+    let jobs = depth::find_finished_of(work, network, &neighbourhood)?;
+    let merging = Merging::new(work, &jobs, network.confidence());
+    if let Some((view, level)) = merging.lacking(places) {
+        let name = work.name(view);
+        let at = order.iter().position(|&place| plan.views[place].view == view.view).unwrap_or_default();
+        let of = plan_file.shard_of(at);
+        return Err(Error::input(
+            format!("{}: view {name}", out.display()),
+            format!("no map of level {level} yet, which views of shard {shard} are merged with"),
+            format!("the maps of shard {of} first: engine infer SCENE -o OUT --shard {of}"),
+        ));
+    }
+    let job = products::job_of(work, network);
+    let mut clock = Clock::start();
+    for block in blocks(&merging, places)? {
+        for note in finish_views(&merging, block, (&job, Wanted::Files), &mut clock)?.notes {
+            progress.note(&note);
+        }
+    }
+    hashes.write_to(&hashes_file(out, shard, Stage::Merge))
+}
+
+/// Divides views into runs that fit into memory, each with its neighbourhood.
+///
+/// # Errors
+/// [`Error::Memory`] where not even one view fits.
+fn blocks<'a>(merging: &Merging, places: &'a [usize]) -> Result<Vec<&'a [usize]>> {
+    let Work { scene, plan, options, .. } = merging.work;
+    let there = room(options.memory);
+    let of_photo = |&place: &usize| {
+        let view = plan.views[place].view;
+        photo_bytes(&scene.views[view], &plan.frames[view], 1)
+    };
+    let photos = places.iter().map(of_photo).max().unwrap_or(0) * photos_at_once() as u64;
+    let need = |block: &[usize]| merging.bytes(block) + photos;
+    let mut blocks = Vec::new();
+    let mut rest = places;
+    while !rest.is_empty() {
+        let mut size = rest.len();
+        // Halves are tried, so that few neighbourhoods are weighed.
+        while size > 1 && need(&rest[..size]) > there.bytes {
+            size = size.div_ceil(2);
+        }
+        if need(&rest[..size]) > there.bytes {
+            return Err(Error::Memory(format!(
+                "merging view {} with those around it takes {}, and {} are available{}; {}",
+                merging.work.name(&plan.views[rest[0]]),
+                readable(need(&rest[..size])),
+                readable(there.bytes),
+                there.limit,
+                there.limit.advice()
+            )));
+        }
+        let (block, left) = rest.split_at(size);
+        blocks.push(block);
+        rest = left;
+    }
+    Ok(blocks)
+}

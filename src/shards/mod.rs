@@ -1,0 +1,18 @@
+//! One job on many machines: a plan divides a scene's views into shards, each machine makes the maps of one shard, and
+//! what they leave in the same folder is merged and fused in the end.
+//!
+//! No part of it talks to another. A plan ([`plan_file`]) is made once ([`planning`]) and says what every shard is; a
+//! scheduler starts processes that are told the number of their shard ([`which`]); each makes the level maps of its
+//! views ([`mapping`]), or merges them ([`merging`]), and tells in a file of its own how far it is ([`state`]). What is
+//! done is told by the files that are there ([`status`]), so that a shard may be run twice, or on two machines at once,
+//! and a lost machine costs the view that it was at.
+
+pub mod files;
+pub mod mapping;
+pub mod merging;
+pub mod pace;
+pub mod plan_file;
+pub mod planning;
+pub mod state;
+pub mod status;
+pub mod which;

@@ -1,0 +1,274 @@
+//! How far a shard is: a small file of its own, `OUT/shards/I-of-N.json`, written again every few seconds while its
+//! process lives.
+//!
+//! Nothing depends on these files but what people are told: what is done is told by the maps' own records. Machines'
+//! clocks may differ by hours, so a file's age is taken from the times that the file system itself gives.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::files::{folder, input};
+use crate::host::{interrupt, memory};
+use crate::run::products::SHARDS;
+use crate::shards::plan_file::{PLAN, PlanFile};
+use crate::shards::which::Shard;
+
+/// Seconds between two signs of life.
+const BEAT: Duration = Duration::from_secs(5);
+
+/// What a process does with its shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stage {
+    /// Makes the level maps of its views.
+    Maps,
+    /// Merges them into the finished maps.
+    Merge,
+}
+
+/// How it stands with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Condition {
+    /// Its process lives, if the file is fresh.
+    Running,
+    /// All of it is there.
+    Done,
+    /// It ended with an error.
+    Failed,
+    /// The user or the scheduler has stopped it.
+    Stopped,
+}
+
+/// The file's content.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ShardState {
+    /// [`PlanFile::id`].
+    pub plan: String,
+    /// The shard's number, from 1.
+    pub shard: usize,
+    /// How many there are.
+    pub of: usize,
+    /// What is done with it.
+    pub stage: Stage,
+    /// How it stands.
+    pub condition: Condition,
+    /// The machine.
+    pub host: String,
+    /// The process there.
+    pub pid: u32,
+    /// When it began, by the machine's clock.
+    pub since_unix_s: u64,
+    /// Signs of life so far.
+    pub beats: u64,
+    /// Seconds since it began.
+    pub seconds: f64,
+    /// Views of the shard.
+    pub views: usize,
+    /// Views that are finished.
+    pub done: usize,
+    /// Views that were finished before it began.
+    pub found: usize,
+    /// Why it ended, where it ended early.
+    pub message: Option<String>,
+    /// The most memory that it held, in bytes, where the system tells.
+    pub memory_peak: Option<u64>,
+}
+
+impl ShardState {
+    /// The place of a shard's file.
+    pub fn path(out: &Path, shard: Shard, stage: Stage) -> PathBuf {
+        let Shard { number, of } = shard;
+        let ending = match stage {
+            Stage::Maps => "json",
+            Stage::Merge => "merge.json",
+        };
+        out.join(SHARDS).join(format!("{number}-of-{of}.{ending}"))
+    }
+
+    /// The state of a shard, if there is one that can be read and is of this plan.
+    pub fn read(out: &Path, plan: &PlanFile, shard: Shard, stage: Stage) -> Option<Self> {
+        let bytes = input::read(&Self::path(out, shard, stage), "read the shard's state").ok()?;
+        serde_json::from_slice(&bytes).ok().filter(|state: &Self| state.plan == plan.id)
+    }
+
+    /// The seconds that a view takes, once one is done.
+    pub fn seconds_a_view(&self) -> Option<f64> {
+        let made = self.done.saturating_sub(self.found);
+        (made > 0).then(|| self.seconds / made as f64)
+    }
+}
+
+/// What of a plan a process works on.
+pub struct Part<'a> {
+    /// The folder for results.
+    pub out: &'a Path,
+    /// The plan there.
+    pub plan: &'a PlanFile,
+    /// The shard.
+    pub shard: Shard,
+    /// What is done with it.
+    pub stage: Stage,
+    /// Views of the shard.
+    pub views: usize,
+}
+
+impl Part<'_> {
+    /// Does the work, and keeps the shard's file up to date meanwhile. `done` counts the views that are finished.
+    ///
+    /// # Errors
+    /// Those of `work`; a plan that was replaced by another one meanwhile; the system's, where the file cannot be
+    /// written.
+    pub fn told<T>(&self, done: impl Fn() -> usize + Sync, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        let file = ShardState::path(self.out, self.shard, self.stage);
+        let (began, found) = (Instant::now(), done());
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_secs());
+        let state = |condition, beats, message: Option<String>| ShardState {
+            plan: self.plan.id.clone(),
+            shard: self.shard.number,
+            of: self.shard.of,
+            stage: self.stage,
+            condition,
+            host: sysinfo::System::host_name().unwrap_or_default(),
+            pid: std::process::id(),
+            since_unix_s: since,
+            beats,
+            seconds: began.elapsed().as_secs_f64(),
+            views: self.views,
+            done: done(),
+            found,
+            message,
+            memory_peak: memory::peak(),
+        };
+        let write = |state: &ShardState| folder::write_json(&file, "write the shard's state", state);
+        write(&state(Condition::Running, 0, None))?;
+
+        let (ended, replaced) = ((Mutex::new(false), Condvar::new()), Mutex::new(false));
+        let beat = || {
+            let mut beats = 0;
+            let mut plan_file = modified(self.out);
+            let mut over = ended.0.lock().unwrap_or_else(PoisonError::into_inner);
+            loop {
+                over = ended.1.wait_timeout(over, BEAT).unwrap_or_else(PoisonError::into_inner).0;
+                if *over {
+                    return;
+                }
+                beats += 1;
+                // It only serves people: what cannot be written is no reason to stop.
+                let _ = write(&state(Condition::Running, beats, None));
+                if modified(self.out) != plan_file {
+                    plan_file = modified(self.out);
+                    if PlanFile::read(self.out).is_ok_and(|plan| plan.is_none_or(|plan| plan.id != self.plan.id)) {
+                        *replaced.lock().unwrap_or_else(PoisonError::into_inner) = true;
+                        interrupt::ask_to_stop();
+                        return;
+                    }
+                }
+            }
+        };
+        let result = std::thread::scope(|scope| {
+            let heart = std::thread::Builder::new().name("heartbeat".into()).spawn_scoped(scope, beat);
+            let result = work();
+            *ended.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
+            ended.1.notify_all();
+            // Without a heart the work goes on; it only looks lost meanwhile.
+            drop(heart);
+            result
+        });
+        let result = match result {
+            Err(Error::Interrupted) if *replaced.lock().unwrap_or_else(PoisonError::into_inner) => Err(Error::input(
+                self.out.join(PLAN).display().to_string(),
+                "another plan than when this shard began",
+                "one plan for all shards; start the shards of the new one",
+            )),
+            result => result,
+        };
+        match result {
+            Ok(value) => write(&state(Condition::Done, 0, None)).map(|()| value),
+            Err(error) => {
+                let condition =
+                    if matches!(error, Error::Interrupted) { Condition::Stopped } else { Condition::Failed };
+                // The error itself counts more.
+                let _ = write(&state(condition, 0, Some(error.to_string())));
+                Err(error)
+            }
+        }
+    }
+}
+
+/// When the plan's file was written.
+fn modified(out: &Path) -> Option<SystemTime> {
+    std::fs::metadata(out.join(PLAN)).and_then(|data| data.modified()).ok()
+}
+
+/// Seconds since a file was written, by the clock of the file system that it lies in: that of a file which is written
+/// beside it now. Where nothing can be written there, by this machine's clock.
+pub fn age(file: &Path, now: SystemTime) -> Option<f64> {
+    let modified = std::fs::metadata(file).and_then(|data| data.modified()).ok()?;
+    Some(now.duration_since(modified).map_or(0.0, |age| age.as_secs_f64()))
+}
+
+/// What the file system of a folder takes for now, and whether it is in truth this machine's clock.
+pub fn now_in(folder: &Path) -> (SystemTime, bool) {
+    let there = tempfile::Builder::new().prefix(".engine-").suffix(".part").tempfile_in(folder);
+    let there = there.and_then(|file| file.as_file().metadata()).and_then(|data| data.modified());
+    there.map_or_else(|_| (SystemTime::now(), true), |time| (time, false))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shards::plan_file::{PaceSummary, PlannedShard, PlannedView};
+
+    fn plan(id: &str) -> PlanFile {
+        let (program, schema, version) = PlanFile::schema();
+        let shard = PlannedShard { views: 1, photos: 3, photo_bytes: 9, seconds: 1.0, memory: 1, disk: 1 };
+        PlanFile {
+            program,
+            schema,
+            version,
+            id: id.into(),
+            scene: "scene".into(),
+            options: Vec::new(),
+            job: serde_json::Map::new(),
+            views_sha256: String::new(),
+            pace: PaceSummary::default(),
+            views: vec![PlannedView { name: "a".into(), cost: 1 }],
+            shards: vec![shard],
+        }
+    }
+
+    #[test]
+    fn the_end_is_told_whatever_it_is() {
+        let root = tempfile::tempdir().unwrap();
+        let (out, plan, shard) = (root.path(), plan("1"), Shard { number: 1, of: 1 });
+        let part = Part { out, plan: &plan, shard, stage: Stage::Maps, views: 1 };
+        let read = || ShardState::read(out, &plan, shard, Stage::Maps).unwrap();
+        part.told(|| 0, || Ok(assert_eq!(read().condition, Condition::Running))).unwrap();
+        assert_eq!((read().condition, read().message), (Condition::Done, None));
+        let failed = part.told(|| 0, || Err::<(), _>(Error::Nothing("no photo".into()))).unwrap_err();
+        assert_eq!((read().condition, read().message), (Condition::Failed, Some(failed.to_string())));
+        part.told(|| 0, || Err::<(), _>(Error::Interrupted)).unwrap_err();
+        assert_eq!(read().condition, Condition::Stopped);
+        assert_eq!(ShardState::read(out, &self::plan("2"), shard, Stage::Maps), None, "of another plan");
+        assert_eq!(ShardState::read(out, &plan, shard, Stage::Merge), None);
+    }
+
+    #[test]
+    fn ages_are_those_of_the_file_system() {
+        let root = tempfile::tempdir().unwrap();
+        let file = root.path().join("state");
+        let written = std::fs::File::create(&file).unwrap();
+        let (now, is_own) = now_in(root.path());
+        assert!(!is_own && age(&file, now).unwrap() < 5.0);
+        written.set_modified(now - Duration::from_secs(90)).unwrap();
+        assert!((89.0..95.0).contains(&age(&file, now).unwrap()));
+        written.set_modified(now + Duration::from_secs(3600)).unwrap();
+        assert_eq!(age(&file, now), Some(0.0));
+        assert!(now_in(&root.path().join("none")).1);
+    }
+}
