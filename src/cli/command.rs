@@ -23,6 +23,7 @@ use super::merge::{self, MergeArgs};
 use super::mesh::{self, MeshArgs};
 use super::options::{self, ReportArgs};
 use super::plan::{self, PlanArgs};
+use super::planned;
 use super::report::{self, ReportCommand};
 use super::shell::{self, CompletionsArgs, ManArgs};
 use super::status::{self, StatusArgs};
@@ -50,8 +51,8 @@ Every option of a command also has an environment variable (--max-side: ENGINE_M
 (max-side = 800). The command line goes before the environment, the environment before the file, the file before \
 --quality and the defaults; `engine config COMMAND` prints what holds and where each value is from.
 
-Exit codes: 0 done, 1 internal, 2 usage, 3 bad input, 4 files, 5 memory, 6 nothing survived, 7 not finite, 8 device, 9 not \
-done yet, 130 stopped. docs/ERRORS.md lists every message and what to do.")]
+Exit codes: 0 done, 1 internal, 2 usage, 3 bad input, 4 files, 5 memory, 6 nothing survived, 7 not finite, 8 device, \
+9 not done yet, 130 stopped. docs/ERRORS.md lists every message and what to do.")]
 pub struct Cli {
     /// File with values for options [default: ENGINE_CONFIG, else engine.toml in the current folder, if there is one]
     #[arg(long, value_name = "FILE", global = true, help_heading = "Reports")]
@@ -124,8 +125,8 @@ impl Command {
             Self::Calibrate(args) => calibrate::run(&args, progress),
             Self::Completions(args) => shell::completions(&args, Cli::command()),
             Self::Config(args) => config::run(args, Cli::command),
-            Self::Infer(args) => infer::run(*args, settings, progress),
-            Self::Plan(args) => plan::run(*args, settings, progress),
+            Self::Infer(args) => infer::run(*args, planned::given(settings), progress),
+            Self::Plan(args) => plan::run(*args, planned::given(settings), progress),
             Self::Merge(args) => merge::run(*args, progress),
             Self::Status(args) => status::run(&args, progress),
             Self::Fuse(args) => fuse::run(*args, progress),
@@ -145,13 +146,14 @@ impl Command {
 /// Runs the program as if these words had been typed, the first of which is the program's name, and gives its exit code
 /// (`docs/ERRORS.md`). Everything is told on standard output and standard error.
 pub fn command_line(words: impl IntoIterator<Item = OsString>) -> u8 {
-    let Resolved { words, settings, file, .. } = match layers::resolve(words.into_iter().collect(), Cli::command) {
-        Ok(resolved) => resolved,
-        Err(error) => {
-            print_error_line(&format!("error: {error}"));
-            return error.exit_code();
-        }
-    };
+    let Resolved { words, settings, file, .. } =
+        match layers::resolve(words.into_iter().collect(), Cli::command, planned::plan_of) {
+            Ok(resolved) => resolved,
+            Err(error) => {
+                print_error_line(&format!("error: {error}"));
+                return error.exit_code();
+            }
+        };
     let cli = match Cli::try_parse_from(words) {
         Ok(Cli { config, command: Command::Config(args) }) => {
             Cli { config: None, command: Command::Config(args.with_file(config.map(Into::into))) }

@@ -8,6 +8,7 @@ use engine::{Error, Result};
 
 use super::layers::{self, Origin, Resolved, Setting};
 use super::option_names::{nearest, option_names};
+use super::planned;
 
 /// Print the value of every option of a command, and where it is from.
 ///
@@ -41,7 +42,7 @@ impl ConfigArgs {
 pub fn run(args: ConfigArgs, program: fn() -> Command) -> Result<()> {
     let file = args.file.into_iter().flat_map(|file| ["--config".into(), file]);
     let words = std::iter::once("engine".into()).chain(file).chain(args.words).collect();
-    let Resolved { settings, path, file, .. } = layers::resolve(words, program)?;
+    let Resolved { settings, path, file, .. } = layers::resolve(words, program, planned::plan_of)?;
     if path.is_empty() {
         let commands = program().get_subcommands().map(|c| c.get_name().to_owned()).collect::<Vec<_>>().join(", ");
         return Err(Error::input("engine config", "no command of the program", format!("one of {commands}")));

@@ -28,11 +28,9 @@ use engine::shards::planning::{self, PlanOptions};
 use engine::shards::which::ShardOption;
 use engine::{Error, Result};
 
-use super::embedded::Given;
 use super::export::{self, ExportHow};
-use super::layers::Setting;
+use super::given::Given;
 use super::options::{self, LimitArgs, MachineArgs, OutputArgs, ReportArgs, SceneArgs};
-use super::planned;
 use super::quality::Quality;
 use super::report;
 
@@ -187,12 +185,11 @@ pub struct InferWork {
     only_finish: bool,
 }
 
-/// Does it.
-pub fn run(args: InferArgs, settings: &[Setting], progress: &Progress) -> Result<()> {
+/// Does it. `given` are the job's options, for a shard that has to make the plan.
+pub fn run(args: InferArgs, given: Vec<Given>, progress: &Progress) -> Result<()> {
     interrupt::install()?;
     let output = args.output.options();
     if let Some(shard) = args.shard {
-        let given = planned::given(settings);
         return args.work.run(Task::Shard(&args.scene, shard, given), output, progress);
     }
     if args.work.depth_only

@@ -128,7 +128,7 @@ fn memory_need(args: &InfoArgs, network: &BsMvsNet) -> memory::MemoryNeed {
         planes: None,
         levels: args.levels,
         depth_left: true,
-            finishes: true,
+        finishes: true,
         fused: true,
         cache: 0,
     };

@@ -12,12 +12,10 @@ use std::path::{Path, PathBuf};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use engine::host::progress::{Progress, print_error_line};
-use engine::shards::plan_file::PlanFile;
 use engine::{Error, Result};
 
 use super::option_file::{FILE, OptionFile};
 use super::option_names::{nearest, option_names, options_of};
-use super::planned;
 use super::quality::Quality;
 
 /// Variables that are not of options: of the GPU's libraries, of builds and of tests.
@@ -66,6 +64,19 @@ pub struct Setting {
     pub origin: Origin,
 }
 
+/// What a plan says of options.
+pub struct Planned {
+    /// The plan's file.
+    pub file: String,
+    /// Those that it has, by name.
+    pub given: Vec<(String, String)>,
+    /// All that it decides: what it does not have is as if nobody had said anything.
+    pub names: Vec<String>,
+}
+
+/// Finds the plan that a command line goes by, from the command, its options, and the scene that it names.
+pub type FindPlan = fn(&[String], &[Setting], Option<&Path>) -> Result<Option<Planned>>;
+
 /// A command line with everything in it.
 pub struct Resolved {
     /// The program's name, the command, and all options.
@@ -82,7 +93,7 @@ pub struct Resolved {
 ///
 /// # Errors
 /// A file that cannot be read or has an unknown key, and values that do not fit.
-pub fn resolve(mut words: Vec<OsString>, program: fn() -> Command) -> Result<Resolved> {
+pub fn resolve(mut words: Vec<OsString>, program: fn() -> Command, find_plan: FindPlan) -> Result<Resolved> {
     let mut root = program();
     root.build();
     // What was typed, as far as it can be understood; mistakes in it are told when it is parsed in earnest. Where help
@@ -103,7 +114,7 @@ pub fn resolve(mut words: Vec<OsString>, program: fn() -> Command) -> Result<Res
     let file = file_of_options(&typed, matches).map(|path| OptionFile::read(&path, &root)).transpose()?;
     let mut layered = settings(command, matches, &path, (file.as_ref(), None))?;
     let scene = matches.try_get_one::<PathBuf>("scene").ok().flatten();
-    if let Some(plan) = planned::plan_of(&path, &layered, scene.map(PathBuf::as_path))? {
+    if let Some(plan) = find_plan(&path, &layered, scene.map(PathBuf::as_path))? {
         layered = settings(command, matches, &path, (file.as_ref(), Some(&plan)))?;
     }
     let settings = layered;
@@ -118,14 +129,15 @@ fn settings(
     command: &Command,
     typed: &ArgMatches,
     path: &[String],
-    (file, plan): (Option<&OptionFile>, Option<&(PathBuf, PlanFile)>),
+    (file, plan): (Option<&OptionFile>, Option<&Planned>),
 ) -> Result<Vec<Setting>> {
     let mut given = Vec::new();
     for arg in options_of(command) {
         let name = arg.get_long().unwrap_or_default().to_owned();
         let typed = from_command_line(typed, arg).map(|words| (words, Origin::CommandLine));
-        let setting = match typed.or_else(|| from_plan(plan?, &name)) {
-            Some(setting) => Some(setting),
+        let planned = plan.filter(|plan| plan.names.contains(&name)).map(|plan| from_plan(plan, &name));
+        let setting = match typed.map(Some).or(planned) {
+            Some(setting) => setting,
             None => from_environment(path, &name).map_or_else(
                 || {
                     let entry = file.map(|file| Ok(file.entry(path, &name)?.map(|entry| (entry, file)))).transpose()?;
@@ -165,9 +177,9 @@ fn settings(
 type Given<'a> = (&'a Arg, String, Option<(Vec<String>, Origin)>);
 
 /// What a plan says of an option.
-fn from_plan((file, plan): &(PathBuf, PlanFile), name: &str) -> Option<(Vec<String>, Origin)> {
-    let words: Vec<String> = plan.options.iter().filter(|(n, _)| n == name).map(|(_, word)| word.clone()).collect();
-    (!words.is_empty()).then(|| (words, Origin::Plan(file.display().to_string())))
+fn from_plan(plan: &Planned, name: &str) -> Option<(Vec<String>, Origin)> {
+    let words: Vec<String> = plan.given.iter().filter(|(n, _)| n == name).map(|(_, word)| word.clone()).collect();
+    (!words.is_empty()).then(|| (words, Origin::Plan(plan.file.clone())))
 }
 
 /// The options that a preset of this name stands for.

@@ -15,6 +15,7 @@ mod eval_clouds;
 mod eval_depth;
 mod export;
 mod fuse;
+mod given;
 mod infer;
 mod info;
 mod layers;

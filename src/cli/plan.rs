@@ -9,10 +9,9 @@ use engine::host::progress::Progress;
 use engine::shards::planning::{Division, PlanOptions};
 use engine::shards::which::{Shard, ShardOption};
 
+use super::given::Given;
 use super::infer::{InferWork, Task};
-use super::layers::Setting;
 use super::options::{self, OutputArgs, ReportArgs};
-use super::planned;
 
 /// Divide a scene's views into shards for many machines, and tell what each will read, take and write.
 ///
@@ -55,10 +54,10 @@ fn shard(text: &str) -> std::result::Result<Shard, String> {
     }
 }
 
-/// Does it.
-pub fn run(args: PlanArgs, settings: &[Setting], progress: &Progress) -> Result<()> {
+/// Does it. `given` are the job's options.
+pub fn run(args: PlanArgs, given: Vec<Given>, progress: &Progress) -> Result<()> {
     interrupt::install()?;
     let division = args.within.map_or(Division::Shards(args.shards), Division::Within);
-    let told = PlanOptions { division, given: planned::given(settings), files_of: args.files };
+    let told = PlanOptions { division, given, files_of: args.files };
     args.work.run(Task::Plan(&args.scene, told), args.output.options(), progress)
 }

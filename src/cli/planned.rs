@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use clap::{Arg, Args, Command};
 use engine::Result;
 use engine::files::folder::{OutputOptions, default_folder};
-use engine::shards::plan_file::PlanFile;
+use engine::shards::plan_file::{PLAN, PlanFile};
 
-use super::embedded::{Given, parsed};
+use super::given::{Given, parsed};
 use super::infer::InferWork;
-use super::layers::{Origin, Setting};
+use super::layers::{Origin, Planned, Setting};
 
 /// Options of the job that say with what means it is done, which every machine decides for itself.
 const MEANS: [&str; 6] = ["convolutions", "device", "memory", "threads", "verify", "vram"];
@@ -19,10 +19,7 @@ const MEANS: [&str; 6] = ["convolutions", "device", "memory", "threads", "verify
 /// The options of the job that were given in whatever way; paths so that they hold in other folders, too.
 pub fn given(settings: &[Setting]) -> Vec<Given> {
     let command = InferWork::augment_args(Command::new("options"));
-    let of_job = |name: &str| {
-        let arg = command.get_arguments().find(|arg| arg.get_long() == Some(name))?;
-        (!MEANS.contains(&name)).then_some(arg)
-    };
+    let of_job = |name: &str| of_job(&command).find(|arg| arg.get_long() == Some(name));
     let mut given = Vec::new();
     for Setting { name, words, origin } in settings {
         // A preset is told by its own name.
@@ -33,6 +30,11 @@ pub fn given(settings: &[Setting]) -> Vec<Given> {
         given.extend(words.iter().map(|word| (name.clone(), anywhere(arg, word))));
     }
     given
+}
+
+/// The options that a plan decides.
+fn of_job(command: &Command) -> impl Iterator<Item = &Arg> {
+    command.get_arguments().filter(|arg| arg.get_long().is_some_and(|name| !MEANS.contains(&name)))
 }
 
 /// A path from the root on, anything else as it is.
@@ -58,7 +60,7 @@ pub fn work_of(plan: &PlanFile) -> Result<InferWork> {
 ///
 /// # Errors
 /// A plan that cannot be read.
-pub fn plan_of(path: &[String], settings: &[Setting], scene: Option<&Path>) -> Result<Option<(PathBuf, PlanFile)>> {
+pub fn plan_of(path: &[String], settings: &[Setting], scene: Option<&Path>) -> Result<Option<Planned>> {
     let value = |name: &str| {
         let setting = settings.iter().find(|setting| setting.name == name)?;
         setting.words.first().filter(|_| !matches!(setting.origin, Origin::Default(_)))
@@ -74,7 +76,10 @@ pub fn plan_of(path: &[String], settings: &[Setting], scene: Option<&Path>) -> R
             _ => return Ok(None),
         },
     };
-    Ok(PlanFile::read(&out)?.map(|plan| (out.join(engine::shards::plan_file::PLAN), plan)))
+    let Some(plan) = PlanFile::read(&out)? else { return Ok(None) };
+    let command = InferWork::augment_args(Command::new("options"));
+    let names = of_job(&command).filter_map(|arg| arg.get_long().map(str::to_owned)).collect();
+    Ok(Some(Planned { file: out.join(PLAN).display().to_string(), given: plan.options, names }))
 }
 
 /// Results in the folder of a plan.

@@ -12,9 +12,9 @@ use crate::host::memory_limits::room;
 use crate::net::backend::{DepthNetwork, DeviceWork, JobSize, KEPT_BY_THE_ALLOCATOR};
 use crate::net::config::Resolution;
 use crate::run::depth::{LevelJobs, Levels, shown_bytes};
+use crate::run::merging::photos_at_once;
 use crate::run::options::InferOptions;
 use crate::run::plan::{FEATURES_TO_GREY, Frame, Plan, Shown, ViewPlan, Work};
-use crate::run::write::photos_at_once;
 use crate::scene::{Scene, View};
 
 /// The program, the weights in several layouts and the threads' stacks; measured, rounded up.

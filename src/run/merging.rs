@@ -21,7 +21,6 @@ use crate::maps::valid::take_out_invalid;
 use crate::net::confidence::Confidence;
 use crate::run::depth::{LevelJob, LevelJobs};
 use crate::run::plan::{ViewPlan, Work, places};
-use crate::run::write::photos_at_once;
 use crate::scene::mask::Mask;
 use crate::scene::photo::Photo;
 
@@ -253,4 +252,10 @@ impl<'a> Merging<'a> {
         };
         needed.iter().enumerate().find_map(lacks)
     }
+}
+
+/// Photos that are held at once while views are merged and written: decoding is the slow part and uses one thread each, but memory is worth
+/// more than the last second.
+pub fn photos_at_once() -> usize {
+    rayon::current_num_threads().min(4)
 }

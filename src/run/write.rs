@@ -26,7 +26,7 @@ use crate::maps::merge::LevelMaps;
 use crate::maps::normals;
 use crate::net::config::Resolution;
 use crate::run::device::Backend;
-use crate::run::merging::{MergedView, Merging};
+use crate::run::merging::{MergedView, Merging, photos_at_once};
 use crate::run::plan::{Frame, ViewPlan, Work, places};
 use crate::run::products::{CLOUD, CLOUD_MADE_BY, ViewFiles};
 use crate::run::report;
@@ -114,12 +114,6 @@ pub fn finish_views(
             stage.step(name, 1, json!({ "view": name }));
         }
     }
-}
-
-/// Photos that [`finish_views`] holds at once: decoding is the slow part and uses one thread each, but memory is worth
-/// more than the last second.
-pub fn photos_at_once() -> usize {
-    rayon::current_num_threads().min(4)
 }
 
 /// A view before its files are looked after.

@@ -153,7 +153,9 @@ impl Part<'_> {
             let mut plan_file = modified(self.out);
             let mut over = ended.0.lock().unwrap_or_else(PoisonError::into_inner);
             loop {
-                over = ended.1.wait_timeout(over, BEAT).unwrap_or_else(PoisonError::into_inner).0;
+                // Work may be over before this thread has begun.
+                let is_at_work = |over: &mut bool| !*over;
+                over = ended.1.wait_timeout_while(over, BEAT, is_at_work).unwrap_or_else(PoisonError::into_inner).0;
                 if *over {
                     return;
                 }

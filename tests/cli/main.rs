@@ -12,7 +12,7 @@ mod program;
 #[path = "../support/scene_files.rs"]
 mod scene_files;
 
-use options::{EXPORT, FUSE, INFER, INFO, MESH, REPORT};
+use options::{EXPORT, FUSE, INFER, INFO, MERGE, MESH, PLAN, REPORT, STATUS};
 use program::{Ran, engine, text};
 
 const NOTHING: [&str; 0] = [];
@@ -23,6 +23,9 @@ fn help_tells_every_option_with_its_unit_and_default() {
         ("infer", &INFER[..]),
         ("fuse", &FUSE[..]),
         ("export", &EXPORT[..]),
+        ("plan", &PLAN[..]),
+        ("merge", &MERGE[..]),
+        ("status", &STATUS[..]),
         ("mesh", &MESH[..]),
         ("report", &REPORT[..]),
         ("info", &INFO[..]),
@@ -61,7 +64,9 @@ fn help_tells_every_option_with_its_unit_and_default() {
         assert!(help.contains(sentence), "{sentence}");
     }
     let top = engine(["--help"]).done().stdout;
-    for verb in ["infer", "fuse", "export", "mesh", "report", "synth", "train", "eval", "info"] {
+    for verb in
+        ["infer", "plan", "merge", "status", "fuse", "export", "mesh", "report", "synth", "train", "eval", "info"]
+    {
         assert!(top.lines().any(|l| l.trim_start().starts_with(&format!("{verb} "))), "{top}");
     }
 }
@@ -96,7 +101,7 @@ fn wrong_usage_ends_with_2_and_says_what_is_wrong() {
         (&["infer", "s", "--device", "cuda:x"], "expected a GPU's index after cuda:"),
         (&["infer", "s", "--device", "tpu"], "expected auto, cpu, cuda or cuda:N"),
         (&["infer", "s", "--quiet", "--json"], "cannot be used with"),
-        (&["fuse", "maps"], "--scene <SCENE>"),
+        (&["fuse"], "<MAPS>"),
         (&["info", "--width", "0"], "expected a number of pixels from 1 to 65536"),
     ];
     for (arguments, message) in cases {
@@ -329,8 +334,8 @@ fn folders_that_take_no_files_are_told_in_one_line() {
 fn every_error_has_its_exit_code_in_the_help() {
     let help = engine(["--help"]).done().stdout.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(help.contains(
-        "0 done, 1 internal, 2 usage, 3 bad input, 4 files, 5 memory, 6 nothing survived, 7 not finite, 8 device, \
-         130 stopped"
+        "0 done, 1 internal, 2 usage, 3 bad input, 4 files, 5 memory, 6 nothing survived, 7 not finite, 8 device, 9 \
+         not done yet, 130 stopped"
     ));
     assert_eq!(engine(NOTHING).code, Some(2));
 }

@@ -23,17 +23,46 @@ pub const NAMES: [&str; 5] = ["00000000", "00000002", "00000003", "00000005", "0
 
 /// Five cameras side by side, 4 in front of a slightly tilted plane, with gaps in the ids.
 pub fn scene() -> TestScene {
-    let views = [(0u32, -0.9), (2, -0.45), (3, 0.0), (5, 0.45), (9, 0.9)].map(|(id, x): (u32, f64)| {
-        // Each looks at the origin from (x, -0.2 x, -4).
-        let centre = DVec3::new(x, -0.2 * x, -4.0);
-        let forward = (-centre).normalize();
-        let right = DVec3::Y.cross(forward).normalize();
-        let r = DMat3::from_cols(right, forward.cross(right), forward).transpose();
-        let k =
-            DMat3::from_cols(DVec3::new(110.0, 0.0, 0.0), DVec3::new(0.0, 110.0, 0.0), DVec3::new(47.25, 31.75, 1.0));
-        TestView { id, camera: 1, file: format!("{id:08}.png"), k, r, t: -(r * centre) }
-    });
+    let views = [(0u32, -0.9), (2, -0.45), (3, 0.0), (5, 0.45), (9, 0.9)];
+    let views = views.map(|(id, x)| looking(id, DVec3::new(x, -0.2 * x, -4.0), DVec3::ZERO));
     TestScene { size: SIZE, views: views.to_vec(), points: Vec::new(), model: None }
+}
+
+/// So many cameras in a row along the plane, of which each sees a part of what its next four see.
+pub fn row(count: u32) -> TestScene {
+    let view = |id: u32| {
+        let x = 0.45 * (f64::from(id) - 0.5 * f64::from(count - 1));
+        // In front of the plane where it is, turned a little by turns.
+        let ahead = DVec3::new(x + 0.2 * f64::from(id % 3) - 0.2, 0.1 * f64::from(id % 2), -0.15 * x);
+        looking(id, DVec3::new(x, -0.1, -4.0 - 0.15 * x), ahead)
+    };
+    TestScene { size: SIZE, views: (0..count).map(view).collect(), points: Vec::new(), model: None }
+}
+
+/// A camera at a place that looks at another one.
+fn looking(id: u32, centre: DVec3, at: DVec3) -> TestView {
+    let forward = (at - centre).normalize();
+    let right = DVec3::Y.cross(forward).normalize();
+    let r = DMat3::from_cols(right, forward.cross(right), forward).transpose();
+    let k = DMat3::from_cols(DVec3::new(110.0, 0.0, 0.0), DVec3::new(0.0, 110.0, 0.0), DVec3::new(47.25, 31.75, 1.0));
+    TestView { id, camera: 1, file: format!("{id:08}.png"), k, r, t: -(r * centre) }
+}
+
+/// Writes [`row`] in MVSNet layout: each view's sources are the nearest.
+pub fn write_row(root: &Path, count: u32) {
+    let scene = row(count);
+    scene.write_mvsnet(root, &format!("{} {} {PLANES} {}", RANGE.0, (RANGE.1 - RANGE.0) / 15.0, RANGE.1));
+    for view in &scene.views {
+        render(view).save(root.join("images").join(&view.file)).unwrap();
+    }
+    let mut pairs = format!("{count}\n");
+    for id in 0..count {
+        let mut others: Vec<u32> = (0..count).filter(|&other| other != id && other.abs_diff(id) <= 4).collect();
+        others.sort_by_key(|other| other.abs_diff(id));
+        let scored = others.iter().map(|other| format!("{other} {} ", 10.0 / f64::from(other.abs_diff(id))));
+        pairs += &format!("{id}\n{} {}\n", others.len(), scored.collect::<String>().trim_end());
+    }
+    std::fs::write(root.join("pair.txt"), pairs).unwrap();
 }
 
 /// Writes the scene in MVSNet layout with rendered photos.

@@ -1,0 +1,181 @@
+//! Whatever shards there are and whatever happens to them: the results are those of a single run, byte for byte.
+
+use std::time::Duration;
+
+use engine::host::random::Random;
+
+use super::*;
+
+/// All shards one after the other, merged one by one, fused.
+fn by_shards(place: &Place, out: &str, shards: usize) {
+    for number in 1..=shards {
+        place.shard(out, &format!("{number}/{shards}")).done();
+    }
+    for number in (1..=shards).rev() {
+        place.merge(out, &["--shard", &format!("{number}/{shards}")]).done();
+    }
+    place.fuse(out).done();
+}
+
+#[test]
+fn any_number_of_shards_gives_the_single_runs_files_and_manifest() {
+    let place = Place::new(11);
+    let alone = place.alone(&[]);
+    assert!(alone.contains_key(Path::new("fused.ply")) && alone.len() > 11 * 5);
+    for shards in [1, 3, 8] {
+        let out = format!("out{shards}");
+        place.plan(&out, &["--shards", &shards.to_string()]).done();
+        by_shards(&place, &out, shards);
+        assert!(results(&place.path(&out)) == alone, "{shards} shards");
+        assert_eq!(told(&place.path(&out)), told(&place.path("alone")), "{shards} shards");
+    }
+    // More shards than views.
+    let few = Place::new(3);
+    let alone_of_few = few.alone(&[]);
+    assert!(few.plan("out", &["--shards", "64"]).done().stderr.contains("61 shards without a view"));
+    by_shards(&few, "out", 64);
+    assert!(results(&few.path("out")) == alone_of_few);
+    // All at once, and again where nothing is left.
+    place.plan("all", &["--shards", "2"]).done();
+    let _ = ["1/2", "2/2"].map(|shard| place.shard("all", shard).done());
+    place.merge("all", &[]).done();
+    place.fuse("all").done();
+    assert!(results(&place.path("all")) == alone);
+    let before = files(&place.path("all/depth"));
+    let again = place.shard("all", "2/2").done();
+    assert!(again.stdout.contains("the maps of"), "{}", again.stdout);
+    assert!(place.path("all/manifest.json").exists(), "a shard that had nothing to do takes nothing away");
+    place.merge("all", &[]).done();
+    assert!(place.fuse("all").done().stderr.contains("nothing is left to do"));
+    assert!(files(&place.path("all/depth")) == before);
+}
+
+#[test]
+fn what_depends_on_all_views_and_on_masks_is_the_same_too() {
+    let place = Place::new(7);
+    let masks = place.path("masks");
+    fs::create_dir(&masks).unwrap();
+    for id in 2..5 {
+        let mask = image::GrayImage::from_fn(96, 64, |x, _| image::Luma([if x < 30 + 5 * id { 0 } else { 255 }]));
+        mask.save(masks.join(format!("{id:08}.png"))).unwrap();
+    }
+    // Refined maps of full resolution hear each other; three levels reach three views further.
+    let options = ["--planes", "24", "--levels", "3", "--masks", text(&masks), "--normals", "--thin", "0.05"];
+    place.infer("alone", &options).done();
+    engine(place.words("plan", "out", &[&options[..], &["--shards", "3"]].concat())).done();
+    by_shards(&place, "out", 3);
+    assert!(results(&place.path("out")) == results(&place.path("alone")));
+    assert_eq!(told(&place.path("out")), told(&place.path("alone")));
+}
+
+#[test]
+fn without_a_plan_the_first_shard_makes_it_and_options_may_be_typed_each_time() {
+    let place = Place::new(6);
+    let alone = place.alone(&[]);
+    let with = |shard: &'static str| [&OPTIONS[..], &["--shard", shard, "--quiet"]].concat();
+    let start = |shard| command(place.words("infer", "out", &with(shard))).stderr(Stdio::piped()).spawn().unwrap();
+    // At once: one of them is first.
+    let ended = ["1/3", "2/3", "3/3", "2/3"].map(start).map(|child| Ran::from(child.wait_with_output().unwrap()));
+    ended.into_iter().for_each(|ran| drop(ran.done()));
+    place.merge("out", &[]).done();
+    place.fuse("out").done();
+    assert!(results(&place.path("out")) == alone);
+}
+
+#[test]
+fn a_shard_that_is_run_twice_at_once_or_killed_costs_nothing_but_time() {
+    let place = Place::new(12);
+    let alone = place.alone(&[]);
+    let mut killed = 0;
+    for round in 0..3u64 {
+        let out = format!("out{round}");
+        let mut random = Random::new(&[round, 5]);
+        place.plan(&out, &["--shards", "4"]).done();
+        let numbers = [1, 2, 3, 4, 2, 4];
+        let mut children = numbers.map(|number| place.start(&out, &format!("{number}/4")));
+        for child in &mut children {
+            if random.chance(0.4) {
+                std::thread::sleep(Duration::from_millis(random.between(0, 300) as u64));
+                child.kill().unwrap();
+            }
+        }
+        for child in children {
+            let ran = Ran::from(child.wait_with_output().unwrap());
+            killed += usize::from(ran.code.is_none());
+            assert!(ran.code.is_none_or(|code| code == 0), "{}", ran.stderr);
+        }
+        (1..=4).for_each(|number| drop(place.shard(&out, &format!("{number}/4")).done()));
+        // Merging is killed, too, and done twice at once.
+        let merge = || command(["merge", text(&place.path(&out)), "-q"]).stderr(Stdio::piped()).spawn().unwrap();
+        let mut first = merge();
+        std::thread::sleep(Duration::from_millis(random.between(0, 200) as u64));
+        first.kill().unwrap();
+        first.wait().unwrap();
+        for child in [merge(), merge()] {
+            Ran::from(child.wait_with_output().unwrap()).done();
+        }
+        place.fuse(&out).done();
+        let left = results(&place.path(&out));
+        assert!(left == alone, "round {round}: {:?}", left.keys());
+    }
+    assert!(killed > 0, "every shard was faster than its end");
+}
+
+#[test]
+fn a_shard_needs_no_more_than_the_plan_names_and_works_at_another_place() {
+    let place = Place::new(12);
+    let alone = place.alone(&[]);
+    place.plan("out", &["--shards", "3"]).done();
+    for shard in ["1/3", "2/3", "3/3"] {
+        // A node with the shard's photos only, and cameras of all views.
+        let listed = engine(place.words("plan", "out", &[&OPTIONS[..], &["--files", shard]].concat())).done().stdout;
+        let node = tempfile::tempdir().unwrap();
+        for file in listed.lines() {
+            assert!(Path::new(file).is_relative(), "{file}");
+            let copy = node.path().join("scene").join(file);
+            fs::create_dir_all(copy.parent().unwrap()).unwrap();
+            fs::copy(place.path("scene").join(file), copy).unwrap();
+        }
+        let photos = listed.lines().filter(|file| file.ends_with(".png")).count();
+        assert!((5..12).contains(&photos) && listed.contains("pair.txt"), "{listed}");
+        // Photos that it lacks are there by their size alone: the scene is read as a whole.
+        for entry in fs::read_dir(place.path("scene/images")).unwrap() {
+            let copy = node.path().join("scene/images").join(entry.unwrap().file_name());
+            if !copy.exists() {
+                image::RgbImage::new(96, 64).save(copy).unwrap();
+            }
+        }
+        fs::create_dir(node.path().join("out")).unwrap();
+        fs::copy(place.path("out/plan.json"), node.path().join("out/plan.json")).unwrap();
+        let (scene, out) = (node.path().join("scene"), node.path().join("out"));
+        engine(["infer", text(&scene), "-o", text(&out), "--shard", shard]).done();
+        for (file, bytes) in files(&node.path().join("out/levels")) {
+            let copy = place.path("out/levels").join(file);
+            fs::create_dir_all(copy.parent().unwrap()).unwrap();
+            fs::write(copy, bytes).unwrap();
+        }
+    }
+    place.merge("out", &[]).done();
+    place.fuse("out").done();
+    assert!(results(&place.path("out")) == alone);
+}
+
+#[test]
+fn views_that_are_lost_after_merging_are_made_again_from_what_is_there() {
+    let place = Place::new(9);
+    let alone = place.alone(&[]);
+    let out = place.path("alone");
+    let manifest = told(&out);
+    for spoil in [0, 1] {
+        fs::remove_file(out.join(".engine.finished.json")).unwrap();
+        match spoil {
+            0 => fs::remove_file(out.join("depth/00000004.pfm")).unwrap(),
+            _ => fs::remove_file(out.join("levels/00000007.json")).unwrap(),
+        }
+        let ran = place.infer("alone", &[&OPTIONS[..], &["--json"]].concat()).done();
+        let merged = ran.events().into_iter().find(|e| e["event"] == "step" && e["stage"] == "merging").unwrap();
+        assert_eq!(merged["pixels"], 12 * 8, "only one view is merged again");
+        assert!(results(&out) == alone);
+        assert_eq!(told(&out), manifest);
+    }
+}
