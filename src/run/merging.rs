@@ -254,8 +254,8 @@ impl<'a> Merging<'a> {
     }
 }
 
-/// Photos that are held at once while views are merged and written: decoding is the slow part and uses one thread each, but memory is worth
-/// more than the last second.
+/// Photos that are held at once while views are merged and written: decoding is the slow part and uses one thread each,
+/// but memory is worth more than the last second.
 pub fn photos_at_once() -> usize {
     rayon::current_num_threads().min(4)
 }

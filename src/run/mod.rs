@@ -6,9 +6,9 @@
 //! ([`plan`]), which must fit into memory ([`memory`]); the network makes the maps of every level of every view
 //! ([`depth`]) in an order that reuses features ([`schedule`]) and keeps beside each what made it, so that a stopped
 //! run goes on ([`resume`]) and a finished one is recognised ([`finished`]); then levels are merged ([`merging`]), maps
-//! written and views fused ([`write`](mod@write)), on the processor or where the maps were made ([`device`]), and all is
-//! told ([`report`]). [`fuse`] does the last of it with maps that are there, [`fuse_grid`] with many settings. How maps
-//! are merged and fused stands in rooms of their own.
+//! written and views fused ([`write`](mod@write)), on the processor or where the maps were made ([`device`]), and all
+//! is told ([`report`]). [`fuse`] does the last of it with maps that are there, [`fuse_grid`] with many settings. How
+//! maps are merged and fused stands in rooms of their own.
 
 pub mod calibration;
 pub mod depth;

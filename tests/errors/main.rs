@@ -1,8 +1,9 @@
 //! Every message of an error that can be provoked: docs/ERRORS.md is made of what the program really says.
 //!
 //! Each case (`table.rs`) writes files that are right, spoils them in one place and runs the real program on them.
-//! Cases stand in the files `scenes`, `colmap`, `formats`, `maps`, `exports` and `programs`; `sources.rs` looks in the
-//! sources for messages that no case provokes. A page that differs fails; ENGINE_WRITE_DOCS=1 writes it anew.
+//! Cases stand in the files `scenes`, `colmap`, `formats`, `maps`, `exports`, `programs` and `shards`; `sources.rs`
+//! looks in the sources for messages that no case provokes. A page that differs fails; ENGINE_WRITE_DOCS=1 writes it
+//! anew.
 
 // What a build for a GPU says of devices differs; so do the system's own reasons elsewhere.
 #![cfg(all(target_os = "linux", not(feature = "cuda")))]
@@ -30,6 +31,7 @@ mod programs;
 #[path = "../support/scene_files.rs"]
 mod scene_files;
 mod scenes;
+mod shards;
 mod sources;
 #[path = "../support/spoilt_scenes.rs"]
 mod spoilt_scenes;
@@ -38,7 +40,7 @@ mod table;
 use table::{Group, Row};
 
 /// Number, meaning, and what it is about: the head of a section.
-const CODES: [(i32, &str, &str); 10] = [
+const CODES: [(i32, &str, &str); 11] = [
     (0, "done", ""),
     (
         1,
@@ -66,15 +68,23 @@ const CODES: [(i32, &str, &str); 10] = [
     (6, "done, but nothing came out", "All other results are written."),
     (7, "a value in training that is not finite", "N stands for numbers. The state before it is kept."),
     (8, "a GPU or its driver refuses", "What a device itself says is shown as it is."),
+    (9, "not done yet", "What `engine status` says while something is left to do."),
     (130, "stopped by Ctrl-C or a signal", "The same command goes on with what is left."),
 ];
 
 fn rows() -> Vec<Result<Row, String>> {
-    let groups: Vec<Group> =
-        [scenes::groups(), colmap::groups(), formats::groups(), maps::groups(), exports::groups(), programs::groups()]
-            .into_iter()
-            .flatten()
-            .collect();
+    let groups: Vec<Group> = [
+        scenes::groups(),
+        colmap::groups(),
+        formats::groups(),
+        maps::groups(),
+        exports::groups(),
+        programs::groups(),
+        shards::groups(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
     let cases: Vec<_> = groups.iter().flat_map(|group| group.cases.iter().map(move |case| (group, case))).collect();
     cases.into_par_iter().map(|(group, case)| table::row(group, case)).collect()
 }

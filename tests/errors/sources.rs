@@ -7,7 +7,23 @@
 use std::path::Path;
 
 /// Pieces of messages that no command gives cheaply, and why.
-const NOT_PROVOKED: [(&str, &str); 74] = [
+const NOT_PROVOKED: [(&str, &str); 78] = [
+    (
+        "a whole number, as the scheduler sets it",
+        "needs a scheduler's task, or two plans at one moment: tests/shards has them",
+    ),
+    (
+        "tasks that are numbered without a gap",
+        "needs a scheduler's task, or two plans at one moment: tests/shards has them",
+    ),
+    (
+        "a plan (engine plan SCENE -o OUT --shards N), or --shard I/N",
+        "needs a scheduler's task, or two plans at one moment: tests/shards has them",
+    ),
+    (
+        "one plan for all shards; start the shards of the new one",
+        "needs a scheduler's task, or two plans at one moment: tests/shards has them",
+    ),
     (
         "one number for the whole process, told before its first work",
         "needs a program that calls the library: tests/callers and python/tests have them",
