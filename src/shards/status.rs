@@ -241,7 +241,10 @@ pub fn status(out: &Path, watch: bool, progress: &Progress) -> Result<()> {
         if !watch {
             let Status { views, mapped, merged, .. } = status;
             return Err(Error::Pending(match (mapped < views, merged < views) {
-                (true, _) => format!("{mapped} of {} have maps", counted(views, "view")),
+                (true, _) => format!(
+                    "{mapped} of {} have maps (engine infer --shard, as far as shards are left)",
+                    counted(views, "view")
+                ),
                 (false, true) => format!("{merged} of {} are merged (engine merge OUT)", counted(views, "view")),
                 (false, false) => "all views are merged, and there is no cloud (engine fuse OUT)".into(),
             }));

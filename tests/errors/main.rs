@@ -160,6 +160,7 @@ fn lacks(row: &Row) -> Option<&'static str> {
         // Of a training sample, its file's place stands between.
         4 => (!has(&["cannot "]) || !rest.contains(": ")).then_some("what was tried and the reason"),
         5..=8 => (!has(&["; ", "expected ", ", so ", "try ", "check "])).then_some("what to do"),
+        9 => (!has(&["(engine "])).then_some("what to do"),
         _ => Some("an exit code of the table"),
     }
 }

@@ -7,7 +7,7 @@
 use std::path::Path;
 
 /// Pieces of messages that no command gives cheaply, and why.
-const NOT_PROVOKED: [(&str, &str); 78] = [
+const NOT_PROVOKED: [(&str, &str); 77] = [
     (
         "a whole number, as the scheduler sets it",
         "needs a scheduler's task, or two plans at one moment: tests/shards has them",
@@ -17,7 +17,7 @@ const NOT_PROVOKED: [(&str, &str); 78] = [
         "needs a scheduler's task, or two plans at one moment: tests/shards has them",
     ),
     (
-        "a plan (engine plan SCENE -o OUT --shards N), or --shard I/N",
+        "no plan in OUT, and no variable that says how many tasks there are",
         "needs a scheduler's task, or two plans at one moment: tests/shards has them",
     ),
     (
@@ -132,7 +132,6 @@ const NOT_PROVOKED: [(&str, &str); 78] = [
         "views that share what they see, with their true depth",
         "views without listed sources get some by the cameras' geometry, unless all stand at one place",
     ),
-    (": no level to merge", "a mistake of whoever calls the library: the commands check it before"),
     ("at least one view a scene", "a mistake of whoever calls the library: the commands check it before"),
     (
         "an empty or new folder, or to go on with that run",

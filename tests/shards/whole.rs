@@ -179,3 +179,32 @@ fn views_that_are_lost_after_merging_are_made_again_from_what_is_there() {
         assert_eq!(told(&out), manifest);
     }
 }
+
+#[cfg(unix)]
+#[test]
+fn a_full_disk_is_one_line_and_the_same_command_goes_on() {
+    let place = Place::new(5);
+    let alone = place.alone(&[]);
+    place.plan("out", &["--shards", "2"]).done();
+    let limited = |words: &[String]| {
+        // The least limit that lets records be written, and maps of 1.5 kB not: in blocks of 512 bytes.
+        let script = format!("trap '' XFSZ; ulimit -f 2; exec {} {}", env!("CARGO_BIN_EXE_engine"), words.join(" "));
+        Ran::from(std::process::Command::new("sh").args(["-c", &script]).output().unwrap())
+    };
+    let words = place.words("infer", "out", &["--shard", "1/2"]);
+    let ran = limited(&words);
+    let message = ran.failed(4);
+    assert!(message.contains("cannot write") && !message.contains(".part"), "{message}");
+    let left = files(&place.path("out"));
+    assert!(!left.keys().any(|path| path.starts_with("levels")), "nothing half-written: {:?}", left.keys());
+    // Where temporary files would go plays no part: they lie beside what they become.
+    for shard in ["1/2", "2/2"] {
+        let mut run = command(place.words("infer", "out", &["--shard", shard]));
+        Ran::from(run.env("TMPDIR", "/nonexistent").output().unwrap()).done();
+    }
+    let merge = ["merge".to_owned(), text(&place.path("out")).to_owned()];
+    assert!(limited(&merge).failed(4).contains("cannot write"));
+    place.merge("out", &[]).done();
+    place.fuse("out").done();
+    assert!(results(&place.path("out")) == alone);
+}
