@@ -9,6 +9,7 @@
 //! | room | what lives there |
 //! | --- | --- |
 //! | `cli` ([`command_line()`], [`embedded`]) | the command line: options, exit codes |
+//! | [`view`] | a finished run, or a cloud, in the browser |
 //! | [`mod@report`] | a finished run as one HTML page |
 //! | [`doctor`], [`mod@bench`] | what is wrong with a scene; how fast the engine is here |
 //! | [`train`] | training: samples, optimizer, checkpoints, logs |
@@ -98,6 +99,8 @@ mod cli;
 
 pub use cli::command::command_line;
 pub use cli::embedded;
+pub mod view;
+
 pub mod report;
 
 pub mod bench;

@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// The rooms from the roof down. A file may import from its own room and from those that stand after it.
-const ROOMS: [&str; 22] = [
+const ROOMS: [&str; 23] = [
     "main",
     "cli",
+    "view",
     "report",
     "doctor",
     "bench",

@@ -28,3 +28,4 @@ mod shell;
 mod synth;
 mod train;
 mod train_data;
+mod view;

@@ -7,7 +7,15 @@
 use std::path::Path;
 
 /// Pieces of messages that no command gives cheaply, and why.
-const NOT_PROVOKED: [(&str, &str); 74] = [
+const NOT_PROVOKED: [(&str, &str); 76] = [
+    (
+        "options of how a scene's files are read",
+        "needs a program that calls the library: tests/callers and python/tests have them",
+    ),
+    (
+        "none of these with photos in memory",
+        "needs a program that calls the library: tests/callers and python/tests have them",
+    ),
     (
         "one number for the whole process, told before its first work",
         "needs a program that calls the library: tests/callers and python/tests have them",
