@@ -74,6 +74,8 @@ impl Page<'_> {
                     meta http-equiv="Content-Security-Policy" content=(policy(&script, is_served));
                     meta name="viewport" content="width=device-width, initial-scale=1";
                     meta name="color-scheme" content="light dark";
+                    // Browsers ask servers for a picture of their own accord.
+                    @if is_served { link rel="icon" href="data:,"; }
                     title { (self.title) " – engine" }
                     style { (PreEscaped(assets::STYLE)) }
                 }

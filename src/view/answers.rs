@@ -47,8 +47,8 @@ pub fn answer(request: &Request, shown: &Shown, hosts: &Hosts) -> (ResponseBox, 
     }
     let path = request.url().split(['?', '#']).next().unwrap_or_default();
     let number = |text: &str| text.parse::<usize>().ok();
-    let made = match path.strip_prefix('/').map(|path| path.split_once('/').unwrap_or((path, ""))) {
-        Some(("", "")) => Some(Ok((shown.page.clone().into_bytes(), "text/html; charset=utf-8"))),
+    let made = match path.strip_prefix('/').and_then(|path| path.split_once('/')) {
+        _ if path == "/" => Some(Ok((shown.page.clone().into_bytes(), "text/html; charset=utf-8"))),
         Some(("tile", at)) => made(number(at).and_then(|at| shown.tile(at)), "application/octet-stream"),
         Some(("maps", at)) => made(number(at).and_then(|at| shown.maps(at)), "application/octet-stream"),
         Some(("photo", at)) => made(number(at).and_then(|at| shown.photo(at)), "image/jpeg"),

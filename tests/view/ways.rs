@@ -93,7 +93,7 @@ fn what_is_no_run_and_no_cloud_is_refused() {
     let cloud = "ply\nformat ascii 1.0\nelement vertex 2\nproperty float x\nproperty float y\nproperty float z\n\
                  end_header\n1 2 3\n";
     fs::write(root.path().join("short.ply"), cloud).unwrap();
-    assert!(view("short.ply").failed(3).contains("the file ends after 1 of 2 elements 'vertex'"));
+    assert!(view("short.ply").failed(3).contains("after the header, which states 2 vertices"));
 }
 
 #[test]
