@@ -14,9 +14,9 @@ use super::options::{self, LimitArgs, ReportArgs};
 
 /// Show a finished run, or a cloud, in the browser.
 ///
-/// The page is that of `engine report`, but asks this program for what it shows: pictures of the views, and of the cloud
-/// the parts that are looked at, as fine as they are seen. So clouds may be as large as memory holds (16 bytes a point).
-/// It runs until Ctrl-C and writes nothing. docs/VIEW.md says more.
+/// The page is that of `engine report`, but asks this program for what it shows: pictures of the views, and of the
+/// cloud the parts that are looked at, as fine as they are seen. So clouds may be as large as memory holds (16 bytes a
+/// point). It runs until Ctrl-C and writes nothing. docs/VIEW.md says more.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:

@@ -1,6 +1,7 @@
 //! Positions from PLY clouds of others: the vertices' `x`, `y`, `z` from text or binary files of either byte order, and
-//! their colours where these are asked for. Other properties and elements, lists among them, are passed over. `ply-rs-bw` keeps every element as a value of its
-//! own, which is fine for meshes and too much for tens of millions of points.
+//! their colours where these are asked for. Other properties and elements, lists among them, are passed over.
+//! `ply-rs-bw` keeps every element as a value of its own, which is fine for meshes and too much for tens of millions of
+//! points.
 //!
 //! An offset that the header names as this program does ([`OFFSET_COMMENT`]) is added again.
 //!

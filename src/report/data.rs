@@ -100,7 +100,7 @@ impl ViewData {
 /// What a page must know of a cloud whose tiles it fetches.
 #[derive(Serialize)]
 pub struct ServedCloud {
-    /// Each node of the tree: its points, its corner, its level, the first of the nodes below it and how many these are,
+    /// Each node of the tree: its points, its corner, its level, the first of the nodes below it, how many these are,
     /// and of how many points it has one.
     pub nodes: Vec<[usize; 8]>,
     /// How many points have a confidence of 0/255, 1/255, ...

@@ -36,7 +36,7 @@ impl Node {
     }
 }
 
-/// The tree over a cloud: the root is the first, and nodes come level by level. Of a cloud without points there is none.
+/// The tree over a cloud: the root is the first, and nodes come level by level. A cloud without points has none.
 pub fn tree(points: &[Packed]) -> Vec<Node> {
     let mut root = Tile::root(points.len());
     // Down to where the cloud begins to part.

@@ -307,7 +307,8 @@ impl Page<'_> {
                         li {
                             button type="button" data-view=(at) aria-label={ "View " (view.name) } {
                                 @if let Some(photo) = self.photo(at) {
-                                    img id={ "photo-" (at) } alt={ "Photo of view " (view.name) } loading=[is_served.then_some("lazy")]
+                                    img id={ "photo-" (at) } alt={ "Photo of view " (view.name) }
+                                        loading=[is_served.then_some("lazy")]
                                         width=(view.size.0) height=(view.size.1) src=(PreEscaped(photo));
                                 }
                                 span { (view.name) }

@@ -16,7 +16,7 @@ impl Hosts {
         Self { listens: address.ip() }
     }
 
-    /// Whether a request with this header `Host` is meant for the server. The port may be another one: that of a tunnel.
+    /// Whether a request with this header `Host` is meant for the server. The port may be another: that of a tunnel.
     pub fn admit(&self, host: &str) -> bool {
         let Some(name) = without_port(host) else { return false };
         if name.eq_ignore_ascii_case("localhost") {

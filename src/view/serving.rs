@@ -36,7 +36,8 @@ pub fn view(path: &Path, options: &ViewOptions, progress: &Progress) -> Result<(
         return Err(Error::input(
             "--host",
             format!("{}, which others may reach", options.host),
-            "an address of this machine alone (127.0.0.1 or ::1), or --anyone as well: whoever reaches it can look then",
+            "an address of this machine alone (127.0.0.1 or ::1), or --anyone as well: whoever reaches it can look \
+             then",
         ));
     }
     progress.event("start", json!({ "command": "view", "version": env!("CARGO_PKG_VERSION"), "shown": in_json(path) }));

@@ -366,8 +366,8 @@ fn others() -> Group {
 }
 
 fn views() -> Group {
-    const CLOUD: &str = "ply\nformat ascii 1.0\nelement vertex 1\nproperty float x\nproperty float y\nproperty float z\n\
-                         end_header\n1 2 3\n";
+    const CLOUD: &str = "ply\nformat ascii 1.0\nelement vertex 1\nproperty float x\nproperty float y\n\
+                         property float z\nend_header\n1 2 3\n";
     let name = "check the name of the file or folder";
     let cases = vec![
         told(name, "view none --no-open"),
