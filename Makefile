@@ -11,13 +11,16 @@ check: ## What every commit must pass
 test: ## All tests that need neither nvcc nor a GPU
 	cargo test
 
-wheel: ## The Python package into dist/, for what the machine's glibc allows (needs maturin)
-	maturin build --profile dist --locked --manifest-path python/Cargo.toml --out dist
+# Zig's linker makes what runs with an older glibc than this machine's.
+PORTABLE := $(if $(filter Linux,$(shell uname)),--zig --compatibility manylinux2014)
+
+wheel: ## The Python package into dist/ (needs maturin, and on Linux ziglang, both from pip)
+	maturin build --profile dist --locked $(PORTABLE) --manifest-path python/Cargo.toml --out dist
 
 python: wheel ## Lints and tests of the Python package, in a virtual environment of its own
 	cargo clippy -p engine-mvs-python -- -D warnings
 	$(PYTHON) -m venv target/python
-	target/python/bin/pip install --quiet --force-reinstall --find-links dist 'engine-mvs[test]'
+	target/python/bin/pip install --quiet --force-reinstall "$$(ls -t dist/engine_mvs-*.whl | head -1)[test]"
 	target/python/bin/python -m pytest python/tests
 
 nvcc: ## CUDA's compiler from PyPI into .cuda

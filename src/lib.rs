@@ -9,6 +9,7 @@
 //! | room | what lives there |
 //! | --- | --- |
 //! | `cli` ([`command_line()`], [`embedded`]) | the command line: options, exit codes |
+//! | [`view`] | a finished run, or a cloud, in the browser |
 //! | [`mod@report`] | a finished run as one HTML page |
 //! | [`shards`] | one job on many machines |
 //! | [`doctor`], [`mod@bench`] | what is wrong with a scene; how fast the engine is here |
@@ -99,6 +100,8 @@ mod cli;
 
 pub use cli::command::command_line;
 pub use cli::embedded;
+pub mod view;
+
 pub mod report;
 
 pub mod shards;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 const ROOMS: [&str; 23] = [
     "main",
     "cli",
+    "view",
     "report",
     "shards",
     "doctor",

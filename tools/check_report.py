@@ -310,7 +310,8 @@ def main():
         found = {}
         if session.run("engineReport.cloud !== null"):
             found.update(check_cloud(session, told.into))
-        found["reads"] = check_views(session)
+        if session.run("engineReport.browser.views.length > 0"):
+            found["reads"] = check_views(session)
         if told.fluent:
             found["fluent"] = fluency(session, told.fluent)
         if told.shots and told.into:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import index
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy.typing as npt
 
 from ._errors import InputError
 
-__all__ = ["ArrayLike", "Image", "cameras", "image", "matrix", "per_view", "plain"]
+__all__ = ["ArrayLike", "Image", "cameras", "image", "indices", "matrix", "per_view", "plain", "whole"]
 
 
 @runtime_checkable
@@ -98,3 +99,26 @@ def per_view(values: Sequence[Any], count: int, what: str) -> Sequence[Any]:
     if len(values) != count:
         raise InputError(f"{what}: {len(values)} for {count} photos; expected one for each", 3)
     return values
+
+
+def whole(value: Any, least: int, most: int, what: str) -> int:
+    """A whole number from the least to the most."""
+    try:
+        number = index(value)
+    except TypeError:
+        number = least - 1
+    if not least <= number <= most:
+        raise InputError(f"{what}: {value!r}; expected a whole number from {least} to {most}", 3)
+    return number
+
+
+def indices(values: Sequence[Any], what: str) -> list[int]:
+    """Whole numbers, as indices are.
+
+    >>> indices(np.array([2, 0]), "example")
+    [2, 0]
+    """
+    try:
+        return [index(value) for value in values]
+    except TypeError:
+        raise InputError(f"{what}: {values!r}; expected a sequence of whole numbers", 3) from None

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from os import PathLike, fspath
-from typing import Any, Literal, TypeAlias
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from . import _engine
-from ._arrays import ArrayLike, cameras, image, matrix, per_view, plain
+from ._arrays import ArrayLike, cameras, image, indices, matrix, per_view, plain, whole
 from ._errors import InputError
-from ._network import Network
+from ._options import FileOptions, FileRunOptions, FusionConstants, Path, RunOptions, described, words
 from ._types import Cloud, Result, Scene
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["evaluate", "evaluate_cloud", "fuse", "infer", "infer_scene", "read_scene", "set_threads"]
 
-Path: TypeAlias = PathLike[str] | str
 Progress: TypeAlias = Callable[[dict[str, Any]], object]
 """Called with each event of a run: a dictionary with ``event`` ("note", "stage", "step", ...)."""
-
-Quality: TypeAlias = Literal["fast", "normal", "high", "best"]
-Resolution: TypeAlias = Literal["full", "half", "quarter"]
-Sampling: TypeAlias = Literal["linear", "inverse"]
 
 
 def set_threads(threads: int | None = None) -> None:
@@ -34,33 +31,11 @@ def set_threads(threads: int | None = None) -> None:
     Raises:
         InputError: other work has already begun with another number.
     """
-    _engine.set_threads(threads)
+    _engine.set_threads(None if threads is None else whole(threads, 1, 1024, "threads"))
 
 
-def _words(options: Mapping[str, object]) -> list[tuple[str, str]]:
-    """Options as they would be typed; those that are ``None`` are not given."""
-
-    def word(value: object) -> str:
-        if isinstance(value, bool):
-            return "true" if value else "false"
-        if isinstance(value, Network):
-            return value.weights
-        if isinstance(value, PathLike):
-            return str(fspath(value))
-        if isinstance(value, (tuple, list, np.ndarray)):
-            return ",".join(word(part) for part in value)
-        return str(value)
-
-    return [(name, word(value)) for name, value in options.items() if value is not None]
-
-
-def _run_options(options: Mapping[str, object], cloud: bool) -> list[tuple[str, str]]:
-    """Of a run: the built-in weights need no name."""
-    given = dict(options)
-    weights = given.get("weights")
-    if isinstance(weights, Network) and weights.weights == "built-in":
-        given["weights"] = None
-    return _words({**given, "depth_only": None if cloud else True})
+def _run_words(options: RunOptions, cloud: bool) -> list[tuple[str, str]]:
+    return words({**options, **({} if cloud else {"depth_only": True})})
 
 
 def _result(made: dict[str, Any]) -> Result:
@@ -68,6 +43,7 @@ def _result(made: dict[str, Any]) -> Result:
     return Result(cloud=None if cloud is None else Cloud(**cloud), **made)
 
 
+@described(RunOptions)
 def infer(
     images: Sequence[ArrayLike],
     K: ArrayLike,
@@ -82,23 +58,7 @@ def infer(
     cloud: bool = True,
     out: Path | None = None,
     progress: Progress | None = None,
-    quality: Quality | None = None,
-    max_side: int | None = None,
-    views: int | None = None,
-    planes: int | None = None,
-    sampling: Sampling | None = None,
-    levels: int | None = None,
-    resolution: Resolution | None = None,
-    weights: Path | Network | None = None,
-    raw_confidence: bool | None = None,
-    unrefined: bool | None = None,
-    min_confidence: float | None = None,
-    min_views: int | None = None,
-    check_sources: int | None = None,
-    thin: float | None = None,
-    device: str | None = None,
-    memory: float | None = None,
-    **options: object,
+    **options: Unpack[RunOptions],
 ) -> Result:
     """Make depth maps, and a cloud, of calibrated photos in memory: what ``engine infer`` does with files.
 
@@ -123,23 +83,7 @@ def infer(
         out: folder to keep all files in, as the program writes them; a stopped run goes on from them. ``None``: none
             are kept.
         progress: called with each event, a dictionary; an exception that it raises stops the run.
-        quality: preset of several options, as ``--quality``.
-        max_side: reduce photos to this many pixels on the longer side.
-        views: photos that are compared for one map, the reference included.
-        planes: depths to try at each pixel.
-        sampling: spacing of the depths.
-        levels: levels of the image pyramid.
-        resolution: of the maps, against the photos.
-        weights: a file, or a `Network`; ``None``: the built-in ones.
-        raw_confidence: leave the confidence as the network's probability.
-        unrefined: leave the depths as the network makes them.
-        min_confidence: pixels above it become points.
-        min_views: source views that must agree on a point.
-        check_sources: source views to check a pixel against.
-        thin: keep one point a cube of this side.
-        device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
-        memory: GB that the run may use beside the arrays.
-        **options: further options of ``engine infer``, with ``_`` for ``-`` (``engine infer --help``).
+        {options}
 
     Returns:
         One map of each kind for each view, and the cloud.
@@ -154,29 +98,10 @@ def infer(
     photos = [image(photo, f"images[{i}]") for i, photo in enumerate(images)]
     of_k, poses = cameras(K, cam_from_world, count)
     if sources is not None:
-        sources = [[int(i) for i in of_view] for of_view in per_view(sources, count, "sources")]
+        sources = [indices(of_view, f"sources[{i}]") for i, of_view in enumerate(per_view(sources, count, "sources"))]
     of_masks: list[npt.NDArray[np.bool_] | None] | None = None
     if masks is not None:
         of_masks = [_mask(mask, i) for i, mask in enumerate(per_view(masks, count, "masks"))]
-    given = {
-        "quality": quality,
-        "max_side": max_side,
-        "views": views,
-        "planes": planes,
-        "sampling": sampling,
-        "levels": levels,
-        "resolution": resolution,
-        "weights": weights,
-        "raw_confidence": raw_confidence,
-        "unrefined": unrefined,
-        "min_confidence": min_confidence,
-        "min_views": min_views,
-        "check_sources": check_sources,
-        "thin": thin,
-        "device": device,
-        "memory": memory,
-        **options,
-    }
     made = _engine.infer(
         photos,
         of_k,
@@ -186,23 +111,22 @@ def infer(
         None if depth_range is None else _ranges(depth_range, count),
         of_masks,
         None if points is None else matrix(points, (None, 3), "points"),
-        None if tracks is None else [[int(i) for i in track] for track in tracks],
-        _run_options(given, cloud),
+        None if tracks is None else [indices(track, f"tracks[{i}]") for i, track in enumerate(tracks)],
+        _run_words(options, cloud),
         out,
         progress,
     )
     return _result(made)
 
 
+@described(FileRunOptions)
 def infer_scene(
     scene: Path,
     *,
     cloud: bool = True,
     out: Path | None = None,
     progress: Progress | None = None,
-    quality: Quality | None = None,
-    max_side: int | None = None,
-    **options: object,
+    **options: Unpack[FileRunOptions],
 ) -> Result:
     """Make depth maps, and a cloud, of a scene's files: ``engine infer SCENE``.
 
@@ -211,35 +135,33 @@ def infer_scene(
         cloud: fuse the maps into a cloud, too.
         out: folder to keep all files in; ``None``: none are kept.
         progress: called with each event, a dictionary; an exception that it raises stops the run.
-        quality: preset of several options, as ``--quality``.
-        max_side: reduce photos to this many pixels on the longer side.
-        **options: further options of ``engine infer``, with ``_`` for ``-``.
+        {options}
 
     Raises:
         InputError, FileError, MemoryNeedError, NothingError: as the program says.
     """
-    given = {"quality": quality, "max_side": max_side, **options}
-    return _result(_engine.infer_scene(scene, _run_options(given, cloud), out, progress))
+    return _result(_engine.infer_scene(scene, _run_words(options, cloud), out, progress))
 
 
-def read_scene(scene: Path, **options: object) -> Scene:
+@described(FileOptions)
+def read_scene(scene: Path, **options: Unpack[FileOptions]) -> Scene:
     """Read the cameras of a scene: MVSNet's layout, COLMAP, or another program's file (docs/FORMATS.md).
 
     Args:
         scene: folder or file.
-        **options: of the program, with ``_`` for ``-``: ``format``, ``images``, ``masks``, ``depth_numbers``,
-            ``range_from``, ``roi``.
+        {options}
 
     Raises:
         InputError: files that do not hold what they should.
         FileError: files that cannot be read.
     """
-    files = _engine.read_scene(scene, _words(options))
+    files = _engine.read_scene(scene, words(options))
     fields = files.fields()
     fields["images"] = [str(path) for path in fields["images"]]
     return Scene(_files=files, **fields)
 
 
+@described(FusionConstants)
 def fuse(
     depth: Sequence[ArrayLike],
     images: Sequence[ArrayLike],
@@ -253,7 +175,7 @@ def fuse(
     preset: str | None = None,
     thin: float | None = None,
     progress: Progress | None = None,
-    **constants: object,
+    **constants: Unpack[FusionConstants],
 ) -> Cloud:
     """Fuse depth maps into one cloud: what ``engine fuse`` does with files.
 
@@ -269,10 +191,11 @@ def fuse(
         preset: published constants of a program or paper (``engine fuse --list-presets``).
         thin: keep one point a cube of this side.
         progress: called with each event.
-        **constants: of the method: ``min_confidence``, ``min_views``, ``max_reprojection_px``, ...
+        {options}
 
     Raises:
         InputError: maps that do not go together, constants that the method does not have.
+        NothingError: no point survived.
     """
     count = len(depth)
     maps = [_map(of_view, f"depth[{i}]") for i, of_view in enumerate(depth)]
@@ -288,15 +211,19 @@ def fuse(
     of_k, poses = cameras(K, cam_from_world, count)
     if sources is None:
         sources = [[other for other in range(count) if other != view] for view in range(count)]
-    checked = [[int(i) for i in of_view] for of_view in per_view(sources, count, "sources")]
+    checked = [indices(of_view, f"sources[{i}]") for i, of_view in enumerate(per_view(sources, count, "sources"))]
     for view, of_view in enumerate(checked):
         for other in of_view:
             if not 0 <= other < count or other == view:
                 raise InputError(f"sources[{view}]: {other}; expected indices of other views, 0 to {count - 1}", 3)
-    named = [(name.replace("_", "-"), word) for name, word in _words(constants)]
+    ends = None
+    if depth_range is not None:
+        near, far = matrix(depth_range, (2,), "depth_range")
+        ends = float(near), float(far)
+    named = [(name.replace("_", "-"), word) for name, word in words(constants)]
     return Cloud(
         **_engine.fuse(
-            maps, certain, colours, of_k, poses, checked, depth_range, method, preset, named, thin, progress
+            maps, certain, colours, of_k, poses, checked, ends, method, preset, named, thin, progress
         )
     )
 
@@ -396,4 +323,6 @@ def _map(values: ArrayLike, what: str) -> npt.NDArray[np.float32]:
 def _bytes(photo: npt.NDArray[np.uint8] | npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
     if photo.dtype == np.uint8:
         return np.ascontiguousarray(photo, dtype=np.uint8)
-    return np.ascontiguousarray(np.clip(np.floor(photo * np.float32(255.0) + np.float32(0.5)), 0, 255).astype(np.uint8))
+    # Rounded as the program does: halves go up, which is exact in doubles.
+    scaled = (photo * np.float32(255.0)).astype(np.float64)
+    return np.ascontiguousarray(np.clip(np.floor(scaled + 0.5), 0, 255).astype(np.uint8))

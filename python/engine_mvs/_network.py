@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _engine
-from ._arrays import ArrayLike, cameras, image
+from ._arrays import ArrayLike, cameras, image, matrix, whole
 
 __all__ = ["Features", "Network"]
 
@@ -98,6 +98,7 @@ class Network:
             InputError: fewer than two photos, a range or a number of planes that cannot be.
         """
         of_k, poses = cameras(K, cam_from_world, len(features))
-        near, far = depth_range
+        near, far = matrix(depth_range, (2,), "depth_range")
         of_photos = [of_photo._features for of_photo in features]
-        return self._network.depth(of_photos, of_k, poses, (float(near), float(far)), int(planes), sampling)
+        depths = whole(planes, 2, 65536, "planes")
+        return self._network.depth(of_photos, of_k, poses, (float(near), float(far)), depths, sampling)

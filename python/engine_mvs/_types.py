@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _engine
+from ._arrays import matrix, whole
 
 __all__ = ["Cloud", "Result", "Scene"]
 
@@ -40,8 +41,17 @@ class Cloud:
 
         Raises:
             FileError: the file cannot be written; nothing is left of it then.
+            InputError: arrays that do not go together, coordinates that are not finite.
         """
-        _engine.write_ply(path, self.points, self.normals, self.colours, self.confidence, self.views)
+        count = len(self.points)
+        _engine.write_ply(
+            path,
+            matrix(self.points, (None, 3), "points"),
+            matrix(self.normals, (count, 3), "normals").astype(np.float32),
+            matrix(self.colours, (count, 3), "colours").clip(0, 255).astype(np.uint8),
+            matrix(self.confidence, (count,), "confidence").astype(np.float32),
+            matrix(self.views, (count,), "views").clip(0, 255).astype(np.uint8),
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,4 +134,5 @@ class Scene:
         Raises:
             InputError: no such view, or a photo that is damaged or of another size than its camera.
         """
-        return self._files.photo(view, max_side)
+        side = None if max_side is None else whole(max_side, 1, 1_000_000_000, "max_side")
+        return self._files.photo(whole(view, 0, len(self) - 1, "view"), side)

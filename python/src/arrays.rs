@@ -4,9 +4,9 @@
 use engine::Error;
 use engine::files::map::Map;
 use engine::scene::camera::Camera;
+use engine::scene::memory::checked_camera;
 use engine::scene::stored_photo::{Samples, StoredPhoto};
-use glam::{DMat3, DVec3};
-use numpy::ndarray::ArrayView2;
+use numpy::ndarray::{ArrayView, ArrayView2, Axis, Dimension};
 use numpy::{IntoPyArray, PyArray2, PyArray3, PyArrayMethods, PyReadonlyArray2, PyReadonlyArray3};
 use pyo3::prelude::*;
 
@@ -32,19 +32,45 @@ impl PhotoArray<'_> {
     }
 
     /// A copy that the engine owns: Python may change the array meanwhile.
-    pub fn photo(&self, name: &str, mask: Option<&PyReadonlyArray2<'_, bool>>) -> Result<StoredPhoto, Error> {
-        let samples = match self {
-            Self::Bytes(array) => Samples::Bytes(array.as_array().iter().copied().collect()),
-            Self::Floats(array) => Samples::Floats(array.as_array().iter().copied().collect()),
-        };
-        let size = self.size();
-        if let Some(mask) = mask
-            && mask.as_array().dim() != (size.1, size.0)
-        {
-            let (height, width) = mask.as_array().dim();
-            return Err(Error::input(name, format!("a mask of {width} x {height} pixels"), "one of the photo's size"));
+    pub fn samples(&self) -> Samples {
+        match self {
+            Self::Bytes(array) => Samples::Bytes(copied(array.as_array())),
+            Self::Floats(array) => Samples::Floats(copied(array.as_array())),
         }
-        StoredPhoto::new(name, size, samples, mask.map(|mask| mask.as_array().iter().copied().collect()))
+    }
+}
+
+/// The values in their order.
+pub fn copied<T: Copy, D: Dimension>(array: ArrayView<'_, T, D>) -> Vec<T> {
+    array.as_slice().map_or_else(|| array.iter().copied().collect(), <[T]>::to_vec)
+}
+
+/// A photo with its mask, if it has one, on the way to the engine: checks and hashes are the engine's work.
+pub struct Copied {
+    size: (usize, usize),
+    samples: Samples,
+    mask: Option<((usize, usize), Vec<bool>)>,
+}
+
+impl Copied {
+    /// Copies both.
+    pub fn new(image: &PhotoArray<'_>, mask: Option<&PyReadonlyArray2<'_, bool>>) -> Self {
+        let mask = mask.map(|mask| {
+            let (height, width) = mask.as_array().dim();
+            ((width, height), copied(mask.as_array()))
+        });
+        Self { size: image.size(), samples: image.samples(), mask }
+    }
+
+    /// As the engine has it.
+    pub fn photo(self, name: &str) -> Result<StoredPhoto, Error> {
+        if let Some((size, _)) = &self.mask
+            && *size != self.size
+        {
+            let found = format!("a mask of {} x {} pixels", size.0, size.1);
+            return Err(Error::input(name, found, "one of the photo's size"));
+        }
+        StoredPhoto::new(name, self.size, self.samples, self.mask.map(|(_, shows)| shows))
     }
 }
 
@@ -53,25 +79,30 @@ pub fn rows(matrix: ArrayView2<'_, f64>) -> [[f64; 3]; 3] {
     std::array::from_fn(|row| std::array::from_fn(|column| matrix[[row, column]]))
 }
 
-/// Cameras of K `[N, 3, 3]` and poses `[N, 3 or 4, 4]`.
-pub fn cameras(k: &PyReadonlyArray3<'_, f64>, poses: &PyReadonlyArray3<'_, f64>) -> Vec<Camera> {
+/// Cameras of K `[N, 3, 3]` and poses `[N, 4, 4]`. `what` says what has them: `view`.
+pub fn cameras(
+    what: &str,
+    k: &PyReadonlyArray3<'_, f64>,
+    poses: &PyReadonlyArray3<'_, f64>,
+) -> Result<Vec<Camera>, Error> {
     let (k, poses) = (k.as_array(), poses.as_array());
     let camera = |i: usize| {
-        let (of_k, pose) = (k.index_axis(numpy::ndarray::Axis(0), i), poses.index_axis(numpy::ndarray::Axis(0), i));
-        Camera {
-            k: DMat3::from_cols_array_2d(&rows(of_k)).transpose(),
-            r: DMat3::from_cols_array_2d(&rows(pose)).transpose(),
-            t: DVec3::new(pose[[0, 3]], pose[[1, 3]], pose[[2, 3]]),
-        }
+        let (of_k, pose) = (k.index_axis(Axis(0), i), poses.index_axis(Axis(0), i));
+        checked_camera(&format!("{what} {i}"), rows(of_k), rows(pose), translation(pose))
     };
     (0..k.dim().0).map(camera).collect()
 }
 
+/// The last column of a pose.
+pub fn translation(pose: ArrayView2<'_, f64>) -> [f64; 3] {
+    [0, 1, 2].map(|row| pose[[row, 3]])
+}
+
+/// Matrices, one for each camera.
+type Matrices<'py> = Bound<'py, PyArray3<f64>>;
+
 /// K `[N, 3, 3]` and poses `[N, 4, 4]` of cameras.
-pub fn of_cameras<'py>(
-    py: Python<'py>,
-    cameras: &[Camera],
-) -> PyResult<(Bound<'py, PyArray3<f64>>, Bound<'py, PyArray3<f64>>)> {
+pub fn of_cameras<'py>(py: Python<'py>, cameras: &[Camera]) -> PyResult<(Matrices<'py>, Matrices<'py>)> {
     let (mut all_k, mut poses) = (Vec::new(), Vec::new());
     for camera in cameras {
         for row in 0..3 {
@@ -105,7 +136,7 @@ pub fn of_pixels<'py, T: numpy::Element>(
 pub fn map_of(array: &PyReadonlyArray2<'_, f32>) -> Map {
     let array = array.as_array();
     let (height, width) = array.dim();
-    Map { width, height, data: array.iter().copied().collect() }
+    Map { width, height, data: copied(array) }
 }
 
 /// Positions `[P, 3]`, all finite.

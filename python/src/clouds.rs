@@ -5,12 +5,15 @@ use std::path::PathBuf;
 use engine::Error;
 use engine::evaluation::cloud::{CloudSettings, compare};
 use engine::evaluation::depth::DepthErrors;
+use engine::files::map::Map;
 use engine::files::ply::{self, Point};
 use engine::files::ply_storage::OffsetOption;
+use engine::fusion::funnel::explain;
 use engine::fusion::grid::{self, Given};
 use engine::fusion::view::FusionView;
+use engine::host::interrupt;
 use engine::run::device::Backend;
-use engine::run::write::{Fusion, cloud_of};
+use engine::run::write::{Fusion, cloud_of, empty_cloud};
 use engine::scene::camera::DepthRange;
 use numpy::{IntoPyArray, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2, PyReadonlyArray3};
 use pyo3::prelude::*;
@@ -41,7 +44,18 @@ pub fn fuse(
     progress: Option<Py<PyAny>>,
 ) -> PyResult<Py<PyDict>> {
     let (near, far) = range.unwrap_or((f64::MIN_POSITIVE, f64::MAX));
-    let maps = depth.iter().zip(&confidence).zip(&colours).zip(cameras(&k, &poses)).zip(sources).enumerate();
+    let refuse = |place: &str, found: String, expected: &str| Err(raised(py, &Error::input(place, found, expected)));
+    if !(near > 0.0 && near < far && far.is_finite()) {
+        return refuse("depth_range", format!("{near} to {far}"), "0 < near < far");
+    }
+    if let Some(thin) = thin.filter(|thin| !(thin.is_finite() && *thin > 0.0)) {
+        return refuse("thin", thin.to_string(), "a number above 0");
+    }
+    let cameras = cameras("view", &k, &poses).map_err(|e| raised(py, &e))?;
+    if cameras.len() < 2 {
+        return refuse("depth", format!("{} maps", cameras.len()), "maps of at least two views");
+    }
+    let maps = depth.iter().zip(&confidence).zip(&colours).zip(cameras).zip(sources).enumerate();
     let mut views: Vec<FusionView> = maps
         .map(|(i, ((((depth, confidence), colours), camera), sources))| FusionView {
             name: i.to_string(),
@@ -62,7 +76,8 @@ pub fn fuse(
         let options = &setting.settings.fusion;
         let backend = &Backend::Host;
         let fusion = Fusion { options, thin, region: None, ply_offset: OffsetOption::None, backend };
-        Ok(cloud_of(views, fusion, progress)?.0.points)
+        let fused = cloud_of(views, fusion, progress)?.0;
+        if fused.points.is_empty() { Err(empty_cloud(explain(&fused.funnels, options))) } else { Ok(fused.points) }
     })?;
     of_points(py, &points)
 }
@@ -107,8 +122,7 @@ pub fn write_ply(
         views: views[i],
     };
     let points: Vec<Point> = positions.into_iter().enumerate().map(point).collect();
-    let storage = ply::storage_of(&points, OffsetOption::None);
-    ply::write(&path, &points, storage, &[]).map_err(|e| raised(py, &e))
+    work(py, None, move |_| ply::write(&path, &points, ply::storage_of(&points, OffsetOption::None), &[]))
 }
 
 /// Depth against true depth; see `engine_mvs.evaluate`.
@@ -121,13 +135,18 @@ pub fn evaluate(
     confidence: Option<Vec<PyReadonlyArray2<'_, f32>>>,
     interval: Option<f64>,
 ) -> PyResult<Py<PyAny>> {
-    let mut errors = DepthErrors::new();
-    for (i, (depth, truth)) in depth.iter().zip(&truth).enumerate() {
-        let confidence = confidence.as_ref().map(|maps| map_of(&maps[i]));
-        let (depth, truth) = (map_of(depth), map_of(truth));
-        errors.add(&depth, confidence.as_ref(), &truth, interval).map_err(|e| raised(py, &e))?;
-    }
-    dictionary(py, &json!(errors.summary()))
+    let maps: Vec<Map> = depth.iter().map(map_of).collect();
+    let truths: Vec<Map> = truth.iter().map(map_of).collect();
+    let certain: Option<Vec<Map>> = confidence.map(|maps| maps.iter().map(map_of).collect());
+    let summary = work(py, None, move |_| {
+        let mut errors = DepthErrors::new();
+        for (i, (depth, truth)) in maps.iter().zip(&truths).enumerate() {
+            interrupt::check()?;
+            errors.add(depth, certain.as_ref().map(|maps| &maps[i]), truth, interval)?;
+        }
+        Ok(json!(errors.summary()))
+    })?;
+    dictionary(py, &summary)
 }
 
 /// A cloud against another; see `engine_mvs.evaluate_cloud`.

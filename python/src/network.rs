@@ -7,13 +7,13 @@ use engine::Error;
 use engine::cpu::network::BsMvsNet;
 use engine::net::model;
 use engine::net::tensor::Tensor;
-use engine::scene::camera::{DepthRange, Hypotheses, MAX_PLANES, PlaneSweep, Sampling};
+use engine::scene::camera::{DepthRange, Hypotheses, PlaneSweep, Sampling};
 use engine::scene::photo::Photo;
 use numpy::{PyArray2, PyArray3, PyReadonlyArray3};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::arrays::{PhotoArray, cameras, of_map, of_pixels};
+use crate::arrays::{Copied, PhotoArray, cameras, of_map, of_pixels};
 use crate::errors::raised;
 use crate::work::work;
 
@@ -68,10 +68,10 @@ impl Network {
     /// Feature maps of a photo.
     fn features(&self, py: Python<'_>, image: PhotoArray<'_>) -> PyResult<Features> {
         let size = image.size();
-        let stored = image.photo("image", None).map_err(|e| raised(py, &e))?;
+        let copied = Copied::new(&image, None);
         let network = &self.network;
         let features = work(py, None, move |_| {
-            let photo = Photo { width: size.0, height: size.1, rgb: stored.pixels().rgb };
+            let photo = Photo { width: size.0, height: size.1, rgb: copied.photo("photo")?.pixels().rgb };
             network.features(&photo.padded_to_multiple_of_4())
         })?;
         Ok(Features { features, size, weights: self.network.weights_hash().to_owned() })
@@ -95,9 +95,6 @@ impl Network {
         if !(near > 0.0 && near < far && far.is_finite()) {
             return refuse("depth_range", format!("{near} to {far}"), "0 < near < far");
         }
-        if !(2..=MAX_PLANES).contains(&planes) {
-            return refuse("planes", planes.to_string(), &format!("a whole number from 2 to {MAX_PLANES}"));
-        }
         let sampling = match sampling.as_deref() {
             None if far / near < LINEAR_BELOW => Sampling::Linear,
             None | Some("inverse") => Sampling::Inverse,
@@ -110,7 +107,8 @@ impl Network {
         if features.iter().any(|of| of.weights != self.network.weights_hash()) {
             return refuse("features", "those of another network".into(), "features that this network has made");
         }
-        let cameras: Vec<_> = cameras(&k, &poses).into_iter().map(|camera| camera.decimated(0.25)).collect();
+        let cameras = cameras("view", &k, &poses).map_err(|e| raised(py, &e))?;
+        let cameras: Vec<_> = cameras.into_iter().map(|camera| camera.decimated(0.25)).collect();
         let hypotheses = Hypotheses::new(DepthRange { near, far }, planes, sampling);
         let size = features[0].size;
         let of_views: Vec<&model::Features<Tensor>> = features.iter().map(|of| &of.features).collect();

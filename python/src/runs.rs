@@ -7,19 +7,20 @@ use engine::export::results::Results;
 use engine::files::map::Map;
 use engine::files::ply::Point;
 use engine::files::ply_cloud::CloudFile;
+use engine::host::progress::Progress;
 use engine::scene::Scene;
 use engine::scene::camera::DepthRange;
 use engine::scene::memory::{PhotoPoints, PhotoView};
 use engine::{Error, Result};
+use numpy::ndarray::Axis;
 use numpy::{PyReadonlyArray2, PyReadonlyArray3};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 use serde_json::Value;
 
-use crate::arrays::{PhotoArray, of_cameras, of_map, of_pixels, positions, rows};
+use crate::arrays::{Copied, PhotoArray, of_cameras, of_map, of_pixels, positions, rows, translation};
 use crate::clouds;
-use crate::errors::raised;
-use crate::work::{dictionary, work};
+use crate::work::{alone, dictionary};
 
 /// What a run has left, in memory.
 struct Made {
@@ -48,27 +49,21 @@ pub fn infer(
     out: Option<PathBuf>,
     progress: Option<Py<PyAny>>,
 ) -> PyResult<Py<PyDict>> {
-    let mut views = Vec::with_capacity(images.len());
+    let mut photos = Vec::with_capacity(images.len());
     for (i, (image, name)) in images.iter().zip(names).enumerate() {
-        let mask = masks.as_ref().and_then(|masks| masks[i].as_ref());
-        let photo = image.photo(&format!("photo {i}"), mask).map_err(|e| raised(py, &e))?;
-        let of_k = k.as_array().index_axis_move(numpy::ndarray::Axis(0), i);
-        let pose = poses.as_array().index_axis_move(numpy::ndarray::Axis(0), i);
-        let range = ranges.as_ref().and_then(|ranges| ranges[i]);
-        views.push(PhotoView {
-            name,
-            photo,
-            k: rows(of_k),
-            r: rows(pose),
-            t: [pose[[0, 3]], pose[[1, 3]], pose[[2, 3]]],
-            range: range.map(|(near, far)| DepthRange { near, far }),
-            planes: None,
-            sources: sources.as_ref().map(|sources| sources[i].clone()),
-        });
+        let pose = poses.as_array().index_axis_move(Axis(0), i);
+        let (k, r) = (rows(k.as_array().index_axis_move(Axis(0), i)), rows(pose));
+        let t = translation(pose);
+        let range = ranges.as_ref().and_then(|ranges| ranges[i]).map(|(near, far)| DepthRange { near, far });
+        let sources = sources.as_ref().map(|sources| sources[i].clone());
+        let view = move |photo| PhotoView { name, photo, k, r, t, range, planes: None, sources };
+        photos.push((Copied::new(image, masks.as_ref().and_then(|masks| masks[i].as_ref())), view));
     }
     let positions = points.map(|points| positions(py, "points", &points)).transpose()?.unwrap_or_default();
     let points = PhotoPoints { positions, tracks };
-    let made = work(py, progress, move |progress| {
+    let made = alone(py, progress, move |progress| {
+        let view = |(i, (photo, view)): (usize, (Copied, _))| photo.photo(&format!("photo {i}")).map(view);
+        let views = photos.into_iter().enumerate().map(view).collect::<Result<_>>()?;
         let scene = Scene::of_photos(views, points)?;
         in_folder(out, |out| embedded::infer_photos(scene, out, &options, progress))
     })?;
@@ -85,8 +80,8 @@ pub fn infer_scene(
     out: Option<PathBuf>,
     progress: Option<Py<PyAny>>,
 ) -> PyResult<Py<PyDict>> {
-    let made =
-        work(py, progress, move |progress| in_folder(out, |out| embedded::infer(&scene, out, &options, progress)))?;
+    let run = move |progress: &Progress| in_folder(out, |out| embedded::infer(&scene, out, &options, progress));
+    let made = alone(py, progress, run)?;
     of_made(py, made)
 }
 

@@ -2,16 +2,15 @@
 
 use std::path::PathBuf;
 
-use engine::Error;
 use engine::embedded::{self, Given};
 use engine::scene::Scene;
 use engine::scene::photo::Photo;
 use numpy::{IntoPyArray, PyArrayMethods};
+use pyo3::exceptions::PyIndexError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::arrays::{of_cameras, of_pixels};
-use crate::errors::raised;
 use crate::work::work;
 
 /// A scene that was read.
@@ -63,14 +62,15 @@ impl SceneFiles {
     /// A photo, undistorted and reduced, with its mask (or `None`) and K.
     #[pyo3(signature = (view, max_side=None))]
     fn photo<'py>(&self, py: Python<'py>, view: usize, max_side: Option<usize>) -> PyResult<Bound<'py, PyAny>> {
-        let Some(of_view) = self.scene.views.get(view) else {
-            let expected = format!("0 to {}", self.scene.views.len() - 1);
-            return Err(raised(py, &Error::input("view", view.to_string(), expected)));
-        };
-        let loaded = work(py, None, move |_| Photo::load(of_view, max_side))?;
+        let of_view = self.scene.views.get(view).ok_or_else(|| PyIndexError::new_err("view"))?;
+        let (loaded, mask) = work(py, None, move |_| {
+            let mut loaded = Photo::load(of_view, max_side)?;
+            let mask = loaded.take_mask(of_view)?;
+            Ok((loaded, mask))
+        })?;
         let (k, _) = of_cameras(py, &[loaded.camera])?;
         let size = (loaded.photo.width, loaded.photo.height);
-        let mask = loaded.mask.map(|mask| {
+        let mask = mask.map(|mask| {
             let inside: Vec<bool> = (0..size.0 * size.1).map(|i| !mask.is_outside(i % size.0, i / size.0)).collect();
             inside.into_pyarray(py).reshape([size.1, size.0])
         });

@@ -37,9 +37,18 @@ impl Drop for UnderWay {
     }
 }
 
+/// As [`alone`], with the threads that the process has, or one a processor if it has none yet.
+pub fn work<T: Send>(
+    py: Python<'_>,
+    told: Option<Py<PyAny>>,
+    job: impl FnOnce(&Progress) -> Result<T> + Send,
+) -> PyResult<T> {
+    alone(py, told, |progress| embedded::set_threads(None).and_then(|()| job(progress)))
+}
+
 /// Does some work in a thread, with `told` (if it is not `None`) called from this one with each event, a dictionary.
 /// An exception that it raises, and Ctrl-C, stop the work; they are raised when it has stopped.
-pub fn work<T: Send>(
+pub fn alone<T: Send>(
     py: Python<'_>,
     told: Option<Py<PyAny>>,
     job: impl FnOnce(&Progress) -> Result<T> + Send,
@@ -51,7 +60,6 @@ pub fn work<T: Send>(
     let receiver = Mutex::new(receiver);
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name("engine".into()).spawn_scoped(scope, move || {
-            embedded::set_threads(None)?;
             // Lives as long as the work, also where nothing is told.
             let _until_the_end = sender.clone();
             job(&progress(listens, sender))

@@ -1,12 +1,10 @@
-"""The package as its users have it: arrays in, arrays out, the command, stubs and the tutorial."""
+"""The package as its users have it: arrays in, arrays out, errors, progress, Ctrl-C."""
 
 from __future__ import annotations
 
-import doctest
 import importlib
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -145,6 +143,30 @@ def test_masks_cut_and_points_give_ranges(scene: Any, photos: Any, result: Any) 
     assert any("percentile" in note for note in of_points.notes)
 
 
+def test_options_reach_the_run(scene: Any, photos: Any, result: Any) -> None:
+    some = infer(scene, *photos, view=["0001", "0002"], unrefined=True, depth_only=True, weights=engine_mvs.Network())
+    assert some.names == ["0001", "0002"] and some.cloud is None
+    assert some.manifest["parameters"]["unrefined"] is True
+    cut = infer(scene, *photos, roi=(-0.5, -0.5, -50.0, 0.5, 0.5, 50.0))
+    assert 0 < len(cut.cloud) < len(result.cloud) and np.all(np.abs(cut.cloud.points[:, :2]) <= 0.5)
+    assert any(note.startswith("region of interest: ") for note in cut.notes)
+
+
+def test_clouds_are_written_whole_or_not_at_all(result: Any, tmp_path: Path) -> None:
+    cloud, file = result.cloud, tmp_path / "cloud.ply"
+    with pytest.raises(engine_mvs.InputError, match=r"confidence: .* expected numbers of shape \("):
+        engine_mvs.Cloud(cloud.points, cloud.normals, cloud.colours, cloud.confidence[:5], cloud.views).write_ply(file)
+    with pytest.raises(engine_mvs.InputError, match="points: point 0: .*three finite coordinates"):
+        engine_mvs.Cloud(cloud.points * np.nan, *list(vars(cloud).values())[1:]).write_ply(file)
+    assert not file.exists()
+    # Floats will do where doubles are meant.
+    engine_mvs.Cloud(cloud.points.astype(np.float32), *list(vars(cloud).values())[1:]).write_ply(file)
+    cloud.write_ply(tmp_path / "doubles.ply")
+    assert file.read_bytes() == (tmp_path / "doubles.ply").read_bytes()
+    with pytest.raises(engine_mvs.FileError, match="cannot write the point cloud"):
+        cloud.write_ply(tmp_path / "none" / "cloud.ply")
+
+
 def test_fuse_gives_the_run_s_own_cloud(scene: Any, photos: Any, result: Any) -> None:
     colours = [np.floor(photo * np.float32(255) + np.float32(0.5)).astype(np.uint8) for photo in photos[0]]
     cloud = engine_mvs.fuse(
@@ -163,6 +185,21 @@ def test_fuse_gives_the_run_s_own_cloud(scene: Any, photos: Any, result: Any) ->
     assert len(few) > 0
     with pytest.raises(ValueError, match="min-pixel"):
         engine_mvs.fuse(result.depth, colours, result.K, result.cam_from_world, min_pixels=3)
+    fuse: Any = engine_mvs.fuse
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({"thin": -1.0}, "thin: -1; expected a number above 0"),
+        ({"depth_range": (5, 1)}, "depth_range: 5 to 1; expected 0 < near < far"),
+        ({"depth_range": (float("nan"), 1)}, "depth_range: NaN to 1; "),
+        ({"method": "pyramid"}, "maps of 0 levels"),
+        ({"K": 0 * result.K}, "view 0: K: third row 0 0 0; "),
+        ({"cam_from_world": result.cam_from_world[:, [1, 0, 2, 3]]}, "view 0: rotation: "),
+    ]
+    for more, message in wrong:
+        cameras = {"K": result.K, "cam_from_world": result.cam_from_world}
+        with pytest.raises(engine_mvs.InputError, match=message):
+            fuse(result.depth, colours, **{**cameras, **more})
+    with pytest.raises(engine_mvs.NothingError, match="the cloud is empty: "):
+        fuse([0 * depth for depth in result.depth], colours, result.K, result.cam_from_world)
 
 
 def test_the_network_alone(scene: Any, photos: Any) -> None:
@@ -178,6 +215,10 @@ def test_the_network_alone(scene: Any, photos: Any) -> None:
     assert len(network.weights_sha256) == 64
     with pytest.raises(engine_mvs.InputError, match="0 < near < far"):
         network.depth(features, K[:3], scene.cam_from_world[:3], (2.0, 1.0))
+    with pytest.raises(engine_mvs.InputError, match="view 1: K: third row 0 0 0"):
+        network.depth(features, K[:3] * [[[1]], [[0]], [[1]]], scene.cam_from_world[:3], (near, far))
+    with pytest.raises(engine_mvs.InputError, match="planes: 1; expected a whole number from 2 to 65536"):
+        network.depth(features, K[:3], scene.cam_from_world[:3], (near, far), planes=1)
 
 
 def test_errors_are_the_program_s(scene: Any, photos: Any, tmp_path: Path) -> None:
@@ -204,6 +245,17 @@ def test_errors_are_the_program_s(scene: Any, photos: Any, tmp_path: Path) -> No
     ):
         with pytest.raises(engine_mvs.InputError, match=message):
             infer(scene, bad, K)
+    for option, message in (
+        ({"format": "colmap"}, "format: an option of how files are read; expected none of these with photos in memory"),
+        ({"sources": [[0.5]] * len(scene)}, r"sources\[0\]: \[0.5\]; expected a sequence of whole numbers"),
+        ({"roi": (1, 1, 1, 0, 0, 0)}, "roi: 1,1,1,0,0,0; expected X0,Y0,Z0,X1,Y1,Z1 with X0 < X1"),
+        ({"threads": 1000}, "threads: 1000, after work with .* had begun"),
+    ):
+        with pytest.raises(engine_mvs.InputError, match=message):
+            infer(scene, small, K, **option)
+    for view, side, message in ((-1, None, "view: -1; expected .* 0 to 6"), (0, 0, "max_side: 0; expected .* 1 to ")):
+        with pytest.raises(engine_mvs.InputError, match=message):
+            scene.photo(view, max_side=side)
     with pytest.raises(MemoryError, match="memory: "):
         infer(scene, small, K, memory=0.01)
 
@@ -281,28 +333,6 @@ def test_ctrl_c_stops_a_function_and_the_command(tmp_path: Path) -> None:
         assert running.wait(timeout=300) == 130, told
 
 
-def test_the_command_is_the_program() -> None:
-    assert engine("--version").stdout == f"engine {engine_mvs.__version__}\n"
-    assert engine("infer").returncode == 2
-    assert engine("info", "--json").returncode == 0
-
-
-def test_docstrings_are_true() -> None:
-    names = ["_arrays", "_errors", "_functions", "_network", "_types"]
-    modules = [importlib.import_module(f"engine_mvs.{name}") for name in names]
-    found = [doctest.testmod(module) for module in modules]
-    assert sum(ran.attempted for ran in found) >= 5 and sum(ran.failed for ran in found) == 0
-
-
-def test_types_are_strict() -> None:
-    pytest.importorskip("mypy")
-    package = Path(engine_mvs.__file__).parent
-    files = [str(package), str(ROOT / "python" / "examples")]
-    ran = subprocess.run([sys.executable, "-m", "mypy", "--strict", *files], capture_output=True, text=True)
-    assert ran.returncode == 0, ran.stdout
-    assert (package / "py.typed").exists()
-
-
 def test_the_adapter_of_robust_mvd(scene: Any, photos: Any) -> None:
     sys.path.insert(0, str(ROOT / "python" / "examples"))
     model = importlib.import_module("robust_mvd").EngineModel()
@@ -325,10 +355,3 @@ def test_the_adapter_of_robust_mvd(scene: Any, photos: Any) -> None:
     depth, _ = model.network.depth(features, K[[1, 0, 2]], poses, (3.0, 11.0), planes=128)
     # Poses from the key view and from the world are one but for rounding.
     assert np.median(np.abs(prediction["depth"][0, 0] - depth) / depth) < 1e-4
-
-
-def test_the_tutorial_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "PYTHON.md").read_text(), re.S)
-    assert len(blocks) >= 8
-    monkeypatch.chdir(ROOT)
-    exec(compile("\n".join(blocks), "docs/PYTHON.md", "exec"), {"__name__": "tutorial"})

@@ -29,6 +29,7 @@ use super::shell::{self, CompletionsArgs, ManArgs};
 use super::status::{self, StatusArgs};
 use super::synth::{self, SynthArgs};
 use super::train::{self, TrainArgs};
+use super::view::{self, ViewArgs};
 
 /// Multi-view stereo: calibrated photos in, dense depth maps and one coloured point cloud out.
 #[derive(Parser, Debug)]
@@ -42,6 +43,7 @@ Examples:
   engine export out --to las,npz                results in the formats of other programs
   engine mesh out --to ply,glb                  its depth maps as a triangle mesh
   engine report out                             one HTML page with cloud, maps and findings
+  engine view out                               the same in the browser, for clouds of any size
   engine doctor scenes/bust                     find out what is wrong with a scene or its results
   engine info --width 1600 --height 1200
   engine train run --textures photos --steps 20000
@@ -81,6 +83,7 @@ enum Command {
     Report(Box<ReportCommand>),
     Synth(Box<SynthArgs>),
     Train(Box<TrainArgs>),
+    View(Box<ViewArgs>),
 }
 
 impl Command {
@@ -100,6 +103,7 @@ impl Command {
             Self::Eval(args) => args.report(),
             Self::Synth(args) => &args.report,
             Self::Train(args) => &args.report,
+            Self::View(args) => &args.report,
             Self::Bench(_) | Self::Completions(_) | Self::Config(_) | Self::Info(_) | Self::Man(_) => return None,
         })
     }
@@ -139,6 +143,7 @@ impl Command {
             Self::Report(args) => report::run(*args, progress),
             Self::Synth(args) => synth::run(*args, progress),
             Self::Train(args) => train::run(*args, progress),
+            Self::View(args) => view::run(*args, progress),
         }
     }
 }

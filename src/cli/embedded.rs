@@ -26,16 +26,33 @@ pub fn infer(scene: &Path, out: PathBuf, options: &[Given], progress: &Progress)
 /// As [`infer`], of photos in memory ([`Scene::of_photos`]).
 ///
 /// # Errors
-/// As [`infer`].
-pub fn infer_photos(scene: Scene, out: PathBuf, options: &[Given], progress: &Progress) -> Result<()> {
+/// As [`infer`]; options of how files are read.
+pub fn infer_photos(mut scene: Scene, out: PathBuf, options: &[Given], progress: &Progress) -> Result<()> {
+    if let Some((name, _)) = named(options, &OF_FILES) {
+        return Err(Error::input(name, "an option of how files are read", "none of these with photos in memory"));
+    }
+    scene.take(&parsed::<InferWork>(options)?.open_options())?;
     run(Task::Photos(Box::new(scene)), out, options, progress)
+}
+
+/// What says nothing of photos in memory.
+const OF_FILES: [&str; 5] = ["depth-numbers", "format", "images", "masks", "sparse"];
+/// What says nothing of how files are read.
+const OF_RUNS: [&str; 2] = ["max-side", "view"];
+
+/// The first of the options that has one of these names.
+fn named<'a>(options: &'a [Given], names: &[&str]) -> Option<&'a Given> {
+    options.iter().find(|(name, _)| names.contains(&name.replace('_', "-").as_str()))
 }
 
 /// How [`Scene::open`] reads, by options of the command line (`format`, `masks`, `roi`, ...).
 ///
 /// # Errors
-/// Options that do not exist or fit.
+/// Options that do not exist or fit, or that are of a run.
 pub fn open_options(options: &[Given]) -> Result<OpenOptions> {
+    if let Some((name, _)) = named(options, &OF_RUNS) {
+        return Err(Error::input(name, "an option of a run", "options of how a scene's files are read"));
+    }
     Ok(parsed::<SceneArgs>(options)?.open_options(false))
 }
 

@@ -19,9 +19,8 @@ use engine::run::calibration::{self, Cameras};
 use engine::run::device::Backend;
 use engine::run::infer::{infer, infer_photos};
 use engine::run::options::InferOptions;
-use engine::scene::Scene;
 use engine::scene::camera::{DepthRange, Sampling};
-use engine::scene::photos_folder;
+use engine::scene::{OpenOptions, Scene, photos_folder};
 use engine::shards::mapping::map_shard;
 use engine::shards::merging::merge_shard;
 use engine::shards::planning::{self, PlanOptions};
@@ -262,6 +261,11 @@ impl InferWork {
         Self { only_finish: true, ..self }
     }
 
+    /// How the scene's files are read.
+    pub fn open_options(&self) -> OpenOptions {
+        self.scene_args.open_options(self.range.is_some())
+    }
+
     /// How much of the machine it takes.
     pub fn limits(&self) -> &LimitArgs {
         &self.machine.limits
@@ -283,7 +287,7 @@ impl InferWork {
             normals: self.normals,
             unrefined: self.unrefined,
             depth_only: self.depth_only,
-            open: self.scene_args.open_options(self.range.is_some()),
+            open: self.open_options(),
             max_side: self.scene_args.max_side,
             only: self.scene_args.only,
             views: self.views,

@@ -33,3 +33,4 @@ mod status;
 mod synth;
 mod train;
 mod train_data;
+mod view;

@@ -1,5 +1,6 @@
 //! Options that several commands share, and the parsers of their values.
 
+use std::net::IpAddr;
 use std::ops::RangeBounds;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
@@ -335,6 +336,18 @@ pub fn threads(text: &str) -> Result<usize, String> {
 /// A number of pyramid levels. Eight take 128 pixels to one; more would only repeat that.
 pub fn levels(text: &str) -> Result<usize, String> {
     whole(text, 1..=8, "a whole number from 1 to 8")
+}
+
+/// A port that can be asked for.
+pub fn port(text: &str) -> Result<u16, String> {
+    let expected = "a port from 1 to 65535";
+    whole(text, 1..=usize::from(u16::MAX), expected)?.try_into().map_err(|_| format!("expected {expected}"))
+}
+
+/// An address in numbers.
+pub fn address(text: &str) -> Result<IpAddr, String> {
+    let text = if text.eq_ignore_ascii_case("localhost") { "127.0.0.1" } else { text };
+    text.parse().map_err(|_| "expected an address in numbers, such as 127.0.0.1, ::1 or 0.0.0.0".to_owned())
 }
 
 /// `near,far`.

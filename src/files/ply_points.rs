@@ -1,6 +1,7 @@
-//! Positions from PLY clouds of others: the vertices' `x`, `y`, `z` from text or binary files of either byte order.
-//! Other properties and elements, lists among them, are passed over. `ply-rs-bw` keeps every element as a value of its
-//! own, which is fine for meshes and too much for tens of millions of points.
+//! Positions from PLY clouds of others: the vertices' `x`, `y`, `z` from text or binary files of either byte order, and
+//! their colours where these are asked for. Other properties and elements, lists among them, are passed over.
+//! `ply-rs-bw` keeps every element as a value of its own, which is fine for meshes and too much for tens of millions of
+//! points.
 //!
 //! An offset that the header names as this program does ([`OFFSET_COMMENT`]) is added again.
 //!
@@ -26,6 +27,8 @@ const BLOCK: usize = 1 << 14;
 pub struct Cloud {
     /// Positions, all finite.
     pub points: Vec<[f64; 3]>,
+    /// Red, green and blue of each, where they were asked for and the file has them as bytes.
+    pub colours: Option<Vec<[u8; 3]>>,
     /// Vertices that were left out because a coordinate is NaN or infinite.
     pub not_finite: usize,
     /// What the header says is missing from the stored coordinates; it has been added.
@@ -156,6 +159,18 @@ pub fn vertices(path: &Path) -> Result<u64> {
 /// [`Error::Io`] where the file cannot be read; [`Error::Input`] where it is no PLY, has no vertices with x, y and z,
 /// or ends before its header says.
 pub fn read(path: &Path) -> Result<Cloud> {
+    read_columns(path, false)
+}
+
+/// As [`read`], with colours where the file has them (`red`, `green`, `blue`, one byte each).
+///
+/// # Errors
+/// As [`read`].
+pub fn read_coloured(path: &Path) -> Result<Cloud> {
+    read_columns(path, true)
+}
+
+fn read_columns(path: &Path, coloured: bool) -> Result<Cloud> {
     let (file, size) = input::open(path, "open the point cloud")?;
     let mut body = Body { path, file: BufReader::with_capacity(1 << 20, file), line: 0, text: Vec::new() };
     let Header { encoding, elements, offset, length: header } = body.header()?;
@@ -176,7 +191,12 @@ pub fn read(path: &Path) -> Result<Cloud> {
             )
         })
     };
-    let axes = [axis("x")?, axis("y")?, axis("z")?];
+    let mut columns = vec![axis("x")?, axis("y")?, axis("z")?];
+    let bytes = |p: &Property, name: &str| p.name == name && p.count.is_none() && p.kind == Kind::U8;
+    let of_colours = ["red", "green", "blue"].map(|name| vertices.properties.iter().position(|p| bytes(p, name)));
+    if let ([Some(red), Some(green), Some(blue)], true) = (of_colours, coloured) {
+        columns.extend([red, green, blue]);
+    }
     // Before anything is allocated: the file must be able to hold what its header says.
     let needed = elements[..=at]
         .iter()
@@ -193,16 +213,20 @@ pub fn read(path: &Path) -> Result<Cloud> {
     for element in &elements[..at] {
         body.pass_over(element, encoding)?;
     }
-    let mut cloud = Cloud { points: Vec::new(), not_finite: 0, offset };
-    let reserved = may_fail(|| cloud.points.try_reserve_exact(vertices.count as usize));
+    let colours = (columns.len() > 3).then(Vec::new);
+    let mut cloud = Cloud { points: Vec::new(), colours, not_finite: 0, offset };
+    let reserved = may_fail(|| {
+        cloud.points.try_reserve_exact(vertices.count as usize)?;
+        cloud.colours.iter_mut().try_for_each(|colours| colours.try_reserve_exact(vertices.count as usize))
+    });
     reserved.map_err(|e| {
         let found = format!("{place}: {} vertices: {e}", vertices.count);
         Error::Memory(format!("{found}; expected a smaller cloud (--thin of `engine fuse`), or more memory"))
     })?;
     match (encoding, vertices.stride()) {
-        (Encoding::Text, _) => body.text_vertices(vertices, axes, &mut cloud)?,
-        (_, Some(stride)) => body.even_vertices(vertices, axes, stride, encoding, &mut cloud)?,
-        (_, None) => body.uneven_vertices(vertices, axes, encoding, &mut cloud)?,
+        (Encoding::Text, _) => body.text_vertices(vertices, &columns, &mut cloud)?,
+        (_, Some(stride)) => body.even_vertices(vertices, &columns, stride, encoding, &mut cloud)?,
+        (_, None) => body.uneven_vertices(vertices, &columns, encoding, &mut cloud)?,
     }
     Ok(cloud)
 }
@@ -219,11 +243,15 @@ impl Cloud {
         left_out.into_iter().chain(added).collect()
     }
 
-    fn take(&mut self, stored: [f64; 3]) {
+    /// Takes a vertex: x, y, z, and its colour where colours are read.
+    fn take(&mut self, stored: &[f64]) {
         let offset = self.offset.unwrap_or_default();
         let point = [0, 1, 2].map(|axis| stored[axis] + offset[axis]);
         if point.iter().all(|v| v.is_finite()) {
             self.points.push(point);
+            if let Some(colours) = &mut self.colours {
+                colours.push([3, 4, 5].map(|at| stored[at] as u8));
+            }
         } else {
             self.not_finite += 1;
         }
@@ -394,20 +422,24 @@ impl Body<'_> {
     fn even_vertices(
         &mut self,
         of: &Element,
-        axes: [usize; 3],
+        wanted: &[usize],
         stride: usize,
         encoding: Encoding,
         cloud: &mut Cloud,
     ) -> Result<()> {
         let offset = |place: usize| of.properties[..place].iter().map(|p| p.kind.size()).sum::<usize>();
-        let columns = axes.map(|place| (offset(place), of.properties[place].kind));
+        let columns: Vec<_> = wanted.iter().map(|&place| (offset(place), of.properties[place].kind)).collect();
+        let mut values = vec![0.0; wanted.len()];
         let mut bytes = vec![0; BLOCK * stride];
         let mut done = 0;
         while done < of.count {
             let count = (of.count - done).min(BLOCK as u64) as usize;
             self.fill(&mut bytes[..count * stride], done, of)?;
             for vertex in bytes[..count * stride].chunks_exact(stride) {
-                cloud.take(columns.map(|(at, kind)| kind.value(&vertex[at..], encoding)));
+                for (value, (at, kind)) in values.iter_mut().zip(&columns) {
+                    *value = kind.value(&vertex[*at..], encoding);
+                }
+                cloud.take(&values);
             }
             interrupt::check()?;
             done += count as u64;
@@ -415,23 +447,20 @@ impl Body<'_> {
         Ok(())
     }
 
-    fn uneven_vertices(&mut self, of: &Element, axes: [usize; 3], encoding: Encoding, cloud: &mut Cloud) -> Result<()> {
+    fn uneven_vertices(&mut self, of: &Element, wanted: &[usize], encoding: Encoding, cloud: &mut Cloud) -> Result<()> {
+        let mut values = vec![0.0; wanted.len()];
         for count in 0..of.count {
             stop_between_blocks(count)?;
-            let mut point = [0.0; 3];
             self.binary(of, encoding, count, |place, value| {
-                for (coordinate, axis) in point.iter_mut().zip(axes) {
-                    if axis == place {
-                        *coordinate = value;
-                    }
-                }
+                values.iter_mut().zip(wanted).filter(|(_, at)| **at == place).for_each(|(slot, _)| *slot = value);
             })?;
-            cloud.take(point);
+            cloud.take(&values);
         }
         Ok(())
     }
 
-    fn text_vertices(&mut self, of: &Element, axes: [usize; 3], cloud: &mut Cloud) -> Result<()> {
+    fn text_vertices(&mut self, of: &Element, wanted: &[usize], cloud: &mut Cloud) -> Result<()> {
+        let mut values = vec![0.0; wanted.len()];
         for count in 0..of.count {
             stop_between_blocks(count)?;
             if !self.next_line()? {
@@ -439,22 +468,24 @@ impl Body<'_> {
             }
             let text = String::from_utf8_lossy(&self.text);
             let mut words = text.split_ascii_whitespace();
-            let mut point = [None; 3];
+            let mut found = 0;
             for (place, property) in of.properties.iter().enumerate() {
                 let word = words.next();
                 if property.count.is_some() {
                     let length = word.and_then(|w| w.parse::<usize>().ok()).unwrap_or(0);
                     words.by_ref().take(length).for_each(drop);
                 }
-                for (coordinate, _) in point.iter_mut().zip(axes).filter(|(_, axis)| *axis == place) {
-                    *coordinate = word.and_then(|w| w.parse::<f64>().ok());
+                for (value, _) in values.iter_mut().zip(wanted).filter(|(_, at)| **at == place) {
+                    if let Some(number) = word.and_then(|w| w.parse::<f64>().ok()) {
+                        (*value, found) = (number, found + 1);
+                    }
                 }
             }
-            let [Some(x), Some(y), Some(z)] = point else {
+            if found < wanted.len() {
                 let expected = format!("{} properties with numbers for x, y and z", of.properties.len());
                 return Err(Error::input(self.place(), format!("'{text}'"), expected));
-            };
-            cloud.take([x, y, z]);
+            }
+            cloud.take(&values);
         }
         Ok(())
     }

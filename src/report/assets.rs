@@ -7,7 +7,7 @@
 /// The style sheet.
 pub const STYLE: &str = concat!(include_str!("assets/base.css"), include_str!("assets/parts.css"));
 
-/// File names and texts of the modules, those first that others import.
+/// File names and texts of the modules of every page, those first that others import.
 pub const MODULES: [(&str, &str); 9] = [
     ("unpack.js", include_str!("assets/unpack.js")),
     ("theme.js", include_str!("assets/theme.js")),
@@ -19,11 +19,16 @@ pub const MODULES: [(&str, &str); 9] = [
     ("views.js", include_str!("assets/views.js")),
     ("main.js", include_str!("assets/main.js")),
 ];
+/// The last module of a page that has everything in it.
+pub const REPORT: [(&str, &str); 1] = [("report.js", include_str!("assets/report.js"))];
+/// The last modules of a page that asks its server.
+pub const SERVED: [(&str, &str); 2] =
+    [("stream.js", include_str!("assets/stream.js")), ("served.js", include_str!("assets/served.js"))];
 
-/// All modules as one.
-pub fn script() -> String {
+/// All modules as one; `last` is [`REPORT`] or [`SERVED`].
+pub fn script(last: &[(&str, &str)]) -> String {
     let mut script = String::new();
-    for (_, text) in MODULES {
+    for (_, text) in MODULES.iter().chain(last) {
         for line in text.lines().filter(|line| !line.starts_with("import ")) {
             script += line.strip_prefix("export ").unwrap_or(line);
             script.push('\n');
@@ -47,9 +52,15 @@ mod tests {
 
     #[test]
     fn modules_can_stand_one_after_the_other() {
+        stand_together(&REPORT);
+        stand_together(&SERVED);
+    }
+
+    fn stand_together(last: &[(&str, &str)]) {
         let mut names = HashSet::new();
         let mut exported = HashSet::new();
-        for (file, text) in MODULES {
+        let modules: Vec<_> = MODULES.iter().chain(last).collect();
+        for (file, text) in &modules {
             for line in text.lines() {
                 assert!(line.len() <= 120, "{file}: {line}");
                 if let Some(name) = declared(line) {
@@ -61,14 +72,14 @@ mod tests {
                 // Imports are lines of their own, of what stands before.
                 if let Some(import) = line.strip_prefix("import ") {
                     let (imported, from) = import.split_once(" from ").unwrap();
-                    assert!(MODULES.iter().any(|(file, _)| from.contains(file)), "{file}: {line}");
+                    assert!(modules.iter().any(|(file, _)| from.contains(file)), "{file}: {line}");
                     for name in imported.trim_matches(['{', '}', ' ']).split(',').map(str::trim) {
                         assert!(exported.contains(name), "{file}: {name} is exported by no module before");
                     }
                 }
             }
         }
-        let script = script();
+        let script = script(last);
         assert!(!script.contains("\nimport ") && !script.contains("\nexport "));
         // A closing tag would end the script in the middle.
         assert!(!script.contains("</") && !script.contains("<!--") && !STYLE.contains("</"));

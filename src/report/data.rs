@@ -7,10 +7,11 @@ use crate::draw::colours;
 use crate::error::Result;
 use crate::export::results::{ResultView, Results};
 use crate::report::grid;
+use crate::report::levels::Node;
 use crate::report::pack::{deflated, letters};
 use crate::report::quantise::QuantisedCloud;
 use crate::report::tiles::{self, Tile};
-use crate::report::views::Picture;
+use crate::report::views::{self, Picture};
 
 /// Points that the first look is aimed at.
 const SAMPLE: usize = 400;
@@ -47,6 +48,9 @@ pub struct CloudData {
     pub sample: Vec<[u32; 3]>,
     /// Each tile: its part, its first byte there, its points, its corner, its shift.
     pub tiles: Vec<[usize; 7]>,
+    /// Where tiles are fetched instead.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub served: Option<ServedCloud>,
 }
 
 /// Where a view's camera stands, and how its maps are read.
@@ -73,19 +77,51 @@ pub struct ViewData {
 impl ViewData {
     /// Of a view.
     pub fn new(view: &ResultView, picture: &Picture) -> Self {
+        Self { depth: [picture.near, picture.step], ..Self::served(view, picture.size, picture.photo.is_some()) }
+    }
+
+    /// Of a view whose pictures, of this size, are fetched; they say the depth.
+    pub fn served(view: &ResultView, size: (usize, usize), photo: bool) -> Self {
         let camera = &view.camera;
         let k = camera.k;
         Self {
             name: view.name.clone(),
-            size: picture.size,
+            size,
             map_size: view.size,
             centre: camera.centre().to_array(),
             rotation: camera.r.transpose().to_cols_array(),
             k: [k.x_axis.x, k.y_axis.y, k.z_axis.x, k.z_axis.y],
-            depth: [picture.near, picture.step],
-            photo: picture.photo.is_some(),
+            depth: [1.0, views::STEP],
+            photo,
         }
     }
+}
+
+/// What a page must know of a cloud whose tiles it fetches.
+#[derive(Serialize)]
+pub struct ServedCloud {
+    /// Each node of the tree: its points, its corner, its level, the first of the nodes below it, how many these are,
+    /// and of how many points it has one.
+    pub nodes: Vec<[usize; 8]>,
+    /// How many points have a confidence of 0/255, 1/255, ...
+    pub histogram: Vec<u64>,
+    /// Fewest and most views that agree on a point.
+    pub views: [u8; 2],
+}
+
+/// A cloud whose tiles are fetched.
+pub fn served(cloud: &QuantisedCloud, nodes: &[Node], up: DVec3) -> CloudData {
+    let row = |node: &Node| {
+        let [x, y, z] = node.tile.corner.map(|v| v as usize);
+        let level = node.tile.level as usize;
+        [node.count(), x, y, z, level, node.below.start, node.below.len(), node.every]
+    };
+    let mut histogram = vec![0; 256];
+    cloud.points.iter().for_each(|point| histogram[usize::from(point.confidence)] += 1);
+    let views = cloud.points.iter().map(|point| point.views);
+    let views = [views.clone().min().unwrap_or(0), views.max().unwrap_or(0)];
+    let served = ServedCloud { nodes: nodes.iter().map(row).collect(), histogram, views };
+    CloudData { served: Some(served), ..of_cloud(cloud, up) }
 }
 
 /// The cloud's tiles in parts of about a tile's points, each deflated and in base64.
@@ -108,9 +144,14 @@ pub fn pack(cloud: &QuantisedCloud, up: DVec3) -> Result<(CloudData, Vec<String>
             (bytes, points) = (Vec::new(), 0);
         }
     }
+    Ok((CloudData { tiles: rows, ..of_cloud(cloud, up) }, parts))
+}
+
+/// What does not depend on how the points come to the page.
+fn of_cloud(cloud: &QuantisedCloud, up: DVec3) -> CloudData {
     let few = cloud.points.len().min(SAMPLE);
     let sample = (0..few).map(|i| grid::place(cloud.points[i * cloud.points.len() / few].key)).collect();
-    let data = CloudData {
+    CloudData {
         origin: cloud.grid.origin.to_array(),
         quantum: cloud.grid.quantum,
         shown: cloud.points.len(),
@@ -119,9 +160,9 @@ pub fn pack(cloud: &QuantisedCloud, up: DVec3) -> Result<(CloudData, Vec<String>
         spacing: cloud.spacing,
         up: up.to_array(),
         sample,
-        tiles: rows,
-    };
-    Ok((data, parts))
+        tiles: Vec::new(),
+        served: None,
+    }
 }
 
 /// The direction that is probably up: the mean of the cameras' own, or against their mean view where they look down

@@ -1,27 +1,25 @@
 //! `engine report`: reads a finished run and writes its page.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::json;
 
 use crate::doctor::finding::Finding;
 use crate::error::{Error, Result};
-use crate::export::photos::Photos;
 use crate::export::results::Results;
 use crate::files::atomic::write_whole;
 use crate::files::folder::write_file;
 use crate::files::names::in_json;
-use crate::files::ply_cloud::CloudFile;
 use crate::host::interrupt;
-use crate::host::memory::{expect_room, readable};
+use crate::host::memory::readable;
 use crate::host::progress::Progress;
-use crate::report::data::{self, CloudData, Data, ViewData};
-use crate::report::facts::grouped;
+use crate::report::data::{self, Data, ViewData};
 use crate::report::options::ReportOptions;
-use crate::report::page::Page;
-use crate::report::quantise::{QuantisedCloud, need, quantise};
+use crate::report::pack::letters;
+use crate::report::page::{self, Bytes, Known, Page};
+use crate::report::reading::{self, Notes};
 use crate::report::{charts, findings, views};
-use crate::run::products::{REPORT, is_report};
+use crate::run::products::{CLOUD, REPORT, is_report};
 
 /// Bytes of text a point: what it takes at most where nothing can be packed, in base64, and once more as the page.
 const TEXT_A_POINT: u64 = 40;
@@ -46,8 +44,8 @@ pub fn report(folder: &Path, options: &ReportOptions, progress: &Progress) -> Re
         json!({ "command": "report", "version": env!("CARGO_PKG_VERSION"), "run": in_json(folder),
                 "file": in_json(&file) }),
     );
-    let mut notes = Notes { progress, said: Vec::new() };
-    let cloud = cloud(&results, options, &mut notes)?;
+    let mut notes = Notes::new(progress);
+    let cloud = reading::cloud(&results, options.max_points, TEXT_A_POINT, &mut notes)?;
     let (packed, parts) = match &cloud {
         Some(cloud) => data::pack(cloud, data::up(&results)).map(|(data, parts)| (Some(data), parts))?,
         None => (None, Vec::new()),
@@ -62,10 +60,11 @@ pub fn report(folder: &Path, options: &ReportOptions, progress: &Progress) -> Re
     let data = Data { cloud: packed, views, palettes: data::palettes() };
     say_what_was_reduced(&data, &mut notes);
     let page = Page {
-        manifest: &results.manifest,
+        title: page::title(&results.manifest),
+        manifest: Some(&results.manifest),
         data: &data,
-        parts: &parts,
-        pictures: &pictures,
+        known: Known::All,
+        bytes: Bytes::InPage { parts: &parts, pictures: &pictures },
         charts,
         findings: findings.as_deref(),
         notes: &notes.said,
@@ -80,62 +79,12 @@ pub fn report(folder: &Path, options: &ReportOptions, progress: &Progress) -> Re
     Ok(())
 }
 
-/// What there is to say of the report: told at once, and kept in it.
-struct Notes<'a> {
-    progress: &'a Progress,
-    said: Vec<String>,
-}
-
-impl Notes<'_> {
-    fn say(&mut self, text: String) {
-        if !self.said.contains(&text) {
-            self.progress.note(&text);
-            self.said.push(text);
-        }
-    }
-
-    /// Of every report: kept, but not told.
-    fn keep(&mut self, text: String) {
-        self.said.push(text);
-    }
-}
-
-/// The cloud, where the run has one.
-fn cloud(results: &Results, options: &ReportOptions, notes: &mut Notes) -> Result<Option<QuantisedCloud>> {
-    let path = results.cloud();
-    if !path.exists() {
-        notes.say("the run has no cloud (--depth-only), so that the report has none".into());
-        return Ok(None);
-    }
-    let file = CloudFile::open(&path)?;
-    let points = file.count.min(options.max_points as u64);
-    expect_room(&path, need(points).saturating_add(points.saturating_mul(TEXT_A_POINT)))?;
-    let cloud = quantise(&file, options.max_points)?;
-    if points < file.count {
-        notes.say(format!(
-            "{} of the cloud's {} points are shown, taken evenly in its order (--max-points)",
-            grouped(points),
-            grouped(file.count)
-        ));
-    }
-    Ok(Some(cloud))
-}
-
 /// Photo and maps in base64.
 type Pictures = Vec<(Option<String>, String)>;
 
 /// Pictures of all views.
 fn all_views(results: &Results, options: &ReportOptions, notes: &mut Notes) -> Result<(Vec<ViewData>, Pictures)> {
-    let photos = match scene_of(results, options) {
-        scene if options.scene.is_none() && !scene.exists() => {
-            notes.say(format!(
-                "no photos: {} is no longer there; --scene SCENE says where the scene lies now",
-                scene.display()
-            ));
-            None
-        }
-        _ => Some(Photos::of(results, options.scene.as_deref())?),
-    };
+    let photos = reading::photos(results, options.scene.as_deref(), notes)?;
     let mut stage = notes.progress.stage("views", results.views.len(), results.views.len() as u64);
     let (mut views, mut pictures) = (Vec::new(), Vec::new());
     for (at, view) in results.views.iter().enumerate() {
@@ -148,19 +97,15 @@ fn all_views(results: &Results, options: &ReportOptions, notes: &mut Notes) -> R
         let size = views::size_of(view.size, results.views.len(), options.picture_side);
         let picture = views::picture(&maps.depth, &maps.confidence, photo, size)?;
         views.push(ViewData::new(view, &picture));
-        pictures.push((picture.photo, picture.maps));
+        pictures.push((picture.photo.map(|photo| letters(&photo)), letters(&picture.maps)));
         stage.step(&view.name, 1, json!({ "view": view.name }));
     }
     Ok((views, pictures))
 }
 
-fn scene_of(results: &Results, options: &ReportOptions) -> PathBuf {
-    options.scene.clone().unwrap_or_else(|| results.manifest.scene.path.clone())
-}
-
 /// What the doctor has found, where it is asked and the scene is there.
 fn ask_doctor(results: &Results, options: &ReportOptions, notes: &mut Notes) -> Result<Option<Vec<Finding>>> {
-    let scene = scene_of(results, options);
+    let scene = reading::scene_of(results, options.scene.as_deref());
     if !options.doctor || !scene.exists() {
         notes.keep("the doctor was not asked".into());
         return Ok(None);
@@ -175,12 +120,8 @@ fn ask_doctor(results: &Results, options: &ReportOptions, notes: &mut Notes) -> 
 
 /// What the page has less of than the run.
 fn say_what_was_reduced(data: &Data, notes: &mut Notes) {
-    if let Some(CloudData { quantum, .. }) = &data.cloud {
-        notes.keep(format!(
-            "points lie on a grid of {quantum} scene units: at most half of that from where {} has them; normals have \
-             two bytes, confidence one",
-            crate::run::products::CLOUD
-        ));
+    if let Some(cloud) = &data.cloud {
+        notes.keep(reading::grid_note(cloud, CLOUD));
     }
     let reduced = data.views.iter().filter(|view| view.size != view.map_size).count();
     if reduced > 0 {

@@ -13,16 +13,45 @@ use crate::report::pack::letters;
 use crate::report::{assets, charts, sections};
 use crate::run::products::REPORT_MADE_BY;
 
+/// Where tiles and pictures are.
+pub enum Bytes<'a> {
+    /// In the page itself.
+    InPage {
+        /// The cloud's tiles.
+        parts: &'a [String],
+        /// Photo and maps of each view, in base64.
+        pictures: &'a [(Option<String>, String)],
+    },
+    /// At the server that the page is from (`engine view`).
+    Served {
+        /// The run's files that can be had, with their bytes.
+        files: &'a [(String, u64)],
+    },
+}
+
+/// What is known of a cloud's points beside their places.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Known {
+    /// All that this program's clouds have.
+    All,
+    /// Colours.
+    Colours,
+    /// Nothing.
+    Nothing,
+}
+
 /// What a page is made of.
 pub struct Page<'a> {
-    /// The run's manifest.
-    pub manifest: &'a Manifest,
+    /// What it is called.
+    pub title: String,
+    /// The run's manifest; the page of a cloud alone has none.
+    pub manifest: Option<&'a Manifest>,
     /// What the scripts are told.
     pub data: &'a Data,
-    /// The cloud's tiles.
-    pub parts: &'a [String],
-    /// Photo and maps of each view, in base64.
-    pub pictures: &'a [(Option<String>, String)],
+    /// What its points have.
+    pub known: Known,
+    /// Where tiles and pictures are.
+    pub bytes: Bytes<'a>,
     /// Charts of the cloud.
     pub charts: Option<Markup>,
     /// What the doctor has found, where it was asked.
@@ -34,18 +63,20 @@ pub struct Page<'a> {
 impl Page<'_> {
     /// The whole document.
     pub fn html(&self) -> String {
-        let script = assets::script();
-        let title = self.title();
+        let is_served = self.is_served();
+        let script = assets::script(if is_served { &assets::SERVED } else { &assets::REPORT });
         let page = html! {
             (DOCTYPE)
             html lang="en" {
                 head {
                     meta charset="utf-8";
                     (PreEscaped(REPORT_MADE_BY))
-                    meta http-equiv="Content-Security-Policy" content=(policy(&script));
+                    meta http-equiv="Content-Security-Policy" content=(policy(&script, is_served));
                     meta name="viewport" content="width=device-width, initial-scale=1";
                     meta name="color-scheme" content="light dark";
-                    title { (title) " – engine" }
+                    // Browsers ask servers for a picture of their own accord.
+                    @if is_served { link rel="icon" href="data:,"; }
+                    title { (self.title) " – engine" }
                     style { (PreEscaped(assets::STYLE)) }
                 }
                 body {
@@ -61,10 +92,8 @@ impl Page<'_> {
         page.into_string()
     }
 
-    /// The scene's name.
-    fn title(&self) -> String {
-        let path = &self.manifest.scene.path;
-        path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
+    fn is_served(&self) -> bool {
+        matches!(self.bytes, Bytes::Served { .. })
     }
 
     fn bar(&self) -> Markup {
@@ -73,10 +102,12 @@ impl Page<'_> {
                 a.brand href="#main" { "engine" }
                 nav aria-label="Parts of the report" {
                     @if self.data.cloud.is_some() { a href="#cloud" { "Cloud" } }
-                    a href="#views" { "Views" }
-                    a href="#pixels" { "Pixels" }
-                    @if self.findings.is_some() { a href="#findings" { "Findings" } }
-                    a href="#run" { "Run" }
+                    @if self.manifest.is_some() {
+                        a href="#views" { "Views" }
+                        a href="#pixels" { "Pixels" }
+                        @if self.findings.is_some() { a href="#findings" { "Findings" } }
+                        a href="#run" { "Run" }
+                    }
                 }
                 button.plain id="theme" type="button" aria-label="Dark or light" title="Dark or light" hidden {
                     svg viewBox="0 0 20 20" width="18" height="18" aria-hidden="true" {
@@ -89,10 +120,16 @@ impl Page<'_> {
     }
 
     fn content(&self) -> Markup {
-        let manifest = self.manifest;
+        let Some(manifest) = self.manifest else {
+            return html! {
+                section.hero { h1 { (self.title) } }
+                (self.cloud())
+                section id="run" aria-label="This page" { (sections::notes(self.notes)) }
+            };
+        };
         html! {
             section.hero {
-                h1 { (self.title()) }
+                h1 { (self.title) }
                 p.quiet {
                     @if manifest.ended_unix_s > 0 { (date(manifest.ended_unix_s)) " · " }
                     (manifest.machine.device) " · "
@@ -134,21 +171,32 @@ impl Page<'_> {
                 @if !manifest.notes.is_empty() { h3 { "Assumed and chosen" } (sections::notes(&manifest.notes)) }
                 h3 { "Parameters" }
                 (sections::pairs(parameters(manifest).into_iter()))
-                h3 { "This report" }
-                (sections::notes(self.notes))
+                @match &self.bytes {
+                    Bytes::InPage { .. } => { h3 { "This report" } (sections::notes(self.notes)) }
+                    Bytes::Served { files } => {
+                        h3 { "Files" }
+                        (sections::files(files))
+                        h3 { "This page" }
+                        (sections::notes(self.notes))
+                    }
+                }
             }
         }
     }
 
     fn cloud(&self) -> Markup {
         let Some(cloud) = &self.data.cloud else { return html! {} };
-        let modes = [
-            ("photo", "Photo"),
-            ("confidence", "Confidence"),
-            ("views", "Number of views"),
-            ("normal", "Normal"),
-            ("height", "Height"),
-        ];
+        let modes: &[(&str, &str)] = match self.known {
+            Known::All => &[
+                ("photo", "Photo"),
+                ("confidence", "Confidence"),
+                ("views", "Number of views"),
+                ("normal", "Normal"),
+                ("height", "Height"),
+            ],
+            Known::Colours => &[("photo", "Its own"), ("height", "Height")],
+            Known::Nothing => &[("height", "Height")],
+        };
         html! {
             section id="cloud" aria-labelledby="cloud-title" {
                 h2 id="cloud-title" { "Cloud" }
@@ -174,7 +222,7 @@ impl Page<'_> {
                                 }
                             }
                         }
-                        label.slider {
+                        label.slider hidden[self.known != Known::All] {
                             span { "Least confidence" } output id="confidence-said" { "0.00" }
                             input id="confidence" type="range" min="0" max="1" step="0.01" value="0";
                         }
@@ -185,7 +233,9 @@ impl Page<'_> {
                             span { "Point size" } output id="size-said" { "1.0" }
                             input id="size" type="range" min="0.3" max="4" step="0.1" value="1";
                         }
-                        label.check { input id="cameras" type="checkbox" checked; span { "Cameras" } }
+                        label.check hidden[self.manifest.is_none()] {
+                            input id="cameras" type="checkbox" checked; span { "Cameras" }
+                        }
                         label.check { input id="shading" type="checkbox" checked; span { "Shaded edges" } }
                         button id="reset" type="button" { "Whole cloud" }
                         details.keys {
@@ -214,6 +264,7 @@ impl Page<'_> {
     }
 
     fn views(&self) -> Markup {
+        let is_served = self.is_served();
         let modes = [("all", "Side by side"), ("depth", "Photo | depth"), ("confidence", "Photo | confidence")];
         html! {
             section id="views" aria-labelledby="views-title" {
@@ -252,13 +303,13 @@ impl Page<'_> {
                     p.readout id="readout" role="status" {}
                 }
                 ol.strip id="strip" {
-                    @for (at, (view, (photo, _))) in self.data.views.iter().zip(self.pictures).enumerate() {
+                    @for (at, view) in self.data.views.iter().enumerate() {
                         li {
                             button type="button" data-view=(at) aria-label={ "View " (view.name) } {
-                                @if let Some(photo) = photo {
+                                @if let Some(photo) = self.photo(at) {
                                     img id={ "photo-" (at) } alt={ "Photo of view " (view.name) }
-                                        width=(view.size.0) height=(view.size.1)
-                                        src={ "data:image/jpeg;base64," (PreEscaped(photo)) };
+                                        loading=[is_served.then_some("lazy")]
+                                        width=(view.size.0) height=(view.size.1) src=(PreEscaped(photo));
                                 }
                                 span { (view.name) }
                             }
@@ -269,14 +320,22 @@ impl Page<'_> {
         }
     }
 
-    fn footer(&self) -> Markup {
-        html! {
-            footer {
-                p.quiet.small {
-                    "Made by engine " (env!("CARGO_PKG_VERSION")) ". This file needs no net and asks for nothing."
-                }
+    /// The address of a view's photo, if it is there.
+    fn photo(&self, view: usize) -> Option<String> {
+        match &self.bytes {
+            Bytes::InPage { pictures, .. } => {
+                pictures[view].0.as_ref().map(|photo| format!("data:image/jpeg;base64,{photo}"))
             }
+            Bytes::Served { .. } => self.data.views[view].photo.then(|| format!("photo/{view}")),
         }
+    }
+
+    fn footer(&self) -> Markup {
+        let of_bytes = match self.bytes {
+            Bytes::InPage { .. } => "This file needs no net and asks for nothing.",
+            Bytes::Served { .. } => "This page asks the program for what it shows, and nobody else.",
+        };
+        html! { footer { p.quiet.small { "Made by engine " (env!("CARGO_PKG_VERSION")) ". " (of_bytes) } } }
     }
 
     /// What the scripts read.
@@ -285,21 +344,31 @@ impl Page<'_> {
         let data = serde_json::to_string(self.data).unwrap_or_default().replace('<', "\\u003c");
         html! {
             script type="application/json" id="data" { (PreEscaped(data)) }
-            @for (at, part) in self.parts.iter().enumerate() {
-                script type="text/plain" id={ "part-" (at) } { (PreEscaped(part)) }
-            }
-            @for (at, (_, maps)) in self.pictures.iter().enumerate() {
-                script type="text/plain" id={ "maps-" (at) } { (PreEscaped(maps)) }
+            @if let Bytes::InPage { parts, pictures } = self.bytes {
+                @for (at, part) in parts.iter().enumerate() {
+                    script type="text/plain" id={ "part-" (at) } { (PreEscaped(part)) }
+                }
+                @for (at, (_, maps)) in pictures.iter().enumerate() {
+                    script type="text/plain" id={ "maps-" (at) } { (PreEscaped(maps)) }
+                }
             }
         }
     }
 }
 
-/// Runs this script and no other, takes pictures from the page alone, and asks for nothing.
-fn policy(script: &str) -> String {
+/// A run's page is called as its scene.
+pub fn title(manifest: &Manifest) -> String {
+    let path = &manifest.scene.path;
+    path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
+}
+
+/// Runs this script and no other, takes pictures from the page alone, and asks for nothing; a page that is served asks
+/// its server.
+fn policy(script: &str, is_served: bool) -> String {
+    let asks = if is_served { "img-src 'self' data: blob:; connect-src 'self'" } else { "img-src data: blob:" };
     format!(
-        "default-src 'none'; script-src 'sha256-{}'; style-src 'unsafe-inline'; img-src data: blob:; \
-         base-uri 'none'; form-action 'none'",
+        "default-src 'none'; script-src 'sha256-{}'; style-src 'unsafe-inline'; {asks}; base-uri 'none'; \
+         form-action 'none'",
         letters(&Sha256::digest(script.as_bytes()))
     )
 }

@@ -38,7 +38,7 @@ pub struct QuantisedCloud {
     pub grid: Grid,
     /// In the order of their keys.
     pub points: Vec<Packed>,
-    /// Points of the file.
+    /// Points of the source.
     pub total: u64,
     /// The box of all but the outermost hundredth of the points at either end of each axis, in scene units.
     pub inner: [DVec3; 2],
@@ -57,11 +57,33 @@ fn is_taken(at: u64, most: u64, total: u64) -> bool {
     most >= total || before(at + 1) > before(at)
 }
 
-/// Gives the points of the file that are taken.
-fn each_taken(file: &CloudFile, most: u64, mut take: impl FnMut(u64, &Point)) -> Result<()> {
+/// Where points come from, more than once and in one order.
+pub trait PointSource {
+    /// How many there are.
+    fn count(&self) -> u64;
+
+    /// Gives every point. What `take` returns ends it.
+    ///
+    /// # Errors
+    /// Those of reading; what `take` says.
+    fn each(&self, take: impl FnMut(&Point) -> Result<()>) -> Result<()>;
+}
+
+impl PointSource for CloudFile {
+    fn count(&self) -> u64 {
+        self.count
+    }
+
+    fn each(&self, take: impl FnMut(&Point) -> Result<()>) -> Result<()> {
+        self.each(take)
+    }
+}
+
+/// Gives the points that are taken.
+fn each_taken(source: &impl PointSource, most: u64, mut take: impl FnMut(u64, &Point)) -> Result<()> {
     let (mut at, mut taken) = (0, 0);
-    file.each(|point| {
-        if is_taken(at, most, file.count) {
+    source.each(|point| {
+        if is_taken(at, most, source.count()) {
             take(taken, point);
             taken += 1;
         }
@@ -74,12 +96,12 @@ fn each_taken(file: &CloudFile, most: u64, mut take: impl FnMut(u64, &Point)) ->
 ///
 /// # Errors
 /// Those of reading the file; [`Error::Memory`].
-pub fn quantise(file: &CloudFile, most: usize) -> Result<QuantisedCloud> {
-    let most = (most as u64).min(file.count);
+pub fn quantise(source: &impl PointSource, most: usize) -> Result<QuantisedCloud> {
+    let most = (most as u64).min(source.count());
     let (mut low, mut high) = (DVec3::INFINITY, DVec3::NEG_INFINITY);
     let mut sample = Vec::new();
     let every = most.div_ceil(SAMPLE).max(1);
-    each_taken(file, most, |number, point| {
+    each_taken(source, most, |number, point| {
         let position = DVec3::from(point.position);
         (low, high) = (low.min(position), high.max(position));
         if number.is_multiple_of(every) {
@@ -95,11 +117,11 @@ pub fn quantise(file: &CloudFile, most: usize) -> Result<QuantisedCloud> {
     may_fail(|| points.try_reserve_exact(most as usize)).map_err(|e| {
         Error::Memory(format!("{most} points of a report do not fit: {e}; use fewer with --max-points"))
     })?;
-    each_taken(file, most, |_, point| points.push(packed(point, &grid)))?;
+    each_taken(source, most, |_, point| points.push(packed(point, &grid)))?;
     // All fields count, so that equal keys have one order, too.
     points.par_sort_unstable();
     let spacing = spacing(&points, &grid);
-    Ok(QuantisedCloud { grid, points, total: file.count, inner, spacing })
+    Ok(QuantisedCloud { grid, points, total: source.count(), inner, spacing })
 }
 
 /// A point on the grid.

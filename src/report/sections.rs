@@ -1,6 +1,7 @@
 //! The parts of a page that are text and tables.
 
 use maud::{Markup, html};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::doctor::finding::{Finding, Grade};
 use crate::error::counted;
@@ -66,6 +67,18 @@ pub fn findings(findings: &[Finding]) -> Markup {
 /// Sentences, one below the other.
 pub fn notes(notes: &[String]) -> Markup {
     html! { ul.notes { @for note in notes { li { (note) } } } }
+}
+
+/// Files that can be had of the page's server, with their sizes.
+pub fn files(files: &[(String, u64)]) -> Markup {
+    let address = |name: &str| utf8_percent_encode(name, NON_ALPHANUMERIC).to_string();
+    html! {
+        ul.notes {
+            @for (name, bytes) in files {
+                li { a href={ "files/" (address(name)) } { (name) } " (" (readable(*bytes)) ")" }
+            }
+        }
+    }
 }
 
 /// Every view with its part of the funnel.

@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::files::map::Map;
 use crate::maps::consistency::is_depth;
 use crate::report::options::VIEW_PIXELS;
-use crate::report::pack::{deflated, letters};
+use crate::report::pack::deflated;
 use crate::scene::photo::Photo;
 
 /// From one depth that can be said to the next: a share of it, about what good maps are wrong by.
@@ -29,10 +29,10 @@ const JPEG_QUALITY: u8 = 82;
 pub struct Picture {
     /// Width and height of photo and maps.
     pub size: (usize, usize),
-    /// The photo as a JPEG in base64, where it is there.
-    pub photo: Option<String>,
-    /// The maps, deflated, in base64.
-    pub maps: String,
+    /// The photo as a JPEG, where it is there.
+    pub photo: Option<Vec<u8>>,
+    /// The maps, deflated.
+    pub maps: Vec<u8>,
     /// The least depth, in scene units.
     pub near: f64,
     /// The step of the logarithm.
@@ -55,7 +55,23 @@ pub fn size_of((width, height): (usize, usize), views: usize, side: Option<usize
 /// # Errors
 /// None in practice: nothing is written but memory.
 pub fn picture(depth: &Map, confidence: &Map, photo: Option<Photo>, size: (usize, usize)) -> Result<Picture> {
-    let photo = photo.map(|photo| jpeg(&photo.area_averaged(size.0, size.1))).transpose()?;
+    let photo = photo.map(|photo| jpeg(photo, size)).transpose()?;
+    let PackedMaps { near, step, bytes } = pack(depth, confidence, size);
+    Ok(Picture { size, photo, maps: deflated(&bytes)?, near, step })
+}
+
+/// The maps of a view, before they are deflated.
+pub struct PackedMaps {
+    /// The least depth, in scene units.
+    pub near: f64,
+    /// The step of the logarithm.
+    pub step: f64,
+    /// The planes.
+    pub bytes: Vec<u8>,
+}
+
+/// Packs the maps of a view at a size.
+pub fn pack(depth: &Map, confidence: &Map, size: (usize, usize)) -> PackedMaps {
     let depths = every(depth, size);
     let seen = depths.iter().copied().filter(|&d| is_depth(d)).map(f64::from);
     let (near, far) = seen.fold((f64::INFINITY, 0f64), |(near, far), d| (near.min(d), far.max(d)));
@@ -71,8 +87,7 @@ pub fn picture(depth: &Map, confidence: &Map, photo: Option<Photo>, size: (usize
     let differences = (0..steps.len()).map(|i| steps[i].wrapping_sub(before(i).map_or(0, |j| steps[j])).to_le_bytes());
     let [low, high]: [Vec<u8>; 2] = [0, 1].map(|byte| differences.clone().map(|bytes| bytes[byte]).collect());
     let sure = (0..sure.len()).map(|i| sure[i].wrapping_sub(before(i).map_or(0, |j| sure[j]))).collect();
-    let maps = letters(&deflated(&[low, high, sure].concat())?);
-    Ok(Picture { size, photo, maps, near, step })
+    PackedMaps { near, step, bytes: [low, high, sure].concat() }
 }
 
 /// The value in the middle of each area.
@@ -82,19 +97,23 @@ fn every(map: &Map, (width, height): (usize, usize)) -> Vec<f32> {
     (0..height).flat_map(row).collect()
 }
 
-fn jpeg(photo: &Photo) -> Result<String> {
+/// A photo, reduced to a size, as a JPEG.
+///
+/// # Errors
+/// None in practice: nothing is written but memory.
+pub fn jpeg(photo: Photo, size: (usize, usize)) -> Result<Vec<u8>> {
+    let photo = photo.area_averaged(size.0, size.1);
     let mut bytes = Vec::new();
     let encoder = JpegEncoder::new_with_quality(&mut bytes, JPEG_QUALITY);
     let (width, height) = (photo.width as u32, photo.height as u32);
     let written = encoder.write_image(photo.colours().as_flattened(), width, height, ExtendedColorType::Rgb8);
     written.map_err(|e| Error::Bug { place: "the photo of a report", problem: e.to_string() })?;
-    Ok(letters(&bytes))
+    Ok(bytes)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use base64::Engine;
     use std::io::Read;
 
     #[test]
@@ -105,9 +124,8 @@ mod tests {
         let confidence = Map { width, height, data: (0..width * height).map(|i| i as f32 / 34.0).collect() };
         let made = picture(&depth, &confidence, None, (width, height)).unwrap();
         assert_eq!((made.step, made.photo), (STEP, None));
-        let packed = base64::engine::general_purpose::STANDARD.decode(made.maps).unwrap();
         let mut bytes = Vec::new();
-        flate2::read::ZlibDecoder::new(&packed[..]).read_to_end(&mut bytes).unwrap();
+        flate2::read::ZlibDecoder::new(&made.maps[..]).read_to_end(&mut bytes).unwrap();
         let count = width * height;
         assert_eq!(bytes.len(), 3 * count);
         let (mut steps, mut sure) = (vec![0u16; count], vec![0u8; count]);

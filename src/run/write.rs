@@ -341,11 +341,13 @@ pub fn fuse_and_report(
     let options = fusion.map(|fusion| fusion.options);
     let empty = options.is_some() && manifest.points == 0;
     report::summary(&manifest, options, (advice.as_deref(), !empty), clock.total(), progress);
-    if empty {
-        let reason = advice.unwrap_or_else(|| "no pixel passed the filters".into());
-        return Err(Error::Nothing(format!("the cloud is empty: {reason}")));
-    }
-    Ok(cloud)
+    if empty { Err(empty_cloud(advice)) } else { Ok(cloud) }
+}
+
+/// That no point survived. `advice` is the likely reason ([`explain`]), where there is one.
+pub fn empty_cloud(advice: Option<String>) -> Error {
+    let reason = advice.unwrap_or_else(|| "no pixel passed the filters".into());
+    Error::Nothing(format!("the cloud is empty: {reason}"))
 }
 
 /// The cloud of some views, and what became of all their pixels.

@@ -86,13 +86,7 @@ fn view(id: usize, count: usize, photo: PhotoView) -> Result<View> {
             "a name for files, without slashes, up to 200 bytes",
         ));
     }
-    let k = checked_intrinsics(&format!("{place}: K"), k)?;
-    let r = DMat3::from_cols_array_2d(&r).transpose();
-    let r = checked_rotation(&format!("{place}: rotation"), r)?;
-    let t = DVec3::from(t);
-    if !t.is_finite() {
-        return Err(Error::input(format!("{place}: translation"), format!("{t}"), "three finite numbers"));
-    }
+    let camera = checked_camera(&place, k, r, t)?;
     if let Some(DepthRange { near, far }) = range
         && !(near > 0.0 && near < far && far.is_finite())
     {
@@ -110,7 +104,7 @@ fn view(id: usize, count: usize, photo: PhotoView) -> Result<View> {
         image: PathBuf::from(format!("{MEMORY}: {name}")),
         name,
         size: photo.size(),
-        camera: Camera { k, r, t },
+        camera,
         lens: None,
         mask: None,
         in_memory: Some(Arc::new(photo)),
@@ -119,6 +113,20 @@ fn view(id: usize, count: usize, photo: PhotoView) -> Result<View> {
         planes,
         sources: ranked.collect(),
     })
+}
+
+/// The camera of rows of K and of a pose, world to camera.
+///
+/// # Errors
+/// No K of a pinhole camera, no rotation, a translation that is not finite; `place` says whose.
+pub fn checked_camera(place: &str, k: [[f64; 3]; 3], r: [[f64; 3]; 3], t: [f64; 3]) -> Result<Camera> {
+    let k = checked_intrinsics(&format!("{place}: K"), k)?;
+    let r = checked_rotation(&format!("{place}: rotation"), DMat3::from_cols_array_2d(&r).transpose())?;
+    let t = DVec3::from(t);
+    if !t.is_finite() {
+        return Err(Error::input(format!("{place}: translation"), format!("{t}"), "three finite numbers"));
+    }
+    Ok(Camera { k, r, t })
 }
 
 fn scene_points(points: PhotoPoints, views: &[View], notes: &mut Vec<String>) -> Result<Vec<ScenePoint>> {

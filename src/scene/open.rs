@@ -23,16 +23,25 @@ impl Scene {
     /// A folder that holds no such scene, or one with a file that does not hold what it should.
     pub fn open(path: &Path, options: &OpenOptions) -> Result<Scene> {
         let mut scene = if path.is_file() { foreign(path, options.layout, options)? } else { folder(path, options)? };
+        scene.take(options)?;
+        Ok(scene)
+    }
+
+    /// Takes what the options give beside the scene's own files: masks, depth ranges and the region of interest.
+    ///
+    /// # Errors
+    /// Files that do not hold what they should, or nothing of this scene.
+    pub fn take(&mut self, options: &OpenOptions) -> Result<()> {
         if let Some(folder) = &options.masks {
-            scene.take_masks(folder)?;
+            self.take_masks(folder)?;
         }
         if let Some(cloud) = &options.range_from {
-            scene.take_ranges(cloud)?;
+            self.take_ranges(cloud)?;
         }
         if let Some(option) = &options.roi {
-            scene.take_region(option)?;
+            self.take_region(option)?;
         }
-        Ok(scene)
+        Ok(())
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use engine::embedded;
-use engine::files::image;
+use engine::files::{image, ply_points};
 use engine::host::progress::{Progress, Style};
 use engine::scene::camera::DepthRange;
 use engine::scene::memory::{PhotoPoints, PhotoView};
@@ -139,5 +139,26 @@ fn what_cannot_be_a_scene_is_refused() {
     };
     assert_eq!(told("planes", "1"), "planes: 1; expected a whole number from 2 to 65536");
     assert_eq!(told("max_sde", "64"), "max_sde: no option of this name; expected an option; did you mean `max_side`?");
+    assert_eq!(
+        told("masks", "folder"),
+        "masks: an option of how files are read; expected none of these with photos in memory"
+    );
+    let of_run = embedded::open_options(&[("max_side".to_owned(), "64".to_owned())]).unwrap_err().to_string();
+    assert_eq!(of_run, "max_side: an option of a run; expected options of how a scene's files are read");
+    assert!(told("roi", "auto").contains("no sparse points that a region of interest could be taken from"));
     assert!(!root.path().join("out").exists());
+}
+
+#[test]
+fn a_region_of_interest_ends_the_cloud_of_photos_in_memory() {
+    let root = tempfile::tempdir().unwrap();
+    let scene = root.path().join("scene");
+    plane_scene::write(&scene);
+    let photos = Scene::of_photos(views(&scene, false), PhotoPoints::default()).unwrap();
+    let roi = ("roi".to_owned(), "-0.3,-5,-5,0.2,5,50".to_owned());
+    let out = root.path().join("out");
+    let options: Vec<embedded::Given> = given().into_iter().chain([roi]).collect();
+    embedded::infer_photos(photos, out.clone(), &options, &Progress::new(Style::Quiet)).unwrap();
+    let cloud = ply_points::read(&out.join("fused.ply")).unwrap().points;
+    assert!(cloud.len() > 50 && cloud.iter().all(|p| (-0.3..=0.2).contains(&p[0])), "{} points", cloud.len());
 }

@@ -12,7 +12,7 @@ mod program;
 #[path = "../support/scene_files.rs"]
 mod scene_files;
 
-use options::{EXPORT, FUSE, INFER, INFO, MERGE, MESH, PLAN, REPORT, STATUS};
+use options::{EXPORT, FUSE, INFER, INFO, MERGE, MESH, PLAN, REPORT, STATUS, VIEW};
 use program::{Ran, engine, text};
 
 const NOTHING: [&str; 0] = [];
@@ -28,6 +28,7 @@ fn help_tells_every_option_with_its_unit_and_default() {
         ("status", &STATUS[..]),
         ("mesh", &MESH[..]),
         ("report", &REPORT[..]),
+        ("view", &VIEW[..]),
         ("info", &INFO[..]),
     ];
     for (verb, options) in verbs {
@@ -64,9 +65,10 @@ fn help_tells_every_option_with_its_unit_and_default() {
         assert!(help.contains(sentence), "{sentence}");
     }
     let top = engine(["--help"]).done().stdout;
-    for verb in
-        ["infer", "plan", "merge", "status", "fuse", "export", "mesh", "report", "synth", "train", "eval", "info"]
-    {
+    for verb in [
+        "infer", "plan", "merge", "status", "fuse", "export", "mesh", "report", "view", "synth", "train", "eval",
+        "info",
+    ] {
         assert!(top.lines().any(|l| l.trim_start().starts_with(&format!("{verb} "))), "{top}");
     }
 }

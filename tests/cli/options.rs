@@ -178,6 +178,23 @@ pub const REPORT: [&str; 15] = [
     "--profile",
     "--help",
 ];
+pub const VIEW: [&str; 15] = [
+    "--config",
+    "--verbose",
+    "--port",
+    "--host",
+    "--anyone",
+    "--no-open",
+    "--scene",
+    "--max-points",
+    "--picture-side",
+    "--threads",
+    "--memory",
+    "--quiet",
+    "--json",
+    "--profile",
+    "--help",
+];
 pub const INFO: [&str; 11] = [
     "--config",
     "--width",

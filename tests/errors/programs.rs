@@ -24,6 +24,7 @@ pub fn groups() -> Vec<Group> {
         dtu_to_train_on(),
         meshes(),
         others(),
+        views(),
         typed(),
         options_from_a_file(),
     ]
@@ -364,8 +365,31 @@ fn others() -> Group {
     Group { title: "Measuring speed", advice: "", write: NOTHING, run: BENCH, cases }
 }
 
+fn views() -> Group {
+    const CLOUD: &str = "ply\nformat ascii 1.0\nelement vertex 1\nproperty float x\nproperty float y\n\
+                         property float z\nend_header\n1 2 3\n";
+    let name = "check the name of the file or folder";
+    let cases = vec![
+        told(name, "view none --no-open"),
+        told(name, "view . --no-open"),
+        told("", "view cloud.ply --no-open --host 0.0.0.0"),
+        // An address that is kept for documentation is no machine's.
+        told("", "view cloud.ply --no-open --host 192.0.2.1 --anyone --port 8000"),
+        spoilt("give a cloud with vertices", |root| put(root, "cloud.ply", "a letter\n")),
+    ];
+    Group {
+        title: "Looking at results",
+        advice: "leave --host away, or give an address of this machine",
+        write: |root| put(root, "cloud.ply", CLOUD),
+        run: "view cloud.ply --no-open",
+        cases,
+    }
+}
+
 fn typed() -> Group {
     let cases = vec![
+        told("", "view out --host example.org"),
+        told("", "view out --port 70000"),
         told("", "infer"),
         told("", "infer scene --planes 1"),
         told("", "infer scene --views 1"),

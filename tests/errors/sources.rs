@@ -7,7 +7,7 @@
 use std::path::Path;
 
 /// Pieces of messages that no command gives cheaply, and why.
-const NOT_PROVOKED: [(&str, &str); 77] = [
+const NOT_PROVOKED: &[(&str, &str)] = &[
     (
         "a whole number, as the scheduler sets it",
         "needs a scheduler's task, or two plans at one moment: tests/shards has them",
@@ -23,6 +23,14 @@ const NOT_PROVOKED: [(&str, &str); 77] = [
     (
         "one plan for all shards; start the shards of the new one",
         "needs a scheduler's task, or two plans at one moment: tests/shards has them",
+    ),
+    (
+        "options of how a scene's files are read",
+        "needs a program that calls the library: tests/callers and python/tests have them",
+    ),
+    (
+        "none of these with photos in memory",
+        "needs a program that calls the library: tests/callers and python/tests have them",
     ),
     (
         "one number for the whole process, told before its first work",

@@ -1,7 +1,5 @@
 //! What the scripts get: the cloud's points, and each view's maps.
 
-use std::collections::BTreeMap;
-
 use engine::files::ply::{self, Point};
 use engine::files::ply_cloud::CloudFile;
 use engine::files::ply_storage::{OffsetOption, Storage};
@@ -10,55 +8,9 @@ use engine::report::quantise::quantise;
 use glam::DVec3;
 use serde_json::Value;
 
-use crate::reading::{GridPoint, PlyPoint, ply as read_ply, points};
-use crate::{NAMES, Run, confidence, depth, plane_scene};
-
-fn numbers<const N: usize>(value: &Value) -> [f64; N] {
-    std::array::from_fn(|i| value[i].as_f64().unwrap())
-}
-
-/// The direction of two bytes, by the formula in `src/report/quantise.rs`; nothing for none.
-fn direction(normal: [u8; 2]) -> Option<DVec3> {
-    if normal == [0, 0] {
-        return None;
-    }
-    let [u, v] = normal.map(|byte| (f64::from(byte) - 128.0) / 127.0);
-    let z = 1.0 - u.abs() - v.abs();
-    let away = |c: f64, by: f64| if c < 0.0 { c + by } else { c - by };
-    let by = (-z).max(0.0);
-    Some(DVec3::new(away(u, by), away(v, by), z).normalize())
-}
-
-/// That the points of a page are these, each once: by the place on the grid next to each.
-fn expect_points(found: &[GridPoint], expected: &[PlyPoint], cloud: &Value) {
-    let origin: [f64; 3] = numbers(&cloud["origin"]);
-    let quantum = cloud["quantum"].as_f64().unwrap();
-    assert_eq!(found.len(), expected.len());
-    let mut of_place: BTreeMap<([u32; 3], [u8; 3], u8), Vec<GridPoint>> = BTreeMap::new();
-    for point in found {
-        of_place.entry((point.place, point.colour, point.views)).or_default().push(*point);
-    }
-    for point in expected {
-        let place: [u32; 3] =
-            std::array::from_fn(|axis| ((point.position[axis] - origin[axis]) / quantum).round() as u32);
-        for axis in 0..3 {
-            let off = (origin[axis] + quantum * f64::from(place[axis]) - point.position[axis]).abs();
-            assert!(off <= 0.500_001 * quantum, "{off} of {quantum}");
-        }
-        let there = of_place.get_mut(&(place, point.colour, point.views));
-        let there = there.unwrap_or_else(|| panic!("{point:?} is not at {place:?}"));
-        let sure = (point.confidence * 255.0).round() as u8;
-        let at = there.iter().position(|p| p.confidence == sure).unwrap_or_else(|| panic!("{point:?}: {there:?}"));
-        let same = there.swap_remove(at);
-        let normal = DVec3::from(point.normal.map(f64::from));
-        match direction(same.normal) {
-            // As in the unit test of `octahedral`.
-            Some(direction) => assert!(direction.angle_between(normal).to_degrees() < 1.0, "{point:?} {direction}"),
-            None => assert_eq!(normal, DVec3::ZERO),
-        }
-    }
-    assert!(of_place.values().all(Vec::is_empty), "points that the cloud does not have");
-}
+use crate::page_reading::{Page, PlyPoint, expect_points, numbers, ply as read_ply, points};
+use crate::plane_run::{Run, confidence, depth};
+use crate::plane_scene::{self, NAMES};
 
 #[test]
 fn the_points_of_a_page_are_those_of_the_cloud() {
@@ -94,7 +46,7 @@ fn of_a_large_cloud_a_part_is_shown_and_told() {
     let notes = ran.events();
     let told = |value: &Value| value.to_string().replace('\u{202f}', "").contains(&note);
     assert!(notes.iter().any(told), "{notes:?}");
-    let page = crate::reading::Page::read(&run.path("out/report.html"));
+    let page = Page::read(&run.path("out/report.html"));
     assert!(page.words.replace('\u{202f}', "").contains(&format!("100{note}")));
     // Those in which the count of taken points goes up: n * 100 / all.
     let count = |n: usize| n * 100 / cloud.len();

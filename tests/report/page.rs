@@ -7,9 +7,10 @@ use base64::Engine;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use crate::program::{engine, text};
-use crate::reading::Page;
-use crate::{NAMES, Run, plane_scene};
+use crate::page_reading::Page;
+use crate::plane_run::Run;
+use crate::plane_scene::{self, NAMES};
+use crate::program::{engine, json as read_json, text};
 
 /// What is wrong with a page for a browser, for who cannot see it, and for who has no net.
 fn problems(page: &Page) -> Vec<String> {
@@ -59,7 +60,7 @@ fn a_page_is_whole_and_by_itself() {
         page.id(id);
     }
     // Every view, every filter, every stage and note is in the text.
-    let manifest = crate::json(&run.path("out/manifest.json"));
+    let manifest = read_json(&run.path("out/manifest.json"));
     for name in NAMES {
         assert!(page.words.contains(name), "{name}");
     }

@@ -4,7 +4,7 @@ import { listen } from "./gestures.js";
 import { add, cross, dot, Pose } from "./pose.js";
 import { Renderer, TANGENT } from "./renderer.js";
 import { isDark } from "./theme.js";
-import { palette, unpacked, vertices } from "./unpack.js";
+import { palette, vertices } from "./unpack.js";
 
 const MODES = ["photo", "confidence", "views", "normal", "height"];
 // Of a camera's pyramid, in pixels: near enough for a click.
@@ -12,9 +12,10 @@ const CATCH = 18;
 const REST = 200;
 
 export class CloudViewer {
-  constructor(data, openView) {
+  constructor(data, sources, openView) {
     this.data = data;
     this.cloud = data.cloud;
+    this.bytes = sources.bytes;
     this.openView = openView;
     this.element = (id) => document.getElementById(id);
     this.canvas = this.element("scene");
@@ -47,7 +48,8 @@ export class CloudViewer {
       if (this.isUntouched) this.pose = this.home();
       this.changed();
     }).observe(this.canvas);
-    this.ready = this.load();
+    this.stream = sources.stream?.(this);
+    this.ready = this.stream ? this.stream.load() : this.load();
     this.wake();
   }
 
@@ -57,7 +59,7 @@ export class CloudViewer {
     let [part, bytes] = [-1, null];
     for (const [of, start, count, x, y, z, shift] of tiles) {
       if (of !== part) {
-        [part, bytes] = [of, await unpacked(`part-${of}`)];
+        [part, bytes] = [of, await this.bytes(`part-${of}`)];
         // The letters are no longer needed.
         this.element(`part-${of}`).textContent = "";
         this.say(`Unpacking ${Math.round((100 * this.loaded) / shown)} %`);
@@ -177,8 +179,8 @@ export class CloudViewer {
     const { inner, up, origin, quantum, sample } = this.cloud;
     const backs = this.data.views.map(({ rotation }) => rotation.slice(6).map((v) => -v));
     let back = backs.reduce((sum, one) => add(sum, one), [0, 0, 0]);
-    // Photos from all around have no mean: the first one's then.
-    if (Math.hypot(...back) < 0.3 * backs.length) back = backs[0] ?? cross(up, [up[1], up[2], up[0]]);
+    // Photos from all around have no mean: the first one's then; none have neither.
+    if (Math.hypot(...back) <= 0.3 * backs.length) back = backs[0] ?? cross(up, [up[1], up[2], up[0]]);
     const length = Math.hypot(...back) || 1;
     const pose = Pose.upright([0, 0, 0], 1, back.map((v) => v / length), up);
     pose.turn(0.45, 0.25, up);
@@ -224,6 +226,11 @@ export class CloudViewer {
     const corner = (u, v) => world((u - cx) / fx, (v - cy) / fy, 1);
     return [centre, corner(-0.5, -0.5), corner(width - 0.5, -0.5), corner(width - 0.5, height - 0.5),
       corner(-0.5, height - 0.5), corner(width / 2 - 0.5, -0.5 - 0.18 * height)];
+  }
+
+  // The tiles that a pose may see; of a stream, those that are there.
+  tilesOf(pose) {
+    return this.stream ? this.stream.follow(pose) : this.renderer.seen(pose);
   }
 
   // Around everything that may be drawn.
@@ -369,7 +376,7 @@ export class CloudViewer {
   advance(isMoving) {
     const { renderer, pose } = this;
     if (this.progress === 0) {
-      const tiles = renderer.seen(pose);
+      const tiles = this.tilesOf(pose);
       const points = tiles.reduce((sum, tile) => sum + tile.count, 0);
       this.drawing = { tiles, range: renderer.range(pose, this.balls()), points };
     }
@@ -391,7 +398,7 @@ export class CloudViewer {
   still(exact = false) {
     const { renderer, pose } = this;
     renderer.resize();
-    const tiles = renderer.seen(pose);
+    const tiles = this.tilesOf(pose);
     const range = renderer.range(pose, this.balls());
     const look = exact ? { ...this.look, sizes: [1, 1], shading: false } : this.look;
     renderer.piece(pose, tiles, [0, 1], look, range);

@@ -4,17 +4,19 @@ import { CloudViewer } from "./cloud.js";
 import { startTheme } from "./theme.js";
 import { ViewBrowser } from "./views.js";
 
-function start() {
+// `sources.bytes` gives what is packed under a name; `sources.stream`, where it is there, makes of the viewer what
+// fetches the cloud's tiles.
+export function start(sources) {
   const data = JSON.parse(document.getElementById("data").textContent);
   let cloud = null;
-  const browser = new ViewBrowser(data, (view) => {
+  const browser = new ViewBrowser(data, sources.bytes, (view) => {
     document.getElementById("viewer").scrollIntoView({ block: "center" });
     cloud?.choose(view);
     cloud?.lookFrom(view);
   });
   if (data.cloud) {
     try {
-      cloud = new CloudViewer(data, (view) => {
+      cloud = new CloudViewer(data, sources, (view) => {
         browser.open(view);
         document.getElementById("browser").scrollIntoView({ block: "center" });
       });
@@ -39,5 +41,3 @@ function printed(cloud) {
   });
   addEventListener("afterprint", () => picture.remove());
 }
-
-start();

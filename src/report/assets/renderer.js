@@ -88,16 +88,21 @@ export class Renderer {
 
   // The tiles that a pose may see: their balls against the picture's four sides.
   seen(pose) {
+    return this.tiles.filter(this.sees(pose));
+  }
+
+  // Whether a pose may see something of a ball.
+  sees(pose) {
     const eye = pose.eye();
     const aspect = this.canvas.width / this.canvas.height;
     const beyond = (across, depth, tangent) =>
       (Math.abs(across) - depth * tangent) / Math.hypot(1, tangent);
-    return this.tiles.filter(({ middle, radius }) => {
+    return ({ middle, radius }) => {
       const at = add(middle, eye, -1);
       const depth = -dot(at, pose.back);
       return depth > -radius && beyond(dot(at, pose.right), depth, TANGENT * aspect) < radius
         && beyond(dot(at, pose.up), depth, TANGENT) < radius;
-    });
+    };
   }
 
   // Nearest and farthest depth of balls with a middle and a radius.
@@ -130,7 +135,7 @@ export class Renderer {
     gl.bindTexture(gl.TEXTURE_2D, this.palette);
     gl.uniform1i(places.palette, 0);
     gl.uniformMatrix4fv(places.clip, false, pose.clip(canvas.width / canvas.height, TANGENT, near, far));
-    gl.uniform1f(places.reach, (look.size * look.spacing * canvas.height) / (2 * TANGENT));
+    const reach = (look.size * look.spacing * canvas.height) / (2 * TANGENT);
     gl.uniform2f(places.sizes, ...look.sizes);
     gl.uniform1f(places.least, look.least);
     gl.uniform2f(places.viewRange, ...look.viewRange);
@@ -140,6 +145,8 @@ export class Renderer {
       const [first, end] = [Math.floor(from * tile.count), Math.floor(to * tile.count)];
       if (end === first) continue;
       const share = tile.quantum / (top - bottom);
+      // Of a coarse tile, points stand for several.
+      gl.uniform1f(places.reach, reach * (tile.apart ?? 1));
       gl.uniform3f(places.corner, ...add(tile.corner, eye, -1));
       gl.uniform1f(places.quantum, tile.quantum);
       gl.uniform1f(places.rise, (dot(tile.corner, look.up) - bottom) / (top - bottom));

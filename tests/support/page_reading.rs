@@ -1,10 +1,13 @@
 //! A page as a browser's tokenizer sees it, and readers of what it holds, which share nothing with the writers.
 
+#![allow(dead_code)] // each test file uses its own part
+
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::Path;
 
 use base64::Engine;
+use glam::DVec3;
 use html5gum::{DefaultEmitter, Token, Tokenizer};
 use serde_json::Value;
 
@@ -123,29 +126,82 @@ pub fn points(page: &Page) -> Vec<GridPoint> {
         let [part, start, count, x, y, z, shift] = [0, 1, 2, 3, 4, 5, 6].map(|i| tile[i].as_u64().unwrap() as usize);
         assert_eq!(shift, 0, "a page has whole quanta");
         let bytes = page.unpacked(&format!("part-{part}"));
-        let plane = |p: usize, i: usize| bytes[start + p * count + i];
-        let (mut steps, mut sums) = ([0i64; 3], [0u32; 7]);
-        for i in 0..count {
-            for (axis, step) in steps.iter_mut().enumerate() {
-                let zigzag = i64::from(plane(2 * axis, i)) + 256 * i64::from(plane(2 * axis + 1, i));
-                let difference = if zigzag % 2 == 0 { zigzag / 2 } else { -(zigzag + 1) / 2 };
-                *step = (*step + difference).rem_euclid(65_536);
-            }
-            for (p, sum) in sums.iter_mut().enumerate() {
-                let byte = u32::from(plane(6 + p, i));
-                *sum = if p == 4 { byte } else { (*sum + byte) % 256 };
-            }
-            let [green, red, blue, confidence, views, u, v] = sums;
-            points.push(GridPoint {
-                place: [x as u32 + steps[0] as u32, y as u32 + steps[1] as u32, z as u32 + steps[2] as u32],
-                colour: [(red + green) as u8, green as u8, (blue + green) as u8],
-                confidence: confidence as u8,
-                views: views as u8,
-                normal: [u as u8, v as u8],
-            });
-        }
+        points.extend(tile_points(&bytes[start..], count, [x, y, z].map(|v| v as u32)));
     }
     points
+}
+
+/// The points of one tile, in steps of its own from its corner.
+pub fn tile_points(bytes: &[u8], count: usize, corner: [u32; 3]) -> Vec<GridPoint> {
+    let plane = |p: usize, i: usize| bytes[p * count + i];
+    let (mut steps, mut sums) = ([0i64; 3], [0u32; 7]);
+    let point = |i: usize| {
+        for (axis, step) in steps.iter_mut().enumerate() {
+            let zigzag = i64::from(plane(2 * axis, i)) + 256 * i64::from(plane(2 * axis + 1, i));
+            let difference = if zigzag % 2 == 0 { zigzag / 2 } else { -(zigzag + 1) / 2 };
+            *step = (*step + difference).rem_euclid(65_536);
+        }
+        for (p, sum) in sums.iter_mut().enumerate() {
+            let byte = u32::from(plane(6 + p, i));
+            *sum = if p == 4 { byte } else { (*sum + byte) % 256 };
+        }
+        let [green, red, blue, confidence, views, u, v] = sums;
+        GridPoint {
+            place: [0, 1, 2].map(|axis| corner[axis] + steps[axis] as u32),
+            colour: [(red + green) as u8, green as u8, (blue + green) as u8],
+            confidence: confidence as u8,
+            views: views as u8,
+            normal: [u as u8, v as u8],
+        }
+    };
+    (0..count).map(point).collect()
+}
+
+pub fn numbers<const N: usize>(value: &Value) -> [f64; N] {
+    std::array::from_fn(|i| value[i].as_f64().unwrap())
+}
+
+/// The direction of two bytes, by the formula in `src/report/quantise.rs`; nothing for none.
+pub fn direction(normal: [u8; 2]) -> Option<DVec3> {
+    if normal == [0, 0] {
+        return None;
+    }
+    let [u, v] = normal.map(|byte| (f64::from(byte) - 128.0) / 127.0);
+    let z = 1.0 - u.abs() - v.abs();
+    let away = |c: f64, by: f64| if c < 0.0 { c + by } else { c - by };
+    let by = (-z).max(0.0);
+    Some(DVec3::new(away(u, by), away(v, by), z).normalize())
+}
+
+/// That the points of a page are these, each once: by the place on the grid next to each.
+pub fn expect_points(found: &[GridPoint], expected: &[PlyPoint], cloud: &Value) {
+    let origin: [f64; 3] = numbers(&cloud["origin"]);
+    let quantum = cloud["quantum"].as_f64().unwrap();
+    assert_eq!(found.len(), expected.len());
+    let mut of_place: BTreeMap<([u32; 3], [u8; 3], u8), Vec<GridPoint>> = BTreeMap::new();
+    for point in found {
+        of_place.entry((point.place, point.colour, point.views)).or_default().push(*point);
+    }
+    for point in expected {
+        let place: [u32; 3] =
+            std::array::from_fn(|axis| ((point.position[axis] - origin[axis]) / quantum).round() as u32);
+        for axis in 0..3 {
+            let off = (origin[axis] + quantum * f64::from(place[axis]) - point.position[axis]).abs();
+            assert!(off <= 0.500_001 * quantum, "{off} of {quantum}");
+        }
+        let there = of_place.get_mut(&(place, point.colour, point.views));
+        let there = there.unwrap_or_else(|| panic!("{point:?} is not at {place:?}"));
+        let sure = (point.confidence * 255.0).round() as u8;
+        let at = there.iter().position(|p| p.confidence == sure).unwrap_or_else(|| panic!("{point:?}: {there:?}"));
+        let same = there.swap_remove(at);
+        let normal = DVec3::from(point.normal.map(f64::from));
+        match direction(same.normal) {
+            // As in the unit test of `octahedral`.
+            Some(direction) => assert!(direction.angle_between(normal).to_degrees() < 1.0, "{point:?} {direction}"),
+            None => assert_eq!(normal, DVec3::ZERO),
+        }
+    }
+    assert!(of_place.values().all(Vec::is_empty), "points that the cloud does not have");
 }
 
 /// A point of `fused.ply`.
