@@ -2,9 +2,9 @@
 //!
 //! [`making`] reads the run ([`reading`]) and writes the file. The cloud's points are put on a [`grid`] ([`quantise`]),
 //! cut into cells ([`tiles`], for `engine view` as a tree: [`levels`]) and packed ([`pack`], [`data`]), photos and maps
-//! are reduced ([`views`]), numbers become tables ([`facts`], [`sections`]) and charts ([`charts`]), and the doctor says
-//! what there is to say ([`findings`]). [`page`] puts it together, [`assets`] has the style and the scripts, which are
-//! plain modules in `assets/`. Nothing of a page comes from elsewhere: it works without a net, and its own policy
+//! are reduced ([`views`]), numbers become tables ([`facts`], [`sections`]) and charts ([`charts`]), and the doctor
+//! says what there is to say ([`findings`]). [`page`] puts it together, [`assets`] has the style and the scripts, which
+//! are plain modules in `assets/`. Nothing of a page comes from elsewhere: it works without a net, and its own policy
 //! forbids it to ask for anything.
 //!
 //! docs/REPORT.md says how a report is read.

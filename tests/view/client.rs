@@ -38,20 +38,19 @@ impl Server {
 
     pub fn of(mut command: Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let mut out = BufReader::new(child.stdout.take().unwrap());
-        loop {
+        let out = BufReader::new(child.stdout.take().unwrap());
+        let mut server = Self { child, out, url: String::new(), told: Value::Null };
+        while server.told["event"] != "summary" {
             let mut line = String::new();
-            if out.read_line(&mut line).unwrap() == 0 {
+            if server.out.read_line(&mut line).unwrap() == 0 {
                 let mut said = String::new();
-                child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+                server.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
                 panic!("the server ended: {said}");
             }
-            let event: Value = serde_json::from_str(&line).unwrap();
-            if event["event"] == "summary" {
-                let url = event["url"].as_str().unwrap().to_owned();
-                return Self { child, out, url, told: event };
-            }
+            server.told = serde_json::from_str(&line).unwrap();
         }
+        server.url = server.told["url"].as_str().unwrap().to_owned();
+        server
     }
 
     /// Address and port, as a header `Host` has them.
