@@ -129,6 +129,8 @@ fn memory_need(args: &InfoArgs, network: &BsMvsNet) -> memory::MemoryNeed {
         levels: args.levels,
         depth_left: true,
         fused: true,
+        stream: None,
+        room: u64::MAX,
         cache: 0,
     };
     run.with_least_cache().need()

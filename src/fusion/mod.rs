@@ -8,6 +8,7 @@
 //! small where the scene is far away. A cloud depends on the order of the views, never on the number of threads.
 
 pub(crate) mod block;
+pub(crate) mod cloud;
 mod colour;
 pub mod constants;
 mod disparity;
@@ -23,5 +24,7 @@ mod pyramid;
 mod reprojection;
 pub mod settings;
 pub(crate) mod shared;
+pub mod spilled;
+pub(crate) mod store;
 pub mod thin;
 pub mod view;

@@ -10,17 +10,19 @@ use crate::error::{Error, Result};
 use crate::files::folder::{OutputFolder, default_folder};
 use crate::files::known_hashes::KnownHashes;
 use crate::files::names::in_json;
+use crate::fusion::view::{FusionView, ViewFacts};
 use crate::host::progress::Progress;
 use crate::host::trace::Clock;
 use crate::manifest::{DepthSummary, LevelSummary, MachineSummary, Manifest, NetworkSummary, ViewSummary};
 use crate::net::backend::DepthNetwork;
 use crate::net::config::Resolution;
+use crate::run::cloud::Fusion;
 use crate::run::depth::{self, DepthStage, LevelJob, LevelJobs};
-use crate::run::memory::fit_run;
+use crate::run::memory::{FittedRun, fit_run};
 use crate::run::options::{InferOptions, parameters};
 use crate::run::plan::{ViewPlan, Work, plan};
-use crate::run::write::{self, Fusion, Merged, WrittenMaps};
-use crate::run::{finished, products, report};
+use crate::run::write::{self, Merged, WrittenMaps};
+use crate::run::{cloud, finished, products, report};
 use crate::scene::Scene;
 use crate::scene::memory::MEMORY;
 
@@ -108,11 +110,12 @@ fn infer_scene<N: DepthNetwork>(
         report::summary(&manifest, fused, (None, false), clock.total(), progress);
         return Ok(());
     }
-    let (need, cache) = fit_run(work, network, &jobs)?;
+    let FittedRun { need, cache, streaming, put_aside } = fit_run(work, network, &jobs)?;
     folder.claim()?;
     products::withdraw(&out)?;
     products::remove_other_levels(work)?;
-    for note in folder.note().into_iter().chain(hashes.note()) {
+    let put_aside = put_aside.map(|(needed, there)| cloud::streaming_note(needed, there, &out));
+    for note in folder.note().into_iter().chain(hashes.note()).chain(put_aside) {
         progress.note(&note);
         notes.push(note);
     }
@@ -143,7 +146,8 @@ fn infer_scene<N: DepthNetwork>(
     clock.lap("maps");
 
     let views = write::fusion_views(work, std::mem::take(&mut merged.maps), colours);
-    let mut summaries = write::view_summaries(&scene, &plan.frames, &views, plan.views.iter().map(|view| view.view));
+    let facts: Vec<ViewFacts> = views.iter().map(FusionView::facts).collect();
+    let mut summaries = write::view_summaries(&scene, &plan.frames, &facts, plan.views.iter().map(|view| view.view));
     add_depth(work, &mut summaries, &stage, &jobs, &merged);
     let manifest = Manifest {
         notes,
@@ -166,7 +170,8 @@ fn infer_scene<N: DepthNetwork>(
         ply_offset: options.ply_offset,
         backend: &options.backend,
     };
-    let cloud = write::fuse_and_report(manifest, clock, views, (!options.depth_only).then_some(fusion), progress)?;
+    let views = cloud::put_aside(views, streaming, &out, &options.settings.fusion)?;
+    let cloud = cloud::fuse_and_report(manifest, clock, views, (!options.depth_only).then_some(fusion), progress)?;
     if let Some(sha256) = &cloud {
         hashes.wrote(&out.join(products::CLOUD), sha256);
     }

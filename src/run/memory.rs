@@ -14,11 +14,12 @@ use crate::net::config::Resolution;
 use crate::run::depth::{LevelJobs, Levels, shown_bytes};
 use crate::run::options::InferOptions;
 use crate::run::plan::{FEATURES_TO_GREY, Frame, Plan, Shown, ViewPlan, Work};
-use crate::run::write::photos_at_once;
+use crate::run::streaming::{Stream, StreamedViews, Streaming};
+use crate::run::write::{photos_at_once, places};
 use crate::scene::{Scene, View};
 
 /// The program, the weights in several layouts and the threads' stacks; measured, rounded up.
-const PROGRAM_BYTES: u64 = 48 << 20;
+pub const PROGRAM_BYTES: u64 = 48 << 20;
 
 /// What a run's memory depends on.
 #[derive(Clone, Copy)]
@@ -39,6 +40,10 @@ pub struct RunSize<'a> {
     pub depth_left: bool,
     /// Whether points are made.
     pub fused: bool,
+    /// How views can be fused one by one, where they can.
+    pub stream: Option<Stream>,
+    /// Bytes that there are; views are fused one by one where all of them take more.
+    pub room: u64,
     /// Bytes of features that are kept at once.
     pub cache: u64,
 }
@@ -54,7 +59,10 @@ impl<'a> RunSize<'a> {
         let Plan { views, frames, .. } = plan;
         let (levels, fused) = (options.levels, !options.depth_only);
         let stored = &scene.views;
-        Self { stored, frames, views, network, planes: None, levels, depth_left: true, fused, cache: 0 }
+        let stream = options.settings.fusion.method.takes_views_one_by_one();
+        let stream = stream.then_some(Stream { thinned: options.thin.is_some() });
+        let (depth_left, room) = (true, u64::MAX);
+        Self { stored, frames, views, network, planes: None, levels, depth_left, fused, stream, room, cache: 0 }
             .with_least_cache()
     }
 
@@ -119,9 +127,35 @@ impl<'a> RunSize<'a> {
         ];
         stages.push(StageMemory::new("merging levels, maps", parts));
         if self.fused {
-            stages.push(fusion_stage(maps_pixels, 0, &Method::Reprojection(Reprojection::default())));
+            match self.streaming() {
+                None => stages.push(self.fusion_at_once()),
+                Some(streaming) => stages.extend(streaming.stages),
+            }
         }
         MemoryNeed { stages }
+    }
+
+    /// What fusing all views at once takes.
+    pub fn fusion_at_once(&self) -> StageMemory {
+        let pixels = self.views.iter().map(|v| level_pixels(&self.frames[v.view], 0)).sum();
+        fusion_stage(pixels, 0, &Method::Reprojection(Reprojection::default()))
+    }
+
+    /// How views are fused one by one, where that is asked of less room than all of them take.
+    pub fn streaming(&self) -> Option<Streaming> {
+        let stream = self.stream.filter(|_| self.fused)?;
+        let at_once = self.fusion_at_once().total();
+        if at_once <= self.room {
+            return None;
+        }
+        let views = StreamedViews {
+            pixels: self.views.iter().map(|v| level_pixels(&self.frames[v.view], 0)).collect(),
+            sources: self.views.iter().map(|v| places(self.views, &v.check)).collect(),
+            photo: 0,
+            held: true,
+            thinned: stream.thinned,
+        };
+        Some(Streaming::plan(&views, self.room)).filter(|streaming| streaming.peak() < at_once)
     }
 
     /// The options that could make it smaller, with what it would need then.
@@ -151,11 +185,23 @@ impl<'a> RunSize<'a> {
     }
 }
 
-/// The run's memory, and how many bytes of it, or of the device's where features live there, features may take.
+/// What [`fit_run`] has found.
+pub struct FittedRun {
+    /// The run's memory.
+    pub need: MemoryNeed,
+    /// How many bytes of it, or of the device's where features live there, features may take.
+    pub cache: u64,
+    /// How views are fused one by one, where there is no room for all of them.
+    pub streaming: Option<Streaming>,
+    /// What is to be said about that: bytes that all views would take, and those that there are.
+    pub put_aside: Option<(u64, u64)>,
+}
+
+/// The run's memory, and what may be held in it.
 ///
 /// # Errors
 /// [`Error::Memory`] where the run would not fit; the device's.
-pub fn fit_run<N: DepthNetwork>(work: Work, network: &N, jobs: &LevelJobs) -> Result<(MemoryNeed, u64)> {
+pub fn fit_run<N: DepthNetwork>(work: Work, network: &N, jobs: &LevelJobs) -> Result<FittedRun> {
     let Work { scene, plan, options, progress, .. } = work;
     let there = room(options.memory);
     let (least, most) = jobs.cache_bounds(plan);
@@ -164,8 +210,13 @@ pub fn fit_run<N: DepthNetwork>(work: Work, network: &N, jobs: &LevelJobs) -> Re
         network.memory_plan((width, height), planes, rayon::current_num_threads(), finest).peak(0)
     };
     let depth_left = !jobs.all_finished();
-    let run = RunSize { depth_left, ..RunSize::new(scene, plan, options, &host) };
+    let run = RunSize { depth_left, room: there.bytes, ..RunSize::new(scene, plan, options, &host) };
+    let streaming = run.streaming();
+    let put_aside = streaming.as_ref().map(|_| (run.fusion_at_once().total(), there.bytes));
+    let fitted = |need, cache| FittedRun { need, cache, streaming: streaming.clone(), put_aside };
     let need = |cache: u64| RunSize { cache, ..run }.need();
+    // Views that are fused one by one take what there is, but not before the features are gone.
+    let beside = |cache: u64| RunSize { cache, fused: run.fused && streaming.is_none(), ..run }.need().peak();
     let device = if depth_left { network.device_plan(&device_work(plan, options))? } else { None };
     if let Some(device) = device {
         progress.note(&device.text);
@@ -181,10 +232,10 @@ pub fn fit_run<N: DepthNetwork>(work: Work, network: &N, jobs: &LevelJobs) -> Re
         // Of what is kept, the host has the photos in grey that depths are refined against.
         let of_host = |kept: u64| if options.refines() { kept / FEATURES_TO_GREY } else { 0 };
         refuse_if_too_large(&need(of_host(least)), &there, &run.alternatives(), otherwise)?;
-        let spare = (there.bytes - need(of_host(least)).peak()) / 2;
+        let spare = (there.bytes - beside(of_host(least))) / 2;
         let kept = if options.refines() { least.saturating_add(spare * FEATURES_TO_GREY) } else { most };
         let kept = kept.min(device.room).min(most);
-        return Ok((need(of_host(kept)), kept));
+        return Ok(fitted(need(of_host(kept)), kept));
     }
     // With the smallest values that are proposed: the photos must be decoded at their stored size all the same.
     let tiny = RunSize { depth_left: true, ..run }.peak_at(64, Some(16));
@@ -199,8 +250,8 @@ pub fn fit_run<N: DepthNetwork>(work: Work, network: &N, jobs: &LevelJobs) -> Re
     };
     refuse_if_too_large(&need(least), &there, &run.alternatives(), &otherwise)?;
     // Half of what is left over: other programs want some, too.
-    let cache = (least + (there.bytes - need(least).peak()) / 2).min(most).max(least);
-    Ok((need(cache), cache))
+    let cache = (least + (there.bytes - beside(least)) / 2).min(most).max(least);
+    Ok(fitted(need(cache), cache))
 }
 
 /// The levels on which each photo is shown to the network, over all views.

@@ -5,17 +5,19 @@
 //! [`infer`] goes from stage to stage: what it is told ([`options`]) becomes a plan before a photo is decoded
 //! ([`plan`]), which must fit into memory ([`memory`]); the network makes the maps of every level of every view
 //! ([`depth`]) in an order that reuses features ([`schedule`]) and keeps beside each what made it, so that a stopped
-//! run goes on ([`resume`]) and a finished one is recognised ([`finished`]); then levels are merged, maps written and
-//! views fused ([`write`](mod@write)), on the processor or where the maps were made ([`device`]), and all is told
-//! ([`report`]). [`fuse`] does the last of it with maps that are there, [`fuse_grid`] with many settings. How maps are
+//! run goes on ([`resume`]) and a finished one is recognised ([`finished`]); then levels are merged and maps written
+//! ([`write`](mod@write)), and views fused ([`cloud`]), on the processor or where the maps were made ([`device`]), those
+//! that do not fit into memory one by one ([`streaming`]), and all is told ([`report`]). [`fuse`] does the last of it with maps that are there, [`fuse_grid`] with many settings. How maps are
 //! merged and fused stands in rooms of their own.
 
 pub mod calibration;
+pub mod cloud;
 pub mod depth;
 pub mod device;
 pub mod finished;
 pub mod fuse;
 pub mod fuse_grid;
+pub mod fuse_views;
 pub mod infer;
 pub mod memory;
 pub mod options;
@@ -24,4 +26,5 @@ pub mod products;
 pub mod report;
 pub mod resume;
 pub mod schedule;
+pub mod streaming;
 pub mod write;
