@@ -255,10 +255,8 @@ fn hear(
     let view = &views[at];
     let pixels = view.depth.data.len();
     let marks = own.explained.download::<u32>(stream, pixels.div_ceil(32))?;
-    let mut confirmed = shared::Confirmed {
-        depth: own.depth.download(stream, pixels)?,
-        count: own.count.download(stream, pixels)?,
-    };
+    let mut confirmed =
+        shared::Confirmed { depth: own.depth.download(stream, pixels)?, count: own.count.download(stream, pixels)? };
     let maps = (&view.depth, &view.confidence, &view.colour[..]);
     let is_explained = |i: usize| marks[i / 32] >> (i % 32) & 1 == 1;
     let candidates = shared::emit(&view.facts(), maps, &confirmed, is_explained, 0..view.depth.height);

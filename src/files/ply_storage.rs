@@ -82,10 +82,8 @@ impl Default for Extent {
 impl Extent {
     /// Makes room for one more.
     pub fn add(&mut self, position: [f64; 3]) {
-        for axis in 0..3 {
-            self.low[axis] = self.low[axis].min(position[axis]);
-            self.high[axis] = self.high[axis].max(position[axis]);
-        }
+        self.low = std::array::from_fn(|axis| self.low[axis].min(position[axis]));
+        self.high = std::array::from_fn(|axis| self.high[axis].max(position[axis]));
     }
 }
 
@@ -178,11 +176,7 @@ fn distance(a: [f64; 3], b: [f64; 3]) -> f64 {
 
 /// About how far points lie from their neighbours: a quarter of the pairs that follow each other are nearer; or the
 /// diagonal of the box over the root of their number, where the order says less. 1 for a cloud without extent.
-fn spacing<E>(
-    count: usize,
-    extent: &Extent,
-    position: &impl Fn(usize) -> Result<[f64; 3], E>,
-) -> Result<f64, E> {
+fn spacing<E>(count: usize, extent: &Extent, position: &impl Fn(usize) -> Result<[f64; 3], E>) -> Result<f64, E> {
     let pairs = count.saturating_sub(1);
     let step = pairs.div_ceil(SAMPLE).max(1);
     let apart = (0..pairs).step_by(step).map(|i| Ok(distance(position(i)?, position(i + 1)?)));

@@ -245,13 +245,7 @@ impl<'a> Judge<'a> {
     }
 
     /// What becomes of some points of view `at`, of which `views` may see some.
-    fn verdicts(
-        &self,
-        at: usize,
-        candidates: &[Candidate],
-        points: &[u32],
-        views: &[usize],
-    ) -> Result<Vec<Verdict>> {
+    fn verdicts(&self, at: usize, candidates: &[Candidate], points: &[u32], views: &[usize]) -> Result<Vec<Verdict>> {
         let position = |&i: &u32| DVec3::from(candidates[i as usize].point.position);
         let facts = self.store.facts();
         let around = Bounds::around(points.iter().map(position));

@@ -172,6 +172,7 @@ mod tests {
     use glam::{DMat3, DVec3};
 
     use super::*;
+    use crate::net::config::Resolution;
 
     #[test]
     fn the_maps_size_tells_its_scale() {
