@@ -125,8 +125,8 @@ fn enters(funnel: &mut Funnel, depth: f32, confidence: f32, range: DepthRange, m
 }
 
 /// Makes the cloud of all kept pixels, view by view and row by row, without those that the judge drops. `confirm` says
-/// which pixels of a view are kept. Where a share is given, a point takes the pixels of later views that it explains out
-/// of the running: those on which it falls, with a depth that differs by less than that.
+/// which pixels of a view are kept. Where a share is given, a point takes the pixels of later views that it explains
+/// out of the running: those on which it falls, with a depth that differs by less than that.
 ///
 /// # Errors
 /// Maps that cannot be read back; those of the cloud; [`crate::Error::Interrupted`].

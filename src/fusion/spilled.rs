@@ -38,8 +38,8 @@ const SOME: usize = 1 << 15;
 /// count for much.
 const SQUARE: usize = 128;
 
-/// Bytes of memory a pixel while a view is cleaned, beside its maps: segments (inverse depth, parent and segment of each
-/// pixel, the sizes of segments) and the map without some of them.
+/// Bytes of memory a pixel while a view is cleaned, beside its maps: segments (inverse depth, parent and segment of
+/// each pixel, the sizes of segments) and the map without some of them.
 pub const CLEANING_BYTES: u64 = 8 + 4 + 4 + 4 + 4;
 /// Bytes of memory a pixel of the view whose turn it is, beside its depths: confidence and colour, what its sources say
 /// as it comes and sorted, and which pixels are explained.

@@ -23,9 +23,9 @@ use crate::host::trace::Clock;
 use crate::host::{interrupt, memory};
 use crate::manifest::{MANIFEST, Manifest};
 use crate::run::device::Backend;
+use crate::run::fusion_memory::Streaming;
 use crate::run::products::{CLOUD, CLOUD_MADE_BY};
 use crate::run::report;
-use crate::run::streaming::Streaming;
 use crate::scene::camera::Camera;
 use crate::scene::region::Region;
 

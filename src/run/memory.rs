@@ -5,21 +5,17 @@ use std::collections::BTreeSet;
 
 use crate::error::{Error, Result};
 use crate::files::image::may_have_alpha;
-use crate::files::ply::Point;
 use crate::fusion::settings::{Method, Reprojection};
 use crate::host::memory::{Alternative, MemoryNeed, Part, StageMemory, readable, refuse_if_too_large};
 use crate::host::memory_limits::room;
 use crate::net::backend::{DepthNetwork, DeviceWork, JobSize, KEPT_BY_THE_ALLOCATOR};
 use crate::net::config::Resolution;
 use crate::run::depth::{LevelJobs, Levels, shown_bytes};
+use crate::run::fusion_memory::{PROGRAM_BYTES, Stream, StreamedViews, Streaming, fusion_stage};
 use crate::run::options::InferOptions;
 use crate::run::plan::{FEATURES_TO_GREY, Frame, Plan, Shown, ViewPlan, Work};
-use crate::run::streaming::{Stream, StreamedViews, Streaming};
 use crate::run::write::{photos_at_once, places};
 use crate::scene::{Scene, View};
-
-/// The program, the weights in several layouts and the threads' stacks; measured, rounded up.
-pub const PROGRAM_BYTES: u64 = 48 << 20;
 
 /// What a run's memory depends on.
 #[derive(Clone, Copy)]
@@ -286,19 +282,6 @@ fn device_work(plan: &Plan, options: &InferOptions) -> DeviceWork {
         maps: plan.views.iter().flat_map(|view| (0..levels).map(move |level| job(view, level))).collect(),
         finest: options.resolution,
     }
-}
-
-/// What fusing maps of so many pixels in all holds, and a photo that is decoded beside it.
-pub fn fusion_stage(maps_pixels: u64, photo: u64, method: &Method) -> StageMemory {
-    let points = maps_pixels * method.points_a_pixel();
-    let parts = vec![
-        Part::new("depth, confidence and colours of all views", maps_pixels * 11),
-        Part::new("the method's own of all views", maps_pixels * method.bytes_a_pixel()),
-        Part::new("points, if every pixel became one", points * size_of::<Point>() as u64),
-        Part::new("a photo being decoded", photo),
-        Part::new("program and weights", PROGRAM_BYTES),
-    ];
-    StageMemory::new("fusion", parts)
 }
 
 /// The multiples of `step` under `value`, largest first, as long as a result would still be of use.

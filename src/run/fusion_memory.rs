@@ -1,10 +1,14 @@
-//! Fusion in less memory than all maps take: what is held at a time, by how much there is. (How it is done:
-//! [`crate::fusion::spilled`].)
+//! What fusion holds in memory: all maps at once, or, where there is less room, what is held of them at a time (how
+//! that is done: [`crate::fusion::spilled`]).
 
+use crate::files::ply::Point;
+use crate::fusion::settings::Method;
 use crate::fusion::spilled::{Budget, CLEANING_BYTES, OWN_BYTES, POINT_BYTES, cloud_bytes};
 use crate::fusion::thin::Voxels;
 use crate::host::memory::{Part, StageMemory};
-use crate::run::memory::PROGRAM_BYTES;
+
+/// The program, the weights in several layouts and the threads' stacks; measured, rounded up.
+pub const PROGRAM_BYTES: u64 = 48 << 20;
 
 /// Bytes a pixel of depth, confidence and colour.
 const MAPS_BYTES: u64 = 11;
@@ -14,6 +18,19 @@ const DEPTH_BYTES: u64 = 4;
 const WINDOWS: (u64, u64) = (256 << 10, 64 << 20);
 /// Pixels whose points are made at once, likewise.
 const PIXELS: (u64, u64) = (1 << 14, 1 << 20);
+
+/// What fusing maps of so many pixels in all holds, and a photo that is decoded beside it.
+pub fn fusion_stage(maps_pixels: u64, photo: u64, method: &Method) -> StageMemory {
+    let points = maps_pixels * method.points_a_pixel();
+    let parts = vec![
+        Part::new("depth, confidence and colours of all views", maps_pixels * 11),
+        Part::new("the method's own of all views", maps_pixels * method.bytes_a_pixel()),
+        Part::new("points, if every pixel became one", points * size_of::<Point>() as u64),
+        Part::new("a photo being decoded", photo),
+        Part::new("program and weights", PROGRAM_BYTES),
+    ];
+    StageMemory::new("fusion", parts)
+}
 
 /// How views are fused one by one.
 #[derive(Clone, Copy, Debug)]
