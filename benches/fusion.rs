@@ -18,6 +18,7 @@ use engine::files::ply_storage::Storage;
 use engine::fusion::funnel::Funnel;
 use engine::fusion::fuse::fuse;
 use engine::fusion::settings::{Disparity, Dynamic, FusionOptions, Graph, Guard, Method, Reprojection};
+use engine::fusion::spilled::{Budget, Spilling};
 use engine::fusion::view::FusionView;
 use engine::maps::merge::{LevelMaps, MergeOptions, merge_level};
 use engine::scene::camera::DepthRange;
@@ -98,6 +99,25 @@ fn main() {
     });
     let peak = resident("VmHWM");
     let fused = fused.expect("at least one repetition");
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    // As little as there must be of depths, and next to nothing of the rest.
+    let depths = ((o.sources + 1) * o.width * o.height * size_of::<f32>()) as u64;
+    let budget = Budget { depths, windows: 1 << 20, pixels: 1 << 16 };
+    let streamed_s = median(o.repetitions, || {
+        let start = Instant::now();
+        let mut spilling = Spilling::new(folder.path(), &FusionOptions::default()).expect("a scratch file");
+        for some in views.chunks(o.threads) {
+            spilling.add(some.to_vec()).expect("room on disk");
+        }
+        let mut points = 0;
+        let mut count = |some: Vec<_>| {
+            points += some.len();
+            Ok(())
+        };
+        spilling.finish(budget).and_then(|views| views.fuse(&mut count)).expect("maps that fit");
+        assert_eq!(points, fused.points.len());
+        start.elapsed().as_secs_f64()
+    });
     let plain = Reprojection { guard: Guard::OFF, ..Reprojection::default() };
     let plain_s = median(o.repetitions, || {
         let start = Instant::now();
@@ -126,7 +146,6 @@ fn main() {
     let others =
         [Method::Dynamic(Dynamic::default()), Method::Disparity(Disparity::default()), Method::Graph(Graph::default())]
             .map(of_method);
-    let folder = tempfile::tempdir().expect("a temporary folder");
     let write_s = median(o.repetitions, || {
         let start = Instant::now();
         ply::write(&folder.path().join("cloud.ply"), &fused.points, Storage::default(), &[])
@@ -142,6 +161,7 @@ fn main() {
     let line = |what: &str, s: f64, pairs: f64| println!("{what:<34}{s:>10.3}{:>16.2}", 1e9 * s / pairs);
     line("merge (from half the size)", merge_s, pairs / 4.0);
     line("fusion", fuse_s, pairs);
+    line("fusion view by view, from disk", streamed_s, pairs);
     line("fusion without its guard", plain_s, pairs);
     line("... and duplicates kept", keep_s, pairs);
     for (name, seconds, points) in others {
@@ -162,7 +182,7 @@ fn main() {
         serde_json::json!({
             "bench": "fusion", "views": o.views, "width": o.width, "height": o.height, "sources": o.sources,
             "threads": o.threads, "merge_s": merge_s, "fusion_s": fuse_s, "fusion_ns_per_pair": 1e9 * fuse_s / pairs,
-            "fusion_without_guard_s": plain_s, "fusion_with_duplicates_s": keep_s,
+            "fusion_view_by_view_s": streamed_s, "fusion_without_guard_s": plain_s, "fusion_with_duplicates_s": keep_s,
             "other_methods_s": others.map(|(name, seconds, _)| (name, seconds)),
             "write_s": write_s, "points": fused.points.len(), "peak_kib": peak, "before_kib": before,
         })

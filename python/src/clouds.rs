@@ -8,12 +8,11 @@ use engine::evaluation::depth::DepthErrors;
 use engine::files::map::Map;
 use engine::files::ply::{self, Point};
 use engine::files::ply_storage::OffsetOption;
-use engine::fusion::funnel::explain;
 use engine::fusion::grid::{self, Given};
 use engine::fusion::view::FusionView;
 use engine::host::interrupt;
+use engine::run::cloud::{Fusion, points_of};
 use engine::run::device::Backend;
-use engine::run::write::{Fusion, cloud_of, empty_cloud};
 use engine::scene::camera::DepthRange;
 use numpy::{IntoPyArray, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2, PyReadonlyArray3};
 use pyo3::prelude::*;
@@ -76,8 +75,7 @@ pub fn fuse(
         let options = &setting.settings.fusion;
         let backend = &Backend::Host;
         let fusion = Fusion { options, thin, region: None, ply_offset: OffsetOption::None, backend };
-        let fused = cloud_of(views, fusion, progress)?.0;
-        if fused.points.is_empty() { Err(empty_cloud(explain(&fused.funnels, options))) } else { Ok(fused.points) }
+        points_of(views, fusion, progress)
     })?;
     of_points(py, &points)
 }

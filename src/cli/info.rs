@@ -130,6 +130,8 @@ fn memory_need(args: &InfoArgs, network: &BsMvsNet) -> memory::MemoryNeed {
         depth_left: true,
         finishes: true,
         fused: true,
+        stream: None,
+        room: u64::MAX,
         cache: 0,
     };
     run.with_least_cache().need()

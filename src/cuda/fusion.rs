@@ -24,6 +24,7 @@ use crate::fusion::guard::{Judge, count_specks, without_specks};
 use crate::fusion::origin::near_origin;
 use crate::fusion::settings::{FusionOptions, Method, Reprojection};
 use crate::fusion::shared;
+use crate::fusion::store::InMemory;
 use crate::fusion::view::{Fused, FusionView, check, without_invalid};
 use crate::scene::camera::{Camera, DepthRange};
 
@@ -251,16 +252,16 @@ fn hear(
     judge: &Judge,
     funnel: &mut Funnel,
 ) -> Result<Vec<Point>> {
-    let pixels = views[at].depth.data.len();
+    let view = &views[at];
+    let pixels = view.depth.data.len();
     let marks = own.explained.download::<u32>(stream, pixels.div_ceil(32))?;
-    let mut confirmed = shared::Confirmed {
-        depth: own.depth.download(stream, pixels)?,
-        count: own.count.download(stream, pixels)?,
-        explained: (0..pixels).map(|i| marks[i / 32] >> (i % 32) & 1 == 1).collect(),
-    };
-    let candidates = shared::emit(&views[at], &confirmed);
+    let mut confirmed =
+        shared::Confirmed { depth: own.depth.download(stream, pixels)?, count: own.count.download(stream, pixels)? };
+    let maps = (&view.depth, &view.confidence, &view.colour[..]);
+    let is_explained = |i: usize| marks[i / 32] >> (i % 32) & 1 == 1;
+    let candidates = shared::emit(&view.facts(), maps, &confirmed, is_explained, 0..view.depth.height);
     funnel.duplicates = funnel.kept - candidates.len();
-    let (heard, dropped) = judge.hear(at, candidates, funnel);
+    let (heard, dropped) = judge.hear(at, candidates, funnel)?;
     if !dropped.is_empty() {
         dropped.into_iter().for_each(|pixel| confirmed.depth[pixel] = 0.0);
         driver.upload(own.depth.pointer(), bytemuck::cast_slice(&confirmed.depth), stream)?;
@@ -382,7 +383,8 @@ fn fuse_near(driver: &Arc<dyn Driver>, views: &[FusionView], options: (f64, &Rep
         });
         memory.push([depth, confidence, colour]);
     }
-    let judge = Judge::new(&views, constants);
+    let store = InMemory::new(&views, Vec::new());
+    let judge = Judge::new(&store, constants);
     let judged = judge.as_ref().map(|judge| (&views[..], judge));
     let mut fused = fuse_on_device(driver, stream, &on_device, options, judged)?;
     fused.funnels.iter_mut().zip(specks).for_each(|(funnel, specks)| count_specks(funnel, specks));

@@ -21,7 +21,7 @@ pub fn check(scene: &Scene, plan: &Plan, network: &BsMvsNet, options: &InferOpti
     let host = |width, height, planes| {
         network.memory_plan((width, height), planes, rayon::current_num_threads(), finest).peak(0)
     };
-    let run = RunSize::new(scene, plan, options, &host);
+    let run = RunSize { room: there.bytes, ..RunSize::new(scene, plan, options, &host) };
     let need = run.need();
     let otherwise = "smaller copies of the photos, fewer views or a machine with more memory would help";
     let numbers = json!({ "needed": need.peak(), "available": there.bytes, "stages": need.stages });

@@ -18,3 +18,5 @@ pub mod ply;
 pub mod ply_cloud;
 pub mod ply_points;
 pub mod ply_storage;
+pub mod point_file;
+pub mod scratch;

@@ -61,17 +61,30 @@ pub fn write(path: &Path, points: &[Point], storage: Storage, comments: &[String
 /// # Errors
 /// As [`write()`].
 pub fn write_hashed(path: &Path, points: &[Point], storage: Storage, comments: &[String]) -> Result<String> {
+    write_each(path, points.len(), storage, comments, |write| points.iter().try_for_each(write))
+}
+
+/// As [`write_hashed`], of `count` points that `each` gives one after the other to what it is told.
+///
+/// # Errors
+/// As [`write()`]; those of `each`.
+pub fn write_each(
+    path: &Path,
+    count: usize,
+    storage: Storage,
+    comments: &[String],
+    each: impl FnOnce(&mut dyn FnMut(&Point) -> std::io::Result<()>) -> std::io::Result<()>,
+) -> Result<String> {
     write_whole_hashed(path, "write the point cloud", |mut out| {
-        write_header(&mut out, points.len(), &PROPERTIES, storage, comments)?;
-        for point in points {
+        write_header(&mut out, count, &PROPERTIES, storage, comments)?;
+        each(&mut |point| {
             let mut vertex = Vertex::at(point.position, storage);
             point.normal.iter().for_each(|value| vertex.push(&value.to_le_bytes()));
             vertex.push(&point.colour);
             vertex.push(&point.confidence.to_le_bytes());
             vertex.push(&[point.views]);
-            out.write_all(vertex.bytes())?;
-        }
-        Ok(())
+            out.write_all(vertex.bytes())
+        })
     })
 }
 

@@ -4,6 +4,7 @@
 //! The rule: rounding to f32 may move a point by a thousandth of the cloud's spacing, not by more. Near the origin f32
 //! does; at UTM or ECEF coordinates (10^6 to 10^7 units, where f32 has steps of 1/16 to 1) it does not.
 
+use std::convert::Infallible;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -64,6 +65,28 @@ impl std::str::FromStr for OffsetOption {
     }
 }
 
+/// The box around positions.
+#[derive(Clone, Copy, Debug)]
+pub struct Extent {
+    low: [f64; 3],
+    high: [f64; 3],
+}
+
+impl Default for Extent {
+    /// Around none.
+    fn default() -> Self {
+        Self { low: [f64::INFINITY; 3], high: [f64::NEG_INFINITY; 3] }
+    }
+}
+
+impl Extent {
+    /// Makes room for one more.
+    pub fn add(&mut self, position: [f64; 3]) {
+        self.low = std::array::from_fn(|axis| self.low[axis].min(position[axis]));
+        self.high = std::array::from_fn(|axis| self.high[axis].max(position[axis]));
+    }
+}
+
 /// How the coordinates of one file are stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Storage {
@@ -76,20 +99,37 @@ pub struct Storage {
 impl Storage {
     /// Of `count` finite positions in the order of the file, in which most neighbours are to be neighbours in space.
     pub fn of(count: usize, position: impl Fn(usize) -> [f64; 3], option: OffsetOption) -> Self {
-        let spacing = spacing(count, &position);
+        let mut extent = Extent::default();
+        (0..count).for_each(|i| extent.add(position(i)));
+        let Ok(storage) = Self::of_extent(count, &extent, |i| Ok::<_, Infallible>(position(i)), option);
+        storage
+    }
+
+    /// As [`Self::of`], of positions that are within `extent` and of which only some are asked for.
+    ///
+    /// # Errors
+    /// Those of `position`.
+    pub fn of_extent<E>(
+        count: usize,
+        extent: &Extent,
+        position: impl Fn(usize) -> Result<[f64; 3], E>,
+        option: OffsetOption,
+    ) -> Result<Self, E> {
+        let spacing = spacing(count, extent, &position)?;
+        // Differences are rounded alike at every size: the farthest position is at an end of the extent.
         let with = |offset: [f64; 3]| {
-            let far = |i: usize| (0..3).map(|a| (position(i)[a] - offset[a]).abs()).fold(0.0, f64::max);
-            let far = (0..count).map(far).fold(0.0, f64::max);
+            let far = |end: &[f64; 3]| (0..3).map(|a| (end[a] - offset[a]).abs()).fold(0.0, f64::max);
+            let far = if count == 0 { 0.0 } else { far(&extent.low).max(far(&extent.high)) };
             Self { double: 3f64.sqrt() * rounding(far) > MOST_ROUNDING * spacing, offset }
         };
-        match option {
+        Ok(match option {
             OffsetOption::None => with([0.0; 3]),
             OffsetOption::Given(offset) => with(offset),
             OffsetOption::Auto => match with([0.0; 3]) {
                 as_it_is @ Self { double: false, .. } => as_it_is,
-                _ => with(middle(count, &position)),
+                _ => with(middle(count, &position)?),
             },
-        }
+        })
     }
 
     /// Whether an offset was taken.
@@ -136,32 +176,31 @@ fn distance(a: [f64; 3], b: [f64; 3]) -> f64 {
 
 /// About how far points lie from their neighbours: a quarter of the pairs that follow each other are nearer; or the
 /// diagonal of the box over the root of their number, where the order says less. 1 for a cloud without extent.
-fn spacing(count: usize, position: &impl Fn(usize) -> [f64; 3]) -> f64 {
+fn spacing<E>(count: usize, extent: &Extent, position: &impl Fn(usize) -> Result<[f64; 3], E>) -> Result<f64, E> {
     let pairs = count.saturating_sub(1);
     let step = pairs.div_ceil(SAMPLE).max(1);
-    let apart = (0..pairs).step_by(step).map(|i| distance(position(i), position(i + 1)));
-    let mut apart: Vec<f64> = apart.filter(|d| *d > 0.0).collect();
+    let apart = (0..pairs).step_by(step).map(|i| Ok(distance(position(i)?, position(i + 1)?)));
+    let mut apart: Vec<f64> = apart.collect::<Result<_, E>>()?;
+    apart.retain(|d| *d > 0.0);
     apart.sort_unstable_by(f64::total_cmp);
-    let (low, high) = (0..count).map(position).fold(([f64::INFINITY; 3], [f64::NEG_INFINITY; 3]), |(low, high), p| {
-        ([0, 1, 2].map(|a| low[a].min(p[a])), [0, 1, 2].map(|a| high[a].max(p[a])))
-    });
-    let by_box = if count > 1 { distance(low, high) / (count as f64).sqrt() } else { 0.0 };
-    match apart.get(apart.len() / 4) {
+    let by_box = if count > 1 { distance(extent.low, extent.high) / (count as f64).sqrt() } else { 0.0 };
+    Ok(match apart.get(apart.len() / 4) {
         Some(&quarter) => quarter.min(by_box),
         None if by_box > 0.0 => by_box,
         None => 1.0,
-    }
+    })
 }
 
 /// The median of a sample of the points, axis by axis, in whole numbers.
-fn middle(count: usize, position: &impl Fn(usize) -> [f64; 3]) -> [f64; 3] {
+fn middle<E>(count: usize, position: &impl Fn(usize) -> Result<[f64; 3], E>) -> Result<[f64; 3], E> {
     let step = count.div_ceil(SAMPLE).max(1);
-    [0, 1, 2].map(|axis| {
-        let mut values: Vec<f64> = (0..count).step_by(step).map(|i| position(i)[axis]).collect();
+    let sample: Vec<[f64; 3]> = (0..count).step_by(step).map(position).collect::<Result<_, E>>()?;
+    Ok([0, 1, 2].map(|axis| {
+        let mut values: Vec<f64> = sample.iter().map(|position| position[axis]).collect();
         values.sort_unstable_by(f64::total_cmp);
         // 0 added makes one zero of the two.
         values.get(values.len() / 2).map_or(0.0, |v| v.round() + 0.0)
-    })
+    }))
 }
 
 #[cfg(test)]

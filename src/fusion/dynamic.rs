@@ -1,24 +1,43 @@
 //! Dynamic consistency (D2HC-RMVSNet; protocol page E.10): a pixel is kept where some number i of source views agree
 //! within a tolerance that grows with i. Everything else is as in [`super::reprojection`].
 
-use rayon::prelude::*;
-
+use super::cloud::Cloud;
+use super::funnel::Funnel;
 use super::settings::Dynamic;
-use super::shared::{confirm, emit_in_order};
+use super::shared::{Turn, emit_in_order, source_views, sources_of};
+use super::store::{InMemory, Store};
 use super::view::{Fused, FusionView};
-use crate::maps::consistency::{DepthView, dynamic_agreement_above};
+use crate::Result;
+use crate::maps::consistency::dynamic_agreement_with;
 
 /// The cloud of views that fit together.
-pub fn fuse(views: &[FusionView], min_confidence: f64, constants: &Dynamic) -> Fused {
+///
+/// # Errors
+/// [`crate::Error::Interrupted`].
+pub fn fuse(views: &[FusionView], min_confidence: f64, constants: &Dynamic) -> Result<Fused> {
+    let mut cloud = Cloud::here();
+    let funnels = fuse_from(&InMemory::new(views, vec![0; views.len()]), min_confidence, constants, &mut cloud)?;
+    Ok(Fused { points: cloud.into_points(), funnels })
+}
+
+/// As [`super::reprojection::fuse_from`].
+///
+/// # Errors
+/// As there.
+pub fn fuse_from(
+    store: &dyn Store,
+    min_confidence: f64,
+    constants: &Dynamic,
+    cloud: &mut Cloud,
+) -> Result<Vec<Funnel>> {
     let thresholds = &constants.thresholds;
-    let confirmed = views.par_iter().map(|view| {
-        let sources: Vec<DepthView> = view.sources.iter().map(|&s| views[s].depth_view()).collect();
-        let sources: Vec<&DepthView> = sources.iter().collect();
-        let (agreement, kept) = dynamic_agreement_above(&view.depth_view(), &sources, thresholds, min_confidence);
-        confirm(view, agreement, min_confidence, |at, _| kept[at])
-    });
-    let confirmed = confirmed.collect();
     // Depths were averaged within the loosest tolerance, so points differ by as much.
     let loosest = thresholds.max_views as f64 * thresholds.depth_error_step_rel;
-    emit_in_order(views, confirmed, (!constants.keep_duplicates).then_some(loosest), None)
+    let confirm = |at: usize, turn: &Turn| {
+        let depths = sources_of(store, at)?;
+        let sources = source_views(store, at, &depths);
+        let (agreement, kept) = dynamic_agreement_with(&turn.depth_view(), &sources, thresholds, min_confidence);
+        Ok(turn.confirm(agreement, min_confidence, |at, _| kept[at]))
+    };
+    emit_in_order(store, confirm, (!constants.keep_duplicates).then_some(loosest), None, cloud)
 }

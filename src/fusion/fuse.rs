@@ -20,9 +20,9 @@ pub fn fuse(views: &[FusionView], options: &FusionOptions) -> Result<Fused> {
     let least = options.min_confidence;
     let fused = near_origin(views, |views| {
         Ok(match &options.method {
-            Method::Reprojection(constants) => reprojection::fuse(views, least, constants),
+            Method::Reprojection(constants) => reprojection::fuse(views, least, constants)?,
             Method::Pyramid(constants) => pyramid::fuse(views, least, constants)?,
-            Method::Dynamic(constants) => dynamic::fuse(views, least, constants),
+            Method::Dynamic(constants) => dynamic::fuse(views, least, constants)?,
             Method::Disparity(constants) => disparity::fuse(views, least, constants),
             Method::Graph(constants) => graph::fuse(views, least, constants),
         })

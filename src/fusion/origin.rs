@@ -23,7 +23,12 @@ pub struct Origin(DVec3);
 impl Origin {
     /// Near the views' cameras, in whole numbers; where it is where they are near it.
     pub fn near(views: &[FusionView]) -> Self {
-        let centres: Vec<DVec3> = views.iter().map(|view| view.camera.centre()).filter(|c| c.is_finite()).collect();
+        Self::near_cameras(views.iter().map(|view| &view.camera))
+    }
+
+    /// As [`Self::near`].
+    pub fn near_cameras<'a>(cameras: impl Iterator<Item = &'a Camera>) -> Self {
+        let centres: Vec<DVec3> = cameras.map(Camera::centre).filter(|centre| centre.is_finite()).collect();
         let mean = centres.iter().sum::<DVec3>() / centres.len().max(1) as f64;
         let spread = centres.iter().map(|centre| centre.distance(mean)).fold(0.0, f64::max);
         Self(if mean.length() > MOST_SPREADS * spread { mean.round() } else { DVec3::ZERO })
@@ -41,12 +46,16 @@ impl Origin {
 
     /// Moves the views' cameras so that they see the same with the origin here.
     pub fn enter(self, views: &mut [FusionView]) {
+        for view in views {
+            self.enter_camera(&mut view.camera);
+            view.levels.iter_mut().for_each(|level| self.enter_camera(&mut level.camera));
+        }
+    }
+
+    /// Moves one camera so.
+    pub fn enter_camera(self, camera: &mut Camera) {
         if self.is_moved() {
-            let enter = |camera: &mut Camera| camera.t += camera.r * self.0;
-            for view in views {
-                enter(&mut view.camera);
-                view.levels.iter_mut().for_each(|level| enter(&mut level.camera));
-            }
+            camera.t += camera.r * self.0;
         }
     }
 

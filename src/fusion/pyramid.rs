@@ -12,13 +12,13 @@ use crate::{Error, Result};
 /// The cloud of views that fit together.
 ///
 /// # Errors
-/// [`Error::Shape`], naming the view, where levels are missing or do not fit together.
+/// [`Error::Shape`], naming the view, where levels are missing or do not fit together; [`Error::Interrupted`].
 pub fn fuse(views: &[FusionView], min_confidence: f64, constants: &Pyramid) -> Result<Fused> {
     let mut merged = merged(views, constants)?;
     for _ in 0..constants.doublings {
         merged = merged.iter().map(doubled).collect();
     }
-    Ok(reprojection::fuse(&merged, min_confidence, &constants.reprojection))
+    reprojection::fuse(&merged, min_confidence, &constants.reprojection)
 }
 
 /// The views with the maps of their finest level after all coarser ones have repaired them.

@@ -1,32 +1,50 @@
 //! Reprojection ("normal" fusion of MVSNet's PyTorch ports; protocol page E.7): a pixel is kept where enough source
 //! views bring it back to its place and depth, and its depth becomes the mean of those.
 //!
-//! First every view's pixels are confirmed by its source views, all views in parallel; then the views are taken in
-//! order: each emits its confirmed pixels, but for those that the guard drops ([`super::guard`]), and an emitted point
-//! takes the pixels of later views that it explains out of the running.
+//! The views are taken in order: a view's pixels are confirmed by its source views, those that points of earlier views
+//! explain are out of the running, and of the others each becomes a point, but for those that the guard drops
+//! ([`super::guard`]).
 
-use rayon::prelude::*;
-
+use super::cloud::Cloud;
 use super::funnel::Funnel;
-use super::guard::{Judge, count_specks, without_specks};
+use super::guard::{Judge, without_specks};
 use super::settings::Reprojection;
-use super::shared::{Confirmed, confirm, emit_in_order};
+use super::shared::{Turn, emit_in_order, source_views, sources_of};
+use super::store::{InMemory, Store};
 use super::view::{Fused, FusionView};
-use crate::maps::consistency::{DepthView, agreement_above};
+use crate::Result;
+use crate::maps::consistency::agreement_with;
 
 /// The cloud of views that fit together.
-pub fn fuse(views: &[FusionView], min_confidence: f64, constants: &Reprojection) -> Fused {
-    let thresholds = &constants.thresholds;
+///
+/// # Errors
+/// [`crate::Error::Interrupted`].
+pub fn fuse(views: &[FusionView], min_confidence: f64, constants: &Reprojection) -> Result<Fused> {
     let (views, specks) = without_specks(views, constants);
-    let confirmed = views.par_iter().map(|view| {
-        let sources: Vec<DepthView> = view.sources.iter().map(|&s| views[s].depth_view()).collect();
-        let sources: Vec<&DepthView> = sources.iter().collect();
-        let agreement = agreement_above(&view.depth_view(), &sources, thresholds, min_confidence);
-        let required = thresholds.required(sources.len()).map(|n| n.min(255));
-        confirm(view, agreement, min_confidence, |_, count| required.is_some_and(|n| usize::from(count) >= n))
-    });
-    let mut confirmed: Vec<(Confirmed, Funnel)> = confirmed.collect();
-    confirmed.iter_mut().zip(specks).for_each(|((_, funnel), specks)| count_specks(funnel, specks));
+    let mut cloud = Cloud::here();
+    let funnels = fuse_from(&InMemory::new(&views, specks), min_confidence, constants, &mut cloud)?;
+    Ok(Fused { points: cloud.into_points(), funnels })
+}
+
+/// Makes the cloud of views whose specks are out of their maps.
+///
+/// # Errors
+/// Maps that cannot be read back; those of the cloud; [`crate::Error::Interrupted`].
+pub fn fuse_from(
+    store: &dyn Store,
+    min_confidence: f64,
+    constants: &Reprojection,
+    cloud: &mut Cloud,
+) -> Result<Vec<Funnel>> {
+    let thresholds = &constants.thresholds;
     let explained = (!constants.keep_duplicates).then_some(thresholds.max_depth_error_rel);
-    emit_in_order(&views, confirmed, explained, Judge::new(&views, constants).as_ref())
+    let judge = Judge::new(store, constants);
+    let confirm = |at: usize, turn: &Turn| {
+        let depths = sources_of(store, at)?;
+        let sources = source_views(store, at, &depths);
+        let agreement = agreement_with(&turn.depth_view(), &sources, thresholds, min_confidence);
+        let required = thresholds.required(sources.len()).map(|n| n.min(255));
+        Ok(turn.confirm(agreement, min_confidence, |_, count| required.is_some_and(|n| usize::from(count) >= n)))
+    };
+    emit_in_order(store, confirm, explained, judge.as_ref(), cloud)
 }

@@ -331,6 +331,11 @@ impl Method {
         }
     }
 
+    /// Whether it takes one view after the other, so that maps can stay on disk ([`super::spilled`]).
+    pub fn takes_views_one_by_one(&self) -> bool {
+        matches!(self, Self::Reprojection(_) | Self::Dynamic(_))
+    }
+
     /// How many points a pixel of the maps can become at most.
     pub fn points_a_pixel(&self) -> u64 {
         match self {

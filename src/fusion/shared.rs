@@ -1,17 +1,22 @@
 //! What several methods share: which pixels can be used at all, the pixels that a filter has kept and the points that
 //! they become.
 
+use std::ops::Range;
+
 use glam::{DMat3, DVec3};
 use rayon::prelude::*;
 
-use super::block::{Block, Candidate, POINTS_OF_A_BLOCK};
+use super::block::Candidate;
+use super::cloud::{Cloud, bands, is_marked};
 use super::funnel::Funnel;
 use super::guard::Judge;
-use super::view::{End, Fused, FusionView, range_end};
+use super::store::{Depth, Own, Store};
+use super::view::{End, FusionView, ViewFacts, range_end};
+use crate::Result;
 use crate::files::map::Map;
 use crate::files::ply::Point;
 use crate::host::interrupt;
-use crate::maps::consistency::Agreement;
+use crate::maps::consistency::{Agreement, DepthView, SourceView};
 use crate::maps::normals;
 use crate::scene::camera::DepthRange;
 
@@ -22,36 +27,78 @@ pub struct Confirmed {
     pub depth: Vec<f32>,
     /// Number of agreeing source views.
     pub count: Vec<u8>,
-    /// Whether a point of an earlier view has explained the pixel.
-    pub explained: Vec<bool>,
 }
 
-/// Keeps the pixels in range and above the least confidence for which `is_kept`, told their index and their number of
-/// agreeing source views, says so.
-pub fn confirm(
-    view: &FusionView,
-    agreement: Agreement,
-    min_confidence: f64,
-    is_kept: impl Fn(usize, u8) -> bool,
-) -> (Confirmed, Funnel) {
-    let mut funnel = Funnel { pixels: view.depth.data.len(), ..Funnel::default() };
-    let mut with_count = [0usize; 256];
-    let mut mean = agreement.depth.data;
-    let pixels = view.depth.data.iter().zip(&view.confidence.data).zip(&agreement.count).zip(&mut mean);
-    for (at, (((&depth, &confidence), &count), mean)) in pixels.enumerate() {
-        let kept = enters(&mut funnel, depth, confidence, view.range, min_confidence) && {
-            with_count[usize::from(count)] += 1;
-            is_kept(at, count)
-        };
-        funnel.kept += usize::from(kept);
-        if !kept {
-            *mean = 0.0;
-        }
+/// A view whose turn it is, with its maps.
+pub struct Turn<'a> {
+    /// What is known without them.
+    pub facts: &'a ViewFacts,
+    /// Its depths.
+    pub depth: Depth<'a>,
+    /// Its confidences and colours.
+    pub own: Own<'a>,
+}
+
+impl<'a> Turn<'a> {
+    fn new(store: &'a dyn Store, view: usize) -> Result<Self> {
+        Ok(Self { facts: &store.facts()[view], depth: store.depth(view, view)?, own: store.own(view)? })
     }
-    let at_least = |n: usize| with_count[n.min(255)..].iter().sum();
-    funnel.agreed = (1..=view.sources.len()).map(at_least).collect();
-    let explained = vec![false; mean.len()];
-    (Confirmed { depth: mean, count: agreement.count, explained }, funnel)
+
+    /// As the consistency check takes it.
+    pub fn depth_view(&self) -> DepthView<'_> {
+        DepthView { camera: self.facts.camera, depth: &self.depth, confidence: &self.own.confidence }
+    }
+
+    /// Keeps the pixels in range and above the least confidence for which `is_kept`, told their index and their number
+    /// of agreeing source views, says so.
+    pub fn confirm(
+        &self,
+        agreement: Agreement,
+        min_confidence: f64,
+        is_kept: impl Fn(usize, u8) -> bool + Sync,
+    ) -> (Confirmed, Funnel) {
+        /// Pixels that a thread takes at a time.
+        const SOME: usize = 1 << 15;
+        let Agreement { count, depth: Map { data: mut mean, .. } } = agreement;
+        let range = self.facts.range;
+        let of_some = |(part, mean): (usize, &mut [f32])| {
+            let mut funnel = Funnel::default();
+            let mut with_count = [0usize; 256];
+            for (at, mean) in (part * SOME..).zip(mean) {
+                let (depth, confidence) = (self.depth.data[at], self.own.confidence.data[at]);
+                let kept = enters(&mut funnel, depth, confidence, range, min_confidence) && {
+                    with_count[usize::from(count[at])] += 1;
+                    is_kept(at, count[at])
+                };
+                funnel.kept += usize::from(kept);
+                if !kept {
+                    *mean = 0.0;
+                }
+            }
+            (funnel, with_count)
+        };
+        let parts: Vec<(Funnel, [usize; 256])> = mean.par_chunks_mut(SOME).enumerate().map(of_some).collect();
+        let mut funnel = Funnel::sum(parts.iter().map(|(funnel, _)| funnel));
+        let at_least = |n: usize| parts.iter().map(|(_, with)| with[n.min(255)..].iter().sum::<usize>()).sum();
+        funnel.agreed = (1..=self.facts.sources.len()).map(at_least).collect();
+        funnel.pixels = mean.len();
+        (Confirmed { depth: mean, count }, funnel)
+    }
+}
+
+/// The depths of a view's sources, for its own turn.
+///
+/// # Errors
+/// Maps that cannot be read back.
+pub fn sources_of(store: &dyn Store, view: usize) -> Result<Vec<Depth<'_>>> {
+    store.facts()[view].sources.par_iter().map(|&source| store.depth(source, view)).collect()
+}
+
+/// As the consistency check takes them.
+pub fn source_views<'a>(store: &dyn Store, view: usize, depths: &'a [Depth]) -> Vec<SourceView<'a>> {
+    let facts = store.facts();
+    let source = |(&source, depth): (&usize, &'a Depth)| SourceView { camera: facts[source].camera, depth };
+    facts[view].sources.iter().zip(depths).map(source).collect()
 }
 
 /// The view's depths in range and above the least confidence, 0 elsewhere; the funnel counts them.
@@ -77,89 +124,88 @@ fn enters(funnel: &mut Funnel, depth: f32, confidence: f32, range: DepthRange, m
     confident
 }
 
-/// The cloud of all kept pixels, view by view and row by row, without those that the judge drops. Where a share is
-/// given, a point takes the pixels of later views that it explains out of the running: those on which it falls, with a
-/// depth that differs by less than that.
+/// Makes the cloud of all kept pixels, view by view and row by row, without those that the judge drops. `confirm` says
+/// which pixels of a view are kept. Where a share is given, a point takes the pixels of later views that it explains
+/// out of the running: those on which it falls, with a depth that differs by less than that.
+///
+/// # Errors
+/// Maps that cannot be read back; those of the cloud; [`crate::Error::Interrupted`].
 pub fn emit_in_order(
-    views: &[FusionView],
-    confirmed: Vec<(Confirmed, Funnel)>,
+    store: &dyn Store,
+    confirm: impl Fn(usize, &Turn) -> Result<(Confirmed, Funnel)> + Sync,
     explained: Option<f64>,
     judge: Option<&Judge>,
-) -> Fused {
-    let (mut confirmed, mut funnels): (Vec<_>, Vec<_>) = confirmed.into_iter().unzip();
-    let mut points = Vec::new();
-    for (at, view) in views.iter().enumerate() {
-        if interrupt::is_asked_to_stop() {
-            break;
+    cloud: &mut Cloud,
+) -> Result<Vec<Funnel>> {
+    let pace = store.pace();
+    let views: Vec<usize> = (0..store.facts().len()).collect();
+    let mut funnels = Vec::with_capacity(views.len());
+    for some in views.chunks(pace.views.max(1)) {
+        interrupt::check()?;
+        // No view waits for another with this.
+        let confirmed = some.par_iter().map(|&at| {
+            let turn = Turn::new(store, at)?;
+            let (confirmed, mut funnel) = confirm(at, &turn)?;
+            funnel.in_range += store.specks(at);
+            funnel.specks = store.specks(at);
+            Ok((turn, confirmed, funnel))
+        });
+        let confirmed: Vec<Result<_>> = confirmed.collect();
+        for (&at, confirmed) in some.iter().zip(confirmed) {
+            interrupt::check()?;
+            let (turn, confirmed, mut funnel) = confirmed?;
+            let marks = match explained {
+                Some(max_depth_error_rel) => cloud.explained(turn.facts, &confirmed.depth, max_depth_error_rel)?,
+                None => Vec::new(),
+            };
+            let maps = (&*turn.depth, &*turn.own.confidence, &*turn.own.colour);
+            let mut left = 0;
+            for rows in bands(&turn.depth, pace.pixels) {
+                let mut emitted = emit(turn.facts, maps, &confirmed, |pixel| is_marked(&marks, pixel), rows);
+                left += emitted.len();
+                if let Some(judge) = judge {
+                    (emitted, _) = judge.hear(at, emitted, &mut funnel)?;
+                }
+                funnel.fused += emitted.len();
+                cloud.append(emitted.into_iter().map(|candidate| candidate.point).collect())?;
+            }
+            funnel.duplicates = funnel.kept - left;
+            cloud.end_view();
+            funnels.push(funnel);
         }
-        let (done, later) = confirmed.split_at_mut(at + 1);
-        let own = std::mem::take(&mut done[at]);
-        let mut emitted = emit(view, &own);
-        funnels[at].duplicates = funnels[at].kept - emitted.len();
-        if let Some(judge) = judge {
-            (emitted, _) = judge.hear(at, emitted, &mut funnels[at]);
-        }
-        funnels[at].fused = emitted.len();
-        if let Some(max_depth_error_rel) = explained {
-            let positions = |some: &[Candidate]| some.iter().map(|candidate| candidate.point.position.into()).collect();
-            let blocks: Vec<Block> =
-                emitted.chunks(POINTS_OF_A_BLOCK).map(|some| Block::new(positions(some))).collect();
-            later.par_iter_mut().zip(&views[at + 1..]).for_each(|(confirmed, view)| {
-                explain_away(view, confirmed, &blocks, max_depth_error_rel);
-            });
-        }
-        points.extend(emitted.into_iter().map(|candidate| candidate.point));
     }
-    Fused { points, funnels }
+    interrupt::check()?;
+    Ok(funnels)
 }
 
-/// The points of a view's kept pixels that no earlier view has explained, row by row.
-pub fn emit(view: &FusionView, confirmed: &Confirmed) -> Vec<Candidate> {
-    let width = view.depth.width;
-    // Of the view's own map: it is complete, while the means have holes and change with every view that agrees.
-    let normals = normals::from_depth(&view.camera, &view.depth);
+/// The points of a view's kept pixels in some rows that no earlier view has explained, row by row. `maps` are its
+/// depths, confidences and colours.
+pub fn emit(
+    view: &ViewFacts,
+    (depth, confidence, colour): (&Map, &Map, &[[u8; 3]]),
+    confirmed: &Confirmed,
+    is_explained: impl Fn(usize) -> bool + Sync,
+    rows: Range<usize>,
+) -> Vec<Candidate> {
+    let width = depth.width;
     let world_from_pixel: DMat3 = view.camera.r.transpose() * view.camera.k.inverse();
+    let world_from_image = normals::world_from_image(&view.camera);
     let centre = view.camera.centre();
     let candidate = |pixel: usize| {
-        let ray = world_from_pixel * DVec3::new((pixel % width) as f64, (pixel / width) as f64, 1.0);
+        let (x, y) = (pixel % width, pixel / width);
+        let ray = world_from_pixel * DVec3::new(x as f64, y as f64, 1.0);
         let position = centre + ray * f64::from(confirmed.depth[pixel]);
         let point = Point {
             position: position.to_array(),
-            normal: normals[pixel],
-            colour: view.colour[pixel],
-            confidence: view.confidence.data[pixel],
+            // Of the view's own map: it is complete, while the means have holes and change with every view that agrees.
+            normal: normals::at(depth, x, y, &world_from_image),
+            colour: colour[pixel],
+            confidence: confidence.data[pixel],
             views: confirmed.count[pixel].saturating_add(1),
         };
         Candidate { pixel, point }
     };
-    let emitted = |i: &usize| confirmed.depth[*i] > 0.0 && !confirmed.explained[*i];
+    let emitted = |i: &usize| confirmed.depth[*i] > 0.0 && !is_explained(*i);
     let row = |y: usize| -> Vec<_> { (y * width..(y + 1) * width).filter(emitted).map(candidate).collect() };
-    (0..view.depth.height).into_par_iter().flat_map_iter(row).collect()
-}
-
-/// Marks the kept pixels of a view that points explain: they fall within the pixel, at its depth.
-fn explain_away(view: &FusionView, confirmed: &mut Confirmed, blocks: &[Block], max_depth_error_rel: f64) {
-    let Map { width, height, .. } = view.depth;
-    let matrix = view.camera.k * view.camera.r;
-    let shift = view.camera.k * view.camera.t;
-    for block in blocks {
-        if !block.may_be_seen(&view.camera, width, height) {
-            continue;
-        }
-        for &point in block.points() {
-            let q = matrix * point + shift;
-            if q.z <= 1e-6 {
-                continue;
-            }
-            let (x, y) = ((q.x / q.z + 0.5).floor(), (q.y / q.z + 0.5).floor());
-            if x >= 0.0 && y >= 0.0 && x < width as f64 && y < height as f64 {
-                let at = y as usize * width + x as usize;
-                let own = f64::from(confirmed.depth[at]);
-                // Without a kept depth there, `own` is 0 and nothing is smaller.
-                if (q.z - own).abs() < max_depth_error_rel * own {
-                    confirmed.explained[at] = true;
-                }
-            }
-        }
-    }
+    rows.into_par_iter().flat_map_iter(row).collect()
 }

@@ -28,24 +28,59 @@ struct Voxel {
 ///
 /// Where `corner` moves with the scene, the thinned cloud of a scene that is moved is the thinned cloud, moved.
 pub fn thin(points: &[Point], side: f64, corner: DVec3) -> Vec<Point> {
-    let side = side.max(LEAST_SIDE);
-    let mut places: HashMap<[u64; 3], usize> = HashMap::new();
-    let mut voxels: Vec<Voxel> = Vec::new();
-    for point in points {
+    let mut voxels = Voxels::new(side, corner);
+    points.iter().for_each(|point| voxels.add(point));
+    voxels.points()
+}
+
+/// A cloud that is thinned while its points come: see [`thin`].
+pub struct Voxels {
+    side: f64,
+    corner: DVec3,
+    places: HashMap<[u64; 3], usize>,
+    voxels: Vec<Voxel>,
+}
+
+impl Voxels {
+    /// Bytes that one takes at most: in its list and the table of places, either of which may be half empty, and while
+    /// one of them grows.
+    pub const BYTES: u64 = 3 * (size_of::<Voxel>() + size_of::<([u64; 3], usize)>() + 1) as u64;
+
+    /// Without points.
+    pub fn new(side: f64, corner: DVec3) -> Self {
+        Self { side: side.max(LEAST_SIDE), corner, places: HashMap::new(), voxels: Vec::new() }
+    }
+
+    /// Adds one point.
+    pub fn add(&mut self, point: &Point) {
         let position = DVec3::from(point.position);
         // Whole numbers however large; 0 added makes one zero of the two.
-        let cell = ((position - corner) / side).floor() + DVec3::ZERO;
-        let next = voxels.len();
-        let at = match places.entry(cell.to_array().map(f64::to_bits)) {
+        let cell = ((position - self.corner) / self.side).floor() + DVec3::ZERO;
+        let next = self.voxels.len();
+        let at = match self.places.entry(cell.to_array().map(f64::to_bits)) {
             Entry::Occupied(place) => *place.get(),
             Entry::Vacant(place) => {
-                voxels.push(Voxel::at(position));
+                self.voxels.push(Voxel::at(position));
                 *place.insert(next)
             }
         };
-        voxels[at].add(point, position);
+        self.voxels[at].add(point, position);
     }
-    voxels.into_iter().map(Voxel::point).collect()
+
+    /// How many hold points.
+    pub fn len(&self) -> usize {
+        self.voxels.len()
+    }
+
+    /// Whether none does.
+    pub fn is_empty(&self) -> bool {
+        self.voxels.is_empty()
+    }
+
+    /// The thinned cloud.
+    pub fn points(self) -> Vec<Point> {
+        self.voxels.into_iter().map(Voxel::point).collect()
+    }
 }
 
 impl Voxel {

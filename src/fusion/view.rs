@@ -35,7 +35,29 @@ pub struct FusionView {
     pub levels: Vec<LevelMaps>,
 }
 
+/// What is known of a view without its maps.
+#[derive(Clone, Debug)]
+pub struct ViewFacts {
+    /// As in [`FusionView`].
+    pub name: String,
+    /// As in [`FusionView`].
+    pub camera: Camera,
+    /// Width and height of the maps.
+    pub size: (usize, usize),
+    /// As in [`FusionView`].
+    pub range: DepthRange,
+    /// As in [`FusionView`].
+    pub sources: Vec<usize>,
+}
+
 impl FusionView {
+    /// What is known without the maps.
+    pub fn facts(&self) -> ViewFacts {
+        let Self { camera, range, .. } = *self;
+        let (name, size, sources) = (self.name.clone(), (self.depth.width, self.depth.height), self.sources.clone());
+        ViewFacts { name, camera, size, range, sources }
+    }
+
     /// The maps as the consistency check takes them.
     pub fn depth_view(&self) -> DepthView<'_> {
         DepthView { camera: self.camera, depth: &self.depth, confidence: &self.confidence }
@@ -104,20 +126,33 @@ pub(crate) fn without_invalid(views: &[FusionView]) -> Cow<'_, [FusionView]> {
 /// An [`Error::Shape`] where lists, sizes or sources do not fit together.
 pub(crate) fn check(views: &[FusionView]) -> Result<()> {
     for (at, view) in views.iter().enumerate() {
-        let shape = |problem: String| {
-            Err(Error::Shape { op: "fusion::fuse", problem: format!("view {}: {problem}", view.name) })
-        };
-        let [depth, confidence] = [&view.depth, &view.confidence].map(|m| (m.width, m.height));
-        let lengths = [view.depth.data.len(), view.confidence.data.len(), view.colour.len()];
-        if depth != confidence || lengths.iter().any(|&n| n != depth.0 * depth.1) {
-            return shape(format!(
-                "a depth map of {} x {}, a confidence map of {} x {} and {} colours; expected one size",
-                depth.0, depth.1, confidence.0, confidence.1, lengths[2]
-            ));
-        }
-        if let Some(source) = view.sources.iter().find(|&&s| s >= views.len() || s == at) {
-            return shape(format!("source {source} is not another of the {} views", views.len()));
-        }
+        check_sizes(view)?;
+        check_sources((at, views.len()), &view.name, &view.sources)?;
     }
     Ok(())
+}
+
+/// An [`Error::Shape`] where a view's maps are not of one size.
+pub(crate) fn check_sizes(view: &FusionView) -> Result<()> {
+    let [depth, confidence] = [&view.depth, &view.confidence].map(|m| (m.width, m.height));
+    let lengths = [view.depth.data.len(), view.confidence.data.len(), view.colour.len()];
+    if depth != confidence || lengths.iter().any(|&n| n != depth.0 * depth.1) {
+        let problem = format!(
+            "view {}: a depth map of {} x {}, a confidence map of {} x {} and {} colours; expected one size",
+            view.name, depth.0, depth.1, confidence.0, confidence.1, lengths[2]
+        );
+        return Err(Error::Shape { op: "fusion::fuse", problem });
+    }
+    Ok(())
+}
+
+/// An [`Error::Shape`] where a source of view `at` is not another one of `views`.
+pub(crate) fn check_sources((at, views): (usize, usize), name: &str, sources: &[usize]) -> Result<()> {
+    match sources.iter().find(|&&source| source >= views || source == at) {
+        None => Ok(()),
+        Some(source) => {
+            let problem = format!("view {name}: source {source} is not another of the {views} views");
+            Err(Error::Shape { op: "fusion::fuse", problem })
+        }
+    }
 }

@@ -24,6 +24,15 @@ pub struct DepthView<'a> {
     pub confidence: &'a Map,
 }
 
+/// What confirms others of a view: its confidence plays no part in it.
+#[derive(Clone, Copy, Debug)]
+pub struct SourceView<'a> {
+    /// As in [`DepthView`].
+    pub camera: Camera,
+    /// As in [`DepthView`].
+    pub depth: &'a Map,
+}
+
 /// When a source view agrees, and how many must.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Thresholds {
@@ -109,6 +118,19 @@ pub fn agreement_above(
     thresholds: &Thresholds,
     min_confidence: f64,
 ) -> Agreement {
+    agreement_with(reference, &depths_of(sources), thresholds, min_confidence)
+}
+
+/// As [`agreement_above`], with no more of the sources than it looks at.
+///
+/// # Panics
+/// Where the reference's depth and confidence differ in size.
+pub fn agreement_with(
+    reference: &DepthView,
+    sources: &[SourceView],
+    thresholds: &Thresholds,
+    min_confidence: f64,
+) -> Agreement {
     let max_shift_squared = thresholds.max_reprojection_px * thresholds.max_reprojection_px;
     let take = |(sum, count): &mut (f64, u32), back: Returned| {
         if back.shift_squared < max_shift_squared && back.depth_error_rel < thresholds.max_depth_error_rel {
@@ -130,6 +152,19 @@ pub fn agreement_above(
 pub fn dynamic_agreement_above(
     reference: &DepthView,
     sources: &[&DepthView],
+    thresholds: &DynamicThresholds,
+    min_confidence: f64,
+) -> (Agreement, Vec<bool>) {
+    dynamic_agreement_with(reference, &depths_of(sources), thresholds, min_confidence)
+}
+
+/// As [`dynamic_agreement_above`], with no more of the sources than it looks at.
+///
+/// # Panics
+/// As [`agreement_with`].
+pub fn dynamic_agreement_with(
+    reference: &DepthView,
+    sources: &[SourceView],
     thresholds: &DynamicThresholds,
     min_confidence: f64,
 ) -> (Agreement, Vec<bool>) {
@@ -170,6 +205,19 @@ pub fn dynamic_agreement_above(
     (Agreement { count, depth: Map { data: depth, ..*reference.depth } }, kept)
 }
 
+fn depths_of<'a>(sources: &[&DepthView<'a>]) -> Vec<SourceView<'a>> {
+    let of_view = |view: &&DepthView<'a>| {
+        expect_one_size(view);
+        SourceView { camera: view.camera, depth: view.depth }
+    };
+    sources.iter().map(of_view).collect()
+}
+
+fn expect_one_size(view: &DepthView) {
+    let [depth, confidence] = [view.depth, view.confidence].map(|m| (m.width, m.height, m.data.len()));
+    assert_eq!(depth, confidence, "depth and confidence of one view differ in size");
+}
+
 /// A pixel that was sent to a source view and back with the depth found there.
 struct Returned {
     /// Squared distance from where it started, in pixels.
@@ -185,7 +233,7 @@ struct Returned {
 /// the result of the own depth and what was gathered.
 fn compare<T, R>(
     reference: &DepthView,
-    sources: &[&DepthView],
+    sources: &[SourceView],
     min_confidence: f64,
     start: impl Fn(f64) -> T + Sync,
     take: impl Fn(&mut T, Returned) + Sync,
@@ -196,10 +244,7 @@ where
     R: Copy + Default + Send,
 {
     let Map { width, height, .. } = *reference.depth;
-    for view in sources.iter().copied().chain([reference]) {
-        let [depth, confidence] = [view.depth, view.confidence].map(|m| (m.width, m.height, m.data.len()));
-        assert_eq!(depth, confidence, "depth and confidence of one view differ in size");
-    }
+    expect_one_size(reference);
     let mut result = vec![R::default(); width * height];
     if width == 0 || height == 0 {
         return result;
@@ -276,7 +321,7 @@ struct Pair<'a> {
 }
 
 impl<'a> Pair<'a> {
-    fn new(reference: &Camera, source: &DepthView<'a>) -> Self {
+    fn new(reference: &Camera, source: &SourceView<'a>) -> Self {
         let depth = source.depth;
         Self {
             there: Transform::new(reference, &source.camera),

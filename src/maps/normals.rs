@@ -38,15 +38,25 @@ pub(crate) fn world_from_image(camera: &Camera) -> DMat3 {
 
 /// The normal of one pixel, as [`from_depth`] has it.
 pub(crate) fn at(depth: &Map, x: usize, y: usize, world_from_image: &DMat3) -> [f32; 3] {
+    of_pixel((depth.width, depth.height), (x, y), world_from_image, |x, y| depth.at(x, y))
+}
+
+/// As [`at`], of a map of this size whose depths `depth` tells: the pixel's own and its four neighbours' are asked for.
+pub(crate) fn of_pixel(
+    (width, height): (usize, usize),
+    (x, y): (usize, usize),
+    world_from_image: &DMat3,
+    depth: impl Fn(usize, usize) -> f32,
+) -> [f32; 3] {
     let inverse = |x: usize, y: usize| {
-        let value = depth.at(x, y);
+        let value = depth(x, y);
         is_depth(value).then(|| 1.0 / f64::from(value))
     };
     let Some(own) = inverse(x, y) else { return [0.0; 3] };
     let left = x.checked_sub(1).and_then(|x| inverse(x, y));
-    let right = (x + 1 < depth.width).then(|| inverse(x + 1, y)).flatten();
+    let right = (x + 1 < width).then(|| inverse(x + 1, y)).flatten();
     let above = y.checked_sub(1).and_then(|y| inverse(x, y));
-    let below = (y + 1 < depth.height).then(|| inverse(x, y + 1)).flatten();
+    let below = (y + 1 < height).then(|| inverse(x, y + 1)).flatten();
     let (a, b) = (slope(left, own, right), slope(above, own, below));
     let away = *world_from_image * DVec3::new(a, b, own - a * x as f64 - b * y as f64);
     // That vector's product with the pixel's ray is the inverse depth, positive: it points away from the camera.

@@ -3,38 +3,34 @@
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
+use rayon::prelude::*;
 use serde_json::json;
 
 use crate::error::{Error, Result, counted};
 use crate::files::folder::{OutputFolder, sibling};
 use crate::files::lock;
-use crate::files::map::Map;
 use crate::files::names::{in_json, readable};
-use crate::files::pfm;
+use crate::files::scratch::Scratch;
 use crate::fusion::settings::{Method, Settings};
-use crate::fusion::view::FusionView;
 use crate::host::interrupt;
 use crate::host::memory::{MemoryNeed, Part, StageMemory, refuse_if_too_large};
 use crate::host::memory_limits::room;
 use crate::host::progress::{Progress, one_line};
 use crate::host::trace::Clock;
 use crate::manifest::{MachineSummary, Manifest, made};
-use crate::maps::merge::LevelMaps;
-use crate::maps::valid::{Invalid, take_out_invalid};
+use crate::maps::valid::Invalid;
 use crate::net::config::Resolution;
+use crate::run::cloud::{self, Fusion, Views};
 use crate::run::device::Backend;
-use crate::run::memory::{fusion_stage, photo_bytes};
+use crate::run::fuse_views::{ReadView, read_view};
+use crate::run::fusion_memory::{Stream, StreamedViews, Streaming, fusion_stage};
+use crate::run::memory::photo_bytes;
 use crate::run::options::{FuseOptions, MapsOptions, parameters};
 use crate::run::plan::{Frame, chosen_views};
 use crate::run::products;
-use crate::run::write::{self, Colours, Fusion};
+use crate::run::write;
 use crate::scene::Scene;
-use crate::scene::camera::{Camera, DepthRange};
-use crate::scene::mask::{self, Mask};
-use crate::scene::photo::Photo;
-
-/// All positive depths.
-const ANY_DEPTH: DepthRange = DepthRange { near: f64::MIN_POSITIVE, far: f64::MAX };
+use crate::scene::mask;
 
 /// Fuses maps (depth/NAME.pfm, confidence/NAME.pfm, and levels/K/ for a method that merges levels), with the cameras
 /// and photos of a scene.
@@ -44,22 +40,25 @@ const ANY_DEPTH: DepthRange = DepthRange { near: f64::MIN_POSITIVE, far: f64::MA
 /// survived.
 pub fn fuse(scene_path: &Path, options: &FuseOptions, progress: &Progress) -> Result<()> {
     let mut clock = Clock::start();
-    let job = Job { command: "fuse", scene: scene_path, suffix: "_fused", extra: &[], bytes_a_point: 0 };
+    let thinned = options.thin.is_some();
+    let stream = Some(Stream { thinned });
+    let job = Job { command: "fuse", scene: scene_path, suffix: "_fused", extra: &[], bytes_a_point: 0, stream };
     let mut input = read(&job, &options.maps, &[options.settings], progress)?;
     clock.lap("reading");
     input.claim(progress)?;
     input.set_sources(options.settings.check_sources);
+    let facts = input.views.facts();
     let manifest = Manifest {
         notes: input.notes,
         machine: MachineSummary::now(Some(input.need)),
         parameters: parameters(&FuseOptions { maps: input.options, ..options.clone() }),
-        views: write::view_summaries(&input.scene, &input.frames, &input.views, input.chosen.into_iter()),
+        views: write::view_summaries(&input.scene, &input.frames, &facts, input.chosen.into_iter()),
         ..Manifest::new("fuse", &input.scene, input.folder.path())
     };
     let FuseOptions { thin, ply_offset, .. } = *options;
     let region = input.scene.region;
     let fusion = Fusion { options: &options.settings.fusion, thin, region, ply_offset, backend: &Backend::Host };
-    write::fuse_and_report(manifest, clock, input.views, Some(fusion), progress).map(drop)
+    cloud::fuse_and_report(manifest, clock, input.views, Some(fusion), progress).map(drop)
 }
 
 /// What is done with maps that are there.
@@ -74,6 +73,8 @@ pub struct Job<'a> {
     pub extra: &'a [Part],
     /// Bytes that the command holds beside the point itself for every point of a cloud.
     pub bytes_a_point: u64,
+    /// For a command that fuses once: maps may stay on disk where they do not fit.
+    pub stream: Option<Stream>,
 }
 
 /// Maps that were read, ready for fusion.
@@ -85,7 +86,7 @@ pub struct Input {
     /// Of all views of the scene.
     pub frames: Vec<Frame>,
     /// The chosen views, without sources: see [`Input::set_sources`].
-    pub views: Vec<FusionView>,
+    pub views: Views,
     /// For each of them the source views, best first; `None` for one without maps.
     ranked: Vec<Vec<Option<usize>>>,
     /// Where results go, not yet claimed.
@@ -114,8 +115,8 @@ impl Input {
 
     /// Lets each view be checked against the best `check_sources` source views, as far as they have maps.
     pub fn set_sources(&mut self, check_sources: usize) {
-        for (view, ranked) in self.views.iter_mut().zip(&self.ranked) {
-            view.sources = ranked.iter().take(check_sources).flatten().copied().collect();
+        for (at, ranked) in self.ranked.iter().enumerate() {
+            self.views.set_sources(at, best(ranked, check_sources));
         }
     }
 }
@@ -153,87 +154,45 @@ pub fn read(job: &Job, options: &MapsOptions, settings: &[Settings], progress: &
     let frames: Vec<Frame> = scene.views.iter().map(|v| Frame::new(v, max_side, Resolution::Full)).collect();
     let options =
         MapsOptions { maps: maps.canonicalize().unwrap_or_else(|_| maps.clone()), max_side, ..options.clone() };
-    let need = fit_into_memory(job, &scene, &frames, &chosen, (&options, settings))?;
-
-    let levels = settings.iter().map(levels_of).max().unwrap_or(0);
-    let mut views = Vec::with_capacity(chosen.len());
-    let (mut without_confidence, mut masked, mut unusable) = (0, 0, Invalid::default());
-    let mut empty = Vec::new();
-    let mut stage = progress.stage("reading", chosen.len(), chosen.len() as u64);
-    for &at in &chosen {
-        interrupt::check()?;
-        let ReadView { view, has_confidence, is_masked, is_empty, invalid } =
-            read_view(&scene, at, &frames[at], levels, &options)?;
-        without_confidence += usize::from(!has_confidence);
-        masked += usize::from(is_masked);
-        empty.extend(is_empty.then(|| view.name.clone()));
-        unusable = unusable.and(invalid);
-        let fields = json!({ "view": view.name, "width": frames[at].width, "height": frames[at].height });
-        stage.step(&view.name, 1, fields);
-        views.push(view);
-    }
-    drop(stage);
-    if without_confidence > 0 {
-        notes.push(format!("{without_confidence} of {} views have no confidence map: 1 everywhere", views.len()));
-    }
-    notes.extend(unusable.notes(&one_line(&maps.display().to_string())));
-    notes.extend(mask::notes(masked, views.len(), &empty));
-    notes.iter().for_each(|note| progress.note(note));
     let places: BTreeMap<usize, usize> = chosen.iter().enumerate().map(|(place, &view)| (view, place)).collect();
     let place = |view: usize| places.get(&view).copied();
     let ranked = chosen.iter().map(|&at| scene.views[at].sources.iter().map(|s| place(s.view)).collect());
-    let ranked = ranked.collect();
-    Ok(Input { scene, chosen, frames, views, ranked, folder, notes, need, options })
-}
+    let ranked: Vec<Vec<Option<usize>>> = ranked.collect();
+    let scratch = Scratch::folder_near(folder.path());
+    let fitted = fit_into_memory(job, (&scene, &frames), (&chosen, &ranked), (&options, settings))?;
+    notes.extend(fitted.put_aside.map(|(needed, there)| cloud::streaming_note(needed, there, &scratch)));
 
-/// A view that was read.
-struct ReadView {
-    view: FusionView,
-    has_confidence: bool,
-    /// Whether a part of its photo does not belong to the scene; it is cut out of its maps.
-    is_masked: bool,
-    /// Whether none of it does.
-    is_empty: bool,
-    /// What was taken out of its finished maps.
-    invalid: Invalid,
-}
-
-/// Maps and colours of one view.
-fn read_view(scene: &Scene, at: usize, frame: &Frame, levels: usize, options: &MapsOptions) -> Result<ReadView> {
-    let (view, maps) = (&scene.views[at], &options.maps);
-    let path = maps.join("depth").join(format!("{}.pfm", view.name));
-    let mut depth = pfm::read(&path)?;
-    let size = (depth.width, depth.height);
-    let scale = MapScale::find(frame, size, &path)?;
-    let camera = scale.camera(frame);
-    let confidence_path = maps.join("confidence").join(format!("{}.pfm", view.name));
-    let has_confidence = confidence_path.exists();
-    let mut confidence = match has_confidence {
-        true => read_sized(&confidence_path, size, "the size of its depth map")?,
-        false => Map::filled(depth.width, depth.height, 1.0),
-    };
-    let invalid = take_out_invalid(&mut depth, &mut confidence);
-    let level = |level: usize| read_level(maps, &view.name, level, camera, size);
-    let mut levels = (0..levels).map(level).collect::<Result<Vec<_>>>()?;
-    let mut loaded = Photo::load(view, options.max_side)?;
-    let mask = loaded.take_mask(view)?;
-    let is_masked = mask.is_some();
-    let is_empty = mask.as_ref().is_some_and(Mask::is_all);
-    if let Some(mask) = mask {
-        let mut mask = scale.mask(&mask, size);
-        mask.cut(&mut depth, &mut confidence);
-        for level in &mut levels {
-            if mask.size() != (level.depth.width, level.depth.height) {
-                mask = mask.coarser();
-            }
-            mask.cut(&mut level.depth, &mut level.confidence);
+    let levels = settings.iter().map(levels_of).max().unwrap_or(0);
+    let mut views = Views::new(fitted.streaming, &scratch, &settings[0].fusion)?;
+    let (mut without_confidence, mut masked, mut unusable) = (0, 0, Invalid::default());
+    let mut empty = Vec::new();
+    let mut stage = progress.stage("reading", chosen.len(), chosen.len() as u64);
+    for some in chosen.chunks(views.at_once()) {
+        interrupt::check()?;
+        let read = some.par_iter().map(|&at| read_view(&scene, at, &frames[at], levels, &options));
+        let read: Vec<Result<ReadView>> = read.collect();
+        let mut of_some = Vec::with_capacity(some.len());
+        for (&at, read) in some.iter().zip(read) {
+            let ReadView { view, has_confidence, is_masked, is_empty, invalid } = read?;
+            without_confidence += usize::from(!has_confidence);
+            masked += usize::from(is_masked);
+            empty.extend(is_empty.then(|| view.name.clone()));
+            unusable = unusable.and(invalid);
+            let fields = json!({ "view": view.name, "width": frames[at].width, "height": frames[at].height });
+            stage.step(&view.name, 1, fields);
+            of_some.push(view);
         }
+        views.add(of_some)?;
     }
-    let colour = scale.colours(loaded.photo, size);
-    let range = options.range.unwrap_or(ANY_DEPTH);
-    let name = view.name.clone();
-    let view = FusionView { name, camera, depth, confidence, colour, range, sources: Vec::new(), levels };
-    Ok(ReadView { view, has_confidence, is_masked, is_empty, invalid })
+    drop(stage);
+    if without_confidence > 0 {
+        notes.push(format!("{without_confidence} of {} views have no confidence map: 1 everywhere", chosen.len()));
+    }
+    notes.extend(unusable.notes(&one_line(&maps.display().to_string())));
+    notes.extend(mask::notes(masked, chosen.len(), &empty));
+    notes.iter().for_each(|note| progress.note(note));
+    let need = fitted.need;
+    Ok(Input { scene, chosen, frames, views, ranked, folder, notes, need, options })
 }
 
 /// Levels that the settings' method reads beside the finished maps.
@@ -244,51 +203,33 @@ fn levels_of(settings: &Settings) -> usize {
     }
 }
 
-/// Depth and confidence of one level before levels were merged; `finest` is the size of the view's finished maps.
-fn read_level(maps: &Path, name: &str, level: usize, camera: Camera, finest: (usize, usize)) -> Result<LevelMaps> {
-    let size = (finest.0.div_ceil(1 << level), finest.1.div_ceil(1 << level));
-    let read = |kind: &str| {
-        let path = maps.join("levels").join(level.to_string()).join(kind).join(format!("{name}.pfm"));
-        if !path.exists() {
-            return Err(Error::input(
-                path.display().to_string(),
-                "no such map",
-                "the maps of every level that is merged, as `engine infer` keeps them for its --levels: run it with \
-                 more, or ask for fewer here",
-            ));
-        }
-        read_sized(&path, size, &format!("the size of level {level} of this view"))
-    };
-    let (mut depth, mut confidence) = (read("depth")?, read("confidence")?);
-    take_out_invalid(&mut depth, &mut confidence);
-    Ok(LevelMaps { camera: camera.decimated(0.5f64.powi(level as i32)), depth, confidence })
+/// The best source views, as far as they have maps.
+fn best(ranked: &[Option<usize>], check_sources: usize) -> Vec<usize> {
+    ranked.iter().take(check_sources).flatten().copied().collect()
 }
 
-fn read_sized(path: &Path, size: (usize, usize), what: &str) -> Result<Map> {
-    let map = pfm::read(path)?;
-    if (map.width, map.height) == size {
-        return Ok(map);
-    }
-    Err(Error::input(
-        path.display().to_string(),
-        format!("a map of {} x {}", map.width, map.height),
-        format!("{what}, {} x {}", size.0, size.1),
-    ))
+/// What there is memory for.
+struct Fitted {
+    need: MemoryNeed,
+    /// Where maps must stay on disk: how.
+    streaming: Option<Streaming>,
+    /// Bytes that all maps at once would have taken then, and those that there are.
+    put_aside: Option<(u64, u64)>,
 }
 
 /// The fusion's memory, by the maps' file sizes: four bytes a pixel.
 fn fit_into_memory(
     job: &Job,
-    scene: &Scene,
-    frames: &[Frame],
-    chosen: &[usize],
+    (scene, frames): (&Scene, &[Frame]),
+    (chosen, ranked): (&[usize], &[Vec<Option<usize>>]),
     (options, settings): (&MapsOptions, &[Settings]),
-) -> Result<MemoryNeed> {
-    let mut pixels = 0;
+) -> Result<Fitted> {
+    let mut of_views = Vec::with_capacity(chosen.len());
     for &at in chosen {
         let path = options.maps.join("depth").join(format!("{}.pfm", scene.views[at].name));
-        pixels += std::fs::metadata(&path).map_err(Error::io("read the depth map", &path))?.len() / 4;
+        of_views.push(std::fs::metadata(&path).map_err(Error::io("read the depth map", &path))?.len() / 4);
     }
+    let pixels = of_views.iter().sum::<u64>();
     let photo = chosen.iter().map(|&at| photo_bytes(&scene.views[at], &frames[at], 1)).max().unwrap_or(0);
     let levels = settings.iter().map(levels_of).max().unwrap_or(0);
     let stage = |settings: &Settings| {
@@ -303,9 +244,24 @@ fn fit_into_memory(
     };
     // Settings are tried one after the other.
     let need = MemoryNeed { stages: settings.iter().map(stage).max_by_key(StageMemory::total).into_iter().collect() };
+    let there = room(options.memory);
+    let streams = |s: &&Settings| job.stream.is_some() && s.fusion.method.takes_views_one_by_one();
+    if let Some(settings) = settings.first().filter(streams)
+        && need.peak() > there.bytes
+    {
+        let sources = ranked.iter().map(|ranked| best(ranked, settings.check_sources)).collect();
+        let thinned = job.stream.is_some_and(|stream| stream.thinned);
+        let views = StreamedViews { pixels: of_views, sources, photo, held: false, thinned };
+        let streaming = Streaming::plan(&views, there.bytes);
+        let put_aside = Some((need.peak(), there.bytes));
+        let need = MemoryNeed { stages: streaming.stages.clone() };
+        let otherwise = "smaller maps, fewer sources (--check-sources) or fewer --threads would help";
+        refuse_if_too_large(&need, &there, &[], otherwise)?;
+        return Ok(Fitted { need, streaming: Some(streaming), put_aside });
+    }
     let otherwise = "fuse fewer views at a time (--view NAME), or smaller maps";
-    refuse_if_too_large(&need, &room(options.memory), &[], otherwise)?;
-    Ok(need)
+    refuse_if_too_large(&need, &there, &[], otherwise)?;
+    Ok(Fitted { need, streaming: None, put_aside: None })
 }
 
 /// Names of the maps in MAPS/depth, sorted; those that cannot be a view's become a note.
@@ -394,92 +350,4 @@ fn views_with_maps(
         ));
     }
     Ok(chosen)
-}
-
-/// How a map's pixels lie on its photo's.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum MapScale {
-    /// Every 2^n-th pixel, aligned at pixel 0.
-    Decimated(u32),
-    /// The photo resized, areas to areas.
-    Resized(f64, f64),
-}
-
-impl MapScale {
-    /// From the two sizes: half, a quarter ... of the photo, rounded up, or else any size of about its shape.
-    fn find(frame: &Frame, map: (usize, usize), path: &Path) -> Result<Self> {
-        let photo = (frame.width, frame.height);
-        for n in 0..8 {
-            if (photo.0.div_ceil(1 << n), photo.1.div_ceil(1 << n)) == map {
-                return Ok(Self::Decimated(n));
-            }
-        }
-        let (sx, sy) = (map.0 as f64 / photo.0 as f64, map.1 as f64 / photo.1 as f64);
-        // Rounding to whole pixels changes either side by less than one.
-        let same_shape =
-            (photo.1 as f64 * sx - map.1 as f64).abs() < 1.0 || (photo.0 as f64 * sy - map.0 as f64).abs() < 1.0;
-        if same_shape && sx <= 1.0 && sy <= 1.0 && map.0 > 0 && map.1 > 0 {
-            return Ok(Self::Resized(sx, sy));
-        }
-        Err(Error::input(
-            path.display().to_string(),
-            format!("a map of {} x {} for a photo of {} x {}", map.0, map.1, photo.0, photo.1),
-            "a map of the photo's shape, not larger (--max-side reduces the photos)",
-        ))
-    }
-
-    fn camera(self, frame: &Frame) -> Camera {
-        match self {
-            Self::Decimated(n) => frame.camera.decimated(0.5f64.powi(n as i32)),
-            Self::Resized(sx, sy) => frame.camera.resized(sx, sy),
-        }
-    }
-
-    /// The photo's mask at the map's pixels.
-    fn mask(self, mask: &Mask, (width, height): (usize, usize)) -> Mask {
-        match self {
-            Self::Decimated(n) => mask.decimated(n),
-            Self::Resized(..) => mask.resized(width, height),
-        }
-    }
-
-    /// The photo's colours at the map's pixels, smoothed so that finer texture does not alias.
-    fn colours(self, mut photo: Photo, (width, height): (usize, usize)) -> Colours {
-        match self {
-            Self::Decimated(n) => {
-                for _ in 0..n {
-                    photo = photo.pyramid_level();
-                }
-                photo.colours()
-            }
-            Self::Resized(..) => photo.area_averaged(width, height).colours(),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use glam::{DMat3, DVec3};
-
-    use super::*;
-
-    #[test]
-    fn the_maps_size_tells_its_scale() {
-        let camera = Camera { k: DMat3::IDENTITY, r: DMat3::IDENTITY, t: DVec3::ZERO };
-        let frame = Frame { width: 101, height: 67, camera, resolution: Resolution::Full };
-        let find = |size| MapScale::find(&frame, size, Path::new("a.pfm"));
-        assert_eq!(find((101, 67)).unwrap(), MapScale::Decimated(0));
-        assert_eq!(find((51, 34)).unwrap(), MapScale::Decimated(1));
-        assert_eq!(find((26, 17)).unwrap(), MapScale::Decimated(2));
-        assert_eq!(find((75, 50)).unwrap(), MapScale::Resized(75.0 / 101.0, 50.0 / 67.0));
-        for wrong in [(67, 101), (80, 80), (202, 134), (0, 0)] {
-            assert!(find(wrong).is_err(), "{wrong:?}");
-        }
-        let message = find((80, 80)).unwrap_err().to_string();
-        assert_eq!(
-            message,
-            "a.pfm: a map of 80 x 80 for a photo of 101 x 67; expected a map of the photo's shape, not larger \
-             (--max-side reduces the photos)"
-        );
-    }
 }

@@ -107,14 +107,14 @@ pub fn fuse_grid(scene: &Path, options: &GridOptions, progress: &Progress) -> Re
     let extra = [reference_memory(&options.reference)?];
     // A second cloud where one is kept.
     let bytes_a_point = COMPARED_POINT + if options.keep_best.is_some() { size_of::<Point>() as u64 } else { 0 };
-    let job = Job { command: "sweep", scene, suffix: "_sweep", extra: &extra, bytes_a_point };
+    let job = Job { command: "sweep", scene, suffix: "_sweep", extra: &extra, bytes_a_point, stream: None };
     let all: Vec<_> = options.settings.iter().map(|s| s.settings).collect();
     let mut input = fuse::read(&job, &options.maps, &all, progress)?;
     let reference = read_reference(options, progress)?;
     input.claim(progress)?;
     let out = input.folder.path().to_owned();
-    let origin = Origin::near(&input.views);
-    origin.enter(&mut input.views);
+    let origin = Origin::near(input.views.held());
+    origin.enter(input.views.held());
     folder::remove(&out.join(SCORES), "remove the earlier scores")?;
 
     let mut stage = progress.stage("sweep", options.settings.len(), options.settings.len() as u64);
@@ -124,7 +124,7 @@ pub fn fuse_grid(scene: &Path, options: &GridOptions, progress: &Progress) -> Re
         interrupt::check()?;
         input.set_sources(setting.settings.check_sources);
         let start = Instant::now();
-        let mut points = fuse_views(&input.views, &setting.settings.fusion)?.points;
+        let mut points = fuse_views(input.views.held(), &setting.settings.fusion)?.points;
         origin.leave(&mut points);
         if let Some(region) = input.scene.region {
             points.retain(|point| region.contains(point.position.into()));

@@ -16,13 +16,14 @@ use crate::manifest::{DepthSummary, LevelSummary, MachineSummary, Manifest, Netw
 use crate::maps::valid::Invalid;
 use crate::net::backend::DepthNetwork;
 use crate::net::config::Resolution;
+use crate::run::cloud::{Fusion, Views};
 use crate::run::depth::{self, DepthStage, LevelJob, LevelJobs};
-use crate::run::memory::{Extent, fit_run};
+use crate::run::memory::{Extent, FittedRun, fit_run};
 use crate::run::merging::Merging;
 use crate::run::options::{InferOptions, parameters};
 use crate::run::plan::{ViewPlan, Work, plan};
-use crate::run::write::{self, FinishedViews, Fusion, Wanted};
-use crate::run::{finished, products, report};
+use crate::run::write::{self, Wanted};
+use crate::run::{cloud, finished, products, report};
 use crate::scene::Scene;
 use crate::scene::mask;
 use crate::scene::memory::MEMORY;
@@ -114,11 +115,12 @@ fn infer_scene<N: DepthNetwork>(
         report::summary(&manifest, fused, (None, false), clock.total(), progress);
         return Ok(());
     }
-    let (need, cache) = fit_run(work, network, &jobs, Extent::Whole)?;
+    let FittedRun { need, cache, streaming, put_aside, in_blocks } = fit_run(work, network, &jobs, Extent::Whole)?;
     folder.claim()?;
     products::withdraw(&out)?;
     products::remove_other_levels(work)?;
-    for note in folder.note().into_iter().chain(hashes.note()) {
+    let put_aside = put_aside.map(|(needed, there)| cloud::streaming_note(needed, there, &out));
+    for note in folder.note().into_iter().chain(hashes.note()).chain(put_aside) {
         progress.note(&note);
         notes.push(note);
     }
@@ -135,8 +137,17 @@ fn infer_scene<N: DepthNetwork>(
 
     let merging = Merging::new(work, &jobs, network.confidence());
     let places: Vec<usize> = (0..plan.views.len()).collect();
-    let finished = hashes.after(write::finish_views(&merging, &places, (&job, Wanted::Maps), &mut clock))?;
-    let FinishedViews { outputs, maps, counts, notes: of_maps } = finished;
+    let blocks = if in_blocks { merging.blocks(&places)? } else { vec![&places[..]] };
+    let wanted = if options.depth_only { Wanted::Files } else { Wanted::Maps };
+    let mut views = Views::new(streaming, &out, &options.settings.fusion)?;
+    let (mut outputs, mut counts, mut of_maps) = (Vec::new(), Vec::new(), Vec::new());
+    for block in blocks {
+        let finished = hashes.after(write::finish_views(&merging, block, (&job, wanted), &mut clock))?;
+        views.add(write::fusion_views(work, block, finished.maps))?;
+        outputs.extend(finished.outputs);
+        counts.extend(finished.counts);
+        of_maps.extend(finished.notes);
+    }
     let others = products::maps_of_other_runs(work, &job);
     for note in of_maps.into_iter().chain(others).chain(notes_of_counts(work, &counts)) {
         progress.note(&note);
@@ -144,8 +155,8 @@ fn infer_scene<N: DepthNetwork>(
     }
     clock.lap("maps");
 
-    let views = write::fusion_views(work, maps);
-    let mut summaries = write::view_summaries(&scene, &plan.frames, &views, plan.views.iter().map(|view| view.view));
+    let facts = write::facts(work);
+    let mut summaries = write::view_summaries(&scene, &plan.frames, &facts, plan.views.iter().map(|view| view.view));
     add_depth(work, &mut summaries, &stage, &jobs, &counts);
     let manifest = Manifest {
         notes,
@@ -168,7 +179,7 @@ fn infer_scene<N: DepthNetwork>(
         ply_offset: options.ply_offset,
         backend: &options.backend,
     };
-    let cloud = write::fuse_and_report(manifest, clock, views, (!options.depth_only).then_some(fusion), progress)?;
+    let cloud = cloud::fuse_and_report(manifest, clock, views, (!options.depth_only).then_some(fusion), progress)?;
     if let Some(sha256) = &cloud {
         hashes.wrote(&out.join(products::CLOUD), sha256);
     }

@@ -5,20 +5,16 @@ use std::collections::BTreeSet;
 
 use crate::error::{Error, Result};
 use crate::files::image::may_have_alpha;
-use crate::files::ply::Point;
 use crate::fusion::settings::{Method, Reprojection};
 use crate::host::memory::{Alternative, MemoryNeed, Part, StageMemory, readable, refuse_if_too_large};
 use crate::host::memory_limits::room;
 use crate::net::backend::{DepthNetwork, DeviceWork, JobSize, KEPT_BY_THE_ALLOCATOR};
 use crate::net::config::Resolution;
 use crate::run::depth::{LevelJobs, Levels, shown_bytes};
-use crate::run::merging::photos_at_once;
+use crate::run::fusion_memory::{PROGRAM_BYTES, Stream, StreamedViews, Streaming, fusion_stage};
 use crate::run::options::InferOptions;
-use crate::run::plan::{FEATURES_TO_GREY, Frame, Plan, Shown, ViewPlan, Work};
+use crate::run::plan::{FEATURES_TO_GREY, Frame, Plan, Shown, ViewPlan, Work, places};
 use crate::scene::{Scene, View};
-
-/// The program, the weights in several layouts and the threads' stacks; measured, rounded up.
-const PROGRAM_BYTES: u64 = 48 << 20;
 
 /// What a run's memory depends on.
 #[derive(Clone, Copy)]
@@ -41,6 +37,10 @@ pub struct RunSize<'a> {
     pub finishes: bool,
     /// Whether points are made.
     pub fused: bool,
+    /// How views can be fused one by one, where they can.
+    pub stream: Option<Stream>,
+    /// Bytes that there are; views are fused one by one where all of them take more.
+    pub room: u64,
     /// Bytes of features that are kept at once.
     pub cache: u64,
 }
@@ -56,7 +56,11 @@ impl<'a> RunSize<'a> {
         let Plan { views, frames, .. } = plan;
         let (levels, fused) = (options.levels, !options.depth_only);
         let stored = &scene.views;
-        Self { stored, frames, views, network, planes: None, levels, depth_left: true, finishes: true, fused, cache: 0 }
+        let stream = options.settings.fusion.method.takes_views_one_by_one();
+        let stream = stream.then_some(Stream { thinned: options.thin.is_some() });
+        let (depth_left, finishes, room) = (true, true, u64::MAX);
+        let planes = None;
+        Self { stored, frames, views, network, planes, levels, depth_left, finishes, fused, stream, room, cache: 0 }
             .with_least_cache()
     }
 
@@ -105,6 +109,23 @@ impl<'a> RunSize<'a> {
         if !self.finishes {
             return MemoryNeed { stages };
         }
+        if !self.merges_in_blocks() {
+            stages.push(self.merging_at_once());
+        }
+        if self.fused {
+            match self.streaming() {
+                None => stages.push(self.fusion_at_once()),
+                Some(streaming) => stages.extend(streaming.stages),
+            }
+        }
+        MemoryNeed { stages }
+    }
+
+    /// What merging the levels of all views at once, and writing their maps, takes.
+    fn merging_at_once(&self) -> StageMemory {
+        let RunSize { stored, frames, views, levels, .. } = *self;
+        let threads = rayon::current_num_threads();
+        let maps_pixels: u64 = views.iter().map(|v| level_pixels(&frames[v.view], 0)).sum();
         let all_levels: u64 =
             views.iter().flat_map(|v| (0..levels).map(|level| level_pixels(&frames[v.view], level))).sum();
         let has_alpha =
@@ -122,11 +143,37 @@ impl<'a> RunSize<'a> {
             Part::new("what the allocator keeps of photos before", one_photo.min(KEPT_BY_THE_ALLOCATOR)),
             Part::new("program and weights", PROGRAM_BYTES),
         ];
-        stages.push(StageMemory::new("merging levels, maps", parts));
-        if self.fused {
-            stages.push(fusion_stage(maps_pixels, 0, &Method::Reprojection(Reprojection::default())));
+        StageMemory::new("merging levels, maps", parts)
+    }
+
+    /// Whether views are merged in blocks that fit into memory ([`crate::run::merging::Merging::blocks`]), since all at
+    /// once do not, and nobody needs all of them then.
+    pub fn merges_in_blocks(&self) -> bool {
+        let is_needed = self.fused && (self.stream.is_none() || self.fusion_at_once().total() <= self.room);
+        !is_needed && self.merging_at_once().total() > self.room
+    }
+
+    /// What fusing all views at once takes.
+    pub fn fusion_at_once(&self) -> StageMemory {
+        let pixels = self.views.iter().map(|v| level_pixels(&self.frames[v.view], 0)).sum();
+        fusion_stage(pixels, 0, &Method::Reprojection(Reprojection::default()))
+    }
+
+    /// How views are fused one by one, where that is asked of less room than all of them take.
+    pub fn streaming(&self) -> Option<Streaming> {
+        let stream = self.stream.filter(|_| self.fused)?;
+        let at_once = self.fusion_at_once().total();
+        if at_once <= self.room {
+            return None;
         }
-        MemoryNeed { stages }
+        let views = StreamedViews {
+            pixels: self.views.iter().map(|v| level_pixels(&self.frames[v.view], 0)).collect(),
+            sources: self.views.iter().map(|v| places(self.views, &v.check)).collect(),
+            photo: 0,
+            held: !self.merges_in_blocks(),
+            thinned: stream.thinned,
+        };
+        Some(Streaming::plan(&views, self.room)).filter(|streaming| streaming.peak() < at_once)
     }
 
     /// The options that could make it smaller, with what it would need then.
@@ -165,16 +212,25 @@ pub enum Extent {
     Maps,
 }
 
-/// The run's memory, and how many bytes of it, or of the device's where features live there, features may take.
+/// What [`fit_run`] has found.
+pub struct FittedRun {
+    /// The run's memory.
+    pub need: MemoryNeed,
+    /// How many bytes of it, or of the device's where features live there, features may take.
+    pub cache: u64,
+    /// How views are fused one by one, where there is no room for all of them.
+    pub streaming: Option<Streaming>,
+    /// What is to be said about that: bytes that all views would take, and those that there are.
+    pub put_aside: Option<(u64, u64)>,
+    /// Whether levels are merged in blocks.
+    pub in_blocks: bool,
+}
+
+/// The run's memory, and what may be held in it.
 ///
 /// # Errors
 /// [`Error::Memory`] where the run would not fit; the device's.
-pub fn fit_run<N: DepthNetwork>(
-    work: Work,
-    network: &N,
-    jobs: &LevelJobs,
-    extent: Extent,
-) -> Result<(MemoryNeed, u64)> {
+pub fn fit_run<N: DepthNetwork>(work: Work, network: &N, jobs: &LevelJobs, extent: Extent) -> Result<FittedRun> {
     let Work { scene, plan, options, progress, .. } = work;
     let there = room(options.memory);
     let (least, most) = jobs.cache_bounds(plan);
@@ -183,8 +239,15 @@ pub fn fit_run<N: DepthNetwork>(
         network.memory_plan((width, height), planes, rayon::current_num_threads(), finest).peak(0)
     };
     let depth_left = !jobs.all_finished();
-    let run = RunSize { depth_left, finishes: extent == Extent::Whole, ..RunSize::new(scene, plan, options, &host) };
+    let finishes = extent == Extent::Whole;
+    let run = RunSize { depth_left, finishes, room: there.bytes, ..RunSize::new(scene, plan, options, &host) };
+    let streaming = run.streaming();
+    let put_aside = streaming.as_ref().map(|_| (run.fusion_at_once().total(), there.bytes));
+    let in_blocks = run.merges_in_blocks();
+    let fitted = |need, cache| FittedRun { need, cache, streaming: streaming.clone(), put_aside, in_blocks };
     let need = |cache: u64| RunSize { cache, ..run }.need();
+    // Views that are fused one by one take what there is, but not before the features are gone.
+    let beside = |cache: u64| RunSize { cache, fused: run.fused && streaming.is_none(), ..run }.need().peak();
     let device = if depth_left { network.device_plan(&device_work(plan, options))? } else { None };
     if let Some(device) = device {
         progress.note(&device.text);
@@ -200,10 +263,10 @@ pub fn fit_run<N: DepthNetwork>(
         // Of what is kept, the host has the photos in grey that depths are refined against.
         let of_host = |kept: u64| if options.refines() { kept / FEATURES_TO_GREY } else { 0 };
         refuse_if_too_large(&need(of_host(least)), &there, &run.alternatives(), otherwise)?;
-        let spare = (there.bytes - need(of_host(least)).peak()) / 2;
+        let spare = (there.bytes - beside(of_host(least))) / 2;
         let kept = if options.refines() { least.saturating_add(spare * FEATURES_TO_GREY) } else { most };
         let kept = kept.min(device.room).min(most);
-        return Ok((need(of_host(kept)), kept));
+        return Ok(fitted(need(of_host(kept)), kept));
     }
     // With the smallest values that are proposed: the photos must be decoded at their stored size all the same.
     let tiny = RunSize { depth_left: true, ..run }.peak_at(64, Some(16));
@@ -218,8 +281,8 @@ pub fn fit_run<N: DepthNetwork>(
     };
     refuse_if_too_large(&need(least), &there, &run.alternatives(), &otherwise)?;
     // Half of what is left over: other programs want some, too.
-    let cache = (least + (there.bytes - need(least).peak()) / 2).min(most).max(least);
-    Ok((need(cache), cache))
+    let cache = (least + (there.bytes - beside(least)) / 2).min(most).max(least);
+    Ok(fitted(need(cache), cache))
 }
 
 /// The levels on which each photo is shown to the network, over all views.
@@ -256,19 +319,6 @@ fn device_work(plan: &Plan, options: &InferOptions) -> DeviceWork {
     }
 }
 
-/// What fusing maps of so many pixels in all holds, and a photo that is decoded beside it.
-pub fn fusion_stage(maps_pixels: u64, photo: u64, method: &Method) -> StageMemory {
-    let points = maps_pixels * method.points_a_pixel();
-    let parts = vec![
-        Part::new("depth, confidence and colours of all views", maps_pixels * 11),
-        Part::new("the method's own of all views", maps_pixels * method.bytes_a_pixel()),
-        Part::new("points, if every pixel became one", points * size_of::<Point>() as u64),
-        Part::new("a photo being decoded", photo),
-        Part::new("program and weights", PROGRAM_BYTES),
-    ];
-    StageMemory::new("fusion", parts)
-}
-
 /// The multiples of `step` under `value`, largest first, as long as a result would still be of use.
 fn below(value: usize, step: usize) -> Vec<usize> {
     (2..value.div_ceil(step)).rev().map(|i| i * step).collect()
@@ -277,6 +327,12 @@ fn below(value: usize, step: usize) -> Vec<usize> {
 fn level_pixels(frame: &Frame, level: usize) -> u64 {
     let (width, height) = frame.map_size(level);
     width as u64 * height as u64
+}
+
+/// Photos that are held at once while views are merged and written: decoding is the slow part and uses one thread each,
+/// but memory is worth more than the last second.
+pub fn photos_at_once() -> usize {
+    rayon::current_num_threads().min(4)
 }
 
 /// One photo in use with its levels, and another one on its way: as decoded (up to 16 bits a channel), as f32, and

@@ -14,12 +14,16 @@ use serde_json::json;
 use crate::error::{Error, Result};
 use crate::files::hash;
 use crate::host::interrupt;
+use crate::host::memory::readable;
+use crate::host::memory_limits::room;
 use crate::manifest::made::Counts;
 use crate::maps::joint::Heard;
 use crate::maps::merge::LevelMaps;
 use crate::maps::valid::take_out_invalid;
 use crate::net::confidence::Confidence;
 use crate::run::depth::{LevelJob, LevelJobs};
+use crate::run::fusion_memory::PROGRAM_BYTES;
+use crate::run::memory::{photo_bytes, photos_at_once};
 use crate::run::plan::{ViewPlan, Work, places};
 use crate::scene::mask::Mask;
 use crate::scene::photo::Photo;
@@ -243,6 +247,44 @@ impl<'a> Merging<'a> {
         levels.max(maps(0) + heard) + masks + written * (3 + 12) * photos_at_once() as u64
     }
 
+    /// Divides views into runs that fit into memory, each with its neighbourhood.
+    ///
+    /// # Errors
+    /// [`Error::Memory`] where not even one view fits.
+    pub fn blocks<'b>(&self, places: &'b [usize]) -> Result<Vec<&'b [usize]>> {
+        let Work { scene, plan, options, .. } = self.work;
+        let there = room(options.memory);
+        let of_photo = |&place: &usize| {
+            let view = plan.views[place].view;
+            photo_bytes(&scene.views[view], &plan.frames[view], 1)
+        };
+        let photos = places.iter().map(of_photo).max().unwrap_or(0) * photos_at_once() as u64;
+        let need = |block: &[usize]| self.bytes(block) + photos + PROGRAM_BYTES;
+        let mut blocks = Vec::new();
+        let mut rest = places;
+        while !rest.is_empty() {
+            let mut size = rest.len();
+            // Halves are tried, so that few neighbourhoods are weighed.
+            while size > 1 && need(&rest[..size]) > there.bytes {
+                size = size.div_ceil(2);
+            }
+            if need(&rest[..size]) > there.bytes {
+                return Err(Error::Memory(format!(
+                    "merging view {} with those around it takes {}, and {} are available{}; {}",
+                    self.work.name(&plan.views[rest[0]]),
+                    readable(need(&rest[..size])),
+                    readable(there.bytes),
+                    there.limit,
+                    there.limit.advice()
+                )));
+            }
+            let (block, left) = rest.split_at(size);
+            blocks.push(block);
+            rest = left;
+        }
+        Ok(blocks)
+    }
+
     /// Whether a view that is not there keeps these from being merged: the first of them, and a level that it lacks.
     pub fn lacking(&self, targets: &[usize]) -> Option<(&'a ViewPlan, usize)> {
         let needed = self.needed(targets);
@@ -252,10 +294,4 @@ impl<'a> Merging<'a> {
         };
         needed.iter().enumerate().find_map(lacks)
     }
-}
-
-/// Photos that are held at once while views are merged and written: decoding is the slow part and uses one thread each,
-/// but memory is worth more than the last second.
-pub fn photos_at_once() -> usize {
-    rayon::current_num_threads().min(4)
 }

@@ -1,38 +1,28 @@
-//! The later stages: maps written, views fused, and everything told.
+//! The later stages: levels merged, maps written.
 
 use std::collections::BTreeSet;
-use std::time::{SystemTime, UNIX_EPOCH};
 
-use glam::DVec3;
 use rayon::prelude::*;
 use serde_json::{Map as Fields, Value, json};
 
 use crate::draw::preview;
 use crate::error::{Error, Result};
 use crate::files::folder::write_file;
-use crate::files::ply_storage::OffsetOption;
-use crate::files::{hash, pfm, ply};
-use crate::fusion::funnel::{Funnel, explain};
-use crate::fusion::origin::Origin;
-use crate::fusion::settings::FusionOptions;
-use crate::fusion::thin::thin;
-use crate::fusion::view::{Fused, FusionView};
-use crate::host::progress::Progress;
+use crate::files::{hash, pfm};
+use crate::fusion::view::{FusionView, ViewFacts};
+use crate::host::interrupt;
 use crate::host::trace::Clock;
-use crate::host::{interrupt, memory};
 use crate::manifest::made::{Counts, Made};
-use crate::manifest::{MANIFEST, Manifest, ViewSummary, rows};
+use crate::manifest::{ViewSummary, rows};
 use crate::maps::merge::LevelMaps;
 use crate::maps::normals;
 use crate::net::config::Resolution;
-use crate::run::device::Backend;
-use crate::run::merging::{MergedView, Merging, photos_at_once};
-use crate::run::plan::{Frame, ViewPlan, Work, places};
-use crate::run::products::{CLOUD, CLOUD_MADE_BY, ViewFiles};
-use crate::run::report;
+use crate::run::memory::photos_at_once;
+use crate::run::merging::{MergedView, Merging};
+use crate::run::plan::{self, Frame, ViewPlan, Work};
+use crate::run::products::ViewFiles;
 use crate::scene::Scene;
 use crate::scene::photo::{LoadedPhoto, Photo};
-use crate::scene::region::Region;
 
 /// Below this many rows a photo is shown as it is beside its depth map, above reduced.
 const PREVIEW_ROWS: usize = 600;
@@ -239,20 +229,33 @@ fn drawn_from(merging: &Merging, place: usize) -> String {
 /// The colour at every pixel of a map, row by row.
 pub type Colours = Vec<[u8; 3]>;
 
-/// The plan's views ready for fusion.
-pub fn fusion_views(work: Work, maps: Vec<(LevelMaps, Colours)>) -> Vec<FusionView> {
+/// Some of the plan's views, ready for fusion.
+pub fn fusion_views(work: Work, places: &[usize], maps: Vec<(LevelMaps, Colours)>) -> Vec<FusionView> {
     let plan = work.plan;
-    let view = |(view, (maps, colour)): (&ViewPlan, (LevelMaps, Colours))| FusionView {
-        name: work.name(view).to_owned(),
+    let view = |(&place, (maps, colour)): (&usize, (LevelMaps, Colours))| FusionView {
+        name: work.name(&plan.views[place]).to_owned(),
         camera: maps.camera,
         depth: maps.depth,
         confidence: maps.confidence,
         colour,
-        range: view.range,
-        sources: places(&plan.views, &view.check),
+        range: plan.views[place].range,
+        sources: plan::places(&plan.views, &plan.views[place].check),
         levels: Vec::new(),
     };
-    plan.views.iter().zip(maps).map(view).collect()
+    places.iter().zip(maps).map(view).collect()
+}
+
+/// What is known of the plan's views without their maps.
+pub fn facts(work: Work) -> Vec<ViewFacts> {
+    let plan = work.plan;
+    let view = |view: &ViewPlan| ViewFacts {
+        name: work.name(view).to_owned(),
+        camera: plan.frames[view.view].map_camera(0),
+        size: plan.frames[view.view].map_size(0),
+        range: view.range,
+        sources: plan::places(&plan.views, &view.check),
+    };
+    plan.views.iter().map(view).collect()
 }
 
 /// What the manifest says about every view, apart from how its depth was made and what became of it. `scene_views` are
@@ -260,17 +263,17 @@ pub fn fusion_views(work: Work, maps: Vec<(LevelMaps, Colours)>) -> Vec<FusionVi
 pub fn view_summaries(
     scene: &Scene,
     frames: &[Frame],
-    fusion_views: &[FusionView],
+    fusion_views: &[ViewFacts],
     scene_views: impl Iterator<Item = usize>,
 ) -> Vec<ViewSummary> {
-    let summary = |(view, at): (&FusionView, usize)| {
+    let summary = |(view, at): (&ViewFacts, usize)| {
         let (of_scene, frame) = (&scene.views[at], &frames[at]);
         ViewSummary {
             name: view.name.clone(),
             id: of_scene.id,
             image: of_scene.image.clone(),
             photo_size: (frame.width, frame.height),
-            map_size: (view.depth.width, view.depth.height),
+            map_size: view.size,
             photo_k: rows(frame.camera.k),
             map_k: rows(view.camera.k),
             rotation: Some(rows(view.camera.r)),
@@ -281,119 +284,4 @@ pub fn view_summaries(
         }
     };
     fusion_views.iter().zip(scene_views).map(summary).collect()
-}
-
-/// How and where a cloud is made.
-#[derive(Clone, Copy)]
-pub struct Fusion<'a> {
-    /// Which pixels become points.
-    pub options: &'a FusionOptions,
-    /// Side of the voxels of which each keeps one point; `None`: all points.
-    pub thin: Option<f64>,
-    /// Outside of which there are no points.
-    pub region: Option<Region>,
-    /// What is taken from the cloud's coordinates.
-    pub ply_offset: OffsetOption,
-    /// Where it is computed.
-    pub backend: &'a Backend,
-}
-
-/// Fuses, where `fusion` says how and where, writes the cloud and the manifest, and prints the closing summary. Gives
-/// the SHA-256 of the cloud, where there is one.
-///
-/// # Errors
-/// Files that cannot be written; [`Error::Nothing`] with the likely reason where no point survived.
-pub fn fuse_and_report(
-    mut manifest: Manifest,
-    mut clock: Clock,
-    views: Vec<FusionView>,
-    fusion: Option<Fusion>,
-    progress: &Progress,
-) -> Result<Option<String>> {
-    let (mut advice, mut cloud) = (None, None);
-    if let Some(fusion) = fusion {
-        let Fusion { options, ply_offset, .. } = fusion;
-        interrupt::check()?;
-        let mut stage = progress.stage("fusion", 1, 1);
-        let (fused, all) = cloud_of(views, fusion, progress)?;
-        for (summary, funnel) in manifest.views.iter_mut().zip(&fused.funnels) {
-            summary.funnel = Some(funnel.clone());
-        }
-        advice = explain(&fused.funnels, options);
-        manifest.funnel = Some(all);
-        manifest.points = fused.points.len();
-        interrupt::check()?;
-        if let Some((sha256, note)) = write_cloud(&fused.points, ply_offset, &mut manifest)? {
-            cloud = Some(sha256);
-            note.iter().for_each(|note| progress.note(note));
-            manifest.notes.extend(note);
-        }
-        stage.step(&format!("{} points", fused.points.len()), 1, json!({ "points": fused.points.len() }));
-        drop(stage);
-        clock.lap("fusion");
-    }
-    manifest.machine.memory_peak = memory::peak();
-    manifest.ended_unix_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_secs());
-    manifest.seconds = clock.seconds();
-    manifest.outputs.push(MANIFEST.into());
-    manifest.write()?;
-
-    let options = fusion.map(|fusion| fusion.options);
-    let empty = options.is_some() && manifest.points == 0;
-    report::summary(&manifest, options, (advice.as_deref(), !empty), clock.total(), progress);
-    if empty { Err(empty_cloud(advice)) } else { Ok(cloud) }
-}
-
-/// That no point survived. `advice` is the likely reason ([`explain`]), where there is one.
-pub fn empty_cloud(advice: Option<String>) -> Error {
-    let reason = advice.unwrap_or_else(|| "no pixel passed the filters".into());
-    Error::Nothing(format!("the cloud is empty: {reason}"))
-}
-
-/// The cloud of some views, and what became of all their pixels.
-///
-/// # Errors
-/// The fusion's.
-pub fn cloud_of(mut views: Vec<FusionView>, fusion: Fusion, progress: &Progress) -> Result<(Fused, Funnel)> {
-    let Fusion { options, thin: side, region, backend, .. } = fusion;
-    let origin = Origin::near(&views);
-    origin.enter(&mut views);
-    let mut fused = backend.fuse(&views, options, progress)?;
-    let mut all = Funnel::sum(&fused.funnels);
-    if let Some(region) = region {
-        let origin = origin.place();
-        fused.points.retain(|point| region.contains(DVec3::from(point.position) + origin));
-        all.beyond = all.fused - fused.points.len();
-    }
-    if let Some(side) = side {
-        let points = fused.points.len();
-        fused.points = thin(&fused.points, side, corner_of_voxels(&views, side));
-        all.thinned = points - fused.points.len();
-    }
-    origin.leave(&mut fused.points);
-    Ok((fused, all))
-}
-
-/// A corner of the voxels of a cloud: such that the first view's camera stands in the middle of one. A scene that is
-/// moved is thinned as it was before.
-fn corner_of_voxels(views: &[FusionView], side: f64) -> DVec3 {
-    views.first().map_or(DVec3::ZERO, |view| view.camera.centre() - 0.5 * side)
-}
-
-/// An empty cloud is not written. Returns what a reader of the file must know.
-fn write_cloud(
-    points: &[ply::Point],
-    offset: OffsetOption,
-    manifest: &mut Manifest,
-) -> Result<Option<(String, Option<String>)>> {
-    if points.is_empty() {
-        return Ok(None);
-    }
-    let path = manifest.folder.join(CLOUD);
-    let storage = ply::storage_of(points, offset);
-    let comments = [format!("{CLOUD_MADE_BY} {}", manifest.version)];
-    let sha256 = write_file(&path, |path| ply::write_hashed(path, points, storage, &comments))?;
-    manifest.outputs.push(CLOUD.into());
-    manifest.cloud = Some(storage);
-    Ok(Some((sha256, storage.note(CLOUD))))
 }

@@ -67,7 +67,7 @@ pub fn map_shard<N: DepthNetwork>(
         let work = Work { scene, plan: &own, options, out: &out, hashes: &hashes, progress };
         let mut jobs = depth::find_finished(work, network)?;
         if !own.views.is_empty() && !jobs.all_finished() {
-            let (_, cache) = fit_run(work, network, &jobs, Extent::Maps)?;
+            let cache = fit_run(work, network, &jobs, Extent::Maps)?.cache;
             // Maps change: what was made of earlier ones no longer holds.
             if out.join(MANIFEST).exists() {
                 products::withdraw(&out)?;

@@ -7,15 +7,12 @@ use serde_json::json;
 
 use crate::error::{Error, Result, counted};
 use crate::files::lock::{FolderLock, Mode};
-use crate::host::memory::readable;
-use crate::host::memory_limits::room;
 use crate::host::progress::Progress;
 use crate::host::trace::Clock;
 use crate::manifest::made::Made;
 use crate::net::backend::DepthNetwork;
 use crate::run::depth;
-use crate::run::memory::photo_bytes;
-use crate::run::merging::{Merging, photos_at_once};
+use crate::run::merging::Merging;
 use crate::run::options::InferOptions;
 use crate::run::plan::Work;
 use crate::run::products;
@@ -96,48 +93,10 @@ fn merge<N: DepthNetwork>(
     }
     let job = products::job_of(work, network);
     let mut clock = Clock::start();
-    for block in blocks(&merging, places)? {
+    for block in merging.blocks(places)? {
         for note in finish_views(&merging, block, (&job, Wanted::Files), &mut clock)?.notes {
             progress.note(&note);
         }
     }
     hashes.write_to(&hashes_file(out, shard, Stage::Merge))
-}
-
-/// Divides views into runs that fit into memory, each with its neighbourhood.
-///
-/// # Errors
-/// [`Error::Memory`] where not even one view fits.
-fn blocks<'a>(merging: &Merging, places: &'a [usize]) -> Result<Vec<&'a [usize]>> {
-    let Work { scene, plan, options, .. } = merging.work;
-    let there = room(options.memory);
-    let of_photo = |&place: &usize| {
-        let view = plan.views[place].view;
-        photo_bytes(&scene.views[view], &plan.frames[view], 1)
-    };
-    let photos = places.iter().map(of_photo).max().unwrap_or(0) * photos_at_once() as u64;
-    let need = |block: &[usize]| merging.bytes(block) + photos;
-    let mut blocks = Vec::new();
-    let mut rest = places;
-    while !rest.is_empty() {
-        let mut size = rest.len();
-        // Halves are tried, so that few neighbourhoods are weighed.
-        while size > 1 && need(&rest[..size]) > there.bytes {
-            size = size.div_ceil(2);
-        }
-        if need(&rest[..size]) > there.bytes {
-            return Err(Error::Memory(format!(
-                "merging view {} with those around it takes {}, and {} are available{}; {}",
-                merging.work.name(&plan.views[rest[0]]),
-                readable(need(&rest[..size])),
-                readable(there.bytes),
-                there.limit,
-                there.limit.advice()
-            )));
-        }
-        let (block, left) = rest.split_at(size);
-        blocks.push(block);
-        rest = left;
-    }
-    Ok(blocks)
 }

@@ -84,7 +84,11 @@ fn maps() -> Group {
             put_map(root, "out/depth/00000000.pfm", (24, 16), 4.0);
         }),
         spoilt("remove manifest.json", |root| put(root, "maps/manifest.json", "{")),
-        told("fuse fewer views at a time", "fuse maps --scene scene -o out --memory 0.00001 --threads 1"),
+        told("give more memory", "fuse maps --scene scene -o out --memory 0.00001 --threads 1"),
+        told(
+            "fuse fewer views at a time",
+            "fuse maps --scene scene -o out --method graph --memory 0.00001 --threads 1",
+        ),
     ];
     Group { title: "Fusing depth maps", advice: "", write: fusible, run: FUSE, cases }
 }

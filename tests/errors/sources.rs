@@ -112,6 +112,10 @@ const NOT_PROVOKED: &[(&str, &str)] = &[
         "at most 107372000 points in a .glb file, which ends at 4 GiB: --max-points or --spacing takes less",
         "takes more memory than the tests have",
     ),
+    (
+        " are left for them; expected a larger --thin, or more --memory",
+        "maps that do not fit into memory: tests/run has some",
+    ),
     ("a constant of its method", "a mistake of whoever calls the library: the commands check it before"),
     ("a system that delivers SIGINT", "a system without SIGINT"),
     ("; expected a smaller file, or a machine with more memory", "takes more memory than the tests have"),

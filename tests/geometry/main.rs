@@ -7,6 +7,7 @@ mod guard;
 mod joint;
 mod merge;
 mod methods;
+mod streaming;
 mod thin;
 
 #[path = "../support/plain_loops.rs"]

@@ -33,8 +33,8 @@ fn fuse_makes_the_same_cloud_from_the_maps_alone() {
     let message = refused.failed(5);
     assert!(
         message.ends_with(
-            "and 10 MB are available; fuse fewer views at a time (--view NAME), or smaller maps (--memory GB says \
-         what is available)"
+            "and 10 MB are available; smaller maps, fewer sources (--check-sources) or fewer --threads would help \
+             (--memory GB says what is available)"
         ),
         "{message}"
     );

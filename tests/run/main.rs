@@ -2,8 +2,8 @@
 //! runs that go on from earlier ones, in [`finished`] runs with nothing left to do, in [`together`] several at once, in
 //! [`leftovers`] what becomes of earlier results, in [`manifest`] what is left to be read, in [`fuse`] clouds from
 //! finished maps, in [`grid`] by other methods and scored, in [`far`] scenes far from the origin, in [`alpha`]
-//! transparent photos, in [`masks`] masks in files of their own, in [`region`] regions of interest, in [`unusable`]
-//! maps with values that are none.
+//! transparent photos, in [`masks`] masks in files of their own, in [`region`] regions of interest, in [`streaming`]
+//! maps that do not fit into memory, in [`unusable`] maps with values that are none.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -26,6 +26,7 @@ mod manifest;
 mod masks;
 mod region;
 mod resume;
+mod streaming;
 mod together;
 mod unusable;
 
