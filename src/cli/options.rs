@@ -31,15 +31,16 @@ pub struct SceneArgs {
     #[arg(long = "format", visible_alias = "layout", value_name = "NAME")]
     pub layout: Option<Layout>,
     /// Folder of masks, images named after their photos (NAME.png, NAME.jpg.png or NAME_mask.png): where a mask is 0,
-    /// there is no depth and no point, and no other view is confirmed
+    /// there is no depth and no point, and no other view is confirmed. Goes before masks that the cameras' file names
     #[arg(long, value_name = "DIR")]
     pub masks: Option<PathBuf>,
     /// Take depth ranges from a cloud (PLY) in the scene's coordinates: a scan, an earlier reconstruction. It needs no
     /// tracks; --range goes before it
     #[arg(long, value_name = "CLOUD")]
     pub range_from: Option<PathBuf>,
-    /// Region of interest: X0,Y0,Z0,X1,Y1,Z1 (a box in scene units), a file (OpenMVS's box as text, or a box as PLY or
-    /// OBJ), or auto (around the sparse points, without strays). Depths are searched in it only; the cloud ends there
+    /// Region of interest: X0,Y0,Z0,X1,Y1,Z1 (a box in scene units), a file (OpenMVS's box as text, a box as PLY or
+    /// OBJ, the region of a Metashape project as XML), or auto (a Metashape scene's own; else around the sparse points,
+    /// without strays). Depths are searched in it only; the cloud ends there
     #[arg(long, value_name = "BOX", value_parser = region, allow_hyphen_values = true)]
     pub roi: Option<RegionOption>,
     /// COLMAP model, or folder of models, if it is not in SCENE: SCENE is then the folder of the photos, or that around

@@ -10,6 +10,7 @@ mod checks;
 pub mod colmap;
 pub mod formats;
 pub mod lens;
+mod listed_sources;
 pub mod look;
 pub mod mask;
 mod mask_files;
@@ -97,9 +98,9 @@ pub enum RegionOption {
         /// The upper end, above it.
         high: [f64; 3],
     },
-    /// A box in a file: OpenMVS's text, or the vertices of a PLY or OBJ file.
+    /// A box in a file: OpenMVS's text, the vertices of a PLY or OBJ file, or the region of a Metashape project.
     File(#[serde(with = "names")] PathBuf),
-    /// The sparse points, but for strays.
+    /// That of the scene's own files, else around the sparse points, but for strays.
     Auto,
 }
 
@@ -119,7 +120,7 @@ pub struct Scene {
     pub views: Vec<View>,
     /// Sparse points, where the layout has them.
     pub points: Vec<ScenePoint>,
-    /// Outside of which nothing is wanted.
+    /// Outside of which nothing is wanted; while a scene is opened, the one that its files have.
     pub region: Option<Region>,
     /// What was assumed, skipped or chosen while reading, one sentence each, for the log and the manifest.
     pub notes: Vec<String>,

@@ -367,7 +367,7 @@ pub fn read_pairs(
         None if cameras.contains_key(&id) => Ok(None),
         None => Err(refuse(
             line,
-            format!("{role} {id}, which has no camera file"),
+            format!("{role} {id}, which has no camera"),
             "views of this scene; correct the number, or remove pair.txt to have source views selected",
         )),
     };

@@ -23,14 +23,18 @@ impl Scene {
     /// A folder that holds no such scene, or one with a file that does not hold what it should.
     pub fn open(path: &Path, options: &OpenOptions) -> Result<Scene> {
         let mut scene = if path.is_file() { foreign(path, options.layout, options)? } else { folder(path, options)? };
-        if let Some(folder) = &options.masks {
-            scene.take_masks(folder)?;
+        match &options.masks {
+            Some(folder) => scene.take_masks(folder)?,
+            None => scene.take_named_masks()?,
         }
+        scene.take_listed_sources()?;
         if let Some(cloud) = &options.range_from {
             scene.take_ranges(cloud)?;
         }
-        if let Some(option) = &options.roi {
-            scene.take_region(option)?;
+        match &options.roi {
+            Some(option) => scene.take_region(option)?,
+            // What the files have is for those who ask for it.
+            None => scene.region = None,
         }
         Ok(scene)
     }

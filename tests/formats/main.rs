@@ -1,6 +1,7 @@
 //! Foreign camera formats: the same scene in every format gives the same cameras, damaged files give one line, and many
 //! cameras are read in time that grows with their number.
 
+mod beside;
 mod damaged;
 #[path = "../support/format_files.rs"]
 mod format_files;

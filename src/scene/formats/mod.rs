@@ -12,7 +12,7 @@ mod json;
 mod kapture;
 pub mod listing;
 mod llff;
-mod metashape;
+pub(super) mod metashape;
 mod middlebury;
 mod neus;
 mod npy;

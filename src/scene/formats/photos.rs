@@ -72,6 +72,15 @@ pub fn find(calibration: &Calibration, images: Option<&Path>, notes: &mut Vec<St
     Ok(Photos { found, missing })
 }
 
+/// Where a file that goes with the photos lies by its name: in the first folder that has it, else where it was to be
+/// expected.
+pub fn place_of(calibration: &Calibration, name: &str) -> PathBuf {
+    let plain = name.replace('\\', "/");
+    let places: Vec<PathBuf> = calibration.folders.iter().map(|folder| folder.join(&plain)).collect();
+    let found = places.iter().find(|place| place.is_file()).or(places.first());
+    found.cloned().unwrap_or_else(|| PathBuf::from(plain))
+}
+
 fn is_photo(path: &Path) -> bool {
     path.is_file() && image::has_photo_extension(path)
 }
