@@ -1,9 +1,11 @@
-//! Bytes in and out: images, PFM maps, PLY clouds, MAT files, and the folder that a run writes into.
+//! Bytes in and out: images, maps (PFM, COLMAP's), PLY clouds, MAT files, and the folder that a run writes into.
 //!
 //! Nothing here knows a scene, a camera or a network. Every reader checks the sizes in a header against the file
 //! before it takes memory; every writer leaves a whole file or none ([`atomic`]).
 
 pub mod atomic;
+mod colmap_map;
+pub mod depth_maps;
 pub mod folder;
 pub mod hash;
 pub mod image;

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use serde_json::json;
 
-use crate::error::{Error, Result, counted};
+use crate::error::{Error, Result};
+use crate::files::depth_maps::DepthMaps;
 use crate::files::folder::{OutputFolder, sibling};
 use crate::files::lock;
 use crate::files::map::Map;
@@ -28,16 +29,16 @@ use crate::run::options::{FuseOptions, MapsOptions, parameters};
 use crate::run::plan::{Frame, chosen_views};
 use crate::run::products;
 use crate::run::write::{self, Colours, Fusion};
-use crate::scene::Scene;
 use crate::scene::camera::{Camera, DepthRange};
 use crate::scene::mask::{self, Mask};
 use crate::scene::photo::Photo;
+use crate::scene::{Scene, View};
 
 /// All positive depths.
 const ANY_DEPTH: DepthRange = DepthRange { near: f64::MIN_POSITIVE, far: f64::MAX };
 
-/// Fuses maps (depth/NAME.pfm, confidence/NAME.pfm, and levels/K/ for a method that merges levels), with the cameras
-/// and photos of a scene.
+/// Fuses maps (depth/NAME.pfm, confidence/NAME.pfm, and levels/K/ for a method that merges levels; or the depth maps of
+/// COLMAP's dense workspace), with the cameras and photos of a scene.
 ///
 /// # Errors
 /// Maps that cannot be read or belong to no view, files that cannot be written, and [`Error::Nothing`] where no point
@@ -127,8 +128,7 @@ impl Input {
 pub fn read(job: &Job, options: &MapsOptions, settings: &[Settings], progress: &Progress) -> Result<Input> {
     let maps = &options.maps;
     let at_work = lock::at_work(maps);
-    let mut of_names = Vec::new();
-    let names = names_of_maps(maps, &mut of_names)?;
+    let files = DepthMaps::find(maps)?;
     let mut scene = Scene::open(job.scene, &options.open)?;
     if let Some(range) = options.range {
         scene.views.iter_mut().for_each(|v| v.range = Some(range));
@@ -142,18 +142,18 @@ pub fn read(job: &Job, options: &MapsOptions, settings: &[Settings], progress: &
                 "maps": in_json(maps), "out": in_json(folder.path()) }),
     );
     let mut notes = scene.notes.clone();
-    notes.append(&mut of_names);
+    notes.extend(files.notes.iter().cloned());
     notes.extend(at_work.map(|who| format!("another run is at work on the maps ({who}): they may change meanwhile")));
     if made::is_unfinished(maps) {
         notes.push("the run that makes the maps has not come to its end: there is no manifest.json beside them".into());
     }
-    let max_side = options.max_side.or_else(|| recorded_max_side(maps, &names, &mut notes));
-    let chosen = views_with_maps(&scene, maps, &names, &options.only, &mut notes)?;
+    let max_side = options.max_side.or_else(|| recorded_max_side(maps, &files, &mut notes));
+    let chosen = views_with_maps(&scene, &files, &options.only, &mut notes)?;
     notes.extend(made::mixture(maps, chosen.iter().map(|&view| scene.views[view].name.as_str())));
     let frames: Vec<Frame> = scene.views.iter().map(|v| Frame::new(v, max_side, Resolution::Full)).collect();
     let options =
         MapsOptions { maps: maps.canonicalize().unwrap_or_else(|_| maps.clone()), max_side, ..options.clone() };
-    let need = fit_into_memory(job, &scene, &frames, &chosen, (&options, settings))?;
+    let need = fit_into_memory(job, &scene, (&frames, &files), &chosen, (&options, settings))?;
 
     let levels = settings.iter().map(levels_of).max().unwrap_or(0);
     let mut views = Vec::with_capacity(chosen.len());
@@ -163,7 +163,7 @@ pub fn read(job: &Job, options: &MapsOptions, settings: &[Settings], progress: &
     for &at in &chosen {
         interrupt::check()?;
         let ReadView { view, has_confidence, is_masked, is_empty, invalid } =
-            read_view(&scene, at, &frames[at], levels, &options)?;
+            read_view(&scene, at, (&frames[at], &files), levels, &options)?;
         without_confidence += usize::from(!has_confidence);
         masked += usize::from(is_masked);
         empty.extend(is_empty.then(|| view.name.clone()));
@@ -199,12 +199,18 @@ struct ReadView {
 }
 
 /// Maps and colours of one view.
-fn read_view(scene: &Scene, at: usize, frame: &Frame, levels: usize, options: &MapsOptions) -> Result<ReadView> {
+fn read_view(
+    scene: &Scene,
+    at: usize,
+    (frame, files): (&Frame, &DepthMaps),
+    levels: usize,
+    options: &MapsOptions,
+) -> Result<ReadView> {
     let (view, maps) = (&scene.views[at], &options.maps);
-    let path = maps.join("depth").join(format!("{}.pfm", view.name));
-    let mut depth = pfm::read(&path)?;
+    let path = map_of(files, view)?;
+    let mut depth = files.read(path)?;
     let size = (depth.width, depth.height);
-    let scale = MapScale::find(frame, size, &path)?;
+    let scale = MapScale::find(frame, size, path)?;
     let camera = scale.camera(frame);
     let confidence_path = maps.join("confidence").join(format!("{}.pfm", view.name));
     let has_confidence = confidence_path.exists();
@@ -234,6 +240,12 @@ fn read_view(scene: &Scene, at: usize, frame: &Frame, levels: usize, options: &M
     let name = view.name.clone();
     let view = FusionView { name, camera, depth, confidence, colour, range, sources: Vec::new(), levels };
     Ok(ReadView { view, has_confidence, is_masked, is_empty, invalid })
+}
+
+/// The file of a chosen view's depth map.
+fn map_of<'a>(files: &'a DepthMaps, view: &View) -> Result<&'a Path> {
+    let problem = || Error::Bug { place: "reading maps", problem: format!("view {} has none", view.name) };
+    files.of_view(&view.name, &view.image).map(|(_, file)| file).ok_or_else(problem)
 }
 
 /// Levels that the settings' method reads beside the finished maps.
@@ -280,14 +292,14 @@ fn read_sized(path: &Path, size: (usize, usize), what: &str) -> Result<Map> {
 fn fit_into_memory(
     job: &Job,
     scene: &Scene,
-    frames: &[Frame],
+    (frames, files): (&[Frame], &DepthMaps),
     chosen: &[usize],
     (options, settings): (&MapsOptions, &[Settings]),
 ) -> Result<MemoryNeed> {
     let mut pixels = 0;
     for &at in chosen {
-        let path = options.maps.join("depth").join(format!("{}.pfm", scene.views[at].name));
-        pixels += std::fs::metadata(&path).map_err(Error::io("read the depth map", &path))?.len() / 4;
+        let path = map_of(files, &scene.views[at])?;
+        pixels += std::fs::metadata(path).map_err(Error::io("read the depth map", path))?.len() / 4;
     }
     let photo = chosen.iter().map(|&at| photo_bytes(&scene.views[at], &frames[at], 1)).max().unwrap_or(0);
     let levels = settings.iter().map(levels_of).max().unwrap_or(0);
@@ -308,35 +320,6 @@ fn fit_into_memory(
     Ok(need)
 }
 
-/// Names of the maps in MAPS/depth, sorted; those that cannot be a view's become a note.
-fn names_of_maps(maps: &Path, notes: &mut Vec<String>) -> Result<Vec<String>> {
-    let folder = maps.join("depth");
-    let entries = std::fs::read_dir(&folder).map_err(Error::io("read the folder of depth maps", &folder))?;
-    let (mut names, mut passed_over) = (Vec::new(), Vec::new());
-    for entry in entries {
-        let path = entry.map_err(Error::io("read the folder of depth maps", &folder))?.path();
-        let is_map = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("pfm"));
-        match path.file_stem().and_then(|s| s.to_str()) {
-            _ if !is_map => {}
-            Some(stem) => names.push(stem.to_owned()),
-            None => passed_over.push(one_line(&readable(path.file_name().unwrap_or_default()))),
-        }
-    }
-    names.sort();
-    passed_over.sort();
-    if let Some(first) = passed_over.first() {
-        notes.push(format!(
-            "{} passed over, whose names are not UTF-8 (first: {first}); maps of such photos are named with `%` \
-             and two hexadecimal digits for each of these bytes",
-            counted(passed_over.len(), "map")
-        ));
-    }
-    if names.is_empty() {
-        return Err(Error::input(folder.display().to_string(), "no .pfm file", "depth maps NAME.pfm"));
-    }
-    Ok(names)
-}
-
 /// The folder of maps has a manifest that says how they were made, and keeps it.
 fn refuse_maps_folder(out: &Path, force: bool) -> Result<()> {
     if force || !out.join("depth").is_dir() {
@@ -350,39 +333,47 @@ fn refuse_maps_folder(out: &Path, force: bool) -> Result<()> {
 }
 
 /// The `--max-side` of the run that made the maps, where its manifest or its records lie beside them.
-fn recorded_max_side(maps: &Path, names: &[String], notes: &mut Vec<String>) -> Option<usize> {
+fn recorded_max_side(maps: &Path, files: &DepthMaps, notes: &mut Vec<String>) -> Option<usize> {
     let (side, who) = match Manifest::read(maps).ok()? {
         Some(manifest) => (manifest.max_side().filter(|_| manifest.program == "engine")?, "manifest says"),
-        None => (made::max_side(maps, names.iter().map(String::as_str))?, "records say"),
+        None => (made::max_side(maps, files.names())?, "records say"),
     };
     notes.push(format!("photos are reduced to {side} px as the maps' {who}"));
     Some(side)
 }
 
 /// Indices of the scene's views that have a map and are asked for.
-fn views_with_maps(
-    scene: &Scene,
-    maps: &Path,
-    names: &[String],
-    only: &[String],
-    notes: &mut Vec<String>,
-) -> Result<Vec<usize>> {
+fn views_with_maps(scene: &Scene, files: &DepthMaps, only: &[String], notes: &mut Vec<String>) -> Result<Vec<usize>> {
     let wanted = chosen_views(scene, only)?;
-    let has_map = |name: &String| names.binary_search(name).is_ok();
-    if let Some(name) = only.iter().find(|name| !has_map(name)) {
-        let depth = maps.join("depth").display().to_string();
-        return Err(Error::input(format!("--view {name}"), format!("no map of it in {depth}"), "a view with a map"));
+    let of_views: Vec<Option<&str>> =
+        scene.views.iter().map(|view| files.of_view(&view.name, &view.image).map(|(name, _)| name)).collect();
+    let place = files.folder.display().to_string();
+    if let Some(&view) = wanted.iter().find(|&&view| !only.is_empty() && of_views[view].is_none()) {
+        let name = &scene.views[view].name;
+        return Err(Error::input(format!("--view {name}"), format!("no map of it in {place}"), "a view with a map"));
     }
-    let chosen: Vec<usize> = wanted.into_iter().filter(|&v| has_map(&scene.views[v].name)).collect();
+    let chosen: Vec<usize> = wanted.into_iter().filter(|&view| of_views[view].is_some()).collect();
     if chosen.is_empty() {
+        let first = files.names().next().unwrap_or_default();
+        let (photo, ending) = match (files.are_colmaps, scene.views.first()) {
+            (true, Some(view)) => (readable(view.image.file_name().unwrap_or_default()), "geometric.bin"),
+            (_, view) => (view.map_or("NAME".to_owned(), |view| view.name.clone()), "pfm"),
+        };
         return Err(Error::input(
-            maps.join("depth").display().to_string(),
-            format!("maps such as {}.pfm, none named after a view of the scene", names[0]),
-            format!("maps named after its photos, such as {}.pfm", scene.views.first().map_or("NAME", |v| &v.name)),
+            place,
+            format!("maps such as {first}.{ending}, none named after a view of the scene"),
+            format!("maps named after its photos, such as {photo}.{ending}"),
         ));
     }
-    let known: HashSet<&str> = scene.views.iter().map(|v| v.name.as_str()).collect();
-    let foreign: Vec<&str> = names.iter().filter(|n| !known.contains(n.as_str())).map(String::as_str).collect();
+    if let Some(&bent) = chosen.iter().find(|&&view| files.are_colmaps && scene.views[view].lens.is_some()) {
+        return Err(Error::input(
+            place,
+            format!("COLMAP's maps, which are of undistorted photos, for {}", scene.views[bent].image.display()),
+            "the photos and cameras of the maps' own workspace: --scene with its folder",
+        ));
+    }
+    let known: HashSet<&str> = of_views.into_iter().flatten().collect();
+    let foreign: Vec<&str> = files.names().filter(|name| !known.contains(name)).collect();
     if !foreign.is_empty() {
         notes.push(format!("maps of no view of the scene are left out: {}", foreign.join(", ")));
     }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::counted;
 use crate::files::input;
-use crate::scene::mvsnet::{camera_folder, read_pairs};
+use crate::scene::mvsnet::{NO_PAIRS, camera_folder, read_pairs};
 use crate::scene::{Layout, Scene, SourceView, View};
 use crate::{Error, Result};
 
@@ -127,6 +127,9 @@ impl Scene {
         }
         for (view, sources) in of_views {
             self.views[view].sources = sources;
+        }
+        if named > 0 {
+            self.notes.retain(|note| note != NO_PAIRS);
         }
         Ok(true)
     }
