@@ -228,7 +228,7 @@ def read_scene(scene: Path, **options: object) -> Scene:
     Args:
         scene: folder or file.
         **options: of the program, with ``_`` for ``-``: ``format``, ``images``, ``masks``, ``depth_numbers``,
-            ``range_from``, ``roi``.
+            ``range_from``, ``prior``, ``prior_scale``, ``roi``.
 
     Raises:
         InputError: files that do not hold what they should.

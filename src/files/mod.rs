@@ -4,19 +4,25 @@
 //! before it takes memory; every writer leaves a whole file or none ([`atomic`]).
 
 pub mod atomic;
+pub mod cloud_points;
 mod colmap_map;
+pub mod depth_file;
 pub mod depth_maps;
+mod e57_points;
 pub mod folder;
 pub mod hash;
 pub mod image;
 pub mod input;
 pub mod known_hashes;
+mod las_points;
 pub mod lock;
 pub mod map;
 pub mod mat;
 pub mod names;
+pub mod npy;
 pub mod pfm;
 pub mod ply;
 pub mod ply_cloud;
 pub mod ply_points;
 pub mod ply_storage;
+pub mod unread_photo;

@@ -19,8 +19,10 @@ pub mod mvsnet;
 mod numbering;
 mod open;
 pub mod photo;
+mod prior;
 pub mod range;
 mod range_cloud;
+mod range_list;
 pub mod region;
 mod region_files;
 pub mod sources;
@@ -57,9 +59,15 @@ pub struct OpenOptions {
     /// Where masks of the photos lie, if there are any.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "in_json")]
     pub masks: Option<PathBuf>,
-    /// A PLY cloud that depth ranges are taken from.
+    /// A cloud (PLY, LAS, LAZ, E57) or a list (text) that depth ranges are taken from.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "in_json")]
     pub range_from: Option<PathBuf>,
+    /// Where depth maps lie that are known before, by which ranges are narrowed.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "in_json")]
+    pub prior: Option<PathBuf>,
+    /// By what the numbers in PNG maps of `prior` are divided.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prior_scale: Option<f64>,
     /// The region of interest, where not all is wanted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub roi: Option<RegionOption>,

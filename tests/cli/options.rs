@@ -1,6 +1,6 @@
 //! The options of each command, as users know them.
 
-pub const INFER: [&str; 57] = [
+pub const INFER: [&str; 59] = [
     "--calibrate",
     "--sparse",
     "--config",
@@ -25,6 +25,8 @@ pub const INFER: [&str; 57] = [
     "--images",
     "--masks",
     "--range-from",
+    "--prior",
+    "--prior-scale",
     "--roi",
     "--max-side",
     "--view",
@@ -59,7 +61,7 @@ pub const INFER: [&str; 57] = [
     "--profile",
     "--help",
 ];
-pub const FUSE: [&str; 56] = [
+pub const FUSE: [&str; 58] = [
     "--sparse",
     "--config",
     "--verbose",
@@ -71,6 +73,8 @@ pub const FUSE: [&str; 56] = [
     "--images",
     "--masks",
     "--range-from",
+    "--prior",
+    "--prior-scale",
     "--roi",
     "--max-side",
     "--view",

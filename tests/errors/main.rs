@@ -1,7 +1,7 @@
 //! Every message of an error that can be provoked: docs/ERRORS.md is made of what the program really says.
 //!
 //! Each case (`table.rs`) writes files that are right, spoils them in one place and runs the real program on them.
-//! Cases stand in the files `scenes`, `colmap`, `formats`, `maps`, `exports` and `programs`; `sources.rs` looks in the
+//! Cases stand in the files `scenes`, `colmap`, `formats`, `depths`, `maps`, `exports` and `programs`; `sources.rs` looks in the
 //! sources for messages that no case provokes. A page that differs fails; ENGINE_WRITE_DOCS=1 writes it anew.
 
 // What a build for a GPU says of devices differs; so do the system's own reasons elsewhere.
@@ -13,6 +13,9 @@ use std::path::Path;
 use rayon::prelude::*;
 
 mod colmap;
+#[path = "../support/depth_files.rs"]
+mod depth_files;
+mod depths;
 #[path = "../support/dtu_files.rs"]
 mod dtu_files;
 mod exports;
@@ -71,7 +74,15 @@ const CODES: [(i32, &str, &str); 10] = [
 
 fn rows() -> Vec<Result<Row, String>> {
     let groups: Vec<Group> =
-        [scenes::groups(), colmap::groups(), formats::groups(), maps::groups(), exports::groups(), programs::groups()]
+        [
+            scenes::groups(),
+            colmap::groups(),
+            formats::groups(),
+            depths::groups(),
+            maps::groups(),
+            exports::groups(),
+            programs::groups(),
+        ]
             .into_iter()
             .flatten()
             .collect();

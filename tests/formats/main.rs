@@ -3,6 +3,9 @@
 
 mod beside;
 mod damaged;
+#[path = "../support/depth_files.rs"]
+mod depth_files;
+mod depths;
 #[path = "../support/format_files.rs"]
 mod format_files;
 #[path = "../support/format_trees.rs"]
@@ -13,4 +16,5 @@ mod plain;
 mod scene_files;
 mod structured;
 mod truth;
+mod unread;
 mod whole;

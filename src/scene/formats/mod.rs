@@ -15,7 +15,6 @@ mod llff;
 pub(super) mod metashape;
 mod middlebury;
 mod neus;
-mod npy;
 mod nvm;
 mod open3d;
 mod openmvg;

@@ -240,7 +240,10 @@ pub fn read(file: &Path) -> Result<Calibration> {
     let has_depth = |frame: &&Frame| frame.depth_file_path.is_some() || frame.depth_path.is_some();
     let depths = content.frames.iter().filter(has_depth).count();
     if depths > 0 {
-        notes.push(format!("{} named as depth_file_path not read", counted(depths, "depth map")));
+        notes.push(format!(
+            "{} named as depth_file_path not read: --prior DIR narrows the depths to search by maps",
+            counted(depths, "depth map")
+        ));
     }
     let folder = folder_of(file);
     let points = points(&content, &folder, applied.as_ref(), &mut notes)?;
