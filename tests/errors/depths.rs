@@ -111,7 +111,9 @@ fn known() -> Group {
 fn workspaces() -> Group {
     const MAP: &str = "scene/stereo/depth_maps/00000003.png.geometric.bin";
     fn write(root: &Path) {
-        plane_scene::scene().write_colmap_text(&root.join("scene"), "sparse");
+        let mut scene = plane_scene::scene();
+        scene.views.iter_mut().for_each(|view| view.camera = view.id);
+        scene.write_colmap_text(&root.join("scene"), "sparse");
         let values: Vec<u8> = map().data.iter().flat_map(|v| v.to_le_bytes()).collect();
         put(&root.join(MAP), [b"96&64&1&", &values[..]].concat());
     }

@@ -216,7 +216,7 @@ fn text_groups() -> Vec<Group> {
         "": "NVM_V3\n\n2\n" => "NVM_V3\n\n0\n";
         "": "NVM_V3\n\n2\n" => "NVM_V3\n\ntwo\n";
         "": "\n\n0\n" => "\n\nnone\n";
-        "": " 3 0.5 -0.5\n" => " 3 0.5 -0.5 7\n";
+        "": "-0.5\n\n0\n" => "-0.5 7\n\n0\n";
     };
     let strecha = edits! { "scene/00000007.png.camera";
         "": "0 0 0\n" => "0 0.1 0\n";

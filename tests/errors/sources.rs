@@ -7,7 +7,7 @@
 use std::path::Path;
 
 /// Pieces of messages that no command gives cheaply, and why.
-const NOT_PROVOKED: [(&str, &str); 59] = [
+const NOT_PROVOKED: [(&str, &str); 61] = [
     (
         "one number for the whole process, told before its first work",
         "needs a program that calls the library: tests/callers and python/tests have them",
@@ -122,7 +122,9 @@ const NOT_PROVOKED: [(&str, &str); 59] = [
         "an empty or new folder, or to go on with that run",
         "a mistake of whoever calls the library: the commands check it before",
     ),
-    ("a JSON object; take the line away to go on without it", "no case yet"),
+    ("a JSON object; take the line away to go on without it", "needs a training run that was stopped in the middle"),
+    ("the maps that `engine fuse` has read", "needs maps that are taken away after they were fused"),
+    ("a channel of fewer values than pixels", "damaged by single bytes: tests/fuzz has them"),
     (
         "both right and wrong ones; take more scenes (--scenes)",
         "needs a network without a single wrong depth, or right one",
