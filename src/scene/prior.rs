@@ -81,8 +81,8 @@ impl Scene {
         }
         if let Some(first) = apart.first() {
             notes.push(format!(
-                "known depths of {} lie outside of the range that is given otherwise (first: {first}), which stays: are \
-                 they in the scene's units?",
+                "known depths of {} lie outside of the range that is given otherwise (first: {first}), which stays: \
+                 are they in the scene's units?",
                 counted(apart.len(), "view")
             ));
         }

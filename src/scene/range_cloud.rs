@@ -21,9 +21,10 @@ const PERCENT: usize = 1;
 const WIDEN: f64 = 0.1;
 
 impl Scene {
-    /// Gives each view the range of depths at which the points of a cloud (PLY, LAS, LAZ, E57) lie in its photo: the 1st
-    /// to 99th percentile, widened by a tenth. A file that ends in `.txt` or `.csv` is a list of ranges. Whether one point hides another is not asked. Views that see less than 20 points
-    /// keep the range that they have, with a note.
+    /// Gives each view the range of depths at which the points of a cloud (PLY, LAS, LAZ, E57) lie in its photo: the
+    /// 1st to 99th percentile, widened by a tenth. A file that ends in `.txt` or `.csv` is a list of ranges. Whether
+    /// one point hides another is not asked. Views that see less than 20 points keep the range that they have, with a
+    /// note.
     ///
     /// # Errors
     /// A cloud that cannot be read, and one of which no view sees 20 points.

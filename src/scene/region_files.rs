@@ -59,8 +59,8 @@ impl Scene {
     }
 }
 
-/// The box in a file. A Metashape project has one as its chunk's region. Of a PLY or OBJ file only the vertices count: eight that are the corners of a turned box are that
-/// box, any others are held by one along the axes.
+/// The box in a file. A Metashape project has one as its chunk's region. Of a PLY or OBJ file only the vertices count:
+/// eight that are the corners of a turned box are that box, any others are held by one along the axes.
 ///
 /// # Errors
 /// A file that cannot be read, or holds no box.

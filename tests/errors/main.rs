@@ -1,8 +1,8 @@
 //! Every message of an error that can be provoked: docs/ERRORS.md is made of what the program really says.
 //!
 //! Each case (`table.rs`) writes files that are right, spoils them in one place and runs the real program on them.
-//! Cases stand in the files `scenes`, `colmap`, `formats`, `depths`, `maps`, `exports` and `programs`; `sources.rs` looks in the
-//! sources for messages that no case provokes. A page that differs fails; ENGINE_WRITE_DOCS=1 writes it anew.
+//! Cases stand in the files `scenes`, `colmap`, `formats`, `depths`, `maps`, `exports` and `programs`; `sources.rs`
+//! looks in the sources for messages that no case provokes. A page that differs fails; ENGINE_WRITE_DOCS=1 writes it anew.
 
 // What a build for a GPU says of devices differs; so do the system's own reasons elsewhere.
 #![cfg(all(target_os = "linux", not(feature = "cuda")))]
@@ -73,19 +73,18 @@ const CODES: [(i32, &str, &str); 10] = [
 ];
 
 fn rows() -> Vec<Result<Row, String>> {
-    let groups: Vec<Group> =
-        [
-            scenes::groups(),
-            colmap::groups(),
-            formats::groups(),
-            depths::groups(),
-            maps::groups(),
-            exports::groups(),
-            programs::groups(),
-        ]
-            .into_iter()
-            .flatten()
-            .collect();
+    let groups: Vec<Group> = [
+        scenes::groups(),
+        colmap::groups(),
+        formats::groups(),
+        depths::groups(),
+        maps::groups(),
+        exports::groups(),
+        programs::groups(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
     let cases: Vec<_> = groups.iter().flat_map(|group| group.cases.iter().map(move |case| (group, case))).collect();
     cases.into_par_iter().map(|(group, case)| table::row(group, case)).collect()
 }

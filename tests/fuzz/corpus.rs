@@ -339,11 +339,7 @@ pub fn targets() -> Vec<Target> {
         Target { name: "sidecars", files: sidecars(), read: read_sidecars },
         Target { name: "las", files: one("a.las", las(&few(), 4, 7, 36)), read: |f| read_part(&f.join("a.las")) },
         Target { name: "laz", files: one("a.laz", laz(&few(), 2, 0, 20)), read: |f| read_part(&f.join("a.laz")) },
-        Target {
-            name: "laz 1.4",
-            files: one("a.laz", laz(&few(), 4, 7, 36)),
-            read: |f| read_part(&f.join("a.laz")),
-        },
+        Target { name: "laz 1.4", files: one("a.laz", laz(&few(), 4, 7, 36)), read: |f| read_part(&f.join("a.laz")) },
         Target { name: "e57", files: one("a.e57", e57_bytes()), read: |f| read_part(&f.join("a.e57")) },
         Target { name: "exr", files: one("a.exr", exr(&map, &["A", "Z"])), read: |f| read_depth(&f.join("a.exr")) },
         Target {

@@ -82,7 +82,11 @@ pub fn targets() -> Vec<Target> {
         target("open3d", one("trajectory.json", trajectory(&any).to_string().into())),
         target("kapture", files_of(|root| write_kapture(&any, root))),
         Target { name: "listed sources", files: files_of(listed), read: read_scene },
-        Target { name: "range list", files: one("a.txt", b"00000003 1.5 2.5\n00000008.png,3, 4\n".to_vec()), read: read_list },
+        Target {
+            name: "range list",
+            files: one("a.txt", b"00000003 1.5 2.5\n00000008.png,3, 4\n".to_vec()),
+            read: read_list,
+        },
     ]
 }
 

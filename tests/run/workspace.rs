@@ -90,9 +90,11 @@ fn maps_of_a_workspace_are_found_by_the_photos_paths() {
     assert!(ran.stdout.contains("points from 5 depth maps"), "{}", ran.stdout);
     let (_, points) = cloud(&place.path("cloud/fused.ply"));
     assert!(points.len() > 1000, "{}", points.len());
-    // True depths: every point lies on the plane, to the f32 of a depth of 4 and that of a coordinate.
+    // True depths: every point lies on the plane, but for the share that other views' depths have in it. These are
+    // interpolated between pixels, where 1 / depth is what is linear: off by an eighth of the second derivative at most,
+    // 2 z (dz / z)^2 with depths of 4.5 that change by 0.4 / 110 of z per pixel where views are turned most: 1.5e-5.
     let off = points.iter().map(|p| plane_scene::distance(p.map(f64::from))).fold(0.0, f64::max);
-    assert!(off < 5e-6, "{off}");
+    assert!(off < 1.5e-5, "{off}");
 
     // Maps of undistorted photos are not those of a bent one.
     let model = root.join("sparse/cameras.txt");
