@@ -81,8 +81,8 @@ fn exr(path: &Path) -> Result<Map> {
     let reader = exr::prelude::read().no_deep_data().largest_resolution_level().all_channels().first_valid_layer();
     let image = reader.all_attributes().from_buffered(Cursor::new(&bytes)).map_err(damaged)?;
     let (channels, size) = (image.layer_data.channel_data.list, image.layer_data.size);
-    let named = |wanted: &&str| channels.iter().position(|channel| channel.name.to_string() == **wanted);
-    let chosen = CHANNELS.iter().find_map(|name| named(&name)).or((channels.len() == 1).then_some(0));
+    let named = |wanted: &&str| channels.iter().position(|channel| channel.name == **wanted);
+    let chosen = CHANNELS.iter().find_map(named).or((channels.len() == 1).then_some(0));
     let Some(channel) = chosen.map(|at| &channels[at]) else {
         let names: Vec<String> = channels.iter().map(|channel| channel.name.to_string()).collect();
         return Err(Error::input(place(), format!("the channels {}", names.join(", ")), "one that is called Z"));

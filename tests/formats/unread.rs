@@ -20,6 +20,9 @@ fn refused(root: &Path) -> String {
     text
 }
 
+/// Writes a scene in a layout.
+type Write = fn(&TestScene, &Path);
+
 /// Every photo under another ending, with these bytes.
 fn replace_all(root: &Path, extension: &str, bytes: &[u8]) {
     for view in TestScene::new().views {
@@ -32,7 +35,7 @@ fn replace_all(root: &Path, extension: &str, bytes: &[u8]) {
 #[test]
 fn photos_that_are_not_read_are_told_with_what_converts_them() {
     let scene = TestScene::new();
-    let layouts: [(&str, fn(&TestScene, &Path)); 4] = [
+    let layouts: [(&str, Write); 4] = [
         ("MVSNet", |scene, root| scene.write_mvsnet(root, "2 6")),
         ("COLMAP", |scene, root| {
             scene.write_colmap_text(root, "sparse/0");

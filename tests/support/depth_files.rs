@@ -32,9 +32,9 @@ fn las_parts(points: &[DVec3], minor: u8, format: u8, length: u16, vlr: Option<V
     set(105, &length.to_le_bytes());
     // Version 1.4 may leave the old number 0.
     set(107, &(if minor == 4 { 0 } else { points.len() as u32 }).to_le_bytes());
-    for i in 0..3 {
+    for (i, offset) in OFFSET.iter().enumerate() {
         set(131 + 8 * i, &SCALE.to_le_bytes());
-        set(155 + 8 * i, &OFFSET[i].to_le_bytes());
+        set(155 + 8 * i, &offset.to_le_bytes());
     }
     if minor == 4 {
         set(247, &(points.len() as u64).to_le_bytes());
