@@ -162,8 +162,8 @@ fn broken_colmap_binaries() {
                 },
                 "SCENE/sparse/0/cameras.bin: camera 3: camera model EQUIRECTANGULAR; expected SIMPLE_PINHOLE, \
                  PINHOLE, SIMPLE_RADIAL, RADIAL, OPENCV, FULL_OPENCV, OPENCV_FISHEYE, SIMPLE_RADIAL_FISHEYE, \
-                 RADIAL_FISHEYE, FOV, THIN_PRISM_FISHEYE, SIMPLE_DIVISION, DIVISION, SIMPLE_FISHEYE, FISHEYE or \
-                 EUCM; `colmap \
+                 RADIAL_FISHEYE, FOV, THIN_PRISM_FISHEYE, RAD_TAN_THIN_PRISM_FISHEYE, SIMPLE_DIVISION, DIVISION, \
+                 SIMPLE_FISHEYE, FISHEYE or EUCM; `colmap \
                  image_undistorter` turns the others into PINHOLE",
             ),
             (
@@ -285,8 +285,8 @@ fn broken_colmap_text() {
                 },
                 "SCENE/sparse/0/cameras.txt: camera 3: camera model EQUIRECTANGULAR; expected SIMPLE_PINHOLE, \
                  PINHOLE, SIMPLE_RADIAL, RADIAL, OPENCV, FULL_OPENCV, OPENCV_FISHEYE, SIMPLE_RADIAL_FISHEYE, \
-                 RADIAL_FISHEYE, FOV, THIN_PRISM_FISHEYE, SIMPLE_DIVISION, DIVISION, SIMPLE_FISHEYE, FISHEYE or \
-                 EUCM; `colmap \
+                 RADIAL_FISHEYE, FOV, THIN_PRISM_FISHEYE, RAD_TAN_THIN_PRISM_FISHEYE, SIMPLE_DIVISION, DIVISION, \
+                 SIMPLE_FISHEYE, FISHEYE or EUCM; `colmap \
                  image_undistorter` turns the others into PINHOLE",
             ),
             (

@@ -26,6 +26,8 @@ MODELS = {
     "RADIAL_FISHEYE": ONE + [0.05, -0.02],
     "FOV": FOCAL + [0.85],
     "THIN_PRISM_FISHEYE": FOCAL + [0.05, -0.02, 0.003, -0.002, 0.004, -0.001, 0.0015, -0.0025],
+    "RAD_TAN_THIN_PRISM_FISHEYE": FOCAL + [0.05, -0.02, 0.004, -0.001, 0.0007, -0.0003, 0.003, -0.002,
+                                           0.0015, -0.0025, 0.0008, -0.0004],
     "SIMPLE_DIVISION": ONE + [-0.12],
     "DIVISION": FOCAL + [0.09],
     "SIMPLE_FISHEYE": ONE,

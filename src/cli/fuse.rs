@@ -27,7 +27,9 @@ use super::planned;
 /// Fuse existing depth maps into a point cloud, or score many settings.
 ///
 /// MAPS holds depth/NAME.pfm and, where there are any, confidence/NAME.pfm, as `engine infer` writes them; NAME is the
-/// image's file name without its extension, and a map's size against its photo's tells its scale. Results go to OUT,
+/// image's file name without its extension, and a map's size against its photo's tells its scale. MAPS may also be a
+/// dense workspace of COLMAP (stereo/depth_maps, geometric maps before photometric ones), given as --scene, too, since
+/// its maps are of its own photos; confidence is 1 there. Results go to OUT,
 /// by default the folder MAPS_fused beside MAPS: fused.ply and manifest.json. With --sweep they go to MAPS_sweep:
 /// sweep.json and pareto.svg. Where MAPS is the folder of `engine plan`, and no option says how or where to, the
 /// planned job is brought to its end: cloud and manifest go to MAPS itself.
@@ -37,10 +39,11 @@ Examples:
   engine fuse out --scene scenes/bust -o stricter --min-confidence 0.9 --min-views 4
   engine fuse out --method graph --min-pixels 3
   engine fuse out --scene scenes/bust --preset d2hc --min-confidence 0.5
+  engine fuse dense --scene dense -o cloud
   engine fuse out --scene scenes/bust --reference truth.ply --sweep min-confidence=0.5,0.7,0.9 \
   --sweep min-views=2,3,4")]
 pub struct FuseArgs {
-    /// The folder with depth/ and confidence/
+    /// The folder with depth/ and confidence/, or COLMAP's dense workspace
     #[arg(required_unless_present = "list_presets")]
     maps: Option<PathBuf>,
     /// The scene's folder, for cameras and colours [default: the one that MAPS was made of]

@@ -32,15 +32,24 @@ pub struct SceneArgs {
     #[arg(long = "format", visible_alias = "layout", value_name = "NAME")]
     pub layout: Option<Layout>,
     /// Folder of masks, images named after their photos (NAME.png, NAME.jpg.png or NAME_mask.png): where a mask is 0,
-    /// there is no depth and no point, and no other view is confirmed
+    /// there is no depth and no point, and no other view is confirmed. Goes before masks that the cameras' file names
     #[arg(long, value_name = "DIR")]
     pub masks: Option<PathBuf>,
-    /// Take depth ranges from a cloud (PLY) in the scene's coordinates: a scan, an earlier reconstruction. It needs no
-    /// tracks; --range goes before it
-    #[arg(long, value_name = "CLOUD")]
+    /// Take depth ranges from a cloud (PLY, LAS, LAZ, E57) in the scene's coordinates: a scan, an earlier
+    /// reconstruction. It needs no tracks. Or from a list (.txt, .csv) with lines NAME NEAR FAR. --range goes before it
+    #[arg(long, value_name = "FILE")]
     pub range_from: Option<PathBuf>,
-    /// Region of interest: X0,Y0,Z0,X1,Y1,Z1 (a box in scene units), a file (OpenMVS's box as text, or a box as PLY or
-    /// OBJ), or auto (around the sparse points, without strays). Depths are searched in it only; the cloud ends there
+    /// Folder of depth maps that are known before (NAME.pfm, .exr, .npy, .npz, .png of 16 bits, or in depth/ there with
+    /// confidence/ beside it), in the scene's units: each view's range is narrowed to the 1st to 99th percentile of its
+    /// map's trusted values, widened by a tenth. --range goes before it
+    #[arg(long, value_name = "DIR")]
+    pub prior: Option<PathBuf>,
+    /// Divide the numbers in PNG maps of --prior by this [default: what the files or png16.json beside them say]
+    #[arg(long, value_name = "N", value_parser = positive_number, requires = "prior")]
+    pub prior_scale: Option<f64>,
+    /// Region of interest: X0,Y0,Z0,X1,Y1,Z1 (a box in scene units), a file (OpenMVS's box as text, a box as PLY or
+    /// OBJ, the region of a Metashape project as XML), or auto (a Metashape scene's own; else around the sparse points,
+    /// without strays). Depths are searched in it only; the cloud ends there
     #[arg(long, value_name = "BOX", value_parser = region, allow_hyphen_values = true)]
     pub roi: Option<RegionOption>,
     /// COLMAP model, or folder of models, if it is not in SCENE: SCENE is then the folder of the photos, or that around
@@ -69,6 +78,8 @@ impl SceneArgs {
             images: self.images.clone(),
             masks: self.masks.clone(),
             range_from: self.range_from.clone(),
+            prior: self.prior.clone(),
+            prior_scale: self.prior_scale,
             roi: self.roi.clone(),
             range_given,
         }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use glam::{DMat3, DVec3};
 
 use crate::error::{Error, Result};
+use crate::files::depth_maps::DepthMaps;
 use crate::files::lock;
 use crate::files::map::Map;
 use crate::files::names::from_json;
@@ -181,9 +182,28 @@ impl Results {
     }
 
     fn map(&self, kind: &str, name: &str, view: usize) -> Result<Map> {
+        if kind == "depth" && self.manifest.command == "fuse" && !self.maps.join(kind).is_dir() {
+            return self.map_of_workspace(name, view);
+        }
         let path = self.maps.join(kind).join(format!("{name}.pfm"));
         let map = pfm::read(&path)?;
         expect_size(&path, (map.width, map.height), self.views[view].size)?;
+        Ok(map)
+    }
+
+    /// A depth map that `engine fuse` has taken from COLMAP's dense workspace.
+    fn map_of_workspace(&self, name: &str, view: usize) -> Result<Map> {
+        let files = DepthMaps::find(&self.maps)?;
+        let Some((_, path)) = files.of_view(name, &self.manifest.views[view].image) else {
+            let found = format!("no map of view {name}");
+            return Err(Error::input(
+                files.folder.display().to_string(),
+                found,
+                "the maps that `engine fuse` has read",
+            ));
+        };
+        let map = files.read(path)?;
+        expect_size(path, (map.width, map.height), self.views[view].size)?;
         Ok(map)
     }
 }

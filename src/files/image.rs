@@ -1,13 +1,13 @@
 //! Photos: JPEG, PNG, TIFF and WebP; grey or colour, with or without alpha; 8 or 16 bits a channel.
 
-use std::io::{BufReader, Cursor};
+use std::io::{BufRead, BufReader, Cursor};
 use std::path::Path;
 
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader};
 use rayon::prelude::*;
 
-use crate::files::{hash, input};
+use crate::files::{hash, input, unread_photo};
 use crate::host::memory::expect_room;
 use crate::{Error, Result};
 
@@ -59,8 +59,9 @@ pub fn header(path: &Path) -> Result<Header> {
     if length == 0 {
         return Err(Error::input(path.display().to_string(), "the file is empty", EXPECTED));
     }
-    let reader =
-        ImageReader::new(BufReader::new(file)).with_guessed_format().map_err(Error::io("read the photo", path))?;
+    let mut file = BufReader::new(file);
+    unread_photo::refuse_start(path, file.fill_buf().map_err(Error::io("read the photo", path))?)?;
+    let reader = ImageReader::new(file).with_guessed_format().map_err(Error::io("read the photo", path))?;
     let format = reader.format();
     let mut decoder = reader.into_decoder().map_err(|e| undecodable(path, e))?;
     let (width, height) = decoder.dimensions();
@@ -80,6 +81,7 @@ pub fn header(path: &Path) -> Result<Header> {
 /// Reads and decodes a photo.
 pub fn read(path: &Path) -> Result<Pixels> {
     let bytes = input::read(path, "read the photo")?;
+    unread_photo::refuse_start(path, &bytes)?;
     let refuse = |found: String| Error::input(path.display().to_string(), found, EXPECTED);
     if bytes.is_empty() {
         return Err(refuse("the file is empty".into()));

@@ -6,7 +6,8 @@ use std::path::Path;
 use rayon::prelude::*;
 use serde_json::json;
 
-use crate::error::{Error, Result, counted};
+use crate::error::{Error, Result};
+use crate::files::depth_maps::DepthMaps;
 use crate::files::folder::{OutputFolder, sibling};
 use crate::files::lock;
 use crate::files::names::{in_json, readable};
@@ -29,11 +30,11 @@ use crate::run::options::{FuseOptions, MapsOptions, parameters};
 use crate::run::plan::{Frame, chosen_views};
 use crate::run::products;
 use crate::run::write;
-use crate::scene::Scene;
 use crate::scene::mask;
+use crate::scene::{Scene, View};
 
-/// Fuses maps (depth/NAME.pfm, confidence/NAME.pfm, and levels/K/ for a method that merges levels), with the cameras
-/// and photos of a scene.
+/// Fuses maps (depth/NAME.pfm, confidence/NAME.pfm, and levels/K/ for a method that merges levels; or the depth maps of
+/// COLMAP's dense workspace), with the cameras and photos of a scene.
 ///
 /// # Errors
 /// Maps that cannot be read or belong to no view, files that cannot be written, and [`Error::Nothing`] where no point
@@ -128,8 +129,7 @@ impl Input {
 pub fn read(job: &Job, options: &MapsOptions, settings: &[Settings], progress: &Progress) -> Result<Input> {
     let maps = &options.maps;
     let at_work = lock::at_work(maps);
-    let mut of_names = Vec::new();
-    let names = names_of_maps(maps, &mut of_names)?;
+    let files = DepthMaps::find(maps)?;
     let mut scene = Scene::open(job.scene, &options.open)?;
     if let Some(range) = options.range {
         scene.views.iter_mut().for_each(|v| v.range = Some(range));
@@ -143,13 +143,13 @@ pub fn read(job: &Job, options: &MapsOptions, settings: &[Settings], progress: &
                 "maps": in_json(maps), "out": in_json(folder.path()) }),
     );
     let mut notes = scene.notes.clone();
-    notes.append(&mut of_names);
+    notes.extend(files.notes.iter().cloned());
     notes.extend(at_work.map(|who| format!("another run is at work on the maps ({who}): they may change meanwhile")));
     if made::is_unfinished(maps) {
         notes.push("the run that makes the maps has not come to its end: there is no manifest.json beside them".into());
     }
-    let max_side = options.max_side.or_else(|| recorded_max_side(maps, &names, &mut notes));
-    let chosen = views_with_maps(&scene, maps, &names, &options.only, &mut notes)?;
+    let max_side = options.max_side.or_else(|| recorded_max_side(maps, &files, &mut notes));
+    let chosen = views_with_maps(&scene, &files, &options.only, &mut notes)?;
     notes.extend(made::mixture(maps, chosen.iter().map(|&view| scene.views[view].name.as_str())));
     let frames: Vec<Frame> = scene.views.iter().map(|v| Frame::new(v, max_side, Resolution::Full)).collect();
     let options =
@@ -159,7 +159,7 @@ pub fn read(job: &Job, options: &MapsOptions, settings: &[Settings], progress: &
     let ranked = chosen.iter().map(|&at| scene.views[at].sources.iter().map(|s| place(s.view)).collect());
     let ranked: Vec<Vec<Option<usize>>> = ranked.collect();
     let scratch = Scratch::folder_near(folder.path());
-    let fitted = fit_into_memory(job, (&scene, &frames), (&chosen, &ranked), (&options, settings))?;
+    let fitted = fit_into_memory(job, (&scene, &frames, &files), (&chosen, &ranked), (&options, settings))?;
     notes.extend(fitted.put_aside.map(|(needed, there)| cloud::streaming_note(needed, there, &scratch)));
 
     let levels = settings.iter().map(levels_of).max().unwrap_or(0);
@@ -169,7 +169,9 @@ pub fn read(job: &Job, options: &MapsOptions, settings: &[Settings], progress: &
     let mut stage = progress.stage("reading", chosen.len(), chosen.len() as u64);
     for some in chosen.chunks(views.at_once()) {
         interrupt::check()?;
-        let read = some.par_iter().map(|&at| read_view(&scene, at, &frames[at], levels, &options));
+        let read = some.par_iter().map(|&at| {
+            read_view(&scene, at, (&frames[at], map_of(&files, &scene.views[at])?, &files), levels, &options)
+        });
         let read: Vec<Result<ReadView>> = read.collect();
         let mut of_some = Vec::with_capacity(some.len());
         for (&at, read) in some.iter().zip(read) {
@@ -193,6 +195,12 @@ pub fn read(job: &Job, options: &MapsOptions, settings: &[Settings], progress: &
     notes.iter().for_each(|note| progress.note(note));
     let need = fitted.need;
     Ok(Input { scene, chosen, frames, views, ranked, folder, notes, need, options })
+}
+
+/// The file of a chosen view's depth map.
+fn map_of<'a>(files: &'a DepthMaps, view: &View) -> Result<&'a Path> {
+    let problem = || Error::Bug { place: "reading maps", problem: format!("view {} has none", view.name) };
+    files.of_view(&view.name, &view.image).map(|(_, file)| file).ok_or_else(problem)
 }
 
 /// Levels that the settings' method reads beside the finished maps.
@@ -220,14 +228,14 @@ struct Fitted {
 /// The fusion's memory, by the maps' file sizes: four bytes a pixel.
 fn fit_into_memory(
     job: &Job,
-    (scene, frames): (&Scene, &[Frame]),
+    (scene, frames, files): (&Scene, &[Frame], &DepthMaps),
     (chosen, ranked): (&[usize], &[Vec<Option<usize>>]),
     (options, settings): (&MapsOptions, &[Settings]),
 ) -> Result<Fitted> {
     let mut of_views = Vec::with_capacity(chosen.len());
     for &at in chosen {
-        let path = options.maps.join("depth").join(format!("{}.pfm", scene.views[at].name));
-        of_views.push(std::fs::metadata(&path).map_err(Error::io("read the depth map", &path))?.len() / 4);
+        let path = map_of(files, &scene.views[at])?;
+        of_views.push(std::fs::metadata(path).map_err(Error::io("read the depth map", path))?.len() / 4);
     }
     let pixels = of_views.iter().sum::<u64>();
     let photo = chosen.iter().map(|&at| photo_bytes(&scene.views[at], &frames[at], 1)).max().unwrap_or(0);
@@ -264,35 +272,6 @@ fn fit_into_memory(
     Ok(Fitted { need, streaming: None, put_aside: None })
 }
 
-/// Names of the maps in MAPS/depth, sorted; those that cannot be a view's become a note.
-fn names_of_maps(maps: &Path, notes: &mut Vec<String>) -> Result<Vec<String>> {
-    let folder = maps.join("depth");
-    let entries = std::fs::read_dir(&folder).map_err(Error::io("read the folder of depth maps", &folder))?;
-    let (mut names, mut passed_over) = (Vec::new(), Vec::new());
-    for entry in entries {
-        let path = entry.map_err(Error::io("read the folder of depth maps", &folder))?.path();
-        let is_map = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("pfm"));
-        match path.file_stem().and_then(|s| s.to_str()) {
-            _ if !is_map => {}
-            Some(stem) => names.push(stem.to_owned()),
-            None => passed_over.push(one_line(&readable(path.file_name().unwrap_or_default()))),
-        }
-    }
-    names.sort();
-    passed_over.sort();
-    if let Some(first) = passed_over.first() {
-        notes.push(format!(
-            "{} passed over, whose names are not UTF-8 (first: {first}); maps of such photos are named with `%` \
-             and two hexadecimal digits for each of these bytes",
-            counted(passed_over.len(), "map")
-        ));
-    }
-    if names.is_empty() {
-        return Err(Error::input(folder.display().to_string(), "no .pfm file", "depth maps NAME.pfm"));
-    }
-    Ok(names)
-}
-
 /// The folder of maps has a manifest that says how they were made, and keeps it.
 fn refuse_maps_folder(out: &Path, force: bool) -> Result<()> {
     if force || !out.join("depth").is_dir() {
@@ -306,39 +285,47 @@ fn refuse_maps_folder(out: &Path, force: bool) -> Result<()> {
 }
 
 /// The `--max-side` of the run that made the maps, where its manifest or its records lie beside them.
-fn recorded_max_side(maps: &Path, names: &[String], notes: &mut Vec<String>) -> Option<usize> {
+fn recorded_max_side(maps: &Path, files: &DepthMaps, notes: &mut Vec<String>) -> Option<usize> {
     let (side, who) = match Manifest::read(maps).ok()? {
         Some(manifest) => (manifest.max_side().filter(|_| manifest.program == "engine")?, "manifest says"),
-        None => (made::max_side(maps, names.iter().map(String::as_str))?, "records say"),
+        None => (made::max_side(maps, files.names())?, "records say"),
     };
     notes.push(format!("photos are reduced to {side} px as the maps' {who}"));
     Some(side)
 }
 
 /// Indices of the scene's views that have a map and are asked for.
-fn views_with_maps(
-    scene: &Scene,
-    maps: &Path,
-    names: &[String],
-    only: &[String],
-    notes: &mut Vec<String>,
-) -> Result<Vec<usize>> {
+fn views_with_maps(scene: &Scene, files: &DepthMaps, only: &[String], notes: &mut Vec<String>) -> Result<Vec<usize>> {
     let wanted = chosen_views(scene, only)?;
-    let has_map = |name: &String| names.binary_search(name).is_ok();
-    if let Some(name) = only.iter().find(|name| !has_map(name)) {
-        let depth = maps.join("depth").display().to_string();
-        return Err(Error::input(format!("--view {name}"), format!("no map of it in {depth}"), "a view with a map"));
+    let of_views: Vec<Option<&str>> =
+        scene.views.iter().map(|view| files.of_view(&view.name, &view.image).map(|(name, _)| name)).collect();
+    let place = files.folder.display().to_string();
+    if let Some(&view) = wanted.iter().find(|&&view| !only.is_empty() && of_views[view].is_none()) {
+        let name = &scene.views[view].name;
+        return Err(Error::input(format!("--view {name}"), format!("no map of it in {place}"), "a view with a map"));
     }
-    let chosen: Vec<usize> = wanted.into_iter().filter(|&v| has_map(&scene.views[v].name)).collect();
+    let chosen: Vec<usize> = wanted.into_iter().filter(|&view| of_views[view].is_some()).collect();
     if chosen.is_empty() {
+        let first = files.names().next().unwrap_or_default();
+        let (photo, ending) = match (files.are_colmaps, scene.views.first()) {
+            (true, Some(view)) => (readable(view.image.file_name().unwrap_or_default()), "geometric.bin"),
+            (_, view) => (view.map_or("NAME".to_owned(), |view| view.name.clone()), "pfm"),
+        };
         return Err(Error::input(
-            maps.join("depth").display().to_string(),
-            format!("maps such as {}.pfm, none named after a view of the scene", names[0]),
-            format!("maps named after its photos, such as {}.pfm", scene.views.first().map_or("NAME", |v| &v.name)),
+            place,
+            format!("maps such as {first}.{ending}, none named after a view of the scene"),
+            format!("maps named after its photos, such as {photo}.{ending}"),
         ));
     }
-    let known: HashSet<&str> = scene.views.iter().map(|v| v.name.as_str()).collect();
-    let foreign: Vec<&str> = names.iter().filter(|n| !known.contains(n.as_str())).map(String::as_str).collect();
+    if let Some(&bent) = chosen.iter().find(|&&view| files.are_colmaps && scene.views[view].lens.is_some()) {
+        return Err(Error::input(
+            place,
+            format!("COLMAP's maps, which are of undistorted photos, for {}", scene.views[bent].image.display()),
+            "the photos and cameras of the maps' own workspace: --scene with its folder",
+        ));
+    }
+    let known: HashSet<&str> = of_views.into_iter().flatten().collect();
+    let foreign: Vec<&str> = files.names().filter(|name| !known.contains(name)).collect();
     if !foreign.is_empty() {
         notes.push(format!("maps of no view of the scene are left out: {}", foreign.join(", ")));
     }

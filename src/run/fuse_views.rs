@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::error::{Error, Result};
+use crate::files::depth_maps::DepthMaps;
 use crate::files::map::Map;
 use crate::files::pfm;
 use crate::fusion::view::FusionView;
@@ -33,16 +34,22 @@ pub struct ReadView {
     pub invalid: Invalid,
 }
 
-/// Maps and colours of a view of the scene, with so many levels beside the finished maps.
+/// Maps and colours of a view of the scene, whose depth map is the file `path` of those in `files`, with so many levels
+/// beside the finished maps.
 ///
 /// # Errors
 /// Maps and photos that cannot be read or do not belong together.
-pub fn read_view(scene: &Scene, at: usize, frame: &Frame, levels: usize, options: &MapsOptions) -> Result<ReadView> {
+pub fn read_view(
+    scene: &Scene,
+    at: usize,
+    (frame, path, files): (&Frame, &Path, &DepthMaps),
+    levels: usize,
+    options: &MapsOptions,
+) -> Result<ReadView> {
     let (view, maps) = (&scene.views[at], &options.maps);
-    let path = maps.join("depth").join(format!("{}.pfm", view.name));
-    let mut depth = pfm::read(&path)?;
+    let mut depth = files.read(path)?;
     let size = (depth.width, depth.height);
-    let scale = MapScale::find(frame, size, &path)?;
+    let scale = MapScale::find(frame, size, path)?;
     let camera = scale.camera(frame);
     let confidence_path = maps.join("confidence").join(format!("{}.pfm", view.name));
     let has_confidence = confidence_path.exists();

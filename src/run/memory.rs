@@ -74,8 +74,6 @@ impl<'a> RunSize<'a> {
     /// What is held at each stage.
     pub fn need(&self) -> MemoryNeed {
         let RunSize { stored, frames, views, levels, .. } = *self;
-        let threads = rayon::current_num_threads();
-        let maps_pixels: u64 = views.iter().map(|v| level_pixels(&frames[v.view], 0)).sum();
         let mut stages = Vec::new();
         if self.depth_left {
             let of_view = |v: &ViewPlan| {

@@ -54,6 +54,17 @@ pub enum Distortion {
         /// Thin prism.
         s: [f64; 2],
     },
+    /// RAD_TAN_THIN_PRISM_FISHEYE (Project Aria's): with `a = atan(r)` and (x, y) scaled to the radius
+    /// `a (1 + k1 a^2 + ... + k6 a^12)`, and r2 that radius squared:
+    /// `x' = x + 2 x (p1 x + p2 y) + p1 r2 + s1 r2 + s2 r2^2`, `y'` with p1 and p2, x and y exchanged, and s3 and s4.
+    RadTanThinPrism {
+        /// Coefficients of a^2 to a^12.
+        k: [f64; 6],
+        /// Tangential coefficients: the first is that of x, unlike OpenCV's.
+        p: [f64; 2],
+        /// Thin prism.
+        s: [f64; 4],
+    },
     /// FOV, and AliceVision's fisheye1: `x' = x / r atan(2 r tan(w / 2)) / w`.
     Fov {
         /// Angle in radians, > 0.
@@ -93,7 +104,9 @@ impl Distortion {
             Self::Brown { equidistant, k, p, s } => !equidistant && k.iter().chain(p).chain(s).all(|&c| c == 0.0),
             Self::Division { k } | Self::Measured { k } => *k == 0.0,
             Self::Eucm { a, .. } => *a == 0.0,
-            Self::Fisheye { .. } | Self::Fov { .. } | Self::AnglePolynomial { .. } => false,
+            Self::Fisheye { .. } | Self::RadTanThinPrism { .. } | Self::Fov { .. } | Self::AnglePolynomial { .. } => {
+                false
+            }
         }
     }
 
@@ -117,6 +130,11 @@ impl Distortion {
                 let angle = if *equidistant { angle_share(r2.sqrt()) } else { 1.0 };
                 let r2 = r2 * angle * angle;
                 angle * (1.0 + r2 * (k[0] + r2 * (k[1] + r2 * (k[2] + r2 * k[3]))))
+            }
+            Self::RadTanThinPrism { k, .. } => {
+                let share = angle_share(r2.sqrt());
+                let a2 = r2 * share * share;
+                share * (1.0 + a2 * k.iter().rev().fold(0.0, |sum, k| sum * a2 + k))
             }
             Self::Fov { w } => {
                 let r = r2.sqrt();
@@ -159,6 +177,12 @@ impl Distortion {
                     p[1] * xy + p[0] * (r2 + 2.0 * ray.y * ray.y),
                 );
                 radial + tangential * (1.0 + r2 * (p[2] + r2 * p[3])) + DVec2::from_array(*s) * r2
+            }
+            Self::RadTanThinPrism { p, s, .. } => {
+                let p = DVec2::from_array(*p);
+                let r2 = radial.length_squared();
+                let prism = DVec2::new(s[0] + s[1] * r2, s[2] + s[3] * r2) * r2;
+                radial + 2.0 * radial * p.dot(radial) + p * r2 + prism
             }
             Self::Radial { .. }
             | Self::Fisheye { .. }

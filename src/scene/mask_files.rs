@@ -2,7 +2,7 @@
 //!
 //! A mask is a grey image as large as the photo as it is stored; where it is 0, the photo does not show the scene (so
 //! COLMAP, OpenMVS, nerfstudio and Metashape have it). It is found by the photo's name: `NAME.png`, `NAME.jpg.png` or
-//! `NAME_mask.png`, in the photo's subfolder or without one.
+//! `NAME_mask.png`, in the photo's subfolder or without one. Some formats of cameras name a mask for each photo.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -65,6 +65,39 @@ impl Scene {
         for (view, mask) in self.views.iter_mut().zip(found) {
             view.mask = mask;
         }
+        self.notes.append(&mut notes);
+        self.check_masks()
+    }
+
+    /// Keeps the masks that the scene's own files name, as far as they are there, and notes what is not.
+    ///
+    /// # Errors
+    /// A mask of another shape than its photo.
+    pub(super) fn take_named_masks(&mut self) -> Result<()> {
+        let all = self.views.len();
+        let named = self.views.iter().filter(|view| view.mask.is_some()).count();
+        if named == 0 {
+            return Ok(());
+        }
+        let mut missing = Vec::new();
+        for view in &mut self.views {
+            missing.extend(view.mask.take_if(|mask| !mask.is_file()));
+        }
+        let found = named - missing.len();
+        self.notes.push(format!("masks of {found} of {all} photos, as {} names them", self.layout.names().1));
+        if let Some(first) = missing.first() {
+            self.notes.push(format!(
+                "{} named there but not found (first: {}): these photos show nothing but the scene; --masks DIR reads \
+                 a folder of masks",
+                counted(missing.len(), "mask"),
+                first.display()
+            ));
+        }
+        self.check_masks()
+    }
+
+    /// Whether each mask fits its photo, with a note where some must be resized.
+    fn check_masks(&mut self) -> Result<()> {
         let mut resized: Option<(usize, &View)> = None;
         for view in &self.views {
             if let Some(mask) = &view.mask
@@ -74,13 +107,13 @@ impl Scene {
             }
         }
         if let Some((count, first)) = resized {
-            notes.push(format!(
+            let note = format!(
                 "{} of another size than the photo, with its proportions (first: of view {}): enlarged or reduced",
                 counted(count, "mask"),
                 first.name
-            ));
+            );
+            self.notes.push(note);
         }
-        self.notes.append(&mut notes);
         Ok(())
     }
 }

@@ -10,6 +10,7 @@ mod checks;
 pub mod colmap;
 pub mod formats;
 pub mod lens;
+mod listed_sources;
 pub mod look;
 pub mod mask;
 mod mask_files;
@@ -18,8 +19,10 @@ pub mod mvsnet;
 mod numbering;
 mod open;
 pub mod photo;
+mod prior;
 pub mod range;
 mod range_cloud;
+mod range_list;
 pub mod region;
 mod region_files;
 pub mod sources;
@@ -56,9 +59,15 @@ pub struct OpenOptions {
     /// Where masks of the photos lie, if there are any.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "in_json")]
     pub masks: Option<PathBuf>,
-    /// A PLY cloud that depth ranges are taken from.
+    /// A cloud (PLY, LAS, LAZ, E57) or a list (text) that depth ranges are taken from.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "in_json")]
     pub range_from: Option<PathBuf>,
+    /// Where depth maps lie that are known before, by which ranges are narrowed.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "in_json")]
+    pub prior: Option<PathBuf>,
+    /// By what the numbers in PNG maps of `prior` are divided.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prior_scale: Option<f64>,
     /// The region of interest, where not all is wanted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub roi: Option<RegionOption>,
@@ -97,9 +106,9 @@ pub enum RegionOption {
         /// The upper end, above it.
         high: [f64; 3],
     },
-    /// A box in a file: OpenMVS's text, or the vertices of a PLY or OBJ file.
+    /// A box in a file: OpenMVS's text, the vertices of a PLY or OBJ file, or the region of a Metashape project.
     File(#[serde(with = "names")] PathBuf),
-    /// The sparse points, but for strays.
+    /// That of the scene's own files, else around the sparse points, but for strays.
     Auto,
 }
 
@@ -119,7 +128,7 @@ pub struct Scene {
     pub views: Vec<View>,
     /// Sparse points, where the layout has them.
     pub points: Vec<ScenePoint>,
-    /// Outside of which nothing is wanted.
+    /// Outside of which nothing is wanted; while a scene is opened, the one that its files have.
     pub region: Option<Region>,
     /// What was assumed, skipped or chosen while reading, one sentence each, for the log and the manifest.
     pub notes: Vec<String>,

@@ -14,6 +14,9 @@ use crate::scene::numbering::{file_name, match_photos, number};
 use crate::scene::{DepthNumbers, Layout, OpenOptions, Scene, SourceView, Sweep, View};
 use crate::{Error, Result};
 
+/// Said of a scene without a list of source views.
+pub(super) const NO_PAIRS: &str = "there is no pair.txt: source views are selected";
+
 /// The folder with cameras of the scene at `root`, if it has one.
 pub fn camera_folder(root: &Path) -> Option<PathBuf> {
     ["cams", "cams_1"].into_iter().map(|name| root.join(name)).find(|folder| folder.is_dir())
@@ -93,7 +96,7 @@ pub fn open(root: &Path, options: &OpenOptions) -> Result<Scene> {
             view.sources = sources;
         }
     } else {
-        notes.push("there is no pair.txt: source views are selected".into());
+        notes.push(NO_PAIRS.into());
     }
     Ok(Scene { root: root.to_owned(), layout: Layout::MvsNet, views, points: Vec::new(), region: None, notes })
 }
@@ -367,7 +370,7 @@ pub fn read_pairs(
         None if cameras.contains_key(&id) => Ok(None),
         None => Err(refuse(
             line,
-            format!("{role} {id}, which has no camera file"),
+            format!("{role} {id}, which has no camera"),
             "views of this scene; correct the number, or remove pair.txt to have source views selected",
         )),
     };

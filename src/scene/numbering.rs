@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::error::counted;
-use crate::files::image;
+use crate::files::{image, unread_photo};
 use crate::{Error, Result};
 
 /// The view's number in `00000003` (any zero padding).
@@ -35,10 +35,11 @@ pub(super) fn match_photos(
     notes: &mut Vec<String>,
 ) -> Result<BTreeMap<u32, PathBuf>> {
     let mut files = crate::files::input::files_in(folder, "list the photos")?;
-    files.retain(|file| image::has_photo_extension(file));
+    let others: Vec<PathBuf> = files.extract_if(.., |file| !image::has_photo_extension(file)).collect();
     let stem_number = |file: &PathBuf| number(&file.file_stem()?.to_string_lossy());
     let place = || folder.display().to_string();
     if files.is_empty() {
+        unread_photo::refuse_first(others.iter().map(PathBuf::as_path))?;
         return Err(Error::input(place(), "no photos", "JPEG, PNG, TIFF or WebP files"));
     }
     let mut photos: BTreeMap<u32, PathBuf> = BTreeMap::new();

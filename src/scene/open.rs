@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use crate::error::counted;
-use crate::files::{image, input};
+use crate::files::{image, input, unread_photo};
 use crate::scene::formats::assemble;
 use crate::scene::formats::listing::{Listing, folder_of};
 use crate::scene::formats::table::{read_cameras, recognised};
@@ -23,6 +23,10 @@ impl Scene {
     /// A folder that holds no such scene, or one with a file that does not hold what it should.
     pub fn open(path: &Path, options: &OpenOptions) -> Result<Scene> {
         let mut scene = if path.is_file() { foreign(path, options.layout, options)? } else { folder(path, options)? };
+        if options.masks.is_none() {
+            scene.take_named_masks()?;
+        }
+        scene.take_listed_sources()?;
         scene.take(options)?;
         Ok(scene)
     }
@@ -35,11 +39,16 @@ impl Scene {
         if let Some(folder) = &options.masks {
             self.take_masks(folder)?;
         }
-        if let Some(cloud) = &options.range_from {
-            self.take_ranges(cloud)?;
+        if let Some(file) = &options.range_from {
+            self.take_ranges(file)?;
         }
-        if let Some(option) = &options.roi {
-            self.take_region(option)?;
+        if let Some(folder) = &options.prior {
+            self.take_priors(folder, options.prior_scale)?;
+        }
+        match &options.roi {
+            Some(option) => self.take_region(option)?,
+            // What the files have is for those who ask for it.
+            None => self.region = None,
         }
         Ok(())
     }
@@ -57,7 +66,12 @@ fn folder(path: &Path, options: &OpenOptions) -> Result<Scene> {
     there.extend(recognised(&Listing::new(path)?).into_iter().map(|(layout, _)| layout));
     let Some(layout) = options.layout.or(there.first().copied()) else {
         let photos_in = photos_folder(path);
-        if let photos @ 2.. = photos_alone(&photos_in)? {
+        let photos = photos_alone(&photos_in)?;
+        if photos == 0 {
+            let files = input::files_in(&photos_in, "list the photos")?;
+            unread_photo::refuse_first(files.iter().map(|file| file.as_path()))?;
+        }
+        if photos >= 2 {
             let (dir, photos_in) = (path.display(), photos_in.display());
             let expected = format!(
                 "their cameras: `engine infer {dir} --calibrate` lets an installed COLMAP find them; by hand, `mkdir \

@@ -6,8 +6,7 @@ use std::path::Path;
 use rayon::prelude::*;
 
 use crate::error::counted;
-use crate::files::ply_points;
-use crate::host::memory::expect_room;
+use crate::files::cloud_points;
 use crate::scene::camera::DepthRange;
 use crate::scene::{Scene, View};
 use crate::{Error, Result};
@@ -22,19 +21,19 @@ const PERCENT: usize = 1;
 const WIDEN: f64 = 0.1;
 
 impl Scene {
-    /// Gives each view the range of depths at which the points of a PLY cloud lie in its photo: the 1st to 99th
-    /// percentile, widened by a tenth. Whether one point hides another is not asked. Views that see less than 20 points
-    /// keep the range that they have, with a note.
+    /// Gives each view the range of depths at which the points of a cloud (PLY, LAS, LAZ, E57) lie in its photo: the
+    /// 1st to 99th percentile, widened by a tenth. A file that ends in `.txt` or `.csv` is a list of ranges. Whether
+    /// one point hides another is not asked. Views that see less than 20 points keep the range that they have, with a
+    /// note.
     ///
     /// # Errors
     /// A cloud that cannot be read, and one of which no view sees 20 points.
     pub fn take_ranges(&mut self, cloud: &Path) -> Result<()> {
-        // Three doubles a point.
-        expect_room(cloud, ply_points::vertices(cloud)?.saturating_mul(24))?;
-        let read = ply_points::read(cloud)?;
-        self.notes.extend(read.notes(cloud));
-        let step = read.points.len().div_ceil(MOST_POINTS).max(1);
-        let points: Vec<[f64; 3]> = read.points.into_iter().step_by(step).collect();
+        if is_list(cloud) {
+            return self.take_listed_ranges(cloud);
+        }
+        let cloud_points::Part { points, notes } = cloud_points::read_part(cloud, MOST_POINTS)?;
+        self.notes.extend(notes);
         let ranges: Vec<Option<DepthRange>> = self.views.par_iter().map(|view| range_of(view, &points)).collect();
         let found = ranges.iter().flatten().count();
         if found == 0 {
@@ -51,6 +50,12 @@ impl Scene {
         }
         Ok(())
     }
+}
+
+/// Whether a file is a list of ranges, by its name.
+fn is_list(file: &Path) -> bool {
+    let extension = file.extension().and_then(|e| e.to_str()).unwrap_or_default();
+    ["txt", "csv"].iter().any(|list| extension.eq_ignore_ascii_case(list))
 }
 
 fn range_of(view: &View, points: &[[f64; 3]]) -> Option<DepthRange> {

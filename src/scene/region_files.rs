@@ -1,26 +1,33 @@
-//! What gives a region of interest: numbers, sparse points, or a file (OpenMVS's text, a box drawn as PLY or OBJ).
+//! What gives a region of interest: numbers, sparse points, or a file (OpenMVS's text, a box drawn as PLY or OBJ, a
+//! Metashape project's region).
 
 use std::path::Path;
 
 use glam::{DMat3, DVec3};
 
 use crate::files::{input, ply_points};
+use crate::scene::formats::metashape;
 use crate::scene::region::Region;
 use crate::scene::{RegionOption, Scene};
 use crate::{Error, Result};
 
-const EXPECTED: &str = "a box: fifteen numbers (OpenMVS: rotation from the world row by row, centre, half sides), or a \
-                        PLY or OBJ file with its corners";
+const EXPECTED: &str = "a box: fifteen numbers (OpenMVS: rotation from the world row by row, centre, half sides), a \
+                        PLY or OBJ file with its corners, or Metashape's XML";
 /// A region of interest in words takes less.
 const LONGEST: u64 = 1 << 20;
 
 impl Scene {
-    /// Takes the region of interest that an option gives.
+    /// Takes the region of interest that an option gives; `auto` takes the one that the scene's own files have, if any.
     ///
     /// # Errors
     /// A file that holds no box, and no sparse points where they shall give it.
     pub fn take_region(&mut self, option: &RegionOption) -> Result<()> {
+        let of_files = self.region.take();
         let region = match option {
+            RegionOption::Auto if of_files.is_some() => {
+                self.notes.push(format!("the region of interest is that of {}", self.layout.names().1));
+                of_files
+            }
             RegionOption::Box { low, high } => Region::aligned(DVec3::from(*low), DVec3::from(*high)),
             RegionOption::File(path) => Some(read(path)?),
             RegionOption::Auto => {
@@ -52,8 +59,8 @@ impl Scene {
     }
 }
 
-/// The box in a file. Of a PLY or OBJ file only the vertices count: eight that are the corners of a turned box are that
-/// box, any others are held by one along the axes.
+/// The box in a file. A Metashape project has one as its chunk's region. Of a PLY or OBJ file only the vertices count:
+/// eight that are the corners of a turned box are that box, any others are held by one along the axes.
 ///
 /// # Errors
 /// A file that cannot be read, or holds no box.
@@ -61,6 +68,7 @@ fn read(path: &Path) -> Result<Region> {
     let refuse = |found: &str| Error::input(path.display().to_string(), found, EXPECTED);
     let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
     let corners: Vec<DVec3> = match extension.as_str() {
+        "xml" => return metashape::read_region(path),
         "ply" => ply_points::read(path)?.points.into_iter().map(DVec3::from).collect(),
         "obj" => {
             let vertices = text(path)?.lines().filter_map(|line| line.trim().strip_prefix("v ").map(numbers)).collect();

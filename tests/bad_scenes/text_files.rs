@@ -187,13 +187,13 @@ fn broken_pair_txt() {
             (
                 "unknown view",
                 |root| edit_line(root, PAIRS, 4, "9"),
-                "line 4: view 9, which has no camera file; expected views of this scene; correct the number, or remove \
+                "line 4: view 9, which has no camera; expected views of this scene; correct the number, or remove \
                  pair.txt to have source views selected",
             ),
             (
                 "unknown source view",
                 |root| edit_line(root, PAIRS, 3, "2 7 93 9 91"),
-                "line 3: source view 9, which has no camera file; expected views of this scene; correct the number, or \
+                "line 3: source view 9, which has no camera; expected views of this scene; correct the number, or \
                  remove pair.txt to have source views selected",
             ),
             (

@@ -1,6 +1,6 @@
 //! The options of each command, as users know them.
 
-pub const INFER: [&str; 58] = [
+pub const INFER: [&str; 60] = [
     "--shard",
     "--calibrate",
     "--sparse",
@@ -26,6 +26,8 @@ pub const INFER: [&str; 58] = [
     "--images",
     "--masks",
     "--range-from",
+    "--prior",
+    "--prior-scale",
     "--roi",
     "--max-side",
     "--view",
@@ -60,7 +62,7 @@ pub const INFER: [&str; 58] = [
     "--profile",
     "--help",
 ];
-pub const FUSE: [&str; 56] = [
+pub const FUSE: [&str; 58] = [
     "--sparse",
     "--config",
     "--verbose",
@@ -72,6 +74,8 @@ pub const FUSE: [&str; 56] = [
     "--images",
     "--masks",
     "--range-from",
+    "--prior",
+    "--prior-scale",
     "--roi",
     "--max-side",
     "--view",
@@ -208,7 +212,9 @@ pub const INFO: [&str; 11] = [
     "--json",
     "--help",
 ];
-pub const PLAN: [&str; 50] = [
+pub const PLAN: [&str; 52] = [
+    "--prior",
+    "--prior-scale",
     "--sparse",
     "--config",
     "--quality",

@@ -1,8 +1,10 @@
 //! Cameras of other programs.
 
 use std::fs;
+use std::io::Write as _;
 use std::path::Path;
 
+use glam::{DMat3, DVec3};
 use serde_json::json;
 
 use crate::format_files::*;
@@ -81,6 +83,7 @@ fn json_groups() -> Vec<Group> {
         "undistort the photos first": "\"w\":64" => "\"k6\":0.5,\"w\":64";
         "": "\"applied_scale\":1.0" => "\"applied_scale\":0";
         "name photos that are there": "00000007.png" => "a/00000003.png";
+        "": "\"w\":64" => "\"k1\":\"inf\",\"w\":64";
     };
     transforms.push(spoilt("", |root| {
         edit(root, "scene/transforms.json", "\"fl_x\"", "\"f\"");
@@ -123,7 +126,7 @@ fn json_groups() -> Vec<Group> {
 }
 
 fn xml_groups() -> Vec<Group> {
-    let cases_of_metashape = edits! { "scene/cameras.xml";
+    let mut cases_of_metashape = edits! { "scene/cameras.xml";
         "": "<k1>0.1</k1>" => "<k1>nan</k1>";
         "": "<k1>0.1</k1>" => "<k1></k1>";
         "": "sensor_id=\"1\"" => "sensor_id=\"9\"";
@@ -134,18 +137,56 @@ fn xml_groups() -> Vec<Group> {
             "type=\"frame\" class=\"adjusted\"" => "type=\"spherical\" class=\"adjusted\"";
         "": "</chunk>" => "</chink>";
         "": "label=\"00000007\"" => "label=\"\"";
-        "": "<f>70" => "<g/><f1>70";
+        "": "<R>" => "<R>1 ";
+        "": "<R>" => "<R>7";
     };
-    let realitycapture = edits! { "scene/images/00000007.xmp";
+    let in_xml = |spoil| spoilt("", spoil);
+    cases_of_metashape.extend([
+        in_xml(|root| {
+            edit(root, "scene/cameras.xml", "<f>70", "<g>70");
+            edit(root, "scene/cameras.xml", "</f><cx>", "</g><cx>");
+        }),
+        in_xml(|root| {
+            edit(root, "scene/cameras.xml", "<calibration type=\"frame\" class=\"initial\">", "<before>");
+            edit(root, "scene/cameras.xml", "</calibration>", "</before>");
+            edit(root, "scene/cameras.xml", "<calibration type=\"frame\" class=\"adjusted\">", "<after>");
+            edit(root, "scene/cameras.xml", "</calibration>", "</after>");
+        }),
+        in_xml(|root| {
+            (0..3).for_each(|_| edit(root, "scene/cameras.xml", "<resolution width=\"64\" height=\"48\"/>", ""));
+        }),
+        in_xml(|root| {
+            edit(root, "scene/cameras.xml", "<center>", "<middle>");
+            edit(root, "scene/cameras.xml", "</center>", "</middle>");
+        }),
+        Case {
+            run: Some("infer scene -o out --roi scene/cameras.xml"),
+            ..spoilt("draw the region in Metashape", |root| {
+                edit(root, "scene/cameras.xml", "<region>", "<nothing>");
+                edit(root, "scene/cameras.xml", "</region>", "</nothing>");
+            })
+        },
+    ]);
+    let mut realitycapture = edits! { "scene/images/00000007.xmp";
         "": "Skew=\"0\"" => "Skew=\"0.1\"";
         "": "FocalLength35mm=\"" => "FocalLength35mm=\"-";
         "undistort the photos first": "brown4t2" => "division";
         "": "rdf:Description " => "rdf:Nothing ";
     };
+    realitycapture.push(spoilt("", |root| {
+        edit(root, "scene/images/00000007.xmp", "rdf:Description ", "rdf:Nothing ");
+        edit(root, "scene/images/00000007.xmp", "/rdf:Description", "/rdf:Nothing");
+    }));
+    const COLUMNS: &str = "#name,x,y,alt,heading,pitch,roll,f,px,py,k1,k2,k3,k4,t1,t2";
+    realitycapture.push(spoilt("", |root| put(&root.join("scene/a.csv"), format!("{COLUMNS}\na.png,1,2\n"))));
+    realitycapture.push(spoilt("", |root| put(&root.join("scene/a.csv"), format!("{COLUMNS},t3\n"))));
     vec![
         group(
             "Metashape",
-            |root| file(root, "cameras.xml", metashape(&TestScene::new(), "<k1>0.1</k1>")),
+            |root| {
+                let text = metashape_with_region(&TestScene::new(), DVec3::ZERO, DMat3::IDENTITY, DVec3::ONE);
+                file(root, "cameras.xml", text.replace("</b2>", "</b2><k1>0.1</k1>"));
+            },
             cases_of_metashape,
         ),
         group(
@@ -172,6 +213,10 @@ fn text_groups() -> Vec<Group> {
         "": "NVM_V3" => "NVM_V2";
         "": "NVM_V3" => "NVM_V3 Tilted";
         "": " 0.1 0\n" => " 0.1\n";
+        "": "NVM_V3\n\n2\n" => "NVM_V3\n\n0\n";
+        "": "NVM_V3\n\n2\n" => "NVM_V3\n\ntwo\n";
+        "": "\n\n0\n" => "\n\nnone\n";
+        "": "-0.5\n\n0\n" => "-0.5 7\n\n0\n";
     };
     let strecha = edits! { "scene/00000007.png.camera";
         "": "0 0 0\n" => "0 0.1 0\n";
@@ -180,10 +225,11 @@ fn text_groups() -> Vec<Group> {
     let middlebury = edits! { "scene/scene_par.txt"; "": "4\n" => "3\n"; "": " 0 0 1 " => " 0 0 2 "; };
     let scenes = edits! { "scene/frame-000007.pose.txt"; "": "0 0 0 1" => "0 0 1 1"; };
     let log = edits! { "scene/a.log"; "": "1 1 2" => "x 1 2"; };
-    let kapture = edits! { "scene/sensors/trajectories.txt";
+    let mut kapture = edits! { "scene/sensors/trajectories.txt";
         "": "2, rig, " => "2, rig, 0, 0, 0, 0, ";
         "": "2, rig, " => "2 rig ";
     };
+    kapture.push(spoilt("", |root| edit(root, "scene/sensors/records_camera.txt", "cam1", "cam9")));
     vec![
         group("Bundler", write_bundler, bundler),
         group("VisualSFM", |root| file(root, "all.nvm", nvm_file()), nvm),
@@ -200,6 +246,29 @@ fn text_groups() -> Vec<Group> {
             kapture,
         ),
     ]
+}
+
+/// An archive of NumPy's with one matrix, stored as it is.
+fn archive(name: &str, matrix: [f64; 16]) -> Vec<u8> {
+    let mut archive = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    let options = zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
+    archive.start_file(format!("{name}.npy"), options).unwrap();
+    archive.write_all(&npy(&[4, 4], &matrix, true)).unwrap();
+    archive.finish().unwrap().into_inner()
+}
+
+/// Lists of source views beside cameras.
+fn listed() -> Group {
+    fn write(root: &Path) {
+        file(root, "scene.mvs", openmvs(&TestScene::new(), 5));
+    }
+    let list = |spoil| spoilt("correct the list, or take it away to have source views selected", spoil);
+    let cases = vec![
+        list(|root| put(&root.join("scene/pair.txt"), "1\n77\n1 0 2.5\n")),
+        list(|root| put(&root.join("scene/stereo/patch-match.cfg"), "00000003.png\n")),
+        list(|root| put(&root.join("scene/stereo/patch-match.cfg"), "00000003.png\n__auto__, many\n")),
+    ];
+    group("Lists of source views", write, cases)
 }
 
 fn nvm_file() -> String {
@@ -220,6 +289,23 @@ fn binary_groups() -> Vec<Group> {
                 spoilt("", |root| truncate(root, "scene/scene.mvs", 300)),
                 spoilt("", |root| fs::write(root.join("scene/scene.mvs"), b"MVS\0and more").unwrap()),
                 spoilt("", |root| fs::write(root.join("scene/scene.mvs"), b"MVSI\x09\0\0\0\0\0\0\0").unwrap()),
+                spoilt("", |root| {
+                    // The pose of the first image stands after its platform and its camera.
+                    let file = root.join("scene/scene.mvs");
+                    let mut bytes = fs::read(&file).unwrap();
+                    let name = b"images/00000003.png";
+                    let at = bytes.windows(name.len()).position(|w| w == name).unwrap() + name.len() + 8 + 8;
+                    bytes[at] = 99;
+                    fs::write(file, bytes).unwrap();
+                }),
+                spoilt("", |root| file(root, "scene.mvs", openmvs_with(&TestScene::new(), 7, &[], &[&[(9, 1.0)]]))),
+                spoilt("", |root| {
+                    file(root, "scene.mvs", openmvs_with(&TestScene::new(), 7, &[], &[&[(1, f32::NAN)]]))
+                }),
+                spoilt("make the mask of the photo as it is stored", |root| {
+                    file(root, "scene.mvs", openmvs_with(&TestScene::new(), 5, &["mask.png"], &[]));
+                    image::GrayImage::new(40, 48).save(root.join("scene/mask.png")).unwrap();
+                }),
             ],
         ),
         group(
@@ -239,11 +325,24 @@ fn binary_groups() -> Vec<Group> {
         group(
             "IDR and NeuS",
             |root| file(root, "cameras.npz", cameras_npz(&TestScene::new(), true)),
-            vec![spoilt("", |root| truncate(root, "scene/cameras.npz", 300))],
+            vec![
+                spoilt("", |root| truncate(root, "scene/cameras.npz", 300)),
+                spoilt("", |root| put(&root.join("scene/cameras.npz"), archive("matrix", [1.0; 16]))),
+                spoilt("", |root| put(&root.join("scene/cameras.npz"), archive("world_mat_0", [1.0; 16]))),
+                spoilt("", |root| {
+                    put(&root.join("scene/cameras.npz"), {
+                        // The array's bytes, which the archive has a sum of.
+                        let mut bytes = archive("world_mat_0", [1.5; 16]);
+                        let at = bytes.windows(8).position(|w| w == 1.5f64.to_le_bytes()).unwrap();
+                        bytes[at] ^= 1;
+                        bytes
+                    })
+                }),
+            ],
         ),
     ]
 }
 
 pub fn groups() -> Vec<Group> {
-    [json_groups(), xml_groups(), text_groups(), binary_groups()].into_iter().flatten().collect()
+    [json_groups(), xml_groups(), text_groups(), binary_groups(), vec![listed()]].into_iter().flatten().collect()
 }

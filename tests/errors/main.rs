@@ -1,9 +1,9 @@
 //! Every message of an error that can be provoked: docs/ERRORS.md is made of what the program really says.
 //!
 //! Each case (`table.rs`) writes files that are right, spoils them in one place and runs the real program on them.
-//! Cases stand in the files `scenes`, `colmap`, `formats`, `maps`, `exports`, `programs` and `shards`; `sources.rs`
-//! looks in the sources for messages that no case provokes. A page that differs fails; ENGINE_WRITE_DOCS=1 writes it
-//! anew.
+//! Cases stand in the files `scenes`, `colmap`, `formats`, `depths`, `maps`, `exports`, `programs` and `shards`;
+//! `sources.rs` looks in the sources for messages that no case provokes. A page that differs fails;
+//! ENGINE_WRITE_DOCS=1 writes it anew.
 
 // What a build for a GPU says of devices differs; so do the system's own reasons elsewhere.
 #![cfg(all(target_os = "linux", not(feature = "cuda")))]
@@ -14,6 +14,9 @@ use std::path::Path;
 use rayon::prelude::*;
 
 mod colmap;
+#[path = "../support/depth_files.rs"]
+mod depth_files;
+mod depths;
 #[path = "../support/dtu_files.rs"]
 mod dtu_files;
 mod exports;
@@ -77,6 +80,7 @@ fn rows() -> Vec<Result<Row, String>> {
         scenes::groups(),
         colmap::groups(),
         formats::groups(),
+        depths::groups(),
         maps::groups(),
         exports::groups(),
         programs::groups(),

@@ -22,7 +22,7 @@ struct Model {
 fn lenses_are_those_of_colmap_and_opencv() {
     let text = include_str!("../data/lenses.json");
     let Goldens { rays, models } = serde_json::from_str(text).unwrap();
-    assert_eq!(models.len(), 17);
+    assert_eq!(models.len(), 18);
     for Model { model, parameters, pixels } in models {
         let p = &parameters;
         let (f, c, distortion) = match model.as_str() {

@@ -1,7 +1,11 @@
 //! Foreign camera formats: the same scene in every format gives the same cameras, damaged files give one line, and many
 //! cameras are read in time that grows with their number.
 
+mod beside;
 mod damaged;
+#[path = "../support/depth_files.rs"]
+mod depth_files;
+mod depths;
 #[path = "../support/format_files.rs"]
 mod format_files;
 #[path = "../support/format_trees.rs"]
@@ -12,4 +16,5 @@ mod plain;
 mod scene_files;
 mod structured;
 mod truth;
+mod unread;
 mod whole;

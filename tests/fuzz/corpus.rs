@@ -4,18 +4,23 @@ use std::fs;
 use std::path::Path;
 use std::sync::OnceLock;
 
+use engine::files::depth_maps::DepthMaps;
 use engine::files::known_hashes::KnownHashes;
 use engine::files::map::Map;
 use engine::files::ply::{self as cloud, Point};
 use engine::files::ply_cloud::CloudFile;
 use engine::files::ply_storage::Storage;
-use engine::files::{mat, pfm, ply_points};
+use engine::files::{cloud_points, depth_file, mat, pfm, ply_points};
 use engine::manifest::Manifest;
 use engine::manifest::made::{self, Made};
 use engine::net::weights::Checkpoint;
 use engine::run::resume::{LevelFiles, MadeBy};
 use engine::scene::{OpenOptions, Scene};
 use engine::synth::mesh::Mesh;
+use glam::DVec3;
+
+use crate::depth_files::{e57, exr, las, laz, png};
+use crate::format_files::npy;
 
 /// A reader, told the folder of its files; an error is its message.
 pub type Read = fn(&Path) -> Result<(), String>;
@@ -235,6 +240,37 @@ fn own_clouds() -> Vec<(String, Vec<u8>)> {
     storages.map(write).to_vec()
 }
 
+/// Points of a small cloud.
+fn few() -> Vec<DVec3> {
+    (0..100).map(|i| DVec3::new(0.01 * f64::from(i), 0.5, -0.02 * f64::from(i))).collect()
+}
+
+fn e57_bytes() -> Vec<u8> {
+    let folder = tempfile::tempdir().unwrap();
+    e57(&folder.path().join("a.e57"), &few());
+    fs::read(folder.path().join("a.e57")).unwrap()
+}
+
+fn read_part(file: &Path) -> Result<(), String> {
+    done(cloud_points::read_part(file, 40))
+}
+
+fn read_depth(file: &Path) -> Result<(), String> {
+    done(depth_file::read(file, None))
+}
+
+fn colmap_map(map: &Map) -> Vec<(String, Vec<u8>)> {
+    let head = format!("{}&{}&1&", map.width, map.height).into_bytes();
+    let values = map.data.iter().flat_map(|v| v.to_le_bytes());
+    one("stereo/depth_maps/a.png.geometric.bin", head.into_iter().chain(values).collect())
+}
+
+fn read_colmap_map(folder: &Path) -> Result<(), String> {
+    let maps = DepthMaps::find(folder).map_err(|error| error.to_string())?;
+    let (_, file) = maps.of_view("a", Path::new("images/a.png")).ok_or("no map")?;
+    done(maps.read(file))
+}
+
 fn one(name: &str, bytes: Vec<u8>) -> Vec<(String, Vec<u8>)> {
     vec![(name.to_owned(), bytes)]
 }
@@ -301,6 +337,22 @@ pub fn targets() -> Vec<Target> {
             read: |f| done(Manifest::read(f)),
         },
         Target { name: "sidecars", files: sidecars(), read: read_sidecars },
+        Target { name: "las", files: one("a.las", las(&few(), 4, 7, 36)), read: |f| read_part(&f.join("a.las")) },
+        Target { name: "laz", files: one("a.laz", laz(&few(), 2, 0, 20)), read: |f| read_part(&f.join("a.laz")) },
+        Target { name: "laz 1.4", files: one("a.laz", laz(&few(), 4, 7, 36)), read: |f| read_part(&f.join("a.laz")) },
+        Target { name: "e57", files: one("a.e57", e57_bytes()), read: |f| read_part(&f.join("a.e57")) },
+        Target { name: "exr", files: one("a.exr", exr(&map, &["A", "Z"])), read: |f| read_depth(&f.join("a.exr")) },
+        Target {
+            name: "png of depths",
+            files: one("a.png", png(&map, 500.0, Some("500"))),
+            read: |f| read_depth(&f.join("a.png")),
+        },
+        Target {
+            name: "npy of depths",
+            files: one("a.npy", npy(&[7, 9], &[2.5; 63], false)),
+            read: |f| read_depth(&f.join("a.npy")),
+        },
+        Target { name: "colmap map", files: colmap_map(&map), read: read_colmap_map },
     ];
     targets.extend(crate::formats::targets());
     targets

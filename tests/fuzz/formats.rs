@@ -1,14 +1,20 @@
 //! The readers of foreign camera formats, each with a small file that is right.
 
 use std::path::Path;
+use std::sync::OnceLock;
 
 use engine::scene::formats::table::read_cameras;
+use engine::scene::{OpenOptions, Scene};
+use glam::{DMat3, DVec3};
 use serde_json::json;
 
 use crate::corpus::Target;
 use crate::format_files::*;
 use crate::format_trees::*;
 use crate::scene_files::TestScene;
+
+const ZERO: DVec3 = DVec3::ZERO;
+const ONE: DVec3 = DVec3::ONE;
 
 /// Reads what is recognised in the folder; photos are not looked at.
 fn read(folder: &Path) -> Result<(), String> {
@@ -60,14 +66,14 @@ pub fn targets() -> Vec<Target> {
     let target = |name: &'static str, files: Vec<(String, Vec<u8>)>| Target { name, files, read };
     vec![
         target("transforms", one("transforms.json", frames(&any).to_string().into())),
-        target("metashape", one("cameras.xml", metashape(&any, "<k1>0.1</k1>").into())),
+        target("metashape", one("cameras.xml", metashape_with_region(&any, ZERO, DMat3::IDENTITY, ONE).into())),
         target("bundler", bundle),
         target("nvm", one("a.nvm", nvm(&middle, 0.1).into())),
         target("openmvg", one("sfm_data.json", openmvg(&square, "pinhole_brown_t2", brown).to_string().into())),
         target("opensfm", sfm),
         target("alicevision", one("a.sfm", alicevision(&any, [1, 2, 5], radial).to_string().into())),
         target("realitycapture", files_of(|root| write_xmp(&any, root, &[0.1; 6]))),
-        target("openmvs", one("scene.mvs", openmvs(&any, 5))),
+        target("openmvs", one("scene.mvs", openmvs_with(&any, 7, &["a.png"], &[&[(1, 0.5), (4, 2.0)]]))),
         target("strecha", cameras),
         target("middlebury", one("a_par.txt", par(&any).into())),
         target("llff", one("poses_bounds.npy", poses_bounds(&middle))),
@@ -75,5 +81,34 @@ pub fn targets() -> Vec<Target> {
         target("7scenes", frames_of_scenes),
         target("open3d", one("trajectory.json", trajectory(&any).to_string().into())),
         target("kapture", files_of(|root| write_kapture(&any, root))),
+        Target { name: "listed sources", files: files_of(listed), read: read_scene },
+        Target {
+            name: "range list",
+            files: one("a.txt", b"00000003 1.5 2.5\n00000008.png,3, 4\n".to_vec()),
+            read: read_list,
+        },
     ]
+}
+
+/// COLMAP's scene, small, with a list of each form beside it.
+fn listed(root: &Path) {
+    small(TestScene::new()).write_colmap_text(root, "sparse");
+    put(&root.join("pair.txt"), "2\n3\n2 7 9.5 8 1\n20\n1 3 2.5\n");
+    put(&root.join("stereo/patch-match.cfg"), "00000003.png\n00000020.png, 00000007.png\n00000007.png\n__auto__, 20\n");
+}
+
+fn read_scene(folder: &Path) -> Result<(), String> {
+    Scene::open(folder, &OpenOptions::default()).map(|_| ()).map_err(|error| error.to_string())
+}
+
+/// A list of depth ranges, for a scene that is written once.
+fn read_list(folder: &Path) -> Result<(), String> {
+    static SCENE: OnceLock<tempfile::TempDir> = OnceLock::new();
+    let scene = SCENE.get_or_init(|| {
+        let scene = tempfile::tempdir().unwrap();
+        TestScene::new().write_mvsnet(scene.path(), "2 6");
+        scene
+    });
+    let options = OpenOptions { range_from: Some(folder.join("a.txt")), ..OpenOptions::default() };
+    Scene::open(scene.path(), &options).map(|_| ()).map_err(|error| error.to_string())
 }

@@ -8,6 +8,8 @@
 
 mod corpus;
 mod counting;
+#[path = "../support/depth_files.rs"]
+mod depth_files;
 #[path = "../support/format_files.rs"]
 mod format_files;
 #[path = "../support/format_trees.rs"]

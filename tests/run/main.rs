@@ -3,7 +3,8 @@
 //! [`leftovers`] what becomes of earlier results, in [`manifest`] what is left to be read, in [`fuse`] clouds from
 //! finished maps, in [`grid`] by other methods and scored, in [`far`] scenes far from the origin, in [`alpha`]
 //! transparent photos, in [`masks`] masks in files of their own, in [`region`] regions of interest, in [`streaming`]
-//! maps that do not fit into memory, in [`unusable`] maps with values that are none.
+//! maps that do not fit into memory, in [`unusable`] maps with values that are none, in [`workspace`]
+//! maps of COLMAP.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -29,6 +30,7 @@ mod resume;
 mod streaming;
 mod together;
 mod unusable;
+mod workspace;
 
 #[path = "../support/plane_scene.rs"]
 mod plane_scene;

@@ -111,6 +111,11 @@ pub fn text(value: &str) -> Vec<u8> {
 
 /// Every photo has a camera and a pose of its own; the camera is turned and moved on its platform.
 pub fn openmvs(scene: &TestScene, version: u32) -> Vec<u8> {
+    openmvs_with(scene, version, &[], &[])
+}
+
+/// With names of masks, and for each image others with their scores; what is not given is empty.
+pub fn openmvs_with(scene: &TestScene, version: u32, masks: &[&str], scores: &[&[(u32, f32)]]) -> Vec<u8> {
     let count = |n: usize| (n as u64).to_le_bytes();
     let in_platform = DMat3::from_rotation_y(0.4) * DMat3::from_rotation_x(0.2);
     let offset = DVec3::new(0.1, -0.2, 0.3);
@@ -138,14 +143,18 @@ pub fn openmvs(scene: &TestScene, version: u32) -> Vec<u8> {
         let pose = if i < scene.views.len() { i as u32 } else { u32::MAX };
         bytes.extend(text(&scene.views.get(i).map_or("lost.png".into(), |view| format!("images/{}", view.file))));
         if version > 4 {
-            bytes.extend(text(""));
+            bytes.extend(text(masks.get(i).unwrap_or(&"")));
         }
         bytes.extend([0, i.min(3) as u32, pose].map(u32::to_le_bytes).concat());
         if version > 2 {
             bytes.extend(5u32.to_le_bytes());
         }
         if version > 6 {
-            bytes.extend([&[0; 12][..], &count(1), &[0; 24]].concat());
+            let of_image = scores.get(i).copied().unwrap_or_default();
+            bytes.extend([&[0; 12][..], &count(of_image.len())].concat());
+            for (other, score) in of_image {
+                bytes.extend([&other.to_le_bytes()[..], &[0; 16], &score.to_le_bytes()].concat());
+            }
         }
     }
     bytes.extend(count(scene.points.len()));

@@ -72,6 +72,21 @@ pub fn metashape(scene: &TestScene, lens: &str) -> String {
     )
 }
 
+/// The same with a region: a box of the world, given by its centre, the directions of its sides as columns, and these.
+pub fn metashape_with_region(scene: &TestScene, centre: DVec3, sides: DMat3, size: DVec3) -> String {
+    // The inverse of the chunk's transform.
+    let turn = DMat3::from_rotation_x(0.3) * DMat3::from_rotation_z(-1.1);
+    let (scale, shift) = (2.5, DVec3::new(10.0, -4.0, 7.0));
+    let in_chunk = (turn.transpose() * (centre - shift) / scale).to_array();
+    let region = format!(
+        "<region><center>{}</center><size>{}</size><R>{}</R></region>\n</chunk>",
+        words(&in_chunk, " "),
+        words(&(size / scale).to_array(), " "),
+        words(&rows(turn.transpose() * sides).concat(), " ")
+    );
+    metashape(scene, "").replace("</chunk>", &region)
+}
+
 pub fn openmvg(scene: &TestScene, kind: &str, lens: Value) -> Value {
     let view = |(i, v): (usize, &TestView)| {
         json!({ "key": i, "value": { "polymorphic_id": 1073741824, "ptr_wrapper": { "id": 2147483649u32 + i as u32,

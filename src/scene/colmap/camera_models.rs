@@ -4,7 +4,8 @@ use crate::scene::lens::Distortion;
 use crate::{Error, Result};
 
 const SUPPORTED: &str = "SIMPLE_PINHOLE, PINHOLE, SIMPLE_RADIAL, RADIAL, OPENCV, FULL_OPENCV, OPENCV_FISHEYE, \
-                         SIMPLE_RADIAL_FISHEYE, RADIAL_FISHEYE, FOV, THIN_PRISM_FISHEYE, SIMPLE_DIVISION, DIVISION, \
+                         SIMPLE_RADIAL_FISHEYE, RADIAL_FISHEYE, FOV, THIN_PRISM_FISHEYE, RAD_TAN_THIN_PRISM_FISHEYE, \
+                         SIMPLE_DIVISION, DIVISION, \
                          SIMPLE_FISHEYE, FISHEYE or EUCM; `colmap image_undistorter` turns the others into PINHOLE";
 
 /// Focal lengths, principal point and distortion.
@@ -15,7 +16,7 @@ pub type Optics = ([f64; 2], [f64; 2], Option<Distortion>);
 /// # Errors
 /// A model that is not supported, another number of parameters, parameters that are not finite.
 pub fn optics(place: &str, model: &str, parameters: &[f64]) -> Result<Optics> {
-    use Distortion::{Brown, Division, Eucm, Fisheye, Fov, FullOpenCv, OpenCv, Radial};
+    use Distortion::{Brown, Division, Eucm, Fisheye, Fov, FullOpenCv, OpenCv, RadTanThinPrism, Radial};
     let some = |f: [f64; 2], c: [f64; 2], distortion: Distortion| (f, c, Some(distortion));
     let (f, c, distortion) = match (model, parameters) {
         ("SIMPLE_PINHOLE", &[f, cx, cy]) => ([f, f], [cx, cy], None),
@@ -38,6 +39,9 @@ pub fn optics(place: &str, model: &str, parameters: &[f64]) -> Result<Optics> {
             [cx, cy],
             Brown { equidistant: true, k: [k1, k2, k3, k4], p: [p1, p2, 0.0, 0.0], s: [sx1, sy1] },
         ),
+        ("RAD_TAN_THIN_PRISM_FISHEYE", &[fx, fy, cx, cy, k1, k2, k3, k4, k5, k6, p1, p2, s1, s2, s3, s4]) => {
+            some([fx, fy], [cx, cy], RadTanThinPrism { k: [k1, k2, k3, k4, k5, k6], p: [p1, p2], s: [s1, s2, s3, s4] })
+        }
         // An angle of 0 is no lens, and the formula's limit.
         ("FOV", &[fx, fy, cx, cy, 0.0]) => ([fx, fy], [cx, cy], None),
         ("FOV", &[fx, fy, cx, cy, w]) => some([fx, fy], [cx, cy], Fov { w }),

@@ -1,6 +1,6 @@
 //! From the cameras of a foreign file and its photos to a scene.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use glam::DMat3;
@@ -14,7 +14,7 @@ use crate::scene::formats::photos::{self, Photos};
 use crate::scene::lens::Lens;
 use crate::scene::photo::check_size;
 use crate::scene::visible::points_in_photos;
-use crate::scene::{Layout, Scene, ScenePoint, View};
+use crate::scene::{Layout, Scene, ScenePoint, SourceView, View};
 use crate::{Error, Result};
 
 /// The scene of these cameras; `root` is its folder, `images` where its photos lie if not where the file says.
@@ -84,7 +84,7 @@ pub fn scene(calibration: Calibration, root: PathBuf, layout: Layout, images: Op
             size,
             camera: Camera { k, r: shot.r, t: shot.t },
             lens,
-            mask: None,
+            mask: calibration.masks.get(&i).map(|name| photos::place_of(&calibration, name)),
             in_memory: None,
             range: shot.range,
             sweep: None,
@@ -94,7 +94,19 @@ pub fn scene(calibration: Calibration, root: PathBuf, layout: Layout, images: Op
     }
     note_principal_points(&views, &mut notes);
     let points = scene_points(&calibration, &views, &mut notes);
-    Ok(Scene { root, layout, views, points, region: None, notes })
+    list_sources(&calibration, &mut views);
+    Ok(Scene { root, layout, views, points, region: calibration.region, notes })
+}
+
+/// Gives views the source views that the file lists.
+fn list_sources(calibration: &Calibration, views: &mut [View]) {
+    let places: BTreeMap<usize, usize> = views.iter().enumerate().map(|(i, view)| (view.id as usize, i)).collect();
+    for (place, view) in views.iter_mut().enumerate() {
+        let listed = calibration.sources.get(&(view.id as usize)).into_iter().flatten();
+        let mut known = HashSet::from([place]);
+        let of_view = |&(shot, score): &(usize, f64)| Some(SourceView { view: *places.get(&shot)?, score });
+        view.sources = listed.filter_map(of_view).filter(|source| known.insert(source.view)).collect();
+    }
 }
 
 /// The photo's name as seen from the scene's folder, or alone.

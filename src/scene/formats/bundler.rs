@@ -94,7 +94,7 @@ pub fn read(file: &Path) -> Result<Calibration> {
     folders.extend(folder.ends_with("bundle").then(|| folder_of(&folder)));
     let registered = places.iter().enumerate().filter(|(_, place)| place.is_some()).map(|(camera, _)| camera).collect();
     let unnamed = names.is_none().then_some((cameras, registered));
-    Ok(Calibration { file: file.to_owned(), shots, points, notes, folders, unnamed })
+    Ok(Calibration { file: file.to_owned(), shots, points, notes, folders, unnamed, ..Calibration::default() })
 }
 
 /// The photos' names by the camera's number, out of the list.

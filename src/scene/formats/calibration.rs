@@ -1,5 +1,6 @@
 //! What a file of cameras says, before any photo is looked for: the form that every foreign format is read into.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use glam::{DMat3, DVec3};
@@ -8,6 +9,7 @@ use crate::Result;
 use crate::scene::camera::DepthRange;
 use crate::scene::checks::{checked_intrinsics, checked_rotation};
 use crate::scene::lens::Distortion;
+use crate::scene::region::Region;
 
 /// The cameras of a scene, and its sparse points where the format has them.
 #[derive(Clone, Debug, Default)]
@@ -25,13 +27,19 @@ pub struct Calibration {
     /// Where the format has no names: how many photos there should be, and which of them, in the order of their names,
     /// belongs to each shot.
     pub unnamed: Option<(usize, Vec<usize>)>,
+    /// Names of masks, by the place of their shot in [`Calibration::shots`]; they begin where photos' names do.
+    pub masks: BTreeMap<usize, String>,
+    /// What the file lists as source views of a shot, by its place: places of others and scores, larger being better.
+    pub sources: BTreeMap<usize, Vec<(usize, f64)>>,
+    /// The region of interest that the file has.
+    pub region: Option<Region>,
 }
 
 impl Calibration {
     /// The calibration of a file whose photos lie beside it or in images/ there.
     pub fn new(file: PathBuf, folder: PathBuf, shots: Vec<Shot>, points: Vec<Point>, notes: Vec<String>) -> Self {
         let images = folder.join("images");
-        Self { file, shots, points, notes, folders: vec![folder, images], unnamed: None }
+        Self { file, shots, points, notes, folders: vec![folder, images], ..Self::default() }
     }
 
     /// With photos that have no names in the file, one for each shot.

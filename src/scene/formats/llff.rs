@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 
 use glam::DVec3;
 
+use crate::files::npy;
 use crate::scene::camera::DepthRange;
 use crate::scene::formats::calibration::{Calibration, Intrinsics, Length, Shot, of_opengl};
 use crate::scene::formats::json::{self, Number};
 use crate::scene::formats::listing::{Listing, folder_of};
-use crate::scene::formats::npy;
 use crate::{Error, Result};
 
 /// The file, if there is one.

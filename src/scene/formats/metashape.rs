@@ -6,6 +6,9 @@
 //! `x' = x (1 + K1 r^2 + K2 r^4 + K3 r^6 + K4 r^8) + (P1 (r^2 + 2 x^2) + 2 P2 x y)`, `y'` likewise with P1 and P2
 //! exchanged, `u = w / 2 + cx + x' f + x' B1 + y' B2`, `v = h / 2 + cy + y' f`: P1 and P2 stand in the other order than
 //! OpenCV's, and cx, cy begin at the photo's middle. The first pixel's centre is (0.5, 0.5).
+//!
+//! The chunk's `region` is a box in the chunk's coordinates: `center`, `size` (whole sides), and `R`, whose columns are
+//! the directions of the sides.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -20,6 +23,7 @@ use crate::scene::formats::calibration::{Calibration, Intrinsics, Length, Origin
 use crate::scene::formats::listing::{Listing, folder_of};
 use crate::scene::formats::xml::{Source, child, parse};
 use crate::scene::lens::Distortion;
+use crate::scene::region::Region;
 use crate::{Error, Result};
 
 const EXPECTED: &str = "an XML file of cameras as Metashape exports it (document, chunk, sensors, cameras)";
@@ -133,7 +137,52 @@ pub fn read(file: &Path) -> Result<Calibration> {
         ));
     }
     let folder = folder_of(file);
-    Ok(Calibration::new(file.to_owned(), folder, shots, Vec::new(), notes))
+    let region = region(&source, chunk, component.as_deref(), to_world.as_ref())?;
+    Ok(Calibration { region, ..Calibration::new(file.to_owned(), folder, shots, Vec::new(), notes) })
+}
+
+/// The region of the chunk that [`read`] would read, in the world.
+///
+/// # Errors
+/// A file that cannot be read or holds something else, or no region; the message names the line.
+pub fn read_region(file: &Path) -> Result<Region> {
+    let text = input::read_text(file, "read the region of interest")?;
+    let document = parse(file, &text, EXPECTED)?;
+    let source = Source::new(file, &text);
+    // Choices are told where cameras are read.
+    let notes = &mut Vec::new();
+    let chunk = choose_chunk(file, document.root(), notes)?;
+    let cameras: Vec<Node> = chunk.descendants().filter(|node| node.has_tag_name("camera")).collect();
+    let component = largest_component(&cameras, notes);
+    let to_world = to_world(&source, chunk, component.as_deref(), notes)?;
+    region(&source, chunk, component.as_deref(), to_world.as_ref())?.ok_or_else(|| {
+        let found = "no region, or one without extent";
+        Error::input(source.place(chunk), found, "a chunk with a region (center, size, R), as Metashape exports it")
+    })
+}
+
+/// The region of the chunk, or of the component, in the world; `None` where there is none or it is empty.
+fn region(source: &Source, chunk: Node, component: Option<&str>, to_world: Option<&ToWorld>) -> Result<Option<Region>> {
+    let of_component = || child(chosen_component(chunk, component)?, "region");
+    let Some(node) = child(chunk, "region").or_else(of_component) else { return Ok(None) };
+    let part = |name: &str| {
+        let missing = || Error::input(source.place(node), format!("a region without {name}"), "center, size and R");
+        child(node, name).ok_or_else(missing)
+    };
+    let centre = DVec3::from_array(source.numbers(part("center")?, "the region's centre")?);
+    let half = 0.5 * DVec3::from_array(source.numbers(part("size")?, "the region's size")?);
+    let rows: [f64; 9] = source.numbers(part("R")?, "the region's rotation, row by row")?;
+    let sides = checked_rotation(&source.place(node), DMat3::from_cols_array(&rows).transpose())?;
+    Ok(match to_world {
+        Some(to) => Region::turned(to.scale * (to.r * centre) + to.t, (to.r * sides).transpose(), to.scale * half),
+        None => Region::turned(centre, sides.transpose(), half),
+    })
+}
+
+/// The component that cameras name.
+fn chosen_component<'a, 'b>(chunk: Node<'a, 'b>, component: Option<&str>) -> Option<Node<'a, 'b>> {
+    let is_it = |node: &Node| node.has_tag_name("component") && node.attribute("id") == component;
+    child(chunk, "components")?.children().find(is_it)
 }
 
 /// Of several chunks the one with the most aligned cameras.
@@ -179,11 +228,7 @@ fn largest_component(cameras: &[Node], notes: &mut Vec<String>) -> Option<String
 
 /// The transform of the chunk, or of the component that its cameras belong to.
 fn to_world(source: &Source, chunk: Node, component: Option<&str>, notes: &mut Vec<String>) -> Result<Option<ToWorld>> {
-    let of_component = || {
-        let components = child(chunk, "components")?;
-        let is_it = |node: &Node| node.has_tag_name("component") && node.attribute("id") == component;
-        child(components.children().find(is_it)?, "transform")
-    };
+    let of_component = || child(chosen_component(chunk, component)?, "transform");
     let Some(node) = child(chunk, "transform").or_else(of_component) else {
         notes.push("the chunk has no transform: the world is the chunk's own, whose unit is arbitrary".into());
         return Ok(None);

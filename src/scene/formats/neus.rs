@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 
 use glam::{DMat3, DVec3};
 
+use crate::files::npy::{self, Array};
 use crate::scene::camera::DepthRange;
 use crate::scene::formats::calibration::{Calibration, Intrinsics, Shot, finite};
 use crate::scene::formats::listing::{Listing, folder_of};
-use crate::scene::formats::npy::{self, Array};
 use crate::{Error, Result};
 
 /// The file, if there is one.

@@ -3,8 +3,10 @@
 //! Little-endian; lists and texts begin with a count of eight bytes. Platforms have cameras (size, K, and a pose in the
 //! platform) and poses (world to platform); an image names a platform, a camera and a pose:
 //! `R = R_camera R_pose`, `C = R_pose^T C_camera + C_pose`. Pixel centres are integers; K of a camera without a size is
-//! in units of the photo's longer side (the comments of OpenMVS's Interface.h).
+//! in units of the photo's longer side (the comments of OpenMVS's Interface.h). From version 7 on images have view
+//! scores: other images by their place in the list, and how well each goes with it.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use glam::{DMat3, DVec3};
@@ -121,21 +123,19 @@ pub fn read(file: &Path) -> Result<Calibration> {
         platforms.push(platform(&mut bytes, version)?);
     }
     let mut notes = Vec::new();
-    let (mut shots, mut places, mut unregistered, mut masks) = (Vec::new(), Vec::new(), 0, 0);
+    let (mut shots, mut places, mut unregistered) = (Vec::new(), Vec::new(), 0);
+    let (mut masks, mut scores) = (BTreeMap::new(), Vec::new());
     for i in 0..bytes.count(20, "images")? {
         let name = bytes.text("an image's name")?;
         let place = format!("{}: image {i} ({name})", file.display());
-        if version > 4 {
-            masks += usize::from(!bytes.text("a mask's name")?.is_empty());
-        }
+        let mask = if version > 4 { bytes.text("a mask's name")? } else { String::new() };
         let [platform, camera, pose] = [bytes.u32("an image")?, bytes.u32("an image")?, bytes.u32("an image")?];
         if version > 2 {
             bytes.u32("an image's number")?;
         }
         if version > 6 {
             bytes.take(12, "an image's depths")?;
-            let scores = bytes.count(24, "scores")?;
-            bytes.take(24 * scores, "an image's scores")?;
+            scores.push(view_scores(&mut bytes)?);
         }
         if pose == NONE {
             unregistered += 1;
@@ -151,6 +151,9 @@ pub fn read(file: &Path) -> Result<Calibration> {
         };
         let r = checked_rotation(&place, camera.r)? * checked_rotation(&place, pose_r)?;
         let (r, t) = with_centre(&place, r, pose_r.transpose() * camera.c + pose_c)?;
+        if !mask.is_empty() {
+            masks.insert(shots.len(), mask);
+        }
         places.push(Some(shots.len() as u32));
         shots.push(Shot {
             photo: Some(name),
@@ -166,9 +169,7 @@ pub fn read(file: &Path) -> Result<Calibration> {
     if unregistered > 0 {
         notes.push(format!("{} without a pose left out", counted(unregistered, "image")));
     }
-    if masks > 0 {
-        notes.push(format!("{} named there not read: --masks DIR reads a folder of them", counted(masks, "mask")));
-    }
+    let sources = sources(file, &places, &scores)?;
     let mut points = Vec::new();
     for _ in 0..bytes.count(20, "points")? {
         let mut position = [0.0; 3];
@@ -186,7 +187,47 @@ pub fn read(file: &Path) -> Result<Calibration> {
         }
         points.push(Point { position: DVec3::from_array(position), error: 0.0, shots: seen });
     }
-    Ok(Calibration::new(file.to_owned(), folder_of(file), shots, points, notes))
+    Ok(Calibration { masks, sources, ..Calibration::new(file.to_owned(), folder_of(file), shots, points, notes) })
+}
+
+/// Other images and how well each goes with this one.
+fn view_scores(bytes: &mut Bytes) -> Result<Vec<(u32, f64)>> {
+    let mut scores = Vec::new();
+    for _ in 0..bytes.count(24, "scores")? {
+        let image = bytes.u32("a score")?;
+        // Shared points, scale, angle and area, of which the score is made.
+        bytes.take(16, "a score")?;
+        let score = f32::from_le_bytes(bytes.array("a score")?);
+        if !score.is_finite() {
+            return Err(bytes.refused(format!("a score of {score}"), "a finite number"));
+        }
+        scores.push((image, f64::from(score)));
+    }
+    Ok(scores)
+}
+
+/// Scores of images as source views of shots, best first; images without a pose serve for nothing.
+fn sources(
+    file: &Path,
+    places: &[Option<u32>],
+    scores: &[Vec<(u32, f64)>],
+) -> Result<BTreeMap<usize, Vec<(usize, f64)>>> {
+    let mut sources = BTreeMap::new();
+    for (i, (place, scores)) in places.iter().zip(scores).enumerate() {
+        let mut of_shot = Vec::with_capacity(scores.len());
+        for &(other, score) in scores {
+            let Some(other) = places.get(other as usize) else {
+                let place = format!("{}: image {i}", file.display());
+                return Err(Error::input(place, format!("a score of image {other}"), "the number of an image"));
+            };
+            of_shot.extend(other.map(|other| (other as usize, score)));
+        }
+        of_shot.sort_by(|a, b| b.1.total_cmp(&a.1));
+        if let Some(place) = place {
+            sources.insert(*place as usize, of_shot);
+        }
+    }
+    Ok(sources)
 }
 
 fn platform(bytes: &mut Bytes, version: u32) -> Result<Platform> {

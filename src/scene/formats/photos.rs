@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use crate::error::counted;
-use crate::files::{image, input};
+use crate::files::{image, input, unread_photo};
 use crate::scene::formats::calibration::Calibration;
 use crate::{Error, Result};
 
@@ -47,6 +47,9 @@ pub fn find(calibration: &Calibration, images: Option<&Path>, notes: &mut Vec<St
             Some(photo)
         });
         if photo.is_none() {
+            // What is there under the very name, but cannot be read, is more than a photo that is missing.
+            let there: Vec<PathBuf> = calibration.folders.iter().map(|folder| folder.join(&plain)).collect();
+            unread_photo::refuse_first(there.iter().map(PathBuf::as_path))?;
             missing.push(name.to_owned());
         }
         found.push(photo);
@@ -72,6 +75,15 @@ pub fn find(calibration: &Calibration, images: Option<&Path>, notes: &mut Vec<St
     Ok(Photos { found, missing })
 }
 
+/// Where a file that goes with the photos lies by its name: in the first folder that has it, else where it was to be
+/// expected.
+pub fn place_of(calibration: &Calibration, name: &str) -> PathBuf {
+    let plain = name.replace('\\', "/");
+    let places: Vec<PathBuf> = calibration.folders.iter().map(|folder| folder.join(&plain)).collect();
+    let found = places.iter().find(|place| place.is_file()).or(places.first());
+    found.cloned().unwrap_or_else(|| PathBuf::from(plain))
+}
+
 fn is_photo(path: &Path) -> bool {
     path.is_file() && image::has_photo_extension(path)
 }
@@ -84,6 +96,7 @@ fn in_order(
     notes: &mut Vec<String>,
 ) -> Result<Photos> {
     let folders = images.map_or_else(|| calibration.folders.clone(), |folder| vec![folder.to_owned()]);
+    let all = folders.clone();
     let photos_of = |folder: &PathBuf| -> Vec<PathBuf> {
         let files = input::files_in(folder, "list the photos").unwrap_or_default();
         files.into_iter().filter(|file| image::has_photo_extension(file)).collect()
@@ -94,6 +107,11 @@ fn in_order(
     let expected = "one folder with as many photos as there are cameras, since the format has no names; --images DIR \
                     says which";
     let Some((folder, mut photos)) = lists.iter().find(|list| list.1.len() == count).cloned() else {
+        if lists.is_empty() {
+            let files = all.iter().flat_map(|folder| input::files_in(folder, "list the photos").unwrap_or_default());
+            let files: Vec<PathBuf> = files.collect();
+            unread_photo::refuse_first(files.iter().map(PathBuf::as_path))?;
+        }
         let found = match lists.first() {
             None => format!("{} and no photos", counted(count, "camera")),
             Some((folder, photos)) => {

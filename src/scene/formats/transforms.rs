@@ -237,21 +237,19 @@ pub fn read(file: &Path) -> Result<Calibration> {
             place,
         });
     }
-    let masks = content.frames.iter().filter(|frame| frame.mask_path.is_some()).count();
     let has_depth = |frame: &&Frame| frame.depth_file_path.is_some() || frame.depth_path.is_some();
     let depths = content.frames.iter().filter(has_depth).count();
-    if masks > 0 {
-        notes.push(format!(
-            "{} named as mask_path not read: --masks DIR reads a folder of them",
-            counted(masks, "mask")
-        ));
-    }
     if depths > 0 {
-        notes.push(format!("{} named as depth_file_path not read", counted(depths, "depth map")));
+        notes.push(format!(
+            "{} named as depth_file_path not read: --prior DIR narrows the depths to search by maps",
+            counted(depths, "depth map")
+        ));
     }
     let folder = folder_of(file);
     let points = points(&content, &folder, applied.as_ref(), &mut notes)?;
-    Ok(Calibration::new(file.to_owned(), folder, shots, points, notes))
+    let named = |(i, frame): (usize, &Frame)| Some((i, frame.mask_path.clone()?));
+    let masks = content.frames.iter().enumerate().filter_map(named).collect();
+    Ok(Calibration { masks, ..Calibration::new(file.to_owned(), folder, shots, points, notes) })
 }
 
 fn applied(file: &Path, content: &File, notes: &mut Vec<String>) -> Result<Option<Applied>> {

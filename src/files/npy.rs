@@ -88,7 +88,7 @@ fn is_of_floats(bytes: &[u8]) -> bool {
 }
 
 fn parse(bytes: &[u8], place: &str) -> Result<Array> {
-    let expected = "an array of floats (f4 or f8), as numpy.save writes it";
+    let expected = "an array of floats (f2, f4 or f8), as numpy.save writes it";
     let refused = |found: String| Error::input(place, found, expected);
     let Some((header, data)) = split(bytes) else { return Err(refused("no header of an array".into())) };
     let kind = kind(header).unwrap_or_default();
@@ -105,6 +105,7 @@ fn parse(bytes: &[u8], place: &str) -> Result<Array> {
     let size = match kind {
         "<f4" | ">f4" => 4,
         "<f8" | ">f8" => 8,
+        "<f2" | ">f2" => 2,
         other => return Err(refused(format!("values of type {other}"))),
     };
     let count = shape.iter().try_fold(1usize, |product, &length| product.checked_mul(length));
@@ -119,7 +120,11 @@ fn parse(bytes: &[u8], place: &str) -> Result<Array> {
             eight[..size].reverse();
         }
         let [a, b, c, d, ..] = eight;
-        if size == 4 { f64::from(f32::from_le_bytes([a, b, c, d])) } else { f64::from_le_bytes(eight) }
+        match size {
+            2 => half::f16::from_le_bytes([a, b]).to_f64(),
+            4 => f64::from(f32::from_le_bytes([a, b, c, d])),
+            _ => f64::from_le_bytes(eight),
+        }
     };
     let data: Vec<f64> = data.chunks_exact(size).map(value).collect();
     match shape[..] {
