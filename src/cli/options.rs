@@ -387,6 +387,20 @@ pub fn range(text: &str) -> Result<DepthRange, String> {
     }
 }
 
+/// Seconds: a number with its unit.
+pub fn time(text: &str) -> Result<f64, String> {
+    let (number, unit) = text.split_at(text.find(|c: char| c.is_alphabetic()).unwrap_or(text.len()));
+    let seconds = match unit {
+        "s" => 1.0,
+        "m" | "min" => 60.0,
+        "h" => 3600.0,
+        "d" => 86400.0,
+        _ => f64::NAN,
+    };
+    let time = number.trim().parse::<f64>().unwrap_or(f64::NAN) * seconds;
+    if time > 0.0 && time.is_finite() { Ok(time) } else { Err("expected a time such as 90s, 30m, 2h or 1.5d".into()) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -422,18 +436,4 @@ mod tests {
         assert_eq!(device("cuda:x").unwrap_err(), "expected a GPU's index after cuda:");
         assert_eq!(device("gpu").unwrap_err(), "expected auto, cpu, cuda or cuda:N");
     }
-}
-
-/// Seconds: a number with its unit.
-pub fn time(text: &str) -> Result<f64, String> {
-    let (number, unit) = text.split_at(text.find(|c: char| c.is_alphabetic()).unwrap_or(text.len()));
-    let seconds = match unit {
-        "s" => 1.0,
-        "m" | "min" => 60.0,
-        "h" => 3600.0,
-        "d" => 86400.0,
-        _ => f64::NAN,
-    };
-    let time = number.trim().parse::<f64>().unwrap_or(f64::NAN) * seconds;
-    if time > 0.0 && time.is_finite() { Ok(time) } else { Err("expected a time such as 90s, 30m, 2h or 1.5d".into()) }
 }

@@ -75,8 +75,10 @@ pub fn finish_views(
     let mut all = FinishedViews::default();
     let bug = || Error::Bug { place: "maps", problem: "a view was not merged".into() };
     let ready = |(&place, found): (&usize, Option<Found>)| {
-        let ready =
-            found.map_or_else(|| merged.next().map(Ready::Merged).ok_or_else(bug), |found| Ok(Ready::Found(found)));
+        let ready = found.map_or_else(
+            || merged.next().map(|merged| Ready::Merged(Box::new(merged))).ok_or_else(bug),
+            |found| Ok(Ready::Found(found)),
+        );
         ready.map(|ready| (place, ready))
     };
     let mut views = places.iter().zip(found).map(ready);
@@ -89,7 +91,7 @@ pub fn finish_views(
         let of_view = |(place, ready)| -> Result<(usize, FinishedView)> {
             let view = match ready {
                 Ready::Found(found) => read_view(merging, place, found, wanted),
-                Ready::Merged(merged) => write_view(merging, place, merged, job),
+                Ready::Merged(merged) => write_view(merging, place, *merged, job),
             };
             Ok((place, view?))
         };
@@ -111,7 +113,7 @@ enum Ready {
     /// They are there.
     Found(Found),
     /// They are to be written.
-    Merged(MergedView),
+    Merged(Box<MergedView>),
 }
 
 /// The files of a view that an earlier run has finished.

@@ -250,7 +250,11 @@ mod tests {
         let (out, plan, shard) = (root.path(), plan("1"), Shard { number: 1, of: 1 });
         let part = Part { out, plan: &plan, shard, stage: Stage::Maps, views: 1 };
         let read = || ShardState::read(out, &plan, shard, Stage::Maps).unwrap();
-        part.told(|| 0, || Ok(assert_eq!(read().condition, Condition::Running))).unwrap();
+        let work = || {
+            assert_eq!(read().condition, Condition::Running);
+            Ok(())
+        };
+        part.told(|| 0, work).unwrap();
         assert_eq!((read().condition, read().message), (Condition::Done, None));
         let failed = part.told(|| 0, || Err::<(), _>(Error::Nothing("no photo".into()))).unwrap_err();
         assert_eq!((read().condition, read().message), (Condition::Failed, Some(failed.to_string())));

@@ -198,7 +198,7 @@ impl Status {
         };
         let mut shown: Vec<&ShardStatus> = self.shards.iter().collect();
         shown.sort_by_key(|shard| rank(shard));
-        let _ = write!(text, "\n\n{:>9} {:>9} {:>9} {:>8} {:>8}  {}", "shard", "maps", "merged", "state", "s/view", "");
+        let _ = write!(text, "\n\n{:>9} {:>9} {:>9} {:>8} {:>8}", "shard", "maps", "merged", "state", "s/view");
         for shard in shown.iter().take(SHOWN) {
             let seconds = shard.seconds_a_view.map_or_else(|| "-".into(), |seconds| format!("{seconds:.2}"));
             let mut told: Vec<String> = shard.host.iter().filter(|_| shard.state != "done").cloned().collect();

@@ -59,7 +59,7 @@ fn clouds_of_every_encoding_are_alike() {
         fs::write(&path, bytes).unwrap();
         ply_points::read(&path).unwrap()
     };
-    let expected = Cloud { points: POINTS.to_vec(), not_finite: 0, offset: None };
+    let expected = Cloud { points: POINTS.to_vec(), not_finite: 0, offset: None, colours: None };
     assert_eq!(read(&ply(&POINTS)), expected);
     for little in [true, false] {
         for with_list in [true, false] {
@@ -81,7 +81,7 @@ fn clouds_of_every_encoding_are_alike() {
     let found = read(&ply(&many));
     assert_eq!((found.points.len(), found.not_finite), (39_998, 2));
     assert_eq!(found.points[39_997], [39_998.0, 0.5, -1.0]);
-    assert_eq!(read(&ply(&[])), Cloud { points: Vec::new(), not_finite: 0, offset: None });
+    assert_eq!(read(&ply(&[])), Cloud { points: Vec::new(), not_finite: 0, offset: None, colours: None });
     // The engine's own clouds.
     engine::files::ply::write_coloured(&path, &POINTS, |i| [i as u8; 3], Storage::default(), &[]).unwrap();
     assert_eq!(ply_points::read(&path).unwrap(), expected);
@@ -149,7 +149,7 @@ fn elements_without_properties_take_no_time() {
     let mut bytes = head("binary_little_endian", u64::MAX).into_bytes();
     [1.0f64, 2.0, 3.0].iter().for_each(|v| bytes.extend(v.to_le_bytes()));
     fs::write(&path, &bytes).unwrap();
-    let expected = Cloud { points: vec![[1.0, 2.0, 3.0]], not_finite: 0, offset: None };
+    let expected = Cloud { points: vec![[1.0, 2.0, 3.0]], not_finite: 0, offset: None, colours: None };
     assert_eq!(ply_points::read(&path).unwrap(), expected);
     // In a text they are empty lines.
     fs::write(&path, head("ascii", 2) + "\n\n1 2 3\n").unwrap();
