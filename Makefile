@@ -36,6 +36,7 @@ ptx: nvcc ## Every night: all kernels and networks on the interpreter of PTX, as
 	ENGINE_REQUIRE_NVCC=1 ENGINE_REQUIRE_EMULATOR=1 ENGINE_TEST_DEVICE=ptx ENGINE_PTX_FIGURES=target/ptx-figures.txt \
 		cargo test --release --test cuda --test cuda_network
 	ENGINE_REQUIRE_NVCC=1 ENGINE_REQUIRE_EMULATOR=1 ENGINE_TEST_DEVICE=ptx-apart cargo test --release --test cuda
+	ENGINE_REQUIRE_EMULATOR=1 ENGINE_CUDA_ALL=1 cargo test --release --test cuda_network
 
 driver: nvcc ## Every night: the program on a stand-in for CUDA's driver, all runs, orders and mistakes
 	ENGINE_DRIVER_ALL=1 cargo test --release --features cuda --test driver

@@ -91,8 +91,9 @@ fn maps_of_a_workspace_are_found_by_the_photos_paths() {
     let (_, points) = cloud(&place.path("cloud/fused.ply"));
     assert!(points.len() > 1000, "{}", points.len());
     // True depths: every point lies on the plane, but for the share that other views' depths have in it. These are
-    // interpolated between pixels, where 1 / depth is what is linear: off by an eighth of the second derivative at most,
-    // 2 z (dz / z)^2 with depths of 4.5 that change by 0.4 / 110 of z per pixel where views are turned most: 1.5e-5.
+    // interpolated between pixels, where 1 / depth is what is linear: off by an eighth of the second derivative at
+    // most, 2 z (dz / z)^2 with depths of 4.5 that change by 0.4 / 110 of z per pixel where views are turned most:
+    // 1.5e-5.
     let off = points.iter().map(|p| plane_scene::distance(p.map(f64::from))).fold(0.0, f64::max);
     assert!(off < 1.5e-5, "{off}");
 

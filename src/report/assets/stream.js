@@ -41,7 +41,10 @@ export class Stream {
     const step = quantum * 2 ** shift;
     const apart = Math.max(Math.sqrt(every) * spacing, step);
     const radius = (side * Math.sqrt(3)) / 2;
-    return { at, count, corner, step, middle, radius, first, below, every, apart, tile: null, usedAt: 0, isUnderWay: false };
+    return {
+        at, count, corner, step, middle, radius, first, below, every, apart,
+        tile: null, usedAt: 0, isUnderWay: false,
+    };
   }
 
   below({ first, below }) {
