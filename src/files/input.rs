@@ -45,7 +45,7 @@ fn open_at_once(path: &Path) -> io::Result<File> {
 /// Reads a whole file.
 ///
 /// # Errors
-/// As [`open`].
+/// As [`open()`].
 pub fn read(path: &Path, action: &'static str) -> Result<Vec<u8>> {
     let (mut file, size) = open(path, action)?;
     let mut bytes = Vec::new();

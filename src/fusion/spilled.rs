@@ -3,7 +3,7 @@
 //!
 //! In memory are the depths of the view whose turn it is and of its sources, kept for later turns as far as there is
 //! room: the turns are known, so those go first that are needed last. All views are heard about a point
-//! ([`super::guard`]), but only in small windows of their maps, around the places where the points of a small square of
+//! (`guard.rs`), but only in small windows of their maps, around the places where the points of a small square of
 //! the view fall. Points go on as they are made; where they lie stays on disk, too, for the views that come later.
 //!
 //! A view's depths lie together; behind them, pixel by pixel, its confidences and colours.

@@ -189,7 +189,7 @@ pub struct Observation {
     pub point: DVec3,
 }
 
-/// Folder, encoding and photos of the model that [`open`] reads.
+/// Folder, encoding and photos of the model that [`open()`] reads.
 fn model_of(root: &Path, options: &OpenOptions) -> Result<Option<(PathBuf, Encoding, PathBuf)>> {
     let mut notes = Vec::new();
     let Some(workspace) = choose_workspace(root, options, &mut notes)? else { return Ok(None) };
@@ -198,11 +198,11 @@ fn model_of(root: &Path, options: &OpenOptions) -> Result<Option<(PathBuf, Encod
     Ok(Some((folder, encoding, photos)))
 }
 
-/// For each view of a scene that [`open`] has read with these options, the keypoints with a finite point that the
+/// For each view of a scene that [`open()`] has read with these options, the keypoints with a finite point that the
 /// model has for it. None where the model has no points or keypoints.
 ///
 /// # Errors
-/// As [`open`].
+/// As [`open()`].
 pub fn observations(scene: &Scene, options: &OpenOptions) -> Result<Vec<Vec<Observation>>> {
     let mut of_views = vec![Vec::new(); scene.views.len()];
     let Some((folder, encoding, _)) = model_of(&scene.root, options)? else { return Ok(of_views) };
@@ -241,7 +241,7 @@ pub struct ImageSize {
     pub photo: (usize, usize),
 }
 
-/// The sizes of the registered images that have a photo. [`open`] refuses a scene where they differ; this tells by how
+/// The sizes of the registered images that have a photo. [`open()`] refuses a scene where they differ; this tells by how
 /// much.
 ///
 /// # Errors
