@@ -14,7 +14,7 @@ pub fn raised(py: Python<'_>, error: &Error) -> PyErr {
         Error::Memory(_) => "MemoryNeedError",
         Error::Nothing(_) => "NothingError",
         Error::Device(_) => "DeviceError",
-        Error::NotFinite(_) | Error::Bug { .. } => "EngineError",
+        Error::NotFinite(_) | Error::Pending(_) | Error::Bug { .. } => "EngineError",
     };
     let made = || {
         let class = py.import("engine_mvs._errors")?.getattr(class)?;
