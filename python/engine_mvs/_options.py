@@ -21,7 +21,11 @@ _Function = TypeVar("_Function", bound=Callable[..., object])
 
 
 class _PlaceOptions(TypedDict, total=False):
-    range_from: Annotated[Path | None, "PLY cloud in the scene's coordinates to take depth ranges from"]
+    range_from: Annotated[
+        Path | None, "cloud (PLY, LAS, LAZ, E57) in the scene's coordinates, or list of ranges, to take depths from"
+    ]
+    prior: Annotated[Path | None, "folder of depth maps, named after the photos, that narrow the depths to search"]
+    prior_scale: Annotated[float | None, "number that 16-bit PNG maps in prior are divided by"]
     roi: Annotated[
         Sequence[float] | Path | None,
         "region of interest: x0, y0, z0, x1, y1, z1 in scene units, a file of a box, or 'auto'",
