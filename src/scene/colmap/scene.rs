@@ -241,8 +241,8 @@ pub struct ImageSize {
     pub photo: (usize, usize),
 }
 
-/// The sizes of the registered images that have a photo. [`open()`] refuses a scene where they differ; this tells by how
-/// much.
+/// The sizes of the registered images that have a photo. [`open()`] refuses a scene where they differ; this tells by
+/// how much.
 ///
 /// # Errors
 /// Files of the model or photos that cannot be read.
