@@ -71,8 +71,7 @@ pub fn find_finished<N: DepthNetwork>(work: Work, network: &N) -> Result<LevelJo
 /// As [`find_finished`].
 pub fn find_finished_of<N: DepthNetwork>(work: Work, network: &N, places: &BTreeSet<usize>) -> Result<LevelJobs> {
     let Work { scene, plan, options, out, hashes, .. } = work;
-    let wanted = places.iter().map(|&place| &plan.views[place]);
-    let used: BTreeSet<usize> = wanted.flat_map(|v| std::iter::once(v.view).chain(v.sources.iter().copied())).collect();
+    let used = plan.photos_of(places.iter().copied());
     // Where hashes are not known yet, every file is read: by all threads.
     let identity = |&view: &usize| -> Result<(usize, PhotoIdentity)> {
         interrupt::check()?;

@@ -6,7 +6,7 @@
 //! partly merged beside them, and come out as they would with all the others: in blocks that fit into memory, and on
 //! several machines.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rayon::prelude::*;
 use serde_json::json;
@@ -56,6 +56,10 @@ impl<'a> Merging<'a> {
         let plan = work.plan;
         let sources = plan.views.iter().map(|view| places(&plan.views, &view.check)).collect();
         let identity = |place: usize| {
+            // Nobody's neighbour: its mask is not read either.
+            if jobs.of_views[place].is_empty() {
+                return String::new();
+            }
             let of_level = |job: &LevelJob| json!([job.made_by(), job.made.as_ref().map(|made| &made.1)]);
             let levels: Vec<_> = jobs.of_views[place].iter().map(of_level).collect();
             let mask = work.scene.views[plan.views[place].view].mask.as_ref();
@@ -71,15 +75,10 @@ impl<'a> Merging<'a> {
     /// level those of the finer one come first, in the same order.
     pub fn needed(&self, targets: &[usize]) -> Vec<Vec<usize>> {
         let wider = |inner: &[usize]| {
-            let mut all = inner.to_vec();
-            let mut is_in = vec![false; self.sources.len()];
-            inner.iter().for_each(|&place| is_in[place] = true);
-            for &source in inner.iter().flat_map(|&place| &self.sources[place]) {
-                if !std::mem::replace(&mut is_in[source], true) {
-                    all.push(source);
-                }
-            }
-            all
+            let mut known: BTreeSet<usize> = inner.iter().copied().collect();
+            let sources = inner.iter().flat_map(|&place| &self.sources[place]).copied();
+            let others: Vec<usize> = sources.filter(|&source| known.insert(source)).collect();
+            [inner, &others].concat()
         };
         let finest = if self.work.options.refines() { wider(targets) } else { targets.to_vec() };
         let mut needed = vec![finest];
@@ -92,8 +91,7 @@ impl<'a> Merging<'a> {
     /// A hash of all level maps that a view's maps are made of.
     pub fn neighbourhood(&self, place: usize) -> String {
         let needed = self.needed(&[place]);
-        let of_widest = needed.iter().max_by_key(|views| views.len()).into_iter().flatten();
-        let all: Vec<&String> = of_widest.map(|&view| &self.identities[view]).collect();
+        let all: Vec<&String> = needed.last().into_iter().flatten().map(|&view| &self.identities[view]).collect();
         hash::of_bytes(json!(all).to_string().as_bytes())
     }
 

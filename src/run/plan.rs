@@ -1,6 +1,7 @@
 //! What will be computed: for each view its sources, depth range, planes and spacing, decided before any photo is
 //! decoded, with every assumption put into words.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use crate::error::{Error, Result, counted};
@@ -161,6 +162,17 @@ pub struct Plan {
     pub frames: Vec<Frame>,
     /// What was assumed, chosen or skipped.
     pub notes: Vec<String>,
+}
+
+impl Plan {
+    /// The views of the scene whose photos some of the plan's views need: their own and their sources'.
+    pub fn photos_of(&self, places: impl IntoIterator<Item = usize>) -> BTreeSet<usize> {
+        let of_view = |place: usize| {
+            let ViewPlan { view, sources, .. } = &self.views[place];
+            std::iter::once(view).chain(sources).copied()
+        };
+        places.into_iter().flat_map(of_view).collect()
+    }
 }
 
 /// What the stages of a run work on, each in its turn.

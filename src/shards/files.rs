@@ -17,10 +17,7 @@ const PICTURES: [&str; 12] = ["jpg", "jpeg", "png", "tif", "tiff", "webp", "bmp"
 /// # Errors
 /// Folders that cannot be listed.
 pub fn of_views(scene: &Scene, plan: &Plan, places: &[usize], out: &Path) -> Result<Vec<PathBuf>> {
-    let used: BTreeSet<usize> = places
-        .iter()
-        .flat_map(|&place| std::iter::once(plan.views[place].view).chain(plan.views[place].sources.iter().copied()))
-        .collect();
+    let used = plan.photos_of(places.iter().copied());
     let pictures = used.iter().flat_map(|&view| {
         let view = &scene.views[view];
         std::iter::once(&view.image).chain(&view.mask).cloned()
@@ -54,10 +51,7 @@ fn others_in(folder: &Path, out: &Path, files: &mut BTreeSet<PathBuf>) -> Result
 
 /// Bytes of the photos of some views and their sources, and how many these are.
 pub fn photos(scene: &Scene, plan: &Plan, places: &[usize]) -> (usize, u64) {
-    let used: BTreeSet<usize> = places
-        .iter()
-        .flat_map(|&place| std::iter::once(plan.views[place].view).chain(plan.views[place].sources.iter().copied()))
-        .collect();
+    let used = plan.photos_of(places.iter().copied());
     let bytes = |&view: &usize| std::fs::metadata(&scene.views[view].image).map_or(0, |data| data.len());
     (used.len(), used.iter().map(bytes).sum())
 }
