@@ -97,6 +97,7 @@ class FusionConstants(TypedDict, total=False):
     min_segment_px: Annotated[float | None, "drop surfaces of a map with fewer pixels, in a map of a million"]
     min_angle_deg: Annotated[float | None, "angle between the rays of views that count as two"]
     see_through_factor: Annotated[float | None, "times max_depth_error_rel from which a view sees through a point"]
+    max_depth_error_px: Annotated[float | None, "map pixels of its sources to which a view tells depths apart"]
     mean_colour: Annotated[bool | None, "the mean of the confirming views' colours"]
     max_normal_deg: Annotated[float | None, "degrees that normals of confirming views may differ by"]
     reprojection_step_px: Annotated[float | None, "dynamic: map pixels for each agreeing view"]

@@ -42,7 +42,7 @@ const ALL: &str = "";
 
 /// All constants, in the order of help texts and lists.
 #[rustfmt::skip]
-pub static CONSTANTS: [Constant; 25] = [
+pub static CONSTANTS: [Constant; 26] = [
     row("min-confidence", "0..1", &[(ALL, Fraction, "Use only pixels above this confidence")]),
     row("check-sources", "N", &[
         (ALL, Count(1, ANY), "Source views to check a pixel against, best first"),
@@ -78,6 +78,11 @@ pub static CONSTANTS: [Constant; 25] = [
         ("reprojection, pyramid", NotNegative, "a view sees through a point if its own depth lies behind it by more \
             than this many times --max-depth-error-rel; a point goes if the views that see through it outweigh half of \
             those that confirm it; 0 keeps all"),
+    ]),
+    row("max-depth-error-px", "PX", &[
+        ("reprojection, pyramid", NotNegative, "a view that is asked about a point tells depths apart that differ by \
+            less than --max-depth-error-rel, too, if that moves the point by this many map pixels in its sources; 0: \
+            it does not"),
     ]),
     row("mean-colour", "BOOL", &[
         ("reprojection, pyramid", Switch, "colour a point with the mean over the views that confirm it, without \

@@ -64,6 +64,9 @@ pub fn count_specks(funnel: &mut Funnel, specks: usize) {
     funnel.specks = specks;
 }
 
+/// So many of a view's sources, best first, tell how exact its depths are: those that the network compared by default.
+const BEST_SOURCES: usize = 4;
+
 /// Hears all views about the points of one.
 pub struct Judge<'a> {
     store: &'a dyn Store,
@@ -308,8 +311,11 @@ impl<'a> Judge<'a> {
             let Some(place) = eye.place(position) else { continue };
             let (_, _, z) = place;
             let sight = Sight::new(window, place);
+            // Where there is something nearer, or nothing, the view says nothing.
+            let Some(depth) = sight.depth.filter(|depth| *depth > z * (1.0 - tolerance)) else { continue };
+            let tolerance = tolerance.min(self.told_apart(*view, position));
             let towards = (eye.centre - position).normalize_or_zero();
-            if sight.depth.is_some_and(|depth| (depth - z).abs() < tolerance * z) {
+            if (depth - z).abs() < tolerance * z {
                 if !confirming.count(towards) {
                     continue;
                 }
@@ -339,6 +345,27 @@ impl<'a> Judge<'a> {
         }
         let colour = if guard.mean_colour { robust_mean(samples) } else { None };
         Verdict::Stays(colour.unwrap_or(point.colour), (places + 1).min(255) as u8)
+    }
+
+    /// The share of a point's depth that moves it by `max_depth_error_px` pixels in the middling one of the view's best
+    /// sources: as exact as a map can be that was made with them. Infinite where that is not asked for.
+    fn told_apart(&self, view: usize, position: DVec3) -> f64 {
+        let sources = &self.store.facts()[view].sources;
+        let count = sources.len().min(BEST_SOURCES);
+        let pixels = self.constants.guard.max_depth_error_px;
+        if count == 0 || pixels <= 0.0 {
+            return f64::INFINITY;
+        }
+        let ray = position - self.eyes[view].centre;
+        let mut motions = [0.0f64; BEST_SOURCES];
+        for (motion, &source) in motions.iter_mut().zip(sources) {
+            let source = &self.eyes[source];
+            let its_ray = position - source.centre;
+            *motion = source.focal * ray.cross(its_ray).length() / its_ray.length_squared();
+        }
+        motions[..count].sort_by(f64::total_cmp);
+        // Without a baseline nothing is told apart: a division by zero gives infinity.
+        pixels / motions[count / 2]
     }
 
     /// Places that must confirm a point of view `at`: as many as views, or all that its sources stand at, if those are

@@ -73,6 +73,10 @@ pub struct Guard {
     /// A view sees through a point where its own depth lies behind the point's by more than this many times
     /// `max_depth_error_rel`; a point that too many see through is dropped. 0: none is.
     pub see_through_factor: f64,
+    /// Views that are heard about a point tell depths apart that differ by less than `max_depth_error_rel`, too, where
+    /// that moves the point by at least this many map pixels in the middling one of the view's best sources. 0: they do
+    /// not.
+    pub max_depth_error_px: f64,
     /// A point is dropped where the normals of most confirming views differ from its own by more than this many
     /// degrees. From 180 on they are not compared.
     pub max_normal_deg: f64,
@@ -81,7 +85,7 @@ pub struct Guard {
 }
 
 impl Default for Guard {
-    /// 100 pixels of a million, 1 degree, once the tolerance, 60 degrees, and mean colours.
+    /// 100 pixels of a million, 1 degree, once the tolerance, 1 pixel, 60 degrees, and mean colours.
     ///
     /// Below 1 degree, COLMAP's least angle, too, a change of depth by the tolerance of 1 % moves a pixel by less than
     /// a tenth of a map pixel at usual fields of view: such a view agrees with any depth. What is flat to one view and
@@ -91,6 +95,7 @@ impl Default for Guard {
             min_segment_px: 100.0,
             min_angle_deg: 1.0,
             see_through_factor: 1.0,
+            max_depth_error_px: 1.0,
             max_normal_deg: 60.0,
             mean_colour: true,
         }
@@ -103,6 +108,7 @@ impl Guard {
         min_segment_px: 0.0,
         min_angle_deg: 0.0,
         see_through_factor: 0.0,
+        max_depth_error_px: 0.0,
         max_normal_deg: 180.0,
         mean_colour: false,
     };

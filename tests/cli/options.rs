@@ -62,7 +62,7 @@ pub const INFER: [&str; 60] = [
     "--profile",
     "--help",
 ];
-pub const FUSE: [&str; 58] = [
+pub const FUSE: [&str; 59] = [
     "--sparse",
     "--config",
     "--verbose",
@@ -94,6 +94,7 @@ pub const FUSE: [&str; 58] = [
     "--min-segment-px",
     "--min-angle-deg",
     "--see-through-factor",
+    "--max-depth-error-px",
     "--mean-colour",
     "--levels",
     "--trusted-confidence",

@@ -176,6 +176,61 @@ fn seeing_through_begins_beyond_the_tolerance_times_the_factor() {
     }
 }
 
+/// The camera with a longer focal length.
+fn zoomed(camera: Camera, times: f64) -> Camera {
+    let mut k = camera.k;
+    (k.x_axis.x, k.y_axis.y) = (k.x_axis.x * times, k.y_axis.y * times);
+    Camera { k, ..camera }
+}
+
+/// Pixels that a point moves by in the middling one of a view's sources, where its depth changes by a share.
+fn moved_px(views: &[FusionView], at: usize, point: DVec3, share: f64) -> f64 {
+    let centre = views[at].camera.centre();
+    let behind = centre + (point - centre) * (1.0 + share);
+    let moved = |&source: &usize| {
+        let Camera { k, r, t } = views[source].camera;
+        let [from, to] = [point, behind].map(|x| k * (r * x + t)).map(|q| q.truncate() / q.z);
+        (to - from).length()
+    };
+    let mut moved: Vec<f64> = views[at].sources.iter().map(moved).collect();
+    moved.sort_by(f64::total_cmp);
+    moved[moved.len() / 2]
+}
+
+#[test]
+fn views_tell_depths_apart_to_a_pixel_of_their_sources() {
+    // Two planes nearer to each other than the tolerance, each known to some views, which hear of the other from no
+    // source. With longer focal lengths the gap is more pixels wide.
+    let normal = DVec3::new(0.0, -0.1, -1.0);
+    for (zoom, gap) in [(1.0, 0.008), (5.0, 0.004), (20.0, 0.002), (20.0, 0.008)] {
+        let near = Surface::Plane { point: DVec3::new(0.0, 0.0, -gap * DISTANCE), normal };
+        let far = Surface::Plane { point: DVec3::ZERO, normal };
+        let cameras: Vec<Camera> =
+            arc(7, 40.0, DISTANCE, WIDTH, HEIGHT).into_iter().map(|camera| zoomed(camera, zoom)).collect();
+        let of = |(at, camera): (usize, &Camera)| {
+            let knows_near = is_one_of_four(at, 7);
+            let surface = if knows_near { near } else { far };
+            let mut view = view(at, 7, *camera, &[surface], (WIDTH, HEIGHT));
+            view.sources.retain(|&source| is_one_of_four(source, 7) == knows_near);
+            view
+        };
+        let views: Vec<FusionView> = cameras.iter().enumerate().map(of).collect();
+        let point = DVec3::new(0.0, 0.0, -gap * DISTANCE);
+        let witnesses = (0..7).filter(|&at| !is_one_of_four(at, 7));
+        let px: Vec<f64> = witnesses.map(|at| moved_px(&views, at, point, gap)).collect();
+        let [least, most] = [px.iter().copied().fold(f64::INFINITY, f64::min), px.iter().copied().fold(0.0, f64::max)];
+        // All three must tell. Away from the axis the gap is more or fewer pixels wide.
+        for (limit, is_told) in [(least / 1.3, true), (1.3 * most, false), (0.0, false)] {
+            let guard = Guard { max_depth_error_px: limit, ..Guard::default() };
+            let thresholds = Thresholds { min_views: 2, ..Thresholds::default() };
+            // Points of one plane explain pixels of the other, by the share of the depth.
+            let constants = Reprojection { thresholds, guard, keep_duplicates: true };
+            let result = fuse(&views, &FusionOptions::reprojection(0.5, constants)).unwrap();
+            assert_eq!(points_on(&result, &near, 40.0 / zoom) == 0, is_told, "{zoom} {gap} {limit}");
+        }
+    }
+}
+
 #[test]
 fn a_surface_that_faces_every_camera_is_none() {
     // Each view sees a wall at its own right angle, all through the point that the cameras turn about: there they
