@@ -12,26 +12,13 @@ mod program;
 #[path = "../support/scene_files.rs"]
 mod scene_files;
 
-use options::{EXPORT, FUSE, INFER, INFO, MERGE, MESH, PLAN, REPORT, STATUS, VIEW};
 use program::{Ran, engine, text};
 
 const NOTHING: [&str; 0] = [];
 
 #[test]
 fn help_tells_every_option_with_its_unit_and_default() {
-    let verbs = [
-        ("infer", &INFER[..]),
-        ("fuse", &FUSE[..]),
-        ("export", &EXPORT[..]),
-        ("plan", &PLAN[..]),
-        ("merge", &MERGE[..]),
-        ("status", &STATUS[..]),
-        ("mesh", &MESH[..]),
-        ("report", &REPORT[..]),
-        ("view", &VIEW[..]),
-        ("info", &INFO[..]),
-    ];
-    for (verb, options) in verbs {
+    for (verb, lists, own) in options::COMMANDS {
         let help = engine([verb, "--help"]).done().stdout;
         let told: Vec<&str> = help
             .lines()
@@ -40,7 +27,8 @@ fn help_tells_every_option_with_its_unit_and_default() {
             .filter(|l| l.starts_with('-') && !l.starts_with("- "))
             .filter_map(|l| l.split_once("--")?.1.split([' ', ',', '[']).next())
             .collect();
-        let expected: Vec<&str> = options.iter().map(|o| o.strip_prefix("--").unwrap()).collect();
+        let options = lists.iter().chain([own]).flat_map(|list| list.split_whitespace());
+        let expected: Vec<&str> = options.map(|o| o.strip_prefix("--").unwrap()).collect();
         let sorted = |mut names: Vec<&str>| {
             names.sort();
             // An option may be named in the text of another one, at the start of a wrapped line.
