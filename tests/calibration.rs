@@ -242,7 +242,7 @@ fn the_real_one_finds_cameras_of_rendered_photos() {
         for (view, seen) in found.views.iter().zip(observations(&found, &options).unwrap()) {
             for Observation { pixel, point } in seen {
                 let (expected, _) = view.camera.pixel(point).unwrap();
-                let stored = view.lens.as_ref().map_or(Some(expected), |lens| lens.stored_pixel(expected, view.size));
+                let stored = view.lens.as_ref().map_or(Some(expected), |lens| lens.stored_pixel(expected));
                 errors.extend(stored.map(|stored| stored.distance(pixel)));
             }
         }

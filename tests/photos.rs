@@ -156,7 +156,7 @@ fn every_camera_model_puts_rays_where_colmap_puts_them() {
                 let stored = match &view.lens {
                     Some(lens) => {
                         assert_eq!(lens.pinhole_k, view.camera.k);
-                        lens.stored_pixel(pinhole, view.size).expect("inside the photo")
+                        lens.stored_pixel(pinhole).expect("inside the photo")
                     }
                     None => pinhole,
                 };
@@ -289,7 +289,7 @@ fn undistorted_photos_show_what_the_pinhole_camera_sees() {
             (0.0, 60.0),
             (159.0, 60.0),
         ];
-        let outside = corners.iter().filter(|&&(x, y)| wider.stored_pixel(DVec2::new(x, y), (160, 120)).is_none());
+        let outside = corners.iter().filter(|&&(x, y)| wider.stored_pixel(DVec2::new(x, y)).is_none());
         assert!(outside.count() > 0, "{name}: not as wide as it could be");
     }
 }
@@ -341,7 +341,7 @@ fn folded_content_is_not_shown() {
     let mut wide = lens;
     wide.pinhole_k.x_axis.x = 20.0;
     let beyond = DVec2::new(31.5 + 0.7 * 20.0, wide.pinhole_k.z_axis.y);
-    assert_eq!(wide.stored_pixel(beyond, (64, 48)), None);
+    assert_eq!(wide.stored_pixel(beyond), None);
 }
 
 /// The area mean of a ramp is the ramp at the area's middle, so that both the mean and the camera show. That is exact

@@ -33,6 +33,7 @@ MODELS = {
     "SIMPLE_FISHEYE": ONE,
     "FISHEYE": FOCAL,
     "EUCM": FOCAL + [0.6, 1.1],
+    "EQUIRECTANGULAR": [640.0, 480.0],
 }
 
 
@@ -53,10 +54,14 @@ def main():
     pixels, _ = cv2.fisheye.projectPoints(homogeneous.reshape(-1, 1, 3), np.zeros((3, 1)), np.zeros((3, 1)), np.eye(3),
                                           np.array(k))
     entries.append({"model": "cv2 fisheye", "parameters": k, "pixels": pixels.reshape(-1, 2).tolist()})
+    # Directions all around, and what a panorama makes of them.
+    around = random.normal(size=(12, 3))
+    camera = pycolmap.Camera(model="EQUIRECTANGULAR", width=640, height=480, params=MODELS["EQUIRECTANGULAR"])
+    panorama = {"directions": around.tolist(), "pixels": [camera.img_from_cam(d).tolist() for d in around]}
     path = Path(__file__).parent.parent / "tests" / "data" / "lenses.json"
     versions = {"pycolmap": pycolmap.__version__, "cv2": cv2.__version__}
     lines = ",\n".join(json.dumps(entry) for entry in entries)
-    head = json.dumps({"made_with": versions, "rays": rays.tolist()})[:-1]
+    head = json.dumps({"made_with": versions, "rays": rays.tolist(), "panorama": panorama})[:-1]
     path.write_text(f"{head},\n\"models\": [\n{lines}\n]}}\n")
 
 

@@ -126,7 +126,9 @@ pub fn check(scene: &Scene, findings: &mut Vec<Finding>) {
 /// Photos with the same bytes under different cameras: one of the cameras is wrong.
 fn identical_photos(scene: &Scene, findings: &mut Vec<Finding>) {
     let mut by_length: std::collections::BTreeMap<u64, Vec<usize>> = Default::default();
-    for (i, view) in scene.views.iter().enumerate() {
+    let mut files = std::collections::BTreeSet::new();
+    // Faces of one photo share it rightly.
+    for (i, view) in scene.views.iter().enumerate().filter(|(_, view)| files.insert(&view.image)) {
         if let Ok(data) = view.image.metadata() {
             by_length.entry(data.len()).or_default().push(i);
         }

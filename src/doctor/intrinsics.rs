@@ -51,7 +51,8 @@ pub fn check(scene: &Scene, findings: &mut Vec<Finding>) {
     let all = scene.views.len();
     let (mut scaled, mut swapped, mut off, mut opening, mut stretched) =
         (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    for view in &scene.views {
+    // Faces have a K of the program's own, with the principal point where the face was cropped.
+    for view in scene.views.iter().filter(|view| view.face().is_none()) {
         let seen = seen(view);
         let name = view.name.clone();
         let is_one = |s: f64| (s - 1.0).abs() <= OTHER_SIZE;

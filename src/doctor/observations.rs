@@ -43,16 +43,14 @@ impl Projector<'_> {
     /// `None` behind the camera.
     fn pixel(&self, point: DVec3) -> Option<DVec2> {
         let p = self.camera.r * point + self.camera.t;
-        if p.z <= 1e-9 {
-            return None;
-        }
-        let ray = DVec2::new(p.x / p.z, p.y / p.z);
+        // Wide lenses have a place for what lies behind the camera; others say so themselves.
         let (k, ray) = match self.lens {
-            Some((k, distortion)) => (k, distortion.distort(ray)),
-            None => (self.camera.k, ray),
+            Some((k, distortion)) => (k, distortion.bend(p)),
+            None if p.z > 1e-9 => (self.camera.k, p.truncate() / p.z),
+            None => return None,
         };
         let q = k * ray.extend(1.0);
-        Some(DVec2::new(q.x, q.y))
+        q.is_finite().then(|| q.truncate())
     }
 }
 
@@ -121,9 +119,11 @@ pub fn check(scene: &Scene, options: &OpenOptions, findings: &mut Vec<Finding>, 
         .map(|(all, view)| {
             let step = all.len().div_ceil(MOST).max(1);
             let k = view.lens.as_ref().map_or(view.camera.k, |lens| lens.stored_k);
+            // Keypoints are in the photo that a face is of.
+            let turn = view.face().map_or(DMat3::IDENTITY, |(_, face)| face.turn());
             Seen {
                 observations: all.into_iter().step_by(step).collect(),
-                camera: Camera { k, ..view.camera },
+                camera: Camera { k, r: turn * view.camera.r, t: turn * view.camera.t },
                 distortion: view.lens.as_ref().map(|lens| &lens.distortion),
             }
         })

@@ -31,7 +31,8 @@ pub fn check(scene: &Scene, findings: &mut Vec<Finding>) {
     let (mut copies, mut turned) = (Vec::new(), Vec::new());
     for a in 0..cameras.len() {
         for b in a + 1..cameras.len() {
-            if centres[a].distance(centres[b]) <= least {
+            let is_one_photo = scene.views[a].is_of_photo_of(&scene.views[b]);
+            if centres[a].distance(centres[b]) <= least && !is_one_photo {
                 let pair = format!("{} and {}", scene.views[a].name, scene.views[b].name);
                 if turn(cameras[a], cameras[b]) < SAME_ROTATION { copies.push(pair) } else { turned.push(pair) }
             }

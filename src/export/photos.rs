@@ -110,7 +110,8 @@ impl Photos {
 
     /// Bytes that one photo takes while it is read: as decoded (up to 16 bits a channel), as f32, and filtered.
     pub fn bytes(&self) -> u64 {
-        let largest = self.scene.views.iter().map(|view| view.size.0 as u64 * view.size.1 as u64).max();
+        let pixels = |size: (usize, usize)| size.0 as u64 * size.1 as u64;
+        let largest = self.scene.views.iter().map(|view| pixels(view.size).max(pixels(view.stored_size()))).max();
         largest.unwrap_or(0) * (6 + 12 + 12)
     }
 

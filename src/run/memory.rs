@@ -128,7 +128,10 @@ impl<'a> RunSize<'a> {
             views.iter().flat_map(|v| (0..levels).map(|level| level_pixels(&frames[v.view], level))).sum();
         let has_alpha =
             |view: &View| view.in_memory.as_ref().map_or_else(|| may_have_alpha(&view.image), |p| p.has_mask());
-        let may_be_masked = |v: &&ViewPlan| stored[v.view].mask.is_some() || has_alpha(&stored[v.view]);
+        let may_be_masked = |v: &&ViewPlan| {
+            let view = &stored[v.view];
+            view.mask.is_some() || view.face().is_some() || has_alpha(view)
+        };
         let masks_pixels: u64 = views.iter().filter(may_be_masked).map(|v| level_pixels(&frames[v.view], 0)).sum();
         let one_photo = views.iter().map(|v| photo_bytes(&stored[v.view], &frames[v.view], 1)).max().unwrap_or(0);
         let largest = views.iter().map(|v| level_pixels(&frames[v.view], 0)).max().unwrap_or(0);
@@ -336,7 +339,7 @@ pub fn photos_at_once() -> usize {
 /// One photo in use with its levels, and another one on its way: as decoded (up to 16 bits a channel), as f32, and
 /// undistorted or filtered.
 pub fn photo_bytes(view: &View, frame: &Frame, levels: usize) -> u64 {
-    let stored = view.size.0 as u64 * view.size.1 as u64;
+    let stored = view.stored_size().0 as u64 * view.stored_size().1 as u64;
     let reduced = frame.width as u64 * frame.height as u64;
     let decoding = stored * (6 + 12 + 12);
     // Level 0 before and after padding; further levels add up to at most a third.

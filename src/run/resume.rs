@@ -19,7 +19,7 @@ use crate::net::config::Resolution;
 use crate::run::plan::{Frame, ViewPlan};
 use crate::scene::View;
 use crate::scene::camera::{DepthRange, Sampling};
-use crate::scene::lens::Distortion;
+use crate::scene::lens::{Distortion, Face};
 use crate::scene::look::Look;
 
 /// To be raised when a field of [`MadeBy`] comes to mean something else.
@@ -55,6 +55,9 @@ pub struct PhotoIdentity {
     image_sha256: String,
     /// The distortion, and K of the photo as it is stored and undistorted.
     lens: Option<(Distortion, Rows, Rows)>,
+    /// Which face of it, where it is cut into some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    face: Option<Face>,
     size: (usize, usize),
     k: Rows,
     r: Rows,
@@ -75,6 +78,7 @@ impl PhotoIdentity {
         Ok(Self {
             image_sha256,
             lens: lens.map(|lens| (lens.distortion, rows(lens.stored_k), rows(lens.pinhole_k))),
+            face: lens.and_then(|lens| lens.face),
             size: (frame.width, frame.height),
             k: rows(frame.camera.k),
             r: rows(frame.camera.r),

@@ -120,7 +120,7 @@ impl Scene {
 
 /// Whether a mask has its photo's size; one of the same proportions will be resized.
 fn fits(view: &View, mask: &Path) -> Result<bool> {
-    let (found, wanted) = (image::header(mask)?.size, view.size);
+    let (found, wanted) = (image::header(mask)?.size, view.stored_size());
     let ratio = (found.0 * wanted.1) as f64 / (found.1 * wanted.0) as f64;
     // Half a pixel of rounding on either side.
     if (ratio - 1.0).abs() > 1.0 / found.0.min(found.1) as f64 {

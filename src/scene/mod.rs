@@ -8,6 +8,8 @@
 pub mod camera;
 mod checks;
 pub mod colmap;
+mod distortion;
+mod faces;
 pub mod formats;
 pub mod lens;
 mod listed_sources;
@@ -33,13 +35,13 @@ mod visible;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use glam::DVec3;
+use glam::{DVec2, DVec3};
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::files::names;
 use crate::scene::camera::{Camera, DepthRange};
 pub use crate::scene::formats::table::Layout;
-use crate::scene::lens::Lens;
+use crate::scene::lens::{Face, Lens};
 use crate::scene::region::Region;
 use crate::scene::stored_photo::StoredPhoto;
 
@@ -137,7 +139,8 @@ pub struct Scene {
 /// One photo with its camera.
 #[derive(Clone, Debug)]
 pub struct View {
-    /// The scene's own number for it (MVSNet view id, COLMAP image id); ids may have gaps.
+    /// The scene's own number for it (MVSNet view id, COLMAP image id); ids may have gaps. Where photos are cut into
+    /// faces it is [`faces::IDS`] times that, and 1 to 6 more for a face.
     pub id: u32,
     /// The image file's stem, unique in the scene: the name of every output map.
     pub name: String,
@@ -147,9 +150,10 @@ pub struct View {
     pub mask: Option<PathBuf>,
     /// The photo itself, where it lies in memory; `image` and `mask` are no files then.
     pub in_memory: Option<Arc<StoredPhoto>>,
-    /// Width and height in pixels of the stored image.
+    /// Width and height in pixels of the stored image, or of the face that is cut out of it.
     pub size: (usize, usize),
-    /// The pinhole camera of the stored image, or of the undistorted one where `lens` is set (same size).
+    /// The pinhole camera of the stored image, or of the undistorted one where `lens` is set (same size, but for
+    /// faces). That of a wide photo, before it is cut, has only a pose.
     pub camera: Camera,
     /// The distortion to remove on loading, if any.
     pub lens: Option<Lens>,
@@ -173,6 +177,35 @@ pub struct Sweep {
 }
 
 impl View {
+    /// Width and height in pixels of the image file.
+    pub fn stored_size(&self) -> (usize, usize) {
+        self.lens.as_ref().map_or(self.size, |lens| lens.stored_size)
+    }
+
+    /// Whether a place in the world lies in the picture, hidden or not.
+    pub fn shows(&self, position: DVec3) -> bool {
+        if let Some(lens) = self.lens.as_ref().filter(|lens| lens.is_wide()) {
+            return lens.stored_direction(self.camera.r * position + self.camera.t).is_some();
+        }
+        self.camera.pixel(position).is_some_and(|(pixel, _)| {
+            let last = DVec2::new(self.size.0 as f64, self.size.1 as f64) - 0.5;
+            pixel.cmpge(DVec2::splat(-0.5)).all()
+                && pixel.cmplt(last).all()
+                && self.face().is_none_or(|(lens, _)| lens.stored_pixel(pixel).is_some())
+        })
+    }
+
+    /// Which face of its photo it is, if it is one, with the lens.
+    pub fn face(&self) -> Option<(&Lens, Face)> {
+        let lens = self.lens.as_ref()?;
+        Some((lens, lens.face?))
+    }
+
+    /// Whether both are faces of one photo, which see nothing from two places.
+    pub fn is_of_photo_of(&self, other: &Self) -> bool {
+        self.face().is_some() && other.face().is_some() && self.image == other.image
+    }
+
     /// Depths to search with `planes` hypotheses, where the scene says so: its range, or from the nearest depth on
     /// `planes - 1` intervals.
     pub fn depth_range(&self, planes: usize) -> Option<DepthRange> {

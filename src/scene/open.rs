@@ -31,7 +31,8 @@ impl Scene {
         Ok(scene)
     }
 
-    /// Takes what the options give beside the scene's own files: masks, depth ranges and the region of interest.
+    /// Takes what the options give beside the scene's own files: masks, depth ranges and the region of interest; photos
+    /// that are too wide for one pinhole image become faces in between.
     ///
     /// # Errors
     /// Files that do not hold what they should, or nothing of this scene.
@@ -39,6 +40,7 @@ impl Scene {
         if let Some(folder) = &options.masks {
             self.take_masks(folder)?;
         }
+        self.cut_into_faces()?;
         if let Some(file) = &options.range_from {
             self.take_ranges(file)?;
         }

@@ -60,12 +60,13 @@ impl Photo {
     /// A photo that cannot be read or decoded, and one whose size is not that of the view's camera.
     pub fn load(view: &View, max_side: Option<usize>) -> Result<LoadedPhoto> {
         let image::Pixels { size, rgb, alpha, sha256 } = stored_pixels(view)?;
-        check_size(&view.image, view.size, size)?;
+        check_size(&view.image, view.stored_size(), size)?;
         let mut photo = Self { width: size.0, height: size.1, rgb };
         let mut notes = Vec::new();
         if let Some(lens) = &view.lens {
-            let (undistorted, empty) = photo.undistorted(lens);
-            if empty > 0 {
+            let (undistorted, empty) = photo.undistorted(lens, view.size);
+            // Faces are made as large as what they see, and masked for the rest.
+            if empty > 0 && lens.face.is_none() {
                 let share = 100.0 * empty as f64 / (size.0 * size.1) as f64;
                 notes.push(format!(
                     "view {}: {empty} pixels ({share:.1} %) of the undistorted photo lie outside the stored one and \
@@ -76,6 +77,7 @@ impl Photo {
             photo = undistorted;
         }
         let mut camera = view.camera;
+        let size = view.size;
         if let Some((width, height)) = reduced_size(size, max_side) {
             photo = photo.area_averaged(width, height);
             camera = camera.resized(width as f64 / size.0 as f64, height as f64 / size.1 as f64);
@@ -95,7 +97,7 @@ impl Photo {
         };
         if has_alpha {
             let pixels = stored_pixels(view)?;
-            check_size(&view.image, view.size, pixels.size)?;
+            check_size(&view.image, view.stored_size(), pixels.size)?;
             alpha = pixels.alpha;
         }
         mask_of(view, alpha, reduced_size(view.size, max_side).unwrap_or(view.size))
@@ -179,17 +181,19 @@ impl Photo {
         Self { width, height, rgb }
     }
 
-    /// What the lens's pinhole camera would have taken, by Catmull-Rom interpolation, and the number of pixels (left
-    /// black) that lie outside the stored photo.
-    pub fn undistorted(&self, lens: &Lens) -> (Self, usize) {
-        let mut rgb = vec![0.0; self.rgb.len()];
+    /// What the lens's pinhole camera would have taken on `width` x `height` pixels, by Catmull-Rom interpolation, and
+    /// the number of pixels (left black) that lie outside the stored photo.
+    pub fn undistorted(&self, lens: &Lens, (width, height): (usize, usize)) -> (Self, usize) {
+        let mut rgb = vec![0.0; width * height * 3];
+        let (around, poles) = (lens.goes_around(), lens.sees_all());
         let empty = rgb
-            .par_chunks_mut(self.width * 3)
+            .par_chunks_mut(width * 3)
             .enumerate()
             .map(|(y, row)| {
                 let mut empty = 0;
                 for (x, out) in row.chunks_exact_mut(3).enumerate() {
-                    match lens.stored_pixel(DVec2::new(x as f64, y as f64), (self.width, self.height)) {
+                    match lens.stored_pixel(DVec2::new(x as f64, y as f64)) {
+                        Some(stored) if around => out.copy_from_slice(&self.catmull_rom_around(stored, poles)),
                         Some(stored) => out.copy_from_slice(&self.catmull_rom(stored)),
                         None => empty += 1,
                     }
@@ -197,7 +201,32 @@ impl Photo {
                 empty
             })
             .sum();
-        (Self { width: self.width, height: self.height, rgb }, empty)
+        (Self { width, height, rgb }, empty)
+    }
+
+    /// [`Self::catmull_rom`] in a photo that goes around: beyond the left and right border it goes on at the other,
+    /// and beyond a pole, if it has them, half a turn further.
+    fn catmull_rom_around(&self, at: DVec2, poles: bool) -> [f32; 3] {
+        let (x0, y0) = (at.x.floor(), at.y.floor());
+        let (wx, wy) = (catmull_rom_weights((at.x - x0) as f32), catmull_rom_weights((at.y - y0) as f32));
+        let (width, height) = (self.width as isize, self.height as isize);
+        let mut sum = [0f32; 3];
+        for (i, wy) in wy.into_iter().enumerate() {
+            let y = y0 as isize + i as isize - 1;
+            let (y, half_turn) = match y {
+                y if poles && y < 0 => (-1 - y, width / 2),
+                y if poles && y >= height => (2 * height - 1 - y, width / 2),
+                y => (y, 0),
+            };
+            for (j, wx) in wx.into_iter().enumerate() {
+                let x = (x0 as isize + j as isize - 1 + half_turn).rem_euclid(width);
+                let from = 3 * (y.clamp(0, height - 1) * width + x) as usize;
+                for (sum, value) in sum.iter_mut().zip(&self.rgb[from..from + 3]) {
+                    *sum += wy * wx * value;
+                }
+            }
+        }
+        sum.map(|s| s.clamp(0.0, 1.0))
     }
 
     /// Cubic interpolation at a pixel position inside the photo; the edge is repeated, the result kept in 0..1.
@@ -275,10 +304,12 @@ pub fn reduced_size(size: (usize, usize), max_side: Option<usize>) -> Option<(us
 /// Which pixels of a view's photo, undistorted and reduced, show the scene: where neither the photo's own alpha nor the
 /// view's mask says otherwise.
 fn mask_of(view: &View, alpha: Option<Vec<f32>>, size: (usize, usize)) -> Result<Option<Mask>> {
-    let (width, height) = view.size;
-    let own = alpha.map(|data| Map { width, height, data });
-    let file = view.mask.as_ref().map(|file| mask_files::read(file, view.size)).transpose()?;
+    let stored = view.stored_size();
+    let own = alpha.map(|data| Map { width: stored.0, height: stored.1, data });
+    let file = view.mask.as_ref().map(|file| mask_files::read(file, stored)).transpose()?;
     let mut alpha = match (own, file) {
+        // A face also shows what lies outside of its photo.
+        (None, None) if view.face().is_some_and(|(lens, _)| !lens.sees_all()) => Map::filled(stored.0, stored.1, 1.0),
         (None, None) => return Ok(None),
         (Some(alpha), None) | (None, Some(alpha)) => alpha,
         (Some(mut alpha), Some(mask)) => {
@@ -287,7 +318,7 @@ fn mask_of(view: &View, alpha: Option<Vec<f32>>, size: (usize, usize)) -> Result
         }
     };
     if let Some(lens) = &view.lens {
-        alpha = undistorted_alpha(&alpha, lens);
+        alpha = undistorted_alpha(&alpha, lens, view.size);
     }
     if size != view.size {
         alpha = area_averaged_alpha(&alpha, size.0, size.1);
@@ -296,14 +327,18 @@ fn mask_of(view: &View, alpha: Option<Vec<f32>>, size: (usize, usize)) -> Result
 }
 
 /// The alpha nearest to where each pixel of the undistorted photo is from; 0 outside of the stored one.
-fn undistorted_alpha(alpha: &Map, lens: &Lens) -> Map {
-    let Map { width, height, .. } = *alpha;
+fn undistorted_alpha(alpha: &Map, lens: &Lens, (width, height): (usize, usize)) -> Map {
     let at = |i: usize| {
-        let stored = lens.stored_pixel(DVec2::new((i % width) as f64, (i / width) as f64), (width, height));
-        let nearest = |at: f64, length: usize| (at.max(0.0).round() as usize).min(length - 1);
-        stored.map_or(0.0, |stored| alpha.at(nearest(stored.x, width), nearest(stored.y, height)))
+        let stored = lens.stored_pixel(DVec2::new((i % width) as f64, (i / width) as f64));
+        stored.map_or(0.0, |stored| alpha_at(alpha, stored))
     };
     Map { width, height, data: (0..width * height).into_par_iter().map(at).collect() }
+}
+
+/// The alpha nearest to a place in the stored photo.
+pub(super) fn alpha_at(alpha: &Map, stored: DVec2) -> f32 {
+    let nearest = |at: f64, length: usize| (at.max(0.0).round() as usize).min(length - 1);
+    alpha.at(nearest(stored.x, alpha.width), nearest(stored.y, alpha.height))
 }
 
 /// Alpha reduced as [`Photo::area_averaged`] reduces colours.

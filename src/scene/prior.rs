@@ -3,13 +3,16 @@
 //! They narrow the depths that are searched in front of a view, so that planes lie closer. They do not say where in
 //! the photo which depth is searched: a view has one range.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
 use crate::error::counted;
+use crate::files::map::Map;
 use crate::files::{depth_file, pfm};
 use crate::scene::camera::DepthRange;
+use crate::scene::lens::Lens;
 use crate::scene::{Scene, View};
 use crate::{Error, Result};
 
@@ -91,6 +94,77 @@ impl Scene {
     }
 }
 
+/// Where fewer of a view's sparse points lie within the range of its named map, that is not in the scene's units.
+const LEAST_IN_RANGE: f64 = 0.5;
+/// So few points say nothing about it.
+const FEW_POINTS: usize = 10;
+
+impl Scene {
+    /// Narrows ranges by depth maps that the scene's own file names for photos, by the views' ids, as
+    /// [`Self::take_priors`] does by those of a folder; `one` is what 1 means in maps of whole numbers, `world` what
+    /// depths are divided by. Nobody asked for them: a map that is not there, or that the view's sparse points
+    /// contradict, is told and not used, and so are those of photos that are cut into faces.
+    ///
+    /// # Errors
+    /// Maps that cannot be read.
+    pub(super) fn take_named_depths(&mut self, files: BTreeMap<u32, PathBuf>, (one, world): (f64, f64)) -> Result<()> {
+        if files.is_empty() {
+            return Ok(());
+        }
+        let tracks = self.tracks();
+        let of_view = |(at, view): (usize, &View)| -> Result<Option<Said>> {
+            let Some(file) = files.get(&view.id) else { return Ok(None) };
+            if !file.is_file() || view.lens.as_ref().is_some_and(Lens::is_wide) {
+                return Ok(Some(Said::Nothing));
+            }
+            let Said::Range(range) = said_of_map(&depth_file::read(file, Some(1.0 / one))?, None) else {
+                return Ok(Some(Said::TooLittle));
+            };
+            let range = DepthRange { near: range.near / world, far: range.far / world };
+            let depths = tracks.points(at).filter_map(|point| Some(view.camera.pixel(point.position)?.1));
+            let inside: Vec<bool> = depths.map(|z| (range.near..=range.far).contains(&z)).collect();
+            let share = inside.iter().filter(|&&is| is).count() as f64 / inside.len().max(1) as f64;
+            let fits = inside.len() < FEW_POINTS || share >= LEAST_IN_RANGE;
+            Ok(Some(if fits { Said::Range(range) } else { Said::TooLittle }))
+        };
+        let said: Vec<Result<Option<Said>>> = self.views.par_iter().enumerate().map(of_view).collect();
+        let said = said.into_iter().collect::<Result<Vec<_>>>()?;
+        let (mut narrowed, mut missing, mut useless) = (0, Vec::new(), Vec::new());
+        for (view, said) in self.views.iter_mut().zip(said) {
+            match said {
+                None => {}
+                Some(Said::Nothing) => missing.push(view.name.clone()),
+                Some(Said::TooLittle) => useless.push(view.name.clone()),
+                Some(Said::Range(known)) => match narrowed_to(view.range, known) {
+                    Some(range) => {
+                        view.range = Some(range);
+                        narrowed += 1;
+                    }
+                    None => useless.push(view.name.clone()),
+                },
+            }
+        }
+        let (all, what) = (self.views.len(), self.layout.names().1);
+        let mut notes =
+            vec![format!("depth ranges of {narrowed} of {all} views narrowed to depth maps that {what} names")];
+        if let Some(first) = missing.first() {
+            let maps = counted(missing.len(), "depth map");
+            notes.push(format!(
+                "{maps} named there but not found, or of a photo that is cut into faces (first: {first})"
+            ));
+        }
+        if let Some(first) = useless.first() {
+            notes.push(format!(
+                "{} named there not used (first: {first}): known at less than half of the pixels, or not where the \
+                 sparse points are; are they in the scene's units?",
+                counted(useless.len(), "depth map")
+            ));
+        }
+        self.notes.append(&mut notes);
+        Ok(())
+    }
+}
+
 /// What both ranges have in common; the known one where there is no other.
 fn narrowed_to(range: Option<DepthRange>, known: DepthRange) -> Option<DepthRange> {
     let Some(range) = range else { return Some(known) };
@@ -109,17 +183,22 @@ fn said_of(view: &View, folder: &Path, scale: Option<f64>) -> Result<Said> {
         let expected = format!("{} x {} as {} has", map.width, map.height, file.display());
         return Err(Error::input(path.display().to_string(), found, expected));
     }
-    let is_trusted = |i: usize| confidence.as_ref().is_none_or(|(_, map)| map.data[i] > LEAST_CONFIDENCE);
+    Ok(said_of_map(&map, confidence.as_ref().map(|(_, map)| map)))
+}
+
+/// What a map says, with one of its confidence.
+fn said_of_map(map: &Map, confidence: Option<&Map>) -> Said {
+    let is_trusted = |i: usize| confidence.is_none_or(|map| map.data[i] > LEAST_CONFIDENCE);
     let trusted = map.data.iter().enumerate().filter(|&(i, &z)| z > 0.0 && z.is_finite() && is_trusted(i));
     let mut depths: Vec<f32> = trusted.map(|(_, &z)| z).collect();
     if (depths.len() as f64) < LEAST_SHARE * map.data.len() as f64 || depths.is_empty() {
-        return Ok(Said::TooLittle);
+        return Said::TooLittle;
     }
     depths.sort_unstable_by(f32::total_cmp);
     let percentile = |p: usize| f64::from(depths[(depths.len() - 1) * p / 100]);
     let range =
         DepthRange { near: percentile(PERCENT) * (1.0 - WIDEN), far: percentile(100 - PERCENT) * (1.0 + WIDEN) };
-    Ok(if range.far.is_finite() { Said::Range(range) } else { Said::TooLittle })
+    if range.far.is_finite() { Said::Range(range) } else { Said::TooLittle }
 }
 
 /// A view's map, and that of its confidence.

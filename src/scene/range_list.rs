@@ -1,7 +1,7 @@
 //! Depth ranges in a list, as text: lines with a view's name, its nearest and its farthest depth, parted by blanks or
 //! commas; lines that begin with `#` say nothing.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use crate::error::counted;
@@ -32,11 +32,14 @@ impl Scene {
             }
         }
         let (all, mut found, mut without) = (self.views.len(), 0, Vec::new());
+        let mut used = HashSet::new();
         for view in &mut self.views {
             let photo = names::readable(view.image.file_name().unwrap_or_default());
-            match listed.remove(&view.name).or_else(|| listed.remove(&photo)) {
-                Some((range, _)) => {
-                    view.range = Some(range);
+            // Faces of a photo have its range, if they have none of their own.
+            match listed.get_key_value(&view.name).or_else(|| listed.get_key_value(&photo)) {
+                Some((name, (range, _))) => {
+                    view.range = Some(*range);
+                    used.insert(name.clone());
                     found += 1;
                 }
                 None => without.push(&view.name),
@@ -50,7 +53,8 @@ impl Scene {
         if let Some(first) = without.first() {
             note += &format!("; it does not name the others (first: {first})");
         }
-        let mut unknown: Vec<(&usize, &String)> = listed.iter().map(|(name, (_, line))| (line, name)).collect();
+        let mut unknown: Vec<(&usize, &String)> =
+            listed.iter().filter(|(name, _)| !used.contains(*name)).map(|(name, (_, line))| (line, name)).collect();
         unknown.sort();
         if let Some((_, first)) = unknown.first() {
             note += &format!("; {} there of no view (first: {first})", counted(unknown.len(), "name"));

@@ -62,7 +62,9 @@ impl Scene {
         }
         // Chosen one view at a time: the scores of all pairs would not fit into memory where there are very many views.
         let chosen = |view: usize, scores: &mut dyn Iterator<Item = (usize, f64)>| {
-            let scores = scores.filter(|&(other, score)| other != view && score > 0.0);
+            let own = &self.views[view];
+            let other_photo = |other: usize| other != view && !own.is_of_photo_of(&self.views[other]);
+            let scores = scores.filter(|&(other, score)| score > 0.0 && other_photo(other));
             let mut sources: Vec<SourceView> = scores.map(|(view, score)| SourceView { view, score }).collect();
             sources.sort_by(|a, b| b.score.total_cmp(&a.score));
             let least = sources.first().map_or(0.0, |best| best.score * LEAST_SCORE);

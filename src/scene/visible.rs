@@ -1,6 +1,6 @@
 //! Points of which no file says who sees them.
 
-use glam::{DVec2, DVec3};
+use glam::DVec3;
 use rayon::prelude::*;
 
 use crate::scene::{ScenePoint, View};
@@ -18,16 +18,10 @@ pub(super) fn points_in_photos<T: Sync>(
     const LEAST: usize = 1000;
     let most = (PROJECTIONS / views.len().max(1)).max(LEAST);
     let step = entries.len().div_ceil(most).max(1);
-    let sees = |view: &View, position: DVec3| {
-        view.camera.pixel(position).is_some_and(|(pixel, _)| {
-            let last = DVec2::new(view.size.0 as f64, view.size.1 as f64) - 0.5;
-            pixel.cmpge(DVec2::splat(-0.5)).all() && pixel.cmplt(last).all()
-        })
-    };
     let all: Vec<(DVec3, f64)> =
         entries.iter().step_by(step).map(&read).filter(|(position, _)| position.is_finite()).collect();
     let seen = all.into_par_iter().map(|(position, error)| {
-        let views = (0..views.len()).filter(|&i| sees(&views[i], position)).collect();
+        let views = (0..views.len()).filter(|&i| views[i].shows(position)).collect();
         ScenePoint { position, error, views }
     });
     let points: Vec<ScenePoint> = seen.filter(|point| !point.views.is_empty()).collect();

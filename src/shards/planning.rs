@@ -212,12 +212,14 @@ fn views_sha256(scene: &Scene, plan: &Plan) -> String {
     let name = |&view: &usize| scene.views[view].name.as_str();
     let of_view = |view: &ViewPlan| {
         let frame = &plan.frames[view.view];
+        let lens = scene.views[view.view].lens.as_ref();
         let of_frame = json!({
             "name": name(&view.view),
             "size": [frame.width, frame.height],
             "camera": [rows(frame.camera.k), rows(frame.camera.r)],
             "translation": frame.camera.t.to_array(),
-            "lens": scene.views[view.view].lens.as_ref().map(|lens| json!([lens.distortion, rows(lens.stored_k)])),
+            "lens": lens.map(|lens| json!([lens.distortion, rows(lens.stored_k)])),
+            "face": lens.and_then(|lens| lens.face),
             "sources": view.sources.iter().map(name).collect::<Vec<_>>(),
             "looks": view.looks,
             "check": view.check.iter().map(name).collect::<Vec<_>>(),

@@ -4,8 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use crate::scene_files::{Bytes, TestScene};
-use crate::spoilt_scenes::{edit, edit_line, patch, truncate, with_camera};
-use crate::table::{Case, Group, NOTHING, spoilt};
+use crate::spoilt_scenes::{edit, edit_line, patch, truncate};
+use crate::table::{Case, Group, spoilt};
 
 const INFER: &str = "infer scene -o out --levels 1 --resolution quarter --planes 8 --threads 1";
 const CAMERAS: &str = "scene/sparse/0/cameras.bin";
@@ -40,12 +40,6 @@ fn models() -> Group {
         spoilt(photos, |root| fs::remove_dir_all(root.join("scene/images")).unwrap()),
         spoilt(photos, |root| remove_photos(root, &[7, 8, 20])),
         spoilt("copy the whole model", |root| fs::remove_file(root.join(IMAGES)).unwrap()),
-        Case {
-            write: Some(|root| {
-                with_camera(17, "EQUIRECTANGULAR", &[64.0, 48.0]).write_colmap_binary(&root.join("scene"), "sparse/0");
-            }),
-            ..spoilt("undistort with `colmap image_undistorter`", NOTHING)
-        },
         Case {
             write: Some(text),
             ..spoilt("export the whole model", |root| fs::write(root.join(IMAGE_LINES), "# none\n").unwrap())

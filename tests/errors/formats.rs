@@ -8,6 +8,7 @@ use glam::{DMat3, DVec3};
 use serde_json::json;
 
 use crate::format_files::*;
+use crate::format_opf::write_opf;
 use crate::format_trees::*;
 use crate::scene_files::TestScene;
 use crate::spoilt_scenes::{edit, truncate};
@@ -52,6 +53,40 @@ fn write_alicevision(root: &Path) {
     file(root, "cameras.sfm", alicevision(&TestScene::new(), [1, 2, 5], json!({})).to_string());
 }
 
+fn write_opf_scene(root: &Path) {
+    square().write_photos(&root.join("scene"));
+    write_opf(&square(), &root.join("scene"), json!({}));
+}
+
+fn opf_cases() -> Vec<Case> {
+    let mut cases = edits! { "scene/project.opf"; "": "opf-camera-list+json" => "opf-list+json"; };
+    cases.extend(edits! { "scene/calibrated-cameras.json";
+        "": "\"sensor_id\":7" => "\"sensor_id\":99";
+        "": "\"id\":10000000007" => "\"id\":10000000003";
+        "": "\"type\":\"perspective\"" => "\"type\":\"rolling\"";
+        "": "\"type\":\"perspective\"" => "\"type\":\"fisheye\"";
+        "undistort the photos first":
+            "\"type\":\"perspective\"" => "\"affine\":[1,0,2,1],\"polynomial\":[0,1],\"type\":\"fisheye\"";
+        "undistort the photos first":
+            "\"type\":\"perspective\"" => "\"affine\":[1,0,0,1],\"polynomial\":[1,1],\"type\":\"fisheye\"";
+        "": "\"focal_length_px\":" => "\"f\":";
+    });
+    cases.extend(edits! { "scene/tracks.gltf";
+        "": "\"type\":\"VEC3\"" => "\"type\":\"VEC2\"";
+        "": "\"count\":200" => "\"count\":201";
+        "": "\"pointIndexRanges\":2" => "\"pointIndexRanges\":9";
+        "": "\"bufferView\":0" => "\"bufferView\":7";
+        "": "\"byteLength\":2400,\"byteOffset\":0" => "\"byteLength\":2400,\"byteStride\":8";
+        "": "\"cameraUids\":[" => "\"cameraUids\":[],\"c\":[";
+    });
+    cases.push(spoilt("", |root| {
+        let mut ranges = fs::read(root.join("scene/ranges.bin")).unwrap();
+        ranges.chunks_exact_mut(8).for_each(|range| range.copy_from_slice(&[0, 0, 0, 0, 100, 0, 0, 0]));
+        fs::write(root.join("scene/ranges.bin"), ranges).unwrap();
+    }));
+    cases
+}
+
 fn write_openmvg(root: &Path) {
     file(root, "sfm_data.json", openmvg(&square(), "pinhole", json!({})).to_string());
 }
@@ -84,6 +119,7 @@ fn json_groups() -> Vec<Group> {
         "": "\"applied_scale\":1.0" => "\"applied_scale\":0";
         "name photos that are there": "00000007.png" => "a/00000003.png";
         "": "\"w\":64" => "\"k1\":\"inf\",\"w\":64";
+        "": "\"applied_scale\":1.0" => "\"integer_depth_scale\":0";
     };
     transforms.push(spoilt("", |root| {
         edit(root, "scene/transforms.json", "\"fl_x\"", "\"f\"");
@@ -93,7 +129,7 @@ fn json_groups() -> Vec<Group> {
     transforms.push(told("give the name of a folder", "infer scene -o out --images nowhere"));
     transforms.push(told("leave --format away", "infer scene -o out --format nvm"));
     let openmvg = edits! { "scene/sfm_data.json";
-        "": "\"polymorphic_name\":\"pinhole\"" => "\"polymorphic_name\":\"spherical\"";
+        "": "\"polymorphic_name\":\"pinhole\"" => "\"polymorphic_name\":\"toric\"";
         "": "\"width\":64" => "\"width\":65";
     };
     let opensfm = {
@@ -121,6 +157,7 @@ fn json_groups() -> Vec<Group> {
         group("OpenMVG", write_openmvg, openmvg),
         group("OpenSfM", write_opensfm, opensfm),
         group("AliceVision", write_alicevision, alicevision),
+        group("Pix4D's OPF", write_opf_scene, opf_cases()),
         group("Open3D", |root| file(root, "trajectory.json", trajectory(&TestScene::new()).to_string()), open3d),
     ]
 }
@@ -134,12 +171,19 @@ fn xml_groups() -> Vec<Group> {
         "": "<scale>2.5" => "<scale>0";
         "": " 0 0 0 1<" => " 0 0 1 1<";
         "convert the photos to a pinhole camera":
-            "type=\"frame\" class=\"adjusted\"" => "type=\"spherical\" class=\"adjusted\"";
+            "type=\"frame\" class=\"adjusted\"" => "type=\"cylindrical\" class=\"adjusted\"";
         "": "</chunk>" => "</chink>";
         "": "label=\"00000007\"" => "label=\"\"";
         "": "<R>" => "<R>1 ";
         "": "<R>" => "<R>7";
     };
+    cases_of_metashape.push(spoilt("export the cameras with the places of sensors in their rig", |root| {
+        edit(root, "scene/cameras.xml", "label=\"00000007\"><transform>", "label=\"00000007\" master_id=\"0\"><t>");
+        let text = fs::read_to_string(root.join("scene/cameras.xml")).unwrap();
+        let (before, after) = text.split_once("<t>").unwrap();
+        let after = after.replacen("</transform>", "</t>", 1);
+        fs::write(root.join("scene/cameras.xml"), format!("{before}<t>{after}")).unwrap();
+    }));
     let in_xml = |spoil| spoilt("", spoil);
     cases_of_metashape.extend([
         in_xml(|root| {
@@ -230,6 +274,9 @@ fn text_groups() -> Vec<Group> {
         "": "2, rig, " => "2 rig ";
     };
     kapture.push(spoilt("", |root| edit(root, "scene/sensors/records_camera.txt", "cam1", "cam9")));
+    kapture.push(spoilt("undistort with `colmap image_undistorter`", |root| {
+        edit(root, "scene/sensors/sensors.txt", "PINHOLE", "UNKNOWN_CAMERA");
+    }));
     vec![
         group("Bundler", write_bundler, bundler),
         group("VisualSFM", |root| file(root, "all.nvm", nvm_file()), nvm),

@@ -22,6 +22,8 @@ mod dtu_files;
 mod exports;
 #[path = "../support/format_files.rs"]
 mod format_files;
+#[path = "../support/format_opf.rs"]
+mod format_opf;
 #[path = "../support/format_trees.rs"]
 mod format_trees;
 mod formats;

@@ -10,6 +10,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::format_files::*;
+use crate::format_opf::write_opf;
 use crate::format_trees::*;
 use crate::scene_files::TestScene;
 
@@ -62,6 +63,10 @@ fn written(layout: Layout, root: &Path) -> std::path::PathBuf {
         Layout::Kapture => {
             write_kapture(&whole, root);
             return root.join("sensors/trajectories.txt");
+        }
+        Layout::Opf => {
+            write_opf(&square(), root, json!({}));
+            return root.join("calibrated-cameras.json");
         }
         Layout::MvsNet | Layout::Colmap | Layout::Memory => unreachable!("no foreign format"),
     };
@@ -155,8 +160,8 @@ fn wrong_values_are_told_with_their_place() {
         (
             Layout::Metashape,
             "type=\"frame\" class=\"adjusted\"",
-            "type=\"spherical\" class=\"adjusted\"",
-            &["spherical"],
+            "type=\"cylindrical\" class=\"adjusted\"",
+            &["cylindrical"],
         ),
         (Layout::Metashape, "</chunk>", "</chink>", &["no well-formed XML"]),
         (Layout::Bundler, "4 200", "5 200", &["list.txt", "4 names for 5 cameras"]),
@@ -168,12 +173,7 @@ fn wrong_values_are_told_with_their_place() {
         (Layout::Nvm, "NVM_V3", "NVM_V3 Tilted", &["`Tilted`", "FixedK"]),
         (Layout::Nvm, " 0.1 0\n", " 0.1\n", &["words", "a quaternion w x y z"]),
         (Layout::OpenMvg, "\"extrinsics\"", "\"poses\"", &["missing field `extrinsics`"]),
-        (
-            Layout::OpenMvg,
-            "\"polymorphic_name\":\"pinhole\"",
-            "\"polymorphic_name\":\"spherical\"",
-            &["type spherical"],
-        ),
+        (Layout::OpenMvg, "\"polymorphic_name\":\"pinhole\"", "\"polymorphic_name\":\"toric\"", &["type toric"]),
         (Layout::OpenMvg, "\"width\":64", "\"width\":65", &["view 0", "65 x 48", "64 x 48"]),
         (Layout::OpenSfm, "\"camera\":\"7\"", "\"camera\":\"6\"", &["shot 00000007.png", "camera 6"]),
         (Layout::OpenSfm, "\"projection_type\":\"brown\"", "\"projection_type\":\"dual\"", &["projection_type dual"]),

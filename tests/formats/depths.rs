@@ -13,6 +13,7 @@ use tempfile::TempDir;
 
 use crate::depth_files::{SCALE, e57, exr, las, laz, png};
 use crate::format_files::{npy, put};
+use crate::format_trees::frames;
 use crate::scene_files::TestScene;
 use crate::truth::has_note;
 
@@ -246,4 +247,46 @@ fn ranges_stay_where_known_depths_say_too_little() {
     pfm::write(&root.join("maps/confidence/00000003.pfm"), &Map::filled(32, 24, 1.0)).unwrap();
     let text = prior(root, "maps", None).unwrap_err();
     assert!(text.contains("00000003.pfm: a map of 32 x 24; expected 64 x 48"), "{text}");
+}
+
+/// Maps that `transforms.json` names: in millimetres unless it says otherwise, and not against what points say.
+#[test]
+fn maps_named_beside_cameras_narrow_the_ranges() {
+    let folder = TempDir::new().unwrap();
+    let (root, map) = (folder.path(), known());
+    TestScene::new().write_photos(root);
+    write(root, |view| format!("depth/{view}.png"), &png(&map, 1000.0, None));
+    let written = |change: &dyn Fn(&mut serde_json::Value)| {
+        let mut file = frames(&TestScene::new());
+        for (frame, view) in file["frames"].as_array_mut().unwrap().iter_mut().zip(NAMES) {
+            frame["depth_file_path"] = format!("depth/{view}.png").into();
+        }
+        change(&mut file);
+        put(&root.join("transforms.json"), file.to_string());
+        Scene::open(root, &OpenOptions::default()).unwrap()
+    };
+    let scene = written(&|_| {});
+    assert!(ranges(&scene).into_iter().all(is_narrowed), "{:?}", ranges(&scene));
+    assert!(has_note(&scene, "depth ranges of 4 of 4 views narrowed to depth maps"), "{:?}", scene.notes);
+    // What 1 means, and the scale of the file's world.
+    let scene = written(&|file| file["integer_depth_scale"] = 2e-3.into());
+    assert!(ranges(&scene).iter().all(|range| (range.near - 2.0 * narrowed().near).abs() < 0.04));
+    let scene = written(&|file| {
+        file["integer_depth_scale"] = 2e-3.into();
+        file["applied_scale"] = 2.0.into();
+    });
+    assert!(ranges(&scene).into_iter().all(is_narrowed), "{:?}", ranges(&scene));
+    // Points some 4 away say that the unit is another.
+    let text: String = points().iter().map(|p| format!("{} {} {}\n", p.x, p.y, p.z)).collect();
+    let head = "ply\nformat ascii 1.0\nelement vertex 200\nproperty double x\nproperty double y\nproperty double z\n";
+    put(&root.join("a.ply"), format!("{head}end_header\n{text}"));
+    let scene = written(&|file| {
+        file["ply_file_path"] = "a.ply".into();
+        file["integer_depth_scale"] = 1.0.into();
+    });
+    assert!(scene.views.iter().all(|view| view.range.is_none()));
+    assert!(has_note(&scene, "4 depth maps named there not used (first: 00000003)"), "{:?}", scene.notes);
+    fs::remove_file(root.join("depth/00000007.png")).unwrap();
+    let scene = written(&|_| {});
+    assert!(scene.views[1].range.is_none() && has_note(&scene, "1 depth map named there but not found"));
 }

@@ -2,13 +2,21 @@
 
 use engine::scene::colmap::camera_models::optics;
 use engine::scene::lens::Distortion;
-use glam::DVec2;
+use glam::{DVec2, DVec3};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
 struct Goldens {
     rays: Vec<[f64; 2]>,
+    panorama: Panorama,
     models: Vec<Model>,
+}
+
+/// Directions all around, and where COLMAP's EQUIRECTANGULAR of 640 x 480 has them.
+#[derive(Deserialize)]
+struct Panorama {
+    directions: Vec<[f64; 3]>,
+    pixels: Vec<[f64; 2]>,
 }
 
 #[derive(Deserialize)]
@@ -21,8 +29,14 @@ struct Model {
 #[test]
 fn lenses_are_those_of_colmap_and_opencv() {
     let text = include_str!("../data/lenses.json");
-    let Goldens { rays, models } = serde_json::from_str(text).unwrap();
-    assert_eq!(models.len(), 18);
+    let Goldens { rays, panorama, models } = serde_json::from_str(text).unwrap();
+    assert_eq!(models.len(), 19);
+    let (f, c, distortion) = optics("test", "EQUIRECTANGULAR", &[640.0, 480.0]).unwrap();
+    for (direction, pixel) in panorama.directions.into_iter().zip(panorama.pixels) {
+        let bent = distortion.unwrap().bend(DVec3::from_array(direction));
+        let found = DVec2::new(f[0] * bent.x + c[0], f[1] * bent.y + c[1]);
+        assert!(found.distance(DVec2::from_array(pixel)) < 1e-10, "{direction:?}: {found} is not {pixel:?}");
+    }
     for Model { model, parameters, pixels } in models {
         let p = &parameters;
         let (f, c, distortion) = match model.as_str() {

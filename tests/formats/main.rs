@@ -6,12 +6,19 @@ mod damaged;
 #[path = "../support/depth_files.rs"]
 mod depth_files;
 mod depths;
+mod faces;
 #[path = "../support/format_files.rs"]
 mod format_files;
+#[path = "../support/format_opf.rs"]
+mod format_opf;
 #[path = "../support/format_trees.rs"]
 mod format_trees;
 mod lenses;
+mod opf;
 mod plain;
+mod rigs;
+#[path = "../support/room.rs"]
+mod room;
 #[path = "../support/scene_files.rs"]
 mod scene_files;
 mod structured;

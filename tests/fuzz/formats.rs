@@ -10,6 +10,7 @@ use serde_json::json;
 
 use crate::corpus::Target;
 use crate::format_files::*;
+use crate::format_opf::write_opf;
 use crate::format_trees::*;
 use crate::scene_files::TestScene;
 
@@ -81,6 +82,7 @@ pub fn targets() -> Vec<Target> {
         target("7scenes", frames_of_scenes),
         target("open3d", one("trajectory.json", trajectory(&any).to_string().into())),
         target("kapture", files_of(|root| write_kapture(&any, root))),
+        target("opf", files_of(|root| write_opf(&square, root, json!({})))),
         Target { name: "listed sources", files: files_of(listed), read: read_scene },
         Target {
             name: "range list",

@@ -12,6 +12,8 @@ mod counting;
 mod depth_files;
 #[path = "../support/format_files.rs"]
 mod format_files;
+#[path = "../support/format_opf.rs"]
+mod format_opf;
 #[path = "../support/format_trees.rs"]
 mod format_trees;
 mod formats;

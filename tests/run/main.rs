@@ -1,10 +1,10 @@
 //! The whole job through the binary, on a small scene with an analytic truth: here what one run does; in [`resume`]
 //! runs that go on from earlier ones, in [`finished`] runs with nothing left to do, in [`together`] several at once, in
 //! [`leftovers`] what becomes of earlier results, in [`manifest`] what is left to be read, in [`fuse`] clouds from
-//! finished maps, in [`grid`] by other methods and scored, in [`far`] scenes far from the origin, in [`alpha`]
-//! transparent photos, in [`masks`] masks in files of their own, in [`region`] regions of interest, in [`streaming`]
-//! maps that do not fit into memory, in [`unusable`] maps with values that are none, in [`workspace`]
-//! maps of COLMAP.
+//! finished maps, in [`grid`] by other methods and scored, in [`far`] scenes far from the origin, in [`faces`]
+//! panoramas, in [`alpha`] transparent photos, in [`masks`] masks in files of their own, in [`region`] regions of
+//! interest, in [`streaming`] maps that do not fit into memory, in [`unusable`] maps with values that are none, in
+//! [`workspace`] maps of COLMAP.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,6 +17,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 mod alpha;
+mod faces;
 mod far;
 mod finished;
 mod fuse;
@@ -36,6 +37,8 @@ mod workspace;
 mod plane_scene;
 #[path = "../support/program.rs"]
 mod program;
+#[path = "../support/room.rs"]
+mod room;
 #[path = "../support/scene_files.rs"]
 mod scene_files;
 #[path = "../support/svg.rs"]

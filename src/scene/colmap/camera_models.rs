@@ -1,12 +1,15 @@
 //! What the parameters of COLMAP's camera models mean.
 
+use std::f64::consts::PI;
+
 use crate::scene::lens::Distortion;
 use crate::{Error, Result};
 
 const SUPPORTED: &str = "SIMPLE_PINHOLE, PINHOLE, SIMPLE_RADIAL, RADIAL, OPENCV, FULL_OPENCV, OPENCV_FISHEYE, \
                          SIMPLE_RADIAL_FISHEYE, RADIAL_FISHEYE, FOV, THIN_PRISM_FISHEYE, RAD_TAN_THIN_PRISM_FISHEYE, \
                          SIMPLE_DIVISION, DIVISION, \
-                         SIMPLE_FISHEYE, FISHEYE or EUCM; `colmap image_undistorter` turns the others into PINHOLE";
+                         SIMPLE_FISHEYE, FISHEYE, EUCM or EQUIRECTANGULAR; `colmap image_undistorter` turns the \
+                         others into PINHOLE";
 
 /// Focal lengths, principal point and distortion.
 pub type Optics = ([f64; 2], [f64; 2], Option<Distortion>);
@@ -16,7 +19,9 @@ pub type Optics = ([f64; 2], [f64; 2], Option<Distortion>);
 /// # Errors
 /// A model that is not supported, another number of parameters, parameters that are not finite.
 pub fn optics(place: &str, model: &str, parameters: &[f64]) -> Result<Optics> {
-    use Distortion::{Brown, Division, Eucm, Fisheye, Fov, FullOpenCv, OpenCv, RadTanThinPrism, Radial};
+    use Distortion::{
+        Brown, Division, Equirectangular, Eucm, Fisheye, Fov, FullOpenCv, OpenCv, RadTanThinPrism, Radial,
+    };
     let some = |f: [f64; 2], c: [f64; 2], distortion: Distortion| (f, c, Some(distortion));
     let (f, c, distortion) = match (model, parameters) {
         ("SIMPLE_PINHOLE", &[f, cx, cy]) => ([f, f], [cx, cy], None),
@@ -47,6 +52,8 @@ pub fn optics(place: &str, model: &str, parameters: &[f64]) -> Result<Optics> {
         ("FOV", &[fx, fy, cx, cy, w]) => some([fx, fy], [cx, cy], Fov { w }),
         ("SIMPLE_DIVISION", &[f, cx, cy, k]) => some([f, f], [cx, cy], Division { k }),
         ("DIVISION", &[fx, fy, cx, cy, k]) => some([fx, fy], [cx, cy], Division { k }),
+        // Its parameters are the width and height of the whole turn.
+        ("EQUIRECTANGULAR", &[w, h]) => some([0.5 * w / PI, h / PI], [0.5 * w, 0.5 * h], Equirectangular),
         ("EUCM", &[fx, fy, cx, cy, a, b]) => some([fx, fy], [cx, cy], Eucm { a, b }),
         _ => {
             let found = format!("camera model {model} with {} parameters", parameters.len());

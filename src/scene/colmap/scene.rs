@@ -216,16 +216,22 @@ pub fn observations(scene: &Scene, options: &OpenOptions) -> Result<Vec<Vec<Obse
     };
     let positions: HashMap<u64, DVec3> =
         points.into_iter().filter(|p| p.position.is_finite()).map(|p| (p.id, p.position)).collect();
-    let places: HashMap<u32, usize> = scene.views.iter().enumerate().map(|(i, v)| (v.id, i)).collect();
+    // Where photos are cut into faces, what one of them sees of the points is for it.
+    let has_faces = scene.views.iter().any(|view| view.face().is_some());
+    let image_of = |view: &View| if has_faces { view.id / crate::scene::faces::IDS } else { view.id };
+    let mut places: HashMap<u32, Vec<usize>> = HashMap::new();
+    scene.views.iter().enumerate().for_each(|(i, view)| places.entry(image_of(view)).or_default().push(i));
     for (image, keypoints) in keypoints {
-        let Some(&view) = places.get(&image) else { continue };
-        of_views[view] = keypoints
-            .into_iter()
-            .filter_map(|keypoint| {
-                let pixel = DVec2::from_array(keypoint.pixel) - 0.5;
-                Some(Observation { pixel, point: *positions.get(&keypoint.point)? })
-            })
-            .collect();
+        let all = keypoints.into_iter().filter_map(|keypoint| {
+            let pixel = DVec2::from_array(keypoint.pixel) - 0.5;
+            Some(Observation { pixel, point: *positions.get(&keypoint.point)? })
+        });
+        let all: Vec<Observation> = all.collect();
+        for &view in places.get(&image).into_iter().flatten() {
+            let is_seen =
+                |seen: &&Observation| scene.views[view].face().is_none() || scene.views[view].shows(seen.point);
+            of_views[view] = all.iter().filter(is_seen).copied().collect();
+        }
     }
     Ok(of_views)
 }
@@ -430,8 +436,8 @@ impl Lenses<'_> {
     /// States the new intrinsics of what is undistorted: a note for each camera, or one in all where there are many.
     fn note(&self, notes: &mut Vec<String>) {
         const MANY: usize = 8;
-        let bent: Vec<(&u32, &Lens)> =
-            self.known.iter().filter_map(|(id, (_, lens))| Some((id, lens.as_ref()?))).collect();
+        let bent = self.known.iter().filter_map(|(id, (_, lens))| Some((id, lens.as_ref()?)));
+        let bent: Vec<(&u32, &Lens)> = bent.filter(|(_, lens)| !lens.is_wide()).collect();
         let scale = |lens: &Lens| lens.pinhole_k.x_axis.x / lens.stored_k.x_axis.x;
         if bent.len() > MANY {
             let scales = bent.iter().map(|(_, lens)| scale(lens));

@@ -40,6 +40,8 @@ struct File {
     #[serde(default)]
     poses: Vec<PoseEntry>,
     #[serde(default)]
+    rigs: Vec<Rig>,
+    #[serde(default)]
     structure: Vec<Landmark>,
 }
 
@@ -49,7 +51,11 @@ struct View {
     view_id: Id,
     pose_id: Option<Id>,
     intrinsic_id: Option<Id>,
+    rig_id: Option<Id>,
     sub_pose_id: Option<Id>,
+    /// `false` where the pose is the rig's; a text in some files.
+    #[serde(default)]
+    is_pose_independant: Truth,
     path: String,
     width: Option<Number>,
     height: Option<Number>,
@@ -72,6 +78,32 @@ struct Intrinsic {
     #[serde(default)]
     distortion_params: Empty,
     undistortion_type: Option<String>,
+}
+
+/// Yes, if nothing else is said.
+struct Truth(bool);
+
+impl Default for Truth {
+    fn default() -> Self {
+        Self(true)
+    }
+}
+
+impl<'de> Deserialize<'de> for Truth {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Either {
+            Bool(bool),
+            Number(u8),
+            Text(String),
+        }
+        Ok(Self(match Either::deserialize(deserializer)? {
+            Either::Bool(value) => value,
+            Either::Number(value) => value != 0,
+            Either::Text(text) => !matches!(text.as_str(), "false" | "0"),
+        }))
+    }
 }
 
 /// A number, or two of them.
@@ -130,6 +162,29 @@ struct Transform {
     center: [Number; 3],
 }
 
+impl Transform {
+    /// Rotation and translation.
+    fn pose(&self, place: &str) -> Result<(DMat3, DVec3)> {
+        let r = checked_rotation(place, DMat3::from_cols_array(&self.rotation.map(|n| n.0)))?;
+        with_centre(place, r, DVec3::from_array(self.center.map(|n| n.0)))
+    }
+}
+
+/// Cameras that are fixed to each other, with the pose of each from the rig's.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Rig {
+    rig_id: Id,
+    sub_poses: Vec<SubPose>,
+}
+
+#[derive(Deserialize)]
+struct SubPose {
+    #[serde(default)]
+    status: String,
+    pose: Transform,
+}
+
 #[derive(Deserialize)]
 struct Landmark {
     #[serde(rename = "X")]
@@ -162,7 +217,8 @@ pub fn read(file: &Path) -> Result<Calibration> {
         let size = json::size(&place, Some(intrinsic.width), Some(intrinsic.height))?;
         cameras.insert(&intrinsic.intrinsic_id, (place, intrinsic, size));
     }
-    let (mut unregistered, mut of_rigs) = (0, 0);
+    let rigs: HashMap<&Id, &Rig> = content.rigs.iter().map(|rig| (&rig.rig_id, rig)).collect();
+    let (mut unregistered, mut of_rigs, mut without_sub_pose) = (0, 0, 0);
     let (mut shots, mut places) = (Vec::new(), HashMap::new());
     for view in &content.views {
         let place = format!("{}: viewId {} ({})", file.display(), view.view_id.0, view.path);
@@ -173,13 +229,20 @@ pub fn read(file: &Path) -> Result<Calibration> {
             unregistered += 1;
             continue;
         };
-        if view.sub_pose_id.as_ref().is_some_and(|id| id.0 != "-1" && id.0 != "4294967295") {
-            of_rigs += 1;
-            continue;
-        }
         let (intrinsics, distortion) = optics(at, intrinsic, version)?;
-        let r = checked_rotation(&place, DMat3::from_cols_array(&transform.rotation.map(|n| n.0)))?;
-        let (r, t) = with_centre(&place, r, DVec3::from_array(transform.center.map(|n| n.0)))?;
+        let (mut r, mut t) = transform.pose(&place)?;
+        if let Some(sub) = view.sub_pose_id.as_ref().filter(|_| !view.is_pose_independant.0) {
+            let of_rig = view.rig_id.as_ref().and_then(|id| rigs.get(id)).zip(sub.0.parse::<usize>().ok());
+            let sub = of_rig.and_then(|(rig, sub)| rig.sub_poses.get(sub)).filter(|s| s.status != "uninitialized");
+            let Some(sub) = sub else {
+                without_sub_pose += 1;
+                continue;
+            };
+            // From the world to the rig, and on to the camera.
+            let (to_camera, shift) = sub.pose.pose(&format!("{place}: its place in the rig"))?;
+            (r, t) = (to_camera * r, to_camera * t + shift);
+            of_rigs += 1;
+        }
         places.insert(&view.view_id, shots.len() as u32);
         shots.push(Shot {
             photo: Some(view.path.clone()),
@@ -194,7 +257,8 @@ pub fn read(file: &Path) -> Result<Calibration> {
     }
     let told = [
         (unregistered, "views without a pose or intrinsics (not registered) left out"),
-        (of_rigs, "views of rigs, whose poses are relative to the rig, left out"),
+        (of_rigs, "views whose poses are put together from their rig's and their place in it"),
+        (without_sub_pose, "views of rigs without a place in their rig left out"),
     ];
     notes.extend(told.into_iter().filter(|t| t.0 > 0).map(|(n, what)| format!("{what}: {n}")));
     let point = |landmark: &Landmark| Point {
@@ -226,6 +290,10 @@ fn optics(place: &str, camera: &Intrinsic, version: [u32; 3]) -> Result<(Intrins
             "none; use the undistorted photos and cameras of PrepareDenseScene",
         );
     }
+    if camera.kind == "equirectangular" {
+        // Its focal length is the pixels of a radian.
+        return Ok((Intrinsics::pixels(focal, principal, Origin::FirstPixel), Some(Distortion::Equirectangular)));
+    }
     // Files before 1.2.5 have the distortion in the type.
     let kind = match (camera.kind.as_str(), camera.distortion_type.as_deref()) {
         ("pinhole", Some(distortion)) => distortion,
@@ -244,8 +312,8 @@ fn optics(place: &str, camera: &Intrinsic, version: [u32; 3]) -> Result<(Intrins
         ("fisheye1", &[w]) if w > 0.0 => lens(place, Distortion::Fov { w }, params)?,
         _ => {
             let found = format!("type {}, distortionType {kind} with {} parameters", camera.kind, params.len());
-            let expected = "pinhole, radial1, radial3, brown, fisheye or fisheye1 with 0, 1, 3, 5, 4 or 1 parameters; \
-                            use the undistorted photos and cameras of PrepareDenseScene for others";
+            let expected = "pinhole, radial1, radial3, brown, fisheye or fisheye1 with 0, 1, 3, 5, 4 or 1 parameters, \
+                            or equirectangular; use the undistorted photos and cameras of PrepareDenseScene for others";
             return refused(found, expected);
         }
     };

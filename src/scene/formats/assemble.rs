@@ -95,7 +95,11 @@ pub fn scene(calibration: Calibration, root: PathBuf, layout: Layout, images: Op
     note_principal_points(&views, &mut notes);
     let points = scene_points(&calibration, &views, &mut notes);
     list_sources(&calibration, &mut views);
-    Ok(Scene { root, layout, views, points, region: calibration.region, notes })
+    let mut scene = Scene { root, layout, views, points, region: calibration.region, notes };
+    let depths = &calibration.depths;
+    let place = |(&shot, name): (&usize, &String)| (shot as u32, photos::place_of(&calibration, name));
+    scene.take_named_depths(depths.files.iter().map(place).collect(), (depths.one, depths.world))?;
+    Ok(scene)
 }
 
 /// Gives views the source views that the file lists.
@@ -119,7 +123,7 @@ fn name_of(root: &Path, photo: &Path) -> String {
 
 /// States what is undistorted.
 fn note_lenses(lenses: &[(DMat3, Option<Lens>)], notes: &mut Vec<String>) {
-    let bent: Vec<&Lens> = lenses.iter().filter_map(|(_, lens)| lens.as_ref()).collect();
+    let bent: Vec<&Lens> = lenses.iter().filter_map(|(_, lens)| lens.as_ref()).filter(|l| !l.is_wide()).collect();
     if bent.is_empty() {
         return;
     }

@@ -29,6 +29,8 @@ pub struct Calibration {
     pub unnamed: Option<(usize, Vec<usize>)>,
     /// Names of masks, by the place of their shot in [`Calibration::shots`]; they begin where photos' names do.
     pub masks: BTreeMap<usize, String>,
+    /// Depth maps that the file names.
+    pub depths: NamedDepths,
     /// What the file lists as source views of a shot, by its place: places of others and scores, larger being better.
     pub sources: BTreeMap<usize, Vec<(usize, f64)>>,
     /// The region of interest that the file has.
@@ -47,6 +49,17 @@ impl Calibration {
         self.unnamed = Some((self.shots.len(), (0..self.shots.len()).collect()));
         self
     }
+}
+
+/// Depth maps of photos, whose names begin where photos' names do.
+#[derive(Clone, Debug, Default)]
+pub struct NamedDepths {
+    /// By the place of their shot in [`Calibration::shots`].
+    pub files: BTreeMap<usize, String>,
+    /// Depth that 1 means in maps of whole numbers.
+    pub one: f64,
+    /// What depths are divided by to be the scene's.
+    pub world: f64,
 }
 
 /// One photo's camera.
@@ -147,6 +160,16 @@ impl Intrinsics {
     /// With the principal point in the middle of the photo.
     pub fn centred(focal: Length) -> Self {
         Self { focal: [focal; 2], skew: 0.0, principal: [Length::Pixels(0.0); 2], origin: Origin::Middle }
+    }
+
+    /// Of a panorama that goes once around across its width, looking ahead in its middle: as many pixels for a radian
+    /// down as across.
+    pub fn of_panorama(origin: Origin) -> Self {
+        let principal = match origin {
+            Origin::Middle => [Length::Pixels(0.0); 2],
+            Origin::FirstPixel | Origin::Corner => [Length::Widths(0.5), Length::Heights(0.5)],
+        };
+        Self { focal: [Length::Widths(0.5 / std::f64::consts::PI); 2], skew: 0.0, principal, origin }
     }
 
     /// K of a photo of this size, pixel centres being integers.

@@ -46,6 +46,8 @@ struct Sensor {
     intrinsics: Intrinsics,
     distortion: Option<Distortion>,
     has_rolling_shutter: bool,
+    /// Of a rig's further sensor: from its camera to that of the first sensor.
+    to_master: Option<(DMat3, DVec3)>,
 }
 
 /// Reads it.
@@ -67,22 +69,23 @@ pub fn read(file: &Path) -> Result<Calibration> {
         .filter_map(|node| Some((node.attribute("id")?, node)))
         .collect();
     let mut known: BTreeMap<&str, Sensor> = BTreeMap::new();
+    let masters: HashMap<&str, Node> = cameras.iter().filter_map(|node| Some((node.attribute("id")?, *node))).collect();
     let (mut disabled, mut unaligned, mut slaves) = (0, 0, 0);
     let mut shots = Vec::new();
     for camera in cameras {
-        let Some(transform) = child(camera, "transform") else {
-            if camera.has_attribute("master_id") {
-                slaves += 1
-            } else {
-                unaligned += 1
-            }
+        // A camera of a rig's further sensor has the pose of the first one's, and its place beside it.
+        let master = camera.attribute("master_id").and_then(|id| masters.get(id).copied());
+        let own = child(camera, "transform");
+        let Some(transform) = own.or_else(|| child(master?, "transform")) else {
+            unaligned += 1;
             continue;
         };
         if matches!(camera.attribute("enabled"), Some("false" | "0")) {
             disabled += 1;
             continue;
         }
-        if component.is_some() && camera.attribute("component_id") != component.as_deref() {
+        let of_component = camera.attribute("component_id").or_else(|| master?.attribute("component_id"));
+        if component.is_some() && of_component != component.as_deref() {
             continue;
         }
         let label = camera.attribute("label").unwrap_or_default();
@@ -105,8 +108,17 @@ pub fn read(file: &Path) -> Result<Calibration> {
         }
         let rows = DMat3::from_cols_array(&[m[0], m[1], m[2], m[4], m[5], m[6], m[8], m[9], m[10]]);
         // The transpose of the rows' transpose: world (or chunk) to camera.
-        let r = checked_rotation(&place, rows)?;
-        let centre = DVec3::new(m[3], m[7], m[11]);
+        let mut r = checked_rotation(&place, rows)?;
+        let mut centre = DVec3::new(m[3], m[7], m[11]);
+        if own.is_none() {
+            let Some((turn, beside)) = sensor.to_master else {
+                let found = "a camera with master_id, whose sensor has no rotation and location in its rig";
+                return Err(Error::input(place, found, "a transform, or a sensor with rotation and location"));
+            };
+            centre += r.transpose() * beside;
+            r = turn.transpose() * r;
+            slaves += 1;
+        }
         let (r, centre) = match &to_world {
             Some(to) => (r * to.r.transpose(), to.scale * (to.r * centre) + to.t),
             None => (r, centre),
@@ -126,7 +138,7 @@ pub fn read(file: &Path) -> Result<Calibration> {
     let told = [
         (disabled, "disabled cameras left out"),
         (unaligned, "cameras without a transform (not aligned) left out"),
-        (slaves, "cameras of a rig's further sensors, which have no transform of their own, left out"),
+        (slaves, "cameras of rigs' further sensors, placed by rotation and location of their sensor beside the first"),
     ];
     notes.extend(told.into_iter().filter(|t| t.0 > 0).map(|(n, what)| format!("{what}: {n}")));
     let rolling = known.values().filter(|sensor| sensor.has_rolling_shutter).count();
@@ -268,21 +280,29 @@ fn sensor(source: &Source, node: Node) -> Result<Sensor> {
     let place = format!("{}: sensor {}", source.place(node), node.attribute("id").unwrap_or_default());
     let calibrations = || node.children().filter(|child| child.has_tag_name("calibration"));
     let adjusted = calibrations().find(|c| c.attribute("class") == Some("adjusted"));
-    let Some(calibration) = adjusted.or_else(|| calibrations().next()) else {
+    let is_panorama = node.attribute("type") == Some("spherical");
+    // Panoramas need none.
+    let Some(calibration) = adjusted.or_else(|| calibrations().next()).or(is_panorama.then_some(node)) else {
         return Err(Error::input(place, "no calibration", "a calibration of every sensor with aligned cameras"));
     };
     let kind = calibration.attribute("type").or(node.attribute("type")).unwrap_or("frame");
     let equidistant = match kind {
-        "frame" => false,
+        "frame" | "spherical" => false,
         "fisheye" | "equidistant_fisheye" => true,
         other => {
-            return Err(Error::input(place, format!("a sensor of type {other}"), "frame or fisheye"));
+            return Err(Error::input(place, format!("a sensor of type {other}"), "frame, fisheye or spherical"));
         }
     };
     let Some(resolution) = child(calibration, "resolution").or_else(|| child(node, "resolution")) else {
         return Err(Error::input(place, "no resolution", "the photos' width and height"));
     };
     let size = (source.pixels(resolution, "width")?, source.pixels(resolution, "height")?);
+    let to_master = place_in_rig(source, node, &place)?;
+    let has_rolling_shutter = rolls(node);
+    if kind == "spherical" {
+        let (intrinsics, distortion) = (Intrinsics::of_panorama(Origin::Middle), Some(Distortion::Equirectangular));
+        return Ok(Sensor { size, intrinsics, distortion, has_rolling_shutter, to_master });
+    }
     let value = |name: &str| source.number(calibration, name);
     let or_zero = |name: &str| Ok::<f64, Error>(value(name)?.unwrap_or(0.0));
     let (cx, cy) = (or_zero("cx")?, or_zero("cy")?);
@@ -297,5 +317,25 @@ fn sensor(source: &Source, node: Node) -> Result<Sensor> {
     let k = [or_zero("k1")?, or_zero("k2")?, or_zero("k3")?, or_zero("k4")?];
     let [p1, p2, p3, p4] = [or_zero("p1")?, or_zero("p2")?, or_zero("p3")?, or_zero("p4")?];
     let distortion = Distortion::Brown { equidistant, k, p: [p2, p1, p3, p4], s: [0.0; 2] };
-    Ok(Sensor { size, intrinsics, distortion: lens(&place, distortion, &[])?, has_rolling_shutter: rolls(node) })
+    Ok(Sensor { size, intrinsics, distortion: lens(&place, distortion, &[])?, has_rolling_shutter, to_master })
+}
+
+/// Rotation and place of a rig's further sensor in the axes of the first one; `None` where the file has neither.
+fn place_in_rig(source: &Source, node: Node, place: &str) -> Result<Option<(DMat3, DVec3)>> {
+    let (rotation, location) = (child(node, "rotation"), child(node, "location").or(child(node, "translation")));
+    if rotation.is_none() && location.is_none() {
+        return Ok(None);
+    }
+    let turn = match rotation {
+        Some(node) => {
+            let rows: [f64; 9] = source.numbers(node, "the sensor's rotation in its rig, row by row")?;
+            checked_rotation(place, DMat3::from_cols_array(&rows).transpose())?
+        }
+        None => DMat3::IDENTITY,
+    };
+    let beside = match location {
+        Some(node) => DVec3::from_array(source.numbers(node, "the sensor's place in its rig")?),
+        None => DVec3::ZERO,
+    };
+    Ok(Some((turn, beside)))
 }

@@ -20,6 +20,8 @@ mod open3d;
 mod openmvg;
 mod openmvs;
 mod opensfm;
+mod opf;
+mod opf_tracks;
 mod photos;
 mod poses;
 mod realitycapture;

@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 
 use glam::{DMat3, DVec3};
 
+use crate::error::counted;
 use crate::files::npy::{self, Array};
+use crate::files::{image, input};
 use crate::scene::camera::DepthRange;
 use crate::scene::formats::calibration::{Calibration, Intrinsics, Shot, finite};
 use crate::scene::formats::listing::{Listing, folder_of};
@@ -57,7 +59,23 @@ pub fn read(file: &Path) -> Result<Calibration> {
     let folder = folder_of(file);
     let mut calibration = Calibration::new(file.to_owned(), folder.clone(), shots, Vec::new(), notes);
     calibration.folders = ["image", "images", "rgb", "."].map(|name| folder.join(name)).to_vec();
+    name_masks(&mut calibration);
     Ok(calibration.without_names())
+}
+
+/// The images in `mask` beside the file, in the order of their names, as photos are: where there are as many.
+fn name_masks(calibration: &mut Calibration) {
+    let folder = folder_of(&calibration.file).join("mask");
+    let files = if folder.is_dir() { input::files_in(&folder, "list the masks").unwrap_or_default() } else { return };
+    let mut masks: Vec<PathBuf> = files.into_iter().filter(|file| image::has_photo_extension(file)).collect();
+    if masks.len() != calibration.shots.len() {
+        let (masks, cameras) = (counted(masks.len(), "mask"), counted(calibration.shots.len(), "camera"));
+        calibration.notes.push(format!("{masks} in {} for {cameras}: not used", folder.display()));
+        return;
+    }
+    masks.sort_by(|a, b| alphanumeric_sort::compare_path(a, b));
+    let name = |mask: &PathBuf| format!("mask/{}", mask.file_name().unwrap_or_default().to_string_lossy());
+    calibration.masks = masks.iter().map(name).enumerate().collect();
 }
 
 /// The left three columns and the last one of the upper three rows.

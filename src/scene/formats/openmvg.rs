@@ -166,9 +166,12 @@ pub fn read(file: &Path) -> Result<Calibration> {
 fn optics(place: &str, intrinsic: &Intrinsic, name: &str) -> Result<(Intrinsics, Option<Distortion>)> {
     let refused = |found: String| {
         let expected = "pinhole, pinhole_radial_k1, pinhole_radial_k3, pinhole_brown_t2 or fisheye, with focal_length \
-                        and principal_point";
+                        and principal_point, or spherical";
         Error::input(place, found, expected)
     };
+    if name == "spherical" {
+        return Ok((Intrinsics::of_panorama(Origin::FirstPixel), Some(Distortion::Equirectangular)));
+    }
     let (Some(f), Some(principal)) = (intrinsic.focal_length, intrinsic.principal_point) else {
         return Err(refused(format!("intrinsics of type {name} without focal length and principal point")));
     };

@@ -113,6 +113,9 @@ pub fn read(file: &Path) -> Result<Calibration> {
 }
 
 fn optics(place: &str, camera: &Camera) -> Result<(Intrinsics, Option<Distortion>)> {
+    if matches!(camera.projection_type.as_str(), "spherical" | "equirectangular") {
+        return Ok((Intrinsics::of_panorama(Origin::Middle), Some(Distortion::Equirectangular)));
+    }
     let Some(fx) = camera.focal.or(camera.focal_x) else {
         return Err(Error::input(place, "no focal length", "focal, or focal_x and focal_y"));
     };
@@ -126,7 +129,7 @@ fn optics(place: &str, camera: &Camera) -> Result<(Intrinsics, Option<Distortion
         "fisheye" => Distortion::Fisheye { k: [k1, k2, 0.0, 0.0] },
         "fisheye_opencv" => Distortion::Fisheye { k: [k1, k2, k3, k4] },
         other => {
-            let expected = "perspective, simple_radial, radial, brown, fisheye or fisheye_opencv";
+            let expected = "perspective, simple_radial, radial, brown, fisheye, fisheye_opencv or spherical";
             return Err(Error::input(place, format!("projection_type {other}"), expected));
         }
     };

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::calibration::Calibration;
 use super::listing::Listing;
 use super::{
-    alicevision, bundler, kapture, llff, metashape, middlebury, neus, nvm, open3d, openmvg, openmvs, opensfm,
+    alicevision, bundler, kapture, llff, metashape, middlebury, neus, nvm, open3d, openmvg, openmvs, opensfm, opf,
     realitycapture, sevenscenes, strecha, transforms,
 };
 use crate::{Error, Result};
@@ -89,6 +89,7 @@ formats! {
     SevenScenes = "7scenes": "pose.txt files of 7-Scenes", sevenscenes;
     Open3d = "open3d": "a trajectory of Open3D (.json or .log)", open3d;
     Kapture = "kapture": "kapture's sensors/", kapture;
+    Opf = "opf": "Pix4D's OPF", opf;
 }
 
 impl Layout {

@@ -11,10 +11,11 @@ use std::path::{Path, PathBuf};
 use glam::{DMat3, DVec3};
 use serde::Deserialize;
 
-use crate::error::counted;
 use crate::files::ply_points;
 use crate::scene::checks::checked_rotation;
-use crate::scene::formats::calibration::{Calibration, Intrinsics, Length, Origin, Point, Shot, lens, of_opengl};
+use crate::scene::formats::calibration::{
+    Calibration, Intrinsics, Length, NamedDepths, Origin, Point, Shot, lens, of_opengl,
+};
 use crate::scene::formats::json::{self, Number};
 use crate::scene::formats::listing::{Listing, folder_of};
 use crate::scene::lens::Distortion;
@@ -79,6 +80,7 @@ with_optics!(File {
     applied_transform: Option<Vec<[f64; 4]>>,
     applied_scale: Option<f64>,
     ply_file_path: Option<String>,
+    integer_depth_scale: Option<f64>,
 });
 
 with_optics!(Frame {
@@ -88,6 +90,13 @@ with_optics!(Frame {
     depth_file_path: Option<String>,
     depth_path: Option<String>,
 });
+
+impl Frame {
+    /// The name of its depth map.
+    fn depth(&self) -> Option<&String> {
+        self.depth_file_path.as_ref().or(self.depth_path.as_ref())
+    }
+}
 
 /// What is said of a camera without its pose.
 #[derive(Clone)]
@@ -121,7 +130,15 @@ impl Optics {
         }
     }
 
+    fn is_panorama(&self) -> bool {
+        self.model.as_deref() == Some("EQUIRECTANGULAR")
+    }
+
     fn intrinsics(&self, place: &str) -> Result<Intrinsics> {
+        // Whatever focal lengths stand there: nerfstudio has half the width, others have 1.
+        if self.is_panorama() {
+            return Ok(Intrinsics::of_panorama(Origin::Middle));
+        }
         // Tangents of half the angle, in widths and heights.
         let of_angle = |axis: usize| self.angle[axis].map(|angle| 0.5 / (0.5 * angle).tan());
         let across = self.focal[0].map(Length::Pixels).or_else(|| of_angle(0).map(Length::Widths));
@@ -146,6 +163,9 @@ impl Optics {
     }
 
     fn distortion(&self, place: &str) -> Result<Option<Distortion>> {
+        if self.is_panorama() {
+            return Ok(Some(Distortion::Equirectangular));
+        }
         let is_fisheye = match self.model.as_deref() {
             None => self.is_fisheye.unwrap_or(false),
             Some("OPENCV_FISHEYE" | "FISHEYE" | "SIMPLE_RADIAL_FISHEYE" | "RADIAL_FISHEYE") => true,
@@ -154,7 +174,7 @@ impl Optics {
                 return Err(Error::input(
                     place,
                     format!("camera_model {other}"),
-                    "PINHOLE, SIMPLE_PINHOLE, SIMPLE_RADIAL, RADIAL, OPENCV or OPENCV_FISHEYE",
+                    "PINHOLE, SIMPLE_PINHOLE, SIMPLE_RADIAL, RADIAL, OPENCV, OPENCV_FISHEYE or EQUIRECTANGULAR",
                 ));
             }
         };
@@ -237,19 +257,22 @@ pub fn read(file: &Path) -> Result<Calibration> {
             place,
         });
     }
-    let has_depth = |frame: &&Frame| frame.depth_file_path.is_some() || frame.depth_path.is_some();
-    let depths = content.frames.iter().filter(has_depth).count();
-    if depths > 0 {
-        notes.push(format!(
-            "{} named as depth_file_path not read: --prior DIR narrows the depths to search by maps",
-            counted(depths, "depth map")
-        ));
-    }
     let folder = folder_of(file);
     let points = points(&content, &folder, applied.as_ref(), &mut notes)?;
     let named = |(i, frame): (usize, &Frame)| Some((i, frame.mask_path.clone()?));
     let masks = content.frames.iter().enumerate().filter_map(named).collect();
-    Ok(Calibration { masks, ..Calibration::new(file.to_owned(), folder, shots, points, notes) })
+    let depths = NamedDepths {
+        files: content.frames.iter().enumerate().filter_map(|(i, frame)| Some((i, frame.depth()?.clone()))).collect(),
+        // Of whole numbers: instant-ngp says what one is, nerfstudio takes millimetres.
+        one: content.integer_depth_scale.unwrap_or(1e-3),
+        // The world of the file is this many times as large as the scene's.
+        world: applied.as_ref().map_or(1.0, |applied| applied.scale),
+    };
+    if !(depths.one > 0.0 && depths.one.is_finite()) {
+        let place = format!("{}: integer_depth_scale", file.display());
+        return Err(Error::input(place, depths.one.to_string(), "a number > 0"));
+    }
+    Ok(Calibration { masks, depths, ..Calibration::new(file.to_owned(), folder, shots, points, notes) })
 }
 
 fn applied(file: &Path, content: &File, notes: &mut Vec<String>) -> Result<Option<Applied>> {
