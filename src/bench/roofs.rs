@@ -18,7 +18,7 @@ use crate::error::Result;
 /// Side of the processor's matrices, one product a thread: three of them are 7 MB, more than the caches that a core
 /// has to itself.
 const HOST_SIDE: usize = 768;
-/// Side of a device's matrices.
+/// Side of a device's matrices, where three of them take no more than an eighth of what is free.
 const DEVICE_SIDE: usize = 8192;
 /// Bytes of a copy: larger than caches.
 const COPY: usize = 256 << 20;
@@ -107,7 +107,11 @@ pub fn device_copy(driver: &Arc<dyn Driver>, bytes: u64) -> Result<f64> {
 /// # Errors
 /// The device's.
 pub fn device(driver: &Arc<dyn Driver>, element: Element) -> Result<Roofs> {
-    let n = DEVICE_SIDE;
+    let (free, _) = driver.memory()?;
+    let mut n = DEVICE_SIDE;
+    while n > 64 && 3 * (n * n) as u64 * element.bytes() > free / 8 {
+        n /= 2;
+    }
     let mut gemm = None;
     for _ in 0..TRIES {
         let Some(seconds) = driver.gemm_seconds(n, element)? else { break };
@@ -115,7 +119,6 @@ pub fn device(driver: &Arc<dyn Driver>, element: Element) -> Result<Roofs> {
         gemm = Some(gemm.map_or(rate, |best: f64| best.max(rate)));
     }
     // Half of what is free at most, for small devices.
-    let (free, _) = driver.memory()?;
     Ok(Roofs { gemm_flops_per_s: gemm, copy_bytes_per_s: device_copy(driver, (1 << 30).min(free / 4).max(1 << 20))? })
 }
 

@@ -8,10 +8,12 @@ use super::infer::{Infer, InferViews, NarrowViews, Probe};
 use super::memory;
 use super::ops::conv::Conv;
 use super::ops::depth::Expectation;
+use super::ops::ncc::{self, Photos};
 use super::ops::pointwise::{expect_multiples_of_4, normalize};
 use super::simd::Level;
 use super::weights::Weights;
 use crate::error::Result;
+use crate::files::map::Map;
 use crate::net::backend::{DepthJob, DepthNetwork, DevicePlan, DeviceWork, Estimate, MemoryPlan};
 use crate::net::confidence::{Confidence, Judge, Scale};
 use crate::net::config::{Config, Resolution};
@@ -248,6 +250,7 @@ impl BsMvsNet {
 impl DepthNetwork for BsMvsNet {
     type Features = Features<Tensor>;
     type Pending<'a> = DepthJob<'a, Features<Tensor>>;
+    type Grey = Tensor;
 
     fn config(&self) -> Config {
         Self::config(self)
@@ -292,5 +295,19 @@ impl DepthNetwork for BsMvsNet {
     fn finish<'a>(&'a self, job: Self::Pending<'a>) -> Result<Estimate> {
         let DepthJob { reference, sources, hypotheses, level } = &job;
         self.depth_probed(reference, sources, (hypotheses, *level), false, &mut |_, _| ())
+    }
+
+    fn grey(&self, photo: Tensor) -> Result<Tensor> {
+        Ok(photo)
+    }
+
+    fn refine(
+        &self,
+        reference: &Tensor,
+        sources: &[(&Tensor, PlaneSweep)],
+        step: f32,
+        depth: &mut Map,
+    ) -> Result<usize> {
+        ncc::refine(&self.cpu, &Photos { reference, sources, step }, depth)
     }
 }

@@ -3,22 +3,9 @@
 use super::storage::{Element, Pointer};
 use crate::net::tensor::Shape;
 
-/// Which of the three products.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Product {
-    /// y from x and w, with bias and ReLU.
-    Forward,
-    /// The gradient in x from the one in y.
-    Data,
-    /// The gradient in w from x and the gradient in y.
-    Filter,
-}
-
 /// Geometry and arithmetic of one call. "Same" padding: half the kernel at every side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Call {
-    /// Which product.
-    pub product: Product,
     /// x: [D, H, W, C]; a 2D convolution takes planes as a batch and has a kernel of 1 along D.
     pub input: Shape,
     /// y: [D', H', W', C'].
@@ -40,15 +27,15 @@ pub struct Call {
 /// Device addresses; 0 where a tensor is absent.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Pointers {
-    /// x or its gradient.
+    /// The input.
     pub x: Pointer,
-    /// w or its gradient.
+    /// The weights.
     pub w: Pointer,
     /// [C'], stored as x is.
     pub bias: Pointer,
     /// Added before the ReLU; shape of y.
     pub residual: Pointer,
-    /// y or its gradient.
+    /// The output.
     pub y: Pointer,
     /// `workspace` bytes.
     pub workspace: Pointer,

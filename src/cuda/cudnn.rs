@@ -1,31 +1,27 @@
-//! Convolutions by cuDNN: descriptors made once for each geometry, one fixed algorithm for each product.
-//!
-//! The algorithms are the implicit GEMM with precomputed indices forward and the deterministic "algorithm 1" of both
-//! gradients: which one runs does not depend on a timing, so that the same input gives the same bits on each run.
+//! Convolutions by cuDNN, for inference: descriptors made once for each geometry, and one fixed algorithm, the implicit
+//! GEMM with precomputed indices. Which one runs does not depend on a timing, so that the same input gives the same
+//! bits on each run.
 
 use std::collections::HashMap;
 use std::ffi::{c_int, c_void};
 
 use cudarc::cudnn::result::{self, CudnnError};
 use cudarc::cudnn::sys::{
-    self, cudnnActivationMode_t as Activation, cudnnConvolutionBwdDataAlgo_t as DataAlgorithm,
-    cudnnConvolutionBwdFilterAlgo_t as FilterAlgorithm, cudnnConvolutionFwdAlgo_t as ForwardAlgorithm,
+    self, cudnnActivationMode_t as Activation, cudnnConvolutionFwdAlgo_t as ForwardAlgorithm,
     cudnnConvolutionMode_t as Mode, cudnnDataType_t as DataType, cudnnMathType_t as Math, cudnnNanPropagation_t as Nan,
     cudnnTensorFormat_t as Format,
 };
 
-use super::convolution::{Call, Pointers, Product};
+use super::convolution::{Call, Pointers};
 use super::libraries::{self, CUBLAS, CUBLAS_LT, CUDNN};
 use super::storage::Element;
 use crate::error::{Error, Result};
 use crate::net::tensor::Shape;
 
 const FORWARD: ForwardAlgorithm = ForwardAlgorithm::CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_PRECOMP_GEMM;
-const DATA: DataAlgorithm = DataAlgorithm::CUDNN_CONVOLUTION_BWD_DATA_ALGO_1;
-const FILTER: FilterAlgorithm = FilterAlgorithm::CUDNN_CONVOLUTION_BWD_FILTER_ALGO_1;
 
 /// What a geometry is known by.
-type Key = (Product, [usize; 8], [usize; 6], Element, bool, bool);
+type Key = ([usize; 8], [usize; 6], Element, bool, bool);
 
 struct Descriptors {
     x: sys::cudnnTensorDescriptor_t,
@@ -179,7 +175,7 @@ impl Cudnn {
     fn descriptors(&mut self, call: &Call) -> Result<&Descriptors> {
         let (x, y, [kd, kh, kw], [sd, sh, sw]) = (call.input, call.output, call.kernel, call.stride);
         let extents = [x.d, x.h, x.w, x.c, y.d, y.h, y.w, y.c];
-        let key = (call.product, extents, [kd, kh, kw, sd, sh, sw], call.element, call.tf32, call.relu);
+        let key = (extents, [kd, kh, kw, sd, sh, sw], call.element, call.tf32, call.relu);
         match self.known.entry(key) {
             std::collections::hash_map::Entry::Occupied(entry) => Ok(entry.into_mut()),
             std::collections::hash_map::Entry::Vacant(entry) => Ok(entry.insert(Descriptors::new(call)?)),
@@ -194,19 +190,8 @@ impl Cudnn {
         let handle = self.handle;
         let d = self.descriptors(call)?;
         // SAFETY: the descriptors live in `known`.
-        let bytes = unsafe {
-            match call.product {
-                Product::Forward => {
-                    result::get_convolution_forward_workspace_size(handle, d.x, d.w, d.convolution, d.y, FORWARD)
-                }
-                Product::Data => {
-                    result::get_convolution_backward_data_workspace_size(handle, d.w, d.y, d.convolution, d.x, DATA)
-                }
-                Product::Filter => {
-                    result::get_convolution_backward_filter_workspace_size(handle, d.x, d.y, d.convolution, d.w, FILTER)
-                }
-            }
-        };
+        let bytes =
+            unsafe { result::get_convolution_forward_workspace_size(handle, d.x, d.w, d.convolution, d.y, FORWARD) };
         match bytes {
             Ok(bytes) => Ok(Some(bytes as u64)),
             Err(error) if not_supported(&error) => Ok(None),
@@ -219,67 +204,33 @@ impl Cudnn {
         // SAFETY: the stream lives; cuDNN's own type of it is the same handle.
         unsafe { result::set_stream(handle, stream.cast()) }.map_err(failed("choosing a stream"))?;
         let d = self.descriptors(call)?;
-        let (one, zero, add) = (1.0f32, 0.0f32, if at.residual == 0 { 0.0f32 } else { 1.0 });
+        let (one, add) = (1.0f32, if at.residual == 0 { 0.0f32 } else { 1.0 });
         let float = |f: &f32| std::ptr::from_ref(f).cast::<c_void>();
         let (x, w, y) = (at.x as *mut c_void, at.w as *mut c_void, at.y as *mut c_void);
         let (workspace, size) = (at.workspace as *mut c_void, call.workspace as usize);
+        let residual = if at.residual == 0 { y } else { at.residual as *mut c_void };
         // SAFETY: the plan holds tensors of the described sizes at these addresses, and `workspace` bytes of workspace.
         let done = unsafe {
-            match call.product {
-                Product::Forward => {
-                    let residual = if at.residual == 0 { y } else { at.residual as *mut c_void };
-                    result::convolution_bias_activation_forward(
-                        handle,
-                        float(&one),
-                        d.x,
-                        x,
-                        d.w,
-                        w,
-                        d.convolution,
-                        FORWARD,
-                        workspace,
-                        size,
-                        float(&add),
-                        d.y,
-                        residual,
-                        d.bias,
-                        at.bias as *mut c_void,
-                        d.activation,
-                        d.y,
-                        y,
-                    )
-                }
-                Product::Data => result::convolution_backward_data(
-                    handle,
-                    float(&one),
-                    d.w,
-                    w,
-                    d.y,
-                    y,
-                    d.convolution,
-                    DATA,
-                    workspace,
-                    size,
-                    float(&zero),
-                    d.x,
-                    x,
-                ),
-                Product::Filter => result::convolution_backward_filter(
-                    handle,
-                    float(&one),
-                    d.x,
-                    x,
-                    d.y,
-                    y,
-                    d.convolution,
-                    FILTER,
-                    workspace,
-                    size,
-                    float(&zero),
-                    d.w,
-                    w,
-                ),
-            }
+            result::convolution_bias_activation_forward(
+                handle,
+                float(&one),
+                d.x,
+                x,
+                d.w,
+                w,
+                d.convolution,
+                FORWARD,
+                workspace,
+                size,
+                float(&add),
+                d.y,
+                residual,
+                d.bias,
+                at.bias as *mut c_void,
+                d.activation,
+                d.y,
+                y,
+            )
         };
         done.map_err(failed("convolving"))
     }

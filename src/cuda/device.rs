@@ -148,7 +148,11 @@ impl Gpu {
         for module in &self.modules {
             // SAFETY: the module is loaded for as long as the GPU is open.
             let found = unsafe { result::module::get_function(locked(module).0, name.clone()) };
-            let Ok(handle) = found else { continue };
+            let handle = match found {
+                Ok(handle) => handle,
+                Err(DriverError(sys::CUresult::CUDA_ERROR_NOT_FOUND)) => continue,
+                Err(error) => return Err(self.failed(format!("looking for `{kernel}`"))(error)),
+            };
             let most = self.attribute(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?;
             // SAFETY: the function was just got.
             let fixed = unsafe {
@@ -384,6 +388,10 @@ impl Driver for Gpu {
             Some(Some(cublas)) => cublas.gemm_seconds(self, &self.on(Stream::FIRST)?, n, element),
             _ => Ok(None),
         }
+    }
+
+    fn about(&self, what: &str) {
+        trail(&self.trail).about(what);
     }
 
     fn range_begin(&self, name: &str) {

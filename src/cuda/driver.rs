@@ -186,6 +186,10 @@ pub trait Driver: Send + Sync {
         Ok(None)
     }
 
+    /// Says what all that is queued from now on is for. A device tells late that something went wrong, and the message
+    /// should name that, not what the processor has come to meanwhile.
+    fn about(&self, _what: &str) {}
+
     /// Opens a named range in the timeline that nsys shows.
     fn range_begin(&self, name: &str);
 

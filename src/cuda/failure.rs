@@ -7,6 +7,7 @@
 
 use std::collections::VecDeque;
 use std::fmt::Write;
+use std::sync::Arc;
 
 use cudarc::driver::DriverError;
 use cudarc::driver::sys::cudaError_enum as Code;
@@ -30,10 +31,20 @@ pub(super) struct Launched {
     pub block: [u32; 3],
 }
 
+/// A launch that may not be done yet.
+struct Pending {
+    stream: Stream,
+    launched: Launched,
+    /// What it is for.
+    about: Arc<str>,
+}
+
 /// What was launched since the GPU was last waited for.
 #[derive(Default)]
 pub(super) struct Trail {
-    launches: VecDeque<(Stream, Launched)>,
+    launches: VecDeque<Pending>,
+    /// What launches are for from now on.
+    about: Arc<str>,
     /// Launches of a recording that is being made.
     recording: Option<Vec<Launched>>,
 }
@@ -51,7 +62,12 @@ impl Trail {
         if self.launches.len() >= MOST {
             self.launches.pop_front();
         }
-        self.launches.push_back((stream, launched));
+        self.launches.push_back(Pending { stream, launched, about: self.about.clone() });
+    }
+
+    /// What comes is for this.
+    pub fn about(&mut self, what: &str) {
+        self.about = what.into();
     }
 
     /// A recording begins.
@@ -71,26 +87,41 @@ impl Trail {
 
     /// All that a stream had is done.
     pub fn done(&mut self, stream: Stream) {
-        self.launches.retain(|(of, _)| *of != stream);
+        self.launches.retain(|pending| pending.stream != stream);
+    }
+
+    /// What the launches were for: whatever the processor has come to, it is one of these.
+    fn purposes(&self) -> String {
+        let mut all: Vec<&str> = Vec::new();
+        for Pending { about, .. } in &self.launches {
+            if !about.is_empty() && !all.contains(&&**about) {
+                all.push(about);
+            }
+        }
+        if all.is_empty() { String::new() } else { format!(" for {}", all.join(" or ")) }
     }
 
     /// Where it was, for people.
     fn place(&self) -> String {
         let mut text = String::new();
         match self.launches.len() {
-            0 => text += "no kernel was launched since the GPU was last waited for",
+            0 => text += ", and no kernel was launched since the GPU was last waited for",
             1 => {
-                let Launched { kernel, grid, block } = &self.launches[0].1;
-                let _ = write!(text, "in `{kernel}` with grid {grid:?} of {block:?} threads");
+                let Launched { kernel, grid, block } = &self.launches[0].launched;
+                let _ = write!(text, ", in `{kernel}` with grid {grid:?} of {block:?} threads{}", self.purposes());
             }
             count => {
                 let mut kernels: Vec<&str> = Vec::new();
-                for (_, launched) in self.launches.iter().rev() {
+                for Pending { launched, .. } in self.launches.iter().rev() {
                     if !kernels.contains(&launched.kernel.as_str()) {
                         kernels.push(&launched.kernel);
                     }
                 }
-                let _ = write!(text, "in one of {count} launches, the last first: ");
+                let _ = write!(
+                    text,
+                    ", noticed late: it was in one of {count} launches{}, the last first: ",
+                    self.purposes()
+                );
                 let named: Vec<String> = kernels.iter().take(NAMED).map(|name| format!("`{name}`")).collect();
                 text += &named.join(", ");
                 if kernels.len() > NAMED {
@@ -136,7 +167,7 @@ pub(super) fn failed(what: &str, error: DriverError, trail: &Trail) -> Error {
         return Error::Device(format!("{what}: {said}"));
     }
     Error::Device(format!(
-        "{what}: {said}, {}; run the same command under `compute-sanitizer` to see the thread and the address",
+        "{what}: {said}{}; run the same command under `compute-sanitizer` to see the thread and the address",
         trail.place()
     ))
 }

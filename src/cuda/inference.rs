@@ -16,8 +16,10 @@ use super::folded::Slabs;
 use super::graph::Value;
 use super::placement::{Placement, place};
 use super::pool::{PAGE, Pool};
-use super::program::Program;
+use super::program::{Owned, Program};
+use super::refine::{self, Grey};
 use super::rooms::{KEPT, Room, Size};
+use super::storage::{Element, Pointer};
 use crate::cpu::ops::pointwise::expect_multiples_of_4;
 use crate::error::{Error, Result};
 use crate::files::map::Map;
@@ -26,6 +28,7 @@ use crate::net::backend::{DepthJob, DepthNetwork, DevicePlan, DeviceWork, Estima
 use crate::net::confidence::{Confidence, Judge, Scale};
 use crate::net::config::{Config, Resolution};
 use crate::net::model::Features;
+use crate::net::tensor::Tensor;
 use crate::net::weights::Checkpoint;
 use crate::scene::camera::{PlaneSweep, Sampling};
 use crate::scene::photo::Photo;
@@ -62,6 +65,8 @@ struct State {
     streams: Vec<Stream>,
     /// The last feature map is there.
     features_done: Option<Box<dyn Event>>,
+    /// What refinement works in, and its bytes.
+    refinement: Option<(Owned, u64)>,
 }
 
 /// The network with its weights and the device that it runs on.
@@ -95,7 +100,13 @@ impl DeviceNetwork {
         checkpoint.parameters.expect_foldable(&checkpoint.name)?;
         let maps = Pool::new(driver.clone());
         let graphs = Graphs { driver, checkpoint: checkpoint.clone(), options };
-        let state = State { features: Room::empty(), depth: BTreeMap::new(), streams: Vec::new(), features_done: None };
+        let state = State {
+            features: Room::empty(),
+            depth: BTreeMap::new(),
+            streams: Vec::new(),
+            features_done: None,
+            refinement: None,
+        };
         Ok(Self { graphs, slabs: Mutex::new(CUTS[0]), state: Mutex::new(state), maps })
     }
 
@@ -151,11 +162,23 @@ impl State {
         }
         Ok(self.streams[slot])
     }
+
+    /// At least so many bytes for refinement.
+    fn refinement(&mut self, driver: &Arc<dyn Driver>, bytes: u64) -> Result<Pointer> {
+        if let Some((memory, _)) = self.refinement.as_ref().filter(|(_, there)| *there >= bytes) {
+            return Ok(memory.pointer());
+        }
+        // What is there goes first: there may be no room for both.
+        self.refinement = None;
+        let memory = Owned::new(driver, bytes, || format!("the refinement of depth maps ({})", readable(bytes)))?;
+        Ok(self.refinement.insert((memory, bytes)).0.pointer())
+    }
 }
 
 impl DepthNetwork for DeviceNetwork {
     type Features = Features<FeatureMap>;
     type Pending<'a> = Running;
+    type Grey = FeatureMap;
 
     fn config(&self) -> Config {
         self.graphs.checkpoint.config()
@@ -205,13 +228,19 @@ impl DepthNetwork for DeviceNetwork {
         let finest = self.finest(work.finest);
         let keys: BTreeSet<DepthKey> = work.maps.iter().map(|size| Self::key(size, finest)).collect();
         // Room for the features of one view and its sources on all levels, if volumes can be cut up enough for that.
-        let numbers = numbers_of_a_quarter_pixel(finest);
-        let map_bytes = |s: &JobSize| (s.width / 4 * (s.height / 4) * numbers) as u64 * element.bytes();
+        let numbers = numbers_of_a_quarter_pixel(finest) as u64;
+        // A photo in grey has 16 pixels for one at a quarter, of f32 on the device, too.
+        let grey = if work.refined { 16 } else { 0 };
+        let of_pixel = numbers * element.bytes() + grey * Element::F32.bytes();
+        let map_bytes = |s: &JobSize| (s.width / 4 * (s.height / 4)) as u64 * of_pixel;
         let wished = work.maps.iter().map(|s| map_bytes(s) * s.views as u64).max().unwrap_or(0) * 3 / 2;
         // Programs of many sizes are kept only if volumes need not be cut up for that.
         let tries = [(CUTS[0], KEPT)].into_iter().chain(CUTS.map(|slabs| (slabs, 1)));
         let (mut slabs, mut depth, mut features) = (CUTS[0], BTreeMap::new(), Size::default());
-        let of_depth = |rooms: &BTreeMap<usize, Size>| rooms.values().map(Size::bytes).sum::<u64>();
+        let refinement = work.maps.iter().map(|s| refine::room(s.reference, s.views - 1)).max();
+        let refinement = refinement.filter(|_| work.refined).unwrap_or(0);
+        let in_pages = refinement.next_multiple_of(PAGE);
+        let of_depth = |rooms: &BTreeMap<usize, Size>| rooms.values().map(Size::bytes).sum::<u64>() + in_pages;
         for (cut, most) in tries {
             slabs = cut;
             depth = self.depth_rooms(&keys, cut, most)?;
@@ -238,24 +267,29 @@ impl DepthNetwork for DeviceNetwork {
         for (slot, size) in depth {
             state.depth.entry(slot).or_insert_with(Room::empty).reserve(driver, size)?;
         }
+        if refinement > 0 {
+            state.refinement(driver, refinement)?;
+        }
         self.maps.limit(left);
         // Counted as f32 on the host's side, whatever they are here. An eighth is for the gaps between maps of
         // different sizes.
-        let room = left / 8 * 7 * 4 / element.bytes();
+        let room = left / 8 * 7 / of_pixel * (numbers + grey) * Element::F32.bytes();
         let bands = match slabs.rows {
             _ if finest == Resolution::Quarter => String::new(),
             usize::MAX => ", narrow stages whole".into(),
             rows => format!(", narrow stages in bands of {rows} rows"),
         };
+        let refined = if work.refined { format!("their refinement {}, ", readable(in_pages)) } else { String::new() };
         let text = format!(
-            "{}: {} of {} planned: depth maps {} (cost volume in slabs of {} planes{bands}), feature layers {}, \
-             feature maps up to {}; {} arithmetic",
+            "{}: {} of {} planned: depth maps {} (cost volume in slabs of {} planes{bands}), {refined}feature layers \
+             {}, feature maps{} up to {}; {} arithmetic",
             driver.name(),
             readable(budget - left),
             readable(budget),
-            readable(bytes),
+            readable(bytes - in_pages),
             slabs.planes,
             readable(for_features),
+            if work.refined { " and photos in grey" } else { "" },
             readable(left),
             self.precision()
         );
@@ -353,5 +387,39 @@ impl DepthNetwork for DeviceNetwork {
         let (width, height) = running.key.map_size();
         let map = |value: Value| Ok::<_, Error>(Map { width, height, data: made.program.download_f32(value)? });
         Ok(Estimate { depth: map(made.values.depth)?, confidence: map(made.values.confidence)?, logits: None })
+    }
+
+    fn grey(&self, photo: Tensor) -> Result<FeatureMap> {
+        let map = FeatureMap::new(&self.maps, photo.shape, Element::F32)?;
+        self.driver().upload(map.pointer(), bytemuck::cast_slice(&photo.data), Stream::FIRST)?;
+        Ok(map)
+    }
+
+    fn refine(
+        &self,
+        reference: &FeatureMap,
+        sources: &[(&FeatureMap, PlaneSweep)],
+        step: f32,
+        depth: &mut Map,
+    ) -> Result<usize> {
+        let (driver, mut state) = (self.driver(), locked(&self.state));
+        let room = refine::room((depth.width, depth.height), sources.len());
+        let to_work_in = state.refinement(driver, room)?;
+        let grey = |map: &FeatureMap| Grey { shape: map.shape(), at: map.pointer() };
+        let sources: Vec<(Grey, PlaneSweep)> = sources.iter().map(|&(map, sweep)| (grey(map), sweep)).collect();
+        refine::refine(driver, grey(reference), &sources, step, depth, to_work_in)
+    }
+
+    fn release(&self) {
+        let mut state = locked(&self.state);
+        state.features = Room::empty();
+        state.depth.clear();
+        state.features_done = None;
+        state.refinement = None;
+        self.maps.give_back();
+    }
+
+    fn about(&self, what: &str) {
+        self.driver().about(what);
     }
 }

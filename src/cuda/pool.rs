@@ -112,6 +112,16 @@ impl Pool {
         self.inner().pieces.iter().map(|piece| piece.bytes).sum()
     }
 
+    /// Gives back all pieces without a part in use.
+    pub fn give_back(&self) {
+        let mut inner = self.inner();
+        // Where that fails, memory stays as it is, and whoever asks for some next is told.
+        if self.driver.settle().is_ok() {
+            inner.collect();
+            inner.pieces.retain(|piece| !piece.is_free());
+        }
+    }
+
     /// Room for `bytes`; `what` for, in messages.
     ///
     /// # Errors

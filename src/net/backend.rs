@@ -31,6 +31,8 @@ pub trait DepthNetwork: Sync {
     type Pending<'a>
     where
         Self: 'a;
+    /// A photo in grey, where the device keeps it.
+    type Grey: Send;
 
     /// Its configuration.
     fn config(&self) -> Config;
@@ -83,6 +85,33 @@ pub trait DepthNetwork: Sync {
     /// # Errors
     /// As [`DepthNetwork::begin`].
     fn finish<'a>(&'a self, pending: Self::Pending<'a>) -> Result<Estimate>;
+
+    /// Keeps a photo in grey ([1, H, W, 1]), for [`DepthNetwork::refine`].
+    ///
+    /// # Errors
+    /// The device's.
+    fn grey(&self, photo: Tensor) -> Result<Self::Grey>;
+
+    /// Moves the depths to where the photos agree best ([`crate::cpu::ops::ncc`]), and returns how many pixels were
+    /// sure enough to be moved. `sources` come with the homographies of photo pixels; `step` is the distance of
+    /// hypotheses in 1 / depth.
+    ///
+    /// # Errors
+    /// [`crate::Error::Shape`] where photos are no planes, or the map has another size than the reference; the
+    /// device's.
+    fn refine(
+        &self,
+        reference: &Self::Grey,
+        sources: &[(&Self::Grey, PlaneSweep)],
+        step: f32,
+        depth: &mut Map,
+    ) -> Result<usize>;
+
+    /// Gives back what was held for maps and features: all maps are made, and other work may need the room.
+    fn release(&self) {}
+
+    /// Says what all that is asked for from now on is for: a device may tell much later that it went wrong.
+    fn about(&self, _what: &str) {}
 }
 
 /// What the network says of one reference view.
@@ -144,6 +173,8 @@ pub struct DeviceWork {
     pub maps: Vec<JobSize>,
     /// Of the maps, or the network's own if that is coarser.
     pub finest: Resolution,
+    /// Whether maps are refined against the photos.
+    pub refined: bool,
 }
 
 /// The size of a depth map's work.

@@ -8,9 +8,7 @@ use std::time::Instant;
 use rayon::prelude::*;
 use serde_json::json;
 
-use crate::cpu::device::Cpu;
 use crate::cpu::ops::ncc;
-use crate::cuda::refine::Grey;
 use crate::error::{Error, Result};
 use crate::host::interrupt;
 use crate::host::memory_limits::{expect_room_for_threads, no_thread};
@@ -189,14 +187,14 @@ fn decode(
 }
 
 /// What is kept of a photo on a level.
-struct Held<F> {
-    features: F,
+struct Held<N: DepthNetwork> {
+    features: N::Features,
     /// Where depths are refined against the photos.
-    grey: Option<Grey>,
+    grey: Option<N::Grey>,
 }
 
 /// What is at hand, by photo and level.
-type Features<F> = BTreeMap<Shown, BTreeMap<i32, Held<F>>>;
+type Features<N> = BTreeMap<Shown, BTreeMap<i32, Held<N>>>;
 
 /// Makes every map that is missing. `cache` is how many bytes of features may be kept.
 ///
@@ -210,8 +208,7 @@ pub fn run<N: DepthNetwork>(work: Work, network: &N, cache: u64, jobs: &mut Leve
     let loads: Vec<Shown> = steps.iter().flat_map(|s| s.load.iter().copied()).collect();
     let place_of: BTreeMap<usize, usize> = plan.views.iter().enumerate().map(|(at, v)| (v.view, at)).collect();
     let mut left = DepthStage::default();
-    let mut features: Features<N::Features> = BTreeMap::new();
-    let cpu = Cpu::new();
+    let mut features: Features<N> = BTreeMap::new();
 
     expect_room_for_threads(1)?;
     std::thread::scope(|scope| {
@@ -233,11 +230,13 @@ pub fn run<N: DepthNetwork>(work: Work, network: &N, cache: u64, jobs: &mut Leve
                 let noted = span_of("features", || scene.views[photo.photo].name.clone());
                 let images = decoded.levels.iter();
                 let of_level = |(&level, image): (&i32, &Photo)| {
-                    let made = network.features(image, options.resolution);
-                    let name = &scene.views[photo.photo].name;
-                    let features = made.map_err(|error| error.within(&format!("features of view {name}")))?;
-                    let grey = options.refines().then(|| Grey::new(ncc::grey(image)));
-                    Ok((level, Held { features, grey }))
+                    let what = format!("features of view {}", scene.views[photo.photo].name);
+                    network.about(&what);
+                    let made = network.features(image, options.resolution).and_then(|features| {
+                        let grey = options.refines().then(|| network.grey(ncc::grey(image))).transpose()?;
+                        Ok(Held { features, grey })
+                    });
+                    Ok((level, made.map_err(|error| error.within(&what))?))
                 };
                 let of_levels = images.map(of_level).collect::<Result<_>>()?;
                 drop(noted);
@@ -248,11 +247,13 @@ pub fn run<N: DepthNetwork>(work: Work, network: &N, cache: u64, jobs: &mut Leve
                 left.notes.extend(decoded.notes);
             }
             if let Some(&at) = place_of.get(&job.view) {
-                make_maps(work, (network, &cpu), &plan.views[at], &features, &mut of_views[at], &mut stage)?;
+                make_maps(work, network, &plan.views[at], &features, &mut of_views[at], &mut stage)?;
             }
         }
         Ok(())
     })?;
+    drop(features);
+    network.release();
     Ok(left)
 }
 
@@ -288,9 +289,9 @@ fn begin_stage(work: Work, jobs: &LevelJobs) -> Stage {
 /// is begun when it is finished.
 fn make_maps<N: DepthNetwork>(
     work: Work,
-    (network, cpu): (&N, &Cpu),
+    network: &N,
     view: &ViewPlan,
-    features: &Features<N::Features>,
+    features: &Features<N>,
     jobs: &mut [LevelJob],
     stage: &mut Stage,
 ) -> Result<()> {
@@ -299,18 +300,22 @@ fn make_maps<N: DepthNetwork>(
     let mut pending = Vec::new();
     for job in jobs.iter_mut().filter(|job| job.made.is_none()) {
         let (of_level, photos) = depth_job(work.plan, view, job.level, features)?;
-        let maps = network.begin(job.level, of_level).map_err(|error| of_map(error, name, job.level))?;
+        let what = of_map(name, job.level);
+        network.about(&what);
+        let maps = network.begin(job.level, of_level).map_err(|error| error.within(&what))?;
         pending.push((job, maps, photos));
     }
     for (job, maps, photos) in pending {
         interrupt::check()?;
         let level = job.level;
         let noted = span_of("depth", || format!("{name} level {level}"));
-        let mut maps = network.finish(maps).map_err(|error| of_map(error, name, level))?;
+        let what = of_map(name, level);
+        network.about(&what);
+        let mut maps = network.finish(maps).map_err(|error| error.within(&what))?;
         drop(noted);
         if work.options.refines() {
             let _span = span_of("refine", || format!("{name} level {level}"));
-            photos.refine(work, cpu, &mut maps)?;
+            photos.refine(network, &mut maps).map_err(|error| error.within(&what))?;
         }
         let size = work.plan.frames[view.view].map_size(level);
         let (depth, confidence) = (maps.depth.cropped(size), maps.confidence.cropped(size));
@@ -331,9 +336,9 @@ fn make_maps<N: DepthNetwork>(
     Ok(())
 }
 
-/// A device's error with the map that it was making.
-fn of_map(error: Error, name: &str, level: usize) -> Error {
-    error.within(&format!("view {name}, level {level}"))
+/// A map's name in messages.
+fn of_map(view: &str, level: usize) -> String {
+    format!("view {view}, level {level}")
 }
 
 /// Decodes the photos in the order in which they are wanted. Ends when the receiver is gone.
@@ -360,33 +365,36 @@ fn next_decoded(receiver: &Receiver<Result<Decoded>>) -> Result<Decoded> {
 }
 
 /// What a level's depth is refined against.
-struct Greys<'a> {
-    reference: Option<&'a Grey>,
-    sources: Vec<(Option<&'a Grey>, PlaneSweep)>,
+struct Greys<'a, G> {
+    reference: Option<&'a G>,
+    sources: Vec<(Option<&'a G>, PlaneSweep)>,
     hypotheses: Hypotheses,
     quarter: (usize, usize),
 }
 
-impl Greys<'_> {
+impl<G> Greys<'_, G> {
     /// Moves the depths to where the photos agree best, where these are sure.
-    fn refine(&self, work: Work, cpu: &Cpu, maps: &mut Estimate) -> Result<()> {
+    fn refine<N: DepthNetwork<Grey = G>>(&self, network: &N, maps: &mut Estimate) -> Result<()> {
         let sweeps: Vec<PlaneSweep> = self.sources.iter().map(|s| s.1).collect();
         let scale = Scale::new(&sweeps, self.quarter, &self.hypotheses);
         let (Some(reference), Some(scale)) = (self.reference, scale) else { return Ok(()) };
         let sources = self.sources.iter().filter_map(|&(grey, sweep)| Some((grey?, sweep)));
         let (sources, step) = ncc::of_view(sources, &scale);
-        work.options.backend.refine(cpu, (reference, &sources, step), &mut maps.depth, work.progress)?;
+        network.refine(reference, &sources, step, &mut maps.depth)?;
         Ok(())
     }
 }
 
+/// A depth map's inputs, and what it is refined against.
+type Inputs<'a, N> = (DepthJob<'a, <N as DepthNetwork>::Features>, Greys<'a, <N as DepthNetwork>::Grey>);
+
 /// A depth map's inputs, from what is at hand.
-fn depth_job<'a, F>(
+fn depth_job<'a, N: DepthNetwork>(
     plan: &Plan,
     view: &ViewPlan,
     level: usize,
-    features: &'a Features<F>,
-) -> Result<(DepthJob<'a, F>, Greys<'a>)> {
+    features: &'a Features<N>,
+) -> Result<Inputs<'a, N>> {
     let reference_camera = plan.frames[view.view].quarter_camera(level);
     let side = |(photo, look): (Shown, Look)| {
         let level = look.level(level);

@@ -1,14 +1,11 @@
-//! Where finished maps are refined, merged and fused: on the processor, or on the device that made them. Merging and
-//! fusing give the same bits on both.
+//! Where finished maps are merged and fused: on the processor, or on the device that made them. Both give the same
+//! bits.
 
 use std::fmt;
 use std::sync::Arc;
 
-use crate::cpu::device::Cpu;
-use crate::cpu::ops::ncc::{self, Photos};
 use crate::cuda::driver::Driver;
 use crate::cuda::joint::Listeners;
-use crate::cuda::refine::Grey;
 use crate::error::{Error, Result};
 use crate::files::map::Map;
 use crate::fusion::fuse;
@@ -18,8 +15,6 @@ use crate::host::progress::Progress;
 use crate::maps::consistency::DepthView;
 use crate::maps::joint::{self, Heard};
 use crate::maps::merge::{self, LevelMaps, MergeOptions};
-use crate::net::tensor::Tensor;
-use crate::scene::camera::PlaneSweep;
 
 /// A place to compute at.
 #[derive(Clone, Default)]
@@ -71,27 +66,6 @@ impl Backend {
             }
         }
         merge::merge_level(coarse, fine, sources, options)
-    }
-
-    /// [`ncc::refine`].
-    ///
-    /// # Errors
-    /// As there; the device's.
-    pub fn refine(
-        &self,
-        cpu: &Cpu,
-        (reference, sources, step): (&Grey, &[(&Grey, PlaneSweep)], f32),
-        depth: &mut Map,
-        progress: &Progress,
-    ) -> Result<usize> {
-        if let Self::Device(driver) = self {
-            let moved = crate::cuda::refine::refine(driver, reference, sources, step, depth);
-            if let Some(count) = if_it_fits("refining depths", moved, progress)? {
-                return Ok(count);
-            }
-        }
-        let sources: Vec<(&Tensor, PlaneSweep)> = sources.iter().map(|&(grey, sweep)| (&grey.host, sweep)).collect();
-        ncc::refine(cpu, &Photos { reference: &reference.host, sources: &sources, step }, depth)
     }
 
     /// [`joint::hear`] of all views, of which each has these `sources`; `each` is told when a view has heard.

@@ -13,7 +13,7 @@ use crate::net::config::Resolution;
 use crate::run::depth::{LevelJobs, Levels, shown_bytes};
 use crate::run::fusion_memory::{PROGRAM_BYTES, Stream, StreamedViews, Streaming, fusion_stage};
 use crate::run::options::InferOptions;
-use crate::run::plan::{FEATURES_TO_GREY, Frame, Plan, Shown, ViewPlan, Work, places};
+use crate::run::plan::{Frame, Plan, Shown, ViewPlan, Work, places};
 use crate::scene::{Scene, View};
 
 /// What a run's memory depends on.
@@ -261,13 +261,9 @@ pub fn fit_run<N: DepthNetwork>(work: Work, network: &N, jobs: &LevelJobs, exten
             )));
         }
         let otherwise = "smaller photos, fewer views (--view) or a machine with more memory would help";
-        // Of what is kept, the host has the photos in grey that depths are refined against.
-        let of_host = |kept: u64| if options.refines() { kept / FEATURES_TO_GREY } else { 0 };
-        refuse_if_too_large(&need(of_host(least)), &there, &run.alternatives(), otherwise)?;
-        let spare = (there.bytes - beside(of_host(least))) / 2;
-        let kept = if options.refines() { least.saturating_add(spare * FEATURES_TO_GREY) } else { most };
-        let kept = kept.min(device.room).min(most);
-        return Ok(fitted(need(of_host(kept)), kept));
+        // What is kept is on the device.
+        refuse_if_too_large(&need(0), &there, &run.alternatives(), otherwise)?;
+        return Ok(fitted(need(0), device.room.min(most)));
     }
     // With the smallest values that are proposed: the photos must be decoded at their stored size all the same.
     let tiny = RunSize { depth_left: true, ..run }.peak_at(64, Some(16));
@@ -317,6 +313,7 @@ fn device_work(plan: &Plan, options: &InferOptions) -> DeviceWork {
         photos: levels_of(&plan.views, levels).iter().flat_map(of_photo).collect(),
         maps: plan.views.iter().flat_map(|view| (0..levels).map(move |level| job(view, level))).collect(),
         finest: options.resolution,
+        refined: options.refines(),
     }
 }
 

@@ -22,10 +22,6 @@ pub fn default_planes(resolution: Resolution) -> usize {
     if resolution == Resolution::Quarter { 192 } else { 96 }
 }
 
-/// How many times as many bytes as its picture in grey a photo's features up to full resolution take, grey included
-/// ([`Frame::feature_bytes`]): 32 + 64 + 144 numbers for each pixel at a quarter, 16 of them grey.
-pub const FEATURES_TO_GREY: u64 = 240 / 16;
-
 /// Channels of the feature maps at a quarter.
 const FEATURE_CHANNELS: u64 = 32;
 

@@ -5,9 +5,12 @@ use std::sync::Arc;
 use engine::cpu::device::Cpu;
 use engine::cpu::ops::ncc::{self, Photos, STEP_PX};
 use engine::cuda::driver::Driver;
+use engine::cuda::driver::Stream;
+use engine::cuda::program::Owned;
 use engine::cuda::refine::{self, Grey};
 use engine::files::map::Map;
 use engine::net::tensor::{Shape, Tensor};
+use engine::scene::camera::PlaneSweep;
 
 use crate::consistency::checked;
 use crate::painted_plane::{Scene, by_plain_loops, shaken};
@@ -16,16 +19,40 @@ fn step(scene: &Scene) -> f32 {
     STEP_PX * scene.pixel()
 }
 
-fn on_device(device: &Arc<dyn Driver>, scene: &Scene, greys: &[Grey], depth: &Map) -> (Map, usize) {
+/// Photos and what a refinement works in, which is as large as is said and no larger.
+fn refined(
+    device: &Arc<dyn Driver>,
+    reference: &Tensor,
+    sources: &[(&Tensor, PlaneSweep)],
+    step: f32,
+    depth: &mut Map,
+) -> engine::Result<usize> {
+    let mut memory = Vec::new();
+    let mut held = |bytes: u64| {
+        memory.push(Owned::new(device, bytes, || "a test".into()).unwrap());
+        memory.last().unwrap().pointer()
+    };
+    let mut grey = |photo: &Tensor| {
+        let at = held(4 * photo.data.len() as u64);
+        device.upload(at, bytemuck::cast_slice(&photo.data), Stream::FIRST).unwrap();
+        Grey { shape: photo.shape, at }
+    };
+    let reference = grey(reference);
+    let sources: Vec<_> = sources.iter().map(|(photo, sweep)| (grey(photo), *sweep)).collect();
+    let to_work_in = held(refine::room((depth.width, depth.height), sources.len()));
+    refine::refine(device, reference, &sources, step, depth, to_work_in)
+}
+
+fn on_device(device: &Arc<dyn Driver>, scene: &Scene, greys: &[Tensor], depth: &Map) -> (Map, usize) {
     let sources: Vec<_> = greys[1..].iter().zip(scene.sweeps()).collect();
     let mut depth = depth.clone();
-    let moved = refine::refine(device, &greys[0], &sources, step(scene), &mut depth).unwrap();
+    let moved = refined(device, &greys[0], &sources, step(scene), &mut depth).unwrap();
     (depth, moved)
 }
 
-fn on_processor(scene: &Scene, greys: &[Grey], depth: &Map) -> (Map, usize) {
-    let sources: Vec<_> = greys[1..].iter().map(|grey| &grey.host).zip(scene.sweeps()).collect();
-    let photos = Photos { reference: &greys[0].host, sources: &sources, step: step(scene) };
+fn on_processor(scene: &Scene, greys: &[Tensor], depth: &Map) -> (Map, usize) {
+    let sources: Vec<_> = greys[1..].iter().zip(scene.sweeps()).collect();
+    let photos = Photos { reference: &greys[0], sources: &sources, step: step(scene) };
     let mut depth = depth.clone();
     let moved = ncc::refine(&Cpu::new(), &photos, &mut depth).unwrap();
     (depth, moved)
@@ -37,11 +64,11 @@ pub fn refined_depths_are_what_plain_loops_and_the_processor_say() {
     // A pixel; less than a window; sides that are multiples of a tile, and others.
     for size in [(1, 1), (3, 2), (64, 16), (71, 37)] {
         let scene = Scene::new(size, 1.0);
-        let greys: Vec<Grey> = scene.greys().into_iter().map(Grey::new).collect();
+        let greys: Vec<Tensor> = scene.greys().into_iter().collect();
         let guess = shaken(&scene.truth(), scene.pixel(), 0.5);
         let (depth, moved) = on_device(&device, &scene, &greys, &guess);
         let (expected, moved_there) = on_processor(&scene, &greys, &guess);
-        let exact: Vec<Vec<f64>> = greys.iter().map(|g| g.host.data.iter().map(|&v| f64::from(v)).collect()).collect();
+        let exact: Vec<Vec<f64>> = greys.iter().map(|g| g.data.iter().map(|&v| f64::from(v)).collect()).collect();
         let rho: Vec<f64> = guess.data.iter().map(|&z| f64::from(1.0 / z)).collect();
         let step = f64::from(step(&scene));
         let (mut compared, mut apart) = (0, 0);
@@ -72,7 +99,7 @@ pub fn refined_depths_are_what_plain_loops_and_the_processor_say() {
 pub fn what_is_no_depth_stays_and_sources_out_of_sight_count_for_nothing() {
     let Some(device) = checked() else { return };
     let scene = Scene::new((45, 20), 1.0);
-    let greys: Vec<Grey> = scene.greys().into_iter().map(Grey::new).collect();
+    let greys: Vec<Tensor> = scene.greys().into_iter().collect();
     let mut guess = shaken(&scene.truth(), scene.pixel(), 0.3);
     for (i, bad) in [f32::NAN, 0.0, -1.0].into_iter().enumerate() {
         guess.data[450 + 10 * i] = bad;
@@ -87,16 +114,16 @@ pub fn what_is_no_depth_stays_and_sources_out_of_sight_count_for_nothing() {
     assert_eq!(on_device(&device, &scene, &greys, &near), (near, 0));
     // Nothing to hold depths against.
     let mut same = guess.clone();
-    assert_eq!(refine::refine(&device, &greys[0], &[], step(&scene), &mut same).unwrap(), 0);
+    assert_eq!(refined(&device, &greys[0], &[], step(&scene), &mut same).unwrap(), 0);
     assert_eq!(
         same.data.iter().map(|v| v.to_bits()).collect::<Vec<_>>(),
         guess.data.iter().map(|v| v.to_bits()).collect::<Vec<_>>()
     );
-    let colours = Grey::new(Tensor::zeros(Shape::plane(20, 45, 3)));
+    let colours = Tensor::zeros(Shape::plane(20, 45, 3));
     let sources = [(&colours, scene.sweeps()[0])];
-    assert!(refine::refine(&device, &greys[0], &sources, 0.1, &mut same).is_err());
+    assert!(refined(&device, &greys[0], &sources, 0.1, &mut same).is_err());
     let mut small = Map::filled(44, 20, 1.0);
     let sources = [(&greys[1], scene.sweeps()[0])];
-    let message = refine::refine(&device, &greys[0], &sources, 0.1, &mut small).unwrap_err().to_string();
+    let message = refined(&device, &greys[0], &sources, 0.1, &mut small).unwrap_err().to_string();
     assert!(message.contains("a map of 44 x 20 for a photo of 45 x 20"), "{message}");
 }

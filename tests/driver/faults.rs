@@ -43,9 +43,6 @@ const DEVICE: [&str; 2] = ["--device", "cuda"];
 
 #[test]
 fn mistakes_in_calls_are_caught() {
-    if !all() {
-        return;
-    }
     let Some(stand) = Stand::new() else { return };
     let sound = stand.path("out");
     let (ran, seen) = stand.run(&smallest(&sound, &DEVICE));
@@ -53,7 +50,9 @@ fn mistakes_in_calls_are_caught() {
     seen.clean();
     let sound = results(&sound);
     let mut missed = Vec::new();
-    for fault in FAULTS {
+    // Every day a few, of different kinds.
+    let share = FAULTS.iter().step_by(if all() { 1 } else { 5 });
+    for fault in share {
         let stand = Stand::new().unwrap().with("ENGINE_STANDIN_FAULTS", fault.calls);
         let out = stand.path("out");
         let (ran, seen) = stand.run(&smallest(&out, &DEVICE));

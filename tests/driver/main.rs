@@ -4,6 +4,10 @@
 //! Without the feature `cuda` there is nothing to run; the tests of the stand-in itself run always.
 
 #[cfg(unix)]
+#[allow(dead_code, reason = "a device of its own, of which these tests use the kernels alone")]
+#[path = "../support/emulator.rs"]
+mod emulator;
+#[cfg(unix)]
 #[path = "../support/program.rs"]
 mod program;
 #[cfg(unix)]

@@ -53,6 +53,16 @@ impl Stand {
         self
     }
 
+    /// With kernels that the C++ compiler made (docs/EMULATOR.md): fast, and nothing in them is checked. `None` without
+    /// a C++ compiler.
+    pub fn with_compiled_kernels(self) -> Option<Self> {
+        let Some(path) = crate::emulator::compile(crate::emulator::Build::Fast) else {
+            crate::emulator::skipped("no C++ compiler for the kernels");
+            return None;
+        };
+        Some(self.with("ENGINE_STANDIN_KERNELS", path.to_str().unwrap()))
+    }
+
     /// As a driver of CUDA 12.7 or before: without the newer name of a call.
     pub fn without_the_newer_timer(self) -> Self {
         let path = self.folder.path().join("lib/libcuda.so.1");
@@ -134,7 +144,8 @@ pub fn all() -> bool {
     std::env::var_os("ENGINE_DRIVER_ALL").is_some()
 }
 
-const SCENE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/scene");
+/// The scene in the tree.
+pub const SCENE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/scene");
 
 fn words<'a>(out: &'a Path, [side, planes]: [&'a str; 2], more: &[&'a str]) -> Vec<&'a str> {
     let mut words = vec!["infer", SCENE, "-o", out.to_str().unwrap(), "--quiet", "--levels", "1", "--views", "3"];

@@ -66,8 +66,8 @@ fn flags(build: Build) -> Vec<&'static str> {
     flags
 }
 
-/// Compiles a build, unless that was done for the same sources before; `None` without a C++ compiler.
-fn compile(build: Build) -> Option<PathBuf> {
+/// The library of a build, compiled unless that was done for the same sources before; `None` without a C++ compiler.
+pub fn compile(build: Build) -> Option<PathBuf> {
     let kernels = files(&folder("kernels"), &["cu"]);
     let emulator = files(&folder("tests/emulator"), &["cpp"]);
     let headers = files(&folder("kernels"), &["cuh"]).into_iter().chain(files(&folder("tests/emulator"), &["h"]));

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use rayon::prelude::*;
 
 use crate::cpu::device::{Cpu, Shared};
-use crate::cpu::ops::warp::{RUN, Taps, expect_features, locate_inverse};
+use crate::cpu::ops::warp::{MAX_FEATURE_PIXELS, RUN, Taps, locate_inverse};
 use crate::cpu::simd::{Isa, Kernel, Vector, dispatch};
 use crate::error::{Error, Result};
 use crate::files::map::Map;
@@ -65,23 +65,24 @@ pub struct Photos<'a> {
     pub step: f32,
 }
 
-impl Photos<'_> {
-    /// Whether there is something to hold `depth` against.
-    ///
-    /// # Errors
-    /// [`Error::Shape`] where photos are no planes, or the map has another size than the reference.
-    pub fn can_refine(&self, depth: &Map) -> Result<bool> {
-        const OP: &str = "photometric refinement";
-        for photo in std::iter::once(self.reference).chain(self.sources.iter().map(|s| s.0)) {
-            expect_features(OP, photo, 1)?;
+/// Whether there is something to hold `depth` against: photos in grey of these shapes.
+///
+/// # Errors
+/// [`Error::Shape`] where photos are no planes, or the map has another size than the reference.
+pub fn can_refine(reference: Shape, sources: &[Shape], step: f32, depth: &Map) -> Result<bool> {
+    const OP: &str = "photometric refinement";
+    let wrong = |problem: String| Err(Error::Shape { op: OP, problem });
+    for photo in sources.iter().chain([&reference]) {
+        let is_plane = *photo == Shape::plane(photo.h, photo.w, 1) && !photo.is_empty();
+        if !is_plane || photo.positions() > MAX_FEATURE_PIXELS {
+            return wrong(format!("a photo {photo}; expected 1 plane of 1 to {MAX_FEATURE_PIXELS} grey pixels"));
         }
-        let Shape { h, w, .. } = self.reference.shape;
-        if (depth.width, depth.height) != (w, h) {
-            let problem = format!("a map of {} x {} for a photo of {w} x {h}", depth.width, depth.height);
-            return Err(Error::Shape { op: OP, problem });
-        }
-        Ok(!self.sources.is_empty() && self.step > 0.0 && self.step.is_finite())
     }
+    let Shape { h, w, .. } = reference;
+    if (depth.width, depth.height) != (w, h) {
+        return wrong(format!("a map of {} x {} for a photo of {w} x {h}", depth.width, depth.height));
+    }
+    Ok(!sources.is_empty() && step > 0.0 && step.is_finite())
 }
 
 /// Pixels of a photo to one of its feature map, whose homographies sources come with.
@@ -111,9 +112,10 @@ pub fn refine_view<'a>(
 /// Moves the depths [H, W] to where the photos agree best. Returns how many pixels were sure enough to be moved.
 ///
 /// # Errors
-/// Those of [`Photos::can_refine`].
+/// Those of [`can_refine`].
 pub fn refine(cpu: &Cpu, photos: &Photos, depth: &mut Map) -> Result<usize> {
-    if !photos.can_refine(depth)? {
+    let sources: Vec<Shape> = photos.sources.iter().map(|source| source.0.shape).collect();
+    if !can_refine(photos.reference.shape, &sources, photos.step, depth)? {
         return Ok(0);
     }
     let Shape { h, w, .. } = photos.reference.shape;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::conv;
 use crate::cpu::ops::conv_backward::ConvGeometry;
-use crate::cuda::convolution::{Call, Product};
+use crate::cuda::convolution::Call;
 use crate::cuda::driver::Driver;
 use crate::cuda::graph::{Arg, Graph, Step, Value, Work, read, read_or_null, write};
 use crate::cuda::storage::Element;
@@ -55,7 +55,6 @@ pub fn conv(
         return Err(Error::Shape { op: "convolution", problem });
     }
     let mut call = Call {
-        product: Product::Forward,
         input: graph.shape(x),
         output: shape,
         kernel: geometry.kernel,

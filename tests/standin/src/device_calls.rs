@@ -178,7 +178,8 @@ entry! {
 /// Destroys a context with all that is its own, and tells what was not given back before.
 fn close(state: &mut State, handle: u64) {
     let Some(context) = state.contexts.remove(&handle) else { return };
-    let (count, bytes) = context.silicon.left();
+    let remaining = context.silicon.left();
+    let (count, bytes) = (remaining.len(), remaining.iter().sum::<u64>());
     let sound = context.sticky.is_none();
     let own = |list: &mut dyn Iterator<Item = u64>| list.filter(|&context| context == handle).count();
     let streams = state.streams.values().filter(|s| s.context == handle);
@@ -200,7 +201,7 @@ fn close(state: &mut State, handle: u64) {
     state.graphs.retain(|_, graph| graph.0 != handle);
     state.executables.retain(|_, graph| graph.0 != handle);
     let pages = |bytes: u64| bytes.next_multiple_of(super::silicon::PAGE);
-    context.silicon.each(|bytes| state.report.freed(bytes, pages(bytes)));
+    remaining.into_iter().for_each(|bytes| state.report.freed(bytes, pages(bytes)));
     for (what, count) in left.into_iter().filter(|(_, count)| *count > 0 && sound) {
         let of = if what == "allocations" { format!(" of {bytes} bytes") } else { String::new() };
         state.report.finding(format!("a context was destroyed with {count} {what}{of}"));

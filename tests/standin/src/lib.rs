@@ -8,9 +8,11 @@
 //!
 //! `settings` reads what a test wants, `state` holds contexts, streams and memory, `queue` decides when work runs,
 //! `silicon` runs it, `entry` is what all entry points have in common, and the `*_calls` are the entry points. They
-//! have the names and types of the driver's interface. `cudnn_calls` is a library beside it, `nvtx` a profiler.
+//! have the names and types of the driver's interface. `cudnn_calls` and `cublas_calls` are libraries beside it, `nvtx`
+//! a profiler.
 
 pub mod codes;
+mod compiled;
 mod entry;
 #[allow(dead_code, reason = "shared with tests that ask the interpreter for more")]
 mod ptx;
@@ -39,6 +41,7 @@ macro_rules! entry {
     };
 }
 
+pub mod cublas_calls;
 pub mod cudnn_calls;
 pub mod device_calls;
 pub mod graph_calls;

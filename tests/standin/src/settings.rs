@@ -89,6 +89,8 @@ pub struct Settings {
     pub driver: i32,
     /// When work runs.
     pub order: Order,
+    /// A library of compiled kernels (tests/emulator) that run in place of the modules' own.
+    pub kernels: Option<PathBuf>,
     /// What goes wrong.
     pub faults: Vec<Fault>,
     /// A line for each call goes there.
@@ -105,6 +107,7 @@ impl Default for Settings {
             compute: 80,
             driver: 13000,
             order: Order::Late,
+            kernels: None,
             faults: Vec::new(),
             log: None,
             report: None,
@@ -139,6 +142,7 @@ impl Settings {
             compute: number("COMPUTE", 80) as i32,
             driver: number("DRIVER", 13000) as i32,
             order,
+            kernels: path("KERNELS"),
             faults: faults.map(parse).collect(),
             log: path("LOG"),
             report: path("REPORT"),

@@ -211,7 +211,7 @@ impl State {
     pub fn open(&mut self, device: usize) -> Handle {
         self.contexts_so_far += 1;
         let (context, legacy) = (self.handle(), self.handle());
-        let silicon = Silicon::new(self.contexts_so_far);
+        let silicon = Silicon::new(self.contexts_so_far, self.settings.kernels.as_deref());
         self.contexts.insert(context, Context { device, silicon, retained: 0, sticky: None, legacy });
         self.streams.insert(legacy, Stream::of(context));
         context
@@ -317,8 +317,9 @@ impl State {
         if self.report.taken + pages > self.settings.memory {
             return Err(Code::OUT_OF_MEMORY);
         }
+        let address = self.context(context)?.silicon.allocate(bytes).ok_or(Code::OUT_OF_MEMORY)?;
         self.report.allocated(bytes, pages);
-        Ok(self.context(context)?.silicon.allocate(bytes))
+        Ok(address)
     }
 
     /// Gives device memory back at once: work that is queued and uses it will miss it.

@@ -207,8 +207,8 @@ entry! {
 }
 
 entry! {
-    /// Ends a recording; a graph of it.
-    cuStreamEndCapture(stream: *mut c_void, to: *mut *mut c_void), |state, _| {
+    /// Ends a recording, whatever is wrong with it; a graph of it.
+    cuStreamEndCapture(stream: *mut c_void, to: *mut *mut c_void), |state, fault| {
         let handle = state.stream(stream as Handle)?;
         put(to, std::ptr::null_mut())?;
         let Some(found) = state.streams.get_mut(&handle) else { return Err(Code::INVALID_HANDLE) };
@@ -216,6 +216,9 @@ entry! {
         if capture.mode != 2 && capture.thread != std::thread::current().id() {
             found.capture = Some(capture);
             return Err(Code::STREAM_CAPTURE_WRONG_THREAD);
+        }
+        if let Some(Kind::Fail(code)) = fault {
+            return Err(Code(code));
         }
         if capture.invalid {
             return Err(Code::STREAM_CAPTURE_INVALIDATED);
