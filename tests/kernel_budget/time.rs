@@ -80,7 +80,13 @@ fn trips(launch: &Launch, loops: usize) -> Option<Vec<Trips>> {
         let (count, planes, run) = (w[0], w[1], w[6]);
         let pairs = mean_of_runs(planes, run, |begin, end| (end - begin + 1) / 2);
         let groups = f64::from((count + 1) / 2);
-        return all(&[rounds(16 * count, launch.warps), 0.0, pairs, groups, f64::from(count) / groups]);
+        return all(&[
+            rounds(16 * count, launch.warps),
+            rounds(count, launch.warps),
+            pairs,
+            groups,
+            f64::from(count) / groups,
+        ]);
     }
     if name == "head_forward_logits_f16" {
         let (planes, run) = (w[0], w[4]);
