@@ -166,15 +166,32 @@ struct Tile {
         if (C == 8 && g.ci % 8 != 0) {
             copy_filling(stage, x, g, plane, y0, x0, c0);
         } else {
-            constexpr int PIECES = C / 8;
+            // A warp copies every fourth row, its lanes neighbouring 16 bytes: what is to be found out for each copy is
+            // whether it lies inside. Lanes stay at columns of one parity.
+            constexpr int PIECES = C / 8, ITEMS = HALO_COLUMNS * PIECES, STEP = 32 / PIECES;
+            int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+            // What follows from them is computed anew for each plane: over all of them, it would cost registers.
+            asm volatile("" : "+r"(lane), "+r"(warp), "+r"(x0), "+r"(y0));
+            const int q = lane % PIECES, c = lane / PIECES;
+            const int column = x0 * S - KW / 2 + c;
+            int row = y0 * S - KH / 2 + warp;
+            const Index pixel = (Index(plane) * g.h + row) * g.w + column;
+            const char* from = reinterpret_cast<const char*>(x) + (pixel * g.ci + c0 + q * 8) * Index(sizeof(__half));
+            const Index rows = Index(WARPS) * g.w * g.ci * Index(sizeof(__half));
+            const int step = STEP * g.ci * int(sizeof(__half));
+            unsigned char* to = stage + (warp * ROW + c % S * HALF + c / S) * PITCH + q * 16;
 #pragma unroll 1
-            for (int i = threadIdx.x; i < HALO_ROWS * HALO_COLUMNS * PIECES; i += THREADS) {
-                const int q = i % PIECES, c = i / PIECES % HALO_COLUMNS, r = i / (PIECES * HALO_COLUMNS);
-                const int row = y0 * S - KH / 2 + r, column = x0 * S - KW / 2 + c;
-                const bool inside = row >= 0 && row < g.h && column >= 0 && column < g.w;
-                const __half* from = x;
-                if (inside) from += ((Index(plane) * g.h + row) * g.w + column) * g.ci + c0 + q * 8;
-                copy_async16(stage + (r * ROW + c % S * HALF + c / S) * PITCH + q * 16, from, inside);
+            for (int r = warp; r < HALO_ROWS; r += WARPS) {
+                const bool inside = unsigned(row) < unsigned(g.h);
+#pragma unroll
+                for (int p = 0; p < (ITEMS + 31) / 32; p++) {
+                    if (lane + 32 * p < ITEMS)
+                        copy_async16(to + p * (STEP / S) * PITCH, from + p * step,
+                                     inside && unsigned(column + p * STEP) < unsigned(g.w));
+                }
+                row += WARPS;
+                from += rows;
+                to += WARPS * ROW * PITCH;
             }
         }
         copy_async_commit();
@@ -370,7 +387,7 @@ TILE(conv_forward_333s2_c16n32_f16, 3, 3, 3, 2, 2, 16, 32, 4)
 // Of narrow stages, which keep their hypotheses.
 TILE(conv_forward_333p2_c8n16_f16, 3, 3, 3, 2, 1, 8, 16, 3)
 TILE(conv_forward_333p2_c16n16_f16, 3, 3, 3, 2, 1, 16, 16, 3)
-TILE(conv_forward_333p2_c16n32_f16, 3, 3, 3, 2, 1, 16, 32, 3)
+TILE(conv_forward_333p2_c16n32_f16, 3, 3, 3, 2, 1, 16, 32, 2)
 
 // ---- one tap
 

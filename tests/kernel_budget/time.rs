@@ -119,7 +119,9 @@ fn tile_trips(launch: &Launch, name: &str) -> Option<Vec<Trips>> {
     let end = launch.words[4];
     let sets = if depth_stride == 1 { kd } else { 2 };
     let rows = if stride == 2 || sets * group > 64 { 8 } else { 16 };
-    let pixels = ((rows - 1) * stride + kh) * (15 * stride + kh);
+    // Rows of a halo that a warp copies, and pixels of it.
+    let halo = (rows - 1) * stride + kh;
+    let (copied, pixels) = (f64::from(halo) / launch.warps, halo * (15 * stride + kh));
     let chunks = f64::from((channels + chunk - 1) / chunk);
     let walked = mean_of_runs(end - first, planes, |a, b| {
         let (a, b) = (a + first, b + first);
@@ -132,10 +134,10 @@ fn tile_trips(launch: &Launch, name: &str) -> Option<Vec<Trips>> {
     if chunk == 8 {
         let filling = channels % 8 != 0;
         let batches = if filling { rounds((pixels + 2) / 3, launch.warps) } else { 0.0 };
-        let pieces = if filling { 0.0 } else { rounds(pixels, launch.warps) };
+        let pieces = if filling { 0.0 } else { copied };
         return Some([plain(batches), plain(pieces), walked, plain(chunks), plain(batches), plain(pieces)].to_vec());
     }
-    let pieces = plain(rounds(pixels * chunk / 8, launch.warps));
+    let pieces = plain(copied);
     let mut all = vec![pieces, walked, plain(chunks), pieces];
     // Odd planes have two taps along depth, even ones one: a loop each.
     let kinds = if depth_stride == 2 { 2 } else { 1 };

@@ -124,7 +124,7 @@ fn comparisons_beside_nan() {
 
 #[test]
 fn pairs_of_halves_round_once() {
-    let mut halves = numbers().map(|n| f16::from_bits((n as u16 & 0x83ff) | (((n >> 16) as u16 % 14 + 8)) << 10));
+    let mut halves = numbers().map(|n| f16::from_bits((n as u16 & 0x83ff) | ((n >> 16) as u16 % 14 + 8) << 10));
     let word = |low: f16, high: f16| u32::from(high.to_bits()) << 16 | u32::from(low.to_bits());
     let mut apart = 0;
     for _ in 0..20_000 {
