@@ -71,16 +71,33 @@ __device__ __forceinline__ void store_channels(__half* p, const Channels<RUN>& s
     }
 }
 
-// Writes the channels from `c` on of a pixel, whose sums hold the bias already.
 template <int RUN>
-__device__ __forceinline__ void finish(Channels<RUN> sum, Index pixel, int c, int co, int split, int relu,
-                                       const __half* residual, __half* y, __half* second) {
+__device__ __forceinline__ void rectify(Channels<RUN>& sum, int relu) {
+#pragma unroll
+    for (int i = 0; i < RUN; i++) sum.v[i] = relu && sum.v[i] < 0.0f ? 0.0f : sum.v[i];
+}
+
+// Where a lane's channels of a pixel go.
+struct Own {
+    __half* to;
+    int channels;  // of a pixel of that output
+};
+__device__ __forceinline__ Own own_channels(Index pixel, int c, int co, int split, __half* y, __half* second) {
+    const bool upper = c >= split;
+    const int channels = upper ? co - split : split;
+    return {(upper ? second + (c - split) : y + c) + pixel * channels, channels};
+}
+
+// Writes the channels from `c` on of a pixel, `beside` pixels from the one that `own` is at; its sums hold the bias
+// already. All RUN at once, unless they are no whole run of one output.
+template <int RUN>
+__device__ __forceinline__ void finish(Channels<RUN> sum, const Own& own, int beside, Index pixel, int c, int co,
+                                       int split, int relu, const __half* residual, __half* y, __half* second) {
     if (c >= co) return;
     if (co % RUN == 0 && split % RUN == 0) {
         if (residual) add_channels<RUN>(sum, residual + pixel * co + c);
-#pragma unroll
-        for (int i = 0; i < RUN; i++) sum.v[i] = relu ? rectified(sum.v[i]) : sum.v[i];
-        store_channels<RUN>(c >= split ? second + pixel * (co - split) + c - split : y + pixel * split + c, sum);
+        rectify(sum, relu);
+        store_channels<RUN>(own.to + beside * own.channels, sum);
         return;
     }
 #pragma unroll
@@ -313,17 +330,17 @@ struct Tile {
                     if (!turn || plane < present)
                         copy(stages + (buffer ^ 1) * STAGE, x, g, plane + turn, y0, x0, turn ? 0 : (chunk + 1) * C);
                     const unsigned char* stage = stages + buffer * STAGE;
-                    const unsigned* own = weights + Index(chunk) * WEIGHTS;
+                    const unsigned* chunk_weights = weights + Index(chunk) * WEIGHTS;
                     // Set j is the output whose tap along depth is KD - 1 - j S here, the oldest first; even planes of
                     // stride 2 have the middle tap alone.
                     buffer ^= 1;
                     if (!busy) continue;
                     if constexpr (DEPTH_STRIDE == 1) {
-                        accumulate<SETS>(stage, own + (KD - 1) * kernel_plane, -kernel_plane, sums);
+                        accumulate<SETS>(stage, chunk_weights + (KD - 1) * kernel_plane, -kernel_plane, sums);
                     } else if (plane % 2) {
-                        accumulate<SETS>(stage, own + 2 * kernel_plane, -2 * kernel_plane, sums);
+                        accumulate<SETS>(stage, chunk_weights + 2 * kernel_plane, -2 * kernel_plane, sums);
                     } else {
-                        accumulate<1>(stage, own + kernel_plane, 0, sums);
+                        accumulate<1>(stage, chunk_weights + kernel_plane, 0, sums);
                     }
                 }
             }
@@ -331,16 +348,23 @@ struct Tile {
             // The oldest output has seen all its planes.
             const int o = DEPTH_STRIDE == 1 ? plane - KD / 2 : plane / 2;
             if (o >= begin) {
+                const int row = y0 + warp * M, column = x0 + lane / 4;
+                const Index first_pixel = (Index(o) * g.out_h + row) * g.out_w + column;
+                // One address for all its pixels, or, where registers are scarce, one for each.
+                constexpr bool ONE_ADDRESS = N < 32 && SETS * M * N <= 96;
+                Own own = {};
+                if (ONE_ADDRESS) own = own_channels(first_pixel, channel, g.co, g.split, y, second);
 #pragma unroll
                 for (int m = 0; m < M; m++) {
-                    const int row = y0 + warp * M + m;
 #pragma unroll
                     for (int half = 0; half < 2; half++) {
-                        const int column = x0 + lane / 4 + 8 * half;
-                        if (row >= g.out_h || column >= g.out_w) continue;
-                        const Index pixel = (Index(o) * g.out_h + row) * g.out_w + column;
-                        finish<N / 4>(channels_of<N>(sums[0][m], half), pixel, channel, g.co, g.split, g.relu, residual,
-                                      y, second);
+                        if (row + m >= g.out_h || column + 8 * half >= g.out_w) continue;
+                        const int beside = m * g.out_w + 8 * half;
+                        const Index pixel = first_pixel + beside;
+                        if (!ONE_ADDRESS)
+                            own = own_channels(pixel, channel, g.co, g.split, y, second);
+                        finish<N / 4>(channels_of<N>(sums[0][m], half), own, ONE_ADDRESS ? beside : 0, pixel, channel,
+                                      g.co, g.split, g.relu, residual, y, second);
                     }
                 }
             }
@@ -374,7 +398,7 @@ TILE(conv_forward_133s1_c8n8_f16, 1, 3, 3, 1, 1, 8, 8, 5)
 TILE(conv_forward_133s1_c16n16_f16, 1, 3, 3, 1, 1, 16, 16, 4)
 TILE(conv_forward_133s1_c32n32_f16, 1, 3, 3, 1, 1, 32, 32, 4)
 TILE(conv_forward_133s2_c8n32_f16, 1, 3, 3, 2, 1, 8, 32, 4)
-TILE(conv_forward_133s2_c16n16_f16, 1, 3, 3, 2, 1, 16, 16, 6)
+TILE(conv_forward_133s2_c16n16_f16, 1, 3, 3, 2, 1, 16, 16, 5)
 TILE(conv_forward_133s2_c16n32_f16, 1, 3, 3, 2, 1, 16, 32, 4)
 TILE(conv_forward_155s2_c8n16_f16, 1, 5, 5, 2, 1, 8, 16, 4)
 TILE(conv_forward_155s2_c16n32_f16, 1, 5, 5, 2, 1, 16, 32, 4)
@@ -431,7 +455,7 @@ __device__ __forceinline__ void pointwise_body(const __half* x, const unsigned* 
     Accumulator sums[M][N / 8];
 #pragma unroll
     for (int m = 0; m < M; m++) begin_sums<N>(sums[m], own_bias);
-    const unsigned* own = weights + Index(group) * (g.ci / 2) * N;
+    const unsigned* fragments = weights + Index(group) * (g.ci / 2) * N;
     int c = 0;
 #pragma unroll 1
     for (; c + 32 <= g.ci; c += 32) {
@@ -444,7 +468,7 @@ __device__ __forceinline__ void pointwise_body(const __half* x, const unsigned* 
         }
 #pragma unroll
         for (int n = 0; n < N / 8; n++) {
-            uint4 b = __ldg(reinterpret_cast<const uint4*>(own) + n * 32 + lane);
+            uint4 b = __ldg(reinterpret_cast<const uint4*>(fragments) + n * 32 + lane);
 #pragma unroll
             for (int m = 0; m < M; m++) {
                 multiply_add(sums[m][n], FragmentA{{v[m][0].x, v[m][1].x, v[m][0].y, v[m][1].y}},
@@ -453,7 +477,7 @@ __device__ __forceinline__ void pointwise_body(const __half* x, const unsigned* 
                              FragmentB{{b.z, b.w}});
             }
         }
-        own += 16 * N;
+        fragments += 16 * N;
     }
     if (c + 16 <= g.ci) {
         uint2 v[M][2];
@@ -465,14 +489,14 @@ __device__ __forceinline__ void pointwise_body(const __half* x, const unsigned* 
         }
 #pragma unroll
         for (int n = 0; n < N / 8; n++) {
-            uint2 b = __ldg(reinterpret_cast<const uint2*>(own) + n * 32 + lane);
+            uint2 b = __ldg(reinterpret_cast<const uint2*>(fragments) + n * 32 + lane);
 #pragma unroll
             for (int m = 0; m < M; m++)
                 multiply_add(sums[m][n], FragmentA{{v[m][0].x, v[m][1].x, v[m][0].y, v[m][1].y}},
                              FragmentB{{b.x, b.y}});
         }
         c += 16;
-        own += 8 * N;
+        fragments += 8 * N;
     }
     if (c < g.ci) {
         unsigned v[M][2];
@@ -484,17 +508,19 @@ __device__ __forceinline__ void pointwise_body(const __half* x, const unsigned* 
         }
 #pragma unroll
         for (int n = 0; n < N / 8; n++) {
-            unsigned b = __ldg(own + n * 32 + lane);
+            unsigned b = __ldg(fragments + n * 32 + lane);
 #pragma unroll
             for (int m = 0; m < M; m++)
                 multiply_add(sums[m][n], FragmentA{{v[m][0], v[m][1], 0, 0}}, FragmentB{{b, 0}});
         }
     }
+    const Index first_pixel = begin + lane / 4;
+    const Own own = own_channels(first_pixel, channel, g.co, g.split, y, second);
 #pragma unroll
     for (int i = 0; i < 2 * M; i++) {
         if (!there[i / 2][i % 2]) continue;
-        const Index pixel = begin + lane / 4 + 8 * i;
-        finish<N / 4>(channels_of<N>(sums[i / 2], i % 2), pixel, channel, g.co, g.split, g.relu, residual, y, second);
+        finish<N / 4>(channels_of<N>(sums[i / 2], i % 2), own, 8 * i, first_pixel + 8 * i, channel, g.co, g.split,
+                      g.relu, residual, y, second);
     }
 }
 
