@@ -61,6 +61,7 @@ macro_rules! bits {
                 "not" => rule!(|a: $t| !a),
                 "shl" => rule!(|a: $t, n: u32| a.checked_shl(n).unwrap_or(0)),
                 "popc" => rule!(|a: $t| a.count_ones()),
+                "clz" => rule!(|a: $t| a.leading_zeros()),
                 _ => return None,
             })
         }
