@@ -10,8 +10,7 @@
 // Deterministic: every output by one thread. Floor at 192 x 300 x 400 in f16: 415 MB read, logits (a sixteenth of the
 // cost volume) written and read: 600 MB, 0.18 ms at 3.35 TB/s. Walking all planes in one launch would save the logits'
 // 0.055 ms and leave 247 tiles for 132 SMs and 2 barriers a plane; runs of 16 make 12 times as many. What bounds it is
-// the issue of instructions, 0.4 ms by the count of sm_90's: 257 a voxel for the convolution, 216 of them multiply-
-// adds, and 245 for making x with the ring of neighbours around each tile.
+// the issue of instructions (docs/KERNELS.md): in f32 the convolution's, in f16 those that make x.
 #include "half_pairs.cuh"
 #include "softmax.cuh"
 #include "tensor_core.cuh"

@@ -5,12 +5,10 @@
 // 16], depths [D] -> cost [D, H, W, 32] and, for inference, its projection [D, H, W, 8]. A group of lanes takes a
 // pixel through a run of planes, two at a time (grid: pixels, runs), so the reference's features stay in registers,
 // every voxel is written once, and neighbouring planes find their taps in the L1 cache. Borders: zero outside a source
-// and behind it. Sums in f32, sources in order. Deterministic: no thread reads what another writes. f16 has a body of its
-// own (sweep_pairs.cuh), whose sums of taps and squares are f16: |f| > 65504 is infinite, so are hidden values. Floor:
-// the volume's bytes; in f16 192 x 300 x 400 x 32 is 1.47 GB, 0.44 ms at 3.35 TB/s, with the projection 0.55 ms. What
-// bounds it is the issue of instructions (docs/KERNELS.md has the count): with 3 sources 92 a lane, source and voxel,
-// 66 of them in the inner loop. L1 is close: a warp's 8 loads of 512 bytes and 6 shuffles a source and two planes take
-// it 38 cycles, its instructions a multiprocessor 46.
+// and behind it. Sums in f32, sources in order. Deterministic: no thread reads what another writes. f16 has a body of
+// its own (sweep_pairs.cuh), whose sums of taps and squares are f16: |f| > 65504 is infinite, so are hidden values.
+// Floor: the volume's bytes; in f16 192 x 300 x 400 x 32 is 1.47 GB, 0.44 ms at 3.35 TB/s, with the projection 0.55 ms.
+// What bounds it is the issue of instructions: docs/KERNELS.md has the count.
 #include "sweep_pairs.cuh"
 
 // Past the L1 and, as far as it goes, the L2 cache, which the feature maps need.
