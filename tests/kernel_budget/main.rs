@@ -67,7 +67,8 @@ type Compiled = Result<BTreeMap<String, Usage>, String>;
 
 /// Each file once for each architecture, whichever test wants it first.
 fn compile(nvcc: &Path, source: &Path, architecture: &str) -> Compiled {
-    static MADE: Mutex<BTreeMap<(PathBuf, String), Arc<OnceLock<Compiled>>>> = Mutex::new(BTreeMap::new());
+    type Cell = Arc<OnceLock<Compiled>>;
+    static MADE: Mutex<BTreeMap<(PathBuf, String), Cell>> = Mutex::new(BTreeMap::new());
     let key = (source.to_owned(), architecture.to_owned());
     let cell = MADE.lock().unwrap().entry(key).or_default().clone();
     cell.get_or_init(|| assemble(nvcc, source, architecture)).clone()
