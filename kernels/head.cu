@@ -171,8 +171,8 @@ __device__ __forceinline__ void logits_body(const float* half, const float* skip
     }
 }
 
-// In f16 on tensor cores: 16 pixels of a row by the taps along depth, K = two taps of a plane with 8 channels each: kw 0
-// and 1 of a row, or kw 2 of two rows, so that a fragment of x serves up to four output rows. A product's column j is
+// In f16 on tensor cores: 16 pixels of a row by the taps along depth, K = two taps of a plane with 8 channels each: kw
+// 0 and 1 of a row, or kw 2 of two rows, so that a fragment of x serves up to four output rows. A product's column j is
 // what plane z + 1 - j gets of plane z, so that sums move on by a column when z does: column 2 is finished. x and the
 // weights are rounded to f16.
 constexpr int WARP_ROWS = TILE_ROWS / (HEAD_THREADS / 32), SPANS = TILE_COLUMNS / 16;

@@ -124,7 +124,7 @@ __device__ __forceinline__ void cost_body(const float* features, const float* so
     }
 }
 
-#define COST_KERNELS(T, suffix, BODY)                                                                                        \
+#define COST_KERNELS(T, suffix, BODY)                                                                                  \
     extern "C" __global__ void __launch_bounds__(SWEEP_THREADS) sweep_forward_voxel_##suffix(                          \
         const T* features, const float* sources, const float* depths, int count, int planes, int height, int width,    \
         int map_rows, int map_stride, int run, int squared, const float* reduce, const float* reduce_bias,             \
