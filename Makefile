@@ -41,7 +41,7 @@ ptx: nvcc ## Every night: all kernels and networks on the interpreter of PTX, as
 driver: nvcc ## Every night: the program on a stand-in for CUDA's driver, all runs, orders and mistakes
 	ENGINE_DRIVER_ALL=1 ENGINE_REQUIRE_EMULATOR=1 cargo test --features cuda --test driver
 
-kernels: nvcc ## Registers and shared memory of every kernel into kernels/BUDGET.txt
+kernels: nvcc ## Registers and shared memory of every kernel into kernels/BUDGET.txt, counts of instructions into docs
 	ENGINE_UPDATE_BUDGET=1 cargo test --release --test kernel_budget
 
 gpu-build: nvcc ## Test and bench binaries for gpu-check, into gpu/
@@ -56,7 +56,8 @@ gpu-rehearsal: nvcc ## Every night: gpu-check on the stand-in for CUDA's driver,
 report-check: ## Every night: reports in a headless Chromium, one of five million points among them
 	ENGINE_REQUIRE_BROWSER=1 ENGINE_FLUENT_POINTS=5000000 cargo test --release --test report
 
-sass: ## Machine code of one kernel file for Hopper: make sass K=sweep
-	.cuda/nvidia/cu13/bin/nvcc -std=c++17 -O3 -cubin -arch=sm_90 -I kernels kernels/$(K).cu -o target/$(K).cubin && cuobjdump -sass target/$(K).cubin
+sass: nvcc ## Machine code of one kernel file for Hopper: make sass K=sweep
+	.cuda/nvidia/cu13/bin/nvcc -std=c++17 -O3 -cubin -arch=sm_90 -I kernels kernels/$(K).cu -o target/$(K).cubin
+	.cuda/nvdisasm -c target/$(K).cubin
 
 .PHONY: help check test wheel python nvcc gpu test-cuda ptx driver kernels gpu-build gpu-check gpu-rehearsal report-check sass

@@ -71,16 +71,33 @@ __device__ __forceinline__ void store_channels(__half* p, const Channels<RUN>& s
     }
 }
 
-// Writes the channels from `c` on of a pixel, whose sums hold the bias already.
 template <int RUN>
-__device__ __forceinline__ void finish(Channels<RUN> sum, Index pixel, int c, int co, int split, int relu,
-                                       const __half* residual, __half* y, __half* second) {
+__device__ __forceinline__ void rectify(Channels<RUN>& sum, int relu) {
+#pragma unroll
+    for (int i = 0; i < RUN; i++) sum.v[i] = relu && sum.v[i] < 0.0f ? 0.0f : sum.v[i];
+}
+
+// Where a lane's channels of a pixel go.
+struct Own {
+    __half* to;
+    int channels;  // of a pixel of that output
+};
+__device__ __forceinline__ Own own_channels(Index pixel, int c, int co, int split, __half* y, __half* second) {
+    const bool upper = c >= split;
+    const int channels = upper ? co - split : split;
+    return {(upper ? second + (c - split) : y + c) + pixel * channels, channels};
+}
+
+// Writes the channels from `c` on of a pixel, `beside` pixels from the one that `own` is at; its sums hold the bias
+// already. All RUN at once, unless they are no whole run of one output.
+template <int RUN>
+__device__ __forceinline__ void finish(Channels<RUN> sum, const Own& own, int beside, Index pixel, int c, int co,
+                                       int split, int relu, const __half* residual, __half* y, __half* second) {
     if (c >= co) return;
     if (co % RUN == 0 && split % RUN == 0) {
         if (residual) add_channels<RUN>(sum, residual + pixel * co + c);
-#pragma unroll
-        for (int i = 0; i < RUN; i++) sum.v[i] = relu ? rectified(sum.v[i]) : sum.v[i];
-        store_channels<RUN>(c >= split ? second + pixel * (co - split) + c - split : y + pixel * split + c, sum);
+        rectify(sum, relu);
+        store_channels<RUN>(own.to + beside * own.channels, sum);
         return;
     }
 #pragma unroll
@@ -166,15 +183,32 @@ struct Tile {
         if (C == 8 && g.ci % 8 != 0) {
             copy_filling(stage, x, g, plane, y0, x0, c0);
         } else {
-            constexpr int PIECES = C / 8;
+            // A warp copies every fourth row, its lanes neighbouring 16 bytes: what is to be found out for each copy is
+            // whether it lies inside. Lanes stay at columns of one parity.
+            constexpr int PIECES = C / 8, ITEMS = HALO_COLUMNS * PIECES, STEP = 32 / PIECES;
+            int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+            // What follows from them is computed anew for each plane: over all of them, it would cost registers.
+            asm volatile("" : "+r"(lane), "+r"(warp), "+r"(x0), "+r"(y0));
+            const int q = lane % PIECES, c = lane / PIECES;
+            const int column = x0 * S - KW / 2 + c;
+            int row = y0 * S - KH / 2 + warp;
+            const Index pixel = (Index(plane) * g.h + row) * g.w + column;
+            const char* from = reinterpret_cast<const char*>(x) + (pixel * g.ci + c0 + q * 8) * Index(sizeof(__half));
+            const Index rows = Index(WARPS) * g.w * g.ci * Index(sizeof(__half));
+            const int step = STEP * g.ci * int(sizeof(__half));
+            unsigned char* to = stage + (warp * ROW + c % S * HALF + c / S) * PITCH + q * 16;
 #pragma unroll 1
-            for (int i = threadIdx.x; i < HALO_ROWS * HALO_COLUMNS * PIECES; i += THREADS) {
-                const int q = i % PIECES, c = i / PIECES % HALO_COLUMNS, r = i / (PIECES * HALO_COLUMNS);
-                const int row = y0 * S - KH / 2 + r, column = x0 * S - KW / 2 + c;
-                const bool inside = row >= 0 && row < g.h && column >= 0 && column < g.w;
-                const __half* from = x;
-                if (inside) from += ((Index(plane) * g.h + row) * g.w + column) * g.ci + c0 + q * 8;
-                copy_async16(stage + (r * ROW + c % S * HALF + c / S) * PITCH + q * 16, from, inside);
+            for (int r = warp; r < HALO_ROWS; r += WARPS) {
+                const bool inside = unsigned(row) < unsigned(g.h);
+#pragma unroll
+                for (int p = 0; p < (ITEMS + 31) / 32; p++) {
+                    if (lane + 32 * p < ITEMS)
+                        copy_async16(to + p * (STEP / S) * PITCH, from + p * step,
+                                     inside && unsigned(column + p * STEP) < unsigned(g.w));
+                }
+                row += WARPS;
+                from += rows;
+                to += WARPS * ROW * PITCH;
             }
         }
         copy_async_commit();
@@ -296,17 +330,17 @@ struct Tile {
                     if (!turn || plane < present)
                         copy(stages + (buffer ^ 1) * STAGE, x, g, plane + turn, y0, x0, turn ? 0 : (chunk + 1) * C);
                     const unsigned char* stage = stages + buffer * STAGE;
-                    const unsigned* own = weights + Index(chunk) * WEIGHTS;
+                    const unsigned* chunk_weights = weights + Index(chunk) * WEIGHTS;
                     // Set j is the output whose tap along depth is KD - 1 - j S here, the oldest first; even planes of
                     // stride 2 have the middle tap alone.
                     buffer ^= 1;
                     if (!busy) continue;
                     if constexpr (DEPTH_STRIDE == 1) {
-                        accumulate<SETS>(stage, own + (KD - 1) * kernel_plane, -kernel_plane, sums);
+                        accumulate<SETS>(stage, chunk_weights + (KD - 1) * kernel_plane, -kernel_plane, sums);
                     } else if (plane % 2) {
-                        accumulate<SETS>(stage, own + 2 * kernel_plane, -2 * kernel_plane, sums);
+                        accumulate<SETS>(stage, chunk_weights + 2 * kernel_plane, -2 * kernel_plane, sums);
                     } else {
-                        accumulate<1>(stage, own + kernel_plane, 0, sums);
+                        accumulate<1>(stage, chunk_weights + kernel_plane, 0, sums);
                     }
                 }
             }
@@ -314,16 +348,23 @@ struct Tile {
             // The oldest output has seen all its planes.
             const int o = DEPTH_STRIDE == 1 ? plane - KD / 2 : plane / 2;
             if (o >= begin) {
+                const int row = y0 + warp * M, column = x0 + lane / 4;
+                const Index first_pixel = (Index(o) * g.out_h + row) * g.out_w + column;
+                // One address for all its pixels, or, where registers are scarce, one for each.
+                constexpr bool ONE_ADDRESS = N < 32 && SETS * M * N <= 96;
+                Own own = {};
+                if (ONE_ADDRESS) own = own_channels(first_pixel, channel, g.co, g.split, y, second);
 #pragma unroll
                 for (int m = 0; m < M; m++) {
-                    const int row = y0 + warp * M + m;
 #pragma unroll
                     for (int half = 0; half < 2; half++) {
-                        const int column = x0 + lane / 4 + 8 * half;
-                        if (row >= g.out_h || column >= g.out_w) continue;
-                        const Index pixel = (Index(o) * g.out_h + row) * g.out_w + column;
-                        finish<N / 4>(channels_of<N>(sums[0][m], half), pixel, channel, g.co, g.split, g.relu, residual,
-                                      y, second);
+                        if (row + m >= g.out_h || column + 8 * half >= g.out_w) continue;
+                        const int beside = m * g.out_w + 8 * half;
+                        const Index pixel = first_pixel + beside;
+                        if (!ONE_ADDRESS)
+                            own = own_channels(pixel, channel, g.co, g.split, y, second);
+                        finish<N / 4>(channels_of<N>(sums[0][m], half), own, ONE_ADDRESS ? beside : 0, pixel, channel,
+                                      g.co, g.split, g.relu, residual, y, second);
                     }
                 }
             }
@@ -357,7 +398,7 @@ TILE(conv_forward_133s1_c8n8_f16, 1, 3, 3, 1, 1, 8, 8, 5)
 TILE(conv_forward_133s1_c16n16_f16, 1, 3, 3, 1, 1, 16, 16, 4)
 TILE(conv_forward_133s1_c32n32_f16, 1, 3, 3, 1, 1, 32, 32, 4)
 TILE(conv_forward_133s2_c8n32_f16, 1, 3, 3, 2, 1, 8, 32, 4)
-TILE(conv_forward_133s2_c16n16_f16, 1, 3, 3, 2, 1, 16, 16, 6)
+TILE(conv_forward_133s2_c16n16_f16, 1, 3, 3, 2, 1, 16, 16, 5)
 TILE(conv_forward_133s2_c16n32_f16, 1, 3, 3, 2, 1, 16, 32, 4)
 TILE(conv_forward_155s2_c8n16_f16, 1, 5, 5, 2, 1, 8, 16, 4)
 TILE(conv_forward_155s2_c16n32_f16, 1, 5, 5, 2, 1, 16, 32, 4)
@@ -370,7 +411,7 @@ TILE(conv_forward_333s2_c16n32_f16, 3, 3, 3, 2, 2, 16, 32, 4)
 // Of narrow stages, which keep their hypotheses.
 TILE(conv_forward_333p2_c8n16_f16, 3, 3, 3, 2, 1, 8, 16, 3)
 TILE(conv_forward_333p2_c16n16_f16, 3, 3, 3, 2, 1, 16, 16, 3)
-TILE(conv_forward_333p2_c16n32_f16, 3, 3, 3, 2, 1, 16, 32, 3)
+TILE(conv_forward_333p2_c16n32_f16, 3, 3, 3, 2, 1, 16, 32, 2)
 
 // ---- one tap
 
@@ -414,7 +455,7 @@ __device__ __forceinline__ void pointwise_body(const __half* x, const unsigned* 
     Accumulator sums[M][N / 8];
 #pragma unroll
     for (int m = 0; m < M; m++) begin_sums<N>(sums[m], own_bias);
-    const unsigned* own = weights + Index(group) * (g.ci / 2) * N;
+    const unsigned* fragments = weights + Index(group) * (g.ci / 2) * N;
     int c = 0;
 #pragma unroll 1
     for (; c + 32 <= g.ci; c += 32) {
@@ -427,7 +468,7 @@ __device__ __forceinline__ void pointwise_body(const __half* x, const unsigned* 
         }
 #pragma unroll
         for (int n = 0; n < N / 8; n++) {
-            uint4 b = __ldg(reinterpret_cast<const uint4*>(own) + n * 32 + lane);
+            uint4 b = __ldg(reinterpret_cast<const uint4*>(fragments) + n * 32 + lane);
 #pragma unroll
             for (int m = 0; m < M; m++) {
                 multiply_add(sums[m][n], FragmentA{{v[m][0].x, v[m][1].x, v[m][0].y, v[m][1].y}},
@@ -436,7 +477,7 @@ __device__ __forceinline__ void pointwise_body(const __half* x, const unsigned* 
                              FragmentB{{b.z, b.w}});
             }
         }
-        own += 16 * N;
+        fragments += 16 * N;
     }
     if (c + 16 <= g.ci) {
         uint2 v[M][2];
@@ -448,14 +489,14 @@ __device__ __forceinline__ void pointwise_body(const __half* x, const unsigned* 
         }
 #pragma unroll
         for (int n = 0; n < N / 8; n++) {
-            uint2 b = __ldg(reinterpret_cast<const uint2*>(own) + n * 32 + lane);
+            uint2 b = __ldg(reinterpret_cast<const uint2*>(fragments) + n * 32 + lane);
 #pragma unroll
             for (int m = 0; m < M; m++)
                 multiply_add(sums[m][n], FragmentA{{v[m][0].x, v[m][1].x, v[m][0].y, v[m][1].y}},
                              FragmentB{{b.x, b.y}});
         }
         c += 16;
-        own += 8 * N;
+        fragments += 8 * N;
     }
     if (c < g.ci) {
         unsigned v[M][2];
@@ -467,17 +508,19 @@ __device__ __forceinline__ void pointwise_body(const __half* x, const unsigned* 
         }
 #pragma unroll
         for (int n = 0; n < N / 8; n++) {
-            unsigned b = __ldg(own + n * 32 + lane);
+            unsigned b = __ldg(fragments + n * 32 + lane);
 #pragma unroll
             for (int m = 0; m < M; m++)
                 multiply_add(sums[m][n], FragmentA{{v[m][0], v[m][1], 0, 0}}, FragmentB{{b, 0}});
         }
     }
+    const Index first_pixel = begin + lane / 4;
+    const Own own = own_channels(first_pixel, channel, g.co, g.split, y, second);
 #pragma unroll
     for (int i = 0; i < 2 * M; i++) {
         if (!there[i / 2][i % 2]) continue;
-        const Index pixel = begin + lane / 4 + 8 * i;
-        finish<N / 4>(channels_of<N>(sums[i / 2], i % 2), pixel, channel, g.co, g.split, g.relu, residual, y, second);
+        finish<N / 4>(channels_of<N>(sums[i / 2], i % 2), own, 8 * i, first_pixel + 8 * i, channel, g.co, g.split,
+                      g.relu, residual, y, second);
     }
 }
 

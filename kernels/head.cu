@@ -10,9 +10,10 @@
 // Deterministic: every output by one thread. Floor at 192 x 300 x 400 in f16: 415 MB read, logits (a sixteenth of the
 // cost volume) written and read: 600 MB, 0.18 ms at 3.35 TB/s. Walking all planes in one launch would save the logits'
 // 0.055 ms and leave 247 tiles for 132 SMs and 2 barriers a plane; runs of 16 make 12 times as many. What bounds it is
-// the issue of instructions, 0.4 ms by the count of sm_90's: 257 a voxel for the convolution, 216 of them multiply-
-// adds, and 245 for making x with the ring of neighbours around each tile.
+// the issue of instructions (docs/KERNELS.md): in f32 the convolution's, in f16 those that make x.
+#include "half_pairs.cuh"
 #include "softmax.cuh"
+#include "tensor_core.cuh"
 
 constexpr int HEAD_CHANNELS = 8;
 constexpr int HEAD_THREADS = 128;
@@ -36,10 +37,76 @@ __device__ __forceinline__ void blend8(Float8& y, const Float8& a, float weight)
     for (int c = 0; c < 8; c++) y.v[c] = fmaf(a.v[c], weight, y.v[c]);
 }
 
+// A block's tile, and the volumes that its x is made of.
 template <typename T>
-__device__ __forceinline__ void logits_body(const T* half, const T* skip, const float* weights, const float* bias,
-                                            int planes, int half_planes, int height, int width, int run,
-                                            float* logits) {
+struct HeadTile {
+    const T *half, *skip;
+    int planes, half_planes, height, width, column0, row0, half_height, half_width, coarse0;
+
+    __device__ __forceinline__ HeadTile(const T* half_, const T* skip_, int planes_, int half_planes_, int height_,
+                                        int width_) {
+        half = half_, skip = skip_, planes = planes_, half_planes = half_planes_, height = height_, width = width_;
+        int across = (width + TILE_COLUMNS - 1) / TILE_COLUMNS;
+        column0 = blockIdx.x % across * TILE_COLUMNS, row0 = blockIdx.x / across * TILE_ROWS;
+        half_height = (height + 1) / 2, half_width = (width + 1) / 2;
+        coarse0 = max(column0 - 1, 0) / 2;
+    }
+
+    // Plane z of x, by all threads, with a barrier after each of its two steps. `keep(i, y)` stores pixel i of the tile
+    // with its ring.
+    template <typename Keep>
+    __device__ __forceinline__ void make(int z, float* coarse, const Keep& keep) const {
+        // Blended over planes and rows, then along the columns with the skip connection. A narrow stage halves rows and
+        // columns only.
+        LinearTap of_plane = linear_tap(z, half_planes == planes ? 1 : 2, half_planes);
+        for (int i = threadIdx.x; i < X_ROWS * COARSE_COLUMNS; i += HEAD_THREADS) {
+            int r = i / COARSE_COLUMNS, k = i % COARSE_COLUMNS;
+            int row = row0 + r - 1, at = min(coarse0 + k, half_width - 1);
+            Float8 sum = {};
+            if (row >= 0 && row < height) {
+                LinearTap of_row = linear_tap(row, 2, half_height);
+                for (int t = 0; t < 4; t++) {
+                    float weight = (t & 2 ? of_plane.weight : 1.0f - of_plane.weight) *
+                                   (t & 1 ? of_row.weight : 1.0f - of_row.weight);
+                    if (weight == 0.0f) continue;
+                    Index from = Index(t & 2 ? of_plane.high : of_plane.low) * half_height +
+                                 (t & 1 ? of_row.high : of_row.low);
+                    blend8(sum, load8(half + (from * half_width + at) * HEAD_CHANNELS), weight);
+                }
+            }
+            store4(coarse + i * 4, make_float4(sum.v[0], sum.v[1], sum.v[2], sum.v[3]));
+            store4(coarse + (X_ROWS * COARSE_COLUMNS + i) * 4, make_float4(sum.v[4], sum.v[5], sum.v[6], sum.v[7]));
+        }
+        __syncthreads();
+        for (int i = threadIdx.x; i < X_ROWS * X_COLUMNS; i += HEAD_THREADS) {
+            int r = i / X_COLUMNS, row = row0 + r - 1, at = column0 + i % X_COLUMNS - 1;
+            Float8 y = {};
+            if (row >= 0 && row < height && at >= 0 && at < width) {
+                LinearTap t = linear_tap(at, 2, half_width);
+                const float* low = coarse + (r * COARSE_COLUMNS + t.low - coarse0) * 4;
+                const float* high = coarse + (r * COARSE_COLUMNS + t.high - coarse0) * 4;
+                y = load8(skip + ((Index(z) * height + row) * width + at) * HEAD_CHANNELS);
+#pragma unroll
+                for (int part = 0; part < 2; part++) {
+                    float4 a = load4(low + part * X_ROWS * COARSE_COLUMNS * 4),
+                           b = load4(high + part * X_ROWS * COARSE_COLUMNS * 4);
+                    float blended[4] = {
+                        fmaf(b.x, t.weight, a.x * (1.0f - t.weight)), fmaf(b.y, t.weight, a.y * (1.0f - t.weight)),
+                        fmaf(b.z, t.weight, a.z * (1.0f - t.weight)), fmaf(b.w, t.weight, a.w * (1.0f - t.weight))};
+#pragma unroll
+                    for (int c = 0; c < 4; c++) y.v[part * 4 + c] = fmaxf(y.v[part * 4 + c] + blended[c], 0.0f);
+                }
+            }
+            keep(i, y);
+        }
+        // The next plane's first barrier lies between what follows and its writes to x.
+        __syncthreads();
+    }
+};
+
+__device__ __forceinline__ void logits_body(const float* half, const float* skip, const float* weights,
+                                            const float* bias, int planes, int half_planes, int height, int width,
+                                            int run, float* logits) {
     // Channels 0 .. 4 and 4 .. 8 lie apart: neighbouring lanes read neighbouring 16 bytes.
     SHARED(float, x, 2 * X_ROWS * X_COLUMNS * 4);
     SHARED(float, coarse, 2 * X_ROWS * COARSE_COLUMNS * 4);
@@ -50,13 +117,8 @@ __device__ __forceinline__ void logits_body(const T* half, const T* skip, const 
         int c = i % 4, kd = i / 4 % 3, kh = i / 12 % 3, part = i / 36 % 2, kw = i / 72;
         w[i] = weights[(part * 4 + c) * 27 + (kd * 3 + kh) * 3 + kw];
     }
-    int across = (width + TILE_COLUMNS - 1) / TILE_COLUMNS;
-    int column0 = blockIdx.x % across * TILE_COLUMNS, row0 = blockIdx.x / across * TILE_ROWS;
+    const HeadTile<float> tile(half, skip, planes, half_planes, height, width);
     int first = blockIdx.y * run, end = min(first + run, planes);
-    int half_height = (height + 1) / 2, half_width = (width + 1) / 2;
-    // A narrow stage halves rows and columns only.
-    int plane_factor = half_planes == planes ? 1 : 2;
-    int coarse0 = max(column0 - 1, 0) / 2;
     int column = thread % TILE_COLUMNS, rows = thread / TILE_COLUMNS * THREAD_ROWS;
     // What planes z - 1, z and z + 1 have got so far.
     float sums[3][THREAD_ROWS];
@@ -65,51 +127,10 @@ __device__ __forceinline__ void logits_body(const T* half, const T* skip, const 
     for (int r = 0; r < THREAD_ROWS; r++) sums[0][r] = sums[1][r] = sums[2][r] = constant;
     for (int z = first - 1; z <= end; z++) {
         if (z >= 0 && z < planes) {
-            // Blended over planes and rows, then along the columns with the skip connection.
-            LinearTap of_plane = linear_tap(z, plane_factor, half_planes);
-            for (int i = thread; i < X_ROWS * COARSE_COLUMNS; i += HEAD_THREADS) {
-                int r = i / COARSE_COLUMNS, k = i % COARSE_COLUMNS;
-                int row = row0 + r - 1, at = min(coarse0 + k, half_width - 1);
-                Float8 sum = {};
-                if (row >= 0 && row < height) {
-                    LinearTap of_row = linear_tap(row, 2, half_height);
-                    for (int t = 0; t < 4; t++) {
-                        float weight = (t & 2 ? of_plane.weight : 1.0f - of_plane.weight) *
-                                       (t & 1 ? of_row.weight : 1.0f - of_row.weight);
-                        if (weight == 0.0f) continue;
-                        Index from = Index(t & 2 ? of_plane.high : of_plane.low) * half_height +
-                                     (t & 1 ? of_row.high : of_row.low);
-                        blend8(sum, load8(half + (from * half_width + at) * HEAD_CHANNELS), weight);
-                    }
-                }
-                store4(coarse + i * 4, make_float4(sum.v[0], sum.v[1], sum.v[2], sum.v[3]));
-                store4(coarse + (X_ROWS * COARSE_COLUMNS + i) * 4, make_float4(sum.v[4], sum.v[5], sum.v[6], sum.v[7]));
-            }
-            __syncthreads();
-            for (int i = thread; i < X_ROWS * X_COLUMNS; i += HEAD_THREADS) {
-                int r = i / X_COLUMNS, row = row0 + r - 1, at = column0 + i % X_COLUMNS - 1;
-                Float8 y = {};
-                if (row >= 0 && row < height && at >= 0 && at < width) {
-                    LinearTap t = linear_tap(at, 2, half_width);
-                    const float* low = coarse + (r * COARSE_COLUMNS + t.low - coarse0) * 4;
-                    const float* high = coarse + (r * COARSE_COLUMNS + t.high - coarse0) * 4;
-                    y = load8(skip + ((Index(z) * height + row) * width + at) * HEAD_CHANNELS);
-#pragma unroll
-                    for (int part = 0; part < 2; part++) {
-                        float4 a = load4(low + part * X_ROWS * COARSE_COLUMNS * 4),
-                               b = load4(high + part * X_ROWS * COARSE_COLUMNS * 4);
-                        float blended[4] = {
-                            fmaf(b.x, t.weight, a.x * (1.0f - t.weight)), fmaf(b.y, t.weight, a.y * (1.0f - t.weight)),
-                            fmaf(b.z, t.weight, a.z * (1.0f - t.weight)), fmaf(b.w, t.weight, a.w * (1.0f - t.weight))};
-#pragma unroll
-                        for (int c = 0; c < 4; c++) y.v[part * 4 + c] = fmaxf(y.v[part * 4 + c] + blended[c], 0.0f);
-                    }
-                }
+            tile.make(z, coarse, [&](int i, const Float8& y) {
                 store4(x + i * 4, make_float4(y.v[0], y.v[1], y.v[2], y.v[3]));
                 store4(x + (X_ROWS * X_COLUMNS + i) * 4, make_float4(y.v[4], y.v[5], y.v[6], y.v[7]));
-            }
-            // The next plane's first barrier lies between these reads of x and its writes.
-            __syncthreads();
+            });
             for (int k = 0; k < 6; k++) {
                 int kw = k / 2, part = k % 2;
                 const float* weight = w + k * 36;
@@ -137,7 +158,7 @@ __device__ __forceinline__ void logits_body(const T* half, const T* skip, const 
         if (z > first) {
 #pragma unroll
             for (int r = 0; r < THREAD_ROWS; r++) {
-                int row = row0 + rows + r, at = column0 + column;
+                int row = tile.row0 + rows + r, at = tile.column0 + column;
                 if (row < height && at < width) logits[(Index(z - 1) * height + row) * width + at] = sums[0][r];
             }
         }
@@ -146,6 +167,86 @@ __device__ __forceinline__ void logits_body(const T* half, const T* skip, const 
             sums[0][r] = sums[1][r];
             sums[1][r] = sums[2][r];
             sums[2][r] = constant;
+        }
+    }
+}
+
+// In f16 on tensor cores: 16 pixels of a row by the taps along depth, K = two taps of a plane with 8 channels each: kw
+// 0 and 1 of a row, or kw 2 of two rows, so that a fragment of x serves up to four output rows. A product's column j is
+// what plane z + 1 - j gets of plane z, so that sums move on by a column when z does: column 2 is finished. x and the
+// weights are rounded to f16.
+constexpr int WARP_ROWS = TILE_ROWS / (HEAD_THREADS / 32), SPANS = TILE_COLUMNS / 16;
+
+__device__ __forceinline__ void logits_body(const __half* half, const __half* skip, const float* weights,
+                                            const float* bias, int planes, int half_planes, int height, int width,
+                                            int run, float* logits) {
+    SHARED(__half, x, X_ROWS * X_COLUMNS * HEAD_CHANNELS);
+    SHARED(float, coarse, 2 * X_ROWS * COARSE_COLUMNS * 4);
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, quad = lane % 4, n = lane / 4;
+    const HeadTile<__half> tile(half, skip, planes, half_planes, height, width);
+    int first = blockIdx.y * run, end = min(first + run, planes);
+    // What column n gets from channels 2 quad and 2 quad + 1 of a tap.
+    auto of_tap = [&](int kh, int kw) {
+        if (n >= 3 || kh < 0 || kh >= 3) return 0u;
+        const float* own = weights + 2 * quad * 27 + n * 9 + kh * 3 + kw;
+        return half_pair(own[0], own[27]);
+    };
+    FragmentB neighbours[3], rows[4];
+#pragma unroll
+    for (int kh = 0; kh < 3; kh++) neighbours[kh] = {{of_tap(kh, 0), of_tap(kh, 1)}};
+#pragma unroll
+    for (int kh = -1; kh < 3; kh++) rows[kh + 1] = {{of_tap(kh, 2), of_tap(kh + 1, 2)}};
+    float constant = bias[0];
+    Accumulator sums[WARP_ROWS][SPANS];
+#pragma unroll
+    for (int r = 0; r < WARP_ROWS; r++) {
+#pragma unroll
+        for (int s = 0; s < SPANS; s++) sums[r][s] = {{constant, constant, constant, constant}};
+    }
+    // The upper lanes' addresses are those of the second tap.
+    const __half* own = x + (warp * WARP_ROWS * X_COLUMNS + lane % 16) * HEAD_CHANNELS;
+    const int second = lane / 16;
+    for (int z = first - 1; z <= end; z++) {
+        if (z >= 0 && z < planes) {
+            tile.make(z, coarse, [&](int i, const Float8& y) { store8(x + i * HEAD_CHANNELS, y); });
+#pragma unroll
+            for (int s = 0; s < SPANS; s++) {
+#pragma unroll
+                for (int i = 0; i < WARP_ROWS + 2; i++) {
+                    FragmentA a = load_fragment_a(own + (i * X_COLUMNS + s * 16 + second) * HEAD_CHANNELS);
+#pragma unroll
+                    for (int kh = 0; kh < 3; kh++) {
+                        const int r = i - kh;
+                        if (r >= 0 && r < WARP_ROWS) multiply_add(sums[r][s], a, neighbours[kh]);
+                    }
+                }
+#pragma unroll
+                for (int i = 0; i < WARP_ROWS + 2; i += 2) {
+                    FragmentA a = load_fragment_a(own + ((i + second) * X_COLUMNS + s * 16 + 2) * HEAD_CHANNELS);
+#pragma unroll
+                    for (int kh = -1; kh < 3; kh++) {
+                        const int r = i - kh;
+                        if (r >= 0 && r < WARP_ROWS) multiply_add(sums[r][s], a, rows[kh + 1]);
+                    }
+                }
+            }
+        }
+#pragma unroll
+        for (int r = 0; r < WARP_ROWS; r++) {
+            int row = tile.row0 + warp * WARP_ROWS + r;
+#pragma unroll
+            for (int s = 0; s < SPANS; s++) {
+#pragma unroll
+                for (int h = 0; h < 2; h++) {
+                    float(&v)[4] = sums[r][s].v;
+                    int at = tile.column0 + s * 16 + n + 8 * h;
+                    if (z > first && quad == 1 && row < height && at < width)
+                        logits[(Index(z - 1) * height + row) * width + at] = v[2 * h];
+                    float before = __shfl_up_sync(ALL_LANES, v[2 * h + 1], 1);
+                    v[2 * h + 1] = v[2 * h];
+                    v[2 * h] = quad == 1 ? before : constant;
+                }
+            }
         }
     }
 }

@@ -14,15 +14,16 @@ struct Extent {
     int d, h, w;
 };
 
+// Where output index o reads: two samples and the weight of the second. Past the last sample both are that one. Factors
+// are powers of two, so that no division is needed.
 struct Tap {
     int low, high;
     float weight;
 };
-
-// Where output index o reads: two samples and the weight of the second. Past the last sample both are that one.
 __device__ __forceinline__ Tap tap(int o, int factor, int samples) {
-    int low = min(o / factor, samples - 1);
-    return {low, min(low + 1, samples - 1), fminf(float(o) / float(factor) - float(low), 1.0f)};
+    int shift = 31 - __clz(factor), low = min(o >> shift, samples - 1);
+    float step = __int_as_float((127 - shift) << 23);
+    return {low, min(low + 1, samples - 1), fminf(float(o - (low << shift)) * step, 1.0f)};
 }
 
 // A volume that keeps its depth is as good as a batch of images.
@@ -43,10 +44,12 @@ __device__ __forceinline__ void upsample_body(const T* __restrict__ x, const T* 
     Index rows[4] = {Index(z.low) * from.h + r.low, Index(z.low) * from.h + r.high, Index(z.high) * from.h + r.low,
                      Index(z.high) * from.h + r.high};
     Pack<L> left[4], right[4];
+    int low = s.low * c + channel, high = s.high * c + channel;
 #pragma unroll
     for (int k = 0; k < 4; k++) {
-        left[k] = load_pack<L>(x + (rows[k] * from.w + s.low) * c + channel);
-        right[k] = load_pack<L>(x + (rows[k] * from.w + s.high) * c + channel);
+        const T* of_row = x + rows[k] * (from.w * c);
+        left[k] = load_pack<L>(of_row + low);
+        right[k] = load_pack<L>(of_row + high);
     }
     Index at = (Index(row) * to.w + column) * c + channel;
     Pack<L> v;

@@ -172,10 +172,11 @@ struct Product {
     }
 };
 
-// A block's pixels: `there` is false past the last, where the last is computed again and not written.
+// A block's pixels, of at most 2^24: `there` is false past the last, where the last is computed again and not written.
 struct Pixel {
     int lane;
     Index index;
+    int row, column;
     bool there;
     float x, y;
 };
@@ -188,13 +189,16 @@ __device__ __forceinline__ Pixel pixel_of_group(int height, int width) {
     Index pixels = Index(height) * width;
     p.there = p.index < pixels;
     if (!p.there) p.index = pixels - 1;
-    p.x = float(int(p.index % width));
-    p.y = float(int(p.index / width));
+    p.row = int(unsigned(p.index) / unsigned(width));
+    p.column = int(p.index) - p.row * width;
+    p.x = float(p.column);
+    p.y = float(p.row);
     return p;
 }
 
 // The sources' rows into shared memory.
 __device__ __forceinline__ void load_sources(const float* sources, float* table, int count) {
+#pragma unroll 1
     for (int i = threadIdx.x; i < count * SOURCE; i += SWEEP_THREADS) table[i] = sources[i];
     __syncthreads();
 }

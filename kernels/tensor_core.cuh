@@ -35,6 +35,13 @@ __device__ __forceinline__ void multiply_add(Accumulator& d, const FragmentA& a,
 #endif
 }
 
+// The same with half the k: a is rows l/4 and l/4 + 8, columns 2 (l%4) + {0, 1}; b these as rows, column l/4.
+__device__ __forceinline__ void multiply_add8(Accumulator& d, const unsigned (&a)[2], unsigned b) {
+    asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0,%1,%2,%3},{%4,%5},{%6},{%0,%1,%2,%3};"
+                 : "+f"(d.v[0]), "+f"(d.v[1]), "+f"(d.v[2]), "+f"(d.v[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(b));
+}
+
 // 16 bytes from global to shared memory, or zeros where `there` is false; both addresses are multiples of 16. Before
 // sm_80 an ordinary copy.
 __device__ __forceinline__ void copy_async16(void* shared, const void* global, bool there) {
@@ -105,6 +112,10 @@ static inline void multiply_add(Accumulator& d, const FragmentA& a, const Fragme
                 d.v[j] += half_of(rows[t][0], h) * low + half_of(rows[t][2], h) * high;
                 d.v[2 + j] += half_of(rows[t][1], h) * low + half_of(rows[t][3], h) * high;
             }
+}
+
+static inline void multiply_add8(Accumulator& d, const unsigned (&a)[2], unsigned b) {
+    multiply_add(d, FragmentA{{a[0], a[1], 0, 0}}, FragmentB{{b, 0}});
 }
 
 static inline void copy_async16(void* shared, const void* global, bool there) {

@@ -16,6 +16,15 @@ if [ ! -x .cuda/nvidia/cu13/bin/nvcc ]; then
     .cuda/nvidia/cu13/bin/nvcc --version | tail -2
 fi
 
+# The disassembler, with which `cargo test --test kernel_budget` counts instructions (6 MB). CUDA 13.0's is not on PyPI;
+# this one reads its code.
+if [ ! -x .cuda/nvdisasm ]; then
+    rm -rf .cuda/disassembler
+    get --target .cuda/disassembler nvidia-cuda-nvdisasm==13.2.86
+    mv .cuda/disassembler/nvidia/cu13/bin/nvdisasm .cuda/nvdisasm
+    rm -r .cuda/disassembler
+fi
+
 # Of an older release nothing but ptxas, as .cuda/ptxas-RELEASE.
 assembler() {
     [ -x ".cuda/ptxas-$1" ] && return

@@ -7,8 +7,18 @@ use engine::cuda::storage::Element;
 use engine::net::tensor::Shape;
 use engine::scene::camera::{DepthRange, Hypotheses, Sampling};
 
-use crate::reference::{self, Convolution, Random, U, Volume, upsample};
+use crate::reference::{self, Convolution, Random, U, Value, Volume, upsample};
 use crate::run::{rounded, run};
+
+/// Half a unit in the last place of 1 in f16, and half the smallest number above zero.
+const U16: f64 = 1.0 / 2048.0;
+const SMALLEST16: f64 = 1.0 / (1u64 << 25) as f64;
+
+/// x as the convolution reads it: in f16 rounded to it.
+pub fn stored(x: Value, element: Element) -> Value {
+    let rounding = if element == Element::F16 { U16 * (x.v.abs() + x.e) + SMALLEST16 } else { 0.0 };
+    Value { v: x.v, e: x.e + rounding }
+}
 
 /// The device's side of an expectation, as constants.
 pub fn depths(graph: &mut Graph, hypotheses: &Hypotheses) -> Depths {
@@ -65,7 +75,8 @@ pub fn skip_decoder() {
         let mut rng = Random::new(&name);
         let half = rounded(element, &rng.values(shape.halved().len()));
         let skip = rounded(element, &rng.values(shape.len()));
-        let (weights, bias) = (rng.values(27 * 8), rng.values(1));
+        // Products of f16 numbers, on tensor cores.
+        let (weights, bias) = (rounded(element, &rng.values(27 * 8)), rng.values(1));
         let hypotheses = hypotheses(d, inverse);
         let Some(found) = run(|graph| {
             let x = graph.input("half", shape.halved(), element);
@@ -82,7 +93,7 @@ pub fn skip_decoder() {
         };
         let Shape { d: hd, h: hh, w: hw, .. } = shape.halved();
         let up = upsample(&Volume::exact([hd, hh, hw, 8], &half), 2, size);
-        let x = up.zip(&Volume::exact([d, h, w, 8], &skip), |a, b| (a + b).relu());
+        let x = up.zip(&Volume::exact([d, h, w, 8], &skip), |a, b| stored((a + b).relu(), element));
         let (kernel, stride, weights, bias) = ([3; 3], [1; 3], &weights[..], &bias[..]);
         let convolution = Convolution { channels: (8, 1), kernel, stride, weights, bias, relu: false };
         let truth = convolution.apply(&x, None);

@@ -11,6 +11,7 @@ use engine::net::config::Resolution;
 use engine::net::tensor::Shape;
 use engine::scene::camera::PlaneSweep;
 
+use crate::head;
 use crate::reference::{Convolution, Random, U, Value as Bounded, Volume, roundings, upsample};
 use crate::reference_sweep::{self, Gate, Homography, Placed};
 use crate::run::{rounded, run};
@@ -297,7 +298,8 @@ fn logits_keep_their_planes() {
         let half = Shape { d, ..shape.halved() };
         let mut rng = Random::new(&name);
         let (x, skip) = (rounded(element, &rng.values(half.len())), rounded(element, &rng.values(shape.len())));
-        let (weights, bias) = (rng.values(27 * 8), rng.values(1));
+        // In f16 products of f16 numbers, on tensor cores.
+        let (weights, bias) = (rounded(element, &rng.values(27 * 8)), rng.values(1));
         let Some(found) = run(|graph| {
             let a = graph.input("half", half, element);
             let b = graph.input("skip", shape, element);
@@ -314,7 +316,7 @@ fn logits_keep_their_planes() {
         let up: Vec<Volume> =
             x.chunks_exact(plane).map(|p| upsample(&Volume::exact([1, half.h, half.w, 8], p), 2, [1, h, w])).collect();
         let up = Volume::from_fn([d, h, w, 8], |[z, y, x, c]| up[z].at([0, y, x, c]));
-        let x = up.zip(&Volume::exact([d, h, w, 8], &skip), |a, b| (a + b).relu());
+        let x = up.zip(&Volume::exact([d, h, w, 8], &skip), |a, b| head::stored((a + b).relu(), element));
         let (kernel, stride, weights, bias) = ([3; 3], [1; 3], &weights[..], &bias[..]);
         let truth = Convolution { channels: (8, 1), kernel, stride, weights, bias, relu: false }.apply(&x, None);
         for (i, (truth, &found)) in truth.data.iter().zip(&found[0]).enumerate() {

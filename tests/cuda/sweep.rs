@@ -121,6 +121,7 @@ impl Scene {
         aggregation: &str,
         squared: bool,
         sources: std::ops::Range<usize>,
+        coarse: f64,
         f: impl FnOnce(&reference_sweep::Sweep) -> T,
     ) -> T {
         let [_, h, w] = self.size;
@@ -136,7 +137,8 @@ impl Scene {
             _ => reference_sweep::Aggregation::Variance,
         };
         let reference = Volume::exact([1, h, w, C], &self.reference);
-        f(&reference_sweep::Sweep { reference: &reference, sources: &maps, depths: &self.depths, aggregation, squared })
+        let (reference, depths) = (&reference, &self.depths);
+        f(&reference_sweep::Sweep { reference, sources: &maps, depths, aggregation, squared, coarse })
     }
 
     /// Calls `f` with the CPU backend's sweep.
@@ -166,19 +168,20 @@ impl Scene {
         f(&Sweep { reference: &reference, sources: &sources, search, aggregation, squared })
     }
 
-    /// By how much the cost may be off because the gate of f16 sees f rounded to it: each weight by U16 sum |weight|
-    /// sum |reduce f|.
+    /// By how much the cost may be off because the gate of f16 rounds its hidden values and last weights: each weight by
+    /// 2 U16 sum |weight| |hidden|.
     fn gate_rounding(&self, squared: bool) -> Vec<f64> {
         let count = self.sources.len();
         let mut off = vec![0.0; self.size.iter().product::<usize>() * C];
         for s in 0..count {
-            let f = self.plain("mean", squared, s..s + 1, |sweep| sweep.cost());
+            let f = self.plain("mean", squared, s..s + 1, U16, |sweep| sweep.cost());
             for (off, f) in off.chunks_exact_mut(C).zip(f.data.chunks_exact(C)) {
                 let row =
                     |row: &[f32]| row.iter().zip(f).map(|(&r, f)| f64::from(r).abs() * (f.v.abs() + f.e)).sum::<f64>();
-                let rows = self.gate.reduce.chunks_exact(C).zip(&self.gate.weight);
-                let w: f64 = rows.map(|(r, &w)| U16 * f64::from(w).abs() * row(r)).sum();
-                off.iter_mut().zip(f).for_each(|(off, f)| *off += w * f.v.abs() / count as f64);
+                let rows = self.gate.reduce.chunks_exact(C).zip(&self.gate.reduce_bias).zip(&self.gate.weight);
+                let hidden = |r, bias: f32| row(r) + f64::from(bias).abs();
+                let w: f64 = rows.map(|((r, &b), &w)| 2.0 * U16 * f64::from(w).abs() * hidden(r, b)).sum();
+                off.iter_mut().zip(f).for_each(|(off, f)| *off += w * (1.0 + U16) * (f.v.abs() + f.e) / count as f64);
             }
         }
         off
@@ -220,8 +223,9 @@ fn forward(element: Element) {
         }) else {
             return;
         };
-        let truth = scene.plain(aggregation, squared, 0..sources, |s| s.cost());
         let half = element == Element::F16;
+        let coarse = if half { U16 } else { 0.0 };
+        let truth = scene.plain(aggregation, squared, 0..sources, coarse, |s| s.cost());
         let gate =
             if half && aggregation == "voxel" { scene.gate_rounding(squared) } else { vec![0.0; truth.data.len()] };
         // What storing a result in f16 adds.
@@ -273,7 +277,7 @@ fn statistics_of_pixels() {
             };
             let [_, h, w] = size;
             for (s, found) in found[0].chunks_exact(h * w * 2).enumerate() {
-                let truth = scene.plain("mean", squared, s..s + 1, |sweep| sweep.statistics(0));
+                let truth = scene.plain("mean", squared, s..s + 1, 0.0, |sweep| sweep.statistics(0));
                 for (i, (&found, truth)) in found.iter().zip(&truth.data).enumerate() {
                     let stored = if element == Element::F16 { U16 * truth.v + SMALLEST16 } else { 0.0 };
                     let off = (f64::from(found) - truth.v).abs();
@@ -301,19 +305,21 @@ fn nothing_is_read_outside_the_sources() {
         ("NaN in front", [[f32::NAN; 3], [f32::NAN; 3], [0., 0., 1.]], [0.; 3], 1.0),
         ("infinite depth", identity, [0., 0., 0.], f32::INFINITY),
     ] {
-        let mut scene = Scene::new("outside", [1, 5, 19], 1, Element::F32);
-        scene.sources[0].2 = Homography { a, b };
-        scene.depths = vec![depth];
-        let Some(found) = run(|graph| {
-            let mut inputs = Vec::new();
-            let views = scene.views(graph, Element::F32, false, &mut inputs);
-            let (cost, _) = cost_volume(graph, "test", &views, &Weighting::Mean, None).unwrap();
-            (inputs, vec![cost])
-        }) else {
-            return;
-        };
-        // 0 - reference.
-        assert!(found[0].iter().zip(&scene.reference).all(|(c, r)| *c == -r), "{name}");
+        for element in [Element::F32, Element::F16] {
+            let mut scene = Scene::new("outside", [1, 5, 19], 1, element);
+            scene.sources[0].2 = Homography { a, b };
+            scene.depths = vec![depth];
+            let Some(found) = run(|graph| {
+                let mut inputs = Vec::new();
+                let views = scene.views(graph, element, false, &mut inputs);
+                let (cost, _) = cost_volume(graph, "test", &views, &Weighting::Mean, None).unwrap();
+                (inputs, vec![cost])
+            }) else {
+                return;
+            };
+            // 0 - reference.
+            assert!(found[0].iter().zip(&scene.reference).all(|(c, r)| *c == -r), "{name}, {element:?}");
+        }
     }
 }
 

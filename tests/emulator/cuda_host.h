@@ -277,4 +277,20 @@ static inline __half __float2half(float f) { return __half(f); }
 static inline __half __float2half_rn(float f) { return __half(f); }
 static inline float2 __half22float2(__half2 h) { return {float(h.x), float(h.y)}; }
 static inline __half2 __floats2half2_rn(float a, float b) { return {__half(a), __half(b)}; }
+static inline __half2 __low2half2(__half2 h) { return {h.x, h.x}; }
+static inline __half2 __high2half2(__half2 h) { return {h.y, h.y}; }
+static inline __half2 __hneg2(__half2 h) {
+    h.x.v = -h.x.v, h.y.v = -h.y.v;
+    return h;
+}
+static inline __half2 __hmul2(__half2 a, __half2 b) { return {float(a.x) * float(b.x), float(a.y) * float(b.y)}; }
+// Products are exact in double. Where a sum is not, its last bits are far below what decides the rounding to f16.
+static inline __half fused_half(__half a, __half b, __half c) {
+    __half r;
+    r.v = static_cast<_Float16>(double(float(a)) * double(float(b)) + double(float(c)));
+    return r;
+}
+static inline __half2 __hfma2(__half2 a, __half2 b, __half2 c) {
+    return {fused_half(a.x, b.x, c.x), fused_half(a.y, b.y, c.y)};
+}
 static inline __half2 __float22half2_rn(float2 f) { return {__half(f.x), __half(f.y)}; }

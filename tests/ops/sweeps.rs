@@ -179,7 +179,7 @@ impl Scene {
         };
         let reference = volume(&self.reference);
         let (sources, depths) = (&sources[..], &self.depths[..]);
-        f(&reference_sweep::Sweep { reference: &reference, sources, depths, aggregation, squared })
+        f(&reference_sweep::Sweep { reference: &reference, sources, depths, aggregation, squared, coarse: 0.0 })
     }
 }
 

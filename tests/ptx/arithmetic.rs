@@ -123,6 +123,35 @@ fn comparisons_beside_nan() {
 }
 
 #[test]
+fn pairs_of_halves_round_once() {
+    let mut halves = numbers().map(|n| f16::from_bits((n as u16 & 0x83ff) | ((n >> 16) as u16 % 14 + 8) << 10));
+    let word = |low: f16, high: f16| u32::from(high.to_bits()) << 16 | u32::from(low.to_bits());
+    let mut apart = 0;
+    for _ in 0..20_000 {
+        let [a, b, c] = std::array::from_fn(|_| halves.next().unwrap());
+        // Numbers between 2^-7 and 2^7 in steps of at least 2^-17: products and sums are exact in integers.
+        let scaled = |v: f16| (v.to_f64() * (1u64 << 17) as f64) as i128;
+        let exact = scaled(a) * scaled(b) + (scaled(c) << 17);
+        let fused: u32 = of(compute("fma.rn", "f16x2"), [word(a, b).into(), word(b, a).into(), word(c, c).into()]);
+        assert_eq!(fused >> 16, fused & 0xffff, "{a} {b} {c}");
+        let found = f16::from_bits(fused as u16);
+        let error = |v: f16| ((v.to_f64() * (1u64 << 34) as f64) as i128 - exact).abs();
+        let beside = |by: i16| f16::from_bits((found.to_bits() as i16 + by) as u16);
+        assert!(error(found) <= error(beside(1)) && error(found) <= error(beside(-1)), "{a} {b} {c}: {found}");
+        let product: u32 = two("mul", "f16x2", word(a, a), word(b, b));
+        apart += usize::from(two::<u32, u32>("add", "f16x2", product, word(c, c)) as u16 != fused as u16);
+    }
+    assert!(apart > 1000, "two roundings differ from one in {apart} of 20000");
+    let (one, most, nan) = (f16::ONE, f16::MAX, f16::NAN);
+    let found: u32 = two("mul", "f16x2", word(most, nan), word(most, one));
+    assert_eq!(found, 0x7fff_0000 | u32::from(f16::INFINITY.to_bits()));
+    assert_eq!(of::<u32>(compute("neg", "f16x2"), [word(one, -one).into(), 0, 0]), word(-one, one));
+    // Of two, the first is the upper half; negative numbers become 0.
+    let relu: u32 = of(convert("f16x2", "f32", "rn.relu"), [2f32.bits(), (-3f32).bits(), 0]);
+    assert_eq!(relu, word(f16::ZERO, f16::from_f32(2.0)));
+}
+
+#[test]
 fn halves_round_to_the_nearest_even() {
     // Every positive number of f16 and the points around the middle between it and the next one.
     for bits in 0..0x7bffu16 {

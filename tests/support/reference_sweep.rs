@@ -69,6 +69,18 @@ pub fn bilinear(map: &Volume, at: Option<(Value, Value)>, c: usize) -> Value {
     Value { v: sum.v, e: sum.e + shift * (high - low) }.rounded(2.0)
 }
 
+/// The largest absolute value that a sample there can see.
+fn largest(map: &Volume, (u, v): (Value, Value), c: usize) -> f64 {
+    let [_, h, w, _] = map.shape;
+    let near = |p: Value, n: usize| {
+        let first = (p.v.floor().clamp(-4.0, n as f64 + 4.0)) as isize;
+        (first - 1).max(0)..=(first + 2).min(n as isize - 1)
+    };
+    let (rows, columns) = (near(v, h), near(u, w));
+    let all = rows.flat_map(|y| columns.clone().map(move |x| (y, x)));
+    all.map(|(y, x)| map.at([0, y as usize, x as usize, c]).v.abs()).fold(0.0, f64::max)
+}
+
 /// The gate of eq. 5: weights [8, C] and [8].
 #[derive(Clone)]
 pub struct Gate {
@@ -145,19 +157,41 @@ pub struct Sweep<'a> {
     pub depths: &'a [f32],
     pub aggregation: Aggregation<'a>,
     pub squared: bool,
+    /// Of a rounding of taps and differences, where they are not f32's: half a unit in the last place of 1.
+    pub coarse: f64,
 }
 
 impl Sweep<'_> {
-    fn warped(&self, source: usize, [d, y, x]: [usize; 3]) -> Vec<Value> {
+    /// The features at the taps added to `start`, channel by channel. Coarse sums round the four weights and after each
+    /// tap, where they are no more than the start and the largest tap; a position may be off by 2^-22 of itself.
+    fn gathered(&self, source: usize, [d, y, x]: [usize; 3], start: impl Fn(usize) -> Value) -> Vec<Value> {
         let (map, homography) = &self.sources[source];
         let at = homography.position(x, y, self.depths[d]);
-        (0..map.shape[3]).map(|c| bilinear(map, at, c)).collect()
+        let coarse = self.coarse > 0.0;
+        let nearly = |p: Value| Value { v: p.v, e: p.e + if coarse { 4.0 * U * p.v.abs() } else { 0.0 } };
+        let at = at.map(|(u, v)| (nearly(u), nearly(v)));
+        let sum = |c: usize| {
+            let (v, start) = (bilinear(map, at, c), start(c));
+            let sum = v + start;
+            let most = start.v.abs() + at.map_or(0.0, |at| largest(map, at, c));
+            Value { v: sum.v, e: sum.e + 5.0 * self.coarse * (1.0 + self.coarse) * most }
+        };
+        (0..map.shape[3]).map(sum).collect()
+    }
+
+    fn warped(&self, source: usize, voxel: [usize; 3]) -> Vec<Value> {
+        self.gathered(source, voxel, |_| Value::default())
     }
 
     fn difference(&self, source: usize, [d, y, x]: [usize; 3]) -> Vec<Value> {
-        let warped = self.warped(source, [d, y, x]).into_iter().enumerate();
-        let f = warped.map(|(c, v)| v - self.reference.at([0, y, x, c]));
-        f.map(|f| if self.squared { f * f } else { f }).collect()
+        let minus = |c: usize| Value { v: -self.reference.at([0, y, x, c]).v, e: self.reference.at([0, y, x, c]).e };
+        let f = self.gathered(source, [d, y, x], minus).into_iter();
+        // In f16 half of the smallest number above zero is coarse^2 / 8.
+        let square = |f: Value| {
+            let f = f * f;
+            Value { v: f.v, e: f.e + self.coarse * (f.v + f.e) + self.coarse * self.coarse / 8.0 }
+        };
+        f.map(|f| if self.squared { square(f) } else { f }).collect()
     }
 
     /// [D, H, W, C].

@@ -30,7 +30,7 @@ fn rows(shape: Shape, items: usize) -> ([u32; 3], [u32; 3], usize) {
 /// upsample(x) by `factor` over `size`'s extent, with x's channels.
 ///
 /// # Errors
-/// [`Error::Shape`] where x or the size is empty or x is neither f32 nor f16.
+/// [`Error::Shape`] where x or the size is empty, x is neither f32 nor f16, or the factor is no power of two.
 pub fn upsample(graph: &mut Graph, label: &str, x: Value, factor: usize, size: Shape) -> Result<Value> {
     let y = forward(graph, label, x, factor, size, None, false)?;
     let name = label.to_owned();
@@ -70,7 +70,7 @@ fn forward(
     let from = graph.shape(x);
     let shape = size.with_channels(from.c);
     expect_some(graph, OP, x)?;
-    if shape.is_empty() || factor == 0 {
+    if shape.is_empty() || !factor.is_power_of_two() {
         return Err(Error::Shape { op: OP, problem: format!("{from} to {shape} by {factor}") });
     }
     let element = match skip {

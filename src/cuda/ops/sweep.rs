@@ -277,6 +277,12 @@ pub fn cost_planes(
     Ok(launch(graph, label, views, weighting, skip, extent, made))
 }
 
+/// Planes that a block walks of a slab: about [`RUN`], even, and no run of a plane or two at the end.
+fn run_of(planes: usize) -> usize {
+    let runs = (planes / RUN).max(1);
+    planes.div_ceil(runs).next_multiple_of(2)
+}
+
 /// The launch for a range of planes; everything has been checked.
 fn launch(
     graph: &mut Graph,
@@ -292,7 +298,8 @@ fn launch(
     let shape = Shape { d: planes, h: height, w: width, c: CHANNELS };
     let cost = graph.temporary(format!("{label} cost"), shape, element);
     let mut args = vec![read(views.features), read(views.sources), Arg::Read(views.depths, 4 * made.begin as u64)];
-    args.extend([sources, planes, height, width, map.0, map.1, RUN].map(int));
+    let run = run_of(planes);
+    args.extend([sources, planes, height, width, map.0, map.1, run].map(int));
     if !matches!(weighting, Weighting::Variance) {
         args.push(int(usize::from(views.squared)));
     }
@@ -301,7 +308,7 @@ fn launch(
     let plane_bytes = (height * width * HIDDEN) as u64 * element.bytes();
     args.push(made.projected.map_or(Arg::Null, |p| Arg::Write(p, made.begin as u64 * plane_bytes)));
     let kernel = format!("sweep_forward_{}_{}", weighting.kernel(), element.suffix());
-    let grid = extent.grid(planes.div_ceil(RUN));
+    let grid = extent.grid(planes.div_ceil(run));
     graph.launch("plane sweep", label, kernel, grid, [THREADS, 1, 1], extent.table_bytes(), args);
     // The taps, difference and square, the weighted sum, and the gate of a source; the projection.
     let gate = if matches!(weighting, Weighting::Voxel { .. }) { 2 * (CHANNELS + 1) * HIDDEN } else { 0 };

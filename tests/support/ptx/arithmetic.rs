@@ -7,6 +7,7 @@
 //!   off (CUDA Programming Guide, "Intrinsic Functions"); the tests' tolerances for `exp` allow for that.
 //! - `rcp.approx.ftz.f64`: 1/x cut to its upper 32 bits (20 of the mantissa), which is how PTX defines it. The code
 //!   around it refines it.
+//! - `rcp.approx.ftz.f32`: 1/x rounded to nearest, denormals flushed; a device may be 1 unit in the last place off.
 //! - Integer division by zero gives all ones: PTX leaves it open.
 
 use std::cmp::Ordering;
@@ -60,6 +61,7 @@ macro_rules! bits {
                 "not" => rule!(|a: $t| !a),
                 "shl" => rule!(|a: $t, n: u32| a.checked_shl(n).unwrap_or(0)),
                 "popc" => rule!(|a: $t| a.count_ones()),
+                "clz" => rule!(|a: $t| a.leading_zeros()),
                 _ => return None,
             })
         }
@@ -160,7 +162,48 @@ fn floats_32(op: &str) -> Option<Rule> {
         "abs" => rule!(|a: f32| a.abs()),
         "sqrt.rn" => rule!(|a: f32| settled(a.sqrt())),
         "rcp.rn" => rule!(|a: f32| settled(1.0 / a)),
+        "rcp.approx.ftz" => rule!(|a: f32| settled(flushed(1.0 / flushed(a)))),
         "ex2.approx.ftz" => rule!(|a: f32| settled(flushed(f64::from(flushed(a)).exp2() as f32))),
+        _ => return None,
+    })
+}
+
+/// The f16 nearest to an f64. By way of an f32 whose last bit tells whether anything was cut off, so that this rounds
+/// once.
+fn nearest_half(v: f64) -> f16 {
+    let near = v as f32;
+    if f64::from(near) == v || !near.is_finite() {
+        return f16::from_f32(near);
+    }
+    let cut = if f64::from(near.abs()) > v.abs() { near.to_bits() - 1 } else { near.to_bits() };
+    f16::from_f32(f32::from_bits(cut | 1))
+}
+
+/// Both halves of a word; every NaN has the same bits.
+fn of_halves(of: impl Fn(usize) -> f64) -> u32 {
+    (0..2).fold(0, |word, i| {
+        let v = of(i);
+        let bits = if v.is_nan() { 0x7fff } else { nearest_half(v).to_bits() };
+        word | u32::from(bits) << (16 * i)
+    })
+}
+
+fn half_of(word: u32, i: usize) -> f64 {
+    f16::from_bits((word >> (16 * i)) as u16).to_f64()
+}
+
+/// Pairs of f16: products are exact in f64, and what a sum of one and an f16 loses there is too little to decide how it
+/// rounds to f16.
+fn pairs_of_halves(op: &str) -> Option<Rule> {
+    Some(match op {
+        "add" | "add.rn" => rule!(|a: u32, b: u32| of_halves(|i| half_of(a, i) + half_of(b, i))),
+        "sub" | "sub.rn" => rule!(|a: u32, b: u32| of_halves(|i| half_of(a, i) - half_of(b, i))),
+        "mul" | "mul.rn" => rule!(|a: u32, b: u32| of_halves(|i| half_of(a, i) * half_of(b, i))),
+        "fma.rn" => {
+            rule!(|a: u32, b: u32, c: u32| of_halves(|i| half_of(a, i).mul_add(half_of(b, i), half_of(c, i))))
+        }
+        "max" => rule!(|a: u32, b: u32| of_halves(|i| half_of(a, i).most(half_of(b, i)))),
+        "neg" => rule!(|a: u32| a ^ 0x8000_8000),
         _ => return None,
     })
 }
@@ -212,6 +255,7 @@ pub fn compute(op: &str, kind: &str) -> Option<Rule> {
         "b64" => bits_64(op),
         "f32" => floats_32(op),
         "f64" => floats_64(op),
+        "f16x2" => pairs_of_halves(op),
         "pred" => predicates(op),
         _ => None,
     };
@@ -376,6 +420,10 @@ pub fn convert(to: &str, from: &str, rounding: &str) -> Option<Rule> {
         // The first operand becomes the upper half.
         "f32" if (to, rounding) == ("f16x2", "rn") => Some(rule!(|a: f32, b: f32| {
             u32::from(f16::from_f32(a).to_bits()) << 16 | u32::from(f16::from_f32(b).to_bits())
+        })),
+        "f32" if (to, rounding) == ("f16x2", "rn.relu") => Some(rule!(|a: f32, b: f32| {
+            let bits = |v: f32| if v.is_nan() { 0x7fff } else { u32::from(f16::from_f32(v.most(0.0)).to_bits()) };
+            bits(a) << 16 | bits(b)
         })),
         "f32" => from_f32(to, rounding),
         "f64" => from_f64(to, rounding),

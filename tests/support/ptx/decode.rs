@@ -222,6 +222,11 @@ impl<'a> Decoder<'a> {
                 let (d, a, b, c) = (self.targets(d)?, self.sources(a)?, self.sources(b)?, self.sources(c)?);
                 Action::MultiplyAdd { d, a, b, c }
             }
+            // With half the k: the other half of both fragments is zero.
+            ("mma", [d, a, b, c]) if modifiers == "sync.aligned.m16n8k8.row.col.f32.f16.f16.f32" => {
+                let (d, [low, high], [b], c) = (self.targets(d)?, self.sources(a)?, self.sources(b)?, self.sources(c)?);
+                Action::MultiplyAdd { d, a: [low, high, ZERO, ZERO], b: [b, ZERO], c }
+            }
             ("shfl", [to, from, by, limits, members]) => {
                 let how = match modifiers {
                     "sync.idx.b32" => Exchange::Index,

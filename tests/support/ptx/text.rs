@@ -173,8 +173,15 @@ impl Module {
                 .map(|list| list.split(',').map(|n| n.trim().parse::<u32>()).product::<Result<u32, _>>())
                 .transpose()
                 .map_err(|_| format!("`{name}`: .maxntid {}", threads.unwrap_or_default()))?;
-            let mut body = String::new();
-            for (_, line) in lines.by_ref().take_while(|(_, line)| *line != "}") {
+            // The brace that closes the body; those of inline assembly may begin a line, too.
+            let (mut body, mut open) = (String::new(), 1);
+            for (_, line) in lines.by_ref() {
+                let code = line.split("//").next().unwrap_or_default();
+                open += code.matches('{').count();
+                open -= code.matches('}').count();
+                if open == 0 {
+                    break;
+                }
                 body.push_str(line);
                 body.push('\n');
             }

@@ -1,18 +1,27 @@
 //! Every kernel compiles without a warning and assembles for Turing, Ampere and Hopper, spills nothing, and stays
 //! within the registers and shared memory that `kernels/BUDGET.txt` allows it.
 //!
+//! What the machine code for Hopper says of the Table III view's time stands in `docs/KERNELS.md` (`time.rs`).
+//!
 //! Needs nvcc (tools/get_nvcc.sh installs it; no GPU is needed); without it the test says that it was skipped, and
-//! fails under ENGINE_REQUIRE_NVCC. `ENGINE_UPDATE_BUDGET=1 cargo test --test kernel_budget` writes the table anew.
+//! fails under ENGINE_REQUIRE_NVCC. `ENGINE_UPDATE_BUDGET=1 cargo test --test kernel_budget` writes both tables anew.
 
-#[path = "support/nvcc.rs"]
+mod machine_code;
+#[path = "../support/nvcc.rs"]
 mod nvcc;
+mod time;
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Arc, Mutex, OnceLock};
 
 use nvcc::{Sums, nvcc, on_all_processors, ptx, sources, version};
+
+/// Around the table in docs/KERNELS.md.
+const BEGIN: &str = "<!-- Written by `make kernels` -->";
+const END: &str = "<!-- The end of what `make kernels` writes -->";
 
 const ARCHITECTURES: [&str; 3] = ["sm_75", "sm_80", "sm_90"];
 
@@ -54,9 +63,24 @@ fn parse(report: &str) -> BTreeMap<String, Usage> {
     found
 }
 
-fn compile(nvcc: &Path, source: &Path, architecture: &str) -> Result<BTreeMap<String, Usage>, String> {
-    let out = Path::new(env!("CARGO_TARGET_TMPDIR"))
-        .join(format!("{}.{architecture}.cubin", source.file_stem().unwrap().display()));
+type Compiled = Result<BTreeMap<String, Usage>, String>;
+
+/// Each file once for each architecture, whichever test wants it first.
+fn compile(nvcc: &Path, source: &Path, architecture: &str) -> Compiled {
+    type Cell = Arc<OnceLock<Compiled>>;
+    static MADE: Mutex<BTreeMap<(PathBuf, String), Cell>> = Mutex::new(BTreeMap::new());
+    let key = (source.to_owned(), architecture.to_owned());
+    let cell = MADE.lock().unwrap().entry(key).or_default().clone();
+    cell.get_or_init(|| assemble(nvcc, source, architecture)).clone()
+}
+
+fn cubin(source: &Path, architecture: &str) -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR"))
+        .join(format!("{}.{architecture}.cubin", source.file_stem().unwrap().display()))
+}
+
+fn assemble(nvcc: &Path, source: &Path, architecture: &str) -> Compiled {
+    let out = cubin(source, architecture);
     let mut command = Command::new(nvcc);
     command.args(["-std=c++17", "-O3", "-Werror", "all-warnings", "-Xptxas=-v", "-cubin"]);
     command.arg(format!("-arch={architecture}")).arg("-I").arg(root().join("kernels"));
@@ -139,6 +163,31 @@ fn kernels_assemble_and_stay_within_their_budget() {
         writeln!(failures, "{kernel} is in kernels/BUDGET.txt, but in no kernel file").unwrap();
     }
     assert!(failures.is_empty(), "{failures}");
+}
+
+#[test]
+fn the_estimate_from_machine_code_is_told() {
+    let (Some(nvcc), Some(nvdisasm)) = (nvcc(), machine_code::disassembler()) else { return };
+    let sources = sources();
+    let made = on_all_processors(&sources, |source| {
+        let usage = compile(&nvcc, source, "sm_90").unwrap();
+        (usage, machine_code::disassembled(&nvdisasm, &cubin(source, "sm_90")))
+    });
+    let (mut usage, mut kernels) = (BTreeMap::new(), BTreeMap::new());
+    for (of_file, code) in made {
+        usage.extend(of_file);
+        kernels.extend(code);
+    }
+    let table = time::table(&kernels, &usage);
+    let path = root().join("docs/KERNELS.md");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let (before, rest) = text.split_once(BEGIN).expect("docs/KERNELS.md has the table of machine code");
+    let (told, after) = rest.split_once(END).expect("the table of machine code has an end");
+    if std::env::var_os("ENGINE_UPDATE_BUDGET").is_some() {
+        std::fs::write(&path, format!("{before}{BEGIN}\n\n{table}\n{END}{after}")).unwrap();
+    } else {
+        assert_eq!(told.trim(), table.trim(), "docs/KERNELS.md tells of other machine code; `make kernels` writes it");
+    }
 }
 
 #[test]
