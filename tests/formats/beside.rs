@@ -44,6 +44,28 @@ fn sources(scene: &Scene) -> Vec<Vec<&str>> {
     scene.views.iter().map(names).collect()
 }
 
+/// NeuS's masks lie in their own order, one for each camera; another number of them says nothing of which is whose.
+#[test]
+fn masks_of_neus_are_read_in_the_order_of_their_names() {
+    let truth = TestScene::new();
+    let folder = TempDir::new().unwrap();
+    let root = folder.path();
+    truth.write_photos(root);
+    fs::rename(root.join("images"), root.join("image")).unwrap();
+    put(&root.join("cameras.npz"), cameras_npz(&truth, true));
+    let count = truth.views.len();
+    // By number: 9 lies before 10.
+    for i in 0..count {
+        grey(&root.join(format!("mask/{}.png", 9 + i)), truth.size);
+    }
+    let expected: Vec<_> = (0..count).map(|i| Some(format!("mask/{}.png", 9 + i))).collect();
+    assert_eq!(masks(&open(root, Layout::NeuS), root), expected);
+    fs::remove_file(root.join("mask/9.png")).unwrap();
+    let scene = open(root, Layout::NeuS);
+    assert_eq!(masks(&scene, root), vec![None; count]);
+    assert!(has_note(&scene, &format!("{} masks in ", count - 1)), "{:?}", scene.notes);
+}
+
 /// Masks that a file names are those of its photos; what is not there, or is of another shape, is told; `--masks` goes
 /// before them.
 #[test]
