@@ -60,7 +60,8 @@ fn folders_that_are_no_scene() {
                  cameras (XML), Bundler's bundle.out, VisualSFM's NVM, OpenMVG's sfm_data.json, OpenSfM's \
                  reconstruction.json, AliceVision's .sfm, RealityCapture's cameras (XMP or CSV), OpenMVS's scene.mvs, \
                  Strecha's .camera files, Middlebury's _par.txt, LLFF's poses_bounds.npy, cameras.npz of IDR and NeuS, \
-                 pose.txt files of 7-Scenes, a trajectory of Open3D (.json or .log), kapture's sensors/",
+                 pose.txt files of 7-Scenes, a trajectory of Open3D (.json or .log), kapture's sensors/, \
+                 Pix4D's OPF",
             ),
         ],
     );

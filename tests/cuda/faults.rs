@@ -137,7 +137,7 @@ const FAULTS: &[Fault] = &[
         ("cp.async.cg", 0),
         Swap("16, %r", "16, 16; // "),
         one_plane,
-        NUMBERS,
+        OUTSIDE,
     ),
     fault(
         "a misaligned row of a matrix",

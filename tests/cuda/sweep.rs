@@ -168,8 +168,8 @@ impl Scene {
         f(&Sweep { reference: &reference, sources: &sources, search, aggregation, squared })
     }
 
-    /// By how much the cost may be off because the gate of f16 rounds its hidden values and last weights: each weight by
-    /// 2 U16 sum |weight| |hidden|.
+    /// By how much the cost may be off because the gate of f16 rounds its hidden values and last weights: each weight
+    /// by 2 U16 sum |weight| |hidden|.
     fn gate_rounding(&self, squared: bool) -> Vec<f64> {
         let count = self.sources.len();
         let mut off = vec![0.0; self.size.iter().product::<usize>() * C];

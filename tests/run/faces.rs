@@ -64,8 +64,8 @@ fn faces_make_the_cloud_that_pinhole_photos_would() {
     println!("median, 95th percentile, share of the walls: {of_faces:?}, pinhole photos {of_flat:?}");
     // A pixel is 0.06 wide on a wall 2.5 away; half of the points lie within half a pixel, nearly all within two.
     assert!(of_faces[0] < 0.03 && of_faces[1] < 0.12, "{of_faces:?}");
-    // The photos are the same but for being sampled once more, which blurs what is finest.
-    assert!(of_faces[0] < 1.3 * of_flat[0] && of_faces[2] > of_flat[2] - 0.05, "{of_faces:?} {of_flat:?}");
+    // The photos are the same but for being sampled once more, which blurs what is finest: a tenth of a pixel.
+    assert!(of_faces[0] < of_flat[0] + 0.006 && of_faces[2] > of_flat[2] - 0.05, "{of_faces:?} {of_flat:?}");
     assert!(of_faces[2] > 0.8, "{of_faces:?}");
 
     // Again nothing is to do; one face alone has its own maps; a shard is of the same views.
