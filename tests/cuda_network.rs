@@ -86,14 +86,22 @@ fn every_configuration_matches_the_reference_in_f32() {
     let size = |what: &str| golden.metadata["small"][what].as_u64().unwrap() as usize;
     let small = inputs.corner(size("width"), size("height"), size("planes"));
     let seeds = golden.metadata["seeds"].as_object().unwrap();
+    // Every gate, difference and decoder; a GPU, and the night, do all configurations.
+    let some = ["voxel_squared_skip", "pixel_signed_trilinear", "mean_signed_skip", "variance_squared_trilinear"];
+    let mut checked = 0;
     for (name, seed) in seeds {
+        if !(does_all() || some.contains(&name.as_str())) {
+            continue;
+        }
         let network = network(&device, name, seed.as_u64().unwrap(), Element::F32);
         check(&network, &small, &golden, &format!("{name}/small/"));
-        // The larger input once; a GPU, and the night, do all.
+        // The larger input once.
         if does_all() || name == "voxel_squared_skip" {
             check(&network, &inputs, &golden, &format!("{name}/"));
         }
+        checked += 1;
     }
+    assert!(checked >= some.len(), "{checked} of {:?}", seeds.keys());
 }
 
 /// A reference that is smaller than its sources, and sources of different sizes.
