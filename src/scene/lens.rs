@@ -102,7 +102,7 @@ impl Lens {
         lens
     }
 
-    /// Whether the photo is to be cut into faces before it is used, since it sees more than [`WIDE`] across its width
+    /// Whether the photo is to be cut into faces before it is used, since it sees more than `WIDE` across its width
     /// or height, much of it in fewer pixels than a pinhole image has there.
     pub fn is_wide(&self) -> bool {
         self.is_wide && self.face.is_none()

@@ -140,7 +140,7 @@ pub struct Scene {
 #[derive(Clone, Debug)]
 pub struct View {
     /// The scene's own number for it (MVSNet view id, COLMAP image id); ids may have gaps. Where photos are cut into
-    /// faces it is [`faces::IDS`] times that, and 1 to 6 more for a face.
+    /// faces it is `faces::IDS` times that, and 1 to 6 more for a face.
     pub id: u32,
     /// The image file's stem, unique in the scene: the name of every output map.
     pub name: String,
