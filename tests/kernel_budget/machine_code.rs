@@ -117,8 +117,13 @@ fn cost(opcode: &str) -> Cost {
         }
         // 128 bytes a cycle.
         "LDG" | "STG" | "LDS" | "STS" | "LDGSTS" | "LD" | "ST" | "LDL" | "STL" => {
-            let wide = |bits: &str| has(bits);
-            cost.memory = if wide("128") { 4.0 } else { if wide("64") { 2.0 } else { 1.0 } };
+            cost.memory = if has("128") {
+                4.0
+            } else if has("64") {
+                2.0
+            } else {
+                1.0
+            };
             Class::Memory
         }
         "LDSM" => {
