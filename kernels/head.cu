@@ -292,11 +292,28 @@ struct Interpolated {
     }
 };
 
-// Depth, and the probability of the four hypotheses around the expected index. `offsets` are values relative to the
-// middle.
+// Log-odds of a depth outside of where it is expected (src/scene/camera.rs).
+constexpr float ELSEWHERE = -4.59512f;
+
+// Logits of one pixel whose depth is expected among some of the hypotheses.
 template <typename Logit>
-__device__ __forceinline__ void regress(const Logit& logit, const float* offsets, double middle, int inverse,
-                                        int planes, float* depth, float* confidence) {
+struct Weighed {
+    const Logit& logit;
+    int first, last;
+    __device__ __forceinline__ float operator()(int plane) const {
+        float weight = plane < first || plane > last ? ELSEWHERE : 0.0f;
+        return logit(plane) + weight;
+    }
+};
+
+// Depth, and the probability of the four hypotheses around the expected index. `offsets` are values relative to the
+// middle. Where `known` is not null and holds anything but 0, `expected` has each pixel's first and last hypothesis.
+template <typename Logit>
+__device__ __forceinline__ void regress(const Logit& of_photos, const float* offsets, double middle, const float* known,
+                                        const float* expected, Index pixel, int inverse, int planes, float* depth,
+                                        float* confidence) {
+    Weighed<Logit> logit = {of_photos, 0, planes - 1};
+    if (known && *known != 0.0f) logit.first = int(expected[2 * pixel]), logit.last = int(expected[2 * pixel + 1]);
     Softmax s = softmax(logit, offsets, planes);
     double value = middle + double(s.offset / s.total);
     *depth = float(inverse ? 1.0 / value : value);
@@ -310,18 +327,21 @@ __device__ __forceinline__ void regress(const Logit& logit, const float* offsets
 }
 
 extern "C" __global__ void __launch_bounds__(HEAD_THREADS)
-    head_forward_regress_f32(const float* logits, const float* offsets, const double* middle, int inverse, int planes,
-                             Index pixels, float* depth, float* confidence) {
+    head_forward_regress_f32(const float* logits, const float* offsets, const double* middle, const float* known,
+                             const float* expected, int inverse, int planes, Index pixels, float* depth,
+                             float* confidence) {
     Index i = thread_of_grid();
-    if (i < pixels) regress(Stored{logits + i, pixels}, offsets, *middle, inverse, planes, depth + i, confidence + i);
+    if (i >= pixels) return;
+    Stored stored = {logits + i, pixels};
+    regress(stored, offsets, *middle, known, expected, i, inverse, planes, depth + i, confidence + i);
 }
 KERNEL(head_forward_regress_f32)
 
 // `kept` [D, H, W] takes the logits, where it is not null.
 template <typename T>
-__device__ __forceinline__ void trilinear_body(const T* eighth, const float* offsets, const double* middle, int inverse,
-                                               int planes, int height, int width, float* depth, float* confidence,
-                                               float* kept) {
+__device__ __forceinline__ void trilinear_body(const T* eighth, const float* offsets, const double* middle,
+                                               const float* known, const float* expected, int inverse, int planes,
+                                               int height, int width, float* depth, float* confidence, float* kept) {
     Index i = thread_of_grid(), pixels = Index(height) * width;
     if (i >= pixels) return;
     auto over = [](int n) { return ((n + 1) / 2 + 1) / 2; };
@@ -331,18 +351,20 @@ __device__ __forceinline__ void trilinear_body(const T* eighth, const float* off
     if (kept) {
         for (int p = 0; p < planes; p++) kept[p * pixels + i] = logit(p);
     }
-    regress(logit, offsets, *middle, inverse, planes, depth + i, confidence + i);
+    regress(logit, offsets, *middle, known, expected, i, inverse, planes, depth + i, confidence + i);
 }
 
 extern "C" __global__ void __launch_bounds__(HEAD_THREADS)
-    head_forward_trilinear_f32(const float* eighth, const float* offsets, const double* middle, int inverse, int planes,
-                               int height, int width, float* depth, float* confidence, float* kept) {
-    trilinear_body(eighth, offsets, middle, inverse, planes, height, width, depth, confidence, kept);
+    head_forward_trilinear_f32(const float* eighth, const float* offsets, const double* middle, const float* known,
+                               const float* expected, int inverse, int planes, int height, int width, float* depth,
+                               float* confidence, float* kept) {
+    trilinear_body(eighth, offsets, middle, known, expected, inverse, planes, height, width, depth, confidence, kept);
 }
 KERNEL(head_forward_trilinear_f32)
 extern "C" __global__ void __launch_bounds__(HEAD_THREADS)
-    head_forward_trilinear_f16(const __half* eighth, const float* offsets, const double* middle, int inverse,
-                               int planes, int height, int width, float* depth, float* confidence, float* kept) {
-    trilinear_body(eighth, offsets, middle, inverse, planes, height, width, depth, confidence, kept);
+    head_forward_trilinear_f16(const __half* eighth, const float* offsets, const double* middle, const float* known,
+                               const float* expected, int inverse, int planes, int height, int width, float* depth,
+                               float* confidence, float* kept) {
+    trilinear_body(eighth, offsets, middle, known, expected, inverse, planes, height, width, depth, confidence, kept);
 }
 KERNEL(head_forward_trilinear_f16)

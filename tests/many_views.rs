@@ -22,6 +22,7 @@ fn scene(views: usize, points: Vec<ScenePoint>) -> Scene {
         lens: None,
         mask: None,
         in_memory: None,
+        known: None,
         range: None,
         sweep: None,
         planes: None,

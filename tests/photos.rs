@@ -30,6 +30,7 @@ fn view(image: &Path, size: (usize, usize)) -> View {
         lens: None,
         mask: None,
         in_memory: None,
+        known: None,
         range: None,
         sweep: None,
         planes: None,

@@ -32,6 +32,7 @@ fn view(x: f64) -> View {
         lens: None,
         mask: None,
         in_memory: None,
+        known: None,
         range: None,
         sweep: None,
         planes: None,

@@ -69,6 +69,7 @@ impl ViewGraph {
         let sources = graph.input("sources", Shape { d: size.views - 1, ..list(16) }, Element::F32);
         let depths = graph.input("depths", list(size.planes), Element::F32);
         let expectation = Depths {
+            expected: None,
             offsets: graph.input("depth offsets", list(size.planes), Element::F32),
             middle: graph.input("middle depth", list(1), Element::F64),
             inverse: false,

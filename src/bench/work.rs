@@ -218,7 +218,7 @@ impl Inputs {
             t: DVec3::new(e[3], e[7], e[11]),
         };
         let cameras = k.chunks_exact(9).zip(e.chunks_exact(16)).map(camera).collect();
-        Ok(Self { photos, cameras, hypotheses: Hypotheses { depths, sampling: Sampling::Linear } })
+        Ok(Self { photos, cameras, hypotheses: Hypotheses { depths, sampling: Sampling::Linear, expected: None } })
     }
 
     /// Writes a file that [`Inputs::read`] and the peers read.

@@ -100,6 +100,7 @@ fn memory_need(args: &InfoArgs, network: &BsMvsNet) -> memory::MemoryNeed {
         lens: None,
         mask: None,
         in_memory: None,
+        known: None,
         range: None,
         sweep: None,
         planes: None,

@@ -10,7 +10,7 @@ use super::folded::{Folded, FoldedViews, NarrowViews, Slabs};
 use super::graph::{Graph, Value};
 use super::layers::DeviceLayers;
 use super::narrow;
-use super::ops::head::Depths;
+use super::ops::head::{Depths, ExpectedDepths};
 use super::ops::{image, narrow as ops, sweep};
 use super::pool::{Part, Pool};
 use super::program::Program;
@@ -170,6 +170,7 @@ impl Graphs {
                 offsets: graph.input("depth offsets", list(key.planes), Element::F32),
                 middle: graph.input("middle depth", list(1), Element::F64),
                 inverse: key.inverse,
+                expected: Some(ExpectedDepths::input(&mut graph, key.reference)),
             },
             slabs,
             keep_logits: false,
@@ -269,6 +270,13 @@ impl DepthValues {
         let expectation = Expectation::new(hypotheses);
         floats(self.coarse.depths.offsets, expectation.offsets())?;
         program.upload(self.coarse.depths.middle, &expectation.middle().to_le_bytes())?;
+        if let Some(ExpectedDepths { known, planes }) = self.coarse.depths.expected {
+            floats(known, &[if hypotheses.expected.is_some() { 1.0 } else { 0.0 }])?;
+            if let Some(expected) = &hypotheses.expected {
+                let ends: Vec<f32> = expected.planes.as_flattened().iter().map(|&plane| plane.into()).collect();
+                floats(planes, &ends)?;
+            }
+        }
         floats(self.judge, &Judge::for_device::<COARSE>(judge, Resolution::Quarter))?;
         self.stages.iter().try_for_each(|(stage, own)| put_narrow(driver, program, (*stage, own), job, judge))
     }

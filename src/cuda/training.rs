@@ -251,6 +251,7 @@ impl Teacher {
             offsets: graph.input("depth offsets", list(key.planes), Element::F32),
             middle: graph.input("middle depth", list(1), Element::F64),
             inverse: key.inverse,
+            expected: None,
         };
         let interval = graph.input("interval", list(1), Element::F64);
         let truth = graph.input("true depth", Shape::plane(key.height / 4, key.width / 4, 1), Element::F32);

@@ -22,6 +22,7 @@ use crate::run::resume::{Hashes, LevelFiles, MadeBy, PhotoIdentity};
 use crate::run::schedule::{self, Job, Step};
 use crate::scene::Scene;
 use crate::scene::camera::{Hypotheses, PlaneSweep};
+use crate::scene::known::KnownIdentity;
 use crate::scene::look::Look;
 use crate::scene::photo::Photo;
 
@@ -79,16 +80,19 @@ pub fn find_finished_of<N: DepthNetwork>(work: Work, network: &N, places: &BTree
     let identities: Vec<Result<(usize, PhotoIdentity)>> = used.par_iter().map(identity).collect();
     // Collected one by one, so that of several bad photos always the first is named.
     let photos: BTreeMap<usize, PhotoIdentity> = identities.into_iter().collect::<Result<_>>()?;
-    let job = |view: &ViewPlan, level: usize| {
+    let job = |view: &ViewPlan, level: usize, known: &Option<KnownIdentity>| {
         let files = LevelFiles::new(out, level, work.name(view));
-        let made_by = MadeBy::new(level, view, &photos, (network, options.resolution, options.refines()));
+        let how = (network, options.resolution, options.refines());
+        let made_by = MadeBy::new(level, view, &photos, known.clone(), how);
         let made = files.finished(&made_by, hashes);
         LevelJob { level, files, made_by, reused: made.is_some(), made }
     };
     let of_view = |(place, view): (usize, &ViewPlan)| -> Result<Vec<LevelJob>> {
         interrupt::check()?;
         let levels = if places.contains(&place) { options.levels } else { 0 };
-        Ok((0..levels).map(|level| job(view, level)).collect())
+        let known = scene.views[view.view].known.as_ref().filter(|_| levels > 0);
+        let known = known.map(|known| known.identity(hashes)).transpose()?;
+        Ok((0..levels).map(|level| job(view, level, &known)).collect())
     };
     let of_views = plan.views.par_iter().enumerate().map(of_view).collect::<Result<_>>()?;
     Ok(LevelJobs { of_views, photos })
@@ -299,7 +303,7 @@ fn make_maps<N: DepthNetwork>(
     let mut began = Instant::now();
     let mut pending = Vec::new();
     for job in jobs.iter_mut().filter(|job| job.made.is_none()) {
-        let (of_level, photos) = depth_job(work.plan, view, job.level, features)?;
+        let (of_level, photos) = depth_job(work, view, job.level, features)?;
         let what = of_map(name, job.level);
         network.about(&what);
         let maps = network.begin(job.level, of_level).map_err(|error| error.within(&what))?;
@@ -390,7 +394,7 @@ type Inputs<'a, N> = (DepthJob<'a, <N as DepthNetwork>::Features>, Greys<'a, <N 
 
 /// A depth map's inputs, from what is at hand.
 fn depth_job<'a, N: DepthNetwork>(
-    plan: &Plan,
+    Work { scene, plan, .. }: Work,
     view: &ViewPlan,
     level: usize,
     features: &'a Features<N>,
@@ -411,12 +415,17 @@ fn depth_job<'a, N: DepthNetwork>(
     };
     let reference = reference?.0;
     let sources = shown.collect::<Result<Vec<_>>>()?;
-    let hypotheses = Hypotheses::new(view.range, view.planes, view.sampling);
+    let mut hypotheses = Hypotheses::new(view.range, view.planes, view.sampling);
+    let size = plan.frames[view.view].quarter_size(level);
+    let own = &scene.views[view.view];
+    if let Some(known) = &own.known {
+        hypotheses.expected = known.expected(own, (&reference_camera, size), &hypotheses)?;
+    }
     let greys = Greys {
         reference: reference.grey.as_ref(),
         sources: sources.iter().map(|(held, sweep)| (held.grey.as_ref(), *sweep)).collect(),
         hypotheses: hypotheses.clone(),
-        quarter: plan.frames[view.view].quarter_size(level),
+        quarter: size,
     };
     let sources = sources.into_iter().map(|(held, sweep)| (&held.features, sweep)).collect();
     Ok((DepthJob { reference: &reference.features, sources, hypotheses, level }, greys))

@@ -19,6 +19,7 @@ use crate::net::config::Resolution;
 use crate::run::plan::{Frame, ViewPlan};
 use crate::scene::View;
 use crate::scene::camera::{DepthRange, Sampling};
+use crate::scene::known::KnownIdentity;
 use crate::scene::lens::{Distortion, Face};
 use crate::scene::look::Look;
 
@@ -45,6 +46,9 @@ pub struct MadeBy {
     /// How the sources' photos were shown; left out where all were shown as they are.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     looks: Vec<Look>,
+    /// The map of known depths; left out where there was none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    known: Option<KnownIdentity>,
 }
 
 /// A photo's part: its content (not its place or date, so that a moved scene needs no new maps), its lens and its
@@ -103,11 +107,12 @@ impl PhotoIdentity {
 }
 
 impl MadeBy {
-    /// Of one level of a view. `photos` has the view's own and its sources'.
+    /// Of one level of a view. `photos` has the view's own and its sources', `known` is of its known depths.
     pub fn new<N: DepthNetwork>(
         level: usize,
         view: &ViewPlan,
         photos: &BTreeMap<usize, PhotoIdentity>,
+        known: Option<KnownIdentity>,
         (network, resolution, refined): (&N, Resolution, bool),
     ) -> Self {
         Self {
@@ -125,6 +130,7 @@ impl MadeBy {
             reference: photos[&view.view].clone(),
             sources: view.sources.iter().map(|source| photos[source].clone()).collect(),
             looks: if view.looks.iter().all(|look| *look == Look::AS_IT_IS) { Vec::new() } else { view.looks.clone() },
+            known,
         }
     }
 }

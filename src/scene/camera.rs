@@ -136,6 +136,29 @@ pub struct Hypotheses {
     pub depths: Vec<f64>,
     /// How they are spaced, which is also how the expectation is taken (over depth, or over 1 / depth).
     pub sampling: Sampling,
+    /// Where each pixel's depth is expected among them, if something is known before.
+    pub expected: Option<Expected>,
+}
+
+/// The log-odds of a depth outside of where it is expected, against one inside: what is known before is trusted 99 times
+/// of 100, and photos that are surer than that have their way.
+pub const ELSEWHERE: f32 = -4.595_12;
+
+/// Among which hypotheses each pixel's depth is expected, from what is known before the photos are compared. Logits of
+/// the others get [`ELSEWHERE`] added.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Expected {
+    /// Pixels a row of the coarse stage's maps.
+    pub width: usize,
+    /// Of each pixel, row by row, the first and the last hypothesis; of one about which nothing is known all.
+    pub planes: Vec<[u16; 2]>,
+}
+
+impl Expected {
+    /// Rows.
+    pub fn height(&self) -> usize {
+        self.planes.len() / self.width.max(1)
+    }
 }
 
 impl Hypotheses {
@@ -149,6 +172,6 @@ impl Hypotheses {
                 Sampling::Inverse => 1.0 / (1.0 / near + t * (1.0 / far - 1.0 / near)),
             }
         };
-        Self { depths: (0..count).map(depth).collect(), sampling }
+        Self { depths: (0..count).map(depth).collect(), sampling, expected: None }
     }
 }

@@ -108,6 +108,7 @@ fn view(id: usize, count: usize, photo: PhotoView) -> Result<View> {
         lens: None,
         mask: None,
         in_memory: Some(Arc::new(photo)),
+        known: None,
         range,
         sweep: None,
         planes,

@@ -11,6 +11,7 @@ pub mod colmap;
 mod distortion;
 mod faces;
 pub mod formats;
+pub mod known;
 pub mod lens;
 mod listed_sources;
 pub mod look;
@@ -41,6 +42,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use crate::files::names;
 use crate::scene::camera::{Camera, DepthRange};
 pub use crate::scene::formats::table::Layout;
+use crate::scene::known::KnownDepths;
 use crate::scene::lens::{Face, Lens};
 use crate::scene::region::Region;
 use crate::scene::stored_photo::StoredPhoto;
@@ -163,6 +165,8 @@ pub struct View {
     pub sweep: Option<Sweep>,
     /// Number of hypotheses, where the scene says so.
     pub planes: Option<usize>,
+    /// A map of depths that are known before, if there is one.
+    pub known: Option<KnownDepths>,
     /// Source views, best first.
     pub sources: Vec<SourceView>,
 }

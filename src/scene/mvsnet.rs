@@ -72,6 +72,7 @@ pub fn open(root: &Path, options: &OpenOptions) -> Result<Scene> {
             lens: None,
             mask: None,
             in_memory: None,
+            known: None,
             range,
             sweep,
             planes,

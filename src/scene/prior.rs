@@ -1,7 +1,7 @@
 //! Depths that are known before: maps of an earlier run, of a sensor, of another program, one file a photo.
 //!
-//! They narrow the depths that are searched in front of a view, so that planes lie closer. They do not say where in
-//! the photo which depth is searched: a view has one range.
+//! They narrow the depths that are searched in front of a view, so that planes lie closer, and say where among these
+//! each pixel's is expected ([`crate::scene::known`]).
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,15 +9,13 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 
 use crate::error::counted;
-use crate::files::map::Map;
-use crate::files::{depth_file, pfm};
+use crate::files::depth_file;
 use crate::scene::camera::DepthRange;
+use crate::scene::known::KnownDepths;
 use crate::scene::lens::Lens;
 use crate::scene::{Scene, View};
 use crate::{Error, Result};
 
-/// Values whose confidence, where there is a map of it, is not above this are not trusted.
-const LEAST_CONFIDENCE: f32 = 0.5;
 /// Where fewer of the pixels have a trusted value, the others may lie anywhere: the view keeps the range that it has.
 const LEAST_SHARE: f64 = 0.5;
 /// Of the trusted values, those that are left out at either end: what is wrong all the same, in percent.
@@ -29,7 +27,7 @@ const WIDEN: f64 = 0.1;
 enum Said {
     Nothing,
     TooLittle,
-    Range(DepthRange),
+    Range(DepthRange, KnownDepths),
 }
 
 impl Scene {
@@ -37,7 +35,8 @@ impl Scene {
     /// the 1st to 99th percentile of the trusted values, widened by a tenth. A value is trusted that is a depth (> 0)
     /// and whose confidence, where `confidence/NAME.pfm` lies beside `depth`, is above 0.5. A view without a map, or
     /// with trusted values at less than half of the pixels, keeps its range, with a note; so does one whose range has
-    /// nothing in common with the values. `scale` is that of PNG maps of 16 bits.
+    /// nothing in common with the values. Within the range each pixel's depth is expected where the map says.
+    /// `scale` is that of PNG maps of 16 bits.
     ///
     /// # Errors
     /// A folder without a map of any view, and maps that cannot be read.
@@ -47,18 +46,25 @@ impl Scene {
             Some(scale) => Some(scale),
             None => scale_beside(folder)?,
         };
-        let said = self.views.par_iter().map(|view| said_of(view, folder, scale)).collect::<Vec<_>>();
+        // Those of an earlier run, or that were exported from it.
+        let above = folder.canonicalize().ok().and_then(|folder| Some(folder.parent()?.to_owned()));
+        let made_here = |folder: &Path| folder.join("manifest.json").is_file();
+        let undistorted = made_here(folder) || above.is_some_and(|folder| made_here(&folder));
+        let said = self.views.par_iter().map(|view| said_of(view, folder, (scale, undistorted))).collect::<Vec<_>>();
         let (all, mut without) = (self.views.len(), (0, ""));
-        let (mut narrowed, mut sparse, mut apart) = (0, Vec::new(), Vec::new());
+        let (mut narrowed, mut sparse, mut apart, mut misshaped) = (0, Vec::new(), Vec::new(), Vec::new());
         for (view, said) in self.views.iter_mut().zip(said) {
             match said? {
                 Said::Nothing => {
                     without = (without.0 + 1, if without.0 == 0 { &view.name } else { without.1 });
                 }
                 Said::TooLittle => sparse.push(&view.name),
-                Said::Range(known) => match narrowed_to(view.range, known) {
+                Said::Range(range, known) => match narrowed_to(view.range, range) {
                     Some(range) => {
-                        view.range = Some(range);
+                        if !known.fits(view) {
+                            misshaped.push(view.name.clone());
+                        }
+                        (view.range, view.known) = (Some(range), Some(known));
                         narrowed += 1;
                     }
                     None => apart.push(&view.name),
@@ -89,9 +95,20 @@ impl Scene {
                 counted(apart.len(), "view")
             ));
         }
+        notes.extend(misshaped_note(&misshaped));
         self.notes.append(&mut notes);
         Ok(())
     }
+}
+
+/// What is to be said of maps that are not as their photos are.
+fn misshaped_note(views: &[String]) -> Option<String> {
+    let first = views.first()?;
+    Some(format!(
+        "known depths of {} have sides of another ratio than the photo's (first: {first}): they narrow the range, but \
+         do not say where in the photo which depth is expected",
+        counted(views.len(), "view")
+    ))
 }
 
 /// Where fewer of a view's sparse points lie within the range of its named map, that is not in the scene's units.
@@ -117,27 +134,30 @@ impl Scene {
             if !file.is_file() || view.lens.as_ref().is_some_and(Lens::is_wide) {
                 return Ok(Some(Said::Nothing));
             }
-            let Said::Range(range) = said_of_map(&depth_file::read(file, Some(1.0 / one))?, None) else {
+            let (file, scale) = (file.clone(), Some(1.0 / one));
+            let Said::Range(range, known) = said_of_map(file, None, (scale, false), world)? else {
                 return Ok(Some(Said::TooLittle));
             };
-            let range = DepthRange { near: range.near / world, far: range.far / world };
             let depths = tracks.points(at).filter_map(|point| Some(view.camera.pixel(point.position)?.1));
             let inside: Vec<bool> = depths.map(|z| (range.near..=range.far).contains(&z)).collect();
             let share = inside.iter().filter(|&&is| is).count() as f64 / inside.len().max(1) as f64;
             let fits = inside.len() < FEW_POINTS || share >= LEAST_IN_RANGE;
-            Ok(Some(if fits { Said::Range(range) } else { Said::TooLittle }))
+            Ok(Some(if fits { Said::Range(range, known) } else { Said::TooLittle }))
         };
         let said: Vec<Result<Option<Said>>> = self.views.par_iter().enumerate().map(of_view).collect();
         let said = said.into_iter().collect::<Result<Vec<_>>>()?;
-        let (mut narrowed, mut missing, mut useless) = (0, Vec::new(), Vec::new());
+        let (mut narrowed, mut missing, mut useless, mut misshaped) = (0, Vec::new(), Vec::new(), Vec::new());
         for (view, said) in self.views.iter_mut().zip(said) {
             match said {
                 None => {}
                 Some(Said::Nothing) => missing.push(view.name.clone()),
                 Some(Said::TooLittle) => useless.push(view.name.clone()),
-                Some(Said::Range(known)) => match narrowed_to(view.range, known) {
+                Some(Said::Range(range, known)) => match narrowed_to(view.range, range) {
                     Some(range) => {
-                        view.range = Some(range);
+                        if !known.fits(view) {
+                            misshaped.push(view.name.clone());
+                        }
+                        (view.range, view.known) = (Some(range), Some(known));
                         narrowed += 1;
                     }
                     None => useless.push(view.name.clone()),
@@ -160,6 +180,7 @@ impl Scene {
                 counted(useless.len(), "depth map")
             ));
         }
+        notes.extend(misshaped_note(&misshaped));
         self.notes.append(&mut notes);
         Ok(())
     }
@@ -172,33 +193,30 @@ fn narrowed_to(range: Option<DepthRange>, known: DepthRange) -> Option<DepthRang
     (both.near < both.far).then_some(both)
 }
 
-fn said_of(view: &View, folder: &Path, scale: Option<f64>) -> Result<Said> {
+fn said_of(view: &View, folder: &Path, how: (Option<f64>, bool)) -> Result<Said> {
     let Some((file, confidence)) = files_of(view, folder) else { return Ok(Said::Nothing) };
-    let map = depth_file::read(&file, scale)?;
-    let confidence = confidence.map(|path| pfm::read(&path).map(|map| (path, map))).transpose()?;
-    if let Some((path, confidence)) = &confidence
-        && (confidence.width, confidence.height) != (map.width, map.height)
-    {
-        let found = format!("a map of {} x {}", confidence.width, confidence.height);
-        let expected = format!("{} x {} as {} has", map.width, map.height, file.display());
-        return Err(Error::input(path.display().to_string(), found, expected));
-    }
-    Ok(said_of_map(&map, confidence.as_ref().map(|(_, map)| map)))
+    said_of_map(file, confidence, how, 1.0)
 }
 
 /// What a map says, with one of its confidence.
-fn said_of_map(map: &Map, confidence: Option<&Map>) -> Said {
-    let is_trusted = |i: usize| confidence.is_none_or(|map| map.data[i] > LEAST_CONFIDENCE);
-    let trusted = map.data.iter().enumerate().filter(|&(i, &z)| z > 0.0 && z.is_finite() && is_trusted(i));
-    let mut depths: Vec<f32> = trusted.map(|(_, &z)| z).collect();
+fn said_of_map(
+    file: PathBuf,
+    confidence: Option<PathBuf>,
+    (scale, undistorted): (Option<f64>, bool),
+    world: f64,
+) -> Result<Said> {
+    let mut known = KnownDepths { file, confidence, scale, world, undistorted, size: (0, 0) };
+    let map = known.read()?;
+    known.size = (map.width, map.height);
+    let mut depths: Vec<f32> = map.data.iter().copied().filter(|&z| z > 0.0).collect();
     if (depths.len() as f64) < LEAST_SHARE * map.data.len() as f64 || depths.is_empty() {
-        return Said::TooLittle;
+        return Ok(Said::TooLittle);
     }
     depths.sort_unstable_by(f32::total_cmp);
     let percentile = |p: usize| f64::from(depths[(depths.len() - 1) * p / 100]);
     let range =
         DepthRange { near: percentile(PERCENT) * (1.0 - WIDEN), far: percentile(100 - PERCENT) * (1.0 + WIDEN) };
-    if range.far.is_finite() { Said::Range(range) } else { Said::TooLittle }
+    Ok(if range.far.is_finite() { Said::Range(range, known) } else { Said::TooLittle })
 }
 
 /// A view's map, and that of its confidence.

@@ -130,6 +130,7 @@ impl SyntheticScene {
             lens: None,
             mask: None,
             in_memory: None,
+            known: None,
             range: Some(self.ranges[i]),
             sweep: None,
             planes: None,

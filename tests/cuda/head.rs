@@ -2,10 +2,10 @@
 
 use engine::cpu::ops::depth::Expectation;
 use engine::cuda::graph::Graph;
-use engine::cuda::ops::head::{Depths, regress_skip, regress_trilinear};
+use engine::cuda::ops::head::{Depths, ExpectedDepths, regress_skip, regress_trilinear};
 use engine::cuda::storage::Element;
 use engine::net::tensor::Shape;
-use engine::scene::camera::{DepthRange, Hypotheses, Sampling};
+use engine::scene::camera::{DepthRange, ELSEWHERE, Expected, Hypotheses, Sampling};
 
 use crate::reference::{self, Convolution, Random, U, Value, Volume, upsample};
 use crate::run::{rounded, run};
@@ -27,12 +27,42 @@ pub fn depths(graph: &mut Graph, hypotheses: &Hypotheses) -> Depths {
     let offsets = graph.constant("offsets", shape, Element::F32, expectation.offsets());
     let middle = expectation.middle().to_le_bytes().to_vec();
     let middle = graph.constant_bytes("middle", Shape::plane(1, 1, 1), Element::F64, middle);
-    Depths { offsets, middle, inverse: hypotheses.sampling == Sampling::Inverse }
+    let inverse = hypotheses.sampling == Sampling::Inverse;
+    let expected = hypotheses.expected.as_ref().map(|expected| {
+        let ends: Vec<f32> = expected.planes.as_flattened().iter().map(|&plane| plane.into()).collect();
+        let shape = Shape::plane(expected.height(), expected.width, 2);
+        ExpectedDepths {
+            known: graph.constant("known", Shape::plane(1, 1, 1), Element::F32, &[1.0]),
+            planes: graph.constant("expected", shape, Element::F32, &ends),
+        }
+    });
+    Depths { offsets, middle, inverse, expected }
 }
 
 pub fn hypotheses(planes: usize, inverse: bool) -> Hypotheses {
     let sampling = if inverse { Sampling::Inverse } else { Sampling::Linear };
     Hypotheses::new(DepthRange { near: 425.0, far: 935.0 }, planes, sampling)
+}
+
+/// With a few hypotheses around a random one expected at each pixel.
+fn expecting(hypotheses: Hypotheses, (width, height): (usize, usize), rng: &mut Random) -> Hypotheses {
+    let last = hypotheses.depths.len() as u16 - 1;
+    let mut of_pixel = || {
+        let first = (rng.within(0.0, f64::from(last) + 1.0) as u16).min(last);
+        [first, (first + rng.within(0.0, 5.0) as u16).min(last)]
+    };
+    let planes = (0..width * height).map(|_| of_pixel()).collect();
+    Hypotheses { expected: Some(Expected { width, planes }), ..hypotheses }
+}
+
+/// Logits with what is known added.
+fn weighed(logits: &Volume, hypotheses: &Hypotheses) -> Volume {
+    let Some(expected) = &hypotheses.expected else { return logits.clone() };
+    Volume::from_fn(logits.shape, |[d, y, x, c]| {
+        let ([first, last], Value { v, e }) = (expected.planes[y * expected.width + x], logits.at([d, y, x, c]));
+        let away = if (first..=last).contains(&(d as u16)) { 0.0 } else { f64::from(ELSEWHERE) };
+        Value { v: v + away, e: e + U * (v.abs() + away.abs()) }
+    })
 }
 
 /// Depth and confidence against the plain softmax of these logits.
@@ -41,7 +71,7 @@ fn expect_estimate(name: &str, found: &[Vec<f32>], logits: &Volume, hypotheses: 
     // once in 8 planes, which is one more of them and a product.
     let exp_error = (4.0 + 5.0 * logits.shape[0].div_ceil(8) as f64) * U;
     let inverse = hypotheses.sampling == Sampling::Inverse;
-    let truth = reference::regress(logits, &hypotheses.depths, inverse, exp_error);
+    let truth = reference::regress(&weighed(logits, hypotheses), &hypotheses.depths, inverse, exp_error);
     assert_eq!(truth.len(), found[0].len(), "{name}");
     for (i, truth) in truth.iter().enumerate() {
         let (depth, confidence) = (found[0][i], found[1][i]);
@@ -77,7 +107,10 @@ pub fn skip_decoder() {
         let skip = rounded(element, &rng.values(shape.len()));
         // Products of f16 numbers, on tensor cores.
         let (weights, bias) = (rounded(element, &rng.values(27 * 8)), rng.values(1));
-        let hypotheses = hypotheses(d, inverse);
+        let mut hypotheses = hypotheses(d, inverse);
+        if h > 1 {
+            hypotheses = expecting(hypotheses, (w, h), &mut rng);
+        }
         let Some(found) = run(|graph| {
             let x = graph.input("half", shape.halved(), element);
             let y = graph.input("skip", shape, element);
@@ -120,7 +153,10 @@ fn trilinear_decoder() {
         // Peaked, so that sums are brought to new maxima.
         let scaled: Vec<f32> = Random::new(&name).values(eighth.len()).into_iter().map(|v| v * 9.0).collect();
         let values = rounded(element, &scaled);
-        let hypotheses = hypotheses(d, inverse);
+        let mut hypotheses = hypotheses(d, inverse);
+        if d > 8 {
+            hypotheses = expecting(hypotheses, (w, h), &mut Random::new(&format!("{name} expected")));
+        }
         let Some(found) = run(|graph| {
             let x = graph.input("eighth", eighth, element);
             let depths = depths(graph, &hypotheses);
@@ -184,4 +220,8 @@ fn other_shapes_are_refused() {
     assert!(text.contains("3 hypotheses") && text.contains("4 planes"), "{text}");
     let text = regress_trilinear(&mut graph, "test", skip, shape, &four, false).unwrap_err().to_string();
     assert!(text.contains("expected [D 1, H 1, W 1, C 1]"), "{text}");
+    let known = expecting(hypotheses(4, false), (5, 6), &mut Random::new("turned"));
+    let known = depths(&mut graph, &known);
+    let text = regress_skip(&mut graph, "test", half, skip, weight, bias, &known, false).unwrap_err().to_string();
+    assert!(text.contains("expected depths [D 1, H 6, W 5, C 2], expected [D 1, H 5, W 6, C 2]"), "{text}");
 }

@@ -13,6 +13,7 @@ mod format_files;
 mod format_opf;
 #[path = "../support/format_trees.rs"]
 mod format_trees;
+mod known;
 mod lenses;
 mod opf;
 mod plain;

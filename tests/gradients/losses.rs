@@ -119,8 +119,8 @@ fn depth_losses_at_the_edge() {
     let map = Map::filled(7, 3, 1.0);
     assert!(refused(Shape { d: 5, ..shape }, map.clone(), &expectation).contains("for 4 hypotheses"));
     assert!(refused(shape, Map::filled(6, 3, 1.0), &expectation).contains("truth 6 x 3 for 7 x 3 pixels"));
-    let one = Hypotheses { depths: vec![1.0], sampling: Sampling::Linear };
+    let one = Hypotheses { depths: vec![1.0], sampling: Sampling::Linear, expected: None };
     assert!(refused(Shape { d: 1, ..shape }, map.clone(), &Expectation::new(&one)).contains("at least 2"));
-    let mixed = Hypotheses { depths: vec![1.0, 3.0, 2.0, 4.0], sampling: Sampling::Linear };
+    let mixed = Hypotheses { depths: vec![1.0, 3.0, 2.0, 4.0], sampling: Sampling::Linear, expected: None };
     assert!(refused(shape, map, &Expectation::new(&mixed)).contains("not in order"));
 }

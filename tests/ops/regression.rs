@@ -5,7 +5,7 @@ use engine::cpu::ops::depth::Expectation;
 use engine::cpu::ops::head::{Decoder, LogitsConv, regress};
 use engine::cpu::simd::{self, Isa, Kernel, Level, Vector};
 use engine::net::tensor::Tensor;
-use engine::scene::camera::{DepthRange, Hypotheses, Sampling};
+use engine::scene::camera::{DepthRange, ELSEWHERE, Expected, Hypotheses, Sampling};
 
 use crate::convolutions::D3_3;
 use crate::reference::{self, Convolution, Random, Value, Volume};
@@ -68,10 +68,13 @@ pub fn hypotheses(d: usize, sampling: Sampling) -> Hypotheses {
 
 /// regress against plain loops from `truth`, the exact logits with the bound on their errors.
 fn regression(report: &mut Report, name: &str, decoder: &Decoder, truth: &Volume, sampling: Sampling) {
+    regression_of(report, name, decoder, truth, &hypotheses(truth.shape[0], sampling));
+}
+
+fn regression_of(report: &mut Report, name: &str, decoder: &Decoder, truth: &Volume, hypotheses: &Hypotheses) {
     report.cases += 1;
-    let [d, h, w, _] = truth.shape;
-    let hypotheses = hypotheses(d, sampling);
-    let expectation = Expectation::new(&hypotheses);
+    let ([_, h, w, _], sampling) = (truth.shape, hypotheses.sampling);
+    let expectation = Expectation::new(hypotheses);
     let pixels = reference::regress(truth, &hypotheses.depths, sampling == Sampling::Inverse, EXP_ERROR);
     for level in Level::available() {
         let case = format!("{name} {sampling:?}");
@@ -208,4 +211,41 @@ fn variance_of_given_logits() {
             }
         }
     }
+}
+
+/// Where a pixel's depth is expected, other hypotheses lose [`ELSEWHERE`] of their logits, and nothing else changes.
+#[test]
+fn regression_with_expected_depths() {
+    let mut report = Report::default();
+    for d in [1, 2, 5, 21] {
+        for (h, w) in [(1, 1), (5, 7), (19, 33)] {
+            let mut rng = Random::new(&format!("expected {d} {h}"));
+            let logits = Volume::from_fn([d, h, w, 1], |_| Value::exact(f64::from(rng.within(-9.0, 9.0))));
+            let planes: Vec<[u16; 2]> = (0..h * w)
+                .map(|_| {
+                    let first = (rng.within(0.0, d as f64) as u16).min(d as u16 - 1);
+                    [first, (first + rng.within(0.0, 4.0) as u16).min(d as u16 - 1)]
+                })
+                .collect();
+            let weighed = Volume::from_fn([d, h, w, 1], |[d, y, x, _]| {
+                let ([first, last], v) = (planes[y * w + x], logits.at([d, y, x, 0]).v as f32);
+                let is_expected = (usize::from(first)..=usize::from(last)).contains(&d);
+                Value::exact(f64::from(if is_expected { v } else { v + ELSEWHERE }))
+            });
+            let (half, skip, conv) = passed_through(&logits);
+            for sampling in [Sampling::Linear, Sampling::Inverse] {
+                let expected = Some(Expected { width: w, planes: planes.clone() });
+                let hypotheses = Hypotheses { expected, ..hypotheses(d, sampling) };
+                let decoder = Decoder::Skip(&half, &skip, &conv);
+                regression_of(&mut report, &format!("expected {d}"), &decoder, &weighed, &hypotheses);
+            }
+        }
+    }
+    report.finish(4 * 3 * 2);
+    let (half, skip, conv) = passed_through(&Volume::from_fn([2, 3, 4, 1], |_| Value::exact(0.0)));
+    let expected = Some(Expected { width: 3, planes: vec![[0, 1]; 12] });
+    let turned = Expectation::new(&Hypotheses { expected, ..hypotheses(2, Sampling::Linear) });
+    let refused = regress(&Cpu::new(), &Decoder::Skip(&half, &skip, &conv), &turned, false).map(|_| ());
+    let text = refused.unwrap_err().to_string();
+    assert!(text.contains("expected depths of 3 x 4"), "{text}");
 }

@@ -43,6 +43,22 @@ fn other_parameters_mean_other_maps() {
         let ran = place.infer("out", &["--levels", "1", "--json", change[0], change[1]]).done();
         assert_eq!(computed(&ran).len(), 5, "{change:?}");
     }
+    // A map of known depths is a parameter, pixel by pixel.
+    let known = place.path("known");
+    fs::create_dir(&known).unwrap();
+    for file in fs::read_dir(place.path("out/depth")).unwrap().map(|file| file.unwrap()) {
+        fs::copy(file.path(), known.join(file.file_name())).unwrap();
+    }
+    let infer = || {
+        let made = computed(&place.infer("out", &["--levels", "1", "--json", "--prior", text(&known)]).done());
+        made.into_iter().map(|(view, _)| view).collect::<Vec<_>>()
+    };
+    assert_eq!((infer().len(), infer().len()), (5, 0));
+    let file = known.join("00000005.pfm");
+    let mut map = pfm::read(&file).unwrap();
+    map.data[17] *= 1.01;
+    pfm::write(&file, &map).unwrap();
+    assert_eq!(infer(), ["00000005"]);
 }
 
 #[test]

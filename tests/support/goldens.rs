@@ -148,8 +148,12 @@ impl Inputs {
         Self {
             photos,
             cameras: cameras.map(|(k, e)| camera(k, e)).collect(),
-            linear: Hypotheses { depths: golden.values("depths").to_vec(), sampling: Sampling::Linear },
-            inverse: Hypotheses { depths: golden.values("depths_inverse").to_vec(), sampling: Sampling::Inverse },
+            linear: Hypotheses { depths: golden.values("depths").to_vec(), sampling: Sampling::Linear, expected: None },
+            inverse: Hypotheses {
+                depths: golden.values("depths_inverse").to_vec(),
+                sampling: Sampling::Inverse,
+                expected: None,
+            },
         }
     }
 

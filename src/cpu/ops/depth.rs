@@ -11,7 +11,7 @@ use crate::cpu::device::Cpu;
 use crate::cpu::simd::{Isa, Kernel, Vector, exp};
 use crate::error::{Error, Result};
 use crate::net::tensor::{Shape, Tensor};
-use crate::scene::camera::{Hypotheses, Sampling};
+use crate::scene::camera::{Expected, Hypotheses, Sampling};
 
 /// The values whose expectation is taken, relative to their middle.
 pub struct Expectation {
@@ -20,6 +20,8 @@ pub struct Expectation {
     pub(super) offsets: Vec<f32>,
     /// Whether the variance of the values is wanted instead of the probability of four of them.
     pub(super) variance: bool,
+    /// Where each pixel's value is expected among them.
+    pub(super) expected: Option<Expected>,
 }
 
 impl Expectation {
@@ -32,12 +34,12 @@ impl Expectation {
         let values: Vec<f64> = hypotheses.depths.iter().map(|&d| value(d)).collect();
         let middle = values.iter().sum::<f64>() / values.len().max(1) as f64;
         let offsets = values.iter().map(|v| (v - middle) as f32).collect();
-        Self { sampling: hypotheses.sampling, middle, offsets, variance: false }
+        Self { sampling: hypotheses.sampling, middle, offsets, variance: false, expected: hypotheses.expected.clone() }
     }
 
     /// Over any values, as they are; the second map is their variance.
     pub fn with_variance(values: &[f32]) -> Self {
-        Self { sampling: Sampling::Linear, middle: 0.0, offsets: values.to_vec(), variance: true }
+        Self { sampling: Sampling::Linear, middle: 0.0, offsets: values.to_vec(), variance: true, expected: None }
     }
 
     /// Number of planes.

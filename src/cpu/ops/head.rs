@@ -15,6 +15,7 @@ use crate::files::map::Map;
 use crate::host::trace::span;
 use crate::net::backend::Estimate;
 use crate::net::tensor::{Buffer, Shape, Tensor};
+use crate::scene::camera::{ELSEWHERE, Expected};
 
 /// Channels of the decoder at full resolution.
 const CHANNELS: usize = 8;
@@ -86,6 +87,12 @@ pub fn regress(cpu: &Cpu, decoder: &Decoder, expectation: &Expectation, keep_log
         let problem = format!("volume {shape} for {} hypotheses", expectation.planes());
         return Err(Error::Shape { op: "depth head", problem });
     }
+    if let Some(expected) = &expectation.expected
+        && (expected.width, expected.height()) != (shape.w, shape.h)
+    {
+        let problem = format!("expected depths of {} x {} for {shape}", expected.width, expected.height());
+        return Err(Error::Shape { op: "depth head", problem });
+    }
     let mut depth = Map::filled(shape.w, shape.h, 0.0);
     let mut confidence = Map::filled(shape.w, shape.h, 0.0);
     let rows = (shape.h / (4 * rayon::current_num_threads())).clamp(2, BAND);
@@ -99,6 +106,9 @@ pub fn regress(cpu: &Cpu, decoder: &Decoder, expectation: &Expectation, keep_log
                 match decoder {
                     Decoder::Skip(half, skip, conv) => work.skip_band(cpu.level, half, skip, conv, range),
                     Decoder::Trilinear(logits, _) => work.trilinear_band(cpu.level, logits, range),
+                }
+                if let Some(expected) = &expectation.expected {
+                    work.weigh(expected, range);
                 }
                 work.reduce(cpu.level, expectation, range, depth, confidence);
                 keep_logits.then(|| work.logits(range))
@@ -213,6 +223,23 @@ impl Workspace {
         // Pixels beyond the image: any finite maximum will do.
         for max in self.max.iter_mut().filter(|m| !m.is_finite()) {
             *max = 0.0;
+        }
+    }
+
+    /// Makes hypotheses elsewhere than where a pixel's depth is expected less likely. The maxima stay what they were:
+    /// at most [`ELSEWHERE`] too high, which the softmax does not feel.
+    fn weigh(&mut self, expected: &Expected, (from, to): (usize, usize)) {
+        let Self { shape, stride, rows, .. } = *self;
+        for r in 0..to - from {
+            let of_row = &expected.planes[(from + r) * shape.w..][..shape.w];
+            for plane in 0..shape.d {
+                let logits = &mut self.logits[(plane * rows + r) * stride..][..shape.w];
+                for (logit, &[first, last]) in logits.iter_mut().zip(of_row) {
+                    if !(usize::from(first)..=usize::from(last)).contains(&plane) {
+                        *logit += ELSEWHERE;
+                    }
+                }
+            }
         }
     }
 

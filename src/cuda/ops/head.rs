@@ -29,6 +29,25 @@ pub struct Depths {
     pub middle: Value,
     /// Whether values are 1 / depth.
     pub inverse: bool,
+    /// Where depths are expected, if that may be known.
+    pub expected: Option<ExpectedDepths>,
+}
+
+/// [`crate::scene::camera::Expected`] on a device.
+#[derive(Clone, Copy, Debug)]
+pub struct ExpectedDepths {
+    /// `[1]` f32: 0 where nothing is known, and [`Self::planes`] is not looked at.
+    pub known: Value,
+    /// Each pixel's first and last hypothesis, [1, H, W, 2] f32.
+    pub planes: Value,
+}
+
+impl ExpectedDepths {
+    /// Inputs for maps of `height` rows of `width` pixels.
+    pub fn input(graph: &mut Graph, (width, height): (usize, usize)) -> Self {
+        let known = graph.input("depths known", Shape::plane(1, 1, 1), Element::F32);
+        Self { known, planes: graph.input("expected depths", Shape::plane(height, width, 2), Element::F32) }
+    }
 }
 
 /// What the network says of one reference view.
@@ -43,6 +62,16 @@ pub struct Maps {
 }
 
 impl Depths {
+    /// What kernels take of where depths of a map of this size are expected.
+    fn expected(&self, graph: &Graph, size: Shape) -> Result<[Arg; 2]> {
+        let Some(ExpectedDepths { known, planes }) = self.expected else { return Ok([Arg::Null, Arg::Null]) };
+        let (found, own) = (graph.shape(planes), Shape::plane(size.h, size.w, 2));
+        if found != own || graph.shape(known).len() != 1 {
+            return Err(Error::Shape { op: OP, problem: format!("expected depths {found}, expected {own}") });
+        }
+        Ok([read(known), read(planes)])
+    }
+
     /// Fails unless there is a value for each of `planes`.
     pub(super) fn check(&self, graph: &Graph, op: &'static str, planes: usize) -> Result<()> {
         let (offsets, middle) = (graph.info(self.offsets), graph.info(self.middle));
@@ -157,6 +186,7 @@ pub fn expectation(graph: &mut Graph, label: &str, logits: Value, depths: &Depth
     let confidence = map(graph, label, "confidence", shape);
     let pixels = shape.h * shape.w;
     let mut args = vec![read(logits), read(depths.offsets), read(depths.middle)];
+    args.extend(depths.expected(graph, shape)?);
     args.extend([int(usize::from(depths.inverse)), int(shape.d), index(pixels), write(depth), write(confidence)]);
     let grid = blocks(pixels, THREADS);
     graph.launch(OP, label, "head_forward_regress_f32", grid, [THREADS, 1, 1], 0, args);
@@ -187,6 +217,7 @@ pub fn regress_trilinear(
     let confidence = map(graph, label, "confidence", size);
     let logits = keep_logits.then(|| graph.temporary(format!("{label} logits"), size.with_channels(1), Element::F32));
     let mut args = vec![read(eighth), read(depths.offsets), read(depths.middle)];
+    args.extend(depths.expected(graph, size)?);
     args.extend([int(usize::from(depths.inverse)), int(size.d), int(size.h), int(size.w)]);
     args.extend([write(depth), write(confidence), logits.map_or(Arg::Null, write)]);
     let grid = blocks(size.h * size.w, THREADS);

@@ -169,6 +169,7 @@ pub fn open(root: &Path, options: &OpenOptions) -> Result<Scene> {
             lens,
             mask: None,
             in_memory: None,
+            known: None,
             range: None,
             sweep: None,
             planes: None,

@@ -86,6 +86,7 @@ pub fn scene(calibration: Calibration, root: PathBuf, layout: Layout, images: Op
             lens,
             mask: calibration.masks.get(&i).map(|name| photos::place_of(&calibration, name)),
             in_memory: None,
+            known: None,
             range: shot.range,
             sweep: None,
             planes: None,
