@@ -117,6 +117,8 @@ pub mod export;
 
 pub mod run;
 
+pub mod matching;
+
 pub mod draw;
 
 pub mod evaluation;

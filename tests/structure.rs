@@ -17,6 +17,7 @@ const ROOMS: &[&str] = &[
     "mesh",
     "export",
     "run",
+    "matching",
     "draw",
     "evaluation",
     "synth",

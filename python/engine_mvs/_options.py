@@ -37,6 +37,10 @@ class FileOptions(_PlaceOptions, total=False):
 
     format: Annotated[str | None, "format of the cameras, where there are several"]
     images: Annotated[Path | None, "folder of the photos, where they are not found"]
+    poses: Annotated[
+        Literal["world-to-camera", "camera-to-world", "world-to-camera-opengl", "camera-to-world-opengl"] | None,
+        "what poses are in files that do not say so",
+    ]
     masks: Annotated[Path | None, "folder of masks, images named after their photos"]
     sparse: Annotated[Path | None, "COLMAP model, where it is not in the scene's folder"]
     depth_numbers: Annotated[str | None, "how the second of two depth numbers of a cam.txt is read"]

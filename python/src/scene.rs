@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use engine::embedded::{self, Given};
+use engine::run::opening;
 use engine::scene::Scene;
 use engine::scene::photo::Photo;
 use numpy::{IntoPyArray, PyArrayMethods};
@@ -23,7 +24,7 @@ pub struct SceneFiles {
 #[pyfunction]
 pub fn read_scene(py: Python<'_>, path: PathBuf, options: Vec<Given>) -> PyResult<SceneFiles> {
     let scene = work(py, None, move |_| {
-        let mut scene = Scene::open(&path, &embedded::open_options(&options)?)?;
+        let mut scene = opening::open(&path, &embedded::open_options(&options)?)?.0;
         scene.select_sources();
         Ok(scene)
     })?;

@@ -16,6 +16,7 @@ use engine::host::memory_limits::{Room, STACK_BYTES, expect_room_for_threads, no
 use engine::host::progress::{Progress, Style};
 use engine::host::{memory, trace};
 use engine::scene::camera::{DepthRange, MAX_PLANES};
+use engine::scene::pose_form::PoseForm;
 use engine::scene::{DepthNumbers, Layout, OpenOptions, RegionOption};
 use engine::{Error, cuda};
 
@@ -31,6 +32,10 @@ pub struct SceneArgs {
     /// others in this order]
     #[arg(long = "format", visible_alias = "layout", value_name = "NAME")]
     pub layout: Option<Layout>,
+    /// What the poses are in files that do not say (transforms.json, 7-Scenes, Open3D's .log); OpenGL: y up, z backward
+    /// [default: as usual in the format, unless matches between the photos say otherwise]
+    #[arg(long, value_name = "FORM")]
+    pub poses: Option<PoseForm>,
     /// Folder of masks, images named after their photos (NAME.png, NAME.jpg.png or NAME_mask.png): where a mask is 0,
     /// there is no depth and no point, and no other view is confirmed. Goes before masks that the cameras' file names
     #[arg(long, value_name = "DIR")]
@@ -74,6 +79,7 @@ impl SceneArgs {
         OpenOptions {
             depth_numbers: self.depth_numbers,
             layout: self.layout,
+            poses: self.poses,
             sparse: self.sparse.clone(),
             images: self.images.clone(),
             masks: self.masks.clone(),

@@ -1,8 +1,9 @@
 //! Mistakes in cameras that are recognised by undoing them: if the photos or points fit only then, it was this mistake.
 
-use glam::{DMat3, DVec3};
+use glam::DVec3;
 
 use crate::scene::camera::Camera;
+use crate::scene::pose_form::OPENGL;
 
 /// What may be wrong with a camera as it was read.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -20,9 +21,6 @@ pub enum Mistake {
     /// Camera to world with OpenGL's axes, as NeRF's and Blender's files have them.
     InvertedFlipped,
 }
-
-/// Half a turn about the camera's x axis: between y down, z forwards and y up, z backwards.
-const FLIP: DMat3 = DMat3::from_cols(DVec3::X, DVec3::NEG_Y, DVec3::NEG_Z);
 
 impl Mistake {
     /// The mistakes without numbers, and K for photos of a half, a quarter, two and four times the size, which are the
@@ -58,9 +56,9 @@ impl Mistake {
                 Camera { k, r, t }
             }
             Self::InvertedPose => Camera { k, r: r.transpose(), t: -(r.transpose() * t) },
-            Self::FlippedAxes => Camera { k, r: FLIP * r, t: FLIP * t },
+            Self::FlippedAxes => Camera { k, r: OPENGL * r, t: OPENGL * t },
             Self::InvertedFlipped => {
-                let r = FLIP * r.transpose();
+                let r = OPENGL * r.transpose();
                 Camera { k, r, t: -(r * t) }
             }
         }
@@ -127,6 +125,8 @@ impl Mistake {
 
 #[cfg(test)]
 mod tests {
+    use glam::DMat3;
+
     use super::*;
 
     #[test]
@@ -138,9 +138,9 @@ mod tests {
         let centre = right.centre();
         let wrong = [
             (Mistake::InvertedPose, Camera { k, r: r.transpose(), t: centre }),
-            (Mistake::FlippedAxes, Camera { k, r: FLIP * r, t: FLIP * right.t }),
+            (Mistake::FlippedAxes, Camera { k, r: OPENGL * r, t: OPENGL * right.t }),
             // OpenGL's camera to world: its axes in the world are the columns, its place is the centre.
-            (Mistake::InvertedFlipped, Camera { k, r: r.transpose() * FLIP, t: centre }),
+            (Mistake::InvertedFlipped, Camera { k, r: r.transpose() * OPENGL, t: centre }),
             (Mistake::ScaledIntrinsics(0.5), right.decimated(0.5)),
             (Mistake::ScaledFocal(2.0), {
                 let mut k = k;

@@ -1,10 +1,10 @@
 //! `engine doctor`: looks at a scene before and after a run and says what is wrong with it, in words that name the
 //! mistake.
 //!
-//! Each check is a file of its own; those of matches between photos work on [`corners`] and [`tracks`], and
-//! [`mistakes`] has the mistakes that are recognised by trying their correction. Every [`finding`] says what was found,
-//! what was expected and what to do. Every number with which it is graded stands in its check with the reason beside
-//! it. Nothing is repaired here.
+//! Each check is a file of its own; those of matches between photos work on [`crate::matching`], and [`mistakes`] has
+//! the mistakes that are recognised by trying their correction. Every [`finding`] says what was found, what was
+//! expected and what to do. Every number with which it is graded stands in its check with the reason beside it. Nothing
+//! is repaired here.
 
 use std::path::{Path, PathBuf};
 
@@ -18,10 +18,9 @@ use crate::files::folder;
 use crate::host::interrupt;
 use crate::manifest::{Manifest, made};
 use crate::run::options::InferOptions;
-use crate::run::plan;
-use crate::scene::{Layout, Scene};
+use crate::run::{opening, plan};
+use crate::scene::Layout;
 
-pub mod corners;
 pub mod depths;
 pub mod files;
 pub mod finding;
@@ -35,7 +34,6 @@ pub mod pairs;
 pub mod photos;
 pub mod poses;
 pub mod run;
-pub mod tracks;
 
 /// What the doctor can be told.
 #[derive(Clone, Debug)]
@@ -76,8 +74,9 @@ impl Report {
 pub fn examine(path: &Path, network: &BsMvsNet, options: &DoctorOptions) -> Result<Report> {
     let mut findings = Vec::new();
     let run = finished_run(path, options, &mut findings)?;
-    let mut scene = match Scene::open(path, &options.infer.open) {
-        Ok(scene) => scene,
+    let mut scene = match opening::open(path, &options.infer.open) {
+        Ok((scene, _)) => scene,
+        Err(Error::Interrupted) => return Err(Error::Interrupted),
         Err(error) => {
             files::unreadable(path, &options.infer.open, &error, &mut findings);
             return Ok(Report { findings });

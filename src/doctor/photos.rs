@@ -1,9 +1,9 @@
 //! The photos themselves through the cameras: corners matched between photos must fit what the cameras say, whatever
 //! the layout.
 //!
-//! The share of tracks that fit ([`super::tracks`]) is computed for the cameras as they are and with each known
-//! mistake undone. A mistake is named where undoing it makes the share half as large again, and large enough to be no
-//! chance. Photos under each other's ids are found by exchanging the cameras of every two views, the best exchange
+//! The share of tracks that fit ([`crate::matching::tracks`]) is computed for the cameras as they are and with each
+//! known mistake undone. A mistake is named where undoing it makes the share half as large again, and large enough to be
+//! no chance. Photos under each other's ids are found by exchanging the cameras of every two views, the best exchange
 //! first.
 
 use rayon::prelude::*;
@@ -12,8 +12,8 @@ use serde_json::json;
 use super::finding::{Finding, Grade, counted_views, names, percent};
 use super::known_depths::{KnownDepths, median};
 use super::mistakes::Mistake;
-use super::tracks::{FITS_PX, Track, Tracks, fits, triangulated};
 use crate::error::Result;
+use crate::matching::tracks::{FITS_PX, Track, Tracks, fits, share, triangulated};
 use crate::scene::Scene;
 use crate::scene::camera::Camera;
 
@@ -39,15 +39,6 @@ const ENOUGH_TRACKS: f64 = 0.5;
 pub struct PhotoFit {
     /// `[view]`: the share of its tracks that fit its camera, where enough are known.
     pub share: Vec<Option<f64>>,
-}
-
-/// The share of tracks that fit.
-fn share(tracks: &[&Track], cameras: &[Camera]) -> f64 {
-    count(tracks, cameras) as f64 / tracks.len().max(1) as f64
-}
-
-fn count(tracks: &[&Track], cameras: &[Camera]) -> usize {
-    tracks.par_iter().filter(|track| fits(track, cameras)).count()
 }
 
 /// Every camera with a mistake undone.

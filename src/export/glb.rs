@@ -2,9 +2,9 @@
 //!
 //! `POSITION` is f32; a cloud for which that is too coarse gets whole numbers near its middle as the node's
 //! `translation`, so that floats hold what is left. `COLOR_0` is linear light by the format's rules, so the photos'
-//! sRGB values are converted, to 16 bits, from which they come back exactly. `NORMAL` must have length 1 in the format:
-//! where a point has none, the attribute is called `_NORMAL`. `_CONFIDENCE` and `_VIEWS` are floats. Axes are the
-//! scene's.
+//! sRGB values are converted, to floats: MeshLab takes numbers of 16 bits for bytes. `NORMAL` must have length 1 in the
+//! format: where a point has none, the attribute is called `_NORMAL`. `_CONFIDENCE` and `_VIEWS` are floats. Axes are
+//! the scene's.
 
 use std::io::Write;
 
@@ -16,7 +16,7 @@ use crate::export::job::{Job, put};
 use crate::files::ply::Point;
 
 /// Bytes of a point.
-const BYTES_A_POINT: u64 = 12 + 12 + 8 + 4 + 4;
+const BYTES_A_POINT: u64 = 12 + 12 + 12 + 4 + 4;
 /// Normals whose length differs from 1 by more are none: floats are good for 1e-7.
 const LENGTH_ERROR: f32 = 1e-4;
 
@@ -31,7 +31,7 @@ pub fn write(job: &Job) -> Result<()> {
         return Err(Error::input(
             job.results.cloud().display().to_string(),
             format!("{} points, {size} bytes as glTF", cloud.count),
-            "at most 107372000 points in a .glb file, which ends at 4 GiB: --max-points or --spacing takes less",
+            "at most 97611000 points in a .glb file, which ends at 4 GiB: --max-points or --spacing takes less",
         ));
     }
     let origin = if cloud.needs_doubles() { cloud.bounds()?.middle() } else { DVec3::ZERO };
@@ -77,10 +77,7 @@ pub fn write(job: &Job) -> Result<()> {
         };
         all(&|point, bytes| bytes.extend(place(point).iter().flat_map(|v| v.to_le_bytes())))?;
         all(&|point, bytes| bytes.extend(point.normal.iter().flat_map(|v| v.to_le_bytes())))?;
-        all(&|point, bytes| {
-            bytes.extend(point.colour.iter().flat_map(|&v| linear(v).to_le_bytes()));
-            bytes.extend(u16::MAX.to_le_bytes());
-        })?;
+        all(&|point, bytes| bytes.extend(point.colour.iter().flat_map(|&v| linear(v).to_le_bytes())))?;
         all(&|point, bytes| bytes.extend(point.confidence.to_le_bytes()))?;
         all(&|point, bytes| bytes.extend(f32::from(point.views).to_le_bytes()))
     })
@@ -89,9 +86,8 @@ pub fn write(job: &Job) -> Result<()> {
 /// The JSON part: views of the buffer in the order in which [`write()`] fills it.
 fn document(count: u64, (low, high): ([f32; 3], [f32; 3]), unit: bool, origin: DVec3) -> Value {
     const FLOAT: u32 = 5126;
-    const USHORT: u32 = 5123;
     const ARRAY_BUFFER: u32 = 34962;
-    let sizes = [12, 12, 8, 4, 4];
+    let sizes = [12, 12, 12, 4, 4];
     let views: Vec<Value> = (0..sizes.len())
         .map(|i| {
             let offset = sizes[..i].iter().sum::<u64>() * count;
@@ -104,8 +100,6 @@ fn document(count: u64, (low, high): ([f32; 3], [f32; 3]), unit: bool, origin: D
     let mut position = accessor(0, FLOAT, "VEC3");
     position["min"] = json!(low);
     position["max"] = json!(high);
-    let mut colour = accessor(2, USHORT, "VEC4");
-    colour["normalized"] = json!(true);
     let normal = if unit { "NORMAL" } else { "_NORMAL" };
     let mut node = json!({ "mesh": 0, "name": "cloud" });
     if origin != DVec3::ZERO {
@@ -127,18 +121,19 @@ fn document(count: u64, (low, high): ([f32; 3], [f32; 3]), unit: bool, origin: D
             "extensions": { "KHR_materials_unlit": {} },
         }],
         "accessors": [
-            position, accessor(1, FLOAT, "VEC3"), colour, accessor(3, FLOAT, "SCALAR"), accessor(4, FLOAT, "SCALAR"),
+            position, accessor(1, FLOAT, "VEC3"), accessor(2, FLOAT, "VEC3"), accessor(3, FLOAT, "SCALAR"),
+            accessor(4, FLOAT, "SCALAR"),
         ],
         "bufferViews": views,
         "buffers": [{ "byteLength": count * BYTES_A_POINT }],
     })
 }
 
-/// Linear light of an sRGB value (IEC 61966-2-1), both of their full range.
-pub(crate) fn linear(value: u8) -> u16 {
+/// Linear light, 0 to 1, of an sRGB value (IEC 61966-2-1).
+pub(crate) fn linear(value: u8) -> f32 {
     let v = f64::from(value) / 255.0;
     let light = if v <= 0.04045 { v / 12.92 } else { ((v + 0.055) / 1.055).powf(2.4) };
-    (light * 65535.0).round() as u16
+    light as f32
 }
 
 #[cfg(test)]
@@ -148,7 +143,7 @@ mod tests {
     #[test]
     fn every_srgb_value_comes_back_from_linear_light() {
         for value in 0..=255u8 {
-            let light = f64::from(linear(value)) / 65535.0;
+            let light = f64::from(linear(value));
             let v = if light <= 0.003_130_8 { light * 12.92 } else { 1.055 * light.powf(1.0 / 2.4) - 0.055 };
             assert_eq!((v * 255.0).round() as u8, value);
         }

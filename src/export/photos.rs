@@ -17,6 +17,7 @@ use crate::manifest::Manifest;
 use crate::net::config::Resolution;
 use crate::run::plan::Frame;
 use crate::scene::photo::Photo;
+use crate::scene::pose_form::PoseForm;
 use crate::scene::{DepthNumbers, Layout, OpenOptions, Scene, View};
 
 /// By how much intrinsics may differ from the run's, as a share of the focal length: what text loses.
@@ -39,6 +40,7 @@ struct AsRead {
     masks: Option<String>,
     sparse: Option<String>,
     images: Option<String>,
+    poses: Option<PoseForm>,
 }
 
 impl Photos {
@@ -157,11 +159,12 @@ impl Photos {
 pub fn as_read(manifest: &Manifest) -> OpenOptions {
     let parameters = serde_json::Value::Object(manifest.parameters.clone());
     // What a manifest does not say is read in the usual way.
-    let AsRead { depth_numbers, layout, masks, sparse, images } =
+    let AsRead { depth_numbers, layout, masks, sparse, images, poses } =
         serde_json::from_value(parameters).unwrap_or_default();
     OpenOptions {
         depth_numbers,
         layout,
+        poses,
         masks: masks.as_deref().map(names::from_json),
         sparse: sparse.as_deref().map(names::from_json),
         images: images.as_deref().map(names::from_json),

@@ -69,10 +69,7 @@ pub fn write(job: &Job, mesh: &Finished) -> Result<()> {
         (0..content.vertices).try_for_each(|i| floats(&place(content.vertex(i))))?;
         (0..content.vertices).try_for_each(|i| floats(&mesh.normals[content.vertex(i)].to_array()))?;
         content.places.iter().try_for_each(|place| floats(place))?;
-        for colour in content.colours.iter().flat_map(|colours| colours.iter()) {
-            let [r, g, b] = colour.map(linear);
-            [r, g, b, u16::MAX].iter().try_for_each(|v| put(out.write_all(&v.to_le_bytes())))?;
-        }
+        content.colours.iter().flat_map(|colours| colours.iter()).try_for_each(|c| floats(&c.map(linear)))?;
         content.faces.iter().flatten().try_for_each(|vertex| put(out.write_all(&vertex.to_le_bytes())))?;
         put(out.write_all(&content.picture))
     })
@@ -119,7 +116,7 @@ impl<'a> Content<'a> {
     }
 
     fn bytes(&self) -> u64 {
-        let a_vertex = 12 + 12 + if self.colours.is_some() { 8 } else { 0 };
+        let a_vertex = 12 + 12 + if self.colours.is_some() { 12 } else { 0 };
         let picture = (8 * self.places.len() + self.picture.len()) as u64;
         self.vertices as u64 * a_vertex + self.faces.len() as u64 * 12 + picture
     }
@@ -161,7 +158,7 @@ fn document(content: &Content, origin: DVec3, (low, high): ([f32; 3], [f32; 3]))
             min: None,
             max: None,
             name: None,
-            normalized: kind.0 == ComponentType::U16,
+            normalized: false,
             sparse: None,
             extensions: None,
             extras: Default::default(),
@@ -177,8 +174,7 @@ fn document(content: &Content, origin: DVec3, (low, high): ([f32; 3], [f32; 3]))
         attributes.push((Valid(Semantic::TexCoords(0)), places));
     }
     if content.colours.is_some() {
-        let kind = (ComponentType::U16, Type::Vec4);
-        let colours = array(&mut root, 8 * vertices, Target::ArrayBuffer, kind, vertices);
+        let colours = array(&mut root, 12 * vertices, Target::ArrayBuffer, floats, vertices);
         attributes.push((Valid(Semantic::Colors(0)), colours));
     }
     let of_faces = (ComponentType::U32, Type::Scalar);

@@ -417,10 +417,7 @@ fn depth_job<'a, N: DepthNetwork>(
     let sources = shown.collect::<Result<Vec<_>>>()?;
     let mut hypotheses = Hypotheses::new(view.range, view.planes, view.sampling);
     let size = plan.frames[view.view].quarter_size(level);
-    let own = &scene.views[view.view];
-    if let Some(known) = &own.known {
-        hypotheses.expected = known.expected(own, (&reference_camera, size), &hypotheses)?;
-    }
+    hypotheses.expected = scene.views[view.view].expected((&reference_camera, size), &hypotheses)?;
     let greys = Greys {
         reference: reference.grey.as_ref(),
         sources: sources.iter().map(|(held, sweep)| (held.grey.as_ref(), *sweep)).collect(),

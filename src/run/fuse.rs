@@ -26,6 +26,7 @@ use crate::run::device::Backend;
 use crate::run::fuse_views::{ReadView, read_view};
 use crate::run::fusion_memory::{Stream, StreamedViews, Streaming, fusion_stage};
 use crate::run::memory::photo_bytes;
+use crate::run::opening;
 use crate::run::options::{FuseOptions, MapsOptions, parameters};
 use crate::run::plan::{Frame, chosen_views};
 use crate::run::products;
@@ -130,7 +131,7 @@ pub fn read(job: &Job, options: &MapsOptions, settings: &[Settings], progress: &
     let maps = &options.maps;
     let at_work = lock::at_work(maps);
     let files = DepthMaps::find(maps)?;
-    let mut scene = Scene::open(job.scene, &options.open)?;
+    let mut scene = opening::open(job.scene, &options.open)?.0;
     if let Some(range) = options.range {
         scene.views.iter_mut().for_each(|v| v.range = Some(range));
     }

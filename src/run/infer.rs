@@ -23,7 +23,7 @@ use crate::run::merging::Merging;
 use crate::run::options::{InferOptions, parameters};
 use crate::run::plan::{ViewPlan, Work, plan};
 use crate::run::write::{self, Wanted};
-use crate::run::{cloud, finished, products, report};
+use crate::run::{cloud, finished, opening, products, report};
 use crate::scene::Scene;
 use crate::scene::mask;
 use crate::scene::memory::MEMORY;
@@ -40,7 +40,8 @@ pub fn infer<N: DepthNetwork>(
     progress: &Progress,
 ) -> Result<()> {
     let clock = Clock::start();
-    let scene = Scene::open(scene_path, &options.open)?;
+    let (scene, open) = opening::open(scene_path, &options.open)?;
+    let options = &InferOptions { open, ..options.clone() };
     let folder = || OutputFolder::of_scene(&options.output, || default_folder(scene_path), scene_path);
     infer_scene((scene, &in_json(scene_path)), (clock, &folder), network, options, progress)
 }

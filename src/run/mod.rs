@@ -23,6 +23,7 @@ pub mod fusion_memory;
 pub mod infer;
 pub mod memory;
 pub mod merging;
+pub mod opening;
 pub mod options;
 pub mod plan;
 pub mod products;

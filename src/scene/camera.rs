@@ -140,8 +140,8 @@ pub struct Hypotheses {
     pub expected: Option<Expected>,
 }
 
-/// The log-odds of a depth outside of where it is expected, against one inside: what is known before is trusted 99 times
-/// of 100, and photos that are surer than that have their way.
+/// The log-odds of a depth outside of where it is expected, against one inside: what is known before is trusted 99
+/// times of 100, and photos that are surer than that have their way.
 pub const ELSEWHERE: f32 = -4.595_12;
 
 /// Among which hypotheses each pixel's depth is expected, from what is known before the photos are compared. Logits of

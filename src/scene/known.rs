@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 use crate::files::known_hashes::KnownHashes;
 use crate::files::map::Map;
 use crate::files::{depth_file, pfm};
-use crate::scene::View;
 use crate::scene::camera::{Camera, Expected, Hypotheses};
+use crate::scene::lens::Lens;
 use crate::{Error, Result};
 
 /// Values whose confidence, where there is a map of it, is not above this are not trusted.
@@ -39,6 +39,17 @@ pub struct KnownDepths {
     /// Whether it lies over the undistorted photo.
     pub undistorted: bool,
     /// Width and height of the map.
+    pub size: (usize, usize),
+}
+
+/// The photo that a map lies over.
+#[derive(Clone, Copy, Debug)]
+pub struct UnderMap<'a> {
+    /// The pinhole camera of the undistorted photo.
+    pub camera: &'a Camera,
+    /// From its pixels to those under the map, where that is the distorted photo.
+    pub lens: Option<&'a Lens>,
+    /// Width and height of the photo under the map.
     pub size: (usize, usize),
 }
 
@@ -92,45 +103,37 @@ impl KnownDepths {
         })
     }
 
-    /// Whether the map shows as much as the view's photo does: its sides have the photo's ratio, but for rounding.
-    pub fn fits(&self, view: &View) -> bool {
-        let (width, height) = self.photo_size(view);
+    /// Whether the map shows as much as a photo of this size: its sides have the same ratio, but for rounding.
+    pub fn fits(&self, (width, height): (usize, usize)) -> bool {
         let expected = height as f64 * self.size.0 as f64 / width as f64;
         (self.size.1 as f64 - expected).abs() <= 1.5
     }
 
-    /// Of the photo that the map lies over.
-    fn photo_size(&self, view: &View) -> (usize, usize) {
-        if self.undistorted || view.face().is_some() { view.size } else { view.stored_size() }
-    }
-
-    /// Where the depths of pixels are expected that `camera`, the view's at another size, has taken: within 5 % of the
-    /// values that the map has there, if at least half of these are trusted. `None` where the map fits no photo of the
-    /// view or says nothing.
+    /// Where the depths of pixels are expected that `camera`, that of the photo at another size, has taken: within 5 %
+    /// of the values that the map has there, if at least half of these are trusted. `None` where the map does not fit
+    /// the photo or says nothing.
     ///
     /// # Errors
     /// As [`Self::read`].
     pub fn expected(
         &self,
-        view: &View,
+        photo: &UnderMap,
         (camera, size): (&Camera, (usize, usize)),
         hypotheses: &Hypotheses,
     ) -> Result<Option<Expected>> {
         let (depths, (width, height)) = (&hypotheses.depths, size);
         let Some(last) = depths.len().checked_sub(1).and_then(|last| u16::try_from(last).ok()) else { return Ok(None) };
-        if !self.fits(view) {
+        if !self.fits(photo.size) {
             return Ok(None);
         }
         let map = self.read()?;
-        let to_photo = view.camera.k * camera.k.inverse();
-        let photo = self.photo_size(view);
-        let zoom = DVec2::new(map.width as f64 / photo.0 as f64, map.height as f64 / photo.1 as f64);
+        let to_photo = photo.camera.k * camera.k.inverse();
+        let zoom = DVec2::new(map.width as f64 / photo.size.0 as f64, map.height as f64 / photo.size.1 as f64);
         let reach = 0.5 * zoom * DVec2::new(to_photo.x_axis.x, to_photo.y_axis.y) + MARGIN;
-        let distorted = view.lens.as_ref().filter(|_| !self.undistorted && view.face().is_none());
         let of_pixel = |i: usize| {
             let all = [0, last];
             let pixel = (to_photo * DVec3::new((i % width) as f64, (i / width) as f64, 1.0)).truncate();
-            let pixel = match distorted {
+            let pixel = match photo.lens {
                 Some(lens) => lens.stored_pixel(pixel),
                 None => Some(pixel),
             };

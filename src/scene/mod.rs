@@ -22,6 +22,7 @@ pub mod mvsnet;
 mod numbering;
 mod open;
 pub mod photo;
+pub mod pose_form;
 mod prior;
 pub mod range;
 mod range_cloud;
@@ -44,6 +45,7 @@ use crate::scene::camera::{Camera, DepthRange};
 pub use crate::scene::formats::table::Layout;
 use crate::scene::known::KnownDepths;
 use crate::scene::lens::{Face, Lens};
+use crate::scene::pose_form::PoseForm;
 use crate::scene::region::Region;
 use crate::scene::stored_photo::StoredPhoto;
 
@@ -60,6 +62,9 @@ pub struct OpenOptions {
     pub depth_numbers: DepthNumbers,
     /// The layout to read, where a folder holds several; `None`: MVSNet before COLMAP before others, saying so.
     pub layout: Option<Layout>,
+    /// What the poses are in files that do not say so; `None`: what is usual.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub poses: Option<PoseForm>,
     /// Where masks of the photos lie, if there are any.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "in_json")]
     pub masks: Option<PathBuf>,
@@ -134,6 +139,8 @@ pub struct Scene {
     pub points: Vec<ScenePoint>,
     /// Outside of which nothing is wanted; while a scene is opened, the one that its files have.
     pub region: Option<Region>,
+    /// What its poses were read as, where its files do not say what they are.
+    pub poses: Option<PoseForm>,
     /// What was assumed, skipped or chosen while reading, one sentence each, for the log and the manifest.
     pub notes: Vec<String>,
 }

@@ -99,7 +99,15 @@ pub fn open(root: &Path, options: &OpenOptions) -> Result<Scene> {
     } else {
         notes.push(NO_PAIRS.into());
     }
-    Ok(Scene { root: root.to_owned(), layout: Layout::MvsNet, views, points: Vec::new(), region: None, notes })
+    Ok(Scene {
+        root: root.to_owned(),
+        layout: Layout::MvsNet,
+        views,
+        points: Vec::new(),
+        region: None,
+        poses: None,
+        notes,
+    })
 }
 
 /// `NUMBER_cam.txt` files by number.

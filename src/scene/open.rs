@@ -23,6 +23,11 @@ impl Scene {
     /// A folder that holds no such scene, or one with a file that does not hold what it should.
     pub fn open(path: &Path, options: &OpenOptions) -> Result<Scene> {
         let mut scene = if path.is_file() { foreign(path, options.layout, options)? } else { folder(path, options)? };
+        if let (Some(form), None) = (options.poses, scene.poses) {
+            let what = scene.layout.names().1;
+            let found = format!("--poses {} beside {what}, whose poses are world to camera", form.name());
+            return Err(Error::input(path.display().to_string(), found, "no --poses, or another --format"));
+        }
         if options.masks.is_none() {
             scene.take_named_masks()?;
         }
@@ -121,7 +126,10 @@ fn folder(path: &Path, options: &OpenOptions) -> Result<Scene> {
 /// A scene whose cameras another program has written.
 fn foreign(path: &Path, layout: Option<Layout>, options: &OpenOptions) -> Result<Scene> {
     let root = if path.is_file() { folder_of(path) } else { path.to_owned() };
-    let (layout, calibration) = read_cameras(path, layout)?;
+    let (layout, mut calibration) = read_cameras(path, layout)?;
+    if let Some(form) = options.poses {
+        calibration = calibration.with_poses(form)?;
+    }
     assemble::scene(calibration, root, layout, options.images.as_deref())
 }
 

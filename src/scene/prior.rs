@@ -10,8 +10,8 @@ use rayon::prelude::*;
 
 use crate::error::counted;
 use crate::files::depth_file;
-use crate::scene::camera::DepthRange;
-use crate::scene::known::KnownDepths;
+use crate::scene::camera::{Camera, DepthRange, Expected, Hypotheses};
+use crate::scene::known::{KnownDepths, UnderMap};
 use crate::scene::lens::Lens;
 use crate::scene::{Scene, View};
 use crate::{Error, Result};
@@ -61,7 +61,7 @@ impl Scene {
                 Said::TooLittle => sparse.push(&view.name),
                 Said::Range(range, known) => match narrowed_to(view.range, range) {
                     Some(range) => {
-                        if !known.fits(view) {
+                        if !known.fits(under(view, &known).size) {
                             misshaped.push(view.name.clone());
                         }
                         (view.range, view.known) = (Some(range), Some(known));
@@ -154,7 +154,7 @@ impl Scene {
                 Some(Said::TooLittle) => useless.push(view.name.clone()),
                 Some(Said::Range(range, known)) => match narrowed_to(view.range, range) {
                     Some(range) => {
-                        if !known.fits(view) {
+                        if !known.fits(under(view, &known).size) {
                             misshaped.push(view.name.clone());
                         }
                         (view.range, view.known) = (Some(range), Some(known));
@@ -243,4 +243,22 @@ fn scale_beside(folder: &Path) -> Result<Option<f64>> {
     let scale = about.and_then(|about| about["depth"]["scale"].as_f64()).filter(|scale| *scale > 0.0);
     let refused = || Error::input(file.display().to_string(), "no number depth.scale", "the scale of the maps, > 0");
     scale.map(Some).ok_or_else(refused)
+}
+
+/// The photo that a view's map lies over: that of an earlier run, and of a face, over what is undistorted.
+fn under<'a>(view: &'a View, known: &KnownDepths) -> UnderMap<'a> {
+    let is_undistorted = known.undistorted || view.face().is_some();
+    let size = if is_undistorted { view.size } else { view.stored_size() };
+    UnderMap { camera: &view.camera, lens: view.lens.as_ref().filter(|_| !is_undistorted), size }
+}
+
+impl View {
+    /// Where its pixels' depths are expected by what is known before, `camera` being its own at another size; see
+    /// [`KnownDepths::expected`].
+    ///
+    /// # Errors
+    /// A map that cannot be read.
+    pub fn expected(&self, of: (&Camera, (usize, usize)), hypotheses: &Hypotheses) -> Result<Option<Expected>> {
+        self.known.as_ref().map_or(Ok(None), |known| known.expected(&under(self, known), of, hypotheses))
+    }
 }

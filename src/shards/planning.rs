@@ -17,6 +17,7 @@ use crate::manifest::rows;
 use crate::net::backend::DepthNetwork;
 use crate::run::depth::cost;
 use crate::run::memory::RunSize;
+use crate::run::opening;
 use crate::run::options::InferOptions;
 use crate::run::plan::{Plan, ViewPlan, Work, plan};
 use crate::run::products::{SHARDS, job_of};
@@ -76,9 +77,9 @@ impl Outline {
         options: &InferOptions,
         progress: &Progress,
     ) -> Result<Self> {
-        let mut scene = Scene::open(scene, &options.open)?;
+        let (mut scene, open) = opening::open(scene, &options.open)?;
         let resolution = options.resolution.min(network.config().resolution);
-        let options = InferOptions { resolution, ..options.for_network(network.calibrated()) };
+        let options = InferOptions { resolution, open, ..options.for_network(network.calibrated()) };
         let plan = plan(&mut scene, &options)?;
         let hashes = KnownHashes::of_folder(Path::new(""), false);
         let work =

@@ -152,7 +152,15 @@ impl SyntheticScene {
         };
         let points = (0..self.cameras.len()).into_par_iter().map(of_view).collect::<Vec<_>>().concat();
         let views = (0..self.cameras.len()).map(view).collect();
-        Scene { root: Default::default(), layout: Layout::MvsNet, views, points, region: None, notes: Vec::new() }
+        Scene {
+            root: Default::default(),
+            layout: Layout::MvsNet,
+            views,
+            points,
+            region: None,
+            poses: None,
+            notes: Vec::new(),
+        }
     }
 
     /// The views of [`Scene`] with source views for each, selected as for any scene with sparse points

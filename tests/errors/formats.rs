@@ -203,6 +203,7 @@ fn xml_groups() -> Vec<Group> {
             edit(root, "scene/cameras.xml", "<center>", "<middle>");
             edit(root, "scene/cameras.xml", "</center>", "</middle>");
         }),
+        Case { run: Some("infer scene -o out --poses camera-to-world"), ..spoilt("leave --poses out", |_| ()) },
         Case {
             run: Some("infer scene -o out --roi scene/cameras.xml"),
             ..spoilt("draw the region in Metashape", |root| {

@@ -263,6 +263,7 @@ fn runs() -> Group {
         ),
         told("give a region in front of the cameras", "infer scene -o out --roi -1,-1,-90,1,1,-80"),
         told("give numbers or a file", "infer scene -o out --roi auto"),
+        told("leave --poses out", "infer scene -o out --poses world-to-camera-opengl"),
         Case {
             run: Some("infer scene -o out --range-from a.ply"),
             ..spoilt("give a cloud in the scene's coordinates", |root| {

@@ -109,7 +109,7 @@ const NOT_PROVOKED: &[(&str, &str)] = &[
         "two processes at the same moment: tests/run has them",
     ),
     (
-        "at most 107372000 points in a .glb file, which ends at 4 GiB: --max-points or --spacing takes less",
+        "at most 97611000 points in a .glb file, which ends at 4 GiB: --max-points or --spacing takes less",
         "takes more memory than the tests have",
     ),
     (

@@ -30,8 +30,7 @@ fn expected(scene: &TestScene, map: &Map, has_manifest: bool) -> (Scene, Option<
     let options = OpenOptions { prior: Some(root.join("maps")), ..OpenOptions::default() };
     let opened = Scene::open(&root.join("scene"), &options).unwrap();
     let (view, size) = quarter(&opened);
-    let known = view.known.clone().unwrap();
-    let said = known.expected(view, (&view.camera.decimated(0.25), size), &hypotheses()).unwrap();
+    let said = view.expected((&view.camera.decimated(0.25), size), &hypotheses()).unwrap();
     (opened.clone(), said, size)
 }
 

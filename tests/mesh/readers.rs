@@ -191,12 +191,12 @@ pub fn glb(path: &Path) -> (Value, TestMesh) {
     let mut colours = Vec::new();
     if !primitive["attributes"]["COLOR_0"].is_null() {
         let (count, kind, bytes) = data(&primitive["attributes"]["COLOR_0"]);
-        assert_eq!((kind, bytes.len()), (5123, 8 * count));
+        assert_eq!((kind, bytes.len()), (5126, 12 * count));
         let srgb = |light: f64| {
             if light <= 0.003_130_8 { light * 12.92 } else { 1.055 * light.powf(1.0 / 2.4) - 0.055 }
         };
-        let value = |i: usize| f64::from(u16::from_le_bytes(bytes[2 * i..2 * i + 2].try_into().unwrap())) / 65535.0;
-        colours = (0..count).map(|i| [0, 1, 2].map(|c| srgb(value(4 * i + c)))).collect();
+        let value = |i: usize| f64::from(f32::from_le_bytes(bytes[4 * i..4 * i + 4].try_into().unwrap()));
+        colours = (0..count).map(|i| [0, 1, 2].map(|c| srgb(value(3 * i + c)))).collect();
     }
     let (count, kind, bytes) = data(&primitive["indices"]);
     assert_eq!((kind, bytes.len()), (5125, 4 * count));

@@ -91,7 +91,8 @@ fn words(numbers: &[f64]) -> String {
 }
 
 impl Broken {
-    fn write_photos(&self, root: &Path) {
+    /// The photos alone.
+    pub fn write_photos(&self, root: &Path) {
         fs::create_dir_all(root.join("images")).unwrap();
         for (view, photo) in self.photos.iter().enumerate() {
             fs::write(root.join(format!("images/{view:08}.png")), photo).unwrap();

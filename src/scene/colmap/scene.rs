@@ -107,7 +107,6 @@ pub fn open(root: &Path, options: &OpenOptions) -> Result<Scene> {
     let model = Model::read(&folder, encoding)?;
     notes.extend(model.notes.iter().cloned());
     let poses = model.poses()?;
-
     let Photos { found: photos, missing, in_other_case, elsewhere } = Photos::find(&workspace.photos, &model);
     notes.extend(outside_note(root, &elsewhere));
     if let Some((name, path)) = in_other_case.first() {
@@ -178,7 +177,7 @@ pub fn open(root: &Path, options: &OpenOptions) -> Result<Scene> {
     }
     lenses.note(&mut notes);
     let points = scene_points(&model, &views, &mut notes);
-    Ok(Scene { root: root.to_owned(), layout: Layout::Colmap, views, points, region: None, notes })
+    Ok(Scene { root: root.to_owned(), layout: Layout::Colmap, views, points, region: None, poses: None, notes })
 }
 
 /// Where a view was seen to see a point.

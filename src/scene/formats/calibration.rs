@@ -5,11 +5,12 @@ use std::path::PathBuf;
 
 use glam::{DMat3, DVec3};
 
-use crate::Result;
 use crate::scene::camera::DepthRange;
 use crate::scene::checks::{checked_intrinsics, checked_rotation};
 use crate::scene::lens::Distortion;
+use crate::scene::pose_form::PoseForm;
 use crate::scene::region::Region;
+use crate::{Error, Result};
 
 /// The cameras of a scene, and its sparse points where the format has them.
 #[derive(Clone, Debug, Default)]
@@ -35,6 +36,8 @@ pub struct Calibration {
     pub sources: BTreeMap<usize, Vec<(usize, f64)>>,
     /// The region of interest that the file has.
     pub region: Option<Region>,
+    /// What the poses were read as, where the file does not say what they are.
+    pub poses: Option<PoseForm>,
 }
 
 impl Calibration {
@@ -42,6 +45,23 @@ impl Calibration {
     pub fn new(file: PathBuf, folder: PathBuf, shots: Vec<Shot>, points: Vec<Point>, notes: Vec<String>) -> Self {
         let images = folder.join("images");
         Self { file, shots, points, notes, folders: vec![folder, images], ..Self::default() }
+    }
+
+    /// With poses that are `form`.
+    ///
+    /// # Errors
+    /// Files that say themselves what their poses are.
+    pub fn with_poses(mut self, form: PoseForm) -> Result<Self> {
+        let Some(own) = self.poses.replace(form) else {
+            let found = format!("--poses {}", form.name());
+            let expected = "no such option: the format says itself what its poses are (transforms.json, 7-Scenes and \
+                            Open3D's .log do not)";
+            return Err(Error::input(self.file.display().to_string(), found, expected));
+        };
+        for shot in &mut self.shots {
+            (shot.r, shot.t) = own.read_as(form, (shot.r, shot.t));
+        }
+        Ok(self)
     }
 
     /// With photos that have no names in the file, one for each shot.

@@ -18,6 +18,7 @@ use crate::scene::formats::json::{self, Number};
 use crate::scene::formats::listing::{Candidate, Listing, folder_of};
 use crate::scene::formats::poses;
 use crate::scene::formats::text::Words;
+use crate::scene::pose_form::PoseForm;
 use crate::{Error, Result};
 
 const EXPECTED: &str = "a PinholeCameraTrajectory of Open3D with parameters, each with extrinsic and intrinsic";
@@ -69,12 +70,15 @@ impl Intrinsic {
 /// A file that cannot be read or holds something else; the message names the line.
 pub fn read(file: &Path) -> Result<Calibration> {
     let mut notes = Vec::new();
-    let shots = match file.extension() {
-        Some(extension) if extension.eq_ignore_ascii_case("log") => log(file, &mut notes)?,
-        _ => trajectory(file)?,
+    let (shots, poses) = match file.extension() {
+        Some(extension) if extension.eq_ignore_ascii_case("log") => {
+            (log(file, &mut notes)?, Some(PoseForm::CameraToWorld))
+        }
+        _ => (trajectory(file)?, None),
     };
     let folder = folder_of(file);
     let mut calibration = Calibration::new(file.to_owned(), folder.clone(), shots, Vec::new(), notes);
+    calibration.poses = poses;
     // The usual names of the folder with colours, before the file's own folder.
     calibration.folders = ["images", "image", "color", "rgb", "."].map(|name| folder.join(name)).to_vec();
     Ok(calibration.without_names())
@@ -110,7 +114,6 @@ fn log(file: &Path, notes: &mut Vec<String>) -> Result<Vec<Shot>> {
         let (r, t) = poses::of_camera_to_world(&place, &rows)?;
         shots.push(Shot { photo: None, size, intrinsics, distortion: None, r, t, range: None, place });
     }
-    notes.push("poses are read as camera to world, x right, y down, z forward, as Open3D defines its .log".into());
     Ok(shots)
 }
 

@@ -10,6 +10,7 @@ use crate::scene::formats::calibration::{Calibration, Intrinsics, Shot};
 use crate::scene::formats::listing::{Listing, folder_of};
 use crate::scene::formats::poses;
 use crate::scene::formats::text::Words;
+use crate::scene::pose_form::PoseForm;
 use crate::{Error, Result};
 
 const ENDING: &str = ".pose.txt";
@@ -53,8 +54,8 @@ pub fn read(folder: &Path) -> Result<Calibration> {
     if lost > 0 {
         notes.push(format!("frames whose pose is infinite or not a number (lost by the tracker) left out: {lost}"));
     }
-    notes.push("poses are read as camera to world, x right, y down, z forward, as 7-Scenes defines them".into());
-    Ok(Calibration::new(folder.to_owned(), folder.to_owned(), shots, Vec::new(), notes))
+    let poses = Some(PoseForm::CameraToWorld);
+    Ok(Calibration { poses, ..Calibration::new(folder.to_owned(), folder.to_owned(), shots, Vec::new(), notes) })
 }
 
 /// The colour photo of a frame.

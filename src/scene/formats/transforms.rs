@@ -19,6 +19,7 @@ use crate::scene::formats::calibration::{
 use crate::scene::formats::json::{self, Number};
 use crate::scene::formats::listing::{Listing, folder_of};
 use crate::scene::lens::Distortion;
+use crate::scene::pose_form::PoseForm;
 use crate::{Error, Result};
 
 const EXPECTED: &str = "a transforms.json of instant-ngp or nerfstudio: intrinsics, and frames with file_path and \
@@ -272,7 +273,8 @@ pub fn read(file: &Path) -> Result<Calibration> {
         let place = format!("{}: integer_depth_scale", file.display());
         return Err(Error::input(place, depths.one.to_string(), "a number > 0"));
     }
-    Ok(Calibration { masks, depths, ..Calibration::new(file.to_owned(), folder, shots, points, notes) })
+    let poses = Some(PoseForm::CameraToWorldOpenGl);
+    Ok(Calibration { masks, depths, poses, ..Calibration::new(file.to_owned(), folder, shots, points, notes) })
 }
 
 fn applied(file: &Path, content: &File, notes: &mut Vec<String>) -> Result<Option<Applied>> {

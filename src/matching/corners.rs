@@ -226,7 +226,7 @@ mod tests {
         let found = matches(&a, &b);
         assert!(found.len() * 3 > a.len(), "{} of {}", found.len(), a.len());
         // Half of what a track may be off: two corners that are both off by so much still fit.
-        let most = 0.5 * crate::doctor::tracks::FITS_PX;
+        let most = 0.5 * crate::matching::tracks::FITS_PX;
         let right = |&&(i, j): &&(usize, usize)| (b[j].pixel - a[i].pixel).distance(DVec2::new(3.25, 6.5)) < most;
         let share = found.iter().filter(right).count() as f64 / found.len() as f64;
         assert!(share > 0.9, "{share}");

@@ -180,3 +180,13 @@ pub fn triangulated(track: &Track, cameras: &[Camera]) -> Option<(DVec3, f64)> {
 pub fn fits(track: &Track, cameras: &[Camera]) -> bool {
     triangulated(track, cameras).is_some_and(|(_, error)| error < FITS_PX)
 }
+
+/// The share of tracks that fit cameras.
+pub fn share(tracks: &[&Track], cameras: &[Camera]) -> f64 {
+    count(tracks, cameras) as f64 / tracks.len().max(1) as f64
+}
+
+/// How many tracks fit cameras.
+pub fn count(tracks: &[&Track], cameras: &[Camera]) -> usize {
+    tracks.par_iter().filter(|track| fits(track, cameras)).count()
+}

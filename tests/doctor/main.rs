@@ -8,9 +8,10 @@ use glam::{DMat3, DVec2, DVec3};
 use serde_json::Value;
 use tempfile::TempDir;
 
-#[path = "support/doctor_scenes.rs"]
+#[path = "../support/doctor_scenes.rs"]
 mod doctor_scenes;
-#[path = "support/program.rs"]
+mod poses;
+#[path = "../support/program.rs"]
 mod program;
 
 use doctor_scenes::{Broken, SIZE, VIEWS, plain, whole};
