@@ -2,9 +2,9 @@
 //! the layout.
 //!
 //! The share of tracks that fit ([`crate::matching::tracks`]) is computed for the cameras as they are and with each
-//! known mistake undone. A mistake is named where undoing it makes the share half as large again, and large enough to be
-//! no chance. Photos under each other's ids are found by exchanging the cameras of every two views, the best exchange
-//! first.
+//! known mistake undone. A mistake is named where undoing it makes the share half as large again, and large enough to
+//! be no chance. Photos under each other's ids are found by exchanging the cameras of every two views, the best
+//! exchange first.
 
 use rayon::prelude::*;
 use serde_json::json;
