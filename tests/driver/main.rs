@@ -26,6 +26,8 @@ mod faults;
 #[cfg(unix)]
 mod memory;
 #[cfg(unix)]
+mod pipeline;
+#[cfg(unix)]
 mod refusals;
 #[cfg(unix)]
 mod runs;

@@ -11,6 +11,10 @@ pub enum Order {
     Early,
     /// At times that follow from this number.
     Random(u64),
+    /// Copies to the device as soon as what they wait for is done, all else late.
+    UploadsFirst,
+    /// Copies from the device late, all else as soon as what it waits for is done.
+    ReadsLast,
 }
 
 /// Which of the calls of an entry point.
@@ -131,6 +135,8 @@ impl Settings {
         let order = match text("ORDER").as_deref() {
             None | Some("late") => Order::Late,
             Some("early") => Order::Early,
+            Some("uploads-first") => Order::UploadsFirst,
+            Some("reads-last") => Order::ReadsLast,
             Some(_) => Order::Random(number("ORDER", 0)),
         };
         let faults = text("FAULTS").unwrap_or_default();
