@@ -76,6 +76,9 @@ pub struct DeviceNetwork {
     state: Mutex<State>,
     maps: Arc<Pool>,
     staging: Arc<Staging>,
+    /// Its index, where there are several.
+    index: Option<usize>,
+    others: Vec<DeviceNetwork>,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -104,10 +107,35 @@ impl DeviceNetwork {
             streams: BTreeMap::new(),
             reader: None,
         };
-        Ok(Self { graphs, slabs: Mutex::new(CUTS[0]), state: Mutex::new(state), maps, staging })
+        Ok(Self {
+            graphs,
+            slabs: Mutex::new(CUTS[0]),
+            state: Mutex::new(state),
+            maps,
+            staging,
+            index: None,
+            others: Vec::new(),
+        })
     }
 
-    /// The device.
+    /// On all of these devices, with their indices: they share the views of a run.
+    ///
+    /// # Errors
+    /// As [`DeviceNetwork::new`]; [`Error::Bug`] without a device.
+    pub fn on_each(
+        drivers: impl IntoIterator<Item = (usize, Arc<dyn Driver>)>,
+        checkpoint: &Checkpoint,
+        options: Options,
+    ) -> Result<Self> {
+        let of_driver = |(index, driver)| Ok(Self { index: Some(index), ..Self::new(driver, checkpoint, options)? });
+        let mut all = drivers.into_iter().map(of_driver).collect::<Result<Vec<_>>>()?.into_iter();
+        let first = all.next().ok_or_else(|| Error::Bug { place: "device network", problem: "no device".into() })?;
+        let others: Vec<_> = all.collect();
+        let index = first.index.filter(|_| !others.is_empty());
+        Ok(Self { index, others, ..first })
+    }
+
+    /// The device, or the first of them.
     pub fn driver(&self) -> &Arc<dyn Driver> {
         &self.graphs.driver
     }
@@ -142,6 +170,100 @@ impl DeviceNetwork {
             of_slots.entry(key.slot).or_default().push(place(&self.graphs.depth(key, slabs)?.0)?);
         }
         Ok(of_slots.iter().map(|(&slot, placements)| (slot, Size::of(placements, most))).collect())
+    }
+}
+
+impl DeviceNetwork {
+    /// Plans one device's memory and takes it.
+    fn plan_alone(&self, work: &DeviceWork) -> Result<DevicePlan> {
+        let (driver, element) = (self.driver(), self.graphs.options.element);
+        let (free, total) = driver.memory()?;
+        let budget = self.graphs.options.vram.unwrap_or((free as f64 * USABLE) as u64);
+        if budget > free {
+            return Err(Error::Memory(format!(
+                "--vram asks for {}, and {} of {} are free on {}",
+                readable(budget),
+                readable(free),
+                readable(total),
+                self.device_alone()
+            )));
+        }
+        let budget = budget / PAGE * PAGE;
+        let finest = self.finest(work.finest);
+        let keys: BTreeSet<DepthKey> = work.maps.iter().map(|size| Self::key(size, finest)).collect();
+        // Room for the features of one view and its sources on all levels, if volumes can be cut up enough for that.
+        let numbers = numbers_of_a_quarter_pixel(finest) as u64;
+        // A photo in grey has 16 pixels for one at a quarter, of f32 on the device, too.
+        let grey = if work.refined { 16 } else { 0 };
+        let of_pixel = numbers * element.bytes() + grey * Element::F32.bytes();
+        let map_bytes = |s: &JobSize| (s.width / 4 * (s.height / 4)) as u64 * of_pixel;
+        let wished = work.maps.iter().map(|s| map_bytes(s) * s.views as u64).max().unwrap_or(0) * 3 / 2;
+        // Programs of many sizes are kept only if volumes need not be cut up for that.
+        let tries = [(CUTS[0], KEPT)].into_iter().chain(CUTS.map(|slabs| (slabs, 1)));
+        let mut finished: BTreeMap<usize, u64> = BTreeMap::new();
+        for size in &work.maps {
+            let of_slot = finished.entry(size.slot).or_default();
+            let map = Self::key(size, finest).map_size();
+            *of_slot = (*of_slot).max(finished::room(map, work.refined.then_some(size.views - 1)));
+        }
+        let leaving: u64 = finished.values().map(|bytes| bytes.next_multiple_of(PAGE)).sum();
+        let of_photos = |most: usize| PhotosSize::new(&self.graphs, &work.photos, (finest, work.refined), most);
+        let of_depth = |rooms: &BTreeMap<usize, Size>| rooms.values().map(Size::bytes).sum::<u64>() + leaving;
+        let (mut slabs, mut depth, mut photos) = (CUTS[0], BTreeMap::new(), of_photos(KEPT)?);
+        for (cut, most) in tries {
+            slabs = cut;
+            depth = self.depth_rooms(&keys, cut, most)?;
+            photos = of_photos(most)?;
+            if of_depth(&depth) + photos.bytes() + wished <= budget {
+                break;
+            }
+        }
+        let (bytes, for_features) = (of_depth(&depth), photos.bytes());
+        if bytes + for_features > budget {
+            let coarser = if finest == Resolution::Quarter { "" } else { "a coarser --resolution, " };
+            return Err(Error::Memory(format!(
+                "the network needs {} on {}, and {} may be used; try {coarser}a smaller --max-side, fewer --planes or \
+                 --levels, or more --vram",
+                readable(bytes + for_features),
+                self.device_alone(),
+                readable(budget)
+            )));
+        }
+        self.set_slabs(slabs);
+        let left = (budget - bytes - for_features) / PAGE * PAGE;
+        let mut state = locked(&self.state);
+        state.photos.reserve(driver, &photos)?;
+        for (slot, size) in depth {
+            state.depth.entry(slot).or_insert_with(Room::empty).reserve(driver, size)?;
+        }
+        for (slot, bytes) in finished {
+            state.leave(driver, slot, bytes)?;
+        }
+        self.maps.limit(left);
+        // Counted as f32 on the host's side, whatever they are here. An eighth is for the gaps between maps of
+        // different sizes.
+        let room = left / 8 * 7 / of_pixel * (numbers + grey) * Element::F32.bytes();
+        let bands = match slabs.rows {
+            _ if finest == Resolution::Quarter => String::new(),
+            usize::MAX => ", narrow stages whole".into(),
+            rows => format!(", narrow stages in bands of {rows} rows"),
+        };
+        let refined = if work.refined { " and their refinement" } else { "" };
+        let text = format!(
+            "{}: {} of {} planned: depth maps {} (cost volume in slabs of {} planes{bands}), finished maps{refined} {}, \
+             photos and feature layers {}, feature maps{} up to {}; {} arithmetic",
+            self.device_alone(),
+            readable(budget - left),
+            readable(budget),
+            readable(bytes - leaving),
+            slabs.planes,
+            readable(leaving),
+            readable(for_features),
+            if work.refined { " and photos in grey" } else { "" },
+            readable(left),
+            self.precision()
+        );
+        Ok(DevicePlan { room, text })
     }
 }
 
@@ -195,7 +317,17 @@ impl DepthNetwork for DeviceNetwork {
     }
 
     fn device(&self) -> String {
-        self.driver().name()
+        let all: Vec<String> = self.each().into_iter().map(Self::device_alone).collect();
+        all.join(", ")
+    }
+
+    fn device_alone(&self) -> String {
+        let name = self.driver().name();
+        self.index.map_or(name.clone(), |index| format!("cuda:{index} ({name})"))
+    }
+
+    fn each(&self) -> Vec<&Self> {
+        std::iter::once(self).chain(&self.others).collect()
     }
 
     fn precision(&self) -> &'static str {
@@ -206,102 +338,21 @@ impl DepthNetwork for DeviceNetwork {
         // Photos on their way to the device, and depth and confidence on their way back, of all levels, to be read and
         // to be written; weights in a few layouts.
         let pixels = (width * height) as u64;
-        let Pipeline { decoders, views, writers } = self.pipeline(threads);
+        let devices = 1 + self.others.len();
+        let Pipeline { decoders, views, writers } = self.pipeline((threads / devices).max(1));
         let maps = 2 * 4 * pixels / (self.finest(wanted).step() as u64).pow(2) * 4 / 3;
-        let maps = maps * (views + 2 + 2 * writers) as u64;
-        let photos = 12 * pixels * (decoders + 1) as u64;
+        let maps = maps * (devices * (views + 2 + 2 * writers)) as u64;
+        let photos = 12 * pixels * (devices * (decoders + 1)) as u64;
         MemoryPlan { feature_layers: photos, feature_map: 0, regularizer: maps, scratch: 32 << 20 }
     }
 
     fn device_plan(&self, work: &DeviceWork) -> Result<Option<DevicePlan>> {
-        let (driver, element) = (self.driver(), self.graphs.options.element);
-        let (free, total) = driver.memory()?;
-        let budget = self.graphs.options.vram.unwrap_or((free as f64 * USABLE) as u64);
-        if budget > free {
-            return Err(Error::Memory(format!(
-                "--vram asks for {}, and {} of {} are free on {}",
-                readable(budget),
-                readable(free),
-                readable(total),
-                driver.name()
-            )));
+        let mut all = self.plan_alone(work)?;
+        for other in &self.others {
+            let DevicePlan { room, text } = other.plan_alone(work)?;
+            all = DevicePlan { room: all.room.min(room), text: format!("{}; {text}", all.text) };
         }
-        let budget = budget / PAGE * PAGE;
-        let finest = self.finest(work.finest);
-        let keys: BTreeSet<DepthKey> = work.maps.iter().map(|size| Self::key(size, finest)).collect();
-        // Room for the features of one view and its sources on all levels, if volumes can be cut up enough for that.
-        let numbers = numbers_of_a_quarter_pixel(finest) as u64;
-        // A photo in grey has 16 pixels for one at a quarter, of f32 on the device, too.
-        let grey = if work.refined { 16 } else { 0 };
-        let of_pixel = numbers * element.bytes() + grey * Element::F32.bytes();
-        let map_bytes = |s: &JobSize| (s.width / 4 * (s.height / 4)) as u64 * of_pixel;
-        let wished = work.maps.iter().map(|s| map_bytes(s) * s.views as u64).max().unwrap_or(0) * 3 / 2;
-        // Programs of many sizes are kept only if volumes need not be cut up for that.
-        let tries = [(CUTS[0], KEPT)].into_iter().chain(CUTS.map(|slabs| (slabs, 1)));
-        let mut finished: BTreeMap<usize, u64> = BTreeMap::new();
-        for size in &work.maps {
-            let of_slot = finished.entry(size.slot).or_default();
-            let map = Self::key(size, finest).map_size();
-            *of_slot = (*of_slot).max(finished::room(map, work.refined.then_some(size.views - 1)));
-        }
-        let leaving: u64 = finished.values().map(|bytes| bytes.next_multiple_of(PAGE)).sum();
-        let of_photos = |most: usize| PhotosSize::new(&self.graphs, &work.photos, (finest, work.refined), most);
-        let of_depth = |rooms: &BTreeMap<usize, Size>| rooms.values().map(Size::bytes).sum::<u64>() + leaving;
-        let (mut slabs, mut depth, mut photos) = (CUTS[0], BTreeMap::new(), of_photos(KEPT)?);
-        for (cut, most) in tries {
-            slabs = cut;
-            depth = self.depth_rooms(&keys, cut, most)?;
-            photos = of_photos(most)?;
-            if of_depth(&depth) + photos.bytes() + wished <= budget {
-                break;
-            }
-        }
-        let (bytes, for_features) = (of_depth(&depth), photos.bytes());
-        if bytes + for_features > budget {
-            let coarser = if finest == Resolution::Quarter { "" } else { "a coarser --resolution, " };
-            return Err(Error::Memory(format!(
-                "the network needs {} on {}, and {} may be used; try {coarser}a smaller --max-side, fewer --planes or \
-                 --levels, or more --vram",
-                readable(bytes + for_features),
-                driver.name(),
-                readable(budget)
-            )));
-        }
-        self.set_slabs(slabs);
-        let left = (budget - bytes - for_features) / PAGE * PAGE;
-        let mut state = locked(&self.state);
-        state.photos.reserve(driver, &photos)?;
-        for (slot, size) in depth {
-            state.depth.entry(slot).or_insert_with(Room::empty).reserve(driver, size)?;
-        }
-        for (slot, bytes) in finished {
-            state.leave(driver, slot, bytes)?;
-        }
-        self.maps.limit(left);
-        // Counted as f32 on the host's side, whatever they are here. An eighth is for the gaps between maps of
-        // different sizes.
-        let room = left / 8 * 7 / of_pixel * (numbers + grey) * Element::F32.bytes();
-        let bands = match slabs.rows {
-            _ if finest == Resolution::Quarter => String::new(),
-            usize::MAX => ", narrow stages whole".into(),
-            rows => format!(", narrow stages in bands of {rows} rows"),
-        };
-        let refined = if work.refined { " and their refinement" } else { "" };
-        let text = format!(
-            "{}: {} of {} planned: depth maps {} (cost volume in slabs of {} planes{bands}), finished maps{refined} {}, \
-             photos and feature layers {}, feature maps{} up to {}; {} arithmetic",
-            driver.name(),
-            readable(budget - left),
-            readable(budget),
-            readable(bytes - leaving),
-            slabs.planes,
-            readable(leaving),
-            readable(for_features),
-            if work.refined { " and photos in grey" } else { "" },
-            readable(left),
-            self.precision()
-        );
-        Ok(Some(DevicePlan { room, text }))
+        Ok(Some(all))
     }
 
     fn features(&self, photo: &Photo, finest: Resolution) -> Result<Features<FeatureMap>> {

@@ -94,6 +94,11 @@ pub trait DepthNetwork: Sync {
     /// What it runs on, for people.
     fn device(&self) -> String;
 
+    /// As [`DepthNetwork::device`], of this one alone where it is one of several ([`DepthNetwork::each`]).
+    fn device_alone(&self) -> String {
+        self.device()
+    }
+
     /// How activations are stored: `f32` or `f16`. Maps of different precisions are not taken for each other.
     fn precision(&self) -> &'static str;
 

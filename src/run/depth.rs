@@ -83,7 +83,7 @@ fn on_several<N: DepthNetwork>(
                 if made.is_err() {
                     stop.store(true, Ordering::Relaxed);
                 }
-                made.map_err(|error| error.within(&own.device()))
+                made.map_err(|error| error.within(&own.device_alone()))
             };
             let started = std::thread::Builder::new().name(format!("device {i}")).spawn_scoped(scope, work);
             threads.push(started.map_err(|error| {

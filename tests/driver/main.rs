@@ -22,6 +22,8 @@ mod turned_scene;
 #[cfg(unix)]
 mod calls;
 #[cfg(unix)]
+mod devices;
+#[cfg(unix)]
 mod faults;
 #[cfg(unix)]
 mod memory;

@@ -27,14 +27,17 @@ fn the_next_view_is_queued_before_maps_are_waited_for() {
     // What follows maps in the log is queued behind them: their copies come last of all that a view has.
     assert!(reads[3] < waits[0] && waits[0] < reads[4], "{reads:?} {waits:?}");
     assert!(reads[5] < waits[1], "{reads:?} {waits:?}");
-    let (began, ended) = (reads[0], waits[2]);
-    for entry in ["cuStreamSynchronize", "cuCtxSynchronize", "cuMemcpyDtoH_v2", "cuMemcpyHtoD_v2", "cuStreamQuery"] {
-        let between = of_first_thread(&seen, entry).into_iter().filter(|at| (began..ended).contains(at)).count();
-        assert_eq!(between, 0, "{entry} between views");
-    }
-    // Nor is anything allocated there, or locked.
-    for entry in ["cuMemAlloc_v2", "cuMemFree_v2", "cuModuleLoadData"] {
-        let between = of_first_thread(&seen, entry).into_iter().filter(|at| (reads[1]..ended).contains(at)).count();
+    // Once there is a program for a size of work, nothing else is waited for, allocated or locked.
+    for entry in [
+        "cuStreamSynchronize",
+        "cuCtxSynchronize",
+        "cuMemcpyDtoH_v2",
+        "cuMemcpyHtoD_v2",
+        "cuStreamQuery",
+        "cuMemAlloc_v2",
+        "cuMemFree_v2",
+    ] {
+        let between = of_first_thread(&seen, entry).into_iter().filter(|at| (reads[3]..waits[2]).contains(at)).count();
         assert_eq!(between, 0, "{entry} between views");
     }
     let other = Stand::new().unwrap().with("ENGINE_STANDIN_ORDER", "reads-last");
@@ -77,4 +80,55 @@ fn photos_travel_as_bytes_and_levels_are_made_on_the_device() {
         seen.clean();
         assert!(again == maps, "order {order}");
     }
+}
+
+/// Device memory for features is used again, without waiting, in an order that events keep: left out, maps differ.
+#[test]
+fn features_take_the_place_of_others_once_those_were_read() {
+    if !all() {
+        return;
+    }
+    let compiled = || Stand::new().and_then(Stand::with_compiled_kernels);
+    let Some(_) = compiled() else { return };
+    let run = |vram: u64, order: &str, faults: &str| {
+        let stand = compiled().unwrap().with("ENGINE_STANDIN_ORDER", order).with("ENGINE_STANDIN_FAULTS", faults);
+        let (out, vram) = (stand.path("out"), format!("{:.6}", vram as f64 / 1e9));
+        let mut words = vec!["infer", crate::stand::SCENE, "-o", out.to_str().unwrap(), "--quiet", "--levels", "1"];
+        words.extend(["--max-side", "96", "--planes", "4", "--views", "3", "--depth-only", "--precision", "f32"]);
+        words.extend(["--resolution", "full", "--device", "cuda", "--vram", &vram]);
+        let (ran, seen) = stand.run(&words);
+        let maps = (ran.code == Some(0)).then(|| results(&out));
+        (maps, seen)
+    };
+    // As little memory as will do.
+    let sizes = (4..64).map(|pages| pages << 21);
+    let least = sizes.into_iter().find(|&vram| run(vram, "late", "").0.is_some()).unwrap();
+    let (sound, _) = run(4 * least, "late", "");
+    let (maps, seen) = run(least, "first-stream", "");
+    seen.clean();
+    assert!(maps == sound);
+    // The waits of the first stream for those that make depth maps.
+    let arguments = |line: &str| -> Option<(u64, Vec<String>)> {
+        let (number, rest) = line.split_once('#')?.1.split_once('(')?;
+        let arguments = rest.split_once(')')?.0.split(", ").map(str::to_owned).collect();
+        Some((number.parse().ok()?, arguments))
+    };
+    let of =
+        |entry: &'static str| seen.log.iter().filter(move |line| line.starts_with(entry)).filter_map(|l| arguments(l));
+    let first = of("cuStreamWaitEvent #").next().unwrap().1[0].clone();
+    let copier = of("cuEventRecord #").next().unwrap().1[1].clone();
+    let mut recorded_in = std::collections::BTreeMap::new();
+    let mut places = Vec::new();
+    for line in seen.log.iter() {
+        let Some((number, arguments)) = arguments(line) else { continue };
+        if line.starts_with("cuEventRecord #") {
+            recorded_in.insert(arguments[0].clone(), arguments[1].clone());
+        }
+        if line.starts_with("cuStreamWaitEvent #") && arguments[0] == first && recorded_in[&arguments[1]] != copier {
+            places.push(format!("skip cuStreamWaitEvent {number}"));
+        }
+    }
+    assert!(!places.is_empty());
+    let (maps, _) = run(least, "first-stream", &places.join("; "));
+    assert!(maps.is_some() && maps != sound, "{places:?}");
 }

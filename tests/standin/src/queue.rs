@@ -26,6 +26,13 @@ impl State {
             Order::Early => self.drain(stream),
             Order::Random(seed) => self.some(seed),
             Order::UploadsFirst => self.eager(|work| matches!(work, Work::Upload { .. } | Work::Record { .. })),
+            Order::FirstStream => {
+                let legacy: Vec<Handle> = self.contexts.values().map(|context| context.legacy).collect();
+                let of_context = self.streams.get(&stream).map(|stream| stream.context);
+                let own = self.streams.iter().filter(|(_, stream)| Some(stream.context) == of_context);
+                let first = own.map(|(&handle, _)| handle).find(|handle| !legacy.contains(handle));
+                first.into_iter().for_each(|first| self.drain(first));
+            }
             Order::ReadsLast => self.eager(|work| !matches!(work, Work::Download { .. })),
         }
         Ok(())

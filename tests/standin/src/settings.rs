@@ -15,6 +15,8 @@ pub enum Order {
     UploadsFirst,
     /// Copies from the device late, all else as soon as what it waits for is done.
     ReadsLast,
+    /// Work of the stream that was made first at once, with what it waits for, all else late.
+    FirstStream,
 }
 
 /// Which of the calls of an entry point.
@@ -137,6 +139,7 @@ impl Settings {
             Some("early") => Order::Early,
             Some("uploads-first") => Order::UploadsFirst,
             Some("reads-last") => Order::ReadsLast,
+            Some("first-stream") => Order::FirstStream,
             Some(_) => Order::Random(number("ORDER", 0)),
         };
         let faults = text("FAULTS").unwrap_or_default();
