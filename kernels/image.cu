@@ -6,9 +6,10 @@
 // 16 both ways, mirrored without repeating the edge, the even pixels kept; one thread makes four rows of one column of
 // one channel and sums each of the eleven rows that they share once. extend: [V, H, W, 3] -> [V, H', W', 3] of the same
 // element, the last column and row repeated right and below; one thread makes one value. grey: [V, H, W, 3] of bytes or
-// f32 -> [V, H, W, 1] of f32 less 0.5 (Rec. 601); one thread makes four pixels. Roundings are the processor's (photo.rs,
-// ops/pointwise.rs, ops/ncc.rs): the same bits. Every output is written by one thread. Bound by memory: each input and
-// output value moves once from beyond L1; 14 readings an output of the pyramid come from L1, in 80 % of that time.
+// f32 -> [V, H, W, 1] of f32 less 0.5 (Rec. 601); one thread makes four pixels. Roundings are the processor's
+// (photo.rs, ops/pointwise.rs, ops/ncc.rs): the same bits. Every output is written by one thread. Bound by memory: each
+// input and output value moves once from beyond L1; 14 readings an output of the pyramid come from L1, in 80 % of that
+// time.
 #include "packs.cuh"
 #include "rounded.cuh"
 

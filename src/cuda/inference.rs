@@ -250,8 +250,8 @@ impl DeviceNetwork {
         };
         let refined = if work.refined { " and their refinement" } else { "" };
         let text = format!(
-            "{}: {} of {} planned: depth maps {} (cost volume in slabs of {} planes{bands}), finished maps{refined} {}, \
-             photos and feature layers {}, feature maps{} up to {}; {} arithmetic",
+            "{}: {} of {} planned: depth maps {} (cost volume in slabs of {} planes{bands}), finished maps{refined} \
+             {}, photos and feature layers {}, feature maps{} up to {}; {} arithmetic",
             self.device_alone(),
             readable(budget - left),
             readable(budget),

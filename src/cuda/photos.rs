@@ -1,9 +1,9 @@
 //! Photos on a device: from page-locked memory to features, and to grey where depths are refined.
 //!
-//! A photo travels as bytes where it has 8 bits a channel, and once: the device makes the levels of its pyramid, extends
-//! them and normalises them, as the processor does to the bit. A stream of its own copies the next photo while the
-//! features of the one before are made. On the device it arrives in memory that all photos share, and goes from there
-//! into a program's input, so that the next one can follow at once.
+//! A photo travels as bytes where it has 8 bits a channel, and once: the device makes the levels of its pyramid,
+//! extends them and normalises them, as the processor does to the bit. A stream of its own copies the next photo while
+//! the features of the one before are made. On the device it arrives in memory that all photos share, and goes from
+//! there into a program's input, so that the next one can follow at once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -27,8 +27,9 @@ fn a_run_takes_what_it_planned_and_no_more() {
         let (ran, seen) = stand.run(&words);
         let ran = ran.done();
         seen.clean();
-        // Two rooms of an arena and blocks, for photos and for depth maps; where photos arrive and where maps leave; and
-        // one piece for all feature maps and photos in grey. What comes later, comes when all of that is given back.
+        // Two rooms of an arena and blocks, for photos and for depth maps; where photos arrive and where maps leave;
+        // and one piece for all feature maps and photos in grey. What comes later, comes when all of that is given
+        // back.
         let sizes = allocations(&seen.log);
         let planned = 6;
         assert!(sizes.len() > planned && (refined || sizes.len() == planned + 1), "{sizes:?}");
