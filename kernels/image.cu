@@ -1,11 +1,15 @@
-// Photos on the device: normalised for the network, and the next level of a pyramid of them.
+// Photos on the device: normalised for the network, the next level of a pyramid of them, extended to whole blocks of
+// pixels, in grey.
 //
 // normalise: [V, H, W, 3] of bytes (0..255 for 0..1) or f32 -> (x - mean) / deviation, f32 or f16; one thread takes
 // four pixels. pyramid: [V, H, W, 3] of bytes or f32 -> f32 [V, ceil(H / 2), ceil(W / 2), 3]: blurred by [1 4 6 4 1] /
 // 16 both ways, mirrored without repeating the edge, the even pixels kept; one thread makes four rows of one column of
-// one channel and sums each of the eleven rows that they share once. Roundings are the processor's (photo.rs,
-// ops/pointwise.rs): the same bits. Every output is written by one thread. Bound by memory: each input and output
-// value moves once from beyond L1; 14 readings an output of the pyramid come from L1, in 80 % of that time.
+// one channel and sums each of the eleven rows that they share once. extend: [V, H, W, 3] -> [V, H', W', 3] of the same
+// element, the last column and row repeated right and below; one thread makes one value. grey: [V, H, W, 3] of bytes or
+// f32 -> [V, H, W, 1] of f32 less 0.5 (Rec. 601); one thread makes four pixels. Roundings are the processor's
+// (photo.rs, ops/pointwise.rs, ops/ncc.rs): the same bits. Every output is written by one thread. Bound by memory: each
+// input and output value moves once from beyond L1; 14 readings an output of the pyramid come from L1, in 80 % of that
+// time.
 #include "packs.cuh"
 #include "rounded.cuh"
 
@@ -127,3 +131,52 @@ extern "C" __global__ void __launch_bounds__(256)
     pyramid_body(photos, y, height, width, parts, strips);
 }
 KERNEL(pyramid_forward_f32_f32)
+
+template <typename S>
+__device__ __forceinline__ void extend_body(const S* photos, S* y, int height, int width, int new_height, int new_width,
+                                            Index n) {
+    for (Index at = thread_of_grid(); at < n; at += threads_of_grid()) {
+        Index pixel = at / 3, line = pixel / new_width, view = line / new_height;
+        int channel = int(at - pixel * 3), column = min(int(pixel - line * new_width), width - 1),
+            row = min(int(line - view * new_height), height - 1);
+        y[at] = photos[((view * height + row) * width + column) * 3 + channel];
+    }
+}
+extern "C" __global__ void __launch_bounds__(256)
+    extend_forward_u8(const unsigned char* photos, unsigned char* y, int height, int width, int new_height,
+                      int new_width, Index n) {
+    extend_body(photos, y, height, width, new_height, new_width, n);
+}
+KERNEL(extend_forward_u8)
+extern "C" __global__ void __launch_bounds__(256)
+    extend_forward_f32(const float* photos, float* y, int height, int width, int new_height, int new_width, Index n) {
+    extend_body(photos, y, height, width, new_height, new_width, n);
+}
+KERNEL(extend_forward_f32)
+
+__device__ __forceinline__ float grey_of(float red, float green, float blue) {
+    return plus(plus(plus(times(0.299f, red), times(0.587f, green)), times(0.114f, blue)), -0.5f);
+}
+
+template <typename S>
+__device__ __forceinline__ void grey_body(const S* photos, float* y, Index n) {
+    for (Index at = thread_of_grid() * 4; at < n; at += threads_of_grid() * 4) {
+        const S* from = photos + at * 3;
+        if (n - at >= 4) {
+            float4 a = four_samples(from), b = four_samples(from + 4), c = four_samples(from + 8);
+            store4(y + at, make_float4(grey_of(a.x, a.y, a.z), grey_of(a.w, b.x, b.y), grey_of(b.z, b.w, c.x),
+                                       grey_of(c.y, c.z, c.w)));
+        } else {
+            for (int i = 0; i < n - at; i++)
+                y[at + i] = grey_of(sample(from + 3 * i), sample(from + 3 * i + 1), sample(from + 3 * i + 2));
+        }
+    }
+}
+extern "C" __global__ void __launch_bounds__(256) grey_forward_u8_f32(const unsigned char* photos, float* y, Index n) {
+    grey_body(photos, y, n);
+}
+KERNEL(grey_forward_u8_f32)
+extern "C" __global__ void __launch_bounds__(256) grey_forward_f32_f32(const float* photos, float* y, Index n) {
+    grey_body(photos, y, n);
+}
+KERNEL(grey_forward_f32_f32)

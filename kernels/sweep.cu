@@ -43,14 +43,10 @@ __device__ __forceinline__ void cost_body(const float* features, const float* so
     float share = 1.0f / float(WEIGHTING == VARIANCE ? count + 1 : count);
     int first = blockIdx.y * run, end = min(first + run, planes);
     for (int d = first; d < end; d += 2) {
-        float sum[2][OWN], mean[2][OWN];
+        float sum[2][OWN] = {}, mean[2][OWN] = {};
+        if constexpr (WEIGHTING == VARIANCE) {
 #pragma unroll
-        for (int p = 0; p < 2; p++) {
-#pragma unroll
-            for (int c = 0; c < OWN; c++) {
-                sum[p][c] = WEIGHTING == VARIANCE ? reference[c] * reference[c] : 0.0f;
-                mean[p][c] = reference[c];
-            }
+            for (int p = 0; p < 2; p++) begin_variance(reference, mean[p], sum[p]);
         }
         float depth = depths[min(d + (lane & 1), planes - 1)];
         for (int s0 = 0; s0 < count; s0 += LANES / 2) {
@@ -64,13 +60,7 @@ __device__ __forceinline__ void cost_body(const float* features, const float* so
                 for (int p = 0; p < 2; p++) gather(map, passed_on<LANES>(own, 2 * i + p), lane, f[p]);
                 if constexpr (WEIGHTING == VARIANCE) {
 #pragma unroll
-                    for (int p = 0; p < 2; p++) {
-#pragma unroll
-                        for (int c = 0; c < OWN; c++) {
-                            mean[p][c] += f[p][c];
-                            sum[p][c] = fmaf(f[p][c], f[p][c], sum[p][c]);
-                        }
-                    }
+                    for (int p = 0; p < 2; p++) add_to_variance(f[p], mean[p], sum[p]);
                 } else {
 #pragma unroll
                     for (int p = 0; p < 2; p++) {
@@ -101,13 +91,7 @@ __device__ __forceinline__ void cost_body(const float* features, const float* so
         }
         if constexpr (WEIGHTING == VARIANCE) {
 #pragma unroll
-            for (int p = 0; p < 2; p++) {
-#pragma unroll
-                for (int c = 0; c < OWN; c++) {
-                    float m = mean[p][c] * share;
-                    sum[p][c] = sum[p][c] * share - m * m;
-                }
-            }
+            for (int p = 0; p < 2; p++) finish_variance(mean[p], sum[p], share);
         }
         float out[2] = {};
 #pragma unroll

@@ -202,3 +202,31 @@ __device__ __forceinline__ void load_sources(const float* sources, float* table,
     for (int i = threadIdx.x; i < count * SOURCE; i += SWEEP_THREADS) table[i] = sources[i];
     __syncthreads();
 }
+
+// A variance over all views, of a lane's channels: sums of values and of squares, first of the reference alone.
+template <int OWN>
+__device__ __forceinline__ void begin_variance(const float (&reference)[OWN], float (&mean)[OWN], float (&sum)[OWN]) {
+#pragma unroll
+    for (int c = 0; c < OWN; c++) {
+        mean[c] = reference[c];
+        sum[c] = reference[c] * reference[c];
+    }
+}
+// A source's.
+template <int OWN>
+__device__ __forceinline__ void add_to_variance(const float (&f)[OWN], float (&mean)[OWN], float (&sum)[OWN]) {
+#pragma unroll
+    for (int c = 0; c < OWN; c++) {
+        mean[c] += f[c];
+        sum[c] = fmaf(f[c], f[c], sum[c]);
+    }
+}
+// The mean of the squares less the square of the mean, in place of the squares' sum.
+template <int OWN>
+__device__ __forceinline__ void finish_variance(const float (&mean)[OWN], float (&sum)[OWN], float share) {
+#pragma unroll
+    for (int c = 0; c < OWN; c++) {
+        float m = mean[c] * share;
+        sum[c] = sum[c] * share - m * m;
+    }
+}

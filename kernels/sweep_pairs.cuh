@@ -150,6 +150,14 @@ __device__ __forceinline__ void add_times(float (&sum)[8], const __half2 (&f)[4]
     }
 }
 
+__device__ __forceinline__ void unpack(const __half2 (&pairs)[4], float (&values)[8]) {
+#pragma unroll
+    for (int c = 0; c < 4; c++) {
+        float2 v = __half22float2(pairs[c]);
+        values[2 * c] = v.x, values[2 * c + 1] = v.y;
+    }
+}
+
 // As `cost_body` of sweep.cu.
 template <Weighting WEIGHTING>
 __device__ __forceinline__ void cost_body_pairs(const __half* features, const float* sources, const float* depths,
@@ -192,15 +200,10 @@ __device__ __forceinline__ void cost_body_pairs(const __half* features, const fl
     for (int d = first; d < end; d += 2) {
         float sum[2][OWN] = {}, mean[2][OWN] = {};
         if constexpr (WEIGHTING == VARIANCE) {
+            float own[OWN];
+            unpack(reference.v, own);
 #pragma unroll
-            for (int p = 0; p < 2; p++) {
-#pragma unroll
-                for (int c = 0; c < 4; c++) {
-                    float2 v = __half22float2(reference.v[c]);
-                    mean[p][2 * c] = v.x, mean[p][2 * c + 1] = v.y;
-                    sum[p][2 * c] = v.x * v.x, sum[p][2 * c + 1] = v.y * v.y;
-                }
-            }
+            for (int p = 0; p < 2; p++) begin_variance(own, mean[p], sum[p]);
         }
         float depth = depths[min(d + (lane & 1), planes - 1)];
         const char* map = own_maps + map_bytes;
@@ -218,13 +221,9 @@ __device__ __forceinline__ void cost_body_pairs(const __half* features, const fl
                 if constexpr (WEIGHTING == VARIANCE) {
 #pragma unroll
                     for (int p = 0; p < 2; p++) {
-#pragma unroll
-                        for (int c = 0; c < OWN; c++) {
-                            float2 pair = __half22float2(f[p][c / 2]);
-                            float v = c % 2 ? pair.y : pair.x;
-                            mean[p][c] += v;
-                            sum[p][c] = fmaf(v, v, sum[p][c]);
-                        }
+                        float values[OWN];
+                        unpack(f[p], values);
+                        add_to_variance(values, mean[p], sum[p]);
                     }
                 } else {
                     if (squared) {
@@ -249,13 +248,7 @@ __device__ __forceinline__ void cost_body_pairs(const __half* features, const fl
         }
         if constexpr (WEIGHTING == VARIANCE) {
 #pragma unroll
-            for (int p = 0; p < 2; p++) {
-#pragma unroll
-                for (int c = 0; c < OWN; c++) {
-                    float m = mean[p][c] * share;
-                    sum[p][c] = sum[p][c] * share - m * m;
-                }
-            }
+            for (int p = 0; p < 2; p++) finish_variance(mean[p], sum[p], share);
         }
         __half2 stored[2][4];
 #pragma unroll

@@ -28,7 +28,7 @@ use engine::cuda::inference::{Convolutions, DeviceNetwork, Options};
 use engine::cuda::storage::Element;
 use engine::cuda::training::{Example, Teacher};
 use engine::files::map::Map;
-use engine::net::backend::{DepthJob, DepthNetwork, DeviceWork, Estimate, JobSize};
+use engine::net::backend::{DepthJob, DepthNetwork, DeviceWork, Estimate, JobSize, PhotoSize};
 use engine::net::config::Resolution;
 use engine::net::weights::Checkpoint;
 use engine::scene::camera::{Expected, Hypotheses};
@@ -367,7 +367,8 @@ fn a_plan_that_does_not_fit_says_what_is_needed_and_what_there_is() {
     let (width, height) = (1600, 1200);
     let size = JobSize { width, height, reference: (width, height), planes: 192, views: 4, slot: 0 };
     let finest = Resolution::Quarter;
-    let table3 = DeviceWork { photos: [(width, height)].into(), maps: vec![size], finest, refined: false };
+    let photos = [PhotoSize { width, height, levels: 1 }].into();
+    let table3 = DeviceWork { photos, maps: vec![size], finest, refined: false };
     let error = with(200_000_000).device_plan(&table3).unwrap_err().to_string();
     assert!(error.contains("may be used") && error.contains("--vram"), "{error}");
     let plan = with(3_000_000_000).device_plan(&table3).unwrap().unwrap();

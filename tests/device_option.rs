@@ -35,7 +35,7 @@ fn a_device_that_nobody_knows_is_a_usage_error() {
     let folder = tempfile::tempdir().unwrap();
     let ran = engine(infer("tpu", &folder.path().join("out")));
     assert_eq!(ran.code, Some(2), "{}", ran.stderr);
-    assert!(ran.stderr.contains("expected auto, cpu, cuda or cuda:N"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("expected auto, cpu, cuda, cuda:N, cuda:all or a list"), "{}", ran.stderr);
 }
 
 /// A driver that is there but finds no GPU, as in a container without one: `cuInit` says so. `auto` then works on the

@@ -77,7 +77,7 @@ class RunOptions(_PlaceOptions, total=False):
     normals: Annotated[bool | None, "write normal maps into out=, too"]
     depth_only: Annotated[bool | None, "as cloud=False"]
     verify: Annotated[bool | None, "with out=: read all bytes of what an earlier run has made"]
-    device: Annotated[str | None, "'auto', 'cpu', 'cuda' or 'cuda:N'"]
+    device: Annotated[str | None, "'auto', 'cpu', 'cuda', 'cuda:N', a list of these or 'cuda:all'"]
     precision: Annotated[Literal["f16", "f32"] | None, "of activations on a GPU"]
     convolutions: Annotated[Literal["own", "cudnn"] | None, "library for convolutions on a GPU"]
     vram: Annotated[float | None, "GB of a GPU's memory that the run may use"]

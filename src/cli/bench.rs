@@ -150,10 +150,10 @@ struct SceneBenchArgs {
 }
 
 /// Which devices are measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Devices {
-    /// One, as the other commands take it.
-    One(Device),
+    /// As the other commands take them; each is measured alone.
+    Named(Device),
     /// The processor and every GPU.
     All,
 }
@@ -161,7 +161,7 @@ enum Devices {
 fn devices(text: &str) -> Result<Devices, String> {
     match text {
         "all" => Ok(Devices::All),
-        text => options::device(text).map(Devices::One).map_err(|error| error.replace("auto, cpu", "all, auto, cpu")),
+        text => options::device(text).map(Devices::Named).map_err(|error| error.replace("auto, cpu", "all, auto, cpu")),
     }
 }
 
@@ -181,18 +181,20 @@ enum Measured {
 }
 
 impl Devices {
-    fn open(self, progress: &Progress) -> Result<Vec<Measured>> {
+    fn open(&self, progress: &Progress) -> Result<Vec<Measured>> {
         let gpu = |index: usize| Ok(Measured::Gpu(index, cuda::open(index)?));
         match self {
             Self::All => {
                 let gpus = (0..cuda::count()).map(gpu);
                 std::iter::once(Ok(Measured::Processor)).chain(gpus).collect()
             }
-            Self::One(one) => Ok(vec![match (one.open(progress)?, one) {
-                (None, _) => Measured::Processor,
-                (Some(driver), Device::Cuda(index)) => Measured::Gpu(index, driver),
-                (Some(driver), _) => Measured::Gpu(0, driver),
-            }]),
+            Self::Named(device) => {
+                let gpus = device.open(progress)?;
+                if gpus.is_empty() {
+                    return Ok(vec![Measured::Processor]);
+                }
+                Ok(gpus.into_iter().map(|(index, driver)| Measured::Gpu(index, driver)).collect())
+            }
         }
     }
 }
@@ -206,7 +208,7 @@ fn table3(args: Table3Args, progress: &Progress) -> Result<()> {
             let Table3Args { width, height, planes, views, .. } = args;
             let size = Size { width, height, planes, views }.check()?;
             // The network of a processor that is measured needs its memory, too; a GPU's plans its own.
-            let on_host = matches!(args.device, Devices::All | Devices::One(Device::Cpu));
+            let on_host = matches!(args.device, Devices::All | Devices::Named(Device::Cpu));
             let network = on_host.then(BsMvsNet::built_in).transpose()?;
             host::expect_room(size, network.as_ref(), &args.limits.room())?;
             Inputs::generated(size)
@@ -292,7 +294,10 @@ mod tests {
     #[test]
     fn devices_are_one_or_all() {
         assert_eq!(devices("all"), Ok(Devices::All));
-        assert_eq!(devices("cuda:2"), Ok(Devices::One(Device::Cuda(2))));
-        assert_eq!(devices("gpu").unwrap_err(), "expected all, auto, cpu, cuda or cuda:N");
+        assert_eq!(devices("cuda:2"), Ok(Devices::Named(Device::Cuda(vec![2]))));
+        assert_eq!(
+            devices("gpu").unwrap_err(),
+            "expected all, auto, cpu, cuda, cuda:N, cuda:all or a list such as cuda:0,cuda:1"
+        );
     }
 }

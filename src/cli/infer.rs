@@ -276,7 +276,7 @@ impl InferWork {
         if let Some(quality) = self.quality {
             progress.note(&quality.told());
         }
-        let device = self.machine.device.open(progress)?;
+        let devices = self.machine.device.open(progress)?;
         let Self { max_reprojection_px, max_depth_error_rel, min_views, keep_duplicates, .. } = self;
         let thresholds = Thresholds { max_reprojection_px, max_depth_error_rel, min_views };
         let constants = Reprojection { thresholds, keep_duplicates, ..Reprojection::default() };
@@ -305,26 +305,20 @@ impl InferWork {
             memory: self.machine.limits.memory,
             verify: self.verify,
             only_finish: self.only_finish,
-            backend: device.clone().map_or(Backend::Host, Backend::Device),
+            backend: devices.first().map_or(Backend::Host, |(_, first)| Backend::Device(first.clone())),
         };
         let mut checkpoint = weights.map_or_else(Checkpoint::built_in, Checkpoint::read)?;
         if self.raw_confidence {
             checkpoint.confidence = None;
         }
-        match device {
-            None => {
-                let network = BsMvsNet::new(&checkpoint)?;
-                task.run(&network, &options, progress)
-            }
-            Some(driver) => {
-                let on_device = inference::Options {
-                    element: self.machine.precision.element(),
-                    vram: self.machine.vram,
-                    convolutions: self.machine.convolutions,
-                };
-                let network = DeviceNetwork::new(driver, &checkpoint, on_device)?;
-                task.run(&network, &options, progress)
-            }
+        if devices.is_empty() {
+            return task.run(&BsMvsNet::new(&checkpoint)?, &options, progress);
         }
+        let on_device = inference::Options {
+            element: self.machine.precision.element(),
+            vram: self.machine.vram,
+            convolutions: self.machine.convolutions,
+        };
+        task.run(&DeviceNetwork::on_each(devices, &checkpoint, on_device)?, &options, progress)
     }
 }

@@ -134,6 +134,7 @@ fn memory_need(args: &InfoArgs, network: &BsMvsNet) -> memory::MemoryNeed {
         stream: None,
         room: u64::MAX,
         cache: 0,
+        decoders: 1,
     };
     run.with_least_cache().need()
 }

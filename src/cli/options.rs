@@ -96,8 +96,9 @@ impl SceneArgs {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Machine")]
 pub struct MachineArgs {
-    /// Device for the network: auto, cpu, cuda (the first NVIDIA GPU) or cuda:N. auto takes a GPU if the program was
-    /// built with the feature `cuda` and finds one, and says so if it finds none
+    /// Device for the network: auto, cpu, cuda (the first NVIDIA GPU), cuda:N, several such as cuda:0,cuda:2, or
+    /// cuda:all. auto takes a GPU if the program was built with the feature `cuda` and finds one, and says so if it
+    /// finds none. Several share the views
     #[arg(long, value_name = "DEVICE", default_value = "auto", value_parser = device)]
     pub device: Device,
     /// Precision of the network's activations on a GPU; the processor always computes in f32
@@ -215,15 +216,20 @@ impl OutputArgs {
 }
 
 /// What the network runs on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Device {
     /// A GPU where there is one, else the processors.
     Auto,
     /// This machine's processors.
     Cpu,
-    /// An NVIDIA GPU by its index.
-    Cuda(usize),
+    /// NVIDIA GPUs by their indices.
+    Cuda(Vec<usize>),
+    /// All NVIDIA GPUs of this machine.
+    AllCuda,
 }
+
+/// GPUs with their indices.
+pub type Gpus = Vec<(usize, Arc<dyn Driver>)>;
 
 /// How activations are stored on a GPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -244,17 +250,20 @@ impl Precision {
 }
 
 impl Device {
-    /// The GPU that is meant, or `None` for the processors.
-    pub fn open(self, progress: &Progress) -> Result<Option<Arc<dyn Driver>>, Error> {
+    /// The GPUs that are meant; none for the processors.
+    pub fn open(&self, progress: &Progress) -> Result<Gpus, Error> {
+        let opened = |index: usize| Ok((index, cuda::open(index)?));
         match self {
-            Self::Cpu => Ok(None),
-            Self::Cuda(index) => cuda::open(index).map(Some),
-            Self::Auto if !cuda::BUILT_IN => Ok(None),
+            Self::Cpu => Ok(Vec::new()),
+            Self::Cuda(indices) => indices.iter().copied().map(opened).collect(),
+            // Without one, the first says why.
+            Self::AllCuda => (0..cuda::count().max(1)).map(opened).collect(),
+            Self::Auto if !cuda::BUILT_IN => Ok(Vec::new()),
             Self::Auto => match cuda::open(0) {
-                Ok(driver) => Ok(Some(driver)),
+                Ok(driver) => Ok(vec![(0, driver)]),
                 Err(error) => {
                     progress.note(&format!("running on the processor: {error}"));
-                    Ok(None)
+                    Ok(Vec::new())
                 }
             },
         }
@@ -263,14 +272,32 @@ impl Device {
 
 /// What [`Device`] is called.
 pub fn device(text: &str) -> Result<Device, String> {
-    match (text, text.split_once(':')) {
-        ("auto", _) => Ok(Device::Auto),
-        ("cpu", _) => Ok(Device::Cpu),
-        ("cuda", _) => Ok(Device::Cuda(0)),
-        (_, Some(("cuda", index))) => {
-            index.parse().map(Device::Cuda).map_err(|_| "expected a GPU's index after cuda:".into())
+    match text {
+        "auto" => Ok(Device::Auto),
+        "cpu" => Ok(Device::Cpu),
+        "cuda:all" => Ok(Device::AllCuda),
+        text => {
+            let mut indices = Vec::new();
+            for one in text.split(',') {
+                let index = gpu(one, text.contains(','))?;
+                if indices.contains(&index) {
+                    return Err(format!("cuda:{index} is there twice; expected each GPU once"));
+                }
+                indices.push(index);
+            }
+            Ok(Device::Cuda(indices))
         }
-        _ => Err("expected auto, cpu, cuda or cuda:N".into()),
+    }
+}
+
+/// A GPU's index, perhaps of a list.
+fn gpu(text: &str, of_list: bool) -> Result<usize, String> {
+    match (text, text.split_once(':')) {
+        ("cuda", _) => Ok(0),
+        ("cuda:all", _) => Err("cuda:all stands for every GPU; expected it alone".into()),
+        (_, Some(("cuda", index))) => index.parse().map_err(|_| "expected a GPU's index after cuda:, or all".into()),
+        _ if of_list => Err(format!("`{text}` in a list; expected GPUs alone, such as cuda:0,cuda:1")),
+        _ => Err("expected auto, cpu, cuda, cuda:N, cuda:all or a list such as cuda:0,cuda:1".into()),
     }
 }
 
@@ -438,8 +465,19 @@ mod tests {
         assert!(levels("9").is_err() && levels("0").is_err() && levels("8") == Ok(8));
         assert_eq!(device("cpu"), Ok(Device::Cpu));
         assert_eq!(device("auto"), Ok(Device::Auto));
-        assert_eq!((device("cuda"), device("cuda:3")), (Ok(Device::Cuda(0)), Ok(Device::Cuda(3))));
-        assert_eq!(device("cuda:x").unwrap_err(), "expected a GPU's index after cuda:");
-        assert_eq!(device("gpu").unwrap_err(), "expected auto, cpu, cuda or cuda:N");
+        assert_eq!((device("cuda"), device("cuda:3")), (Ok(Device::Cuda(vec![0])), Ok(Device::Cuda(vec![3]))));
+        assert_eq!(device("cuda:2,cuda:0"), Ok(Device::Cuda(vec![2, 0])));
+        assert_eq!(device("cuda:all"), Ok(Device::AllCuda));
+        for (wrong, said) in [
+            ("cuda:x", "expected a GPU's index after cuda:, or all"),
+            ("cuda:0,cuda:", "expected a GPU's index after cuda:, or all"),
+            ("cuda:0,1", "`1` in a list; expected GPUs alone, such as cuda:0,cuda:1"),
+            ("cpu,cuda:0", "`cpu` in a list; expected GPUs alone, such as cuda:0,cuda:1"),
+            ("cuda,cuda:0", "cuda:0 is there twice; expected each GPU once"),
+            ("cuda:all,cuda:0", "cuda:all stands for every GPU; expected it alone"),
+            ("gpu", "expected auto, cpu, cuda, cuda:N, cuda:all or a list such as cuda:0,cuda:1"),
+        ] {
+            assert_eq!(device(wrong).unwrap_err(), said, "{wrong}");
+        }
     }
 }

@@ -187,8 +187,9 @@ pub struct TrainArgs {
     #[arg(long, value_name = "N", default_value = "50", value_parser = positive_integer, help_heading = "Validation")]
     log_every: usize,
 
-    /// Device for the gradients: auto, cpu, cuda or cuda:N; auto takes a GPU if there is one. A run may continue on
-    /// another device, whose sums differ in the last bits
+    /// Device for the gradients: auto, cpu, cuda, cuda:N, several such as cuda:0,cuda:2, or cuda:all; auto takes a GPU
+    /// if there is one. Several share the samples of a batch, with the same result as one of them. A run may continue
+    /// on another kind of device, whose sums differ in the last bits
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     #[arg(value_parser = options::device, help_heading = "Machine")]
     device: options::Device,
@@ -293,7 +294,7 @@ pub fn run(mut args: TrainArgs, progress: &Progress) -> Result<()> {
         let mix = Arc::new(Mix::new(parts, args.seed)?);
         let augment = AugmentOptions { crop: setup.size, ..setup.augment };
         let train = Arc::new(Augmented::new(mix, augment, args.seed)?);
-        Ok(TrainData { train, validation, notes, device: args.device.open(progress)? })
+        Ok(TrainData { train, validation, notes, devices: args.device.open(progress)? })
     };
     run::train(&args.run, &options, &described, prepare, progress)
 }

@@ -1,5 +1,6 @@
 //! The network on the processor, for inference: photos to features, features to depth and confidence.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::bands;
@@ -13,8 +14,10 @@ use super::ops::pointwise::{expect_multiples_of_4, normalize};
 use super::simd::Level;
 use super::weights::Weights;
 use crate::error::Result;
-use crate::files::map::Map;
-use crate::net::backend::{DepthJob, DepthNetwork, DevicePlan, DeviceWork, Estimate, MemoryPlan};
+use crate::host::trace::span;
+use crate::net::backend::{
+    DepthJob, DepthNetwork, DevicePlan, DeviceWork, Estimate, MemoryPlan, OfPhoto, PhotoWanted, Pipeline, Refinement,
+};
 use crate::net::confidence::{Confidence, Judge, Scale};
 use crate::net::config::{Config, Resolution};
 use crate::net::model::Features;
@@ -249,7 +252,9 @@ impl BsMvsNet {
 
 impl DepthNetwork for BsMvsNet {
     type Features = Features<Tensor>;
-    type Pending<'a> = DepthJob<'a, Features<Tensor>>;
+    /// What it is made of, by level.
+    type Prepared = (BTreeMap<i32, Photo>, PhotoWanted);
+    type Pending = Estimate;
     type Grey = Tensor;
 
     fn config(&self) -> Config {
@@ -288,26 +293,53 @@ impl DepthNetwork for BsMvsNet {
         self.features_probed(photo, finest, &mut |_, _| ())
     }
 
-    fn begin<'a>(&'a self, _: usize, job: DepthJob<'a, Self::Features>) -> Result<Self::Pending<'a>> {
-        Ok(job)
+    fn pipeline(&self, _: usize) -> Pipeline {
+        // The network has all threads; the next photo is decoded meanwhile.
+        Pipeline { decoders: 1, views: 1, writers: 0 }
     }
 
-    fn finish<'a>(&'a self, job: Self::Pending<'a>) -> Result<Estimate> {
-        let DepthJob { reference, sources, hypotheses, level } = &job;
-        self.depth_probed(reference, sources, (hypotheses, *level), false, &mut |_, _| ())
+    fn prepare(&self, mut photo: Photo, wanted: &PhotoWanted) -> Result<Self::Prepared> {
+        let mut padded = BTreeMap::new();
+        let mut at = 0;
+        for &level in &wanted.levels {
+            if level < 0 {
+                padded.insert(level, photo.enlarged(level.unsigned_abs()).padded_to_multiple_of_4());
+                continue;
+            }
+            while at < level {
+                photo = photo.pyramid_level();
+                at += 1;
+            }
+            padded.insert(level, photo.padded_to_multiple_of_4());
+        }
+        Ok((padded, wanted.clone()))
     }
 
-    fn grey(&self, photo: Tensor) -> Result<Tensor> {
-        Ok(photo)
+    fn of_photo(&self, (levels, wanted): Self::Prepared) -> Result<BTreeMap<i32, OfPhoto<Features<Tensor>, Tensor>>> {
+        let of_level = |(&level, photo): (&i32, &Photo)| {
+            let features = DepthNetwork::features(self, photo, wanted.finest)?;
+            Ok((level, OfPhoto { features, grey: wanted.grey.then(|| ncc::grey(photo)) }))
+        };
+        levels.iter().map(of_level).collect()
     }
 
-    fn refine(
+    /// Makes it at once.
+    fn begin_refined(
         &self,
-        reference: &Tensor,
-        sources: &[(&Tensor, PlaneSweep)],
-        step: f32,
-        depth: &mut Map,
-    ) -> Result<usize> {
-        ncc::refine(&self.cpu, &Photos { reference, sources, step }, depth)
+        _: usize,
+        job: DepthJob<Features<Tensor>>,
+        refinement: Option<Refinement<Tensor>>,
+    ) -> Result<Estimate> {
+        let DepthJob { reference, sources, hypotheses, level } = &job;
+        let mut made = self.depth_probed(reference, sources, (hypotheses, *level), false, &mut |_, _| ())?;
+        if let Some(Refinement { reference, sources, step }) = refinement {
+            let _span = span("refine");
+            ncc::refine(&self.cpu, &Photos { reference, sources: &sources, step }, &mut made.depth)?;
+        }
+        Ok(made)
+    }
+
+    fn finish(&self, made: Estimate) -> Result<Estimate> {
+        Ok(made)
     }
 }

@@ -1,4 +1,4 @@
-//! The graphs of inference: a photo's features, and a view's depth from the features of reference and sources.
+//! The graph of a view's depth from the features of reference and sources.
 //!
 //! What a graph is made for is its key; what differs from view to view (features, cameras, depths, spacings, the
 //! confidence's coefficients) are its inputs.
@@ -11,9 +11,10 @@ use super::graph::{Graph, Value};
 use super::layers::DeviceLayers;
 use super::narrow;
 use super::ops::head::{Depths, ExpectedDepths};
-use super::ops::{image, narrow as ops, sweep};
+use super::ops::{narrow as ops, sweep};
 use super::pool::{Part, Pool};
 use super::program::Program;
+use super::staging::Feed;
 use super::storage::{Element, Pointer};
 use crate::cpu::ops::depth::Expectation;
 use crate::error::{Error, Result};
@@ -109,14 +110,6 @@ impl DepthKey {
     }
 }
 
-/// A feature graph's ends.
-pub(super) struct FeatureValues {
-    /// [1, H, W, 3] f32 in 0..1.
-    pub photo: Value,
-    /// What comes out.
-    pub maps: Features<Value>,
-}
-
 /// A depth graph's ends.
 pub(super) struct DepthValues {
     coarse: FoldedViews,
@@ -134,20 +127,10 @@ pub(super) struct Graphs {
 }
 
 impl Graphs {
-    fn layers<'g>(&'g self, graph: &'g mut Graph) -> DeviceLayers<'g, Folded<'g>> {
+    pub fn layers<'g>(&'g self, graph: &'g mut Graph) -> DeviceLayers<'g, Folded<'g>> {
         let Checkpoint { name, parameters, .. } = &self.checkpoint;
         let library = (self.options.convolutions == Convolutions::Cudnn).then(|| self.driver.clone());
         DeviceLayers { graph, mode: Folded { parameters, file: name, element: self.options.element, library } }
-    }
-
-    /// A photo of this width and height to its features up to a resolution.
-    pub fn features(&self, (width, height): (usize, usize), finest: Resolution) -> Result<(Graph, FeatureValues)> {
-        let mut graph = Graph::new();
-        let photo = graph.input("photo", Shape::plane(height, width, 3), Element::F32);
-        let image = image::normalise(&mut graph, "features", photo, self.options.element)?;
-        let maps = model::features(&mut self.layers(&mut graph), finest, image)?;
-        std::iter::once(maps.quarter).chain(maps.half).chain(maps.full).for_each(|map| graph.keep(map));
-        Ok((graph, FeatureValues { photo, maps }))
     }
 
     /// A view's features to depth and confidence.
@@ -243,7 +226,7 @@ fn lay(
 }
 
 impl DepthValues {
-    /// A view's inputs into a program's memory.
+    /// A view's inputs into a program's memory: features are copied there, all else is fed.
     ///
     /// # Errors
     /// [`Error::Shape`] where features do not go up to the resolution of the program's maps; the device's.
@@ -253,6 +236,7 @@ impl DepthValues {
         program: &Program,
         job: &DepthJob<Features<FeatureMap>>,
         judge: Option<&Judge>,
+        feed: &mut Feed,
     ) -> Result<()> {
         let DepthJob { reference, sources, hypotheses, .. } = job;
         let stream = program.stream();
@@ -260,7 +244,7 @@ impl DepthValues {
         for (place, maps) in maps.enumerate() {
             lay(driver, program, stream, (self.coarse.sweep.features, place), &maps.quarter)?;
         }
-        let floats = |value: Value, values: &[f32]| program.upload(value, bytemuck::cast_slice(values));
+        let mut floats = |value: Value, values: &[f32]| program.feed(value, bytemuck::cast_slice(values), feed);
         let row = |(maps, sweep): &(&Features<FeatureMap>, PlaneSweep)| {
             sweep::source_row(sweep, maps.quarter.shape.h, maps.quarter.shape.w)
         };
@@ -269,7 +253,6 @@ impl DepthValues {
         floats(self.coarse.sweep.depths, &depths)?;
         let expectation = Expectation::new(hypotheses);
         floats(self.coarse.depths.offsets, expectation.offsets())?;
-        program.upload(self.coarse.depths.middle, &expectation.middle().to_le_bytes())?;
         if let Some(ExpectedDepths { known, planes }) = self.coarse.depths.expected {
             floats(known, &[if hypotheses.expected.is_some() { 1.0 } else { 0.0 }])?;
             if let Some(expected) = &hypotheses.expected {
@@ -278,7 +261,9 @@ impl DepthValues {
             }
         }
         floats(self.judge, &Judge::for_device::<COARSE>(judge, Resolution::Quarter))?;
-        self.stages.iter().try_for_each(|(stage, own)| put_narrow(driver, program, (*stage, own), job, judge))
+        program.feed(self.coarse.depths.middle, &expectation.middle().to_le_bytes(), feed)?;
+        let mut stages = self.stages.iter();
+        stages.try_for_each(|(stage, own)| put_narrow(driver, program, (*stage, own), job, judge, feed))
     }
 }
 
@@ -295,6 +280,7 @@ fn put_narrow(
     (stage, own): (&Stage, &NarrowViews),
     job: &DepthJob<Features<FeatureMap>>,
     judge: Option<&Judge>,
+    feed: &mut Feed,
 ) -> Result<()> {
     let stream = program.stream();
     let reference = of_stage(stage, job.reference)?;
@@ -309,7 +295,7 @@ fn put_narrow(
     }
     let spacing = stage.spacing(&sweeps, (reference.shape.w, reference.shape.h), &job.hypotheses);
     let resolution = if stage.step == Resolution::Half.step() { Resolution::Half } else { Resolution::Full };
-    let floats = |value: Value, values: &[f32]| program.upload(value, bytemuck::cast_slice(values));
+    let mut floats = |value: Value, values: &[f32]| program.feed(value, bytemuck::cast_slice(values), feed);
     floats(own.sweep.rows, &rows)?;
     floats(own.sweep.spacing, &[spacing.least, spacing.share])?;
     floats(own.judge, &Judge::for_device::<NARROW>(judge, resolution))

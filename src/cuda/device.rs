@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::ffi::CString;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use cudarc::driver::sys::{self, CUdevice_attribute_enum as Attribute, CUfunction_attribute_enum as FunctionAttribute};
@@ -247,8 +248,22 @@ impl Driver for Gpu {
             .map_err(self.failed(format!("copying {} bytes to the GPU", bytes.len())))
     }
 
-    fn upload_pinned(&self, to: Pointer, from: &dyn HostMemory, bytes: usize, stream: Stream) -> Result<()> {
-        self.upload(to, &from.bytes()[..bytes], stream)
+    fn upload_pinned(&self, to: Pointer, from: &dyn HostMemory, bytes: Range<usize>, stream: Stream) -> Result<()> {
+        self.upload(to, &from.bytes()[bytes], stream)
+    }
+
+    fn download_pinned(
+        &self,
+        from: Pointer,
+        to: &mut dyn HostMemory,
+        bytes: Range<usize>,
+        stream: Stream,
+    ) -> Result<()> {
+        let on = self.on(stream)?;
+        let to = &mut to.bytes_mut()[bytes];
+        let told = format!("copying {} bytes from the GPU", to.len());
+        // SAFETY: the caller's range lies in one allocation; page-locked memory is not let go before the copy is done.
+        unsafe { result::memcpy_dtoh_async(to, from, on.cu_stream()) }.map_err(self.failed(told))
     }
 
     fn download(&self, from: Pointer, bytes: &mut [u8], stream: Stream) -> Result<()> {
@@ -355,17 +370,20 @@ impl Driver for Gpu {
     }
 
     fn event(&self, stream: Stream) -> Result<Box<dyn Event>> {
-        let stream = self.on(stream)?;
+        let on = self.on(stream)?;
         let event =
-            stream.record_event(Some(sys::CUevent_flags::CU_EVENT_DEFAULT)).map_err(self.failed("marking a time"))?;
-        Ok(Box::new(Mark { event, trail: self.trail.clone() }))
+            on.record_event(Some(sys::CUevent_flags::CU_EVENT_DEFAULT)).map_err(self.failed("marking a time"))?;
+        let after = trail(&self.trail).marked(stream);
+        Ok(Box::new(Mark { event, after, trail: self.trail.clone() }))
     }
 
     fn wait(&self, stream: Stream, event: &dyn Event) -> Result<()> {
         let Some(mark) = event.as_any().downcast_ref::<Mark>() else {
             return Err(Error::Bug { place: "gpu", problem: "an event of another device".into() });
         };
-        self.on(stream)?.wait(&mark.event).map_err(self.failed("waiting for another stream"))
+        self.on(stream)?.wait(&mark.event).map_err(self.failed("waiting for another stream"))?;
+        trail(&self.trail).waits(stream, &mark.after);
+        Ok(())
     }
 
     fn synchronize(&self, stream: Stream) -> Result<()> {

@@ -2,6 +2,7 @@
 //! emulator that runs the same kernels on the processor.
 
 use std::ffi::c_void;
+use std::ops::Range;
 
 use super::convolution;
 use super::storage::{Element, Pointer};
@@ -50,7 +51,12 @@ pub trait Recording: Send {
 }
 
 /// A point in a stream's work.
-pub trait Event: Send {
+pub trait Event: Send + Sync {
+    /// Waits until it has passed.
+    ///
+    /// # Errors
+    /// What went wrong in the work before it.
+    fn synchronize(&self) -> Result<()>;
     /// Milliseconds from `earlier` to this one, once both have passed.
     ///
     /// # Errors
@@ -62,8 +68,8 @@ pub trait Event: Send {
 
 /// A device.
 ///
-/// All calls but [`Driver::synchronize`], [`Driver::settle`], the allocations and [`Driver::download`] return before
-/// the work is done.
+/// All calls but [`Driver::synchronize`], [`Driver::settle`], [`Event::synchronize`], the allocations and
+/// [`Driver::download`] return before the work is done.
 pub trait Driver: Send + Sync {
     /// Its name, for people.
     fn name(&self) -> String;
@@ -101,11 +107,24 @@ pub trait Driver: Send + Sync {
     /// The device's.
     fn upload(&self, to: Pointer, bytes: &[u8], stream: Stream) -> Result<()>;
 
-    /// Copies page-locked memory to the device; it must stay as it is until the stream has come past this.
+    /// Copies these bytes of page-locked memory to the device; they must stay as they are until the stream has come
+    /// past this.
     ///
     /// # Errors
     /// The device's.
-    fn upload_pinned(&self, to: Pointer, from: &dyn HostMemory, bytes: usize, stream: Stream) -> Result<()>;
+    fn upload_pinned(&self, to: Pointer, from: &dyn HostMemory, bytes: Range<usize>, stream: Stream) -> Result<()>;
+
+    /// Copies from the device to these bytes of page-locked memory; they are there when the stream has come past this.
+    ///
+    /// # Errors
+    /// The device's.
+    fn download_pinned(
+        &self,
+        from: Pointer,
+        to: &mut dyn HostMemory,
+        bytes: Range<usize>,
+        stream: Stream,
+    ) -> Result<()>;
 
     /// Copies from the device and waits until that is done.
     ///

@@ -5,7 +5,7 @@
 //! for are kept here, and the message names them. With `ENGINE_CUDA_BLOCKING=1` (or CUDA's own
 //! `CUDA_LAUNCH_BLOCKING=1`) every launch is awaited, and it is exactly one.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write;
 use std::sync::Arc;
 
@@ -31,9 +31,14 @@ pub(super) struct Launched {
     pub block: [u32; 3],
 }
 
+/// By stream: so many of all launches, of which those in this stream are meant.
+pub(super) type Launches = BTreeMap<Stream, u64>;
+
 /// A launch that may not be done yet.
 struct Pending {
     stream: Stream,
+    /// How many there were before it.
+    number: u64,
     launched: Launched,
     /// What it is for.
     about: Arc<str>,
@@ -47,6 +52,10 @@ pub(super) struct Trail {
     about: Arc<str>,
     /// Launches of a recording that is being made.
     recording: Option<Vec<Launched>>,
+    /// How many there were.
+    count: u64,
+    /// By stream: the launches that its next work comes after.
+    waited: BTreeMap<Stream, Launches>,
 }
 
 impl Trail {
@@ -62,7 +71,8 @@ impl Trail {
         if self.launches.len() >= MOST {
             self.launches.pop_front();
         }
-        self.launches.push_back(Pending { stream, launched, about: self.about.clone() });
+        self.launches.push_back(Pending { stream, number: self.count, launched, about: self.about.clone() });
+        self.count += 1;
     }
 
     /// What comes is for this.
@@ -87,7 +97,29 @@ impl Trail {
 
     /// All that a stream had is done.
     pub fn done(&mut self, stream: Stream) {
-        self.launches.retain(|pending| pending.stream != stream);
+        let after = self.marked(stream);
+        self.passed(&after);
+    }
+
+    /// The launches that are done when a stream has come to where it is now.
+    pub fn marked(&self, stream: Stream) -> Launches {
+        let mut after = self.waited.get(&stream).cloned().unwrap_or_default();
+        after.insert(stream, self.count);
+        after
+    }
+
+    /// A stream waits for what comes after these launches.
+    pub fn waits(&mut self, stream: Stream, after: &Launches) {
+        let waited = self.waited.entry(stream).or_default();
+        for (&other, &count) in after {
+            let most = waited.entry(other).or_default();
+            *most = (*most).max(count);
+        }
+    }
+
+    /// These launches are done.
+    pub fn passed(&mut self, after: &Launches) {
+        self.launches.retain(|pending| after.get(&pending.stream).is_none_or(|&count| pending.number >= count));
     }
 
     /// What the launches were for: whatever the processor has come to, it is one of these.

@@ -7,7 +7,7 @@ use cudarc::driver::sys::{self, CUevent, CUresult};
 use cudarc::driver::{CudaContext, CudaEvent, CudaStream, DriverError, result};
 
 use super::driver::{Event, HostMemory, Recording, Stream};
-use super::failure::{Launched, Trail, failed};
+use super::failure::{Launched, Launches, Trail, failed};
 use crate::error::{Error, Result};
 
 /// What was launched, shared by all that may fail because of it.
@@ -61,6 +61,8 @@ impl Drop for Pinned {
 /// An event.
 pub(super) struct Mark {
     pub event: CudaEvent,
+    /// The launches that are done when it has passed.
+    pub after: Launches,
     pub trail: SharedTrail,
 }
 
@@ -85,6 +87,13 @@ fn elapsed(earlier: &CudaEvent, later: &CudaEvent) -> Result<f32, DriverError> {
 }
 
 impl Event for Mark {
+    fn synchronize(&self) -> Result<()> {
+        let waited = self.event.synchronize();
+        let mut trail = trail(&self.trail);
+        waited.map_err(|error| failed("waiting for the GPU", error, &trail))?;
+        trail.passed(&self.after);
+        Ok(())
+    }
     fn milliseconds_since(&self, earlier: &dyn Event) -> Result<f32> {
         let Some(earlier) = earlier.as_any().downcast_ref::<Self>() else {
             return Err(Error::Bug { place: "gpu", problem: "an event of another device".into() });

@@ -1,34 +1,41 @@
 //! The network on a device, for a run: photos in, depth and confidence out.
 //!
 //! A program is made for each size of work and replayed for each view of it. Feature maps stay on the device and are
-//! copied into a program's inputs before it runs; the levels of one view run in streams of their own. Memory is
-//! planned before the first photo is decoded and taken at once: for each stream an arena as large as its largest
-//! program needs, and blocks for the programs that are kept (`rooms.rs`). What is left is room for feature maps
-//! (`pool.rs`).
+//! copied into a program's inputs before it runs; the levels of one view run in streams of their own. Nothing here
+//! waits for the device but [`DepthNetwork::finish`], for one map that it has made: photos come (`photos.rs`) and maps
+//! go (`finished.rs`) through page-locked memory (`staging.rs`), while the work of the next view is queued already.
+//!
+//! Memory is planned before the first photo is decoded and taken at once: for each stream an arena as large as its
+//! largest program needs, and blocks for the programs that are kept (`rooms.rs`); places where photos arrive and maps
+//! leave. What is left is room for feature maps (`pool.rs`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 pub use super::depth_graph::{Convolutions, FeatureMap, Options};
-use super::depth_graph::{DepthKey, DepthValues, FeatureValues, Graphs, finest, numbers_of_a_quarter_pixel};
-use super::driver::{Driver, Event, HostMemory, Stream};
+use super::depth_graph::{DepthKey, DepthValues, Graphs, finest, numbers_of_a_quarter_pixel};
+use super::driver::{Driver, Stream};
+pub use super::finished::Running;
+use super::finished::{self, Finished, OnDevice};
 use super::folded::Slabs;
-use super::graph::Value;
+pub use super::photos::Prepared;
+use super::photos::{Photos, PhotosSize};
 use super::placement::{Placement, place};
 use super::pool::{PAGE, Pool};
-use super::program::{Owned, Program};
-use super::refine::{self, Grey};
+use super::program::Program;
 use super::rooms::{KEPT, Room, Size};
-use super::storage::{Element, Pointer};
+use super::staging::{Feed, Staging};
+use super::storage::Element;
 use crate::cpu::ops::pointwise::expect_multiples_of_4;
 use crate::error::{Error, Result};
-use crate::files::map::Map;
 use crate::host::memory::readable;
-use crate::net::backend::{DepthJob, DepthNetwork, DevicePlan, DeviceWork, Estimate, JobSize, MemoryPlan};
+use crate::net::backend::{
+    DepthJob, DepthNetwork, DevicePlan, DeviceWork, Estimate, JobSize, MemoryPlan, OfPhoto, PhotoWanted, Pipeline,
+    Refinement,
+};
 use crate::net::confidence::{Confidence, Judge, Scale};
 use crate::net::config::{Config, Resolution};
 use crate::net::model::Features;
-use crate::net::tensor::Tensor;
 use crate::net::weights::Checkpoint;
 use crate::scene::camera::{PlaneSweep, Sampling};
 use crate::scene::photo::Photo;
@@ -47,26 +54,19 @@ pub const CUTS: [Slabs; 6] = [
 /// Of the device's free memory, what a run plans with: the driver and libraries take some as they go.
 const USABLE: f64 = 0.92;
 
-struct FeatureProgram {
-    program: Program,
-    values: FeatureValues,
-    pinned: Box<dyn HostMemory>,
-}
-
 struct DepthProgram {
     program: Program,
     values: DepthValues,
 }
 
-/// The features' programs run in the first stream, those of depth maps in one for each slot.
+/// Programs of photos run in the first stream, those of depth maps in one for each slot.
 struct State {
-    features: Room<((usize, usize), Resolution), FeatureProgram>,
+    photos: Photos,
     depth: BTreeMap<usize, Room<DepthKey, DepthProgram>>,
-    streams: Vec<Stream>,
-    /// The last feature map is there.
-    features_done: Option<Box<dyn Event>>,
-    /// What refinement works in, and its bytes.
-    refinement: Option<(Owned, u64)>,
+    finished: BTreeMap<usize, Finished>,
+    streams: BTreeMap<usize, Stream>,
+    /// Copies maps back.
+    reader: Option<Stream>,
 }
 
 /// The network with its weights and the device that it runs on.
@@ -75,11 +75,10 @@ pub struct DeviceNetwork {
     slabs: Mutex<Slabs>,
     state: Mutex<State>,
     maps: Arc<Pool>,
-}
-
-/// A depth map that is being made.
-pub struct Running {
-    key: DepthKey,
+    staging: Arc<Staging>,
+    /// Its index, where there are several.
+    index: Option<usize>,
+    others: Vec<DeviceNetwork>,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -99,18 +98,44 @@ impl DeviceNetwork {
         // Norms are folded when graphs are made; a run should fail before it begins.
         checkpoint.parameters.expect_foldable(&checkpoint.name)?;
         let maps = Pool::new(driver.clone());
+        let staging = Staging::new(driver.clone());
         let graphs = Graphs { driver, checkpoint: checkpoint.clone(), options };
         let state = State {
-            features: Room::empty(),
+            photos: Photos::new(),
             depth: BTreeMap::new(),
-            streams: Vec::new(),
-            features_done: None,
-            refinement: None,
+            finished: BTreeMap::new(),
+            streams: BTreeMap::new(),
+            reader: None,
         };
-        Ok(Self { graphs, slabs: Mutex::new(CUTS[0]), state: Mutex::new(state), maps })
+        Ok(Self {
+            graphs,
+            slabs: Mutex::new(CUTS[0]),
+            state: Mutex::new(state),
+            maps,
+            staging,
+            index: None,
+            others: Vec::new(),
+        })
     }
 
-    /// The device.
+    /// On all of these devices, with their indices: they share the views of a run.
+    ///
+    /// # Errors
+    /// As [`DeviceNetwork::new`]; [`Error::Bug`] without a device.
+    pub fn on_each(
+        drivers: impl IntoIterator<Item = (usize, Arc<dyn Driver>)>,
+        checkpoint: &Checkpoint,
+        options: Options,
+    ) -> Result<Self> {
+        let of_driver = |(index, driver)| Ok(Self { index: Some(index), ..Self::new(driver, checkpoint, options)? });
+        let mut all = drivers.into_iter().map(of_driver).collect::<Result<Vec<_>>>()?.into_iter();
+        let first = all.next().ok_or_else(|| Error::Bug { place: "device network", problem: "no device".into() })?;
+        let others: Vec<_> = all.collect();
+        let index = first.index.filter(|_| !others.is_empty());
+        Ok(Self { index, others, ..first })
+    }
+
+    /// The device, or the first of them.
     pub fn driver(&self) -> &Arc<dyn Driver> {
         &self.graphs.driver
     }
@@ -146,38 +171,133 @@ impl DeviceNetwork {
         }
         Ok(of_slots.iter().map(|(&slot, placements)| (slot, Size::of(placements, most))).collect())
     }
+}
 
-    /// The room of the features of photos of these sizes.
-    fn feature_room(&self, photos: &BTreeSet<(usize, usize)>, finest: Resolution, most: usize) -> Result<Size> {
-        let placed = |size: &(usize, usize)| place(&self.graphs.features(*size, finest)?.0);
-        Ok(Size::of(&photos.iter().map(placed).collect::<Result<Vec<_>>>()?, most))
+impl DeviceNetwork {
+    /// Plans one device's memory and takes it.
+    fn plan_alone(&self, work: &DeviceWork) -> Result<DevicePlan> {
+        let (driver, element) = (self.driver(), self.graphs.options.element);
+        let (free, total) = driver.memory()?;
+        let budget = self.graphs.options.vram.unwrap_or((free as f64 * USABLE) as u64);
+        if budget > free {
+            return Err(Error::Memory(format!(
+                "--vram asks for {}, and {} of {} are free on {}",
+                readable(budget),
+                readable(free),
+                readable(total),
+                self.device_alone()
+            )));
+        }
+        let budget = budget / PAGE * PAGE;
+        let finest = self.finest(work.finest);
+        let keys: BTreeSet<DepthKey> = work.maps.iter().map(|size| Self::key(size, finest)).collect();
+        // Room for the features of one view and its sources on all levels, if volumes can be cut up enough for that.
+        let numbers = numbers_of_a_quarter_pixel(finest) as u64;
+        // A photo in grey has 16 pixels for one at a quarter, of f32 on the device, too.
+        let grey = if work.refined { 16 } else { 0 };
+        let of_pixel = numbers * element.bytes() + grey * Element::F32.bytes();
+        let map_bytes = |s: &JobSize| (s.width / 4 * (s.height / 4)) as u64 * of_pixel;
+        let wished = work.maps.iter().map(|s| map_bytes(s) * s.views as u64).max().unwrap_or(0) * 3 / 2;
+        // Programs of many sizes are kept only if volumes need not be cut up for that.
+        let tries = [(CUTS[0], KEPT)].into_iter().chain(CUTS.map(|slabs| (slabs, 1)));
+        let mut finished: BTreeMap<usize, u64> = BTreeMap::new();
+        for size in &work.maps {
+            let of_slot = finished.entry(size.slot).or_default();
+            let map = Self::key(size, finest).map_size();
+            *of_slot = (*of_slot).max(finished::room(map, work.refined.then_some(size.views - 1)));
+        }
+        let leaving: u64 = finished.values().map(|bytes| bytes.next_multiple_of(PAGE)).sum();
+        let of_photos = |most: usize| PhotosSize::new(&self.graphs, &work.photos, (finest, work.refined), most);
+        let of_depth = |rooms: &BTreeMap<usize, Size>| rooms.values().map(Size::bytes).sum::<u64>() + leaving;
+        let (mut slabs, mut depth, mut photos) = (CUTS[0], BTreeMap::new(), of_photos(KEPT)?);
+        for (cut, most) in tries {
+            slabs = cut;
+            depth = self.depth_rooms(&keys, cut, most)?;
+            photos = of_photos(most)?;
+            if of_depth(&depth) + photos.bytes() + wished <= budget {
+                break;
+            }
+        }
+        let (bytes, for_features) = (of_depth(&depth), photos.bytes());
+        if bytes + for_features > budget {
+            let coarser = if finest == Resolution::Quarter { "" } else { "a coarser --resolution, " };
+            return Err(Error::Memory(format!(
+                "the network needs {} on {}, and {} may be used; try {coarser}a smaller --max-side, fewer --planes or \
+                 --levels, or more --vram",
+                readable(bytes + for_features),
+                self.device_alone(),
+                readable(budget)
+            )));
+        }
+        self.set_slabs(slabs);
+        let left = (budget - bytes - for_features) / PAGE * PAGE;
+        let mut state = locked(&self.state);
+        state.photos.reserve(driver, &photos)?;
+        for (slot, size) in depth {
+            state.depth.entry(slot).or_insert_with(Room::empty).reserve(driver, size)?;
+        }
+        for (slot, bytes) in finished {
+            state.leave(driver, slot, bytes)?;
+        }
+        self.maps.limit(left);
+        // Counted as f32 on the host's side, whatever they are here. An eighth is for the gaps between maps of
+        // different sizes.
+        let room = left / 8 * 7 / of_pixel * (numbers + grey) * Element::F32.bytes();
+        let bands = match slabs.rows {
+            _ if finest == Resolution::Quarter => String::new(),
+            usize::MAX => ", narrow stages whole".into(),
+            rows => format!(", narrow stages in bands of {rows} rows"),
+        };
+        let refined = if work.refined { " and their refinement" } else { "" };
+        let text = format!(
+            "{}: {} of {} planned: depth maps {} (cost volume in slabs of {} planes{bands}), finished maps{refined} \
+             {}, photos and feature layers {}, feature maps{} up to {}; {} arithmetic",
+            self.device_alone(),
+            readable(budget - left),
+            readable(budget),
+            readable(bytes - leaving),
+            slabs.planes,
+            readable(leaving),
+            readable(for_features),
+            if work.refined { " and photos in grey" } else { "" },
+            readable(left),
+            self.precision()
+        );
+        Ok(DevicePlan { room, text })
     }
 }
 
 impl State {
     fn stream(&mut self, driver: &Arc<dyn Driver>, slot: usize) -> Result<Stream> {
-        while self.streams.len() <= slot {
-            let stream = driver.stream()?;
-            self.streams.push(stream);
+        if let Some(&stream) = self.streams.get(&slot) {
+            return Ok(stream);
         }
-        Ok(self.streams[slot])
+        let stream = driver.stream()?;
+        self.streams.insert(slot, stream);
+        Ok(stream)
     }
 
-    /// At least so many bytes for refinement.
-    fn refinement(&mut self, driver: &Arc<dyn Driver>, bytes: u64) -> Result<Pointer> {
-        if let Some((memory, _)) = self.refinement.as_ref().filter(|(_, there)| *there >= bytes) {
-            return Ok(memory.pointer());
-        }
-        // What is there goes first: there may be no room for both.
-        self.refinement = None;
-        let memory = Owned::new(driver, bytes, || format!("the refinement of depth maps ({})", readable(bytes)))?;
-        Ok(self.refinement.insert((memory, bytes)).0.pointer())
+    /// Where a slot's maps leave, with at least so many bytes.
+    fn leave(&mut self, driver: &Arc<dyn Driver>, slot: usize, bytes: u64) -> Result<&mut Finished> {
+        let stream = self.reader.map_or_else(|| driver.stream(), Ok)?;
+        self.reader = Some(stream);
+        let before = self.finished.remove(&slot);
+        let finished = match before {
+            Some(large) if large.bytes() >= bytes => large,
+            // What is there goes first: there may be no room for both.
+            small => {
+                drop(small);
+                Finished::new(driver, bytes, stream)?
+            }
+        };
+        Ok(self.finished.entry(slot).insert_entry(finished).into_mut())
     }
 }
 
 impl DepthNetwork for DeviceNetwork {
     type Features = Features<FeatureMap>;
-    type Pending<'a> = Running;
+    type Prepared = Prepared;
+    type Pending = Running;
     type Grey = FeatureMap;
 
     fn config(&self) -> Config {
@@ -197,147 +317,71 @@ impl DepthNetwork for DeviceNetwork {
     }
 
     fn device(&self) -> String {
-        self.driver().name()
+        let all: Vec<String> = self.each().into_iter().map(Self::device_alone).collect();
+        all.join(", ")
+    }
+
+    fn device_alone(&self) -> String {
+        let name = self.driver().name();
+        self.index.map_or(name.clone(), |index| format!("cuda:{index} ({name})"))
+    }
+
+    fn each(&self) -> Vec<&Self> {
+        std::iter::once(self).chain(&self.others).collect()
     }
 
     fn precision(&self) -> &'static str {
         self.graphs.options.element.suffix()
     }
 
-    fn memory_plan(&self, (width, height): (usize, usize), _: usize, _: usize, wanted: Resolution) -> MemoryPlan {
-        // A photo on its way to the device, and two maps on their way back; weights in a few layouts.
+    fn memory_plan(&self, (width, height): (usize, usize), _: usize, threads: usize, wanted: Resolution) -> MemoryPlan {
+        // Photos on their way to the device, and depth and confidence on their way back, of all levels, to be read and
+        // to be written; weights in a few layouts.
         let pixels = (width * height) as u64;
-        let maps = 2 * 4 * pixels / (self.finest(wanted).step() as u64).pow(2);
-        MemoryPlan { feature_layers: 12 * pixels, feature_map: 0, regularizer: maps, scratch: 32 << 20 }
+        let devices = 1 + self.others.len();
+        let Pipeline { decoders, views, writers } = self.pipeline((threads / devices).max(1));
+        let maps = 2 * 4 * pixels / (self.finest(wanted).step() as u64).pow(2) * 4 / 3;
+        let maps = maps * (devices * (views + 2 + 2 * writers)) as u64;
+        let photos = 12 * pixels * (devices * (decoders + 1)) as u64;
+        MemoryPlan { feature_layers: photos, feature_map: 0, regularizer: maps, scratch: 32 << 20 }
     }
 
     fn device_plan(&self, work: &DeviceWork) -> Result<Option<DevicePlan>> {
-        let (driver, element) = (self.driver(), self.graphs.options.element);
-        let (free, total) = driver.memory()?;
-        let budget = self.graphs.options.vram.unwrap_or((free as f64 * USABLE) as u64);
-        if budget > free {
-            return Err(Error::Memory(format!(
-                "--vram asks for {}, and {} of {} are free on {}",
-                readable(budget),
-                readable(free),
-                readable(total),
-                driver.name()
-            )));
+        let mut all = self.plan_alone(work)?;
+        for other in &self.others {
+            let DevicePlan { room, text } = other.plan_alone(work)?;
+            all = DevicePlan { room: all.room.min(room), text: format!("{}; {text}", all.text) };
         }
-        let budget = budget / PAGE * PAGE;
-        let finest = self.finest(work.finest);
-        let keys: BTreeSet<DepthKey> = work.maps.iter().map(|size| Self::key(size, finest)).collect();
-        // Room for the features of one view and its sources on all levels, if volumes can be cut up enough for that.
-        let numbers = numbers_of_a_quarter_pixel(finest) as u64;
-        // A photo in grey has 16 pixels for one at a quarter, of f32 on the device, too.
-        let grey = if work.refined { 16 } else { 0 };
-        let of_pixel = numbers * element.bytes() + grey * Element::F32.bytes();
-        let map_bytes = |s: &JobSize| (s.width / 4 * (s.height / 4)) as u64 * of_pixel;
-        let wished = work.maps.iter().map(|s| map_bytes(s) * s.views as u64).max().unwrap_or(0) * 3 / 2;
-        // Programs of many sizes are kept only if volumes need not be cut up for that.
-        let tries = [(CUTS[0], KEPT)].into_iter().chain(CUTS.map(|slabs| (slabs, 1)));
-        let (mut slabs, mut depth, mut features) = (CUTS[0], BTreeMap::new(), Size::default());
-        let refinement = work.maps.iter().map(|s| refine::room(s.reference, s.views - 1)).max();
-        let refinement = refinement.filter(|_| work.refined).unwrap_or(0);
-        let in_pages = refinement.next_multiple_of(PAGE);
-        let of_depth = |rooms: &BTreeMap<usize, Size>| rooms.values().map(Size::bytes).sum::<u64>() + in_pages;
-        for (cut, most) in tries {
-            slabs = cut;
-            depth = self.depth_rooms(&keys, cut, most)?;
-            features = self.feature_room(&work.photos, finest, most)?;
-            if of_depth(&depth) + features.bytes() + wished <= budget {
-                break;
-            }
-        }
-        let (bytes, for_features) = (of_depth(&depth), features.bytes());
-        if bytes + for_features > budget {
-            let coarser = if finest == Resolution::Quarter { "" } else { "a coarser --resolution, " };
-            return Err(Error::Memory(format!(
-                "the network needs {} on {}, and {} may be used; try {coarser}a smaller --max-side, fewer --planes or \
-                 --levels, or more --vram",
-                readable(bytes + for_features),
-                driver.name(),
-                readable(budget)
-            )));
-        }
-        self.set_slabs(slabs);
-        let left = (budget - bytes - for_features) / PAGE * PAGE;
-        let mut state = locked(&self.state);
-        state.features.reserve(driver, features)?;
-        for (slot, size) in depth {
-            state.depth.entry(slot).or_insert_with(Room::empty).reserve(driver, size)?;
-        }
-        if refinement > 0 {
-            state.refinement(driver, refinement)?;
-        }
-        self.maps.limit(left);
-        // Counted as f32 on the host's side, whatever they are here. An eighth is for the gaps between maps of
-        // different sizes.
-        let room = left / 8 * 7 / of_pixel * (numbers + grey) * Element::F32.bytes();
-        let bands = match slabs.rows {
-            _ if finest == Resolution::Quarter => String::new(),
-            usize::MAX => ", narrow stages whole".into(),
-            rows => format!(", narrow stages in bands of {rows} rows"),
-        };
-        let refined = if work.refined { format!("their refinement {}, ", readable(in_pages)) } else { String::new() };
-        let text = format!(
-            "{}: {} of {} planned: depth maps {} (cost volume in slabs of {} planes{bands}), {refined}feature layers \
-             {}, feature maps{} up to {}; {} arithmetic",
-            driver.name(),
-            readable(budget - left),
-            readable(budget),
-            readable(bytes - in_pages),
-            slabs.planes,
-            readable(for_features),
-            if work.refined { " and photos in grey" } else { "" },
-            readable(left),
-            self.precision()
-        );
-        Ok(Some(DevicePlan { room, text }))
+        Ok(Some(all))
     }
 
-    fn features(&self, photo: &Photo, wanted: Resolution) -> Result<Features<FeatureMap>> {
+    fn features(&self, photo: &Photo, finest: Resolution) -> Result<Features<FeatureMap>> {
         expect_multiples_of_4(photo)?;
-        let (driver, element) = (self.driver(), self.graphs.options.element);
-        let photo_rgb = &photo.rgb;
-        let (size, finest) = ((photo.width, photo.height), self.finest(wanted));
-        let mut state = locked(&self.state);
-        // What an earlier photo left must have been read before the next one takes its place.
-        driver.synchronize(Stream::FIRST)?;
-        let (room, key) = (&mut state.features, (size, finest));
-        if room.get(&key).is_none() {
-            let (graph, values) = self.graphs.features(size, finest)?;
-            let placement = place(&graph)?;
-            let (arena, block) = room.block(driver, &placement)?;
-            let lasting = (block.memory.clone(), block.offset);
-            let program = Program::within(driver, Stream::FIRST, graph, placement, arena, lasting)?;
-            let pinned = driver.host_memory(size_of_val(&photo_rgb[..]))?;
-            room.insert(key, &block, FeatureProgram { program, values, pinned });
-        }
-        let Some(made) = room.get(&key) else { return Err(gone()) };
-        let FeatureProgram { program, values: FeatureValues { photo, maps }, pinned } = made;
-        let own = |value: &Value| FeatureMap::new(&self.maps, program.graph().shape(*value), element);
-        let kept = Features {
-            quarter: own(&maps.quarter)?,
-            half: maps.half.as_ref().map(own).transpose()?,
-            full: maps.full.as_ref().map(own).transpose()?,
-        };
-        // Page-locked memory, so that the copy runs while the processor decodes the next photo.
-        pinned.bytes_mut().copy_from_slice(bytemuck::cast_slice(photo_rgb));
-        let to = program.pointer(*photo);
-        driver.upload_pinned(to, &**pinned, size_of_val(&photo_rgb[..]), Stream::FIRST)?;
-        program.run()?;
-        let from = std::iter::once(maps.quarter).chain(maps.half).chain(maps.full);
-        let to = std::iter::once(&kept.quarter).chain(&kept.half).chain(&kept.full);
-        for (from, to) in from.zip(to) {
-            let bytes = to.shape().len() as u64 * element.bytes();
-            driver.copy(to.pointer(), program.pointer(from), bytes, Stream::FIRST)?;
-        }
-        state.features_done = Some(driver.event(Stream::FIRST)?);
-        Ok(kept)
+        let wanted = PhotoWanted { levels: [0].into(), finest, grey: false };
+        let made = self.of_photo(self.prepare(photo.clone(), &wanted)?)?;
+        made.into_values().next().map(|of_level| of_level.features).ok_or_else(gone)
     }
 
-    fn begin<'a>(&'a self, slot: usize, job: DepthJob<'a, Features<FeatureMap>>) -> Result<Running> {
+    fn pipeline(&self, threads: usize) -> Pipeline {
+        // A view takes a device about as long as a thread takes for a photo, or for writing the maps of a few.
+        Pipeline { decoders: threads.clamp(1, 8), views: 2, writers: threads.div_ceil(2).clamp(1, 4) }
+    }
+
+    fn prepare(&self, photo: Photo, wanted: &PhotoWanted) -> Result<Prepared> {
+        let wanted = PhotoWanted { finest: self.finest(wanted.finest), ..wanted.clone() };
+        Prepared::new(&self.staging, photo, &wanted)
+    }
+
+    fn of_photo(&self, photo: Prepared) -> Result<BTreeMap<i32, OfPhoto<Features<FeatureMap>, FeatureMap>>> {
+        locked(&self.state).photos.queue(&self.graphs, &self.maps, photo)
+    }
+
+    fn begin_refined(
+        &self,
+        slot: usize,
+        job: DepthJob<Features<FeatureMap>>,
+        refinement: Option<Refinement<FeatureMap>>,
+    ) -> Result<Running> {
         let DepthJob { reference, sources, hypotheses, level } = &job;
         if sources.is_empty() || hypotheses.depths.is_empty() {
             let problem =
@@ -363,60 +407,53 @@ impl DepthNetwork for DeviceNetwork {
         let judge = fits.zip(scale).map(|(fits, scale)| Judge::new(fits, (key.finest, *level), scale));
         let mut state = locked(&self.state);
         let stream = state.stream(driver, slot)?;
-        if let Some(event) = &state.features_done {
+        if let Some(event) = &state.photos.done {
             driver.wait(stream, &**event)?;
         }
-        let room = state.depth.entry(slot).or_insert_with(Room::empty);
+        let on_device = refinement.as_ref().map(OnDevice::new);
+        let leaving = finished::room(key.map_size(), on_device.as_ref().map(|_| sources.len()));
+        state.leave(driver, slot, leaving)?;
+        let State { depth, finished, .. } = &mut *state;
+        let room = depth.entry(slot).or_insert_with(Room::empty);
         if room.get(&key).is_none() {
             let (graph, values) = self.graphs.depth(&key, *locked(&self.slabs))?;
             let placement = place(&graph)?;
+            // A program that makes room must have come to its end.
+            driver.synchronize(stream)?;
             let (arena, block) = room.block(driver, &placement)?;
             let lasting = (block.memory.clone(), block.offset);
             let program = Program::within(driver, stream, graph, placement, arena, lasting)?;
             room.insert(key, &block, DepthProgram { program, values });
         }
-        let Some(made) = room.get(&key) else { return Err(gone()) };
-        made.values.put(driver, &made.program, &job, judge.as_ref())?;
-        made.program.run()?;
-        Ok(Running { key })
+        let (Some(DepthProgram { program, values }), Some(finished)) = (room.get(&key), finished.get_mut(&slot)) else {
+            return Err(gone());
+        };
+        let mut feed = Feed::default();
+        values.put(driver, program, &job, judge.as_ref(), &mut feed)?;
+        let ends = [program.pointer(values.depth), program.pointer(values.confidence)];
+        let refinement = finished.refinement(on_device.as_ref(), key.map_size(), ends[0])?;
+        if let Some(refinement) = &refinement {
+            feed.put(refinement.to_work_in, &refinement.seen());
+        }
+        let fed = feed.queue(&self.staging, stream)?;
+        program.run()?;
+        let way = (driver, &self.staging);
+        let (running, read) = finished.queue(way, stream, (key.map_size(), ends), refinement.as_ref(), fed)?;
+        self.maps.read_before(stream, read);
+        Ok(running)
     }
 
     fn finish(&self, running: Running) -> Result<Estimate> {
-        let state = locked(&self.state);
-        let made = state.depth.get(&running.key.slot).and_then(|room| room.peek(&running.key)).ok_or_else(gone)?;
-        let (width, height) = running.key.map_size();
-        let map = |value: Value| Ok::<_, Error>(Map { width, height, data: made.program.download_f32(value)? });
-        Ok(Estimate { depth: map(made.values.depth)?, confidence: map(made.values.confidence)?, logits: None })
-    }
-
-    fn grey(&self, photo: Tensor) -> Result<FeatureMap> {
-        let map = FeatureMap::new(&self.maps, photo.shape, Element::F32)?;
-        self.driver().upload(map.pointer(), bytemuck::cast_slice(&photo.data), Stream::FIRST)?;
-        Ok(map)
-    }
-
-    fn refine(
-        &self,
-        reference: &FeatureMap,
-        sources: &[(&FeatureMap, PlaneSweep)],
-        step: f32,
-        depth: &mut Map,
-    ) -> Result<usize> {
-        let (driver, mut state) = (self.driver(), locked(&self.state));
-        let room = refine::room((depth.width, depth.height), sources.len());
-        let to_work_in = state.refinement(driver, room)?;
-        let grey = |map: &FeatureMap| Grey { shape: map.shape(), at: map.pointer() };
-        let sources: Vec<(Grey, PlaneSweep)> = sources.iter().map(|&(map, sweep)| (grey(map), sweep)).collect();
-        refine::refine(driver, grey(reference), &sources, step, depth, to_work_in)
+        running.finish()
     }
 
     fn release(&self) {
         let mut state = locked(&self.state);
-        state.features = Room::empty();
+        state.photos.clear();
         state.depth.clear();
-        state.features_done = None;
-        state.refinement = None;
+        state.finished.clear();
         self.maps.give_back();
+        self.staging.clear();
     }
 
     fn about(&self, what: &str) {

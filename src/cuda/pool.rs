@@ -2,13 +2,14 @@
 //!
 //! A device gives memory in pages of 2 MiB, so that a map of its own would take up to 2 MiB more than it has. Parts are
 //! of one size for each size of photo, and go back to the piece that they are from; a piece that is free as a whole
-//! goes back to the device before a new one would go beyond the limit. A part that was given back is not reused before
-//! all that was queued then is done.
+//! goes back to the device before a new one would go beyond the limit. A part is written in the first stream alone; one
+//! that was given back is written again after those streams' work that read it, for which the first stream waits, and
+//! nobody else.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use super::driver::Driver;
+use super::driver::{Driver, Event, Stream};
 use super::placement::ALIGNMENT;
 use super::program::Owned;
 use super::storage::Pointer;
@@ -30,9 +31,18 @@ struct Piece {
 #[derive(Default)]
 struct Inner {
     pieces: Vec<Piece>,
-    /// Given back, and perhaps still read by what is queued.
-    waiting: Vec<(Pointer, u64)>,
+    /// Given back, and perhaps still read by what is queued; the oldest first.
+    waiting: VecDeque<GivenBack>,
     limit: Option<u64>,
+    /// By stream: the last point of its work that comes after readers of parts.
+    readers: BTreeMap<Stream, Arc<dyn Event>>,
+}
+
+struct GivenBack {
+    pointer: Pointer,
+    bytes: u64,
+    /// What may have read it comes before these.
+    readers: Vec<Arc<dyn Event>>,
 }
 
 /// Pieces of a device's memory.
@@ -57,7 +67,9 @@ impl Part {
 
 impl Drop for Part {
     fn drop(&mut self) {
-        self.pool.inner().waiting.push((self.pointer, self.bytes));
+        let mut inner = self.pool.inner();
+        let readers = inner.readers.values().cloned().collect();
+        inner.waiting.push_back(GivenBack { pointer: self.pointer, bytes: self.bytes, readers });
     }
 }
 
@@ -107,6 +119,11 @@ impl Pool {
         self.inner().limit = Some(bytes / PAGE * PAGE);
     }
 
+    /// All that a stream has read of parts so far comes before this point of its work.
+    pub fn read_before(&self, stream: Stream, event: Arc<dyn Event>) {
+        self.inner().readers.insert(stream, event);
+    }
+
     /// Bytes that it has from the device.
     pub fn taken(&self) -> u64 {
         self.inner().pieces.iter().map(|piece| piece.bytes).sum()
@@ -117,7 +134,10 @@ impl Pool {
         let mut inner = self.inner();
         // Where that fails, memory stays as it is, and whoever asks for some next is told.
         if self.driver.settle().is_ok() {
-            inner.collect();
+            while let Some(given) = inner.waiting.pop_front() {
+                inner.free(&given);
+            }
+            inner.readers.clear();
             inner.pieces.retain(|piece| !piece.is_free());
         }
     }
@@ -132,9 +152,16 @@ impl Pool {
         if let Some(pointer) = inner.fitting(bytes) {
             return Ok(Part { pool: self.clone(), pointer, bytes });
         }
-        if !inner.waiting.is_empty() {
-            self.driver.settle()?;
-            inner.collect();
+        // Of those that wait, as few as need be.
+        let mut awaited: Vec<Arc<dyn Event>> = Vec::new();
+        while let Some(given) = inner.waiting.pop_front() {
+            for event in &given.readers {
+                if !awaited.iter().any(|other| Arc::ptr_eq(other, event)) {
+                    self.driver.wait(Stream::FIRST, &**event)?;
+                    awaited.push(event.clone());
+                }
+            }
+            inner.free(&given);
             if let Some(pointer) = inner.fitting(bytes) {
                 return Ok(Part { pool: self.clone(), pointer, bytes });
             }
@@ -176,16 +203,14 @@ impl Inner {
     }
 
     /// What was given back is free now.
-    fn collect(&mut self) {
-        for (pointer, bytes) in std::mem::take(&mut self.waiting) {
-            let inside = |piece: &&mut Piece| {
-                let start = piece.memory.pointer();
-                pointer >= start && pointer < start + piece.bytes
-            };
-            if let Some(piece) = self.pieces.iter_mut().find(inside) {
-                let at = pointer - piece.memory.pointer();
-                piece.give(at, bytes);
-            }
+    fn free(&mut self, given: &GivenBack) {
+        let inside = |piece: &&mut Piece| {
+            let start = piece.memory.pointer();
+            given.pointer >= start && given.pointer < start + piece.bytes
+        };
+        if let Some(piece) = self.pieces.iter_mut().find(inside) {
+            let at = given.pointer - piece.memory.pointer();
+            piece.give(at, given.bytes);
         }
     }
 }

@@ -8,6 +8,7 @@ use super::convolution::Pointers;
 use super::driver::{Driver, Launch, Recording, Stream};
 use super::graph::{Arg, Graph, Kind, Step, Value, Work};
 use super::placement::{Home, Placement, place};
+use super::staging::Feed;
 use super::storage::Pointer;
 use crate::error::{Error, Result};
 use crate::host::memory::readable;
@@ -200,6 +201,18 @@ impl Program {
             return Ok(());
         }
         self.driver.upload(self.pointers[value.0], bytes, self.stream)
+    }
+
+    /// As [`Program::upload`], together with what else is fed.
+    ///
+    /// # Errors
+    /// [`Error::Bug`] where their number is another.
+    pub(super) fn feed(&self, value: Value, bytes: &[u8], feed: &mut Feed) -> Result<()> {
+        self.expect_bytes(value, bytes.len())?;
+        if self.pointers[value.0] != 0 {
+            feed.put(self.pointers[value.0], bytes);
+        }
+        Ok(())
     }
 
     /// An output's, a state's or an input's bytes, after all that was queued before.

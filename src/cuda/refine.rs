@@ -10,7 +10,6 @@ use super::placement::ALIGNMENT;
 use super::storage::Pointer;
 use crate::cpu::ops::ncc::{self, LEAST_VARIANCE, LEAST_WORTH};
 use crate::error::Result;
-use crate::files::map::Map;
 use crate::net::tensor::Shape;
 use crate::scene::camera::PlaneSweep;
 
@@ -35,88 +34,79 @@ struct Seen {
     photo: Pointer,
 }
 
-/// Where in the room of a refinement its parts lie.
-struct Parts {
-    /// The sources.
-    seen: u64,
-    /// Depths before and after.
-    before: u64,
-    after: u64,
-    /// How many pixels of each block were moved.
-    moved: u64,
-    /// All of it.
-    bytes: u64,
+/// A map to be refined, in device memory.
+pub struct Refinement<'a> {
+    /// The view's photo.
+    pub reference: Grey,
+    /// The sources' photos with the homographies of photo pixels.
+    pub sources: &'a [(Grey, PlaneSweep)],
+    /// Distance of hypotheses in 1 / depth.
+    pub step: f32,
+    /// The map's size.
+    pub size: (usize, usize),
+    /// Its depths before and after, [H, W] of f32 each.
+    pub depths: [Pointer; 2],
+    /// As many bytes to work in as [`room`] says.
+    pub to_work_in: Pointer,
 }
 
-fn blocks((width, height): (usize, usize)) -> usize {
+/// Where in the room of a refinement the counts lie: behind the sources.
+fn counts_at(sources: usize) -> u64 {
+    ((size_of::<Seen>() * sources) as u64).next_multiple_of(ALIGNMENT)
+}
+
+/// Blocks of a map of this size; each counts the pixels that it moved.
+pub fn blocks((width, height): (usize, usize)) -> usize {
     width.div_ceil(TILE.0) * height.div_ceil(TILE.1)
-}
-
-impl Parts {
-    fn of(size: (usize, usize), sources: usize) -> Self {
-        let map = (size_of::<f32>() * size.0 * size.1) as u64;
-        let mut bytes = 0;
-        let mut part = |length: u64| {
-            let at = bytes;
-            bytes += length.next_multiple_of(ALIGNMENT);
-            at
-        };
-        let seen = part((size_of::<Seen>() * sources) as u64);
-        let (before, after) = (part(map), part(map));
-        let moved = part((size_of::<u32>() * blocks(size)) as u64);
-        Self { seen, before, after, moved, bytes }
-    }
 }
 
 /// Bytes of device memory that the refinement of a map of this size against so many sources works in.
 pub fn room(size: (usize, usize), sources: usize) -> u64 {
-    Parts::of(size, sources).bytes
+    counts_at(sources) + ((size_of::<u32>() * blocks(size)) as u64).next_multiple_of(ALIGNMENT)
 }
 
-/// [`ncc::refine`] on a device: moves the depths [H, W] to where the photos agree best, and returns how many pixels
-/// were sure enough to be moved. `sources` come with the homographies of photo pixels; `step` is the distance of
-/// hypotheses in 1 / depth; at `to_work_in` lie as many bytes as [`room`] says.
-///
-/// # Errors
-/// [`crate::Error::Shape`] as there; the device's. The depths are unchanged then.
-pub fn refine(
-    driver: &Arc<dyn Driver>,
-    reference: Grey,
-    sources: &[(Grey, PlaneSweep)],
-    step: f32,
-    depth: &mut Map,
-    to_work_in: Pointer,
-) -> Result<usize> {
-    let shapes: Vec<Shape> = sources.iter().map(|source| source.0.shape).collect();
-    if !ncc::can_refine(reference.shape, &shapes, step, depth)? || depth.data.is_empty() {
-        return Ok(0);
+impl Refinement<'_> {
+    /// What must lie at the beginning of the room before it is queued.
+    pub fn seen(&self) -> Vec<u8> {
+        let seen = |(grey, sweep): &(Grey, PlaneSweep)| Seen {
+            row: source_row(sweep, grey.shape.h, grey.shape.w),
+            photo: grey.at,
+        };
+        bytemuck::cast_slice(&self.sources.iter().map(seen).collect::<Vec<Seen>>()).to_vec()
     }
-    let (stream, size) = (Stream::FIRST, (depth.width, depth.height));
-    let parts = Parts::of(size, sources.len());
-    let seen = |(grey, sweep): &(Grey, PlaneSweep)| Seen {
-        row: source_row(sweep, grey.shape.h, grey.shape.w),
-        photo: grey.at,
-    };
-    let seen: Vec<Seen> = sources.iter().map(seen).collect();
-    driver.upload(to_work_in + parts.seen, bytemuck::cast_slice(&seen), stream)?;
-    driver.upload(to_work_in + parts.before, bytemuck::cast_slice(&depth.data), stream)?;
-    let blocks = blocks(size);
-    Parameters::new()
-        .with(reference.at)
-        .with(to_work_in + parts.seen)
-        .with(to_work_in + parts.before)
-        .with(to_work_in + parts.after)
-        .with(to_work_in + parts.moved)
-        .with(depth.width as i32)
-        .with(depth.height as i32)
-        .with(sources.len() as i32)
-        .with(step)
-        .with(LEAST_VARIANCE)
-        .with(LEAST_WORTH)
-        .launch(driver, stream, "refine_forward_f32", blocks * THREADS, THREADS as u32)?;
-    let (mut moved, mut after) = (vec![0u32; blocks], vec![0f32; depth.data.len()]);
-    driver.download(to_work_in + parts.moved, bytemuck::cast_slice_mut(&mut moved), stream)?;
-    driver.download(to_work_in + parts.after, bytemuck::cast_slice_mut(&mut after), stream)?;
-    depth.data = after;
-    Ok(moved.into_iter().map(|count| count as usize).sum())
+
+    /// Where a count for each block of [`blocks`] lies afterwards, u32.
+    pub fn counts(&self) -> Pointer {
+        self.to_work_in + counts_at(self.sources.len())
+    }
+
+    /// Whether there is something to do.
+    ///
+    /// # Errors
+    /// [`crate::Error::Shape`] as [`ncc::can_refine`].
+    pub fn is_possible(&self) -> Result<bool> {
+        let shapes: Vec<Shape> = self.sources.iter().map(|source| source.0.shape).collect();
+        let some = self.size.0 > 0 && self.size.1 > 0;
+        Ok(ncc::can_refine(self.reference.shape, &shapes, self.step, self.size)? && some)
+    }
+
+    /// [`ncc::refine`] on a device: moves the depths to where the photos agree best.
+    ///
+    /// # Errors
+    /// The device's.
+    pub fn queue(&self, driver: &Arc<dyn Driver>, stream: Stream) -> Result<()> {
+        Parameters::new()
+            .with(self.reference.at)
+            .with(self.to_work_in)
+            .with(self.depths[0])
+            .with(self.depths[1])
+            .with(self.counts())
+            .with(self.size.0 as i32)
+            .with(self.size.1 as i32)
+            .with(self.sources.len() as i32)
+            .with(self.step)
+            .with(LEAST_VARIANCE)
+            .with(LEAST_WORTH)
+            .launch(driver, stream, "refine_forward_f32", blocks(self.size) * THREADS, THREADS as u32)
+    }
 }

@@ -110,11 +110,6 @@ impl<K: Hash + Eq + Copy, P> Room<K, P> {
         Some(&mut kept.program)
     }
 
-    /// As [`Room::get`], without counting as a use.
-    pub fn peek(&self, key: &K) -> Option<&P> {
-        self.programs.get(key).map(|kept| &kept.program)
-    }
-
     /// The arena and a block for a new program. A room that is too small becomes larger, and all its programs go.
     ///
     /// # Errors

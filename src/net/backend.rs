@@ -1,6 +1,6 @@
 //! What a run asks of the network, whatever it runs on.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::confidence::Confidence;
 use super::config::{Config, Resolution};
@@ -23,14 +23,54 @@ pub struct DepthJob<'a, F> {
     pub level: usize,
 }
 
+/// What is wanted of a photo.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PhotoWanted {
+    /// The levels ([`crate::scene::look::Look::level`]) on which features are made.
+    pub levels: BTreeSet<i32>,
+    /// As of [`DepthNetwork::features`].
+    pub finest: Resolution,
+    /// Whether depths are refined against it.
+    pub grey: bool,
+}
+
+/// What is kept of a photo on a level.
+pub struct OfPhoto<F, G> {
+    /// Its features.
+    pub features: F,
+    /// The photo itself, where depths are refined against it.
+    pub grey: Option<G>,
+}
+
+/// What a depth map is refined against ([`crate::cpu::ops::ncc`]).
+pub struct Refinement<'a, G> {
+    /// The view's photo.
+    pub reference: &'a G,
+    /// The sources', with the homographies of photo pixels.
+    pub sources: Vec<(&'a G, PlaneSweep)>,
+    /// Distance of hypotheses in 1 / depth.
+    pub step: f32,
+}
+
+/// How much of a run is done at the same time, beside what the network itself does at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pipeline {
+    /// Threads that decode photos.
+    pub decoders: usize,
+    /// Views whose maps are begun before the first of them is waited for.
+    pub views: usize,
+    /// Threads that write maps; none: whoever has waited for them does.
+    pub writers: usize,
+}
+
 /// The network on some device.
 pub trait DepthNetwork: Sync {
     /// A photo's feature map, where the device keeps it.
     type Features: Send;
+    /// A photo on its way to the device.
+    type Prepared: Send;
     /// A depth map that is being made.
-    type Pending<'a>
-    where
-        Self: 'a;
+    type Pending;
     /// A photo in grey, where the device keeps it.
     type Grey: Send;
 
@@ -54,6 +94,11 @@ pub trait DepthNetwork: Sync {
     /// What it runs on, for people.
     fn device(&self) -> String;
 
+    /// As [`DepthNetwork::device`], of this one alone where it is one of several ([`DepthNetwork::each`]).
+    fn device_alone(&self) -> String {
+        self.device()
+    }
+
     /// How activations are stored: `f32` or `f16`. Maps of different precisions are not taken for each other.
     fn precision(&self) -> &'static str;
 
@@ -74,38 +119,53 @@ pub trait DepthNetwork: Sync {
     /// [`crate::Error::Shape`] where they are not; the device's.
     fn features(&self, photo: &Photo, finest: Resolution) -> Result<Self::Features>;
 
-    /// Starts a depth map; `slot` tells apart those that may be under way at the same time.
+    /// What a run may do meanwhile, with so many threads.
+    fn pipeline(&self, threads: usize) -> Pipeline;
+
+    /// The devices that share the work of a run, each a network of its own: one, unless there are several.
+    fn each(&self) -> Vec<&Self>
+    where
+        Self: Sized,
+    {
+        vec![self]
+    }
+
+    /// Makes a photo ready for the device, on any thread. Its sides may be of any length.
+    ///
+    /// # Errors
+    /// The device's.
+    fn prepare(&self, photo: Photo, wanted: &PhotoWanted) -> Result<Self::Prepared>;
+
+    /// What is kept of a photo on all wanted levels.
+    ///
+    /// # Errors
+    /// The device's.
+    fn of_photo(&self, photo: Self::Prepared) -> Result<BTreeMap<i32, OfPhoto<Self::Features, Self::Grey>>>;
+
+    /// Starts a depth map; `slot` tells apart those of a view.
     ///
     /// # Errors
     /// [`crate::Error::Shape`] where there is no source, no hypothesis, or a feature map of another kind; the device's.
-    fn begin<'a>(&'a self, slot: usize, job: DepthJob<'a, Self::Features>) -> Result<Self::Pending<'a>>;
+    fn begin(&self, slot: usize, job: DepthJob<Self::Features>) -> Result<Self::Pending> {
+        self.begin_refined(slot, job, None)
+    }
+
+    /// As [`DepthNetwork::begin`], of a map whose depths are moved to where the photos agree best.
+    ///
+    /// # Errors
+    /// As there, and where photos are no planes, or the map has another size than the reference.
+    fn begin_refined(
+        &self,
+        slot: usize,
+        job: DepthJob<Self::Features>,
+        refinement: Option<Refinement<Self::Grey>>,
+    ) -> Result<Self::Pending>;
 
     /// Depth and confidence at the resolution that the features go up to.
     ///
     /// # Errors
     /// As [`DepthNetwork::begin`].
-    fn finish<'a>(&'a self, pending: Self::Pending<'a>) -> Result<Estimate>;
-
-    /// Keeps a photo in grey ([1, H, W, 1]), for [`DepthNetwork::refine`].
-    ///
-    /// # Errors
-    /// The device's.
-    fn grey(&self, photo: Tensor) -> Result<Self::Grey>;
-
-    /// Moves the depths to where the photos agree best ([`crate::cpu::ops::ncc`]), and returns how many pixels were
-    /// sure enough to be moved. `sources` come with the homographies of photo pixels; `step` is the distance of
-    /// hypotheses in 1 / depth.
-    ///
-    /// # Errors
-    /// [`crate::Error::Shape`] where photos are no planes, or the map has another size than the reference; the
-    /// device's.
-    fn refine(
-        &self,
-        reference: &Self::Grey,
-        sources: &[(&Self::Grey, PlaneSweep)],
-        step: f32,
-        depth: &mut Map,
-    ) -> Result<usize>;
+    fn finish(&self, pending: Self::Pending) -> Result<Estimate>;
 
     /// Gives back what was held for maps and features: all maps are made, and other work may need the room.
     fn release(&self) {}
@@ -167,14 +227,25 @@ pub struct DevicePlan {
 /// What a device is asked to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeviceWork {
-    /// Width and height of the photos that features are made of, multiples of 4.
-    pub photos: BTreeSet<(usize, usize)>,
+    /// The photos that features are made of.
+    pub photos: BTreeSet<PhotoSize>,
     /// All depth maps.
     pub maps: Vec<JobSize>,
     /// Of the maps, or the network's own if that is coarser.
     pub finest: Resolution,
     /// Whether maps are refined against the photos.
     pub refined: bool,
+}
+
+/// The size of a photo's work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PhotoSize {
+    /// The photo's, of any length.
+    pub width: usize,
+    /// As above.
+    pub height: usize,
+    /// Bit n: features are made of its n-th level, for which its sides are halved n times.
+    pub levels: u32,
 }
 
 /// The size of a depth map's work.

@@ -8,10 +8,10 @@ use crate::files::image::may_have_alpha;
 use crate::fusion::settings::{Method, Reprojection};
 use crate::host::memory::{Alternative, MemoryNeed, Part, StageMemory, readable, refuse_if_too_large};
 use crate::host::memory_limits::room;
-use crate::net::backend::{DepthNetwork, DeviceWork, JobSize, KEPT_BY_THE_ALLOCATOR};
+use crate::net::backend::{DepthNetwork, DeviceWork, JobSize, KEPT_BY_THE_ALLOCATOR, PhotoSize, Pipeline};
 use crate::net::config::Resolution;
-use crate::run::depth::{LevelJobs, Levels, shown_bytes};
 use crate::run::fusion_memory::{PROGRAM_BYTES, Stream, StreamedViews, Streaming, fusion_stage};
+use crate::run::jobs::{LevelJobs, Levels, shown_bytes};
 use crate::run::options::InferOptions;
 use crate::run::plan::{Frame, Plan, Shown, ViewPlan, Work, places};
 use crate::scene::{Scene, View};
@@ -43,6 +43,8 @@ pub struct RunSize<'a> {
     pub room: u64,
     /// Bytes of features that are kept at once.
     pub cache: u64,
+    /// Photos that are decoded at once for the network.
+    pub decoders: usize,
 }
 
 impl<'a> RunSize<'a> {
@@ -59,9 +61,23 @@ impl<'a> RunSize<'a> {
         let stream = options.settings.fusion.method.takes_views_one_by_one();
         let stream = stream.then_some(Stream { thinned: options.thin.is_some() });
         let (depth_left, finishes, room) = (true, true, u64::MAX);
-        let planes = None;
-        Self { stored, frames, views, network, planes, levels, depth_left, finishes, fused, stream, room, cache: 0 }
-            .with_least_cache()
+        let (planes, cache, decoders) = (None, 0, 1);
+        Self {
+            stored,
+            frames,
+            views,
+            network,
+            planes,
+            levels,
+            depth_left,
+            finishes,
+            fused,
+            stream,
+            room,
+            cache,
+            decoders,
+        }
+        .with_least_cache()
     }
 
     /// With room for the features of any one view and its sources, but no more.
@@ -99,7 +115,7 @@ impl<'a> RunSize<'a> {
             let parts = vec![
                 Part::new("network, at the largest view", network),
                 Part::new("feature maps that are kept for the next views", self.cache),
-                Part::new("photos being decoded and used", photos),
+                Part::new("photos being decoded and used", photos * self.decoders as u64),
                 Part::new("program and weights", PROGRAM_BYTES),
             ];
             stages.push(StageMemory::new("depth", parts));
@@ -241,7 +257,9 @@ pub fn fit_run<N: DepthNetwork>(work: Work, network: &N, jobs: &LevelJobs, exten
     };
     let depth_left = !jobs.all_finished();
     let finishes = extent == Extent::Whole;
-    let run = RunSize { depth_left, finishes, room: there.bytes, ..RunSize::new(scene, plan, options, &host) };
+    let decoders = pipeline_of(network).decoders * network.each().len();
+    let run =
+        RunSize { depth_left, finishes, room: there.bytes, decoders, ..RunSize::new(scene, plan, options, &host) };
     let streaming = run.streaming();
     let put_aside = streaming.as_ref().map(|_| (run.fusion_at_once().total(), there.bytes));
     let in_blocks = run.merges_in_blocks();
@@ -282,6 +300,11 @@ pub fn fit_run<N: DepthNetwork>(work: Work, network: &N, jobs: &LevelJobs, exten
     Ok(fitted(need(cache), cache))
 }
 
+/// What is done at the same time on each of a network's devices: they share the threads.
+pub fn pipeline_of<N: DepthNetwork>(network: &N) -> Pipeline {
+    network.pipeline((rayon::current_num_threads() / network.each().len()).max(1))
+}
+
 /// The levels on which each photo is shown to the network, over all views.
 fn levels_of(views: &[ViewPlan], levels: usize) -> Levels {
     let mut all = Levels::new();
@@ -306,8 +329,15 @@ fn device_work(plan: &Plan, options: &InferOptions) -> DeviceWork {
         let (width, height) = sizes.fold(reference, |(w, h), (x, y)| (w.max(x), h.max(y)));
         JobSize { width, height, reference, planes: view.planes, views: view.sources.len() + 1, slot: level }
     };
-    let of_photo = |(&photo, levels): (&Shown, &BTreeSet<i32>)| -> Vec<(usize, usize)> {
-        levels.iter().map(|&level| map_size(photo, level)).collect()
+    let of_photo = |(&Shown { photo, quarter_turns }, levels): (&Shown, &BTreeSet<i32>)| -> Vec<PhotoSize> {
+        let size = |level: i32, levels: u32| {
+            let Frame { width, height, .. } = plan.frames[photo].shown(quarter_turns, level).0;
+            PhotoSize { width, height, levels }
+        };
+        // Those that are larger than the photo are photos of their own.
+        let enlarged = levels.range(..0).map(|&level| size(level, 1));
+        let own = levels.range(0..).fold(0, |own, level| own | 1u32 << level);
+        enlarged.chain((own != 0).then(|| size(0, own))).collect()
     };
     DeviceWork {
         photos: levels_of(&plan.views, levels).iter().flat_map(of_photo).collect(),

@@ -4,13 +4,14 @@
 //!
 //! [`infer`] goes from stage to stage: what it is told ([`options`]) becomes a plan before a photo is decoded
 //! ([`plan`]), which must fit into memory ([`memory`]); the network makes the maps of every level of every view
-//! ([`depth`]) in an order that reuses features ([`schedule`]) and keeps beside each what made it, so that a stopped
-//! run goes on ([`resume`]) and a finished one is recognised ([`finished`]); then levels are merged ([`merging`]), maps
-//! written ([`write`](mod@write)), and views fused ([`cloud`]), on the processor or where the maps were made
-//! ([`device`]), one by one where they do not fit into memory ([`fusion_memory`]), and all is told ([`report`]).
-//! [`fuse`] does the last of it with maps that are there ([`fuse_views`]), [`fuse_grid`] with many settings. How maps
-//! are merged and fused stands in rooms of their own.
+//! ([`depth`]), on one device or on several, in an order that reuses features ([`schedule`]) and keeps beside each what
+//! made it, so that a stopped run goes on ([`resume`]) and a finished one is recognised ([`finished`]); then levels are
+//! merged ([`merging`]), maps written ([`write`](mod@write)), and views fused ([`cloud`]), on the processor or where
+//! the maps were made ([`device`]), one by one where they do not fit into memory ([`fusion_memory`]), and all is told
+//! ([`report`]). [`fuse`] does the last of it with maps that are there ([`fuse_views`]), [`fuse_grid`] with many
+//! settings. How maps are merged and fused stands in rooms of their own.
 
+mod ahead;
 pub mod calibration;
 pub mod cloud;
 pub mod depth;
@@ -21,6 +22,8 @@ pub mod fuse_grid;
 pub mod fuse_views;
 pub mod fusion_memory;
 pub mod infer;
+mod jobs;
+mod lane;
 pub mod memory;
 pub mod merging;
 pub mod opening;
@@ -31,3 +34,4 @@ pub mod report;
 pub mod resume;
 pub mod schedule;
 pub mod write;
+mod writing;

@@ -78,6 +78,24 @@ pub fn plan<P: Copy + Ord>(jobs: Vec<Job<P>>, bytes: &dyn Fn(P) -> u64, capacity
     steps
 }
 
+/// The jobs in as many shares as there are devices, which cost about the same; those of a share follow each other, so
+/// that few photos are needed on two devices.
+pub fn shares<P: Copy + Ord>(jobs: Vec<Job<P>>, devices: usize, cost: &dyn Fn(&Job<P>) -> u64) -> Vec<Vec<Job<P>>> {
+    let jobs = if devices > 1 { in_order_of_shared_photos(jobs) } else { jobs };
+    let total: u64 = jobs.iter().map(cost).sum();
+    let mut shares: Vec<Vec<Job<P>>> = (0..devices).map(|_| Vec::new()).collect();
+    let mut before = 0;
+    for job in jobs {
+        // A job goes where its middle lies.
+        let own = cost(&job);
+        let middle = u128::from(2 * before + own) * devices as u128;
+        let share = (middle / u128::from(2 * total.max(1))) as usize;
+        before += own;
+        shares[share.min(devices - 1)].push(job);
+    }
+    shares
+}
+
 /// From the first job on, always the job next that shares most photos with the one before; the given order decides
 /// between equals. Takes time with the number of jobs that share a photo, not with that of all jobs.
 pub fn in_order_of_shared_photos<P: Copy + Ord>(jobs: Vec<Job<P>>) -> Vec<Job<P>> {
@@ -188,6 +206,23 @@ mod tests {
                 (0..count).map(|i| i * step % count).map(|view| Job { view, photos: photos(view) }).collect();
             assert_eq!(in_order_of_shared_photos(jobs.clone()), plain(jobs), "{count} views");
         }
+    }
+
+    #[test]
+    fn shares_cost_about_the_same_and_have_every_job_once() {
+        let cost = |job: &Job<usize>| 1 + job.view as u64 % 3;
+        for devices in 1..6 {
+            let shares = shares(line(40), devices, &cost);
+            assert_eq!(shares.len(), devices);
+            let mut all: Vec<usize> = shares.iter().flatten().map(|job| job.view).collect();
+            all.sort_unstable();
+            assert!(all.into_iter().eq(0..40), "{devices} devices");
+            let costs: Vec<u64> = shares.iter().map(|share| share.iter().map(cost).sum()).collect();
+            let even = costs.iter().sum::<u64>() / devices as u64;
+            assert!(costs.iter().all(|&cost| cost.abs_diff(even) <= 3), "{costs:?}");
+        }
+        // More devices than jobs: some have none.
+        assert_eq!(shares(line(2), 5, &cost).iter().map(Vec::len).sum::<usize>(), 2);
     }
 
     #[test]

@@ -109,6 +109,16 @@ impl Photo {
         self.rgb.chunks_exact(3).map(|p| [byte(p[0]), byte(p[1]), byte(p[2])]).collect()
     }
 
+    /// Its values as bytes, where 1 / 255 of each is to the bit the value: those of photos with 8 bits a channel that
+    /// were neither undistorted nor reduced.
+    pub fn as_bytes(&self) -> Option<Vec<u8>> {
+        let byte = |&value: &f32| {
+            let byte = (value * 255.0).round() as u8;
+            ((f32::from(byte) / 255.0).to_bits() == value.to_bits()).then_some(byte)
+        };
+        self.rgb.iter().map(byte).collect()
+    }
+
     /// The next pyramid level, ceil(width / 2) x ceil(height / 2): blurred by [1 4 6 4 1] / 16 both ways, mirrored at
     /// the borders without repeating the edge, the even pixels kept (SPEC "Geometry"). Its camera is
     /// `camera.decimated(0.5)`.

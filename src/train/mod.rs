@@ -26,4 +26,5 @@ pub mod split_metrics;
 pub mod state;
 pub mod step;
 pub mod synthetic;
+mod teachers;
 pub mod validation;

@@ -14,19 +14,19 @@ use serde_json::{Value, json};
 
 use super::events::EVENT_FILE;
 use super::journal::{Journal, LOG, PANELS, StepReport};
-use super::optimizer::{AdamOptions, NamedGradients, average, norm};
+use super::optimizer::{AdamOptions, average, norm};
 use super::prefetch::{Prefetch, PrefetchOptions};
 use super::sample::{Dataset, TrainingSample};
 use super::schedule::{RateOptions, rate};
 use super::state::State;
-use super::step::{SampleGradients, Watch, device_gradients, sample_gradients};
+use super::step::{SampleGradients, Watch, sample_gradients};
+use super::teachers::{Lesson, Teachers};
 use super::validation::ValidationSet;
 use crate::cpu::device::Cpu;
 use crate::cpu::network::BsMvsNet;
 use crate::cpu::ops::depth_backward::DepthLoss;
 use crate::cpu::train::follow;
 use crate::cuda::driver::Driver;
-use crate::cuda::training::Teacher;
 use crate::error::{Error, Result};
 use crate::files::atomic::{write_through, write_whole};
 use crate::files::folder::{Claim, FolderKind, Found, OutputFolder, is_temporary, write_json};
@@ -122,8 +122,9 @@ pub struct TrainData {
     pub validation: Vec<ValidationSet>,
     /// What is worth knowing about the data.
     pub notes: Vec<String>,
-    /// The GPU that makes the gradients; the processor does without one. The weights move on the host in either case.
-    pub device: Option<Arc<dyn Driver>>,
+    /// The GPUs that make the gradients, with their indices; the processor does without one. The weights move on the
+    /// host in either case.
+    pub devices: Vec<(usize, Arc<dyn Driver>)>,
 }
 
 /// Trains in the folder `out`, or goes on there. `described` are the options that the result depends on, which a run
@@ -145,7 +146,7 @@ pub fn train(
         finish(out, &state, progress);
         return Ok(());
     }
-    let TrainData { train, validation, mut notes, device } = prepare()?;
+    let TrainData { train, validation, mut notes, devices } = prepare()?;
     notes.extend(folder.note());
     // A run that was killed before its first checkpoint has a log, too.
     let resumed = out.join(LOG).exists().then_some(state.step);
@@ -159,9 +160,9 @@ pub fn train(
         }
     }
     let cpu = Cpu::new();
-    let teacher = device.map(|driver| Teacher::new(driver, &state.parameters)).transpose()?;
+    let teachers = Teachers::new(devices, &state.parameters)?;
     let (pool, untaught) = ((0, true), false);
-    let mut run = Run { out, options, described, state, journal, validation, cpu, teacher, pool, untaught };
+    let mut run = Run { out, options, described, state, journal, validation, cpu, teachers, pool, untaught };
     let (seed, views, batch) = (options.seed, options.views, options.batch);
     let start = run.state.step * batch;
     let views_of = move |index: u64| choices(seed, index / batch).between(views.0, views.1);
@@ -283,7 +284,7 @@ struct Run<'a> {
     journal: Journal,
     validation: Vec<ValidationSet>,
     cpu: Cpu,
-    teacher: Option<Teacher>,
+    teachers: Teachers,
     /// Bytes of buffers that the largest step so far needs, and whether the pool was empty before the step in progress.
     pool: (usize, bool),
     /// Whether a step was met whose samples have no truth.
@@ -310,16 +311,24 @@ impl Run<'_> {
         let mut total: Option<SampleGradients> = None;
         let mut taught = 0u64;
         let mut norms = Vec::new();
-        for _ in 0..batch {
-            let (_, sample, wait) = prefetch.next()?;
-            waited += wait.as_secs_f64();
-            let hypotheses = Hypotheses::new(sample.range, planes, sampling);
-            let mut found = self.learn(&sample, &hypotheses)?;
-            taught += u64::from(found.valid > 0);
-            norms.push(std::mem::take(&mut found.statistics));
-            match &mut total {
-                None => total = Some(found),
-                Some(total) => add(total, found),
+        let mut left = batch;
+        while left > 0 {
+            let mut lessons = Vec::new();
+            for _ in 0..left.min(self.teachers.at_once() as u64) {
+                let (_, sample, wait) = prefetch.next()?;
+                waited += wait.as_secs_f64();
+                let hypotheses = Hypotheses::new(sample.range, planes, sampling);
+                lessons.push((sample, hypotheses));
+            }
+            left -= lessons.len() as u64;
+            // Added up in the order of the samples, whichever device was faster.
+            for mut found in self.learn_all(&lessons)? {
+                taught += u64::from(found.valid > 0);
+                norms.push(std::mem::take(&mut found.statistics));
+                match &mut total {
+                    None => total = Some(found),
+                    Some(total) => total.add(found),
+                }
             }
         }
         let Some(mut found) = total else { return Ok(()) };
@@ -363,18 +372,28 @@ impl Run<'_> {
         })
     }
 
-    /// A sample's gradients. Where they are not finite, the step is done again under watch, to say where that began.
-    /// The last checkpoint stays: the weights that have just failed are not worth more.
-    fn learn(&mut self, sample: &TrainingSample, hypotheses: &Hypotheses) -> Result<SampleGradients> {
+    /// The gradients of some samples, in their order.
+    fn learn_all(&mut self, lessons: &[Lesson]) -> Result<Vec<SampleGradients>> {
+        let found = self.teachers.teach(&self.cpu, &self.state.parameters, lessons, self.options.loss)?;
+        for (found, (sample, hypotheses)) in found.iter().zip(lessons) {
+            self.expect_finite(found, sample, hypotheses)?;
+        }
+        Ok(found)
+    }
+
+    /// Where a sample's gradients are not finite, the step is done again under watch, to say where that began. The last
+    /// checkpoint stays: the weights that have just failed are not worth more.
+    fn expect_finite(
+        &mut self,
+        found: &SampleGradients,
+        sample: &TrainingSample,
+        hypotheses: &Hypotheses,
+    ) -> Result<()> {
         let (parameters, loss) = (&self.state.parameters, self.options.loss);
         let run = |watch| sample_gradients(&self.cpu, parameters, sample, hypotheses, loss, watch);
-        let found = match &mut self.teacher {
-            None => run(Watch::Nothing)?,
-            Some(teacher) => device_gradients(teacher, parameters, sample, hypotheses, loss)?,
-        };
         if found.loss.is_finite() && norm(&found.gradients).is_finite() {
             self.bound_pool();
-            return Ok(found);
+            return Ok(());
         }
         let reason = match run(Watch::EveryValue) {
             Err(Error::NotFinite(reason)) => reason,
@@ -478,18 +497,4 @@ fn finish(out: &Path, state: &State, progress: &Progress) {
     });
     let text = format!("{} steps done, weights in {}{best}", state.step, weights.display());
     progress.summary(&one_line(&text), fields);
-}
-
-/// The sums of two.
-fn add(total: &mut SampleGradients, more: SampleGradients) {
-    total.loss += more.loss;
-    total.l1 += more.l1;
-    total.cross_entropy += more.cross_entropy;
-    total.valid += more.valid;
-    let mut gradients: NamedGradients = more.gradients;
-    for (name, sum) in &mut total.gradients {
-        if let Some(more) = gradients.remove(name) {
-            sum.iter_mut().zip(more).for_each(|(s, m)| *s += m);
-        }
-    }
 }

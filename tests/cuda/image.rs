@@ -1,8 +1,9 @@
-//! Photos: normalised, and the next level of a pyramid, to the bit.
+//! Photos: normalised, the next level of a pyramid, extended, in grey, to the bit.
 
 use std::sync::Arc;
 
 use engine::cpu::device::Cpu;
+use engine::cpu::ops::ncc;
 use engine::cpu::ops::pointwise::normalize;
 use engine::cuda::driver::Driver;
 use engine::cuda::graph::{Graph, Value};
@@ -84,6 +85,44 @@ fn pyramid_levels_are_the_cpus_to_the_bit() {
         let expected: Vec<f32> = photos.iter().flat_map(|photo| photo.pyramid_level().rgb).collect();
         for (given, from) in [(&bytes, Element::U8), (&floats, Element::F32)] {
             let op = |graph: &mut Graph, x| image::pyramid_level(graph, "test", x).unwrap();
+            let Some(found) = made(given, (shape, from), op) else { return };
+            assert_eq!(found, expected, "{shape} of {from:?}");
+        }
+    }
+}
+
+#[test]
+fn extended_photos_are_the_cpus_to_the_bit() {
+    for (count, width, height) in SIZES {
+        let (bytes, floats, photos) = photos(count, width, height);
+        let shape = Shape { d: count, h: height, w: width, c: 3 };
+        let expected: Vec<f32> = photos.iter().flat_map(|photo| photo.padded_to_multiple_of_4().rgb).collect();
+        for (given, from) in [(&bytes, Element::U8), (&floats, Element::F32)] {
+            let op = |graph: &mut Graph, x| {
+                let y = image::extended_to_multiple_of_4(graph, "test", x).unwrap();
+                let as_they_are = width % 4 == 0 && height % 4 == 0;
+                assert_eq!(y == x, as_they_are);
+                // What is kept must be made by a step.
+                if as_they_are { image::normalise(graph, "test", x, Element::F32).unwrap() } else { y }
+            };
+            let Some(found) = made(given, (shape, from), op) else { return };
+            if width % 4 == 0 && height % 4 == 0 {
+                continue;
+            }
+            let of_element = |v: f32| if from == Element::U8 { v / 255.0 } else { v };
+            assert_eq!(found.into_iter().map(of_element).collect::<Vec<_>>(), expected, "{shape} of {from:?}");
+        }
+    }
+}
+
+#[test]
+fn grey_photos_are_the_cpus_to_the_bit() {
+    for (count, width, height) in SIZES {
+        let (bytes, floats, photos) = photos(count, width, height);
+        let shape = Shape { d: count, h: height, w: width, c: 3 };
+        let expected: Vec<f32> = photos.iter().flat_map(|photo| ncc::grey(photo).data.to_vec()).collect();
+        for (given, from) in [(&bytes, Element::U8), (&floats, Element::F32)] {
+            let op = |graph: &mut Graph, x| image::grey(graph, "test", x).unwrap();
             let Some(found) = made(given, (shape, from), op) else { return };
             assert_eq!(found, expected, "{shape} of {from:?}");
         }

@@ -7,7 +7,7 @@ use engine::cpu::ops::ncc::{self, Photos, STEP_PX};
 use engine::cuda::driver::Driver;
 use engine::cuda::driver::Stream;
 use engine::cuda::program::Owned;
-use engine::cuda::refine::{self, Grey};
+use engine::cuda::refine::{self, Grey, Refinement};
 use engine::files::map::Map;
 use engine::net::tensor::{Shape, Tensor};
 use engine::scene::camera::PlaneSweep;
@@ -39,8 +39,21 @@ fn refined(
     };
     let reference = grey(reference);
     let sources: Vec<_> = sources.iter().map(|(photo, sweep)| (grey(photo), *sweep)).collect();
-    let to_work_in = held(refine::room((depth.width, depth.height), sources.len()));
-    refine::refine(device, reference, &sources, step, depth, to_work_in)
+    let size = (depth.width, depth.height);
+    let map = 4 * depth.data.len() as u64;
+    let depths = [held(map), held(map)];
+    let to_work_in = held(refine::room(size, sources.len()));
+    let refinement = Refinement { reference, sources: &sources, step, size, depths, to_work_in };
+    if !refinement.is_possible()? {
+        return Ok(0);
+    }
+    device.upload(to_work_in, &refinement.seen(), Stream::FIRST)?;
+    device.upload(depths[0], bytemuck::cast_slice(&depth.data), Stream::FIRST)?;
+    refinement.queue(device, Stream::FIRST)?;
+    let mut moved = vec![0u32; refine::blocks(size)];
+    device.download(refinement.counts(), bytemuck::cast_slice_mut(&mut moved), Stream::FIRST)?;
+    device.download(depths[1], bytemuck::cast_slice_mut(&mut depth.data), Stream::FIRST)?;
+    Ok(moved.into_iter().map(|count| count as usize).sum())
 }
 
 fn on_device(device: &Arc<dyn Driver>, scene: &Scene, greys: &[Tensor], depth: &Map) -> (Map, usize) {

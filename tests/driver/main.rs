@@ -22,9 +22,13 @@ mod turned_scene;
 #[cfg(unix)]
 mod calls;
 #[cfg(unix)]
+mod devices;
+#[cfg(unix)]
 mod faults;
 #[cfg(unix)]
 mod memory;
+#[cfg(unix)]
+mod pipeline;
 #[cfg(unix)]
 mod refusals;
 #[cfg(unix)]

@@ -27,10 +27,11 @@ fn a_run_takes_what_it_planned_and_no_more() {
         let (ran, seen) = stand.run(&words);
         let ran = ran.done();
         seen.clean();
-        // Two rooms of an arena and blocks, for features and for depth maps; what refinement works in; and one piece
-        // for all feature maps and photos in grey. What comes later, comes when all of that is given back.
+        // Two rooms of an arena and blocks, for photos and for depth maps; where photos arrive and where maps leave;
+        // and one piece for all feature maps and photos in grey. What comes later, comes when all of that is given
+        // back.
         let sizes = allocations(&seen.log);
-        let planned = 4 + usize::from(refined);
+        let planned = 6;
         assert!(sizes.len() > planned && (refined || sizes.len() == planned + 1), "{sizes:?}");
         let pages = |bytes: &u64| bytes.next_multiple_of(2 << 20);
         assert_eq!(sizes[..=planned].iter().map(pages).sum::<u64>(), seen.count("peak-taken"), "{sizes:?}");
@@ -71,6 +72,6 @@ fn photos_of_many_sizes_share_the_rooms_of_the_largest() {
     }
     // As many allocations, and the arenas are as large; blocks are more, but never as many as there are sizes.
     assert_eq!(sizes[0].len(), sizes[1].len(), "{sizes:?}");
-    assert_eq!([sizes[0][0], sizes[0][2]], [sizes[1][0], sizes[1][2]], "{sizes:?}");
-    assert!(sizes[1][1] <= 4 * sizes[0][1] && sizes[1][3] <= 4 * sizes[0][3], "{sizes:?}");
+    assert_eq!([0, 2, 3].map(|i| sizes[0][i]), [0, 2, 3].map(|i| sizes[1][i]), "{sizes:?}");
+    assert!(sizes[1][1] <= 4 * sizes[0][1] && sizes[1][4] <= 4 * sizes[0][4], "{sizes:?}");
 }

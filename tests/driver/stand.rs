@@ -172,6 +172,13 @@ pub fn smallest<'a>(out: &'a Path, more: &[&'a str]) -> Vec<&'a str> {
     words
 }
 
+/// As [`smallest`], with depth maps of three views, photos decoded by one thread.
+pub fn three_views<'a>(out: &'a Path, more: &[&'a str]) -> Vec<&'a str> {
+    let mut words = smallest(out, more);
+    words.extend(["--view", VIEWS[1], "--view", "00000002", "--threads", "1"]);
+    words
+}
+
 /// The views that have depth maps.
 pub const VIEWS: [&str; 2] = ["00000000", "00000001"];
 

@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::ffi::{CStr, c_char, c_int, c_void};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -258,6 +259,9 @@ impl HostMemory for Bytes {
 struct Moment(Instant);
 
 impl Event for Moment {
+    fn synchronize(&self) -> Result<()> {
+        Ok(())
+    }
     fn milliseconds_since(&self, earlier: &dyn Event) -> Result<f32> {
         let earlier = earlier.as_any().downcast_ref::<Self>().unwrap();
         Ok((self.0 - earlier.0).as_secs_f32() * 1e3)
@@ -323,8 +327,18 @@ impl Driver for Emulator {
         Ok(())
     }
 
-    fn upload_pinned(&self, to: Pointer, from: &dyn HostMemory, bytes: usize, stream: Stream) -> Result<()> {
-        self.upload(to, &from.bytes()[..bytes], stream)
+    fn upload_pinned(&self, to: Pointer, from: &dyn HostMemory, bytes: Range<usize>, stream: Stream) -> Result<()> {
+        self.upload(to, &from.bytes()[bytes], stream)
+    }
+
+    fn download_pinned(
+        &self,
+        from: Pointer,
+        to: &mut dyn HostMemory,
+        bytes: Range<usize>,
+        stream: Stream,
+    ) -> Result<()> {
+        self.download(from, &mut to.bytes_mut()[bytes], stream)
     }
 
     fn download(&self, from: Pointer, bytes: &mut [u8], _: Stream) -> Result<()> {

@@ -1,5 +1,6 @@
 //! A device with a library of convolutions: the emulated one, and plain loops in f64 for what cuDNN would do.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use engine::Result;
@@ -89,8 +90,17 @@ impl Driver for WithLibrary {
     fn upload(&self, to: Pointer, bytes: &[u8], stream: Stream) -> Result<()> {
         self.0.upload(to, bytes, stream)
     }
-    fn upload_pinned(&self, to: Pointer, from: &dyn HostMemory, bytes: usize, stream: Stream) -> Result<()> {
+    fn upload_pinned(&self, to: Pointer, from: &dyn HostMemory, bytes: Range<usize>, stream: Stream) -> Result<()> {
         self.0.upload_pinned(to, from, bytes, stream)
+    }
+    fn download_pinned(
+        &self,
+        from: Pointer,
+        to: &mut dyn HostMemory,
+        bytes: Range<usize>,
+        stream: Stream,
+    ) -> Result<()> {
+        self.0.download_pinned(from, to, bytes, stream)
     }
     fn download(&self, from: Pointer, bytes: &mut [u8], stream: Stream) -> Result<()> {
         self.0.download(from, bytes, stream)

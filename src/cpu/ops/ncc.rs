@@ -65,11 +65,11 @@ pub struct Photos<'a> {
     pub step: f32,
 }
 
-/// Whether there is something to hold `depth` against: photos in grey of these shapes.
+/// Whether there is something to hold a map of this size against: photos in grey of these shapes.
 ///
 /// # Errors
 /// [`Error::Shape`] where photos are no planes, or the map has another size than the reference.
-pub fn can_refine(reference: Shape, sources: &[Shape], step: f32, depth: &Map) -> Result<bool> {
+pub fn can_refine(reference: Shape, sources: &[Shape], step: f32, (width, height): (usize, usize)) -> Result<bool> {
     const OP: &str = "photometric refinement";
     let wrong = |problem: String| Err(Error::Shape { op: OP, problem });
     for photo in sources.iter().chain([&reference]) {
@@ -79,8 +79,8 @@ pub fn can_refine(reference: Shape, sources: &[Shape], step: f32, depth: &Map) -
         }
     }
     let Shape { h, w, .. } = reference;
-    if (depth.width, depth.height) != (w, h) {
-        return wrong(format!("a map of {} x {} for a photo of {w} x {h}", depth.width, depth.height));
+    if (width, height) != (w, h) {
+        return wrong(format!("a map of {width} x {height} for a photo of {w} x {h}"));
     }
     Ok(!sources.is_empty() && step > 0.0 && step.is_finite())
 }
@@ -115,7 +115,7 @@ pub fn refine_view<'a>(
 /// Those of [`can_refine`].
 pub fn refine(cpu: &Cpu, photos: &Photos, depth: &mut Map) -> Result<usize> {
     let sources: Vec<Shape> = photos.sources.iter().map(|source| source.0.shape).collect();
-    if !can_refine(photos.reference.shape, &sources, photos.step, depth)? {
+    if !can_refine(photos.reference.shape, &sources, photos.step, (depth.width, depth.height))? {
         return Ok(0);
     }
     let Shape { h, w, .. } = photos.reference.shape;

@@ -1,7 +1,8 @@
-//! Photos on the device: normalised for the network, and the levels of a pyramid (`kernels/image.cu`).
+//! Photos on the device: normalised for the network, the levels of a pyramid, extended, in grey (`kernels/image.cu`).
 //!
 //! Photos are [V, H, W, 3], red green blue, as bytes or as f32 in 0..1; both are as
-//! [`crate::cpu::ops::pointwise::normalize`] and [`crate::scene::photo::Photo::pyramid_level`] do it, to the bit.
+//! [`crate::cpu::ops::pointwise::normalize`], [`crate::scene::photo::Photo::pyramid_level`],
+//! [`crate::scene::photo::Photo::padded_to_multiple_of_4`] and [`crate::cpu::ops::ncc::grey`] do it, to the bit.
 
 use crate::cpu::ops::pointwise::{IMAGE_MEAN, IMAGE_STD};
 use crate::cuda::graph::{Arg, Graph, Value, blocks, index, int, read, write};
@@ -62,6 +63,42 @@ pub fn pyramid_level(graph: &mut Graph, label: &str, photos: Value) -> Result<Va
     let args = vec![read(photos), write(y), int(h), int(w), int(parts), int(strips)];
     graph.launch(OP, label, format!("pyramid_forward_{from}_f32"), grid, [threads, 1, 1], 0, args);
     graph.flops(24 * shape.len() as u64);
+    Ok(y)
+}
+
+/// Each photo extended right and below to multiples of 4 by repeating the edge, of the same element; the photos
+/// themselves where they are that large.
+///
+/// # Errors
+/// [`Error::Shape`] where the photos are not [V, H, W, 3] of u8 or f32.
+pub fn extended_to_multiple_of_4(graph: &mut Graph, label: &str, photos: Value) -> Result<Value> {
+    const OP: &str = "extend";
+    let from = source(graph, OP, photos)?;
+    let Shape { h, w, .. } = graph.shape(photos);
+    let shape = Shape { h: h.next_multiple_of(4), w: w.next_multiple_of(4), ..graph.shape(photos) };
+    if (shape.h, shape.w) == (h, w) {
+        return Ok(photos);
+    }
+    let y = graph.temporary(format!("{label} extended"), shape, graph.element(photos));
+    let args = vec![read(photos), write(y), int(h), int(w), int(shape.h), int(shape.w), index(shape.len())];
+    let kernel = format!("extend_forward_{from}");
+    graph.launch(OP, label, kernel, blocks(shape.len(), 256), [256, 1, 1], 0, args);
+    Ok(y)
+}
+
+/// The photos' grey values less 0.5, [V, H, W, 1] of f32.
+///
+/// # Errors
+/// [`Error::Shape`] where the photos are not [V, H, W, 3] of u8 or f32.
+pub fn grey(graph: &mut Graph, label: &str, photos: Value) -> Result<Value> {
+    const OP: &str = "grey";
+    let from = source(graph, OP, photos)?;
+    let shape = graph.shape(photos).with_channels(1);
+    let y = graph.temporary(format!("{label} grey"), shape, Element::F32);
+    let args = vec![read(photos), write(y), index(shape.len())];
+    let kernel = format!("grey_forward_{from}_f32");
+    graph.launch(OP, label, kernel, blocks(shape.len().div_ceil(4), 256), [256, 1, 1], 0, args);
+    graph.flops(6 * shape.len() as u64);
     Ok(y)
 }
 

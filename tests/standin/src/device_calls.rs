@@ -5,6 +5,7 @@ use std::ffi::{c_char, c_int, c_uint, c_void};
 use super::codes::{Code, describe};
 use super::entry::put;
 use super::state::{CURRENT, State, state};
+use super::stream_calls::expect_no_capture;
 
 /// A device's shared memory for a block, without and with asking: an A100's.
 const SHARED: c_int = 48 << 10;
@@ -239,6 +240,8 @@ entry! {
         state.not_while_capturing("cuCtxSynchronize")?;
         let own = state.streams.iter().filter(|(_, stream)| stream.context == current);
         let own: Vec<u64> = own.map(|(&handle, _)| handle).collect();
+        // Whichever thread captures: what is captured has no progress that could be waited for.
+        own.iter().try_for_each(|&stream| expect_no_capture(state, stream, "cuCtxSynchronize"))?;
         own.into_iter().for_each(|stream| state.drain(stream));
         state.current().map(|_| ())
     }

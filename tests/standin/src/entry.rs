@@ -35,7 +35,8 @@ pub fn call(
         };
         let code = result.map_or_else(|code| code.0, |()| 0);
         let thread = std::thread::current().id();
-        state.report.line(|| format!("{entry} #{number}({}) = {code} {thread:?}", told()));
+        let at = state.report.microseconds();
+        state.report.line(|| format!("{entry} #{number}({}) = {code} {thread:?} {at} us", told()));
         code
     }));
     done.unwrap_or_else(|panic| {

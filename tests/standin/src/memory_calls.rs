@@ -16,8 +16,8 @@ const PAGE: usize = 4096;
 entry! {
     /// Free and all memory of the current device.
     cuMemGetInfo_v2(free: *mut usize, total: *mut usize), |state, _| {
-        state.current()?;
-        let (taken, all) = (state.report.taken, state.settings.memory);
+        let current = state.current()?;
+        let (taken, all) = (state.context(current)?.taken, state.settings.memory);
         put(free, (all - taken) as usize)?;
         put(total, all as usize)
     }

@@ -25,6 +25,15 @@ impl State {
             Order::Late => {}
             Order::Early => self.drain(stream),
             Order::Random(seed) => self.some(seed),
+            Order::UploadsFirst => self.eager(|work| matches!(work, Work::Upload { .. } | Work::Record { .. })),
+            Order::FirstStream => {
+                let legacy: Vec<Handle> = self.contexts.values().map(|context| context.legacy).collect();
+                let of_context = self.streams.get(&stream).map(|stream| stream.context);
+                let own = self.streams.iter().filter(|(_, stream)| Some(stream.context) == of_context);
+                let first = own.map(|(&handle, _)| handle).find(|handle| !legacy.contains(handle));
+                first.into_iter().for_each(|first| self.drain(first));
+            }
+            Order::ReadsLast => self.eager(|work| !matches!(work, Work::Download { .. })),
         }
         Ok(())
     }
@@ -46,6 +55,26 @@ impl State {
             (0..x >> 60).for_each(|_| {
                 self.step(stream);
             });
+        }
+    }
+
+    /// Runs what these streams have at their fronts, as long as it is of this kind or a wait that is over.
+    fn eager(&mut self, kind: fn(&Work) -> bool) {
+        let streams: Vec<Handle> = self.streams.keys().copied().collect();
+        let mut goes_on = true;
+        while goes_on {
+            goes_on = false;
+            for &stream in &streams {
+                while self.streams.get(&stream).and_then(|stream| stream.queue.front()).is_some_and(|work| match work {
+                    Work::Wait { stream: other, position } => {
+                        self.streams.get(other).is_none_or(|other| other.done >= *position)
+                    }
+                    work => kind(work),
+                }) {
+                    self.step(stream);
+                    goes_on = true;
+                }
+            }
         }
     }
 

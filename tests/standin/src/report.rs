@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::io::Write as _;
 use std::path::PathBuf;
+use std::time::Instant;
 
 /// Counts and findings of a process.
 #[derive(Default)]
 pub struct Report {
     log: Option<std::fs::File>,
     to: Option<PathBuf>,
+    began: Option<Instant>,
     /// How often each entry point was called.
     pub calls: BTreeMap<&'static str, u64>,
     /// Kernels that ran, by name.
@@ -36,6 +38,11 @@ impl Report {
             file.unwrap_or_else(|error| panic!("ENGINE_STANDIN_LOG={}: {error}", path.display()))
         };
         Self { log: log.map(open), to: to.cloned(), ..Self::default() }
+    }
+
+    /// Since the first call.
+    pub fn microseconds(&mut self) -> u128 {
+        self.began.get_or_insert_with(Instant::now).elapsed().as_micros()
     }
 
     /// Counts a call; its number among those of the same name, from 1.

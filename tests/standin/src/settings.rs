@@ -11,6 +11,12 @@ pub enum Order {
     Early,
     /// At times that follow from this number.
     Random(u64),
+    /// Copies to the device as soon as what they wait for is done, all else late.
+    UploadsFirst,
+    /// Copies from the device late, all else as soon as what it waits for is done.
+    ReadsLast,
+    /// Work of the stream that was made first at once, with what it waits for, all else late.
+    FirstStream,
 }
 
 /// Which of the calls of an entry point.
@@ -131,6 +137,9 @@ impl Settings {
         let order = match text("ORDER").as_deref() {
             None | Some("late") => Order::Late,
             Some("early") => Order::Early,
+            Some("uploads-first") => Order::UploadsFirst,
+            Some("reads-last") => Order::ReadsLast,
+            Some("first-stream") => Order::FirstStream,
             Some(_) => Order::Random(number("ORDER", 0)),
         };
         let faults = text("FAULTS").unwrap_or_default();

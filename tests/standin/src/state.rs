@@ -27,6 +27,8 @@ pub struct Context {
     pub sticky: Option<Code>,
     /// The legacy stream's handle.
     pub legacy: Handle,
+    /// Bytes of the pages that it has of its device.
+    pub taken: u64,
 }
 
 /// Where a copy to the device has its bytes from.
@@ -212,7 +214,7 @@ impl State {
         self.contexts_so_far += 1;
         let (context, legacy) = (self.handle(), self.handle());
         let silicon = Silicon::new(self.contexts_so_far, self.settings.kernels.as_deref());
-        self.contexts.insert(context, Context { device, silicon, retained: 0, sticky: None, legacy });
+        self.contexts.insert(context, Context { device, silicon, retained: 0, sticky: None, legacy, taken: 0 });
         self.streams.insert(legacy, Stream::of(context));
         context
     }
@@ -314,10 +316,13 @@ impl State {
             return Err(Code::INVALID_VALUE);
         }
         let pages = bytes.next_multiple_of(PAGE);
-        if self.report.taken + pages > self.settings.memory {
+        let memory = self.settings.memory;
+        let own = self.context(context)?;
+        if own.taken + pages > memory {
             return Err(Code::OUT_OF_MEMORY);
         }
-        let address = self.context(context)?.silicon.allocate(bytes).ok_or(Code::OUT_OF_MEMORY)?;
+        let address = own.silicon.allocate(bytes).ok_or(Code::OUT_OF_MEMORY)?;
+        own.taken += pages;
         self.report.allocated(bytes, pages);
         Ok(address)
     }
@@ -339,8 +344,11 @@ impl State {
         if let Some(user) = self.user_of(start..start + bytes) {
             self.report.finding(format!("freeing {bytes} bytes that {user} still uses"));
         }
-        self.context(context)?.silicon.free(address);
-        self.report.freed(bytes, bytes.next_multiple_of(PAGE));
+        let pages = bytes.next_multiple_of(PAGE);
+        let own = self.context(context)?;
+        own.silicon.free(address);
+        own.taken -= pages;
+        self.report.freed(bytes, pages);
         Ok(())
     }
 

@@ -35,7 +35,7 @@ entry! {
 }
 
 /// A call about the progress of a stream that captures.
-fn expect_no_capture(state: &mut State, stream: Handle, entry: &str) -> Result<(), Code> {
+pub fn expect_no_capture(state: &mut State, stream: Handle, entry: &str) -> Result<(), Code> {
     let Some(capture) = state.streams.get_mut(&stream).and_then(|stream| stream.capture.as_mut()) else {
         return Ok(());
     };

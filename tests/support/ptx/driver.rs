@@ -1,6 +1,7 @@
 //! A device on which the engine's programs run: the interpreter behind the engine's `Driver`.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Range;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Instant;
@@ -164,6 +165,9 @@ impl HostMemory for Bytes {
 struct Moment(Instant);
 
 impl Event for Moment {
+    fn synchronize(&self) -> Result<()> {
+        Ok(())
+    }
     fn milliseconds_since(&self, earlier: &dyn Event) -> Result<f32> {
         let earlier = earlier.as_any().downcast_ref::<Self>().unwrap();
         Ok((self.0 - earlier.0).as_secs_f32() * 1e3)
@@ -218,8 +222,18 @@ impl Driver for Interpreter {
         self.inside(to, bytes.len() as u64, |area, at| area.put(at, bytes))
     }
 
-    fn upload_pinned(&self, to: Pointer, from: &dyn HostMemory, bytes: usize, stream: Stream) -> Result<()> {
-        self.upload(to, &from.bytes()[..bytes], stream)
+    fn upload_pinned(&self, to: Pointer, from: &dyn HostMemory, bytes: Range<usize>, stream: Stream) -> Result<()> {
+        self.upload(to, &from.bytes()[bytes], stream)
+    }
+
+    fn download_pinned(
+        &self,
+        from: Pointer,
+        to: &mut dyn HostMemory,
+        bytes: Range<usize>,
+        stream: Stream,
+    ) -> Result<()> {
+        self.download(from, &mut to.bytes_mut()[bytes], stream)
     }
 
     fn download(&self, from: Pointer, bytes: &mut [u8], _: Stream) -> Result<()> {
