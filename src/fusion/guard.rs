@@ -102,7 +102,11 @@ impl Eye {
             focal: (camera.k.x_axis.x * camera.k.y_axis.y).abs().sqrt(),
             world_from_image: normals::world_from_image(camera),
             size,
-            farthest: if rest > 0.0 { farthest / rest } else { f64::INFINITY },
+            farthest: if rest > 0.0 || farthest == 0.0 {
+                farthest / rest.max(f64::MIN_POSITIVE)
+            } else {
+                f64::INFINITY
+            },
         }
     }
 
@@ -243,7 +247,10 @@ impl<'a> Judge<'a> {
         let facts = self.store.facts();
         let sources = &facts[at].sources;
         let others = (0..facts.len()).filter(|other| *other != at && !sources.contains(other));
-        let may_see = |other: &usize| around.may_be_seen(&facts[*other].camera, facts[*other].size, AROUND_OTHERS);
+        let may_see = |other: &usize| {
+            self.store.farthest(*other) > 0.0
+                && around.may_be_seen(&facts[*other].camera, facts[*other].size, AROUND_OTHERS)
+        };
         sources.iter().copied().chain(others).filter(may_see).collect()
     }
 

@@ -198,7 +198,10 @@ pub fn read(job: &Job, options: &MapsOptions, settings: &[Settings], progress: &
 }
 
 /// The file of a chosen view's depth map.
-fn map_of<'a>(files: &'a DepthMaps, view: &View) -> Result<&'a Path> {
+///
+/// # Errors
+/// A view without one, which is a bug.
+pub fn map_of<'a>(files: &'a DepthMaps, view: &View) -> Result<&'a Path> {
     let problem = || Error::Bug { place: "reading maps", problem: format!("view {} has none", view.name) };
     files.of_view(&view.name, &view.image).map(|(_, file)| file).ok_or_else(problem)
 }
@@ -259,7 +262,7 @@ fn fit_into_memory(
     {
         let sources = ranked.iter().map(|ranked| best(ranked, settings.check_sources)).collect();
         let thinned = job.stream.is_some_and(|stream| stream.thinned);
-        let views = StreamedViews { pixels: of_views, sources, photo, held: false, thinned };
+        let views = StreamedViews { pixels: of_views, sources, photo, held: false, thinned, tiled: false };
         let streaming = Streaming::plan(&views, there.bytes);
         let put_aside = Some((need.peak(), there.bytes));
         let need = MemoryNeed { stages: streaming.stages.clone() };

@@ -173,6 +173,7 @@ impl<'a> RunSize<'a> {
             photo: 0,
             held: !self.merges_in_blocks(),
             thinned: stream.thinned,
+            tiled: false,
         };
         Some(Streaming::plan(&views, self.room)).filter(|streaming| streaming.peak() < at_once)
     }
