@@ -212,6 +212,8 @@ pub enum Extent {
     Whole,
     /// To the maps of all levels.
     Maps,
+    /// All of it, but for points, which are there.
+    Joined,
 }
 
 /// What [`fit_run`] has found.
@@ -241,8 +243,9 @@ pub fn fit_run<N: DepthNetwork>(work: Work, network: &N, jobs: &LevelJobs, exten
         network.memory_plan((width, height), planes, rayon::current_num_threads(), finest).peak(0)
     };
     let depth_left = !jobs.all_finished();
-    let finishes = extent == Extent::Whole;
+    let finishes = extent != Extent::Maps;
     let run = RunSize { depth_left, finishes, room: there.bytes, ..RunSize::new(scene, plan, options, &host) };
+    let run = RunSize { fused: run.fused && extent != Extent::Joined, ..run };
     let streaming = run.streaming();
     let put_aside = streaming.as_ref().map(|_| (run.fusion_at_once().total(), there.bytes));
     let in_blocks = run.merges_in_blocks();

@@ -161,7 +161,8 @@ impl TilePlan {
         Ok(plan)
     }
 
-    fn file(out: &Path) -> PathBuf {
+    /// The file in a folder of results.
+    pub fn file(out: &Path) -> PathBuf {
         out.join(TILES).join(PLAN)
     }
 

@@ -31,7 +31,8 @@ fn put_aside(views: &[FusionView], options: &FusionOptions, takes_part: impl Fn(
 }
 
 fn made(views: &Spilled, (tile, halo): (Tile, f64), only: Option<&BTreeSet<Pixel>>) -> (Vec<TilePoint>, Outcome) {
-    let all: Vec<usize> = (0..views.facts().len()).collect();
+    // Those that take part.
+    let all: Vec<usize> = views.specks().map(|(view, _)| view).collect();
     let mut points = Vec::new();
     let mut keep = |some: Vec<TilePoint>| {
         points.extend(some);
