@@ -83,8 +83,8 @@ pub fn infer_photos<N: DepthNetwork>(
     infer_scene((scene, MEMORY), (Clock::start(), &folder), network, (options, None), progress)
 }
 
-/// The stages. `called` is the scene's name in events; the folder is opened when everything is planned. Where the points
-/// of tiles are given, they are joined.
+/// The stages. `called` is the scene's name in events; the folder is opened when everything is planned. Where the
+/// points of tiles are given, they are joined.
 fn infer_scene<N: DepthNetwork>(
     (mut scene, called): (Scene, &str),
     (mut clock, open_folder): (Clock, &dyn Fn() -> Result<OutputFolder>),

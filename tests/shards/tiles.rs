@@ -1,5 +1,5 @@
-//! A cloud that is made tile by tile is that of a single run, byte for byte, whatever the tiles are and whatever happens
-//! to those who make them.
+//! A cloud that is made tile by tile is that of a single run, byte for byte, whatever the tiles are and whatever
+//! happens to those who make them.
 
 use std::time::Duration;
 
@@ -94,7 +94,8 @@ fn clouds_of_other_settings_are_the_same_by_tiles_too() {
 fn those_who_make_tiles_may_be_killed_and_be_two() {
     let (place, alone) = merged();
     let start = |shard: &str| {
-        let words = ["fuse", text(&place.path("out")), "--tiles", "40", "--shard", shard, "-q", "--threads", "1"];
+        let out = place.path("out");
+        let words = ["fuse", text(&out), "--tiles", "40", "--shard", shard, "-q", "--threads", "1"];
         command(words).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
     };
     let mut killed = 0;
