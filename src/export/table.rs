@@ -31,7 +31,7 @@ pub enum Use {
 pub const FORMATS: [Format; 15] = [
     Format { name: "las", what: "cloud.las, LAS 1.4", cloud: Use::Needed, write: las::write_las },
     Format { name: "laz", what: "cloud.laz, the same compressed", cloud: Use::Needed, write: las::write_laz },
-    Format { name: "copc", what: "cloud.copc.laz, COPC 1.0: an octree", cloud: Use::Needed, write: copc::write },
+    Format { name: "copc", what: "cloud.copc.laz, COPC 1.0", cloud: Use::Needed, write: copc::write },
     Format { name: "e57", what: "cloud.e57, ASTM E2807", cloud: Use::Needed, write: e57::write },
     Format { name: "glb", what: "cloud.glb, glTF 2.0", cloud: Use::Needed, write: glb::write },
     Format { name: "xyz", what: "cloud.xyz, text", cloud: Use::Needed, write: xyz::write },

@@ -246,10 +246,10 @@ impl<'a> Judge<'a> {
     fn witnesses(&self, at: usize, around: &Bounds) -> Vec<usize> {
         let facts = self.store.facts();
         let sources = &facts[at].sources;
-        let others = (0..facts.len()).filter(|other| *other != at && !sources.contains(other));
+        let has_depths = |other: &usize| self.store.farthest(*other) > 0.0;
+        let others = (0..facts.len()).filter(has_depths).filter(|other| *other != at && !sources.contains(other));
         let may_see = |other: &usize| {
-            self.store.farthest(*other) > 0.0
-                && around.may_be_seen(&facts[*other].camera, facts[*other].size, AROUND_OTHERS)
+            has_depths(other) && around.may_be_seen(&facts[*other].camera, facts[*other].size, AROUND_OTHERS)
         };
         sources.iter().copied().chain(others).filter(may_see).collect()
     }

@@ -9,7 +9,7 @@
 //! A view's depths lie together; behind them, pixel by pixel, its confidences and colours.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -68,7 +68,7 @@ pub struct Budget {
 pub struct Spilling {
     options: FusionOptions,
     folder: PathBuf,
-    maps: Scratch,
+    maps: Arc<Scratch>,
     known: Known,
     /// Where each view's maps begin; `None` of a view that takes no part.
     places: Vec<Option<u64>>,
@@ -84,7 +84,7 @@ impl Spilling {
             let problem = format!("the method {} needs all maps in memory", options.method.name());
             return Err(Error::Shape { op: "fusion::spilled", problem });
         }
-        let (maps, folder) = (Scratch::new(folder)?, folder.to_owned());
+        let (maps, folder) = (Arc::new(Scratch::new(folder)?), folder.to_owned());
         Ok(Self { options: *options, folder, maps, known: Known::default(), places: Vec::new() })
     }
 
@@ -119,16 +119,19 @@ impl Spilling {
     /// As [`Self::add`].
     pub fn add_at(&mut self, places: &[usize], mut views: Vec<FusionView>) -> Result<()> {
         let options = &self.options;
+        let problem = "views are put aside while others are fused";
+        let maps = Arc::get_mut(&mut self.maps);
+        let maps = maps.ok_or_else(|| Error::Bug { place: "streaming fusion", problem: problem.into() })?;
         let specks: Vec<Result<usize>> = views.par_iter_mut().map(|view| clean(view, options)).collect();
         for ((view, specks), &at) in views.into_iter().zip(specks).zip(places) {
             self.known.specks[at] = specks?;
             self.known.farthest[at] = farthest(&view.depth.data);
-            self.places[at] = Some(self.maps.append(bytemuck::cast_slice(&view.depth.data))?);
+            self.places[at] = Some(maps.append(bytemuck::cast_slice(&view.depth.data))?);
             let rest = view.confidence.data.chunks(SOME).zip(view.colour.chunks(SOME));
             for (confidence, colour) in rest {
                 let pixels = confidence.iter().zip(colour);
                 let bytes: Vec<u8> = pixels.flat_map(|(confidence, colour)| rest_of(*confidence, *colour)).collect();
-                self.maps.append(&bytes)?;
+                maps.append(&bytes)?;
             }
         }
         Ok(())
@@ -152,6 +155,35 @@ impl Spilling {
     /// The folder whose disk they are on.
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// Whether a view was put aside.
+    pub fn has(&self, at: usize) -> bool {
+        self.places[at].is_some()
+    }
+
+    /// Pixels in range that a view lost with its specks.
+    pub fn specks(&self, at: usize) -> usize {
+        self.known.specks[at]
+    }
+
+    /// Some of the views that were put aside: as if there were no others. No more are put aside until they are done
+    /// with.
+    ///
+    /// # Errors
+    /// As [`Self::finish`].
+    pub fn only(&self, views: &BTreeSet<usize>, budget: Budget) -> Result<Spilled> {
+        let mut only = Self {
+            options: self.options,
+            folder: self.folder.clone(),
+            maps: self.maps.clone(),
+            known: self.known.clone(),
+            places: self.places.clone(),
+        };
+        for at in (0..self.places.len()).filter(|at| !views.contains(at)) {
+            (only.places[at], only.known.farthest[at]) = (None, 0.0);
+        }
+        only.finish(budget)
     }
 
     /// All views are there.
@@ -199,7 +231,7 @@ fn confidence_and_colour(&[a, b, c, d, red, green, blue]: &[u8; REST]) -> (f32, 
 pub struct Spilled {
     options: FusionOptions,
     folder: PathBuf,
-    maps: Scratch,
+    maps: Arc<Scratch>,
     known: Known,
     places: Vec<Option<u64>>,
     /// For each view the turns that need its depths, in order.
@@ -232,10 +264,9 @@ impl Spilled {
         &self.folder
     }
 
-    /// Pixels in range that each view lost with its specks, of those that take part.
-    pub fn specks(&self) -> impl Iterator<Item = (usize, usize)> {
-        let all = self.places.iter().zip(&self.known.specks).enumerate();
-        all.filter(|(_, (place, _))| place.is_some()).map(|(view, (_, specks))| (view, *specks))
+    /// The views that take part.
+    pub fn views(&self) -> Vec<usize> {
+        (0..self.places.len()).filter(|&at| self.places[at].is_some()).collect()
     }
 
     /// Moves the views' cameras so that they see the same with the origin here.

@@ -201,9 +201,10 @@ impl Reach {
         ((ray.abs() * self.share + self.pixel * (1.0 + self.share)) * depth) * ROUNDED + f64::MIN_POSITIVE
     }
 
-    /// At least that of all pixels of a view up to this depth.
-    pub fn most(view: &ViewFacts, share: f64, depth: f64) -> f64 {
-        let reach = Self::new(&Rays::new(&view.camera), share);
+    /// At least that of all pixels of a view up to this depth, or where it may be so many pixels beside.
+    pub fn most(view: &ViewFacts, (share, pixels): (f64, f64), depth: f64) -> f64 {
+        let mut reach = Self::new(&Rays::new(&view.camera), share);
+        reach.pixel *= 1.0 + pixels / BORDER;
         corner_rays(view).map(|ray| reach.at(ray, depth).max_element()).into_iter().fold(0.0, f64::max)
     }
 }

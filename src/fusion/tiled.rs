@@ -29,7 +29,7 @@ use super::dynamic::{self, loosest};
 use super::funnel::Funnel;
 use super::guard::Judge;
 use super::reprojection;
-use super::settings::{FusionOptions, Method};
+use super::settings::{Dynamic, FusionOptions, Method};
 use super::shared::{Confirmed, Rays, Turn, emit, enters};
 use super::spilled::Spilled;
 use super::store::{Depth, Store};
@@ -90,6 +90,15 @@ pub fn confirmed_share(options: &FusionOptions) -> f64 {
     match &options.method {
         Method::Reprojection(constants) => constants.thresholds.max_depth_error_rel,
         Method::Dynamic(constants) => loosest(&constants.thresholds),
+        _ => f64::INFINITY,
+    }
+}
+
+/// By how many pixels a pixel may move when it is confirmed.
+pub fn confirmed_pixels(options: &FusionOptions) -> f64 {
+    match &options.method {
+        Method::Reprojection(constants) => constants.thresholds.max_reprojection_px,
+        Method::Dynamic(Dynamic { thresholds, .. }) => thresholds.max_views as f64 * thresholds.reprojection_step_px,
         _ => f64::INFINITY,
     }
 }

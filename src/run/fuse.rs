@@ -23,7 +23,7 @@ use crate::maps::valid::Invalid;
 use crate::net::config::Resolution;
 use crate::run::cloud::{self, Fusion, Views};
 use crate::run::device::Backend;
-use crate::run::fuse_views::{ReadView, read_view};
+use crate::run::fuse_views::{ReadView, map_of, read_view};
 use crate::run::fusion_memory::{Stream, StreamedViews, Streaming, fusion_stage};
 use crate::run::memory::photo_bytes;
 use crate::run::options::{FuseOptions, MapsOptions, parameters};
@@ -31,7 +31,7 @@ use crate::run::plan::{Frame, chosen_views};
 use crate::run::products;
 use crate::run::write;
 use crate::scene::mask;
-use crate::scene::{Scene, View};
+use crate::scene::Scene;
 
 /// Fuses maps (depth/NAME.pfm, confidence/NAME.pfm, and levels/K/ for a method that merges levels; or the depth maps of
 /// COLMAP's dense workspace), with the cameras and photos of a scene.
@@ -239,15 +239,6 @@ pub fn look(
     let ranked = chosen.iter().map(|&at| scene.views[at].sources.iter().map(|s| place(s.view)).collect());
     let ranked: Vec<Vec<Option<usize>>> = ranked.collect();
     Ok(Looked { scene, files, chosen, frames, ranked, notes, options })
-}
-
-/// The file of a chosen view's depth map.
-///
-/// # Errors
-/// A view without one, which is a bug.
-pub fn map_of<'a>(files: &'a DepthMaps, view: &View) -> Result<&'a Path> {
-    let problem = || Error::Bug { place: "reading maps", problem: format!("view {} has none", view.name) };
-    files.of_view(&view.name, &view.image).map(|(_, file)| file).ok_or_else(problem)
 }
 
 /// Levels that the settings' method reads beside the finished maps.

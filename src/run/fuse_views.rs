@@ -12,10 +12,10 @@ use crate::maps::valid::{Invalid, take_out_invalid};
 use crate::run::options::MapsOptions;
 use crate::run::plan::Frame;
 use crate::run::write::Colours;
-use crate::scene::Scene;
 use crate::scene::camera::{Camera, DepthRange};
 use crate::scene::mask::Mask;
 use crate::scene::photo::Photo;
+use crate::scene::{Scene, View};
 
 /// All positive depths.
 pub const ANY_DEPTH: DepthRange = DepthRange { near: f64::MIN_POSITIVE, far: f64::MAX };
@@ -114,6 +114,15 @@ pub fn read_maps(name: &str, (path, files): (&Path, &DepthMaps), maps: &Path) ->
 /// A size that is none of the photo's, naming the map's file.
 pub fn map_camera(frame: &Frame, size: (usize, usize), path: &Path) -> Result<Camera> {
     Ok(MapScale::find(frame, size, path)?.camera(frame))
+}
+
+/// The file of a chosen view's depth map.
+///
+/// # Errors
+/// A view without one, which is a bug.
+pub fn map_of<'a>(files: &'a DepthMaps, view: &View) -> Result<&'a Path> {
+    let problem = || Error::Bug { place: "reading maps", problem: format!("view {} has none", view.name) };
+    files.of_view(&view.name, &view.image).map(|(_, file)| file).ok_or_else(problem)
 }
 
 /// Depth and confidence of one level before levels were merged; `finest` is the size of the view's finished maps.

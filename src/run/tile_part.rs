@@ -39,6 +39,8 @@ pub struct Header {
     pub tile: usize,
     /// How many points follow.
     pub points: usize,
+    /// Pixels that were asked again with a wider halo.
+    pub again: usize,
     /// What became of the tile's pixels, by view; views that had none are left out.
     pub funnels: Vec<(usize, Funnel)>,
     /// What was found in the maps of the views that were read.

@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use glam::DVec3;
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map as Fields, Value};
 
@@ -32,8 +31,6 @@ const SCHEMA: u32 = 1;
 pub const MOST_TILES: usize = 10_000;
 /// A tile for so many pixels that may become points, where nobody says how many: a few minutes of work.
 const PIXELS_OF_A_TILE: usize = 16 << 20;
-/// Places of pixels that the cuts are found from.
-pub const MOST_PLACES: usize = 4 << 20;
 /// The share of places on either side that a grid and the choice of an axis leave out: few pixels lie far away.
 const FEW: f64 = 0.01;
 
@@ -260,15 +257,6 @@ fn halved(tile: Tile, places: &mut [DVec3], count: usize) -> Vec<Tile> {
     let (mut tiles, more) = rayon::join(|| halved(first, some, below), || halved(second, others, count - below));
     tiles.extend(more);
     tiles
-}
-
-/// Looks at views in parallel, in their order.
-pub fn each_view<T: Send>(count: usize, look: impl Fn(usize) -> Result<T> + Sync) -> Result<Vec<T>> {
-    let look = |at: usize| {
-        interrupt::check()?;
-        look(at)
-    };
-    (0..count).into_par_iter().map(look).collect()
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use glam::DVec3;
+use rayon::prelude::*;
 use serde_json::{Map as Fields, Value, json};
 
 use crate::error::{Error, Result};
@@ -13,20 +14,21 @@ use crate::fusion::settings::Settings;
 use crate::fusion::shared::Rays;
 use crate::fusion::tile::Depths;
 use crate::fusion::view::{ViewFacts, is_in_range};
+use crate::host::interrupt;
 use crate::manifest::made::Made;
 use crate::manifest::rows;
 use crate::maps::consistency::is_depth;
-use crate::run::fuse::map_of;
-use crate::run::fuse_views::{ReadMaps, ReadView, confidence_file, map_camera, read_maps, read_view};
+use crate::run::fuse_views::{ReadMaps, ReadView, confidence_file, map_camera, map_of, read_maps, read_view};
 use crate::run::memory::photo_bytes;
 use crate::run::options::{MapsOptions, parameters};
 use crate::run::plan::Frame;
-use crate::run::tile_plan::{MOST_PLACES, each_view};
 use crate::scene::Scene;
 use crate::scene::camera::DepthRange;
 
 /// A pixel of so many in either direction is looked at to find where space is cut, at least.
 const EVERY: usize = 4;
+/// At most so many are.
+const MOST_PLACES: usize = 4 << 20;
 
 /// Views with their maps in files.
 pub struct TileViews<'a> {
@@ -188,4 +190,13 @@ impl TileViews<'_> {
         };
         Ok(json!([seen(self.file(at)?), seen(&confidence_file(maps, name))]))
     }
+}
+
+/// Looks at views in parallel, in their order.
+fn each_view<T: Send>(count: usize, look: impl Fn(usize) -> Result<T> + Sync) -> Result<Vec<T>> {
+    let look = |at: usize| {
+        interrupt::check()?;
+        look(at)
+    };
+    (0..count).into_par_iter().map(look).collect()
 }

@@ -1,6 +1,6 @@
 //! The points of one tile: the views that it needs are read, put aside, and fused.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use glam::DVec3;
@@ -11,7 +11,7 @@ use crate::files::scratch::Scratch;
 use crate::fusion::funnel::Funnel;
 use crate::fusion::spilled::{Spilled, Spilling};
 use crate::fusion::tile::{Depths, Frustum, Reach, Tile};
-use crate::fusion::tiled::{self, Pixel, Task, confirmed_share, explained_share};
+use crate::fusion::tiled::{self, Pixel, Task, confirmed_pixels, confirmed_share, explained_share};
 use crate::fusion::view::ViewFacts;
 use crate::host::memory::{MemoryNeed, refuse_if_too_large};
 use crate::host::memory_limits::room;
@@ -27,6 +27,8 @@ use crate::run::tile_views::TileViews;
 const HALO: f64 = 2.0;
 /// Views are read that meet a halo so many times as wide, so that open pixels can mostly be decided without more.
 const WIDER: f64 = 2.0;
+/// A share of a depth that rounding cannot reach.
+const ROUNDING: f64 = 1e-6;
 
 /// All that tiles are made of.
 pub struct Tiles<'a> {
@@ -38,9 +40,11 @@ pub struct Tiles<'a> {
     pub out: &'a Path,
     /// Of all views, as the origin of fusion sees them.
     facts: Vec<ViewFacts>,
-    /// Likewise, as they are.
-    unmoved: Vec<ViewFacts>,
     bounds: Tile,
+    /// The views that were read so far: each is read once, whatever tiles need it.
+    aside: Spilling,
+    /// What there is to tell of them.
+    told: BTreeMap<usize, Told>,
 }
 
 impl<'a> Tiles<'a> {
@@ -49,18 +53,18 @@ impl<'a> Tiles<'a> {
     /// # Errors
     /// Maps of other sizes than planned.
     pub fn new(views: &'a TileViews<'a>, plan: &'a TilePlan, out: &'a Path) -> Result<Self> {
-        let (unmoved, origin) = (views.facts(&plan.sizes)?, views.origin(&plan.sizes)?);
-        let mut facts = unmoved.clone();
+        let (mut facts, origin) = (views.facts(&plan.sizes)?, views.origin(&plan.sizes)?);
+        let aside = Spilling::of_some(&Scratch::folder_near(out), &views.settings.fusion, facts.clone())?;
         facts.iter_mut().for_each(|view| origin.enter_camera(&mut view.camera));
         let bounds = plan.bounds(&facts);
-        Ok(Self { views, plan, out, facts, unmoved, bounds })
+        Ok(Self { views, plan, out, facts, bounds, aside, told: BTreeMap::new() })
     }
 
     /// Makes the part of a tile, which are numbered from 1, unless it is there; says whether it was there.
     ///
     /// # Errors
     /// Too little memory; maps and photos that cannot be read; a full disk.
-    pub fn make(&self, number: usize, progress: &Progress) -> Result<bool> {
+    pub fn make(&mut self, number: usize, progress: &Progress) -> Result<bool> {
         let file = self.plan.part(self.out, number);
         match Part::open(&file) {
             Ok(Some(part)) if part.header.plan == self.plan.id && part.header.tile == number => return Ok(true),
@@ -69,23 +73,21 @@ impl<'a> Tiles<'a> {
             Err(error) => progress.note(&format!("{error}; it is made again")),
         }
         let tile = self.plan.tiles[number - 1].into();
-        let scratch = Scratch::folder_near(self.out);
-        let mut points = Points::new(&scratch)?;
-        let mut header = Header { plan: self.plan.id.clone(), tile: number, ..Header::default() };
+        let mut points = Points::new(self.aside.folder())?;
         let mut funnels = vec![Funnel::default(); self.facts.len()];
-        let halo = self.halo(&tile);
-        let mut wanted: Vec<(Tile, f64, Option<BTreeSet<Pixel>>)> = vec![(tile, halo, None)];
+        let (mut read, mut again) = (BTreeSet::new(), 0);
+        let mut wanted: Vec<Wanted> = vec![(tile, self.halo(&tile), None)];
         let mut held: Option<(BTreeSet<usize>, Spilled)> = None;
         while let Some((target, halo, only)) = wanted.pop() {
             interrupt::check()?;
             let around = target.grown(halo);
             let (own, present) = (self.own(&around), self.present(&around));
-            if held.as_ref().is_none_or(|(there, _)| !present.iter().all(|view| there.contains(view))) {
+            if held.as_ref().is_none_or(|(there, _)| !present.is_subset(there)) {
                 // What was held goes before more is read.
                 drop(held.take());
                 let more = self.present(&target.grown(halo * WIDER));
-                let spilled = self.put_aside(&more, &own, &scratch, &mut header)?;
-                held = Some((more.into_iter().collect(), spilled));
+                read.extend(&more);
+                held = Some((more.clone(), self.put_aside(&more, &own)?));
             }
             let Some((_, spilled)) = &held else { break };
             let task = Task { tile: target, around, only: only.as_ref(), views: &own };
@@ -102,13 +104,13 @@ impl<'a> Tiles<'a> {
             for (at, funnel) in own.iter().zip(&outcome.funnels) {
                 funnels[*at] = Funnel::sum([&funnels[*at], funnel]);
             }
+            again += outcome.open.len();
             wanted.extend(groups(outcome.open, halo));
         }
-        header.points = points.len();
-        header.funnels = funnels.into_iter().enumerate().filter(|(_, funnel)| !is_empty(funnel)).collect();
-        header.views.sort_by_key(|(view, _)| *view);
-        header.views.dedup_by_key(|(view, _)| *view);
-        points.write(&file, &header)?;
+        let funnels = funnels.into_iter().enumerate().filter(|(_, funnel)| !is_empty(funnel)).collect();
+        let views = read.iter().filter_map(|view| Some((*view, *self.told.get(view)?))).collect();
+        let plan = self.plan.id.clone();
+        points.write(&file, &Header { plan, tile: number, points: points.len(), again, funnels, views })?;
         Ok(false)
     }
 
@@ -120,55 +122,57 @@ impl<'a> Tiles<'a> {
         (0..self.facts.len()).into_par_iter().filter(|&at| self.plan.depths[at].are_any() && is_wanted(at)).collect()
     }
 
+    /// What of a box can have points; it has an end on all sides.
+    fn limited(&self, around: &Tile) -> Tile {
+        let size = (self.bounds.high - self.bounds.low).max_element();
+        around.clipped(&self.bounds.grown(if size.is_finite() && size > 0.0 { size } else { 1.0 }))
+    }
+
     /// Views that may have points in a box.
     fn own(&self, around: &Tile) -> Vec<usize> {
-        let (share, box_) =
-            (confirmed_share(&self.views.settings.fusion), around.clipped(&self.bounds.grown(self.slack())));
-        self.views_where(|at| self.frustum(at, self.plan.depths[at].widened(share + 1e-6)).may_meet(&box_))
+        let (share, inside) = (confirmed_share(&self.views.settings.fusion) + ROUNDING, self.limited(around));
+        self.views_where(|at| self.frustum(at, self.plan.depths[at].widened(share)).may_meet(&inside))
     }
 
     /// Views that have to do with points in a box: their own, those that confirm them, and all that are heard about
-    /// them, for which it is enough that they look there, at what is there or behind.
-    fn present(&self, around: &Tile) -> Vec<usize> {
-        let (share, box_) =
-            (confirmed_share(&self.views.settings.fusion), around.clipped(&self.bounds.grown(self.slack())));
-        let own = self.own(around);
-        // A sample that confirms a point differs from it by a share of its depth, and a pixel.
-        let beyond = if share < 0.5 { 4.0 * share + 1e-3 } else { f64::INFINITY };
+    /// them. A view that confirms a point shows one that is near it, and one that is heard shows something there or
+    /// behind.
+    fn present(&self, around: &Tile) -> BTreeSet<usize> {
+        let options = &self.views.settings.fusion;
+        let (share, own) = (confirmed_share(options), self.own(around));
+        let near = around.grown(self.reach(&own, around, (share, confirmed_pixels(options))));
+        let inside = self.limited(&near);
         let sees = |at: usize| {
-            let far = self.plan.depths[at].far * (1.0 + beyond);
-            beyond.is_infinite() || {
-                let box_ = box_.grown(Reach::most(&self.facts[at], share, self.plan.depths[at].far));
-                self.frustum(at, Depths { near: 0.0, far }).may_meet(&box_)
-            }
+            let far = self.plan.depths[at].far / (1.0 - share) * (1.0 + ROUNDING);
+            share >= 1.0 || self.frustum(at, Depths { near: 0.0, far }).may_meet(&inside)
         };
         let own: BTreeSet<usize> = own.into_iter().collect();
-        self.views_where(|at| own.contains(&at) || sees(at))
+        self.views_where(|at| own.contains(&at) || sees(at)).into_iter().collect()
     }
 
-    /// How far points can lie beyond the box around the maps.
-    fn slack(&self) -> f64 {
-        let size = (self.bounds.high - self.bounds.low).max_element();
-        if size.is_finite() && size > 0.0 { size } else { 1.0 }
+    /// How far points that are so near to pixels in a box may lie from theirs.
+    fn reach(&self, own: &[usize], around: &Tile, near: (f64, f64)) -> f64 {
+        let inside = self.limited(around);
+        let reach = |&at: &usize| {
+            let (view, far) = (&self.facts[at], self.plan.depths[at].far);
+            Reach::most(view, near, far.min(inside.farthest(&view.camera)))
+        };
+        own.iter().map(reach).fold(0.0, f64::max)
     }
 
     /// How wide the halo of a tile is to be at first.
     fn halo(&self, tile: &Tile) -> f64 {
-        let Some(share) = explained_share(&self.views.settings.fusion) else { return 0.0 };
-        let box_ = tile.clipped(&self.bounds);
-        let reach = |at: usize| {
-            let depths = self.plan.depths[at];
-            Reach::most(&self.facts[at], share, depths.far.min(box_.farthest(&self.facts[at].camera)))
-        };
-        self.own(tile).into_iter().map(reach).fold(0.0, f64::max) * HALO
+        match explained_share(&self.views.settings.fusion) {
+            Some(share) => HALO * self.reach(&self.own(tile), tile, (share, 0.0)),
+            None => 0.0,
+        }
     }
 
-    /// Reads views, and puts them aside.
-    fn put_aside(&self, present: &[usize], own: &[usize], scratch: &Path, header: &mut Header) -> Result<Spilled> {
-        let is_present: BTreeSet<usize> = present.iter().copied().collect();
+    /// Views for fusion. Those that were not read before are read, and put aside.
+    fn put_aside(&mut self, present: &BTreeSet<usize>, own: &[usize]) -> Result<Spilled> {
         let pixels = |at: usize| {
             let (width, height) = self.plan.sizes[at];
-            if is_present.contains(&at) { (width * height) as u64 } else { 0 }
+            if present.contains(&at) { (width * height) as u64 } else { 0 }
         };
         let own: BTreeSet<usize> = own.iter().copied().collect();
         let sources = |at: usize| if own.contains(&at) { self.facts[at].sources.clone() } else { Vec::new() };
@@ -186,35 +190,38 @@ impl<'a> Tiles<'a> {
         let need = MemoryNeed { stages: streaming.stages.clone() };
         let otherwise = "smaller maps, fewer sources (--check-sources) or fewer --threads would help";
         refuse_if_too_large(&need, &there, &[], otherwise)?;
-        let mut spilling = Spilling::of_some(scratch, &self.views.settings.fusion, self.unmoved.clone())?;
-        for some in present.chunks(streaming.views_at_once) {
+        let new: Vec<usize> = present.iter().copied().filter(|&at| !self.aside.has(at)).collect();
+        for some in new.chunks(streaming.views_at_once) {
             interrupt::check()?;
             let read: Vec<Result<ReadView>> = some.par_iter().map(|&at| self.views.read(at)).collect();
             let mut of_some = Vec::with_capacity(some.len());
             for (&at, read) in some.iter().zip(read) {
                 let ReadView { view, has_confidence, is_masked, is_empty, invalid } = read?;
-                header.views.push((at, Told { specks: 0, has_confidence, is_masked, is_empty, invalid }));
+                self.told.insert(at, Told { specks: 0, has_confidence, is_masked, is_empty, invalid });
                 of_some.push(view);
             }
-            spilling.add_at(some, of_some)?;
+            self.aside.add_at(some, of_some)?;
+            for &at in some {
+                let specks = self.aside.specks(at);
+                self.told.entry(at).and_modify(|told| told.specks = specks);
+            }
         }
-        let mut spilled = spilling.finish(streaming.budget)?;
-        let specks: std::collections::BTreeMap<usize, usize> = spilled.specks().collect();
-        header.views.iter_mut().for_each(|(at, told)| {
-            told.specks = specks.get(at).copied().unwrap_or(told.specks);
-        });
+        let mut spilled = self.aside.only(present, streaming.budget)?;
         spilled.enter(self.views.origin(&self.plan.sizes)?);
         Ok(spilled)
     }
 }
+
+/// Pixels in a tile that are to be decided, and with what halo; `None`: all.
+type Wanted = (Tile, f64, Option<BTreeSet<Pixel>>);
 
 fn is_empty(funnel: &Funnel) -> bool {
     Funnel { agreed: Vec::new(), ..funnel.clone() } == Funnel::default()
 }
 
 /// Open pixels that lie near each other, with the halo that they are to be asked again with.
-fn groups(open: Vec<(Pixel, DVec3)>, halo: f64) -> Vec<(Tile, f64, Option<BTreeSet<Pixel>>)> {
-    let mut cells = std::collections::BTreeMap::<[i64; 3], Vec<(Pixel, DVec3)>>::new();
+fn groups(open: Vec<(Pixel, DVec3)>, halo: f64) -> Vec<Wanted> {
+    let mut cells = BTreeMap::<[i64; 3], Vec<(Pixel, DVec3)>>::new();
     for (pixel, point) in open {
         // A cell may be wide where its halo is.
         let cell = (point / (4.0 * halo.max(f64::MIN_POSITIVE))).floor().to_array().map(|side| side as i64);

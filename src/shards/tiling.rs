@@ -263,7 +263,7 @@ fn make(views: &TileViews, out: &Path, (plan, shard): (&TilePlan, Shard), progre
     let first: usize = counts[..shard.number - 1].iter().sum();
     let own = first + 1..first + 1 + counts[shard.number - 1];
     let mut stage = progress.stage("tiles", own.len(), own.len() as u64);
-    let tiles = Tiles::new(views, plan, out)?;
+    let mut tiles = Tiles::new(views, plan, out)?;
     for tile in own.clone() {
         let was_there = tiles.make(tile, progress)?;
         stage.step(&format!("tile {tile}"), 1, json!({ "tile": tile, "reused": was_there }));
