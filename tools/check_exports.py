@@ -148,6 +148,50 @@ def check_las(run, name):
     return compare_cloud(run, name, found, half) + f", scale {header.scales[0]:g}, offset {header.offsets}, {told}"
 
 
+def check_copc(run, name):
+    """By laspy's reader of the tree: every point, those of levels, and those of a box."""
+    import laspy
+    from laspy import Bounds, CopcReader
+
+    def points_of(las):
+        rgb = np.stack([las.red, las.green, las.blue], 1) // 257
+        normal = np.stack([las["NormalX"], las["NormalY"], las["NormalZ"]], 1)
+        steps = np.stack([las.X, las.Y, las.Z], 1)
+        return {"steps": steps, "rgb": rgb, "normal": normal, "confidence": np.asarray(las["confidence"]),
+                "views": np.asarray(las["views"])}
+
+    path = run.exports / "cloud.copc.laz"
+    with CopcReader.open(path) as copc:
+        header, whole = copc.header, points_of(copc.query())
+        levels = [len(copc.query(level=range(0, top + 1))) for top in range(32)]
+        levels = levels[: levels.index(max(levels)) + 1]
+        expect(all(a < b for a, b in zip(levels, levels[1:])), f"levels of {levels} points")
+        low, high = np.asarray(header.mins), np.asarray(header.maxs)
+        middle = 0.5 * (low + high)
+        box = points_of(copc.query(bounds=Bounds(low, middle)))
+        coarse = len(copc.query(resolution=copc.copc_info.spacing))
+    expect(coarse == levels[0], f"{coarse} points at the root's spacing, not {levels[0]}")
+    xyz = whole["steps"] * header.scales + header.offsets
+    inside = np.all((xyz >= low) & (xyz <= middle), 1)
+    expect(len(box["steps"]) == inside.sum(), f"{len(box['steps'])} points in a box of {inside.sum()}")
+    # Read without the tree it is a LAZ file.
+    plain = points_of(laspy.read(path))
+    order = lambda points: np.lexsort((points["confidence"], *points["steps"].T))
+    ours, theirs = order(whole), order(plain)
+    expect(all(np.array_equal(whole[k][ours], plain[k][theirs]) for k in whole), "the plain file's points differ")
+    # The tree has its own order.
+    cloud = thinned(run, name)
+    steps = np.round((cloud["xyz"] - header.offsets) / header.scales).astype(np.int64)
+    sorted_cloud = np.lexsort((cloud["confidence"], *steps.T))
+    expect(len(ours) == len(sorted_cloud), f"{len(ours)} points, not {len(sorted_cloud)}")
+    back = np.empty(len(ours), int)
+    back[sorted_cloud] = ours
+    found = {key: values[back] for key, values in whole.items() if key != "steps"}
+    found["xyz"] = xyz[back]
+    half = 0.5 * header.scales.max() * (1 + 1e-6) + 1e-15 * np.abs(xyz).max()
+    return compare_cloud(run, name, found, half) + f", up to each level {levels}"
+
+
 def check_glb(run, name):
     import trimesh
     from pygltflib import GLTF2
@@ -609,6 +653,7 @@ def check_openmvs(run, name):
 CHECKS = {
     "las": check_las,
     "laz": check_las,
+    "copc": check_copc,
     "e57": check_e57,
     "glb": check_glb,
     "xyz": check_xyz,

@@ -15,8 +15,11 @@ use engine::host::progress::Progress;
 use engine::run::fuse::fuse;
 use engine::run::fuse_grid::{Best, GridOptions, fuse_grid};
 use engine::run::options::{FuseOptions, MapsOptions};
+use engine::run::tile_plan::Tiling;
 use engine::scene::camera::DepthRange;
 use engine::shards::plan_file::PlanFile;
+use engine::shards::tiling::{TileOptions, TileWork, fuse_tiles};
+use engine::shards::which::ShardOption;
 use engine::{Error, Result};
 use serde_json::json;
 
@@ -40,6 +43,8 @@ Examples:
   engine fuse out --method graph --min-pixels 3
   engine fuse out --scene scenes/bust --preset d2hc --min-confidence 0.5
   engine fuse dense --scene dense -o cloud
+  engine fuse out --tiles 40 --shard 3/40
+  engine fuse out --join
   engine fuse out --scene scenes/bust --reference truth.ply --sweep min-confidence=0.5,0.7,0.9 \
   --sweep min-views=2,3,4")]
 pub struct FuseArgs {
@@ -79,6 +84,8 @@ pub struct FuseArgs {
     #[arg(conflicts_with = "sweep")]
     ply_offset: OffsetOption,
     #[command(flatten)]
+    tiles: TileArgs,
+    #[command(flatten)]
     constants: ConstantArgs,
     #[command(flatten)]
     grid: GridArgs,
@@ -86,6 +93,37 @@ pub struct FuseArgs {
     limits: LimitArgs,
     #[command(flatten)]
     pub report: ReportArgs,
+}
+
+/// Space cut into tiles.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Tiles")]
+struct TileArgs {
+    /// Cut space into tiles and make the points of one after the other, in OUT/tiles: a number, a grid (4x4x2), or
+    /// auto. Each reads only the views that see something of it. The cloud is the same, byte for byte [default with
+    /// --shard and --join: as OUT/tiles/plan.json says]
+    #[arg(long, value_name = "N|NXxNYxNZ|auto", conflicts_with = "sweep")]
+    tiles: Option<Tiling>,
+    /// Make only the points of this part of the tiles: J/M, or auto, which takes the number from the task of a
+    /// scheduler's array
+    #[arg(long, value_name = "J/M|auto", conflicts_with = "sweep")]
+    shard: Option<ShardOption>,
+    /// Join the points of all tiles to the cloud
+    #[arg(long, conflicts_with_all = ["sweep", "shard"])]
+    join: bool,
+}
+
+impl TileArgs {
+    fn options(&self) -> Option<TileOptions> {
+        let &Self { tiles: tiling, shard, join } = self;
+        let work = match shard {
+            Some(shard) => TileWork::Shard(shard),
+            None if join => TileWork::Join,
+            None if tiling.is_some() => TileWork::All,
+            None => return None,
+        };
+        Some(TileOptions { tiling, work })
+    }
 }
 
 /// A grid of settings, and what their clouds are scored by.
@@ -160,8 +198,12 @@ pub fn run(args: FuseArgs, progress: &Progress) -> Result<()> {
         && let Some(plan) = PlanFile::read(maps)?
     {
         let scene = args.scene.as_ref().unwrap_or(&plan.scene);
-        let work = planned::work_of(&plan)?.within(args.limits).only_finish();
-        return work.run(Task::Files(scene), planned::output_in(maps), progress);
+        let work = planned::work_of(&plan)?.within(args.limits);
+        let (work, task) = match args.tiles.options() {
+            None => (work.only_finish(), Task::Files(scene)),
+            Some(tiles) => (work, Task::Tiles(scene, tiles)),
+        };
+        return work.run(task, planned::output_in(maps), progress);
     }
     let scene = &args.scene.clone().map_or_else(|| scene_of(maps), Ok)?;
     let (method, preset) = (args.method.as_deref(), args.preset.as_deref());
@@ -179,7 +221,10 @@ pub fn run(args: FuseArgs, progress: &Progress) -> Result<()> {
         let Setting { preset, settings, .. } = grid::setting(method, preset, given)?;
         args.limits.apply()?;
         let options = FuseOptions { maps: with_maps, preset, settings, thin: args.thin, ply_offset: args.ply_offset };
-        return fuse(scene, &options, progress);
+        return match args.tiles.options() {
+            None => fuse(scene, &options, progress),
+            Some(tiles) => fuse_tiles(scene, &options, &tiles, progress),
+        };
     };
     let settings = grid::grid(method, preset, given, &args.grid.sweep)?;
     args.limits.apply()?;

@@ -24,6 +24,7 @@ use engine::scene::{OpenOptions, Scene, photos_folder};
 use engine::shards::mapping::map_shard;
 use engine::shards::merging::merge_shard;
 use engine::shards::planning::{self, PlanOptions};
+use engine::shards::tiling::{TileOptions, fuse_planned_tiles};
 use engine::shards::which::ShardOption;
 use engine::{Error, Result};
 
@@ -224,6 +225,8 @@ pub enum Task<'a> {
     Shard(&'a Path, ShardOption, Vec<Given>),
     /// The views of a shard, or of all, are merged.
     Merge(&'a Path, Option<ShardOption>),
+    /// Merged views are fused tile by tile.
+    Tiles(&'a Path, TileOptions),
 }
 
 impl Task<'_> {
@@ -234,6 +237,7 @@ impl Task<'_> {
             Self::Plan(path, told) => planning::make(path, network, options, &told, progress),
             Self::Shard(path, shard, given) => map_shard(path, network, options, (shard, &given), progress),
             Self::Merge(path, shard) => merge_shard(path, network, options, shard, progress),
+            Self::Tiles(path, told) => fuse_planned_tiles(path, network, options, &told, progress),
         }
     }
 }

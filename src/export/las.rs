@@ -22,9 +22,9 @@ const POINT_FORMAT: u8 = 2;
 /// Bytes of that.
 const PLAIN_BYTES: u16 = 26;
 /// The header of version 1.4.
-const HEADER_BYTES: usize = 375;
+pub const HEADER_BYTES: usize = 375;
 /// The head of a variable-length record.
-const RECORD_HEAD: usize = 54;
+pub const RECORD_HEAD: usize = 54;
 /// Half the longest side has at most so many steps; i32 holds twice that.
 const MOST_STEPS: f64 = 1e9;
 
@@ -55,7 +55,8 @@ pub fn write_laz(job: &Job) -> Result<()> {
     write(job, "cloud.laz", Some(vlr))
 }
 
-fn extra_bytes() -> u16 {
+/// Bytes of a point's extra bytes.
+pub fn extra_bytes() -> u16 {
     EXTRA.iter().map(|(_, _, bytes, _)| bytes).sum()
 }
 
@@ -74,7 +75,8 @@ fn write(job: &Job, name: &str, laz: Option<LazVlr>) -> Result<()> {
         put(vlr.write_to(&mut data))?;
         records.push(Record { user: LazVlr::USER_ID, id: LazVlr::RECORD_ID, text: LazVlr::DESCRIPTION, data });
     }
-    let header = header(job, &grid, &records, laz.is_some());
+    let form = Form { format: POINT_FORMAT, plain_bytes: PLAIN_BYTES, compressed: laz.is_some() };
+    let header = header(job, &grid, &records, form);
     job.write(name, |out| {
         put(out.write_all(&header))?;
         for record in &records {
@@ -99,7 +101,7 @@ fn write(job: &Job, name: &str, laz: Option<LazVlr>) -> Result<()> {
 }
 
 /// What LASzip says, in the words of the system.
-fn squeezed<T>(done: std::result::Result<T, LasZipError>) -> Result<T> {
+pub fn squeezed<T>(done: std::result::Result<T, LasZipError>) -> Result<T> {
     let mut value = None;
     put(match done {
         Ok(made) => {
@@ -113,14 +115,18 @@ fn squeezed<T>(done: std::result::Result<T, LasZipError>) -> Result<T> {
 }
 
 /// The whole numbers that coordinates become.
-struct Grid {
-    scale: f64,
-    offset: DVec3,
-    bounds: Bounds,
+pub struct Grid {
+    /// The length of a step.
+    pub scale: f64,
+    /// Where step 0 is.
+    pub offset: DVec3,
+    /// Around all points.
+    pub bounds: Bounds,
 }
 
 impl Grid {
-    fn of(bounds: Bounds) -> Self {
+    /// Of a cloud in a box.
+    pub fn of(bounds: Bounds) -> Self {
         let offset = bounds.middle();
         let half = (bounds.high - offset).max(offset - bounds.low).max_element();
         let exponent = if half > 0.0 { (half / MOST_STEPS).log10().ceil() as i32 } else { -3 };
@@ -129,7 +135,8 @@ impl Grid {
         Self { scale, offset, bounds }
     }
 
-    fn steps(&self, position: DVec3) -> [i32; 3] {
+    /// The whole numbers of a place.
+    pub fn steps(&self, position: DVec3) -> [i32; 3] {
         // `as` saturates; the scale leaves a factor of two.
         ((position - self.offset) / self.scale).round().to_array().map(|value| value as i32)
     }
@@ -145,23 +152,33 @@ impl Grid {
         bytes.extend(self.steps(point.position.into()).iter().flat_map(|v| v.to_le_bytes()));
         // Intensity 0; first of one return; class 1, which is none; angle, user data and source 0.
         bytes.extend([0, 0, 0b0000_1001, 1, 0, 0, 0, 0]);
-        bytes.extend(point.colour.iter().flat_map(|&v| (u16::from(v) * 257).to_le_bytes()));
-        bytes.extend(point.confidence.to_le_bytes());
-        bytes.push(point.views);
-        bytes.extend(point.normal.iter().flat_map(|v| v.to_le_bytes()));
+        put_rest(point, bytes);
     }
 }
 
+/// Colour and extra bytes of a point.
+pub fn put_rest(point: &Point, bytes: &mut Vec<u8>) {
+    bytes.extend(point.colour.iter().flat_map(|&v| (u16::from(v) * 257).to_le_bytes()));
+    bytes.extend(point.confidence.to_le_bytes());
+    bytes.push(point.views);
+    bytes.extend(point.normal.iter().flat_map(|v| v.to_le_bytes()));
+}
+
 /// A variable-length record.
-struct Record {
-    user: &'static str,
-    id: u16,
-    text: &'static str,
-    data: Vec<u8>,
+pub struct Record {
+    /// Whose it is.
+    pub user: &'static str,
+    /// What it is, by a number of theirs.
+    pub id: u16,
+    /// The same in words.
+    pub text: &'static str,
+    /// What it says.
+    pub data: Vec<u8>,
 }
 
 impl Record {
-    fn bytes(&self) -> Vec<u8> {
+    /// As it is written.
+    pub fn bytes(&self) -> Vec<u8> {
         let mut bytes = vec![0; 2];
         bytes.extend(padded::<16>(self.user));
         bytes.extend(self.id.to_le_bytes());
@@ -173,7 +190,7 @@ impl Record {
 }
 
 /// A text of at most so many bytes, filled up with zeros.
-fn padded<const N: usize>(text: &str) -> [u8; N] {
+pub fn padded<const N: usize>(text: &str) -> [u8; N] {
     let mut bytes = [0; N];
     let length = text.len().min(N);
     bytes[..length].copy_from_slice(&text.as_bytes()[..length]);
@@ -181,7 +198,7 @@ fn padded<const N: usize>(text: &str) -> [u8; N] {
 }
 
 /// The descriptions of the extra bytes, 192 bytes each.
-fn extra_records() -> Vec<u8> {
+pub fn extra_records() -> Vec<u8> {
     let record = |(name, kind, _, text): &(&str, u8, u16, &str)| {
         let mut bytes = vec![0, 0, *kind, 0];
         bytes.extend(padded::<32>(name));
@@ -204,13 +221,32 @@ fn crs_record(crs: Crs) -> Record {
     Record { user: "LASF_Projection", id: 34735, text: "GeoTIFF keys", data }
 }
 
-fn header(job: &Job, grid: &Grid, records: &[Record], compressed: bool) -> Vec<u8> {
+/// What points look like in a file.
+#[derive(Clone, Copy)]
+pub struct Form {
+    /// The number of the point format.
+    pub format: u8,
+    /// Bytes of a point without extra ones.
+    pub plain_bytes: u16,
+    /// Whether LASzip has compressed them.
+    pub compressed: bool,
+}
+
+/// Point formats from this one on know nothing of older readers: the counts of 32 bits are 0, and coordinate systems
+/// are told in words (WKT).
+const NEWER: u8 = 6;
+/// The flag for that.
+const WKT: u8 = 1 << 4;
+
+/// The header of version 1.4.
+pub fn header(job: &Job, grid: &Grid, records: &[Record], Form { format, plain_bytes, compressed }: Form) -> Vec<u8> {
     let count = job.cloud.map_or(0, |cloud| cloud.count);
     // Older readers look at 32 bits; a larger count stands in the newer field alone.
-    let few = u32::try_from(count).unwrap_or(0);
+    let few = u32::try_from(count).unwrap_or(0) * u32::from(format < NEWER);
     let start = HEADER_BYTES + records.iter().map(|r| RECORD_HEAD + r.data.len()).sum::<usize>();
     let mut bytes = b"LASF".to_vec();
-    bytes.extend([0; 2 + 2 + 16]);
+    bytes.extend([0, 0, if format < NEWER { 0 } else { WKT }, 0]);
+    bytes.extend([0; 16]);
     bytes.extend([1, 4]);
     bytes.extend(padded::<32>("OTHER"));
     bytes.extend(padded::<32>(concat!("engine ", env!("CARGO_PKG_VERSION"))));
@@ -220,8 +256,8 @@ fn header(job: &Job, grid: &Grid, records: &[Record], compressed: bool) -> Vec<u
     }
     bytes.extend((start as u32).to_le_bytes());
     bytes.extend((records.len() as u32).to_le_bytes());
-    bytes.push(POINT_FORMAT | if compressed { 0x80 } else { 0 });
-    bytes.extend((PLAIN_BYTES + extra_bytes()).to_le_bytes());
+    bytes.push(format | if compressed { 0x80 } else { 0 });
+    bytes.extend((plain_bytes + extra_bytes()).to_le_bytes());
     for value in [few, few, 0, 0, 0, 0] {
         bytes.extend(value.to_le_bytes());
     }

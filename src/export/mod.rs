@@ -7,6 +7,7 @@
 
 pub mod cloud;
 pub mod confirmed;
+pub mod copc;
 pub mod crs;
 pub mod e57;
 pub mod exporting;
@@ -16,6 +17,7 @@ pub mod job;
 pub mod las;
 pub mod model;
 pub mod npz;
+pub mod octree;
 pub mod openmvs;
 pub mod options;
 pub mod outliers;

@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::export::job::Job;
-use crate::export::{e57, exr, glb, las, npz, openmvs, pcd, ply, png16, points3d, tiff32, workspace, xyz};
+use crate::export::{copc, e57, exr, glb, las, npz, openmvs, pcd, ply, png16, points3d, tiff32, workspace, xyz};
 
 /// A format that results can be exported to.
 pub struct Format {
@@ -28,9 +28,10 @@ pub enum Use {
 }
 
 /// All formats.
-pub const FORMATS: [Format; 14] = [
+pub const FORMATS: [Format; 15] = [
     Format { name: "las", what: "cloud.las, LAS 1.4", cloud: Use::Needed, write: las::write_las },
     Format { name: "laz", what: "cloud.laz, the same compressed", cloud: Use::Needed, write: las::write_laz },
+    Format { name: "copc", what: "cloud.copc.laz, COPC 1.0", cloud: Use::Needed, write: copc::write },
     Format { name: "e57", what: "cloud.e57, ASTM E2807", cloud: Use::Needed, write: e57::write },
     Format { name: "glb", what: "cloud.glb, glTF 2.0", cloud: Use::Needed, write: glb::write },
     Format { name: "xyz", what: "cloud.xyz, text", cloud: Use::Needed, write: xyz::write },

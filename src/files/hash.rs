@@ -40,6 +40,11 @@ impl<T> Hashing<T> {
     pub fn finish(self) -> String {
         hexadecimal(self.hasher)
     }
+
+    /// What it passed through, and the hash.
+    pub fn into_parts(self) -> (T, String) {
+        (self.inner, hexadecimal(self.hasher))
+    }
 }
 
 impl<R: Read> Read for Hashing<R> {
@@ -62,7 +67,8 @@ impl<W: Write> Write for Hashing<W> {
     }
 }
 
-fn hexadecimal(hasher: Sha256) -> String {
+/// What a hasher has come to.
+pub fn hexadecimal(hasher: Sha256) -> String {
     hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

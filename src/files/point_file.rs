@@ -8,8 +8,9 @@ use crate::files::ply::{self, Point};
 use crate::files::ply_storage::{Extent, OffsetOption, Storage};
 use crate::files::scratch::Scratch;
 
-/// Position (three f64), normal (three f32), colour, number of views, confidence.
-const POINT_BYTES: usize = 44;
+/// Bytes of a point: position (three f64), normal (three f32), colour, number of views, confidence (f32); numbers in
+/// little endian.
+pub const POINT_BYTES: usize = 44;
 /// Points that are read at once.
 const AT_ONCE: usize = 1 << 12;
 
@@ -64,7 +65,7 @@ impl PointFile {
         let position = |index: usize| {
             let mut position = [0f64; 3];
             self.scratch.read((index * POINT_BYTES) as u64, bytemuck::cast_slice_mut(&mut position))?;
-            Ok(position)
+            Ok(position.map(|number| f64::from_bits(u64::from_le(number.to_bits()))))
         };
         Storage::of_extent(self.count, &self.extent, position, option)
     }
@@ -89,17 +90,19 @@ impl PointFile {
     }
 }
 
-fn write(point: &Point, bytes: &mut Vec<u8>) {
-    bytes.extend_from_slice(bytemuck::cast_slice(&point.position));
-    bytes.extend_from_slice(bytemuck::cast_slice(&point.normal));
+/// Adds a point to bytes.
+pub fn write(point: &Point, bytes: &mut Vec<u8>) {
+    point.position.iter().for_each(|number| bytes.extend_from_slice(&number.to_le_bytes()));
+    point.normal.iter().for_each(|number| bytes.extend_from_slice(&number.to_le_bytes()));
     bytes.extend_from_slice(&point.colour);
     bytes.push(point.views);
-    bytes.extend_from_slice(&point.confidence.to_ne_bytes());
+    bytes.extend_from_slice(&point.confidence.to_le_bytes());
 }
 
-fn read(bytes: &[u8; POINT_BYTES]) -> Point {
-    let double = |at: usize| f64::from_ne_bytes(std::array::from_fn(|i| bytes[at + i]));
-    let float = |at: usize| f32::from_ne_bytes(std::array::from_fn(|i| bytes[at + i]));
+/// The point that was written so.
+pub fn read(bytes: &[u8; POINT_BYTES]) -> Point {
+    let double = |at: usize| f64::from_le_bytes(std::array::from_fn(|i| bytes[at + i]));
+    let float = |at: usize| f32::from_le_bytes(std::array::from_fn(|i| bytes[at + i]));
     Point {
         position: [double(0), double(8), double(16)],
         normal: [float(24), float(28), float(32)],

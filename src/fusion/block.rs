@@ -7,6 +7,7 @@ use crate::files::ply::Point;
 use crate::scene::camera::Camera;
 
 /// A point that may go into the cloud.
+#[derive(Clone, Copy)]
 pub struct Candidate {
     /// The index of its pixel.
     pub pixel: usize,

@@ -4,11 +4,11 @@
 use super::cloud::Cloud;
 use super::funnel::Funnel;
 use super::settings::Dynamic;
-use super::shared::{Turn, emit_in_order, source_views, sources_of};
+use super::shared::{Confirmed, Turn, emit_in_order, source_views, sources_of};
 use super::store::{InMemory, Store};
 use super::view::{Fused, FusionView};
 use crate::Result;
-use crate::maps::consistency::dynamic_agreement_with;
+use crate::maps::consistency::{DynamicThresholds, dynamic_agreement_with};
 
 /// The cloud of views that fit together.
 ///
@@ -31,13 +31,28 @@ pub fn fuse_from(
     cloud: &mut Cloud,
 ) -> Result<Vec<Funnel>> {
     let thresholds = &constants.thresholds;
-    // Depths were averaged within the loosest tolerance, so points differ by as much.
-    let loosest = thresholds.max_views as f64 * thresholds.depth_error_step_rel;
-    let confirm = |at: usize, turn: &Turn| {
-        let depths = sources_of(store, at)?;
-        let sources = source_views(store, at, &depths);
-        let (agreement, kept) = dynamic_agreement_with(&turn.depth_view(), &sources, thresholds, min_confidence);
-        Ok(turn.confirm(agreement, min_confidence, |at, _| kept[at]))
-    };
-    emit_in_order(store, confirm, (!constants.keep_duplicates).then_some(loosest), None, cloud)
+    let explained = (!constants.keep_duplicates).then_some(loosest(thresholds));
+    let confirm = |at: usize, turn: &Turn| confirm(store, (at, turn), min_confidence, thresholds);
+    emit_in_order(store, confirm, explained, None, cloud)
+}
+
+/// Depths are averaged within this share, the loosest tolerance, so points differ by as much.
+pub fn loosest(thresholds: &DynamicThresholds) -> f64 {
+    thresholds.max_views as f64 * thresholds.depth_error_step_rel
+}
+
+/// As [`super::reprojection::confirm`].
+///
+/// # Errors
+/// As there.
+pub fn confirm(
+    store: &dyn Store,
+    (at, turn): (usize, &Turn),
+    min_confidence: f64,
+    thresholds: &DynamicThresholds,
+) -> Result<(Confirmed, Funnel)> {
+    let depths = sources_of(store, at)?;
+    let sources = source_views(store, at, &depths);
+    let (agreement, kept) = dynamic_agreement_with(&turn.depth_view(), &sources, thresholds, min_confidence);
+    Ok(turn.confirm(agreement, min_confidence, |at, _| kept[at]))
 }

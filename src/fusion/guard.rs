@@ -102,7 +102,11 @@ impl Eye {
             focal: (camera.k.x_axis.x * camera.k.y_axis.y).abs().sqrt(),
             world_from_image: normals::world_from_image(camera),
             size,
-            farthest: if rest > 0.0 { farthest / rest } else { f64::INFINITY },
+            farthest: if rest > 0.0 || farthest == 0.0 {
+                farthest / rest.max(f64::MIN_POSITIVE)
+            } else {
+                f64::INFINITY
+            },
         }
     }
 
@@ -242,8 +246,11 @@ impl<'a> Judge<'a> {
     fn witnesses(&self, at: usize, around: &Bounds) -> Vec<usize> {
         let facts = self.store.facts();
         let sources = &facts[at].sources;
-        let others = (0..facts.len()).filter(|other| *other != at && !sources.contains(other));
-        let may_see = |other: &usize| around.may_be_seen(&facts[*other].camera, facts[*other].size, AROUND_OTHERS);
+        let has_depths = |other: &usize| self.store.farthest(*other) > 0.0;
+        let others = (0..facts.len()).filter(has_depths).filter(|other| *other != at && !sources.contains(other));
+        let may_see = |other: &usize| {
+            has_depths(other) && around.may_be_seen(&facts[*other].camera, facts[*other].size, AROUND_OTHERS)
+        };
         sources.iter().copied().chain(others).filter(may_see).collect()
     }
 

@@ -29,4 +29,6 @@ pub(crate) mod shared;
 pub mod spilled;
 pub(crate) mod store;
 pub mod thin;
+pub mod tile;
+pub mod tiled;
 pub mod view;

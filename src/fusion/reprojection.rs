@@ -9,11 +9,11 @@ use super::cloud::Cloud;
 use super::funnel::Funnel;
 use super::guard::{Judge, without_specks};
 use super::settings::Reprojection;
-use super::shared::{Turn, emit_in_order, source_views, sources_of};
+use super::shared::{Confirmed, Turn, emit_in_order, source_views, sources_of};
 use super::store::{InMemory, Store};
 use super::view::{Fused, FusionView};
 use crate::Result;
-use crate::maps::consistency::agreement_with;
+use crate::maps::consistency::{Thresholds, agreement_with};
 
 /// The cloud of views that fit together.
 ///
@@ -36,15 +36,25 @@ pub fn fuse_from(
     constants: &Reprojection,
     cloud: &mut Cloud,
 ) -> Result<Vec<Funnel>> {
-    let thresholds = &constants.thresholds;
-    let explained = (!constants.keep_duplicates).then_some(thresholds.max_depth_error_rel);
+    let explained = (!constants.keep_duplicates).then_some(constants.thresholds.max_depth_error_rel);
     let judge = Judge::new(store, constants);
-    let confirm = |at: usize, turn: &Turn| {
-        let depths = sources_of(store, at)?;
-        let sources = source_views(store, at, &depths);
-        let agreement = agreement_with(&turn.depth_view(), &sources, thresholds, min_confidence);
-        let required = thresholds.required(sources.len()).map(|n| n.min(255));
-        Ok(turn.confirm(agreement, min_confidence, |_, count| required.is_some_and(|n| usize::from(count) >= n)))
-    };
+    let confirm = |at: usize, turn: &Turn| confirm(store, (at, turn), min_confidence, &constants.thresholds);
     emit_in_order(store, confirm, explained, judge.as_ref(), cloud)
+}
+
+/// The pixels of a view that enough of its sources confirm.
+///
+/// # Errors
+/// Maps that cannot be read back.
+pub fn confirm(
+    store: &dyn Store,
+    (at, turn): (usize, &Turn),
+    min_confidence: f64,
+    thresholds: &Thresholds,
+) -> Result<(Confirmed, Funnel)> {
+    let depths = sources_of(store, at)?;
+    let sources = source_views(store, at, &depths);
+    let agreement = agreement_with(&turn.depth_view(), &sources, thresholds, min_confidence);
+    let required = thresholds.required(sources.len()).map(|n| n.min(255));
+    Ok(turn.confirm(agreement, min_confidence, |_, count| required.is_some_and(|n| usize::from(count) >= n)))
 }

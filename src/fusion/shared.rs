@@ -18,7 +18,7 @@ use crate::files::ply::Point;
 use crate::host::interrupt;
 use crate::maps::consistency::{Agreement, DepthView, SourceView};
 use crate::maps::normals;
-use crate::scene::camera::DepthRange;
+use crate::scene::camera::{Camera, DepthRange};
 
 /// What is left of a view's maps after a filter; [height, width].
 #[derive(Default)]
@@ -40,7 +40,11 @@ pub struct Turn<'a> {
 }
 
 impl<'a> Turn<'a> {
-    fn new(store: &'a dyn Store, view: usize) -> Result<Self> {
+    /// Of a view, with its maps.
+    ///
+    /// # Errors
+    /// Maps that cannot be read back.
+    pub fn new(store: &'a dyn Store, view: usize) -> Result<Self> {
         Ok(Self { facts: &store.facts()[view], depth: store.depth(view, view)?, own: store.own(view)? })
     }
 
@@ -114,7 +118,7 @@ pub fn usable(view: &FusionView, min_confidence: f64) -> (Map, Funnel) {
 }
 
 /// Whether a pixel is in range and above the least confidence. Counts it.
-fn enters(funnel: &mut Funnel, depth: f32, confidence: f32, range: DepthRange, min_confidence: f64) -> bool {
+pub fn enters(funnel: &mut Funnel, depth: f32, confidence: f32, range: DepthRange, min_confidence: f64) -> bool {
     let Some(end) = range_end(depth, range) else { return false };
     funnel.in_range += 1;
     funnel.near_end += usize::from(end == End::Near);
@@ -178,6 +182,31 @@ pub fn emit_in_order(
     Ok(funnels)
 }
 
+/// Where a view's pixels look.
+pub struct Rays {
+    /// Homogeneous pixel to direction, of depth 1.
+    pub world_from_pixel: DMat3,
+    /// Where the camera stands.
+    pub centre: DVec3,
+}
+
+impl Rays {
+    /// Of a camera.
+    pub fn new(camera: &Camera) -> Self {
+        Self { world_from_pixel: camera.r.transpose() * camera.k.inverse(), centre: camera.centre() }
+    }
+
+    /// The direction of a pixel, of depth 1.
+    pub fn ray(&self, (x, y): (usize, usize)) -> DVec3 {
+        self.world_from_pixel * DVec3::new(x as f64, y as f64, 1.0)
+    }
+
+    /// The point that a pixel of this depth shows.
+    pub fn point(&self, pixel: (usize, usize), depth: f32) -> DVec3 {
+        self.centre + self.ray(pixel) * f64::from(depth)
+    }
+}
+
 /// The points of a view's kept pixels in some rows that no earlier view has explained, row by row. `maps` are its
 /// depths, confidences and colours.
 pub fn emit(
@@ -188,13 +217,11 @@ pub fn emit(
     rows: Range<usize>,
 ) -> Vec<Candidate> {
     let width = depth.width;
-    let world_from_pixel: DMat3 = view.camera.r.transpose() * view.camera.k.inverse();
+    let rays = Rays::new(&view.camera);
     let world_from_image = normals::world_from_image(&view.camera);
-    let centre = view.camera.centre();
     let candidate = |pixel: usize| {
         let (x, y) = (pixel % width, pixel / width);
-        let ray = world_from_pixel * DVec3::new(x as f64, y as f64, 1.0);
-        let position = centre + ray * f64::from(confirmed.depth[pixel]);
+        let position = rays.point((x, y), confirmed.depth[pixel]);
         let point = Point {
             position: position.to_array(),
             // Of the view's own map: it is complete, while the means have holes and change with every view that agrees.

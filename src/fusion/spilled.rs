@@ -9,7 +9,7 @@
 //! A view's depths lie together; behind them, pixel by pixel, its confidences and colours.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -21,7 +21,7 @@ use super::funnel::Funnel;
 use super::guard::without_specks_of;
 use super::origin::Origin;
 use super::settings::{FusionOptions, Method};
-use super::store::{Area, Depth, Own, Pace, Store, Window, farthest};
+use super::store::{Area, Depth, Known, Own, Pace, Store, Window, farthest};
 use super::view::{FusionView, ViewFacts, check_sizes, check_sources};
 use super::{dynamic, reprojection};
 use crate::files::map::Map;
@@ -68,12 +68,10 @@ pub struct Budget {
 pub struct Spilling {
     options: FusionOptions,
     folder: PathBuf,
-    maps: Scratch,
-    facts: Vec<ViewFacts>,
-    specks: Vec<usize>,
-    farthest: Vec<f64>,
-    /// Where each view's maps begin.
-    places: Vec<u64>,
+    maps: Arc<Scratch>,
+    known: Known,
+    /// Where each view's maps begin; `None` of a view that takes no part.
+    places: Vec<Option<u64>>,
 }
 
 impl Spilling {
@@ -86,28 +84,54 @@ impl Spilling {
             let problem = format!("the method {} needs all maps in memory", options.method.name());
             return Err(Error::Shape { op: "fusion::spilled", problem });
         }
-        let (maps, folder) = (Scratch::new(folder)?, folder.to_owned());
-        let (facts, specks, farthest, places) = Default::default();
-        Ok(Self { options: *options, folder, maps, facts, specks, farthest, places })
+        let (maps, folder) = (Arc::new(Scratch::new(folder)?), folder.to_owned());
+        Ok(Self { options: *options, folder, maps, known: Known::default(), places: Vec::new() })
+    }
+
+    /// As [`Self::new`], with all views, of which only those take part that are put aside by their places
+    /// ([`Self::add_at`]): the others confirm nothing and have nothing to say.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn of_some(folder: &Path, options: &FusionOptions, facts: Vec<ViewFacts>) -> Result<Self> {
+        let count = facts.len();
+        let known = Known { facts, specks: vec![0; count], farthest: vec![0.0; count] };
+        Ok(Self { known, places: vec![None; count], ..Self::new(folder, options)? })
     }
 
     /// Puts views aside behind those before. Their sources may still be set ([`Self::set_sources`]).
     ///
     /// # Errors
     /// [`Error::Shape`], naming the view, where its maps differ in size; a full disk.
-    pub fn add(&mut self, mut views: Vec<FusionView>) -> Result<()> {
+    pub fn add(&mut self, views: Vec<FusionView>) -> Result<()> {
+        let first = self.places.len();
+        self.known.facts.extend(views.iter().map(FusionView::facts));
+        let count = self.known.facts.len();
+        self.known.specks.resize(count, 0);
+        self.known.farthest.resize(count, 0.0);
+        self.places.resize(count, None);
+        self.add_at(&(first..count).collect::<Vec<_>>(), views)
+    }
+
+    /// Puts the views of these places aside.
+    ///
+    /// # Errors
+    /// As [`Self::add`].
+    pub fn add_at(&mut self, places: &[usize], mut views: Vec<FusionView>) -> Result<()> {
         let options = &self.options;
+        let problem = "views are put aside while others are fused";
+        let maps = Arc::get_mut(&mut self.maps);
+        let maps = maps.ok_or_else(|| Error::Bug { place: "streaming fusion", problem: problem.into() })?;
         let specks: Vec<Result<usize>> = views.par_iter_mut().map(|view| clean(view, options)).collect();
-        for (view, specks) in views.into_iter().zip(specks) {
-            self.specks.push(specks?);
-            self.facts.push(view.facts());
-            self.farthest.push(farthest(&view.depth.data));
-            self.places.push(self.maps.append(bytemuck::cast_slice(&view.depth.data))?);
+        for ((view, specks), &at) in views.into_iter().zip(specks).zip(places) {
+            self.known.specks[at] = specks?;
+            self.known.farthest[at] = farthest(&view.depth.data);
+            self.places[at] = Some(maps.append(bytemuck::cast_slice(&view.depth.data))?);
             let rest = view.confidence.data.chunks(SOME).zip(view.colour.chunks(SOME));
             for (confidence, colour) in rest {
                 let pixels = confidence.iter().zip(colour);
                 let bytes: Vec<u8> = pixels.flat_map(|(confidence, colour)| rest_of(*confidence, *colour)).collect();
-                self.maps.append(&bytes)?;
+                maps.append(&bytes)?;
             }
         }
         Ok(())
@@ -115,12 +139,12 @@ impl Spilling {
 
     /// What is known of the views without their maps.
     pub fn facts(&self) -> &[ViewFacts] {
-        &self.facts
+        &self.known.facts
     }
 
     /// Says which views confirm view `at`.
     pub fn set_sources(&mut self, at: usize, sources: Vec<usize>) {
-        self.facts[at].sources = sources;
+        self.known.facts[at].sources = sources;
     }
 
     /// Bytes that were put aside.
@@ -133,19 +157,50 @@ impl Spilling {
         &self.folder
     }
 
+    /// Whether a view was put aside.
+    pub fn has(&self, at: usize) -> bool {
+        self.places[at].is_some()
+    }
+
+    /// Pixels in range that a view lost with its specks.
+    pub fn specks(&self, at: usize) -> usize {
+        self.known.specks[at]
+    }
+
+    /// Some of the views that were put aside: as if there were no others. No more are put aside until they are done
+    /// with.
+    ///
+    /// # Errors
+    /// As [`Self::finish`].
+    pub fn only(&self, views: &BTreeSet<usize>, budget: Budget) -> Result<Spilled> {
+        let mut only = Self {
+            options: self.options,
+            folder: self.folder.clone(),
+            maps: self.maps.clone(),
+            known: self.known.clone(),
+            places: self.places.clone(),
+        };
+        for at in (0..self.places.len()).filter(|at| !views.contains(at)) {
+            (only.places[at], only.known.farthest[at]) = (None, 0.0);
+        }
+        only.finish(budget)
+    }
+
     /// All views are there.
     ///
     /// # Errors
     /// [`Error::Shape`], naming the view, where a source is not another view.
     pub fn finish(self, budget: Budget) -> Result<Spilled> {
-        let Self { options, folder, maps, facts, specks, farthest, places } = self;
-        let mut turns = vec![Vec::new(); facts.len()];
-        for (at, view) in facts.iter().enumerate() {
-            check_sources((at, facts.len()), &view.name, &view.sources)?;
-            view.sources.iter().chain([&at]).for_each(|&needed| turns[needed].push(at));
+        let Self { options, folder, maps, known, places } = self;
+        let mut turns = vec![Vec::new(); places.len()];
+        for (at, view) in known.facts.iter().enumerate() {
+            check_sources((at, places.len()), &view.name, &view.sources)?;
+            if places[at].is_some() {
+                view.sources.iter().chain([&at]).for_each(|&needed| turns[needed].push(at));
+            }
         }
         let cache = Mutex::default();
-        Ok(Spilled { options, folder, maps, facts, specks, farthest, places, turns, cache, budget })
+        Ok(Spilled { options, folder, maps, known, places, turns, cache, budget })
     }
 }
 
@@ -176,11 +231,9 @@ fn confidence_and_colour(&[a, b, c, d, red, green, blue]: &[u8; REST]) -> (f32, 
 pub struct Spilled {
     options: FusionOptions,
     folder: PathBuf,
-    maps: Scratch,
-    facts: Vec<ViewFacts>,
-    specks: Vec<usize>,
-    farthest: Vec<f64>,
-    places: Vec<u64>,
+    maps: Arc<Scratch>,
+    known: Known,
+    places: Vec<Option<u64>>,
     /// For each view the turns that need its depths, in order.
     turns: Vec<Vec<usize>>,
     cache: Mutex<Cache>,
@@ -198,12 +251,27 @@ struct Cache {
 impl Spilled {
     /// What is known of the views without their maps.
     pub fn facts(&self) -> &[ViewFacts] {
-        &self.facts
+        &self.known.facts
+    }
+
+    /// How they are fused.
+    pub fn options(&self) -> &FusionOptions {
+        &self.options
+    }
+
+    /// The folder whose disk they are on.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The views that take part.
+    pub fn views(&self) -> Vec<usize> {
+        (0..self.places.len()).filter(|&at| self.places[at].is_some()).collect()
     }
 
     /// Moves the views' cameras so that they see the same with the origin here.
     pub fn enter(&mut self, origin: Origin) {
-        self.facts.iter_mut().for_each(|view| origin.enter_camera(&mut view.camera));
+        self.known.facts.iter_mut().for_each(|view| origin.enter_camera(&mut view.camera));
     }
 
     /// Makes the cloud that [`super::fuse::fuse`] makes of the views in memory; its points go to `pass`, in their
@@ -212,7 +280,7 @@ impl Spilled {
     /// # Errors
     /// A full disk, maps that cannot be read back, [`Error::Interrupted`]; those of `pass`.
     pub fn fuse(mut self, pass: &mut dyn FnMut(Vec<Point>) -> Result<()>) -> Result<Vec<Funnel>> {
-        let origin = Origin::near_cameras(self.facts.iter().map(|view| &view.camera));
+        let origin = Origin::near_cameras(self.known.facts.iter().map(|view| &view.camera));
         self.enter(origin);
         let mut leave = |mut points: Vec<Point>| {
             origin.leave(&mut points);
@@ -244,7 +312,7 @@ impl Spilled {
     }
 
     fn depth_bytes(&self, view: usize) -> u64 {
-        let (width, height) = self.facts[view].size;
+        let (width, height) = self.known.facts[view].size;
         (width * height * size_of::<f32>()) as u64
     }
 
@@ -258,10 +326,15 @@ impl Spilled {
         }
     }
 
+    fn place(&self, view: usize) -> Result<u64> {
+        let problem = || format!("view {} takes no part", self.known.facts[view].name);
+        self.places[view].ok_or_else(|| Error::Bug { place: "streaming fusion", problem: problem() })
+    }
+
     /// Reads confidences and colours of as many pixels of a view as `confidence` has, from its pixel `first` on.
     fn read_rest(&self, view: usize, first: usize, confidence: &mut [f32], colour: &mut [[u8; 3]]) -> Result<()> {
         let mut bytes = vec![0; confidence.len() * REST];
-        self.maps.read(self.places[view] + self.depth_bytes(view) + (first * REST) as u64, &mut bytes)?;
+        self.maps.read(self.place(view)? + self.depth_bytes(view) + (first * REST) as u64, &mut bytes)?;
         for ((confidence, colour), rest) in confidence.iter_mut().zip(colour).zip(bytes.as_chunks().0) {
             (*confidence, *colour) = confidence_and_colour(rest);
         }
@@ -269,24 +342,19 @@ impl Spilled {
     }
 
     fn read_depth(&self, view: usize, first: usize, depth: &mut [f32]) -> Result<()> {
-        self.maps.read(self.places[view] + (first * size_of::<f32>()) as u64, bytemuck::cast_slice_mut(depth))
+        self.maps.read(self.place(view)? + (first * size_of::<f32>()) as u64, bytemuck::cast_slice_mut(depth))
     }
 }
 
 impl Store for Spilled {
-    fn facts(&self) -> &[ViewFacts] {
-        &self.facts
-    }
-
-    fn specks(&self, view: usize) -> usize {
-        self.specks[view]
-    }
-
-    fn farthest(&self, view: usize) -> f64 {
-        self.farthest[view]
+    fn known(&self) -> &Known {
+        &self.known
     }
 
     fn depth(&self, view: usize, turn: usize) -> Result<Depth<'_>> {
+        if self.places[view].is_none() {
+            return Ok(Depth::Shared(Arc::new(Map::filled(0, 0, 0.0))));
+        }
         let bytes = self.depth_bytes(view);
         {
             let mut cache = self.cache();
@@ -296,7 +364,7 @@ impl Store for Spilled {
             self.make_room(&mut cache, bytes, turn);
             cache.bytes += bytes;
         }
-        let (width, height) = self.facts[view].size;
+        let (width, height) = self.known.facts[view].size;
         let mut map = Map::filled(width, height, 0.0);
         map.data
             .par_chunks_mut(SOME)
@@ -308,7 +376,7 @@ impl Store for Spilled {
     }
 
     fn own(&self, view: usize) -> Result<Own<'_>> {
-        let (width, height) = self.facts[view].size;
+        let (width, height) = self.known.facts[view].size;
         let mut confidence = Map::filled(width, height, 0.0);
         let mut colour = vec![[0; 3]; width * height];
         let parts = confidence.data.par_chunks_mut(SOME).zip(colour.par_chunks_mut(SOME)).enumerate();
@@ -321,7 +389,7 @@ impl Store for Spilled {
         let (mut depth, mut confidence, mut colour) = (vec![0.0; pixels], vec![0.0; pixels], vec![[0; 3]; pixels]);
         let rows = depth.chunks_mut(width).zip(confidence.chunks_mut(width)).zip(colour.chunks_mut(width));
         for (y, ((depth, confidence), colour)) in (area.start.1..).zip(rows) {
-            let first = y * self.facts[view].size.0 + area.start.0;
+            let first = y * self.known.facts[view].size.0 + area.start.0;
             self.read_depth(view, first, depth)?;
             self.read_rest(view, first, confidence, colour)?;
         }

@@ -12,16 +12,36 @@ use crate::Result;
 use crate::files::map::Map;
 use crate::maps::consistency::is_depth;
 
+/// What is held of all views.
+#[derive(Clone, Debug, Default)]
+pub struct Known {
+    /// What is known without their maps.
+    pub facts: Vec<ViewFacts>,
+    /// Pixels in range that each lost with its specks.
+    pub specks: Vec<usize>,
+    /// At least the greatest depth of each; 0 of one that is not looked at.
+    pub farthest: Vec<f64>,
+}
+
 /// Maps of views without invalid pixels and without specks.
 pub trait Store: Sync {
-    /// Of all views.
-    fn facts(&self) -> &[ViewFacts];
+    /// What is held of all views.
+    fn known(&self) -> &Known;
+
+    /// What is known of the views without their maps.
+    fn facts(&self) -> &[ViewFacts] {
+        &self.known().facts
+    }
 
     /// Pixels in range that a view lost with its specks.
-    fn specks(&self, view: usize) -> usize;
+    fn specks(&self, view: usize) -> usize {
+        self.known().specks[view]
+    }
 
-    /// At least the greatest depth of a view.
-    fn farthest(&self, view: usize) -> f64;
+    /// At least the greatest depth of a view; 0 of one that has none, or is not looked at.
+    fn farthest(&self, view: usize) -> f64 {
+        self.known().farthest[view]
+    }
 
     /// A view's depths, for the turn of view `turn`: its own, or those of one of its sources.
     ///
@@ -83,6 +103,13 @@ pub struct Own<'a> {
     pub confidence: Cow<'a, Map>,
     /// As in [`FusionView`].
     pub colour: Cow<'a, [[u8; 3]]>,
+}
+
+impl Own<'_> {
+    /// The same, without a copy.
+    pub fn borrowed(&self) -> Own<'_> {
+        Own { confidence: Cow::Borrowed(&self.confidence), colour: Cow::Borrowed(&self.colour) }
+    }
 }
 
 /// A rectangle of a map's pixels.
@@ -156,30 +183,20 @@ pub(crate) fn farthest(depths: &[f32]) -> f64 {
 /// Views whose maps are all in memory.
 pub struct InMemory<'a> {
     views: &'a [FusionView],
-    facts: Vec<ViewFacts>,
-    specks: Vec<usize>,
-    farthest: Vec<f64>,
+    known: Known,
 }
 
 impl<'a> InMemory<'a> {
     /// Of views that have lost so many pixels with their specks.
     pub fn new(views: &'a [FusionView], specks: Vec<usize>) -> Self {
         let farthest = views.par_iter().map(|view| farthest(&view.depth.data)).collect();
-        Self { views, facts: views.iter().map(FusionView::facts).collect(), specks, farthest }
+        Self { views, known: Known { facts: views.iter().map(FusionView::facts).collect(), specks, farthest } }
     }
 }
 
 impl Store for InMemory<'_> {
-    fn facts(&self) -> &[ViewFacts] {
-        &self.facts
-    }
-
-    fn specks(&self, view: usize) -> usize {
-        self.specks[view]
-    }
-
-    fn farthest(&self, view: usize) -> f64 {
-        self.farthest[view]
+    fn known(&self) -> &Known {
+        &self.known
     }
 
     fn depth(&self, view: usize, _: usize) -> Result<Depth<'_>> {
@@ -194,7 +211,7 @@ impl Store for InMemory<'_> {
     fn window(&self, view: usize, _: Area) -> Result<Window<'_>> {
         let FusionView { depth, confidence, colour, .. } = &self.views[view];
         Ok(Window {
-            area: Area::whole(self.facts[view].size),
+            area: Area::whole(self.known.facts[view].size),
             depth: Cow::Borrowed(&depth.data),
             confidence: Cow::Borrowed(&confidence.data),
             colour: Cow::Borrowed(colour),

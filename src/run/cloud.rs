@@ -24,6 +24,7 @@ use crate::host::{interrupt, memory};
 use crate::manifest::{MANIFEST, Manifest};
 use crate::run::device::Backend;
 use crate::run::fusion_memory::Streaming;
+use crate::run::joining::Parts;
 use crate::run::products::{CLOUD, CLOUD_MADE_BY};
 use crate::run::report;
 use crate::scene::camera::Camera;
@@ -35,6 +36,8 @@ pub enum Views {
     Held(Vec<FusionView>),
     /// On disk, with what may be held of them at a time.
     Aside(Box<Spilling>, Streaming),
+    /// Fused already, tile by tile.
+    Fused(Box<Parts>),
 }
 
 impl Views {
@@ -64,6 +67,7 @@ impl Views {
                     spilling.add(views.by_ref().take(at_once).collect())?;
                 }
             }
+            Self::Fused(_) => {}
         }
         Ok(())
     }
@@ -71,7 +75,7 @@ impl Views {
     /// How many are to be added at once.
     pub fn at_once(&self) -> usize {
         match self {
-            Self::Held(_) => 1,
+            Self::Held(_) | Self::Fused(_) => 1,
             Self::Aside(_, streaming) => streaming.views_at_once,
         }
     }
@@ -81,6 +85,7 @@ impl Views {
         match self {
             Self::Held(views) => views[at].sources = sources,
             Self::Aside(spilling, _) => spilling.set_sources(at, sources),
+            Self::Fused(_) => {}
         }
     }
 
@@ -88,7 +93,7 @@ impl Views {
     pub fn held(&mut self) -> &mut [FusionView] {
         match self {
             Self::Held(views) => views,
-            Self::Aside(..) => &mut [],
+            Self::Aside(..) | Self::Fused(_) => &mut [],
         }
     }
 
@@ -97,6 +102,7 @@ impl Views {
         match self {
             Self::Held(views) => views.iter().map(FusionView::facts).collect(),
             Self::Aside(spilling, _) => spilling.facts().to_vec(),
+            Self::Fused(parts) => parts.facts().to_vec(),
         }
     }
 }
@@ -147,6 +153,7 @@ pub fn fuse_and_report(
         let Made { points, funnels, all } = match views {
             Views::Held(views) => cloud_of(views, fusion, progress)?,
             Views::Aside(spilling, streaming) => streamed_cloud(*spilling, &streaming, fusion)?,
+            Views::Fused(parts) => joined_cloud(&parts, fusion)?,
         };
         for (summary, funnel) in manifest.views.iter_mut().zip(&funnels) {
             summary.funnel = Some(funnel.clone());
@@ -251,14 +258,34 @@ fn cloud_of(mut views: Vec<FusionView>, fusion: Fusion, progress: &Progress) -> 
     Ok(Made { points: Points::Held(fused.points), funnels: fused.funnels, all })
 }
 
-/// As [`cloud_of`], of views that are on disk; the points go there, too, unless they are thinned.
+/// As [`cloud_of`], of views that are on disk.
 fn streamed_cloud(spilling: Spilling, streaming: &Streaming, fusion: Fusion) -> Result<Made> {
-    let Fusion { thin: side, region, .. } = fusion;
-    let mut file = PointFile::new(spilling.folder())?;
+    let folder = spilling.folder().to_owned();
     let mut views = spilling.finish(streaming.budget)?;
     let origin = Origin::near_cameras(views.facts().iter().map(|view| &view.camera));
     views.enter(origin);
     let first = views.facts().first().map(|view| view.camera);
+    gathered(&folder, (origin, first, streaming.voxels), fusion, |pass| views.fuse(pass))
+}
+
+/// As [`cloud_of`], of points that are there.
+fn joined_cloud(parts: &Parts, fusion: Fusion) -> Result<Made> {
+    let origin = Origin::near_cameras(parts.facts().iter().map(|view| &view.camera));
+    let mut first = parts.facts().first().map(|view| view.camera);
+    first.iter_mut().for_each(|camera| origin.enter_camera(camera));
+    let points = |pass: &mut dyn FnMut(Vec<Point>) -> Result<()>| parts.join(pass).map(|()| parts.funnels());
+    gathered(parts.folder(), (origin, first, parts.voxel_bytes()), fusion, points)
+}
+
+/// Points that `fuse` makes near an origin; they go to the disk of the folder, unless they are thinned. For that the
+/// first camera and room for voxels are needed.
+fn gathered(
+    folder: &Path,
+    (origin, first, room): (Origin, Option<Camera>, u64),
+    Fusion { thin: side, region, .. }: Fusion,
+    fuse: impl FnOnce(&mut dyn FnMut(Vec<Point>) -> Result<()>) -> Result<Vec<Funnel>>,
+) -> Result<Made> {
+    let mut file = PointFile::new(folder)?;
     let mut voxels = side.map(|side| Voxels::new(side, corner_of_voxels(first.as_ref(), side)));
     let mut inside = 0;
     let mut pass = |mut points: Vec<Point>| {
@@ -271,9 +298,9 @@ fn streamed_cloud(spilling: Spilling, streaming: &Streaming, fusion: Fusion) -> 
             return file.append(&points);
         };
         points.iter().for_each(|point| voxels.add(point));
-        expect_room_for_voxels(voxels, streaming.voxels)
+        expect_room_for_voxels(voxels, room)
     };
-    let funnels = views.fuse(&mut pass)?;
+    let funnels = fuse(&mut pass)?;
     let mut all = Funnel::sum(&funnels);
     all.beyond = all.fused - inside;
     let points = match voxels {

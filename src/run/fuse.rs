@@ -1,7 +1,7 @@
 //! A point cloud from depth maps that are there already: `engine fuse`.
 
 use std::collections::{BTreeMap, HashSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 use serde_json::json;
@@ -23,7 +23,7 @@ use crate::maps::valid::Invalid;
 use crate::net::config::Resolution;
 use crate::run::cloud::{self, Fusion, Views};
 use crate::run::device::Backend;
-use crate::run::fuse_views::{ReadView, read_view};
+use crate::run::fuse_views::{ReadView, map_of, read_view};
 use crate::run::fusion_memory::{Stream, StreamedViews, Streaming, fusion_stage};
 use crate::run::memory::photo_bytes;
 use crate::run::opening;
@@ -31,8 +31,8 @@ use crate::run::options::{FuseOptions, MapsOptions, parameters};
 use crate::run::plan::{Frame, chosen_views};
 use crate::run::products;
 use crate::run::write;
+use crate::scene::Scene;
 use crate::scene::mask;
-use crate::scene::{Scene, View};
 
 /// Fuses maps (depth/NAME.pfm, confidence/NAME.pfm, and levels/K/ for a method that merges levels; or the depth maps of
 /// COLMAP's dense workspace), with the cameras and photos of a scene.
@@ -128,37 +128,19 @@ impl Input {
 /// # Errors
 /// A scene or maps that cannot be read or do not belong together, an output folder that is not one, too little memory.
 pub fn read(job: &Job, options: &MapsOptions, settings: &[Settings], progress: &Progress) -> Result<Input> {
+    let mut folder = None;
+    let open = || {
+        let opened = OutputFolder::of_scene(&options.output, || sibling(&options.maps, job.suffix), job.scene)?;
+        let path = opened.path().to_owned();
+        folder = Some(opened);
+        Ok(path)
+    };
+    let looked = look(job, options, progress, open)?;
+    let Looked { scene, files, chosen, frames, ranked, mut notes, options } = looked;
+    let Some(folder) = folder else {
+        return Err(Error::Bug { place: "reading maps", problem: "no folder".into() });
+    };
     let maps = &options.maps;
-    let at_work = lock::at_work(maps);
-    let files = DepthMaps::find(maps)?;
-    let mut scene = opening::open(job.scene, &options.open)?.0;
-    if let Some(range) = options.range {
-        scene.views.iter_mut().for_each(|v| v.range = Some(range));
-    }
-    scene.select_sources();
-    let folder = OutputFolder::of_scene(&options.output, || sibling(maps, job.suffix), job.scene)?;
-    refuse_maps_folder(folder.path(), options.output.force)?;
-    progress.event(
-        "start",
-        json!({ "command": job.command, "version": env!("CARGO_PKG_VERSION"), "scene": in_json(job.scene),
-                "maps": in_json(maps), "out": in_json(folder.path()) }),
-    );
-    let mut notes = scene.notes.clone();
-    notes.extend(files.notes.iter().cloned());
-    notes.extend(at_work.map(|who| format!("another run is at work on the maps ({who}): they may change meanwhile")));
-    if made::is_unfinished(maps) {
-        notes.push("the run that makes the maps has not come to its end: there is no manifest.json beside them".into());
-    }
-    let max_side = options.max_side.or_else(|| recorded_max_side(maps, &files, &mut notes));
-    let chosen = views_with_maps(&scene, &files, &options.only, &mut notes)?;
-    notes.extend(made::mixture(maps, chosen.iter().map(|&view| scene.views[view].name.as_str())));
-    let frames: Vec<Frame> = scene.views.iter().map(|v| Frame::new(v, max_side, Resolution::Full)).collect();
-    let options =
-        MapsOptions { maps: maps.canonicalize().unwrap_or_else(|_| maps.clone()), max_side, ..options.clone() };
-    let places: BTreeMap<usize, usize> = chosen.iter().enumerate().map(|(place, &view)| (view, place)).collect();
-    let place = |view: usize| places.get(&view).copied();
-    let ranked = chosen.iter().map(|&at| scene.views[at].sources.iter().map(|s| place(s.view)).collect());
-    let ranked: Vec<Vec<Option<usize>>> = ranked.collect();
     let scratch = Scratch::folder_near(folder.path());
     let fitted = fit_into_memory(job, (&scene, &frames, &files), (&chosen, &ranked), (&options, settings))?;
     notes.extend(fitted.put_aside.map(|(needed, there)| cloud::streaming_note(needed, there, &scratch)));
@@ -198,10 +180,66 @@ pub fn read(job: &Job, options: &MapsOptions, settings: &[Settings], progress: &
     Ok(Input { scene, chosen, frames, views, ranked, folder, notes, need, options })
 }
 
-/// The file of a chosen view's depth map.
-fn map_of<'a>(files: &'a DepthMaps, view: &View) -> Result<&'a Path> {
-    let problem = || Error::Bug { place: "reading maps", problem: format!("view {} has none", view.name) };
-    files.of_view(&view.name, &view.image).map(|(_, file)| file).ok_or_else(problem)
+/// Maps that are there, before they are read.
+pub struct Looked {
+    /// The scene that they are of.
+    pub scene: Scene,
+    /// Where they lie.
+    pub files: DepthMaps,
+    /// Indices of the scene's views that are fused.
+    pub chosen: Vec<usize>,
+    /// Of all views of the scene.
+    pub frames: Vec<Frame>,
+    /// For each chosen view the source views, best first; `None` for one without maps.
+    pub ranked: Vec<Vec<Option<usize>>>,
+    /// What was assumed.
+    pub notes: Vec<String>,
+    /// How the maps are read, with what was taken from their manifest.
+    pub options: MapsOptions,
+}
+
+/// Finds the scene's views that have maps, and the folder for results, which `open_folder` gives.
+///
+/// # Errors
+/// A scene or maps that cannot be read or do not belong together, an output folder that is not one.
+pub fn look(
+    job: &Job,
+    options: &MapsOptions,
+    progress: &Progress,
+    open_folder: impl FnOnce() -> Result<PathBuf>,
+) -> Result<Looked> {
+    let maps = &options.maps;
+    let at_work = lock::at_work(maps);
+    let files = DepthMaps::find(maps)?;
+    let (mut scene, open) = opening::open(job.scene, &options.open)?;
+    if let Some(range) = options.range {
+        scene.views.iter_mut().for_each(|v| v.range = Some(range));
+    }
+    scene.select_sources();
+    let folder = open_folder()?;
+    refuse_maps_folder(&folder, options.output.force)?;
+    progress.event(
+        "start",
+        json!({ "command": job.command, "version": env!("CARGO_PKG_VERSION"), "scene": in_json(job.scene),
+                "maps": in_json(maps), "out": in_json(&folder) }),
+    );
+    let mut notes = scene.notes.clone();
+    notes.extend(files.notes.iter().cloned());
+    notes.extend(at_work.map(|who| format!("another run is at work on the maps ({who}): they may change meanwhile")));
+    if made::is_unfinished(maps) {
+        notes.push("the run that makes the maps has not come to its end: there is no manifest.json beside them".into());
+    }
+    let max_side = options.max_side.or_else(|| recorded_max_side(maps, &files, &mut notes));
+    let chosen = views_with_maps(&scene, &files, &options.only, &mut notes)?;
+    notes.extend(made::mixture(maps, chosen.iter().map(|&view| scene.views[view].name.as_str())));
+    let frames: Vec<Frame> = scene.views.iter().map(|v| Frame::new(v, max_side, Resolution::Full)).collect();
+    let options =
+        MapsOptions { maps: maps.canonicalize().unwrap_or_else(|_| maps.clone()), max_side, open, ..options.clone() };
+    let places: BTreeMap<usize, usize> = chosen.iter().enumerate().map(|(place, &view)| (view, place)).collect();
+    let place = |view: usize| places.get(&view).copied();
+    let ranked = chosen.iter().map(|&at| scene.views[at].sources.iter().map(|s| place(s.view)).collect());
+    let ranked: Vec<Vec<Option<usize>>> = ranked.collect();
+    Ok(Looked { scene, files, chosen, frames, ranked, notes, options })
 }
 
 /// Levels that the settings' method reads beside the finished maps.
@@ -213,7 +251,7 @@ fn levels_of(settings: &Settings) -> usize {
 }
 
 /// The best source views, as far as they have maps.
-fn best(ranked: &[Option<usize>], check_sources: usize) -> Vec<usize> {
+pub fn best(ranked: &[Option<usize>], check_sources: usize) -> Vec<usize> {
     ranked.iter().take(check_sources).flatten().copied().collect()
 }
 
@@ -260,7 +298,7 @@ fn fit_into_memory(
     {
         let sources = ranked.iter().map(|ranked| best(ranked, settings.check_sources)).collect();
         let thinned = job.stream.is_some_and(|stream| stream.thinned);
-        let views = StreamedViews { pixels: of_views, sources, photo, held: false, thinned };
+        let views = StreamedViews { pixels: of_views, sources, photo, held: false, thinned, tiled: false };
         let streaming = Streaming::plan(&views, there.bytes);
         let put_aside = Some((need.peak(), there.bytes));
         let need = MemoryNeed { stages: streaming.stages.clone() };

@@ -1,6 +1,6 @@
 //! Finished maps of one view, with its photo's colours, ready for fusion.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 use crate::files::depth_maps::DepthMaps;
@@ -12,13 +12,13 @@ use crate::maps::valid::{Invalid, take_out_invalid};
 use crate::run::options::MapsOptions;
 use crate::run::plan::Frame;
 use crate::run::write::Colours;
-use crate::scene::Scene;
 use crate::scene::camera::{Camera, DepthRange};
 use crate::scene::mask::Mask;
 use crate::scene::photo::Photo;
+use crate::scene::{Scene, View};
 
 /// All positive depths.
-const ANY_DEPTH: DepthRange = DepthRange { near: f64::MIN_POSITIVE, far: f64::MAX };
+pub const ANY_DEPTH: DepthRange = DepthRange { near: f64::MIN_POSITIVE, far: f64::MAX };
 
 /// A view that was read.
 pub struct ReadView {
@@ -47,17 +47,10 @@ pub fn read_view(
     options: &MapsOptions,
 ) -> Result<ReadView> {
     let (view, maps) = (&scene.views[at], &options.maps);
-    let mut depth = files.read(path)?;
+    let ReadMaps { mut depth, mut confidence, has_confidence, invalid } = read_maps(&view.name, (path, files), maps)?;
     let size = (depth.width, depth.height);
     let scale = MapScale::find(frame, size, path)?;
     let camera = scale.camera(frame);
-    let confidence_path = maps.join("confidence").join(format!("{}.pfm", view.name));
-    let has_confidence = confidence_path.exists();
-    let mut confidence = match has_confidence {
-        true => read_sized(&confidence_path, size, "the size of its depth map")?,
-        false => Map::filled(depth.width, depth.height, 1.0),
-    };
-    let invalid = take_out_invalid(&mut depth, &mut confidence);
     let level = |level: usize| read_level(maps, &view.name, level, camera, size);
     let mut levels = (0..levels).map(level).collect::<Result<Vec<_>>>()?;
     let mut loaded = Photo::load(view, options.max_side)?;
@@ -79,6 +72,57 @@ pub fn read_view(
     let name = view.name.clone();
     let view = FusionView { name, camera, depth, confidence, colour, range, sources: Vec::new(), levels };
     Ok(ReadView { view, has_confidence, is_masked, is_empty, invalid })
+}
+
+/// The finished maps of a view, without its photo.
+pub struct ReadMaps {
+    /// Depth.
+    pub depth: Map,
+    /// Confidence; 1 where there is no map of it.
+    pub confidence: Map,
+    /// As in [`ReadView`].
+    pub has_confidence: bool,
+    /// As in [`ReadView`].
+    pub invalid: Invalid,
+}
+
+/// Where a view's confidences lie, if there are any.
+pub fn confidence_file(maps: &Path, name: &str) -> PathBuf {
+    maps.join("confidence").join(format!("{name}.pfm"))
+}
+
+/// The maps of the view of this name in the folder `maps`, of which the depth map is the file `path` of those in
+/// `files`.
+///
+/// # Errors
+/// Maps that cannot be read or do not belong together.
+pub fn read_maps(name: &str, (path, files): (&Path, &DepthMaps), maps: &Path) -> Result<ReadMaps> {
+    let mut depth = files.read(path)?;
+    let confidence_path = confidence_file(maps, name);
+    let has_confidence = confidence_path.exists();
+    let mut confidence = match has_confidence {
+        true => read_sized(&confidence_path, (depth.width, depth.height), "the size of its depth map")?,
+        false => Map::filled(depth.width, depth.height, 1.0),
+    };
+    let invalid = take_out_invalid(&mut depth, &mut confidence);
+    Ok(ReadMaps { depth, confidence, has_confidence, invalid })
+}
+
+/// The camera of a view's maps of this size, as they lie on its photo's pixels.
+///
+/// # Errors
+/// A size that is none of the photo's, naming the map's file.
+pub fn map_camera(frame: &Frame, size: (usize, usize), path: &Path) -> Result<Camera> {
+    Ok(MapScale::find(frame, size, path)?.camera(frame))
+}
+
+/// The file of a chosen view's depth map.
+///
+/// # Errors
+/// A view without one, which is a bug.
+pub fn map_of<'a>(files: &'a DepthMaps, view: &View) -> Result<&'a Path> {
+    let problem = || Error::Bug { place: "reading maps", problem: format!("view {} has none", view.name) };
+    files.of_view(&view.name, &view.image).map(|(_, file)| file).ok_or_else(problem)
 }
 
 /// Depth and confidence of one level before levels were merged; `finest` is the size of the view's finished maps.

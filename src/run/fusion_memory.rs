@@ -2,6 +2,7 @@
 //! that is done: [`crate::fusion::spilled`]).
 
 use crate::files::ply::Point;
+use crate::fusion::block::Candidate;
 use crate::fusion::settings::Method;
 use crate::fusion::spilled::{Budget, CLEANING_BYTES, OWN_BYTES, POINT_BYTES, cloud_bytes};
 use crate::fusion::thin::Voxels;
@@ -14,6 +15,9 @@ pub const PROGRAM_BYTES: u64 = 48 << 20;
 const MAPS_BYTES: u64 = 11;
 /// Bytes of depths a pixel.
 const DEPTH_BYTES: u64 = 4;
+/// Bytes a pixel of the view whose turn it is that a tile takes beside: the depths near it, and which pixels are in
+/// doubt.
+const TILED_BYTES: u64 = 4 + 1;
 /// Windows of a thread: less would take a window for a few points each, more would not be faster.
 const WINDOWS: (u64, u64) = (256 << 10, 64 << 20);
 /// Pixels whose points are made at once, likewise.
@@ -52,6 +56,8 @@ pub struct StreamedViews {
     pub held: bool,
     /// Whether the cloud is thinned, which happens in memory.
     pub thinned: bool,
+    /// Whether only the points of a tile are made.
+    pub tiled: bool,
 }
 
 /// How much is held at a time.
@@ -76,16 +82,18 @@ impl Streaming {
         let of_turn = |(own, sources): (&u64, &Vec<usize>)| own + sources.iter().map(|&s| pixels[s]).sum::<u64>();
         let turn = pixels.iter().zip(sources).map(of_turn).max().unwrap_or(0) * DEPTH_BYTES;
 
-        let own = largest * OWN_BYTES;
-        let cloud = cloud_bytes(all);
+        let own = largest * (OWN_BYTES + if views.tiled { TILED_BYTES } else { 0 });
+        let point_bytes = POINT_BYTES + if views.tiled { 2 * size_of::<Candidate>() as u64 } else { 0 };
+        // Of a tile two: points that are sure, and points that are not.
+        let cloud = cloud_bytes(all) * if views.tiled { 2 } else { 1 };
         let least_made = PIXELS.0.min(largest);
-        let least = PROGRAM_BYTES + turn + own + cloud + least_made * POINT_BYTES + threads * WINDOWS.0;
+        let least = PROGRAM_BYTES + turn + own + cloud + least_made * point_bytes + threads * WINDOWS.0;
         // The allocator rounds up and keeps gaps between its blocks.
         let spare = room.saturating_sub(least) / 8 * 7;
-        let made = (least_made + spare / 4 / POINT_BYTES).min(PIXELS.1).min(largest);
+        let made = (least_made + spare / 4 / point_bytes).min(PIXELS.1).min(largest);
         let windows = (WINDOWS.0 + spare / 4 / threads).min(WINDOWS.1);
         let voxels = if views.thinned { spare / 4 + Voxels::BYTES } else { 0 };
-        let taken = (made - least_made) * POINT_BYTES + threads * (windows - WINDOWS.0) + voxels;
+        let taken = (made - least_made) * point_bytes + threads * (windows - WINDOWS.0) + voxels;
         let depths = (turn + spare.saturating_sub(taken)).min(all * DEPTH_BYTES);
 
         let of_view = largest * (MAPS_BYTES + CLEANING_BYTES) + views.photo;
@@ -99,7 +107,7 @@ impl Streaming {
         let fused = vec![
             Part::new("depths of a view and its sources, and those kept for the next views", depths),
             Part::new("the rest of a view's maps", own),
-            Part::new("points that are made at once", made * POINT_BYTES),
+            Part::new("points that are made at once", made * point_bytes),
             Part::new("windows of other views' maps", threads * windows),
             Part::new("where the points are, if every pixel became one", cloud),
             Part::new("voxels", voxels),
@@ -129,6 +137,7 @@ mod tests {
             photo: 30_000_000,
             held,
             thinned: false,
+            tiled: false,
         };
         let least = Streaming::plan(&views(100, false), 0);
         assert!(least.peak() < 300_000_000, "{}", least.peak());

@@ -18,6 +18,7 @@ use crate::net::backend::DepthNetwork;
 use crate::net::config::Resolution;
 use crate::run::cloud::{Fusion, Views};
 use crate::run::depth::{self, DepthStage, LevelJob, LevelJobs};
+use crate::run::joining::Parts;
 use crate::run::memory::{Extent, FittedRun, fit_run};
 use crate::run::merging::Merging;
 use crate::run::options::{InferOptions, parameters};
@@ -43,7 +44,24 @@ pub fn infer<N: DepthNetwork>(
     let (scene, open) = opening::open(scene_path, &options.open)?;
     let options = &InferOptions { open, ..options.clone() };
     let folder = || OutputFolder::of_scene(&options.output, || default_folder(scene_path), scene_path);
-    infer_scene((scene, &in_json(scene_path)), (clock, &folder), network, options, progress)
+    infer_scene((scene, &in_json(scene_path)), (clock, &folder), network, (options, None), progress)
+}
+
+/// Brings a job to its end of which all maps are there, and the points of all tiles.
+///
+/// # Errors
+/// As [`infer`]; maps that are missing.
+pub fn infer_joined<N: DepthNetwork>(
+    scene_path: &Path,
+    network: &N,
+    (options, parts): (&InferOptions, Parts),
+    progress: &Progress,
+) -> Result<()> {
+    let clock = Clock::start();
+    let (scene, open) = opening::open(scene_path, &options.open)?;
+    let options = &InferOptions { open, ..options.clone() };
+    let folder = || OutputFolder::of_scene(&options.output, || default_folder(scene_path), scene_path);
+    infer_scene((scene, &in_json(scene_path)), (clock, &folder), network, (options, Some(parts)), progress)
 }
 
 /// As [`infer`], for photos in memory ([`Scene::of_photos`]); results go to the folder that the options name.
@@ -64,15 +82,16 @@ pub fn infer_photos<N: DepthNetwork>(
         ));
     };
     let folder = || OutputFolder::of_named(out.clone(), options.output.force, MEMORY.to_owned());
-    infer_scene((scene, MEMORY), (Clock::start(), &folder), network, options, progress)
+    infer_scene((scene, MEMORY), (Clock::start(), &folder), network, (options, None), progress)
 }
 
-/// The stages. `called` is the scene's name in events; the folder is opened when everything is planned.
+/// The stages. `called` is the scene's name in events; the folder is opened when everything is planned. Where the
+/// points of tiles are given, they are joined.
 fn infer_scene<N: DepthNetwork>(
     (mut scene, called): (Scene, &str),
     (mut clock, open_folder): (Clock, &dyn Fn() -> Result<OutputFolder>),
     network: &N,
-    options: &InferOptions,
+    (options, parts): (&InferOptions, Option<Parts>),
     progress: &Progress,
 ) -> Result<()> {
     let coarser = coarser_note(network, options.resolution);
@@ -116,7 +135,8 @@ fn infer_scene<N: DepthNetwork>(
         report::summary(&manifest, fused, (None, false), clock.total(), progress);
         return Ok(());
     }
-    let FittedRun { need, cache, streaming, put_aside, in_blocks } = fit_run(work, network, &jobs, Extent::Whole)?;
+    let extent = if parts.is_some() { Extent::Joined } else { Extent::Whole };
+    let FittedRun { need, cache, streaming, put_aside, in_blocks } = fit_run(work, network, &jobs, extent)?;
     folder.claim()?;
     products::withdraw(&out)?;
     products::remove_other_levels(work)?;
@@ -139,8 +159,11 @@ fn infer_scene<N: DepthNetwork>(
     let merging = Merging::new(work, &jobs, network.confidence());
     let places: Vec<usize> = (0..plan.views.len()).collect();
     let blocks = if in_blocks { merging.blocks(&places)? } else { vec![&places[..]] };
-    let wanted = if options.depth_only { Wanted::Files } else { Wanted::Maps };
-    let mut views = Views::new(streaming, &out, &options.settings.fusion)?;
+    let wanted = if options.depth_only || parts.is_some() { Wanted::Files } else { Wanted::Maps };
+    let mut views = match parts {
+        Some(parts) => Views::Fused(Box::new(parts)),
+        None => Views::new(streaming, &out, &options.settings.fusion)?,
+    };
     let (mut outputs, mut counts, mut of_maps) = (Vec::new(), Vec::new(), Vec::new());
     for block in blocks {
         let finished = hashes.after(write::finish_views(&merging, block, (&job, wanted), &mut clock))?;

@@ -189,6 +189,7 @@ impl<'a> RunSize<'a> {
             photo: 0,
             held: !self.merges_in_blocks(),
             thinned: stream.thinned,
+            tiled: false,
         };
         Some(Streaming::plan(&views, self.room)).filter(|streaming| streaming.peak() < at_once)
     }
@@ -227,6 +228,8 @@ pub enum Extent {
     Whole,
     /// To the maps of all levels.
     Maps,
+    /// All of it, but for points, which are there.
+    Joined,
 }
 
 /// What [`fit_run`] has found.
@@ -256,10 +259,11 @@ pub fn fit_run<N: DepthNetwork>(work: Work, network: &N, jobs: &LevelJobs, exten
         network.memory_plan((width, height), planes, rayon::current_num_threads(), finest).peak(0)
     };
     let depth_left = !jobs.all_finished();
-    let finishes = extent == Extent::Whole;
+    let finishes = extent != Extent::Maps;
     let decoders = pipeline_of(network).decoders * network.each().len();
     let run =
         RunSize { depth_left, finishes, room: there.bytes, decoders, ..RunSize::new(scene, plan, options, &host) };
+    let run = RunSize { fused: run.fused && extent != Extent::Joined, ..run };
     let streaming = run.streaming();
     let put_aside = streaming.as_ref().map(|_| (run.fusion_at_once().total(), there.bytes));
     let in_blocks = run.merges_in_blocks();

@@ -18,6 +18,7 @@ use crate::run::options::InferOptions;
 use crate::run::plan::Work;
 use crate::run::products::{self, HASHES_OF_SHARDS, SHARDS};
 use crate::run::resume::LevelFiles;
+use crate::run::tile_plan::TILES;
 use crate::shards::plan_file::{PLAN, PlanFile};
 use crate::shards::planning::{Division, Outline};
 use crate::shards::state::{Part, Stage};
@@ -41,7 +42,7 @@ pub fn map_shard<N: DepthNetwork>(
     if let Some(plan) = &planned {
         outline.expect(plan, &out)?;
     }
-    let lock = join(&out, &outline, options.output.force)?;
+    let lock = join(&out, &outline.scene.root, options.output.force)?;
     lock.missing.iter().for_each(|note| progress.note(note));
     let plan = match planned {
         Some(plan) => plan,
@@ -98,18 +99,18 @@ pub fn hashes_file(out: &Path, shard: Shard, stage: Stage) -> PathBuf {
     out.join(SHARDS).join(format!("{}-of-{}.{stage}.{HASHES_OF_SHARDS}", shard.number, shard.of))
 }
 
-/// Takes part in the work in a folder, together with other shards.
+/// Takes part in the work on a scene in a folder, together with other shards.
 ///
 /// # Errors
 /// A folder of somebody else, unless forced; one that a run holds alone.
-fn join(out: &Path, outline: &Outline, force: bool) -> Result<FolderLock> {
+pub fn join(out: &Path, scene: &Path, force: bool) -> Result<FolderLock> {
     std::fs::create_dir_all(out).map_err(Error::io("create the output folder", out))?;
     let mark = out.join(RESULTS_MARK);
     let place = || format!("output folder {}", out.display());
     let marked = input::read(&mark, "read the mark").ok();
     if !force && marked.is_none() {
         let entries = std::fs::read_dir(out).map_err(Error::io("use this as the output folder", out))?;
-        let is_own = |name: &str| [LOCK, RESULTS_MARK, PLAN, SHARDS].contains(&name) || is_temporary(name);
+        let is_own = |name: &str| [LOCK, RESULTS_MARK, PLAN, SHARDS, TILES].contains(&name) || is_temporary(name);
         if entries.flatten().any(|entry| entry.file_name().to_str().is_none_or(|name| !is_own(name))) {
             let expected = "an empty or new folder (-o OUT), or --force to write into this one";
             return Err(Error::input(place(), "it is not empty and was not made by engine", expected));
@@ -117,7 +118,7 @@ fn join(out: &Path, outline: &Outline, force: bool) -> Result<FolderLock> {
     }
     let lock = FolderLock::acquire(out, Mode::Together, "output folder", "write into the output folder")?;
     if marked.is_none() {
-        let scene = outline.scene.root.canonicalize().unwrap_or_else(|_| outline.scene.root.clone());
+        let scene = scene.canonicalize().unwrap_or_else(|_| scene.to_owned());
         let mark_of = json!({ "program": "engine", "version": env!("CARGO_PKG_VERSION"), "scene": in_json(&scene) });
         write_json(&mark, "write into the output folder", &mark_of)?;
     }

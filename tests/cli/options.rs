@@ -38,7 +38,7 @@ pub static COMMANDS: &[(&str, &[&str], &str)] = &[
             --max-depth-error-px --mean-colour --coarse-reprojection-px --coarse-depth-error-rel \
             --coarse-min-views --doublings --reprojection-step-px --depth-error-step-rel --max-views \
             --max-disparity-px --max-normal-deg --min-pixels --max-pixels --max-traversal-depth --sweep --reference \
-            --max-distance --threshold --keep-best",
+            --max-distance --threshold --keep-best --tiles --shard --join",
     ),
     ("export", &[EVERY, LIMITS, FOLDER, EXPORTED], "--to --scene"),
     (

@@ -1,7 +1,7 @@
 //! Jobs that are divided among machines.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::plane_scene;
 use crate::program;
@@ -86,11 +86,68 @@ pub fn groups() -> Vec<Group> {
         with(mapped, told("merge", "status out")),
         with(merged, told("fuse", "status out")),
     ];
-    vec![Group {
+    let jobs = Group {
         title: "Jobs on many machines",
         advice: "see docs/CLUSTER.md",
         write: planned,
         run: "infer scene -o out --shard 1/2",
         cases,
-    }]
+    };
+    vec![jobs, tiles()]
+}
+
+fn tiled(root: &Path) {
+    merged(root);
+    run(root, "fuse out --tiles 2 --shard 1/1");
+}
+
+/// The file of a tile's points.
+fn part(root: &Path, tile: usize) -> PathBuf {
+    let folders = fs::read_dir(root.join("out/tiles")).unwrap().map(|entry| entry.unwrap().path());
+    folders.into_iter().find(|path| path.is_dir()).unwrap().join(format!("{tile}.part"))
+}
+
+fn tiles() -> Group {
+    let anew = "make the tile again";
+    let with = |write: fn(&Path), case: Case| Case { write: Some(write), ..case };
+    let cases = vec![
+        with(merged, told("make the tiles first", "fuse out --join")),
+        with(mapped, told("merge first", "fuse out --tiles 2")),
+        told("use a method that takes views one by one", "fuse out -o cloud --tiles 2 --method disparity"),
+        told("start no more shards than there are tiles", "fuse out --shard 3/3"),
+        told("give the options of the other shards", "fuse out --join --tiles 3"),
+        spoilt("make the missing tiles", |root| fs::remove_file(part(root, 2)).unwrap()),
+        spoilt(anew, |root| fs::write(part(root, 2), "dear").unwrap()),
+        spoilt(anew, |root| _ = fs::copy(part(root, 1), part(root, 2)).unwrap()),
+        spoilt(anew, |root| {
+            let bytes = fs::read(part(root, 1)).unwrap();
+            fs::write(part(root, 1), &bytes[..bytes.len() - 1]).unwrap();
+        }),
+        spoilt(anew, |root| {
+            let mut bytes = fs::read(part(root, 1)).unwrap();
+            *bytes.last_mut().unwrap() ^= 1;
+            fs::write(part(root, 1), bytes).unwrap();
+        }),
+        spoilt("remove the file", |root| fs::write(root.join("out/tiles/plan.json"), "{}").unwrap()),
+        spoilt("make new tiles of maps that have changed", |root| {
+            let file = root.join("out/tiles/plan.json");
+            let mut plan = program::json(&file);
+            plan["views_sha256"] = "other".into();
+            fs::write(file, plan.to_string()).unwrap();
+        }),
+        spoilt("give the options that the tiles were made with", |root| {
+            let file = root.join("out/tiles/plan.json");
+            let mut plan = program::json(&file);
+            plan["job"]["min_confidence"] = 0.25.into();
+            fs::write(file, plan.to_string()).unwrap();
+        }),
+        Case {
+            write: Some(|root| {
+                plane_scene::write(&root.join("scene"));
+                run(root, &format!("plan scene -o out --shards 1 {OPTIONS} --depth-only"));
+            }),
+            ..told("plan a cloud, too", "fuse out --tiles 2")
+        },
+    ];
+    Group { title: "Clouds by tiles", advice: "see docs/CLUSTER.md", write: tiled, run: "fuse out --join", cases }
 }

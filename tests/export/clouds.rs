@@ -211,3 +211,56 @@ fn thinned_clouds_are_the_same_every_time_and_made_of_the_whole_one() {
     assert!(left.iter().all(|p| p.position.x < 5.0 && whole.contains(p)));
     assert_eq!(export("again", &["--outliers=3", "--threads", "3"]), left);
 }
+
+/// COPC 1.0, by its own tree; the table of chunks is that of any LAZ file.
+#[test]
+fn the_octree_has_every_point_once() {
+    for offset in [DVec3::ZERO, FAR] {
+        let run = Run::new(offset);
+        run.export(&["--to", "copc"]).done();
+        let (expected, path) = (run.cloud(), run.path("out/export/cloud.copc.laz"));
+        let bytes = fs::read(&path).unwrap();
+        let u32_at = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
+        let u64_at = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
+        let f64_at = |at: usize| f64::from_bits(u64_at(at));
+        // Version 1.4, words for coordinate systems, format 7 compressed, 53 bytes a point, no counts of 32 bits.
+        assert_eq!((&bytes[..4], &bytes[24..26], bytes[6], bytes[104]), (&b"LASF"[..], &[1, 4][..], 1 << 4, 0x87));
+        assert_eq!((&bytes[105..107], u64_at(107), u64_at(247)), (&[53, 0][..], 0, expected.len() as u64));
+        // The first record says where the tree is.
+        assert_eq!((&bytes[377..381], &bytes[393..397]), (&b"copc"[..], &[1, 0, 160, 0][..]));
+        let [x, y, z, half, spacing] = [0, 1, 2, 3, 4].map(|i| f64_at(429 + 8 * i));
+        assert!((2.0 * half / spacing - 128.0).abs() < 1e-9);
+        let (tree, size) = (u64_at(469) as usize, u64_at(477) as usize);
+        assert_eq!((u64_at(235) as usize + 60, u32_at(243)), (tree, 1));
+        assert_eq!((tree + size, size % 32, &bytes[tree - 58..tree - 54]), (bytes.len(), 0, &b"copc"[..]));
+        assert_eq!((&bytes[tree..tree + 16], u32_at(tree + 28)), (&[0; 16][..], expected.len() as u32));
+
+        let start = u32_at(96) as usize;
+        assert_eq!(u64_at(tree + 16) as usize, start + 8, "the root's chunk is the first");
+        assert_eq!(start + 8 + u32_at(tree + 24) as usize, u64_at(start) as usize, "the table stands behind it");
+        let vlr = laz::LazVlr::from_buffer(&bytes[429 + 160 + 54..]).unwrap();
+        assert!(vlr.uses_variable_size_chunks());
+        let mut file = std::io::Cursor::new(&bytes);
+        file.set_position(start as u64);
+        let mut data = vec![0; 53 * expected.len()];
+        laz::LasZipDecompressor::new(file, vlr).unwrap().decompress_many(&mut data).unwrap();
+        let [scale, origin] = [131, 155].map(|at| DVec3::new(f64_at(at), f64_at(at + 8), f64_at(at + 16)));
+        let point = |r: &[u8]| {
+            let int = |at: usize| f64::from(i32::from_le_bytes(r[at..at + 4].try_into().unwrap()));
+            let float = |at: usize| f32::from_le_bytes(r[at..at + 4].try_into().unwrap());
+            assert_eq!((r[14], r[16]), (0x11, 1), "the first of one return, not classified");
+            TestPoint {
+                position: DVec3::new(int(0), int(4), int(8)) * scale + origin,
+                colour: [31, 33, 35].map(|at| r[at]),
+                normal: [41, 45, 49].map(float),
+                confidence: float(36),
+                views: r[40],
+            }
+        };
+        let found: Vec<TestPoint> = data.chunks_exact(53).map(point).collect();
+        let far = offset.abs().max_element();
+        expect_same(&found, &expected, 0.5 * scale.max_element() + 1e-15 * (far + 10.0));
+        let centre = DVec3::new(x, y, z);
+        assert!(found.iter().all(|point| (point.position - centre).abs().max_element() < half));
+    }
+}

@@ -5,7 +5,7 @@ use super::*;
 #[test]
 fn exports_are_the_same_every_time_and_old_files_go() {
     let run = Run::new(DVec3::ZERO);
-    let everything = "las,laz,e57,glb,xyz,pcd,ply,npz,exr,png16,tiff32,workspace,points3D,openmvs";
+    let everything = "las,laz,copc,e57,glb,xyz,pcd,ply,npz,exr,png16,tiff32,workspace,points3D,openmvs";
     run.export(&["--to", everything, "--threads", "1"]).done();
     let folder = run.path("out/export");
     // The lock names the process.

@@ -9,6 +9,7 @@ mod merge;
 mod methods;
 mod streaming;
 mod thin;
+mod tiles;
 
 #[path = "../support/plain_loops.rs"]
 mod plain_loops;

@@ -47,7 +47,7 @@ fn assert_same(views: &[FusionView], options: &FusionOptions, least_points: usiz
 
 /// Views of a ball before a plane: of several sizes, turned by a quarter, with noise, holes, specks and values that are
 /// none.
-fn spoilt_views() -> Vec<FusionView> {
+pub fn spoilt_views() -> Vec<FusionView> {
     let surfaces = ball_before_plane();
     let mut views = fusion_views(&surfaces, 9, 60.0, 4);
     let mut random = Random::from_state(7);

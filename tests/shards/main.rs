@@ -1,6 +1,7 @@
 //! One job on many machines, through the binary: in [`whole`] that shards give what a single run gives, whatever
 //! happens to them, in [`refusals`] what does not fit together, in [`planning`] what a plan says, in [`status`] what is
-//! told meanwhile, in [`large`] plans of very many views, in [`slurm`] the scheduler itself.
+//! told meanwhile, in [`tiles`] clouds in parts, in [`large`] plans of very many views, in [`slurm`] the scheduler
+//! itself.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,6 +16,7 @@ mod refusals;
 #[cfg(target_os = "linux")]
 mod slurm;
 mod status;
+mod tiles;
 mod whole;
 
 #[path = "../support/plane_scene.rs"]
@@ -88,7 +90,9 @@ impl Place {
 fn results(out: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut found = files(out);
     found.retain(|path, _| {
-        !path.starts_with("shards") && path.extension().is_none_or(|ending| ending != "json" && ending != "lock")
+        !path.starts_with("shards")
+            && !path.starts_with("tiles")
+            && path.extension().is_none_or(|ending| ending != "json" && ending != "lock")
     });
     found
 }

@@ -1,0 +1,202 @@
+//! Finished maps of a scene's views, of which a tile reads those that it needs.
+
+use std::path::Path;
+
+use glam::DVec3;
+use rayon::prelude::*;
+use serde_json::{Map as Fields, Value, json};
+
+use crate::error::{Error, Result};
+use crate::files::depth_maps::DepthMaps;
+use crate::files::hash;
+use crate::fusion::origin::Origin;
+use crate::fusion::settings::Settings;
+use crate::fusion::shared::Rays;
+use crate::fusion::tile::Depths;
+use crate::fusion::view::{ViewFacts, is_in_range};
+use crate::host::interrupt;
+use crate::manifest::made::Made;
+use crate::manifest::rows;
+use crate::maps::consistency::is_depth;
+use crate::run::fuse_views::{ReadMaps, ReadView, confidence_file, map_camera, map_of, read_maps, read_view};
+use crate::run::memory::photo_bytes;
+use crate::run::options::{MapsOptions, parameters};
+use crate::run::plan::Frame;
+use crate::scene::Scene;
+use crate::scene::camera::DepthRange;
+
+/// A pixel of so many in either direction is looked at to find where space is cut, at least.
+const EVERY: usize = 4;
+/// At most so many are.
+const MOST_PLACES: usize = 4 << 20;
+
+/// Views with their maps in files.
+pub struct TileViews<'a> {
+    /// Photos and cameras.
+    pub scene: &'a Scene,
+    /// Indices of the scene's views that are fused.
+    pub chosen: &'a [usize],
+    /// Of all views of the scene.
+    pub frames: &'a [Frame],
+    /// Where the maps lie.
+    pub files: &'a DepthMaps,
+    /// How they are read.
+    pub maps: &'a MapsOptions,
+    /// How they are fused.
+    pub settings: &'a Settings,
+    /// Depths of each chosen view that are used.
+    pub ranges: Vec<DepthRange>,
+    /// For each chosen view the places of those that confirm it.
+    pub sources: Vec<Vec<usize>>,
+}
+
+/// What a view's maps look like from afar.
+pub struct Scan {
+    /// Width and height.
+    pub size: (usize, usize),
+    /// How far they reach.
+    pub depths: Depths,
+    /// Pixels that may become points.
+    pub usable: usize,
+    /// Where some of them lie.
+    pub places: Vec<DVec3>,
+}
+
+impl TileViews<'_> {
+    fn name(&self, at: usize) -> &str {
+        &self.scene.views[self.chosen[at]].name
+    }
+
+    fn frame(&self, at: usize) -> &Frame {
+        &self.frames[self.chosen[at]]
+    }
+
+    fn file(&self, at: usize) -> Result<&Path> {
+        map_of(self.files, &self.scene.views[self.chosen[at]])
+    }
+
+    /// What is known of all views whose maps have these sizes.
+    ///
+    /// # Errors
+    /// A size that is none of its photo's.
+    pub fn facts(&self, sizes: &[(usize, usize)]) -> Result<Vec<ViewFacts>> {
+        let facts = |(at, &size): (usize, &(usize, usize))| {
+            let (name, camera) = (self.name(at).to_owned(), map_camera(self.frame(at), size, self.file(at)?)?);
+            Ok(ViewFacts { name, camera, size, range: self.ranges[at], sources: self.sources[at].clone() })
+        };
+        sizes.iter().enumerate().map(facts).collect()
+    }
+
+    /// What fusion takes as the origin.
+    ///
+    /// # Errors
+    /// As [`Self::facts`].
+    pub fn origin(&self, sizes: &[(usize, usize)]) -> Result<Origin> {
+        Ok(Origin::near_cameras(self.facts(sizes)?.iter().map(|view| &view.camera)))
+    }
+
+    /// Reads a view whole.
+    ///
+    /// # Errors
+    /// Maps and photos that cannot be read or do not belong together.
+    pub fn read(&self, at: usize) -> Result<ReadView> {
+        let of_view = (self.frame(at), self.file(at)?, self.files);
+        let mut read = read_view(self.scene, self.chosen[at], of_view, 0, self.maps)?;
+        read.view.range = self.ranges[at];
+        Ok(read)
+    }
+
+    /// Bytes that the largest photo takes while it is decoded.
+    pub fn photo_bytes(&self) -> u64 {
+        let bytes = |&view: &usize| photo_bytes(&self.scene.views[view], &self.frames[view], 1);
+        self.chosen.iter().map(bytes).max().unwrap_or(0)
+    }
+
+    /// Looks at all maps.
+    ///
+    /// # Errors
+    /// Maps that cannot be read.
+    pub fn scans(&self) -> Result<Vec<Scan>> {
+        let mut pixels = 0;
+        for at in 0..self.chosen.len() {
+            let file = self.file(at)?;
+            pixels += std::fs::metadata(file).map_err(Error::io("read the depth map", file))?.len() as usize / 4;
+        }
+        let step = ((pixels as f64 / MOST_PLACES as f64).sqrt().ceil() as usize).max(EVERY);
+        each_view(self.chosen.len(), |at| self.scan(at, step))
+    }
+
+    fn scan(&self, at: usize, step: usize) -> Result<Scan> {
+        let file = self.file(at)?;
+        let ReadMaps { depth, confidence, .. } = read_maps(self.name(at), (file, self.files), &self.maps.maps)?;
+        let size = (depth.width, depth.height);
+        let least = self.settings.fusion.min_confidence as f32;
+        let is_usable =
+            |pixel: &usize| is_in_range(depth.data[*pixel], self.ranges[at]) && confidence.data[*pixel] > least;
+        let rays = Rays::new(&map_camera(self.frame(at), size, file)?);
+        let some = (0..size.1).step_by(step).flat_map(|y| (0..size.0).step_by(step).map(move |x| (x, y)));
+        let index = |(x, y): (usize, usize)| y * size.0 + x;
+        let some = some.filter(|pixel| is_usable(&index(*pixel)));
+        Ok(Scan {
+            size,
+            depths: Depths::of(depth.data.iter().copied().filter(|depth| is_depth(*depth))),
+            usable: (0..depth.data.len()).filter(is_usable).count(),
+            places: some.map(|pixel| rays.point(pixel, depth.data[index(pixel)])).collect(),
+        })
+    }
+
+    /// How the maps are fused.
+    pub fn job(&self) -> Fields<String, Value> {
+        parameters(self.settings)
+    }
+
+    /// A hash of what the points depend on beside: cameras, ranges, sources and maps of all views. Maps are told apart
+    /// by what the run has written down that made them, others by size and time; photos, which may be copies, by their
+    /// size.
+    ///
+    /// # Errors
+    /// Maps that cannot be looked at.
+    pub fn sha256(&self) -> Result<String> {
+        let of_view = |at: usize| {
+            let frame = self.frame(at);
+            let view = &self.scene.views[self.chosen[at]];
+            let all = json!({
+                "name": view.name,
+                "size": [frame.width, frame.height],
+                "camera": [rows(frame.camera.k), rows(frame.camera.r)],
+                "translation": frame.camera.t.to_array(),
+                "range": self.ranges[at],
+                "sources": self.sources[at],
+                "maps": self.stamp(at)?,
+                "photo": std::fs::metadata(&view.image).map_or(0, |file| file.len()),
+            });
+            Ok(hash::of_bytes(all.to_string().as_bytes()))
+        };
+        let all = each_view(self.chosen.len(), of_view)?;
+        Ok(hash::of_bytes(json!(all).to_string().as_bytes()))
+    }
+
+    fn stamp(&self, at: usize) -> Result<Value> {
+        let (name, maps) = (self.name(at), &self.maps.maps);
+        let made = Made::read(maps, name).filter(Made::is_whole).map(|made| made.files).unwrap_or_default();
+        let recorded = ["depth", "confidence"].map(|kind| made.get(&format!("{kind}/{name}.pfm")).cloned().flatten());
+        if let [Some(depth), Some(confidence)] = recorded {
+            return Ok(json!([depth, confidence]));
+        }
+        let seen = |path: &Path| {
+            let found = std::fs::metadata(path).ok()?;
+            let time = found.modified().ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
+            Some((found.len(), time.as_nanos() as u64))
+        };
+        Ok(json!([seen(self.file(at)?), seen(&confidence_file(maps, name))]))
+    }
+}
+
+/// Looks at views in parallel, in their order.
+fn each_view<T: Send>(count: usize, look: impl Fn(usize) -> Result<T> + Sync) -> Result<Vec<T>> {
+    let look = |at: usize| {
+        interrupt::check()?;
+        look(at)
+    };
+    (0..count).into_par_iter().map(look).collect()
+}
