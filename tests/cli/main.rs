@@ -25,7 +25,7 @@ fn help_tells_every_option_with_its_unit_and_default() {
             .map(str::trim_start)
             // `-o, --out <OUT>` and `--max-side <PX>`, but not `- auto: ...`.
             .filter(|l| l.starts_with('-') && !l.starts_with("- "))
-            .filter_map(|l| l.split_once("--")?.1.split([' ', ',', '[']).next())
+            .filter_map(|l| l.split_once("--")?.1.split([' ', ',', '[', ')']).next())
             .collect();
         let options = lists.iter().chain([own]).flat_map(|list| list.split_whitespace());
         let expected: Vec<&str> = options.map(|o| o.strip_prefix("--").unwrap()).collect();

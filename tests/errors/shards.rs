@@ -118,7 +118,9 @@ fn tiles() -> Group {
         told("give the options of the other shards", "fuse out --join --tiles 3"),
         spoilt("make the missing tiles", |root| fs::remove_file(part(root, 2)).unwrap()),
         spoilt(anew, |root| fs::write(part(root, 2), "dear").unwrap()),
-        spoilt(anew, |root| _ = fs::copy(part(root, 1), part(root, 2)).unwrap()),
+        spoilt(anew, |root| {
+            fs::copy(part(root, 1), part(root, 2)).unwrap();
+        }),
         spoilt(anew, |root| {
             let bytes = fs::read(part(root, 1)).unwrap();
             fs::write(part(root, 1), &bytes[..bytes.len() - 1]).unwrap();

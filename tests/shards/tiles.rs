@@ -85,7 +85,7 @@ fn clouds_of_other_settings_are_the_same_by_tiles_too() {
         run(&tiled, &["--tiles", "5", "--shard", "1/2"]);
         run(&tiled, &["--tiles", "5", "--join"]);
         let [cloud, by_tiles] = [&whole, &tiled].map(|out| fs::read(out.join("fused.ply")).unwrap());
-        assert!(cloud == by_tiles && cloud.len() > 10_000, "{options:?}: {} bytes", cloud.len());
+        assert!(cloud == by_tiles && cloud.len() > 3000, "{options:?}: {} bytes", cloud.len());
         assert_eq!(manifest(&whole), manifest(&tiled), "{options:?}");
     }
 }
@@ -182,15 +182,16 @@ fn what_does_not_fit_to_tiles_is_one_line() {
     let run = |options: &[&str]| engine([&["fuse", text(&maps), "-o", text(&place.path("cloud"))], options].concat());
     for wrong in ["", "0", "-1", "1.5", "10001", "2x3", "2x3x0", "101x100x1", "2x3x4x5", "AUTO", "many", "1e3", "NaN"] {
         let given = format!("--tiles={wrong}");
-        let message = run(&[&given]).failed(2).to_owned();
-        assert!(message.contains("--tiles"), "{wrong:?}: {message}");
+        let ran = run(&[&given]);
+        let message = ran.stderr.lines().next().unwrap_or_default();
+        assert!(ran.code == Some(2) && message.contains(": expected auto, a number of tiles"), "{wrong:?}: {message}");
     }
     for (options, word) in [
         (&["--tiles", "2", "--join", "--shard", "1/2"][..], "cannot be used with"),
         (&["--tiles", "2", "--shard", "3/2"], "expected I/N"),
     ] {
-        let message = run(options).failed(2).to_owned();
-        assert!(message.contains(word), "{message}");
+        let ran = run(options);
+        assert!(ran.code == Some(2) && ran.stderr.lines().next().unwrap().contains(word), "{}", ran.stderr);
     }
     for (options, word) in [
         (&["--join"][..], "no tiles/plan.json"),
