@@ -4,10 +4,10 @@
 //! `settings.rs` has the methods' constants with their defaults, `constants.rs` the table of their options,
 //! `presets.rs` the published values, `grid.rs` what was asked for on the command line. Each method has a file,
 //! `shared.rs` what several share, and `fuse.rs` calls them; `spilled.rs` does so for maps on disk, which the methods
-//! do not tell from those in memory (`store.rs`). `guard.rs` drops points of the default method that other views speak
-//! against, `colour.rs` colours the others, `cloud.rs` keeps the points and knows what they explain, `thin.rs` thins a
-//! cloud, and `origin.rs` keeps numbers small where the scene is far away. A cloud depends on the order of the views,
-//! never on the number of threads.
+//! do not tell from those in memory (`store.rs`). `tiled.rs` makes the points of a box in space (`tile.rs`) alone.
+//! `guard.rs` drops points of the default method that other views speak against, `colour.rs` colours the others,
+//! `cloud.rs` keeps the points and knows what they explain, `thin.rs` thins a cloud, and `origin.rs` keeps numbers
+//! small where the scene is far away. A cloud depends on the order of the views, never on the number of threads.
 
 pub(crate) mod block;
 pub(crate) mod cloud;

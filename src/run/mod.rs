@@ -9,7 +9,9 @@
 //! merged ([`merging`]), maps written ([`write`](mod@write)), and views fused ([`cloud`]), on the processor or where
 //! the maps were made ([`device`]), one by one where they do not fit into memory ([`fusion_memory`]), and all is told
 //! ([`report`]). [`fuse`] does the last of it with maps that are there ([`fuse_views`]), [`fuse_grid`] with many
-//! settings. How maps are merged and fused stands in rooms of their own.
+//! settings. A cloud may be made in parts, too: space is cut ([`tile_plan`]), a tile reads the views that it needs
+//! ([`tile_views`], [`tiles`]), and the parts ([`tile_part`]) become one cloud ([`joining`]). How maps are merged and
+//! fused stands in rooms of their own.
 
 mod ahead;
 pub mod calibration;
