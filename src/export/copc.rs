@@ -40,8 +40,13 @@ pub fn write(job: &Job) -> Result<()> {
     const NAME: &str = "cloud.copc.laz";
     let cloud = job.cloud()?;
     let grid = Grid::of(cloud.bounds()?);
-    if job.options.crs.is_some() {
-        job.note(format!("{NAME} names no coordinate system: it would have to be told in words (WKT), not as a code"));
+    let crs = job.options.crs.map(|crs| (crs, crs.wkt()));
+    if let Some((crs, None)) = crs {
+        job.note(format!(
+            "{NAME} names no coordinate system: it would have to be told in words (WKT), which are not known here for \
+             EPSG:{}",
+            crs.code
+        ));
     }
     let vlr = LazVlrBuilder::default().with_point_format(POINT_FORMAT, extra_bytes());
     let vlr = vlr.map_err(|e| Error::Bug { place: "LASzip", problem: e.to_string() })?;
@@ -50,11 +55,16 @@ pub fn write(job: &Job) -> Result<()> {
     let cube = Cube::around(grid.steps(grid.bounds.low), grid.steps(grid.bounds.high), record, LIMITS);
     let mut of_laszip = Vec::new();
     put(vlr.write_to(&mut of_laszip))?;
-    let records = [
+    let mut records = vec![
         Record { user: "copc", id: 1, text: "COPC info VLR", data: vec![0; INFO_BYTES] },
         Record { user: LazVlr::USER_ID, id: LazVlr::RECORD_ID, text: LazVlr::DESCRIPTION, data: of_laszip },
         Record { user: "LASF_Spec", id: 4, text: "extra bytes", data: extra_records() },
     ];
+    // A text that ends in 0.
+    let in_words = |wkt: &str| [wkt.as_bytes(), &[0]].concat();
+    let of_crs =
+        |wkt| Record { user: "LASF_Projection", id: 2112, text: "coordinate system (WKT)", data: in_words(wkt) };
+    records.extend(crs.and_then(|(_, wkt)| wkt).map(of_crs));
     let form = Form { format: POINT_FORMAT, plain_bytes: PLAIN_BYTES, compressed: true };
     let header = header(job, &grid, &records, form);
     job.write(NAME, |out| {

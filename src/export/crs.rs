@@ -46,6 +46,11 @@ pub struct Crs {
 }
 
 impl Crs {
+    /// It in words (OGC's well-known text, version 1), where the table of these has it.
+    pub fn wkt(self) -> Option<&'static str> {
+        crs_definitions::from_code(self.code).map(|definition| definition.wkt)
+    }
+
     /// Whether it is geocentric; else it is projected.
     pub fn is_geocentric(self) -> bool {
         self.code == GEOCENTRIC
@@ -81,6 +86,9 @@ mod tests {
         // UTM 32N of WGS 84 and of ETRS89, Gauss-Krueger zone 3, Lambert 93, Web Mercator, British grid, Swiss LV95.
         for code in [32632, 25832, 31467, 2154, 3857, 27700, 2056, 4978] {
             assert_eq!(format!("EPSG:{code}").parse(), Ok(Crs { code }));
+            let words = Crs { code }.wkt().unwrap();
+            let kind = if code == 4978 { "GEOCCS[" } else { "PROJCS[" };
+            assert!(words.starts_with(kind) && words.ends_with(&format!("AUTHORITY[\"EPSG\",\"{code}\"]]")), "{words}");
         }
         // Geographic (WGS 84, ETRS89, NAD83), 3D, another geocentric, vertical, compound, none.
         for bad in ["4326", "4258", "4269", "4979", "4936", "5783", "5555", "0", "65535", "70000", "x", ""] {
