@@ -19,6 +19,7 @@ use super::fuse::{self, FuseArgs};
 use super::infer::{self, InferArgs};
 use super::info::{self, InfoArgs};
 use super::layers::{self, Resolved, Setting};
+use super::map::{self, MapArgs};
 use super::merge::{self, MergeArgs};
 use super::mesh::{self, MeshArgs};
 use super::options::{self, ReportArgs};
@@ -42,6 +43,7 @@ Examples:
   engine fuse out --scene scenes/bust --min-confidence 0.5
   engine export out --to las,npz                results in the formats of other programs
   engine mesh out --to ply,glb                  its depth maps as a triangle mesh
+  engine map out --crs EPSG:32632               surface model and orthophoto, of drones' photos
   engine report out                             one HTML page with cloud, maps and findings
   engine view out                               the same in the browser, for clouds of any size
   engine doctor scenes/bust                     find out what is wrong with a scene or its results
@@ -76,6 +78,7 @@ enum Command {
     Fuse(Box<FuseArgs>),
     Export(Box<ExportArgs>),
     Mesh(Box<MeshArgs>),
+    Map(Box<MapArgs>),
     Doctor(Box<DoctorArgs>),
     Eval(EvalArgs),
     Info(InfoArgs),
@@ -98,6 +101,7 @@ impl Command {
             Self::Fuse(args) => &args.report,
             Self::Export(args) => &args.report,
             Self::Mesh(args) => &args.report,
+            Self::Map(args) => &args.report,
             Self::Report(args) => &args.report,
             Self::Doctor(args) => &args.report,
             Self::Eval(args) => args.report(),
@@ -136,6 +140,7 @@ impl Command {
             Self::Fuse(args) => fuse::run(*args, progress),
             Self::Export(args) => export::run(*args, progress),
             Self::Mesh(args) => mesh::run(*args, progress),
+            Self::Map(args) => map::run(*args, progress),
             Self::Doctor(args) => doctor::run(*args, progress),
             Self::Eval(args) => eval::run(args, progress),
             Self::Info(args) => info::run(&args),

@@ -54,8 +54,8 @@ fn help_tells_every_option_with_its_unit_and_default() {
     }
     let top = engine(["--help"]).done().stdout;
     for verb in [
-        "infer", "plan", "merge", "status", "fuse", "export", "mesh", "report", "view", "synth", "train", "eval",
-        "info",
+        "infer", "plan", "merge", "status", "fuse", "export", "mesh", "map", "report", "view", "synth", "train",
+        "eval", "info",
     ] {
         assert!(top.lines().any(|l| l.trim_start().starts_with(&format!("{verb} "))), "{top}");
     }

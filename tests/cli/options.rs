@@ -45,6 +45,7 @@ pub static COMMANDS: &[(&str, &[&str], &str)] = &[
         &[EVERY, LIMITS, FOLDER],
         "--to --voxel --min-component --close-holes --triangles --simplify --no-colours --texture --scene --ply-offset",
     ),
+    ("map", &[EVERY, LIMITS, FOLDER], "--gsd --crs --offset --up --bounds --fill --no-ortho --scene"),
     ("report", &[EVERY, LIMITS, FOLDER, PAGE], "--no-doctor --match-photos"),
     ("view", &[EVERY, LIMITS, PAGE], "--port --host --anyone --no-open"),
     ("info", &[LIMITS], "--config --width --height --planes --views --levels --weights --json --help"),
