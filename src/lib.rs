@@ -99,7 +99,7 @@ extern crate self as engine;
 
 mod cli;
 
-pub use cli::command::command_line;
+pub use cli::command::{command_line, refusal};
 pub use cli::embedded;
 pub mod view;
 

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use clap::error::{ContextKind, ErrorKind};
 use clap::{CommandFactory, Parser, Subcommand};
 use engine::Result;
 use engine::host::memory_limits::save_address_space;
@@ -151,6 +152,14 @@ impl Command {
             Self::View(args) => view::run(*args, progress),
         }
     }
+}
+
+/// Why the program would refuse these words, the first of which is its name: what kind of mistake it is, the value that
+/// does not fit, and the words that it would say. `None` where it would take them. Nothing is done.
+pub fn refusal(words: impl IntoIterator<Item = OsString>) -> Option<(ErrorKind, String, String)> {
+    let error = Cli::command().try_get_matches_from(words).err()?;
+    let value = error.get(ContextKind::InvalidValue).map(ToString::to_string).unwrap_or_default();
+    Some((error.kind(), value, error.to_string()))
 }
 
 /// Runs the program as if these words had been typed, the first of which is the program's name, and gives its exit code

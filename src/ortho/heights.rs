@@ -86,26 +86,31 @@ impl Samples {
     }
 }
 
-/// A pixel's place in a block: column and row in cells from its corner, height, and weight; column NaN where the pixel
-/// has no confirmed depth.
-type Corner = [f32; 4];
+/// A pixel of a sheet. Places count from the map's corner, so that they are the same for any blocks.
+#[derive(Clone, Copy)]
+struct Corner {
+    /// Column and row, in cells; NaN where the pixel has no confirmed depth.
+    at: [f64; 2],
+    height: f32,
+    weight: f32,
+}
 
 /// One view's sheet over a block.
 struct Sheet<'a> {
     corners: Vec<Corner>,
     /// Of each row of pixels, the rows of cells that it reaches over.
-    rows: Vec<Range<f32>>,
+    rows: Vec<Range<f64>>,
     maps: &'a Filtered,
     most_step: f32,
 }
 
 impl<'a> Sheet<'a> {
-    fn new(camera: &Camera, maps: &'a Filtered, grid: &Grid, block: &Block) -> Self {
+    fn new(camera: &Camera, maps: &'a Filtered, grid: &Grid) -> Self {
         let (width, height) = (maps.inverse.width, maps.inverse.height);
         let focal = 0.5 * (camera.k.x_axis.x + camera.k.y_axis.y);
         let ray_of = camera.r.transpose() * camera.k.inverse();
         let centre = camera.centre();
-        let mut corners = vec![[f32::NAN; 4]; width * height];
+        let mut corners = vec![Corner { at: [f64::NAN; 2], height: 0.0, weight: 0.0 }; width * height];
         corners.par_chunks_mut(width.max(1)).enumerate().for_each(|(y, row)| {
             for (x, corner) in row.iter_mut().enumerate() {
                 let inverse = maps.inverse.data[y * width + x];
@@ -116,25 +121,26 @@ impl<'a> Sheet<'a> {
                     let down = (-ray.z / ray.length()).max(0.0);
                     let fine = (grid.gsd * focal / depth).min(1.0);
                     let weight = f64::from(maps.confidence[y * width + x]) * down * down * fine * fine;
-                    *corner = [at.x - block.left as f64, at.y - block.top as f64, place.z, weight].map(|v| v as f32);
+                    *corner = Corner { at: at.to_array(), height: place.z as f32, weight: weight as f32 };
                 }
             }
         });
         let reach = |row: &[Corner]| {
-            let there = row.iter().filter(|corner| !corner[0].is_nan());
-            there.fold(f32::INFINITY..f32::NEG_INFINITY, |r, corner| r.start.min(corner[1])..r.end.max(corner[1]))
+            let there = row.iter().filter(|corner| !corner.at[0].is_nan());
+            there.fold(f64::INFINITY..f64::NEG_INFINITY, |r, corner| r.start.min(corner.at[1])..r.end.max(corner.at[1]))
         };
         let rows = corners.par_chunks(width.max(1)).map(reach).collect();
         Self { corners, rows, maps, most_step: (MOST_STEP_PX / focal) as f32 }
     }
 
-    /// Draws the part of the sheet over some rows of cells: the highest triangle of each, with its weight.
-    fn draw(&self, (width, first): (usize, usize), cells: &mut [(f32, f32)]) {
+    /// Draws the part of the sheet over a window of cells, which begins at a column and row: the highest triangle of
+    /// each, with its weight.
+    fn draw(&self, (left, top): (usize, usize), width: usize, cells: &mut [(f32, f32)]) {
         let (pixels, inverse) = (self.maps.inverse.width, &self.maps.inverse.data);
         let rows = cells.len() / width;
         for y in 0..self.rows.len().saturating_sub(1) {
             let reach = self.rows[y].start.min(self.rows[y + 1].start)..self.rows[y].end.max(self.rows[y + 1].end);
-            if reach.start > (first + rows) as f32 || reach.end < first as f32 {
+            if reach.start > (top + rows) as f64 || reach.end < top as f64 {
                 continue;
             }
             for x in 0..pixels - 1 {
@@ -155,7 +161,7 @@ impl<'a> Sheet<'a> {
                 };
                 for three in if along_ac { [[a, b, c], [a, c, d]] } else { [[a, b, d], [b, c, d]] } {
                     if is_joined(three) {
-                        draw(three.map(|i| self.corners[i]), (width, first, rows), cells);
+                        draw(three.map(|i| self.corners[i]), (left, top), width, cells);
                     }
                 }
             }
@@ -163,29 +169,33 @@ impl<'a> Sheet<'a> {
     }
 }
 
-/// Draws a triangle into rows of cells.
-fn draw([a, b, c]: [Corner; 3], (width, first, rows): (usize, usize, usize), cells: &mut [(f32, f32)]) {
-    // Middles of cells are whole numbers from here on.
-    let [a, b, c] = [a, b, c].map(|[x, y, z, w]| [x - 0.5, y - 0.5 - first as f32, z, w]);
-    let (top, bottom) = (a[1].min(b[1]).min(c[1]), a[1].max(b[1]).max(c[1]));
-    let (left, right) = (a[0].min(b[0]).min(c[0]), a[0].max(b[0]).max(c[0]));
-    if !(bottom >= 0.0 && top <= (rows - 1) as f32 && right >= 0.0 && left <= (width - 1) as f32) {
+/// Draws a triangle into a window of cells.
+fn draw([a, b, c]: [Corner; 3], (left, top): (usize, usize), width: usize, cells: &mut [(f32, f32)]) {
+    let rows = cells.len() / width;
+    // The whole numbers from the first middle of a cell that is not before `low` to the last that is not beyond `high`.
+    let middles = |values: [f64; 3], from: usize, count: usize| {
+        let low = values.into_iter().fold(f64::INFINITY, f64::min).max(from as f64);
+        let high = values.into_iter().fold(f64::NEG_INFINITY, f64::max).min((from + count) as f64);
+        // What is negative becomes 0, which is before the window's end then.
+        (low - 0.5).ceil() as usize..((high - 0.5).floor() + 1.0) as usize
+    };
+    let side = |p: Corner, q: Corner, [x, y]: [f64; 2]| {
+        (q.at[0] - p.at[0]) * (y - p.at[1]) - (q.at[1] - p.at[1]) * (x - p.at[0])
+    };
+    let area = side(a, b, c.at);
+    if area == 0.0 || area.is_nan() {
         return;
     }
-    let side = |p: Corner, q: Corner, x: f32, y: f32| (q[0] - p[0]) * (y - p[1]) - (q[1] - p[1]) * (x - p[0]);
-    let area = side(a, b, c[0], c[1]);
-    if area == 0.0 {
-        return;
-    }
-    for y in top.max(0.0).ceil() as usize..=bottom.min((rows - 1) as f32) as usize {
-        for x in left.max(0.0).ceil() as usize..=right.min((width - 1) as f32) as usize {
-            let (px, py) = (x as f32, y as f32);
-            let shares = [side(b, c, px, py), side(c, a, px, py), side(a, b, px, py)].map(|s| s / area);
+    for y in middles([a, b, c].map(|corner| corner.at[1]), top, rows) {
+        for x in middles([a, b, c].map(|corner| corner.at[0]), left, width) {
+            let at = [x as f64 + 0.5, y as f64 + 0.5];
+            let shares = [side(b, c, at), side(c, a, at), side(a, b, at)].map(|s| s / area);
             if shares.iter().all(|share| *share >= 0.0) {
-                let mean = |i: usize| shares[0] * a[i] + shares[1] * b[i] + shares[2] * c[i];
-                let (cell, height) = (&mut cells[y * width + x], mean(2));
+                let [p, q, r] = shares.map(|share| share as f32);
+                let height = p * a.height + q * b.height + r * c.height;
+                let cell = &mut cells[(y - top) * width + x - left];
                 if cell.0.is_nan() || height > cell.0 {
-                    *cell = (height, mean(3));
+                    *cell = (height, p * a.weight + q * b.weight + r * c.weight);
                 }
             }
         }
@@ -194,10 +204,10 @@ fn draw([a, b, c]: [Corner; 3], (width, first, rows): (usize, usize, usize), cel
 
 /// Lets the cells of a block hear what a view's maps say. The camera sees the map's coordinates.
 pub fn hear(samples: &mut [Samples], (grid, block): (&Grid, &Block), camera: &Camera, maps: &Filtered) {
-    let sheet = Sheet::new(camera, maps, grid, block);
+    let sheet = Sheet::new(camera, maps, grid);
     samples.par_chunks_mut(ROWS * block.width).enumerate().for_each(|(band, samples)| {
         let mut cells = vec![(f32::NAN, 0.0); samples.len()];
-        sheet.draw((block.width, band * ROWS), &mut cells);
+        sheet.draw((block.left, block.top + band * ROWS), block.width, &mut cells);
         for (samples, (height, weight)) in samples.iter_mut().zip(cells) {
             if !height.is_nan() && weight > 0.0 {
                 samples.hear(height, weight);
@@ -241,9 +251,9 @@ mod tests {
     #[test]
     fn a_triangle_covers_the_middles_of_its_cells() {
         let mut cells = vec![(f32::NAN, 0.0); 6 * 4];
-        // z = x + 10 y over the lower left half of a square of 4 x 4, of which the first row lies above the band.
-        let corner = |x: f32, y: f32| [x, y, x + 10.0 * y, 0.5];
-        draw([corner(0.0, 0.0), corner(4.0, 4.0), corner(0.0, 4.0)], (6, 1, 4), &mut cells);
+        // z = x + 10 y over the lower left half of a square of 4 x 4, of which the first row lies above the window.
+        let corner = |x: f64, y: f64| Corner { at: [x + 100.0, y], height: (x + 10.0 * y) as f32, weight: 0.5 };
+        draw([corner(0.0, 0.0), corner(4.0, 4.0), corner(0.0, 4.0)], (100, 1), 6, &mut cells);
         for (i, (height, _)) in cells.iter().enumerate() {
             let (x, y) = ((i % 6) as f32 + 0.5, (i / 6 + 1) as f32 + 0.5);
             assert_eq!(!height.is_nan(), x <= y && y < 4.0, "{x} {y}");

@@ -9,6 +9,7 @@ use rayon::prelude::*;
 use serde_json::json;
 
 use crate::cpu::ops::ncc;
+use crate::draw::thumbnail;
 use crate::error::{Error, Result};
 use crate::host::interrupt;
 use crate::host::memory_limits::{expect_room_for_threads, no_thread};
@@ -331,6 +332,9 @@ fn make_maps<N: DepthNetwork>(
             json!({ "view": name, "level": level, "width": width, "height": height, "seconds": seconds,
                     "reused": false }),
         );
+        if level == 0 {
+            stage.show(|| thumbnail::draw(None, &depth, &confidence));
+        }
         began = Instant::now();
     }
     Ok(())

@@ -5,6 +5,8 @@ use std::path::Path;
 use std::process::Command;
 
 mod options;
+mod pages;
+mod pictures;
 #[path = "../support/plane_scene.rs"]
 mod plane_scene;
 #[path = "../support/program.rs"]

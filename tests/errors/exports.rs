@@ -176,8 +176,16 @@ fn meshes() -> Group {
                 fs::write(root.join("others/.engine-mesh.json"), r#"{"exports_of": "/elsewhere"}"#).unwrap();
             })
         },
+        told("install pycolmap for the Python that PATH names, or leave --poisson away", "mesh out --poisson"),
+        Case {
+            run: Some("mesh out --no-colours --poisson"),
+            ..spoilt("run again without --depth-only, or leave --poisson away", |root| {
+                fs::remove_file(root.join("out/fused.ply")).unwrap();
+            })
+        },
         told("ask for obj or glb, too", "mesh out --texture"),
         told("see `engine mesh --help`", "mesh out --voxel 0"),
+        told("see `engine mesh --help`", "mesh out --poisson=-1"),
         told("see `engine mesh --help`", "mesh out --to stl"),
         told("see `engine mesh --help`", "mesh out --simplify 1.5"),
         told("see `engine mesh --help`", "mesh out --triangles 5 --simplify 0.5"),

