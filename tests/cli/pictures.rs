@@ -73,7 +73,8 @@ fn the_last_view_is_shown_in_terminals_that_can() {
     assert_eq!(sent.matches(told).count(), 1, "{sent:?}");
 
     // Without a terminal, and with one that nobody asked to show anything.
-    let words = [&["infer", text(&scene), "-o", text(&out("plain")), "--view", "00000003"], &SMALL[..]].concat();
+    let plain = out("plain");
+    let words = [&["infer", text(&scene), "-o", text(&plain), "--view", "00000003"], &SMALL[..]].concat();
     let ran = engine(&words).done();
     let told = "note: --show: no pictures are shown, since standard output and error are not both a terminal\n";
     assert!(ran.stderr.contains(told) && !ran.stderr.contains('\x1b'), "{}", ran.stderr);
