@@ -1,5 +1,5 @@
-"""Reads the maps of `engine map` with rasterio and compares them with what map.json says of them; rio-cogeo says whether
-they are cloud-optimised.
+"""Reads the maps of `engine map` with rasterio and compares them with what map.json says of them; rio-cogeo says
+whether they are cloud-optimised.
 
     python tools/check_maps.py FOLDER [--png FOLDER]
 

@@ -242,7 +242,8 @@ impl Stage {
         }
     }
 
-    /// Shows a picture of what the last step has made, above the bar, where a terminal shows some and it is time for one.
+    /// Shows a picture of what the last step has made, above the bar, where a terminal shows some and it is time for
+    /// one.
     pub fn show(&self, draw: impl FnOnce() -> Picture) {
         let Some(screen) = &self.progress.screen else { return };
         if self.done == self.steps || screen.is_due() {

@@ -34,7 +34,8 @@ pub fn nearest(mesh: &Triangles, places: &[[f32; 3]], (width, height): (usize, u
     map
 }
 
-/// Draws a triangle into some rows of a map of this width, from its `first` row on. Inverse depth is affine in the photo.
+/// Draws a triangle into some rows of a map of this width, from its `first` row on. Inverse depth is affine in the
+/// photo.
 #[inline]
 pub fn draw(corners: [[f32; 3]; 3], (width, first, rows): (usize, usize, usize), values: &mut [f32]) {
     let [a, b, c] = corners;

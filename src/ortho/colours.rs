@@ -16,9 +16,8 @@ use crate::host::interrupt;
 use crate::mesh::colour::bilinear;
 use crate::mesh::spool::Spool;
 use crate::ortho::frame::{Frame, Grid};
-use crate::ortho::plan::Block;
 use crate::ortho::sight::{self, Reaches};
-use crate::ortho::tiles::Tiles;
+use crate::ortho::tiles::{Block, Tiles};
 use crate::scene::camera::Camera;
 use crate::scene::photo::Photo;
 

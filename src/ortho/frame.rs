@@ -80,7 +80,8 @@ impl Frame {
         let degrees = median.min(1.0).acos().to_degrees();
         Ok((degrees > 50.0).then(|| {
             format!(
-                "most views look {degrees:.0} degrees or more away from straight down: a map shows what is seen from above"
+                "most views look {degrees:.0} degrees or more away from straight down: a map shows what is seen from \
+                 above"
             )
         }))
     }

@@ -5,8 +5,7 @@ use rayon::prelude::*;
 
 use crate::error::Result;
 use crate::host::interrupt;
-use crate::ortho::plan::Block;
-use crate::ortho::tiles::{Cell, Tiles};
+use crate::ortho::tiles::{Block, Cell, Tiles};
 
 /// Directions in which a gap is looked out of.
 const AROUND: [(isize, isize); 8] = [(1, 0), (1, 1), (0, 1), (-1, 1), (-1, 0), (-1, -1), (0, -1), (1, -1)];

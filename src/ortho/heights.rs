@@ -13,7 +13,7 @@ use rayon::prelude::*;
 
 use crate::mesh::spool::Filtered;
 use crate::ortho::frame::Grid;
-use crate::ortho::plan::Block;
+use crate::ortho::tiles::Block;
 use crate::scene::camera::Camera;
 
 /// Views that are kept of a cell.

@@ -25,8 +25,8 @@ use crate::ortho::frame::{Frame, Grid};
 use crate::ortho::gaps::{Mended, mend};
 use crate::ortho::heights::{Samples, hear};
 use crate::ortho::options::MapOptions;
-use crate::ortho::plan::{Block, Plan};
-use crate::ortho::tiles::Tiles;
+use crate::ortho::plan::Plan;
+use crate::ortho::tiles::{Block, Tiles};
 use crate::ortho::{geotiff, sight};
 
 /// The surface model.

@@ -7,26 +7,13 @@ use crate::host::memory_limits::{Room, room};
 use crate::mesh::plan::filtering_bytes;
 use crate::mesh::spool;
 use crate::ortho::frame::Grid;
-use crate::ortho::tiles::SIDE;
+use crate::ortho::tiles::{Block, SIDE};
 use crate::ortho::{colours, heights};
 
 /// The program and the threads' stacks; measured, rounded up.
 const PROGRAM_BYTES: u64 = 48 << 20;
 /// A tile as it is read, mended, drawn into a view or deflated, for one thread.
 const TILE_BYTES: u64 = 20 * (SIDE * SIDE) as u64;
-
-/// A part of a map that is in memory at once: it begins and ends at tiles' sides, or at the map's border.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Block {
-    /// Its first column.
-    pub left: usize,
-    /// Its first row.
-    pub top: usize,
-    /// Columns.
-    pub width: usize,
-    /// Rows.
-    pub height: usize,
-}
 
 /// The room that there is, and what stays the same for every block.
 pub struct Plan {

@@ -7,8 +7,7 @@ use crate::error::Result;
 use crate::files::map::Map;
 use crate::mesh::raster::draw;
 use crate::ortho::frame::Grid;
-use crate::ortho::plan::Block;
-use crate::ortho::tiles::{SIDE, Tiles};
+use crate::ortho::tiles::{Block, SIDE, Tiles};
 use crate::scene::camera::Camera;
 
 /// Rows of pixels that one thread draws.

@@ -10,6 +10,19 @@ use crate::files::scratch::Scratch;
 /// Side of a tile, in cells: what GDAL's writer of cloud-optimised files takes.
 pub const SIDE: usize = 512;
 
+/// A part of a map that is in memory at once: it begins and ends at tiles' sides, or at the map's border.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Block {
+    /// Its first column.
+    pub left: usize,
+    /// Its first row.
+    pub top: usize,
+    /// Columns.
+    pub width: usize,
+    /// Rows.
+    pub height: usize,
+}
+
 /// What a cell holds.
 pub trait Cell: Pod + Send + Sync {
     /// No value.

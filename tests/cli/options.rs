@@ -43,7 +43,8 @@ pub static COMMANDS: &[(&str, &[&str], &str)] = &[
     (
         "mesh",
         &[EVERY, LIMITS, FOLDER],
-        "--to --voxel --poisson --min-component --close-holes --triangles --simplify --no-colours --texture --scene --ply-offset",
+        "--to --voxel --poisson --min-component --close-holes --triangles --simplify --no-colours --texture --scene \
+            --ply-offset",
     ),
     ("map", &[EVERY, LIMITS, FOLDER], "--gsd --crs --offset --up --bounds --fill --no-ortho --scene"),
     ("report", &[EVERY, LIMITS, FOLDER, PAGE], "--no-doctor --match-photos"),

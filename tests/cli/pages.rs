@@ -1,7 +1,7 @@
 //! Every command in the pages is one that the program takes: its options exist, go together, and take such values.
 //!
-//! Words in capitals stand for something (`--to LIST`), and what is in square brackets may be left out. In running text
-//! a command may be shown in part (`engine fuse --min-confidence`); in blocks it must be whole.
+//! Words in capitals, and `{}`, stand for something (`--to LIST`), and what is in square brackets may be left out. In
+//! running text a command may be shown in part (`engine fuse --min-confidence`); in blocks it must be whole.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -65,6 +65,8 @@ fn shown(page: &str) -> Vec<Shown> {
 /// The words of each call of the program in a line as a shell takes it.
 fn calls(text: &str) -> Vec<Vec<String>> {
     let (mut calls, mut words, mut word, mut quote) = (Vec::new(), Vec::new(), None::<String>, None);
+    // What stands apart in the same line explains it.
+    let text = text.split("   ").next().unwrap_or_default();
     for letter in text.chars().chain([' ', ';']) {
         match (quote, letter) {
             (Some(open), _) if letter == open => quote = None,
@@ -97,7 +99,8 @@ fn calls(text: &str) -> Vec<Vec<String>> {
 
 /// Whether a word stands for something.
 fn is_placeholder(word: &str) -> bool {
-    word.chars().any(|c| c.is_ascii_uppercase()) && !word.chars().any(|c| c.is_ascii_lowercase())
+    let is_open = word.contains("{}");
+    is_open || word.chars().any(|c| c.is_ascii_uppercase()) && !word.chars().any(|c| c.is_ascii_lowercase())
 }
 
 #[test]
