@@ -6,8 +6,8 @@
 //! SIGGRAPH 1996), slab by slab where memory is scarce. [`surface`] finds where that distance is zero, with the
 //! [`patches`] of each cell as vertices. COLMAP's [`poisson`] meshing may stand in for all that. What follows works on
 //! [`triangles`]: small [`parts`] are dropped, [`holes`] closed, [`simplify`] takes triangles away, [`colour`]
-//! looks at the photos, with [`raster`] to know what hides what. A [`texture`] is [painted](painting) from the photos by [`charts`], its [`seams`] levelled. [`ply`], [`obj`] and
-//! [`glb`] write it. docs/MESH.md tells how good it is.
+//! looks at the photos, with [`raster`] to know what hides what. A [`texture`] is [painted](painting) from the photos
+//! by [`charts`], its [`seams`] levelled. [`ply`], [`obj`] and [`glb`] write it. docs/MESH.md tells how good it is.
 
 pub mod charts;
 pub mod colour;

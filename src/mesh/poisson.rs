@@ -176,7 +176,8 @@ mod tests {
     fn file(list: &str, count: &[u8], last: u32) -> Vec<u8> {
         let header = format!(
             "ply\nformat binary_little_endian 1.0\nelement vertex 4\nproperty float x\nproperty float y\n\
-             property float z\nproperty float value\nproperty uchar red\nelement face 2\nproperty list {list}\nend_header\n"
+             property float z\nproperty float value\nproperty uchar red\nelement face 2\n\
+             property list {list}\nend_header\n"
         );
         let mut bytes = header.into_bytes();
         for i in 0..4u8 {
