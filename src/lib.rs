@@ -14,6 +14,7 @@
 //! | [`shards`] | one job on many machines |
 //! | [`doctor`], [`mod@bench`] | what is wrong with a scene; how fast the engine is here |
 //! | [`train`] | training: samples, optimizer, checkpoints, logs |
+//! | [`ortho`] | a finished run as a surface model and an orthophoto |
 //! | [`mesh`] | a finished run's maps as a triangle mesh |
 //! | [`mod@export`] | a finished run in the formats of other programs |
 //! | [`run`] | the main job: plan, depth maps, merge, fusion, files, resuming |
@@ -98,7 +99,7 @@ extern crate self as engine;
 
 mod cli;
 
-pub use cli::command::command_line;
+pub use cli::command::{command_line, refusal};
 pub use cli::embedded;
 pub mod view;
 
@@ -112,6 +113,7 @@ pub mod doctor;
 pub mod train;
 
 pub mod mesh;
+pub mod ortho;
 
 pub mod export;
 

@@ -14,6 +14,7 @@ const ROOMS: &[&str] = &[
     "doctor",
     "bench",
     "train",
+    "ortho",
     "mesh",
     "export",
     "run",

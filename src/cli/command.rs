@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use clap::error::{ContextKind, ErrorKind};
 use clap::{CommandFactory, Parser, Subcommand};
 use engine::Result;
 use engine::host::memory_limits::save_address_space;
@@ -19,6 +20,7 @@ use super::fuse::{self, FuseArgs};
 use super::infer::{self, InferArgs};
 use super::info::{self, InfoArgs};
 use super::layers::{self, Resolved, Setting};
+use super::map::{self, MapArgs};
 use super::merge::{self, MergeArgs};
 use super::mesh::{self, MeshArgs};
 use super::options::{self, ReportArgs};
@@ -42,6 +44,7 @@ Examples:
   engine fuse out --scene scenes/bust --min-confidence 0.5
   engine export out --to las,npz                results in the formats of other programs
   engine mesh out --to ply,glb                  its depth maps as a triangle mesh
+  engine map out --crs EPSG:32632               surface model and orthophoto, of drones' photos
   engine report out                             one HTML page with cloud, maps and findings
   engine view out                               the same in the browser, for clouds of any size
   engine doctor scenes/bust                     find out what is wrong with a scene or its results
@@ -76,6 +79,7 @@ enum Command {
     Fuse(Box<FuseArgs>),
     Export(Box<ExportArgs>),
     Mesh(Box<MeshArgs>),
+    Map(Box<MapArgs>),
     Doctor(Box<DoctorArgs>),
     Eval(EvalArgs),
     Info(InfoArgs),
@@ -98,6 +102,7 @@ impl Command {
             Self::Fuse(args) => &args.report,
             Self::Export(args) => &args.report,
             Self::Mesh(args) => &args.report,
+            Self::Map(args) => &args.report,
             Self::Report(args) => &args.report,
             Self::Doctor(args) => &args.report,
             Self::Eval(args) => args.report(),
@@ -136,6 +141,7 @@ impl Command {
             Self::Fuse(args) => fuse::run(*args, progress),
             Self::Export(args) => export::run(*args, progress),
             Self::Mesh(args) => mesh::run(*args, progress),
+            Self::Map(args) => map::run(*args, progress),
             Self::Doctor(args) => doctor::run(*args, progress),
             Self::Eval(args) => eval::run(args, progress),
             Self::Info(args) => info::run(&args),
@@ -146,6 +152,14 @@ impl Command {
             Self::View(args) => view::run(*args, progress),
         }
     }
+}
+
+/// Why the program would refuse these words, the first of which is its name: what kind of mistake it is, the value that
+/// does not fit, and the words that it would say. `None` where it would take them. Nothing is done.
+pub fn refusal(words: impl IntoIterator<Item = OsString>) -> Option<(ErrorKind, String, String)> {
+    let error = Cli::command().try_get_matches_from(words).err()?;
+    let value = error.get(ContextKind::InvalidValue).map(ToString::to_string).unwrap_or_default();
+    Some((error.kind(), value, error.to_string()))
 }
 
 /// Runs the program as if these words had been typed, the first of which is the program's name, and gives its exit code

@@ -75,6 +75,10 @@ pub struct InferArgs {
     /// Also write OUT/report.html, one page with cloud, maps and findings, as `engine report` does
     #[arg(long = "report", help_heading = "Output")]
     with_report: bool,
+    /// Show the last finished view as a small picture, in terminals that can: those that answer to kitty's or iTerm2's
+    /// protocol, or have sixels
+    #[arg(long, conflicts_with_all = ["quiet", "json"], help_heading = "Reports")]
+    show: bool,
     #[command(flatten)]
     pub report: ReportArgs,
 }
@@ -188,6 +192,8 @@ pub struct InferWork {
 /// Does it. `given` are the job's options, for a shard that has to make the plan.
 pub fn run(args: InferArgs, given: Vec<Given>, progress: &Progress) -> Result<()> {
     interrupt::install()?;
+    let with_pictures = args.show.then(|| progress.with_pictures());
+    let progress = with_pictures.as_ref().unwrap_or(progress);
     let output = args.output.options();
     if let Some(shard) = args.shard {
         return args.work.run(Task::Shard(&args.scene, shard, given), output, progress);

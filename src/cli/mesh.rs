@@ -24,6 +24,7 @@ Examples:
   engine mesh out
   engine mesh out --to ply,obj,glb --triangles 200000
   engine mesh out --to glb --texture --simplify 0.1
+  engine mesh out --poisson=7 -o poisson
   engine mesh out --voxel 0.01 --close-holes=0.5 -o fine")]
 pub struct MeshArgs {
     /// The folder with the results of a finished run
@@ -54,6 +55,11 @@ struct MeshHow {
     /// what a pixel's side is on the surface, in the median]
     #[arg(long, value_name = "SIZE", value_parser = options::positive_number)]
     voxel: Option<f64>,
+    /// Take COLMAP's Poisson meshing of fused.ply instead, where Python has pycolmap; TRIM cuts away what few points
+    /// stand for: the more, the larger it is [default without TRIM: 7]
+    #[arg(long, value_name = "TRIM", num_args = 0..=1, require_equals = true, default_missing_value = "7")]
+    #[arg(value_parser = trim, conflicts_with = "voxel")]
+    poisson: Option<f64>,
     /// Drop connected pieces of fewer triangles than this
     #[arg(long, value_name = "TRIANGLES", value_parser = options::positive_integer, default_value_t = MIN_COMPONENT)]
     min_component: usize,
@@ -88,12 +94,27 @@ fn share(text: &str) -> Result<f64, String> {
     options::number(text, |n| n > 0.0 && n <= 1.0, "a number above 0, up to 1")
 }
 
+/// How much is cut away.
+fn trim(text: &str) -> Result<f64, String> {
+    options::number(text, |n| (0.0..=20.0).contains(&n), "a number from 0 to 20")
+}
+
 /// Does it.
 pub fn run(args: MeshArgs, progress: &Progress) -> Result<()> {
     interrupt::install()?;
     args.limits.apply()?;
-    let MeshHow { voxel, min_component, close_holes, triangles, simplify, no_colours, texture, scene, ply_offset } =
-        args.how;
+    let MeshHow {
+        voxel,
+        poisson,
+        min_component,
+        close_holes,
+        triangles,
+        simplify,
+        no_colours,
+        texture,
+        scene,
+        ply_offset,
+    } = args.how;
     if texture && !args.to.iter().any(|format| *format != MeshFormat::Ply) {
         return Err(Error::input("--texture", "only ply in --to, which holds no texture", "obj or glb in --to"));
     }
@@ -102,6 +123,7 @@ pub fn run(args: MeshArgs, progress: &Progress) -> Result<()> {
         to: args.to,
         scene,
         voxel,
+        poisson,
         min_component,
         close_holes: match close_holes {
             None => Holes::Open,

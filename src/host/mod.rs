@@ -11,4 +11,5 @@ pub mod memory;
 pub mod memory_limits;
 pub mod progress;
 pub mod random;
+pub mod terminal;
 pub mod trace;

@@ -15,6 +15,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map as Fields, Value, json};
 
 use crate::error::{Error, Result};
+use crate::host::terminal::{Picture, Screen};
 
 /// How progress is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +45,7 @@ pub type Listener = Arc<dyn Fn(&Value) + Send + Sync>;
 pub struct Progress {
     style: Style,
     listener: Option<Listener>,
+    screen: Option<Arc<Screen>>,
 }
 
 impl fmt::Debug for Progress {
@@ -106,12 +108,22 @@ fn escaped(text: &str, control: impl Fn(char) -> String) -> String {
 impl Progress {
     /// Reports in this style.
     pub fn new(style: Style) -> Self {
-        Self { style, listener: None }
+        Self { style, listener: None, screen: None }
     }
 
     /// Reports events as [`Style::Json`] does, to a function instead of standard output. Nothing is printed.
     pub fn to(listener: Listener) -> Self {
-        Self { style: Style::Json, listener: Some(listener) }
+        Self { style: Style::Json, listener: Some(listener), screen: None }
+    }
+
+    /// The same, with small pictures of what is made, where the terminal shows some; else a note says why not.
+    pub fn with_pictures(&self) -> Self {
+        let mut shown = self.clone();
+        match Screen::of_this_terminal() {
+            Ok(screen) => shown.screen = Some(Arc::new(screen)),
+            Err(reason) => self.note(&format!("--show: {reason}")),
+        }
+        shown
     }
 
     /// How it reports.
@@ -227,6 +239,19 @@ impl Stage {
             Style::Lines => print_error_line(&format!("{name} {done}/{steps}: {what}{time}")),
             Style::Quiet => {}
             Style::Json => self.event(fields),
+        }
+    }
+
+    /// Shows a picture of what the last step has made, above the bar, where a terminal shows some and it is time for
+    /// one.
+    pub fn show(&self, draw: impl FnOnce() -> Picture) {
+        let Some(screen) = &self.progress.screen else { return };
+        if self.done == self.steps || screen.is_due() {
+            let picture = draw();
+            match &self.bar {
+                Some(bar) => bar.suspend(|| screen.show(&picture)),
+                None => screen.show(&picture),
+            }
         }
     }
 

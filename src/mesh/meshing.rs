@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde_json::{Map as Fields, Value, json};
 
 use crate::error::{Error, Result, counted};
+use crate::export::cloud::Cloud;
 use crate::export::exporting::claim;
 use crate::export::job::Job;
 use crate::export::options::ExportOptions;
@@ -22,6 +23,7 @@ use crate::mesh::finished::Finished;
 use crate::mesh::grid::{self, Grid};
 use crate::mesh::options::{Holes, MeshFormat, MeshOptions, Reduced};
 use crate::mesh::plan::{Plan, slabs};
+use crate::mesh::poisson::Pycolmap;
 use crate::mesh::spool::Spool;
 use crate::mesh::surface::Quads;
 use crate::mesh::triangles::Triangles;
@@ -100,7 +102,9 @@ pub fn mesh(folder: &Path, options: &MeshOptions, progress: &Progress) -> Result
                 "out": in_json(&out), "formats": options.to.iter().map(|format| format.file()).collect::<Vec<_>>() }),
     );
     let export = ExportOptions { filtered_depth: true, scene: options.scene.clone(), ..ExportOptions::default() };
-    let job = Job::new(&results, None, &export, (&out, progress));
+    let cloud = poisson_cloud(&results, &export, options)?;
+    let job = Job::new(&results, cloud.as_ref(), &export, (&out, progress));
+    let pycolmap = options.poisson.map(|_| Pycolmap::find()).transpose()?;
     // Before any work: a scene that is gone, and a run that does not fit.
     let photos = options.colours.then(|| Photos::open(&job)).transpose()?;
     let plan = Plan::new(&results, (photos.as_ref().map_or(0, Photos::bytes), options.texture), options.memory)?;
@@ -109,7 +113,7 @@ pub fn mesh(folder: &Path, options: &MeshOptions, progress: &Progress) -> Result
 
     let mut clock = Clock::start();
     let mut report = Report::default();
-    let (grid, mut mesh) = surface(&job, options, &plan, (&mut report, &mut clock))?;
+    let (grid, mut mesh) = surface(&job, options, (&plan, pycolmap.as_ref()), (&mut report, &mut clock))?;
     refine(&job, options, grid, &mut mesh, &mut report)?;
     clock.lap("refine");
     let colours = match &photos {
@@ -198,7 +202,7 @@ fn counted_vertices(count: usize) -> String {
 fn surface(
     job: &Job,
     options: &MeshOptions,
-    plan: &Plan,
+    (plan, pycolmap): (&Plan, Option<&Pycolmap>),
     (report, clock): (&mut Report, &mut Clock),
 ) -> Result<(Grid, Triangles)> {
     let mut spool = Spool::of_run(job, job.out())?;
@@ -211,12 +215,15 @@ fn surface(
         ));
     };
     let side = options.voxel.unwrap_or(VOXEL_FOOTPRINTS * footprint);
-    if options.voxel.is_none() {
+    if options.voxel.is_none() && options.poisson.is_none() {
         job.note(format!(
             "voxels of {side:.4e}, {VOXEL_FOOTPRINTS} times a pixel's side on the surface (median); --voxel sets them"
         ));
     }
     let grid = Grid { origin: spool.middle(), side };
+    if let (Some(pycolmap), Some(trim)) = (pycolmap, options.poisson) {
+        return poisson(job, plan, (pycolmap, trim), grid, (report, clock));
+    }
     let (blocks, beyond) = grid::touched(&grid, &mut spool)?;
     if beyond > 0 {
         job.note(format!(
@@ -252,6 +259,45 @@ fn surface(
     }
     (report.voxel, report.blocks, report.slabs) = (side, blocks.len(), slabs.len());
     let mut mesh = quads.into_triangles();
+    mesh.make_manifold();
+    clock.lap("surface");
+    Ok((grid, mesh))
+}
+
+/// The run's cloud, where a mesh is made of it.
+fn poisson_cloud(results: &Results, export: &ExportOptions, options: &MeshOptions) -> Result<Option<Cloud>> {
+    if options.poisson.is_none() {
+        return Ok(None);
+    }
+    let none = || {
+        let found = "a run without a cloud (--depth-only)";
+        Error::input(results.folder().display().to_string(), found, "a run with fused.ply, or no --poisson")
+    };
+    Cloud::open(results, export)?.map(|(cloud, _)| cloud).ok_or_else(none).map(Some)
+}
+
+/// The surface that COLMAP makes of the cloud.
+fn poisson(
+    job: &Job,
+    plan: &Plan,
+    (pycolmap, trim): (&Pycolmap, f64),
+    grid: Grid,
+    (report, clock): (&mut Report, &mut Clock),
+) -> Result<(Grid, Triangles)> {
+    job.note(format!(
+        "the surface is pycolmap {}'s Poisson meshing of fused.ply, trim {trim}; what it takes of memory is its own",
+        pycolmap.version
+    ));
+    let mut mesh = pycolmap.mesh(job, job.cloud()?, grid.origin, trim)?;
+    clock.lap("poisson");
+    if mesh.faces.is_empty() {
+        return Err(Error::Nothing(format!(
+            "{}: no surface: Poisson meshing has trimmed all of it away; try a smaller --poisson=TRIM",
+            job.results.folder().display()
+        )));
+    }
+    plan.expect_room(mesh.faces.len().div_ceil(2), grid.side)?;
+    report.voxel = grid.side;
     mesh.make_manifold();
     clock.lap("surface");
     Ok((grid, mesh))
@@ -308,6 +354,7 @@ fn refine(job: &Job, options: &MeshOptions, grid: Grid, mesh: &mut Triangles, re
 fn said(options: &MeshOptions) -> Fields<String, Value> {
     let fields = json!({
         "voxel": options.voxel,
+        "poisson": options.poisson,
         "min_component": options.min_component,
         "close_holes": match options.close_holes {
             Holes::Open => Value::Null,

@@ -4,10 +4,10 @@
 //! name ([`spool`]). A grid of voxels in sparse blocks ([`grid`]) gathers what every view says of the distance to the
 //! surface ([`volume`]; B. Curless and M. Levoy, "A volumetric method for building complex models from range images",
 //! SIGGRAPH 1996), slab by slab where memory is scarce. [`surface`] finds where that distance is zero, with the
-//! [`patches`] of each cell as vertices. What follows works on [`triangles`]: small [`parts`] are dropped, [`holes`]
-//! closed, [`simplify`] takes triangles away, [`colour`] looks at the photos, with [`raster`] to know what hides what.
-//! A [`texture`] is [painted](painting) from the photos by [`charts`], its [`seams`] levelled. [`ply`], [`obj`] and
-//! [`glb`] write it. docs/MESH.md tells how good it is.
+//! [`patches`] of each cell as vertices. COLMAP's [`poisson`] meshing may stand in for all that. What follows works on
+//! [`triangles`]: small [`parts`] are dropped, [`holes`] closed, [`simplify`] takes triangles away, [`colour`]
+//! looks at the photos, with [`raster`] to know what hides what. A [`texture`] is [painted](painting) from the photos
+//! by [`charts`], its [`seams`] levelled. [`ply`], [`obj`] and [`glb`] write it. docs/MESH.md tells how good it is.
 
 pub mod charts;
 pub mod colour;
@@ -23,6 +23,7 @@ pub mod parts;
 pub mod patches;
 pub mod plan;
 pub mod ply;
+pub mod poisson;
 pub mod raster;
 pub mod seams;
 pub mod simplify;

@@ -16,6 +16,8 @@ pub struct MeshOptions {
     pub scene: Option<PathBuf>,
     /// Side of a voxel in scene units; `None`: by the maps' pixels.
     pub voxel: Option<f64>,
+    /// COLMAP's Poisson meshing of the cloud, with this trim, instead of the grid of voxels.
+    pub poisson: Option<f64>,
     /// Connected pieces of fewer triangles are dropped.
     pub min_component: usize,
     /// Whether holes are closed, and how long their border may be.
@@ -43,6 +45,7 @@ impl Default for MeshOptions {
             to: vec![MeshFormat::Ply],
             scene: None,
             voxel: None,
+            poisson: None,
             min_component: MIN_COMPONENT,
             close_holes: Holes::Open,
             reduced: Reduced::Not,

@@ -36,6 +36,16 @@ pub struct Plan {
     picture: Option<u64>,
 }
 
+/// What filtering the maps of a run takes at most, view by view, beside the program.
+pub fn filtering_bytes(results: &Results) -> u64 {
+    let pixels = |view: usize| (results.views[view].size.0 * results.views[view].size.1) as u64;
+    let of_view = |view: usize| {
+        let others: u64 = results.views[view].checked_against.iter().map(|&other| pixels(other)).sum();
+        FILTERED_BYTES * pixels(view) + CONFIRMING_BYTES * others
+    };
+    (0..results.views.len()).map(of_view).max().unwrap_or(0)
+}
+
 impl Plan {
     /// Looks whether the maps of a run can be filtered. `photo` is what reading one photo takes, 0 without colours;
     /// `texture`, whether there will be one.
@@ -44,12 +54,8 @@ impl Plan {
     /// [`Error::Memory`] where there is no room for that.
     pub fn new(results: &Results, (photo, texture): (u64, bool), memory: Option<u64>) -> Result<Self> {
         let pixels = |view: usize| (results.views[view].size.0 * results.views[view].size.1) as u64;
-        let of_view = |view: usize| {
-            let others: u64 = results.views[view].checked_against.iter().map(|&other| pixels(other)).sum();
-            FILTERED_BYTES * pixels(view) + CONFIRMING_BYTES * others
-        };
         let views = 0..results.views.len();
-        let filtering = views.clone().map(of_view).max().unwrap_or(0);
+        let filtering = filtering_bytes(results);
         let picture = texture.then(|| 3 * views.clone().map(pixels).sum::<u64>());
         let plan = Self { room: room(memory), largest: views.map(pixels).max().unwrap_or(0), photo, picture };
         let stages = vec![

@@ -34,9 +34,10 @@ pub fn nearest(mesh: &Triangles, places: &[[f32; 3]], (width, height): (usize, u
     map
 }
 
-/// Draws a triangle into some rows. Inverse depth is affine in the photo.
+/// Draws a triangle into some rows of a map of this width, from its `first` row on. Inverse depth is affine in the
+/// photo.
 #[inline]
-fn draw(corners: [[f32; 3]; 3], (width, first, rows): (usize, usize, usize), values: &mut [f32]) {
+pub fn draw(corners: [[f32; 3]; 3], (width, first, rows): (usize, usize, usize), values: &mut [f32]) {
     let [a, b, c] = corners;
     let (top, bottom) = (a[1].min(b[1]).min(c[1]), a[1].max(b[1]).max(c[1]));
     // NaN fails this, too.

@@ -146,6 +146,11 @@ impl Spool {
         all.get(all.len() / 2).map(|&footprint| f64::from(footprint))
     }
 
+    /// Points of a sample of the pixels that are left, view by view.
+    pub fn points(&self) -> impl Iterator<Item = DVec3> {
+        self.samples.iter().map(|sample| sample.point)
+    }
+
     /// A place amid the surfaces: the median of the sample, axis by axis, in whole numbers where surfaces reach farther
     /// than a unit.
     pub fn middle(&self) -> DVec3 {

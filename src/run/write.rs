@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use rayon::prelude::*;
 use serde_json::{Map as Fields, Value, json};
 
-use crate::draw::preview;
+use crate::draw::{preview, thumbnail};
 use crate::error::{Error, Result};
 use crate::files::folder::write_file;
 use crate::files::{hash, pfm};
@@ -98,12 +98,15 @@ pub fn finish_views(
         let finished: Vec<Result<_>> = some.into_par_iter().map(of_view).collect();
         for finished in finished {
             let (place, FinishedView { files, maps, counts, notes }) = finished?;
+            let name = merging.work.name(&plan.views[place]);
+            stage.step(name, 1, json!({ "view": name }));
+            if let Some((maps, colours)) = &maps {
+                stage.show(|| thumbnail::draw(Some(colours), &maps.depth, &maps.confidence));
+            }
             all.outputs.extend(files);
             all.maps.extend(maps.filter(|_| wanted == Wanted::Maps));
             all.counts.push(counts);
             all.notes.extend(notes);
-            let name = merging.work.name(&plan.views[place]);
-            stage.step(name, 1, json!({ "view": name }));
         }
     }
 }

@@ -7,6 +7,7 @@ use std::sync::{Mutex, MutexGuard};
 
 use serde_json::json;
 
+use crate::draw::thumbnail;
 use crate::error::{Error, Result};
 use crate::files::map::Map;
 use crate::host::progress::{Stage, duration};
@@ -63,6 +64,10 @@ impl<'a> Writing<'a> {
         Self { work, jobs, stage, told: Mutex::default() }
     }
 
+    fn stage(&self) -> MutexGuard<'_, Stage> {
+        self.stage.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
     fn told(&self) -> MutexGuard<'_, Told> {
         self.told.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
@@ -86,6 +91,9 @@ impl<'a> Writing<'a> {
             None => Err(Error::Bug { place: "depth", problem: "maps without a job".into() }),
         };
         drop(noted);
+        if level == 0 && written.is_ok() {
+            self.stage().show(|| thumbnail::draw(None, &depth, &confidence));
+        }
         let mut told = self.told();
         told.waiting.insert(number, written.map(|hashes| Made { place, level, seconds, hashes }));
         loop {
@@ -107,8 +115,7 @@ impl<'a> Writing<'a> {
         let Work { plan, .. } = self.work;
         let (view, level, seconds) = (&plan.views[*place], *level, *seconds);
         let (name, (width, height)) = (self.work.name(view), plan.frames[view.view].map_size(level));
-        let mut stage = self.stage.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        stage.step(
+        self.stage().step(
             &format!("{name} level {level} ({width} x {height}), {}", duration(seconds)),
             cost(plan, view, level),
             json!({ "view": name, "level": level, "width": width, "height": height, "seconds": seconds,

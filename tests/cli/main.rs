@@ -5,6 +5,8 @@ use std::path::Path;
 use std::process::Command;
 
 mod options;
+mod pages;
+mod pictures;
 #[path = "../support/plane_scene.rs"]
 mod plane_scene;
 #[path = "../support/program.rs"]
@@ -54,8 +56,8 @@ fn help_tells_every_option_with_its_unit_and_default() {
     }
     let top = engine(["--help"]).done().stdout;
     for verb in [
-        "infer", "plan", "merge", "status", "fuse", "export", "mesh", "report", "view", "synth", "train", "eval",
-        "info",
+        "infer", "plan", "merge", "status", "fuse", "export", "mesh", "map", "report", "view", "synth", "train",
+        "eval", "info",
     ] {
         assert!(top.lines().any(|l| l.trim_start().starts_with(&format!("{verb} "))), "{top}");
     }

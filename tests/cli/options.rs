@@ -26,7 +26,7 @@ pub static COMMANDS: &[(&str, &[&str], &str)] = &[
     (
         "infer",
         &[EVERY, LIMITS, FOLDER, DEVICE, SCENE_AND_FUSION, MAPS, EXPORTED],
-        "--shard --calibrate --report --export",
+        "--shard --calibrate --report --export --show",
     ),
     ("plan", &[EVERY, LIMITS, FOLDER, DEVICE, SCENE_AND_FUSION, MAPS], "--shards --within --files"),
     ("merge", &[EVERY, LIMITS, DEVICE], "--shard --scene"),
@@ -44,8 +44,10 @@ pub static COMMANDS: &[(&str, &[&str], &str)] = &[
     (
         "mesh",
         &[EVERY, LIMITS, FOLDER],
-        "--to --voxel --min-component --close-holes --triangles --simplify --no-colours --texture --scene --ply-offset",
+        "--to --voxel --poisson --min-component --close-holes --triangles --simplify --no-colours --texture --scene \
+            --ply-offset",
     ),
+    ("map", &[EVERY, LIMITS, FOLDER], "--gsd --crs --offset --up --bounds --fill --no-ortho --scene"),
     ("report", &[EVERY, LIMITS, FOLDER, PAGE], "--no-doctor --match-photos"),
     ("view", &[EVERY, LIMITS, PAGE], "--port --host --anyone --no-open"),
     ("info", &[LIMITS], "--config --width --height --planes --views --levels --weights --json --help"),

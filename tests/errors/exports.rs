@@ -13,7 +13,7 @@ use crate::plane_scene;
 use crate::table::{Case, Group, NOTHING, spoilt, told};
 
 pub fn groups() -> Vec<Group> {
-    vec![exports(), meshes(), words()]
+    vec![exports(), meshes(), maps(), words()]
 }
 
 /// A run as its manifest, its maps and its cloud tell of it.
@@ -176,13 +176,61 @@ fn meshes() -> Group {
                 fs::write(root.join("others/.engine-mesh.json"), r#"{"exports_of": "/elsewhere"}"#).unwrap();
             })
         },
+        told("install pycolmap for the Python that PATH names, or leave --poisson away", "mesh out --poisson"),
+        Case {
+            run: Some("mesh out --no-colours --poisson"),
+            ..spoilt("run again without --depth-only, or leave --poisson away", |root| {
+                fs::remove_file(root.join("out/fused.ply")).unwrap();
+            })
+        },
         told("ask for obj or glb, too", "mesh out --texture"),
         told("see `engine mesh --help`", "mesh out --voxel 0"),
+        told("see `engine mesh --help`", "mesh out --poisson=-1"),
         told("see `engine mesh --help`", "mesh out --to stl"),
         told("see `engine mesh --help`", "mesh out --simplify 1.5"),
         told("see `engine mesh --help`", "mesh out --triangles 5 --simplify 0.5"),
     ];
     Group { title: "Meshes", advice: "", write: confirmed, run: "mesh out --no-colours", cases }
+}
+
+fn maps() -> Group {
+    let run = |advice, run| Case { run: Some(run), ..spoilt(advice, NOTHING) };
+    let cases = vec![
+        spoilt("make the run's limits looser: `engine fuse` with a smaller --min-confidence or --min-views", |root| {
+            edit(root, |manifest| manifest["parameters"]["min_confidence"] = 0.95.into());
+        }),
+        spoilt("say which way is up", |root| {
+            // One camera looks the other way, three to the sides.
+            for (view, rotation) in [
+                json!([[-1, 0, 0], [0, 1, 0], [0, 0, -1]]),
+                json!([[0, 0, -1], [0, 1, 0], [1, 0, 0]]),
+                json!([[0, 0, 1], [0, 1, 0], [-1, 0, 0]]),
+                json!([[1, 0, 0], [0, 0, 1], [0, -1, 0]]),
+            ]
+            .into_iter()
+            .enumerate()
+            {
+                edit(root, |manifest| manifest["views"][view]["rotation"] = rotation);
+            }
+        }),
+        run("turn the direction round, or leave --crs away where the scene is not in that system", "map out --up z"),
+        run("take larger cells, or a part of the map", "map out --no-ortho --gsd 1e-7"),
+        run("name a part of the map that the scene has, in the map's coordinates", "map out --bounds 90,90,91,91"),
+        run("give more memory, or make the run of smaller photos", "map out --no-ortho --memory 0.01"),
+        Case {
+            run: Some("map out -o mine"),
+            ..spoilt("choose another folder with -o", |root| {
+                fs::create_dir(root.join("mine")).unwrap();
+                fs::write(root.join("mine/letter.txt"), "dear").unwrap();
+            })
+        },
+        told("see `engine map --help`", "map out --up north"),
+        told("see `engine map --help`", "map out --crs EPSG:4978"),
+        told("see `engine map --help`", "map out --bounds 1,1,0,2"),
+        told("see `engine map --help`", "map out --offset 1,2"),
+        told("see `engine map --help`", "map out --fill 1000"),
+    ];
+    Group { title: "Maps of scenes seen from above", advice: "", write: confirmed, run: "map out --no-ortho", cases }
 }
 
 fn words() -> Group {

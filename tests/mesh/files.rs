@@ -8,7 +8,7 @@ use std::process::Command;
 const FAR: DVec3 = DVec3::new(448_262.0, 5_411_932.0, 320.0);
 
 /// A plane with photos, exact depths and confidence 0.9, fused: its folder OUT in a folder of its own.
-fn plane(offset: DVec3) -> TempDir {
+pub fn plane(offset: DVec3) -> TempDir {
     let root = tempfile::tempdir().unwrap();
     let (scene, maps) = (root.path().join("scene"), root.path().join("maps"));
     plane_scene::write_moved(&scene, offset);

@@ -18,6 +18,7 @@ mod bounds;
 mod files;
 #[path = "../support/plane_scene.rs"]
 mod plane_scene;
+mod poisson;
 #[path = "../support/program.rs"]
 mod program;
 mod readers;
