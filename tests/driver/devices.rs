@@ -10,7 +10,7 @@ fn opened(seen: &Seen) -> u64 {
 
 #[test]
 fn views_on_two_devices_give_the_bits_of_one() {
-    let Some(stand) = Stand::new() else { return };
+    let Some(stand) = Stand::new().and_then(Stand::with_compiled_kernels) else { return };
     let one = stand.path("one");
     stand.run(&three_views(&one, &["--device", "cuda"])).0.done();
     let stand = stand.with("ENGINE_STANDIN_DEVICES", "2");
@@ -36,7 +36,7 @@ fn views_on_two_devices_give_the_bits_of_one() {
 /// A device that fails ends the run, with its name; what the others have made stays, and the run goes on from there.
 #[test]
 fn a_device_that_fails_is_named() {
-    let Some(stand) = Stand::new() else { return };
+    let Some(stand) = Stand::new().and_then(Stand::with_compiled_kernels) else { return };
     let list = ["--device", "cuda:all"];
     let stand =
         stand.with("ENGINE_STANDIN_DEVICES", "2").with("ENGINE_STANDIN_FAULTS", "fail-later cuLaunchKernel 9 700");
