@@ -290,7 +290,9 @@ impl State {
                 Finished::new(driver, bytes, stream)?
             }
         };
-        Ok(self.finished.entry(slot).insert_entry(finished).into_mut())
+        self.finished.insert(slot, finished);
+        let missing = || Error::Bug { place: "cuda inference", problem: "a slot without maps".into() };
+        self.finished.get_mut(&slot).ok_or_else(missing)
     }
 }
 

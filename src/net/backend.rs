@@ -140,6 +140,7 @@ pub trait DepthNetwork: Sync {
     ///
     /// # Errors
     /// The device's.
+    #[allow(clippy::type_complexity, reason = "two types of the network, each named where it comes from")]
     fn of_photo(&self, photo: Self::Prepared) -> Result<BTreeMap<i32, OfPhoto<Self::Features, Self::Grey>>>;
 
     /// Starts a depth map; `slot` tells apart those of a view.

@@ -116,11 +116,12 @@ pub fn mend<T: Mend>(
                 *cell = window[at];
                 let was_there = !before[at].is_none();
                 let is_open = may.as_ref().is_none_or(|may| may[y * block.width + x]);
-                if cell.is_none() && is_open {
-                    if let Some(closed) = closed(&window, width, at, (reach, level)) {
-                        *cell = closed;
-                        counts.1 += u64::from(!was_there);
-                    }
+                if cell.is_none()
+                    && is_open
+                    && let Some(closed) = closed(&window, width, at, (reach, level))
+                {
+                    *cell = closed;
+                    counts.1 += u64::from(!was_there);
                 }
                 counts.0 += u64::from(!cell.is_none());
                 counts.2 += u64::from(was_there && window[at].is_none());

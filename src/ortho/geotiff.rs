@@ -132,7 +132,8 @@ fn deflated<T: Stored>(raster: &Tiles<T>, aside: &mut Scratch) -> Result<Level> 
         encoder.write_all(&bytes)?;
         encoder.finish()
     };
-    let empty = squeeze(&vec![T::NONE; SIDE * SIDE]).map_err(failed)?;
+    let without: Vec<T> = vec![T::NONE; SIDE * SIDE];
+    let empty = squeeze(&without).map_err(failed)?;
     // As many at a time as there are threads.
     let order: Vec<(usize, usize)> = (0..down).flat_map(|row| (0..across).map(move |column| (column, row))).collect();
     for some in order.chunks(rayon::current_num_threads().max(1)) {
