@@ -299,10 +299,10 @@ constexpr float ELSEWHERE = -4.59512f;
 template <typename Logit>
 struct Weighed {
     const Logit& logit;
-    int first, last;
+    int first;
+    unsigned beyond;
     __device__ __forceinline__ float operator()(int plane) const {
-        float weight = plane < first || plane > last ? ELSEWHERE : 0.0f;
-        return logit(plane) + weight;
+        return logit(plane) + (unsigned(plane - first) > beyond ? ELSEWHERE : 0.0f);
     }
 };
 
@@ -312,8 +312,11 @@ template <typename Logit>
 __device__ __forceinline__ void regress(const Logit& of_photos, const float* offsets, double middle, const float* known,
                                         const float* expected, Index pixel, int inverse, int planes, float* depth,
                                         float* confidence) {
-    Weighed<Logit> logit = {of_photos, 0, planes - 1};
-    if (known && *known != 0.0f) logit.first = int(expected[2 * pixel]), logit.last = int(expected[2 * pixel + 1]);
+    Weighed<Logit> logit = {of_photos, 0, unsigned(planes)};
+    if (known && *known != 0.0f) {
+        logit.first = int(expected[2 * pixel]);
+        logit.beyond = unsigned(int(expected[2 * pixel + 1]) - logit.first);
+    }
     Softmax s = softmax(logit, offsets, planes);
     double value = middle + double(s.offset / s.total);
     *depth = float(inverse ? 1.0 / value : value);

@@ -86,8 +86,8 @@ fn every_configuration_matches_the_reference_in_f32() {
     let size = |what: &str| golden.metadata["small"][what].as_u64().unwrap() as usize;
     let small = inputs.corner(size("width"), size("height"), size("planes"));
     let seeds = golden.metadata["seeds"].as_object().unwrap();
-    // Every gate, difference and decoder, with the one that the test of a library's convolutions holds to the reference,
-    // pixel_signed_trilinear; a GPU, and the night, do all configurations.
+    // Every gate, difference and decoder, with the one that the test of a library's convolutions holds to the
+    // reference, pixel_signed_trilinear; a GPU, and the night, do all configurations.
     let some = ["voxel_squared_skip", "mean_signed_skip", "variance_squared_trilinear"];
     let mut checked = 0;
     for (name, seed) in seeds {

@@ -91,7 +91,7 @@ fn wrong_usage_ends_with_2_and_says_what_is_wrong() {
         (&["infer", "s", "--max-side", "-3"], "unexpected argument '-3'"),
         (&["infer", "s", "--widen-range", "1"], "expected a number from 0 to less than 1"),
         (&["infer", "s", "--device", "cuda:x"], "expected a GPU's index after cuda:"),
-        (&["infer", "s", "--device", "tpu"], "expected auto, cpu, cuda or cuda:N"),
+        (&["infer", "s", "--device", "tpu"], "expected auto, cpu, cuda, cuda:N, cuda:all or a list"),
         (&["infer", "s", "--quiet", "--json"], "cannot be used with"),
         (&["fuse"], "<MAPS>"),
         (&["info", "--width", "0"], "expected a number of pixels from 1 to 65536"),
