@@ -171,7 +171,7 @@ mod tests {
     #[test]
     fn slits_and_small_holes_are_closed_with_the_lower_side_and_borders_stay() {
         let (width, height) = (SIDE + 40, 60);
-        // A step at column 500, a slit of three beside it; a hole of 5 x 5, one of 12 x 12; nothing right of column 540.
+        // A step at column 500, a slit of three beside it; holes of 5 x 5 and 12 x 12; nothing right of column 540.
         let is_hole = |x: usize, y: usize| {
             (500..503).contains(&x)
                 || (100..105).contains(&x) && (20..25).contains(&y)
