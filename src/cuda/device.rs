@@ -248,10 +248,6 @@ impl Driver for Gpu {
             .map_err(self.failed(format!("copying {} bytes to the GPU", bytes.len())))
     }
 
-    fn upload_pinned(&self, to: Pointer, from: &dyn HostMemory, bytes: Range<usize>, stream: Stream) -> Result<()> {
-        self.upload(to, &from.bytes()[bytes], stream)
-    }
-
     fn download_pinned(
         &self,
         from: Pointer,

@@ -112,7 +112,9 @@ pub trait Driver: Send + Sync {
     ///
     /// # Errors
     /// The device's.
-    fn upload_pinned(&self, to: Pointer, from: &dyn HostMemory, bytes: Range<usize>, stream: Stream) -> Result<()>;
+    fn upload_pinned(&self, to: Pointer, from: &dyn HostMemory, bytes: Range<usize>, stream: Stream) -> Result<()> {
+        self.upload(to, &from.bytes()[bytes], stream)
+    }
 
     /// Copies from the device to these bytes of page-locked memory; they are there when the stream has come past this.
     ///
@@ -124,7 +126,9 @@ pub trait Driver: Send + Sync {
         to: &mut dyn HostMemory,
         bytes: Range<usize>,
         stream: Stream,
-    ) -> Result<()>;
+    ) -> Result<()> {
+        self.download(from, &mut to.bytes_mut()[bytes], stream)
+    }
 
     /// Copies from the device and waits until that is done.
     ///

@@ -13,16 +13,10 @@ use super::finding::{Finding, Grade, counted_views, names, percent};
 use super::known_depths::{KnownDepths, median};
 use super::mistakes::Mistake;
 use crate::error::Result;
-use crate::matching::tracks::{FITS_PX, Track, Tracks, fits, share, triangulated};
+use crate::matching::tracks::{FEWEST, FITS_PX, LARGER, NO_CHANCE, Track, Tracks, fits, share, triangulated};
 use crate::scene::Scene;
 use crate::scene::camera::Camera;
 
-/// With fewer tracks nothing is said: there is too little to be seen in the photos, or they overlap too little.
-const FEWEST: usize = 30;
-/// A share of fitting tracks from here on cannot be chance, not even of pairs of repeated structures.
-const NO_CHANCE: f64 = 0.25;
-/// Undoing a mistake must make the share this much larger.
-const LARGER: f64 = 1.5;
 /// Exchanging two cameras must make so many more tracks fit.
 const LEAST_GAIN: usize = 10;
 /// A view's tracks fit by less than this part of the share that is usual: its photo and camera do not belong together

@@ -4,18 +4,11 @@
 //! else. Corners matched between photos fit one of the four readings; another one than the usual is taken where it
 //! fits far better.
 
-use super::tracks::{Tracks, share};
+use super::tracks::{FEWEST, LARGER, NO_CHANCE, Tracks, share};
 use crate::Result;
 use crate::scene::Scene;
 use crate::scene::camera::Camera;
 use crate::scene::pose_form::PoseForm;
-
-/// With fewer tracks nothing is said.
-const FEWEST: usize = 30;
-/// A share of fitting tracks from here on cannot be chance, not even of pairs of repeated structures.
-const NO_CHANCE: f64 = 0.25;
-/// Another reading than the usual one must make the share this much larger.
-const LARGER: f64 = 1.5;
 
 /// What was found out about poses that were read as `own`.
 #[derive(Clone, Debug, PartialEq)]

@@ -32,6 +32,13 @@ const MOST_OF_THREE: usize = 40;
 /// With fewer triples, pairs are judged by.
 const FEW_TRIPLES: usize = 60;
 
+/// With fewer tracks nothing is said: there is too little to be seen in the photos, or they overlap too little.
+pub const FEWEST: usize = 30;
+/// A share of fitting tracks from here on cannot be chance, not even of pairs of repeated structures.
+pub const NO_CHANCE: f64 = 0.25;
+/// Other cameras explain the tracks better only where they make the share this much larger.
+pub const LARGER: f64 = 1.5;
+
 /// A corner in two or three photos: index into [`Tracks::views`] and pixel.
 pub type Track = Vec<(usize, DVec2)>;
 

@@ -6,7 +6,6 @@
 
 use std::collections::HashMap;
 use std::ffi::{CStr, c_char, c_int, c_void};
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -325,20 +324,6 @@ impl Driver for Emulator {
         // SAFETY: the range lies in one allocation.
         unsafe { upload(to as *mut c_void, bytes.as_ptr().cast(), bytes.len()) };
         Ok(())
-    }
-
-    fn upload_pinned(&self, to: Pointer, from: &dyn HostMemory, bytes: Range<usize>, stream: Stream) -> Result<()> {
-        self.upload(to, &from.bytes()[bytes], stream)
-    }
-
-    fn download_pinned(
-        &self,
-        from: Pointer,
-        to: &mut dyn HostMemory,
-        bytes: Range<usize>,
-        stream: Stream,
-    ) -> Result<()> {
-        self.download(from, &mut to.bytes_mut()[bytes], stream)
     }
 
     fn download(&self, from: Pointer, bytes: &mut [u8], _: Stream) -> Result<()> {

@@ -1,7 +1,6 @@
 //! A device on which the engine's programs run: the interpreter behind the engine's `Driver`.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::ops::Range;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Instant;
@@ -220,20 +219,6 @@ impl Driver for Interpreter {
 
     fn upload(&self, to: Pointer, bytes: &[u8], _: Stream) -> Result<()> {
         self.inside(to, bytes.len() as u64, |area, at| area.put(at, bytes))
-    }
-
-    fn upload_pinned(&self, to: Pointer, from: &dyn HostMemory, bytes: Range<usize>, stream: Stream) -> Result<()> {
-        self.upload(to, &from.bytes()[bytes], stream)
-    }
-
-    fn download_pinned(
-        &self,
-        from: Pointer,
-        to: &mut dyn HostMemory,
-        bytes: Range<usize>,
-        stream: Stream,
-    ) -> Result<()> {
-        self.download(from, &mut to.bytes_mut()[bytes], stream)
     }
 
     fn download(&self, from: Pointer, bytes: &mut [u8], _: Stream) -> Result<()> {
