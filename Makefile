@@ -37,6 +37,7 @@ ptx: nvcc ## Every night: all kernels and networks on the interpreter of PTX, as
 		cargo test --release --test cuda --test cuda_network
 	ENGINE_REQUIRE_NVCC=1 ENGINE_REQUIRE_EMULATOR=1 ENGINE_TEST_DEVICE=ptx-apart cargo test --release --test cuda
 	ENGINE_REQUIRE_EMULATOR=1 ENGINE_CUDA_ALL=1 cargo test --release --test cuda_network
+	ENGINE_REQUIRE_NVCC=1 ENGINE_KERNELS_ALL=1 cargo test --release --test kernel_budget
 
 driver: nvcc ## Every night: the program on a stand-in for CUDA's driver, all runs, orders and mistakes
 	ENGINE_DRIVER_ALL=1 ENGINE_REQUIRE_EMULATOR=1 cargo test --features cuda --test driver

@@ -4,6 +4,7 @@
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::LazyLock;
 
 use serde_json::Value;
 
@@ -53,6 +54,26 @@ fn train(run: &Path, more: &[&str]) -> Ran {
     engine([&["train", text(run)], &SMALL[..], more].concat())
 }
 
+/// A finished run of these options, made once for all tests: copied into a place of its own, for whoever writes to it.
+fn straight(place: &Place, name: &str) -> PathBuf {
+    static MADE: LazyLock<PathBuf> = LazyLock::new(|| {
+        let run = Path::new(env!("CARGO_TARGET_TMPDIR")).join("straight_training");
+        if run.exists() {
+            std::fs::remove_dir_all(&run).unwrap();
+        }
+        let ran = train(&run, &[]).done();
+        assert!(ran.stdout.contains("9 steps done"), "{}", ran.stdout);
+        run
+    });
+    let copy = place.path(name);
+    for (file, bytes) in program::files(&MADE) {
+        let file = copy.join(file);
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(file, bytes).unwrap();
+    }
+    copy
+}
+
 /// What a run leaves that must not depend on how often it was stopped: weights, state and log, the log without the
 /// clock.
 fn results(run: &Path) -> (Vec<Vec<u8>>, Vec<Value>) {
@@ -85,7 +106,7 @@ fn wait_for(lines: &mut impl Iterator<Item = String>, what: &str) {
 #[test]
 fn a_run_that_was_stopped_or_killed_ends_as_one_that_was_not() {
     let place = Place::new();
-    train(&place.path("straight"), &[]).done();
+    let straight = results(&straight(&place, "straight"));
     for signal in ["INT", "KILL"] {
         let run = place.path(signal);
         let arguments = [&["train", text(&run)], &SMALL[..], &["--json"]].concat();
@@ -105,7 +126,7 @@ fn a_run_that_was_stopped_or_killed_ends_as_one_that_was_not() {
         }
         let resumed = train(&run, &[]).done();
         assert!(resumed.stderr.contains("going on after step "), "{}", resumed.stderr);
-        let (straight, resumed) = (results(&place.path("straight")), results(&run));
+        let resumed = results(&run);
         assert!(straight.0 == resumed.0, "{signal}: other weights or state");
         let lines = |log: &[Value]| -> Vec<Value> {
             log.iter().filter(|line| line["event"] != "interval" && line["event"] != "note").cloned().collect()
@@ -117,9 +138,7 @@ fn a_run_that_was_stopped_or_killed_ends_as_one_that_was_not() {
 #[test]
 fn a_finished_run_says_so_and_other_options_need_another_folder() {
     let place = Place::new();
-    let run = place.path("run");
-    let first = train(&run, &[]).done();
-    assert!(first.stdout.contains("9 steps done"), "{}", first.stdout);
+    let run = straight(&place, "run");
     let before = results(&run);
     train(&run, &[]).done();
     assert!(before.0 == results(&run).0, "nothing was left to do");
@@ -210,8 +229,7 @@ fn the_loss_of_one_sample_falls_and_its_weights_are_of_use() {
 #[test]
 fn a_value_that_is_not_finite_is_named_and_good_weights_stay() {
     let place = Place::new();
-    let (good, run) = (place.path("good"), place.path("run"));
-    train(&good, &[]).done();
+    let (good, run) = (straight(&place, "good"), place.path("run"));
     let weights = good.join("weights.safetensors");
     // One step at this rate, a checkpoint after it would be worth nothing; the first one is that of step 3.
     let options = ["--init", text(&weights), "--rate", "1e20", "--clip", "0", "--warmup", "0", "--ema", "0"];
@@ -304,8 +322,7 @@ fn a_mix_in_batches_goes_on_as_if_nothing_had_happened() {
 #[test]
 fn nothing_of_an_earlier_run_is_removed_before_the_new_one_can_begin() {
     let place = Place::new();
-    let run = place.path("run");
-    train(&run, &[]).done();
+    let run = straight(&place, "run");
     let before = results(&run).0;
     let ran = train(&run, &["--fresh", "--init", text(&place.path("nowhere.safetensors"))]);
     assert!(ran.failed(4).contains("nowhere.safetensors"));
@@ -331,8 +348,7 @@ fn nothing_of_an_earlier_run_is_removed_before_the_new_one_can_begin() {
 #[test]
 fn weights_that_this_run_has_not_made_are_never_removed_without_fresh() {
     let place = Place::new();
-    let run = place.path("run");
-    train(&run, &[]).done();
+    let run = straight(&place, "run");
     // But for the lock, which says who was there last.
     let all = || {
         let mut files = program::files(&run);
@@ -377,8 +393,7 @@ fn weights_that_this_run_has_not_made_are_never_removed_without_fresh() {
 #[test]
 fn a_run_that_was_killed_at_its_first_step_goes_on() {
     let place = Place::new();
-    let straight = place.path("straight");
-    train(&straight, &[]).done();
+    let straight = straight(&place, "straight");
     let run = place.path("run");
     // A line after each step.
     let mut small = SMALL;

@@ -47,10 +47,9 @@ pub fn read_view(
     options: &MapsOptions,
 ) -> Result<ReadView> {
     let (view, maps) = (&scene.views[at], &options.maps);
-    let ReadMaps { mut depth, mut confidence, has_confidence, invalid } = read_maps(&view.name, (path, files), maps)?;
+    let read = read_maps(&view.name, (frame, path, files), maps)?;
+    let ReadMaps { mut depth, mut confidence, camera, scale, has_confidence, invalid } = read;
     let size = (depth.width, depth.height);
-    let scale = MapScale::find(frame, size, path)?;
-    let camera = scale.camera(frame);
     let level = |level: usize| read_level(maps, &view.name, level, camera, size);
     let mut levels = (0..levels).map(level).collect::<Result<Vec<_>>>()?;
     let mut loaded = Photo::load(view, options.max_side)?;
@@ -80,6 +79,9 @@ pub struct ReadMaps {
     pub depth: Map,
     /// Confidence; 1 where there is no map of it.
     pub confidence: Map,
+    /// Camera of the maps' pixels.
+    pub camera: Camera,
+    scale: MapScale,
     /// As in [`ReadView`].
     pub has_confidence: bool,
     /// As in [`ReadView`].
@@ -96,8 +98,10 @@ pub fn confidence_file(maps: &Path, name: &str) -> PathBuf {
 ///
 /// # Errors
 /// Maps that cannot be read or do not belong together.
-pub fn read_maps(name: &str, (path, files): (&Path, &DepthMaps), maps: &Path) -> Result<ReadMaps> {
+pub fn read_maps(name: &str, (frame, path, files): (&Frame, &Path, &DepthMaps), maps: &Path) -> Result<ReadMaps> {
     let mut depth = files.read(path)?;
+    // Before the confidences, which are told to be of another size where the depth map is the one that is wrong.
+    let scale = MapScale::find(frame, (depth.width, depth.height), path)?;
     let confidence_path = confidence_file(maps, name);
     let has_confidence = confidence_path.exists();
     let mut confidence = match has_confidence {
@@ -105,7 +109,7 @@ pub fn read_maps(name: &str, (path, files): (&Path, &DepthMaps), maps: &Path) ->
         false => Map::filled(depth.width, depth.height, 1.0),
     };
     let invalid = take_out_invalid(&mut depth, &mut confidence);
-    Ok(ReadMaps { depth, confidence, has_confidence, invalid })
+    Ok(ReadMaps { depth, confidence, camera: scale.camera(frame), scale, has_confidence, invalid })
 }
 
 /// The camera of a view's maps of this size, as they lie on its photo's pixels.

@@ -128,12 +128,13 @@ impl TileViews<'_> {
 
     fn scan(&self, at: usize, step: usize) -> Result<Scan> {
         let file = self.file(at)?;
-        let ReadMaps { depth, confidence, .. } = read_maps(self.name(at), (file, self.files), &self.maps.maps)?;
+        let of_view = (self.frame(at), file, self.files);
+        let ReadMaps { depth, confidence, camera, .. } = read_maps(self.name(at), of_view, &self.maps.maps)?;
         let size = (depth.width, depth.height);
         let least = self.settings.fusion.min_confidence as f32;
         let is_usable =
             |pixel: &usize| is_in_range(depth.data[*pixel], self.ranges[at]) && confidence.data[*pixel] > least;
-        let rays = Rays::new(&map_camera(self.frame(at), size, file)?);
+        let rays = Rays::new(&camera);
         let some = (0..size.1).step_by(step).flat_map(|y| (0..size.0).step_by(step).map(move |x| (x, y)));
         let index = |(x, y): (usize, usize)| y * size.0 + x;
         let some = some.filter(|pixel| is_usable(&index(*pixel)));

@@ -1,7 +1,7 @@
 //! `engine doctor` on scenes that were broken on purpose, one mistake each, in both layouts: the mistake is named, and
 //! nothing is said about the scene before it was broken.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use engine::scene::camera::Camera;
 use glam::{DMat3, DVec2, DVec3};
@@ -383,20 +383,28 @@ fn after_run(scene: &Path, more: &[&str], doctor: &[&str]) -> Said {
     Said::of(scene, doctor)
 }
 
+/// A scene of this name in the folder.
+fn written(folder: &TempDir, name: &str, broken: &Broken) -> PathBuf {
+    let scene = folder.path().join(name);
+    broken.write_mvsnet(&scene);
+    scene
+}
+
+const PLANES: [&str; 2] = ["--planes", "64"];
+
 #[test]
-fn after_a_run_the_funnel_is_told_and_explained() {
+fn after_a_run_the_funnel_is_told() {
     let folder = TempDir::new().unwrap();
-    let written = |name: &str, broken: &Broken| {
-        let scene = folder.path().join(name);
-        broken.write_mvsnet(&scene);
-        scene
-    };
-    let good = written("good", &whole());
-    let planes = ["--planes", "64"];
-    let said = after_run(&good, &planes, &planes);
+    let said = after_run(&written(&folder, "good", &whole()), &PLANES, &PLANES);
     assert_eq!(said.names(&["ok"]).iter().filter(|&&n| n == "funnel").count(), VIEWS);
     assert!(said.names(&["warning", "problem"]).is_empty(), "{}", said.text());
-    // Each with the option that makes it so.
+    let said = after_run(&written(&folder, "maps", &whole()), &["--planes", "16", "--depth-only"], &["--no-photos"]);
+    said.has("note", "run", "not-fused");
+}
+
+#[test]
+fn options_that_cost_pixels_are_named() {
+    let folder = TempDir::new().unwrap();
     let cases: [(&[&str], &str); 5] = [
         (&["--planes", "64", "--range", "700,950"], "run-range"),
         (&["--planes", "4"], "run-too-few-planes"),
@@ -406,26 +414,28 @@ fn after_a_run_the_funnel_is_told_and_explained() {
         (&["--planes", "64", "--view", "00000000", "--view", "00000001"], "run-no-source"),
     ];
     for (options, name) in cases {
-        let scene = written(
-            name,
-            &broken(|scene| {
-                if name == "run-no-source" {
-                    scene.pairs = Some((0..VIEWS).map(|v| vec![(v + 2) % VIEWS]).collect());
-                }
-            }),
-        );
-        let said = after_run(&scene, options, &["--no-photos"].as_slice()[usize::from(name == "run-range")..]);
+        let broken = broken(|scene| {
+            if name == "run-no-source" {
+                scene.pairs = Some((0..VIEWS).map(|v| vec![(v + 2) % VIEWS]).collect());
+            }
+        });
+        let doctor = &["--no-photos"].as_slice()[usize::from(name == "run-range")..];
+        let said = after_run(&written(&folder, name, &broken), options, doctor);
         assert!(said.names(&["warning", "problem"]).contains(&name), "{name}\n{}", said.text());
     }
+}
 
+#[test]
+fn scenes_that_cost_pixels_are_told_after_a_run() {
+    let folder = TempDir::new().unwrap();
     // What no photo shows.
-    let said = after_run(&written("plain", &plain()), &planes, &["--no-photos"]);
+    let said = after_run(&written(&folder, "plain", &plain()), &PLANES, &["--no-photos"]);
     assert!(said.names(&["warning", "problem"]).contains(&"run-low-texture"), "{}", said.text());
 
     // One photo under a wrong pose: its own map is poor, and why is known from the photos.
     let lost = broken(|scene| scene.cameras[2].r = DMat3::from_rotation_y(0.3) * scene.cameras[2].r);
-    let scene = written("lost", &lost);
-    let said = after_run(&scene, &planes, &[]);
+    let scene = written(&folder, "lost", &lost);
+    let said = after_run(&scene, &PLANES, &[]);
     let found = said.findings.iter().find(|f| f["check"] == "run" && f["views"][0] == "00000002").unwrap();
     assert_eq!(found["name"], "run-poses", "{found}");
 
@@ -433,8 +443,6 @@ fn after_a_run_the_funnel_is_told_and_explained() {
     whole().write_mvsnet(&scene);
     let found = Said::of(&scene, &["--no-photos"]);
     assert_eq!(found.has("warning", "run", "run-of-other-cameras")["views"][0], "00000002");
-    let said = after_run(&written("maps", &whole()), &["--planes", "16", "--depth-only"], &["--no-photos"]);
-    said.has("note", "run", "not-fused");
 }
 
 #[test]

@@ -50,7 +50,8 @@ fn hopeless_runs_say_why_in_one_line() {
     let expected = "--gsd: SIDES cells of 0.0000001; expected at most 1000000 a side: a larger --gsd, or --bounds";
     assert_eq!(told, expected.replace("SIDES", &sides(&told)));
     assert!(message(&["--memory", "0.03"], 5).contains("this run needs "));
-    assert!(message(&["--bounds=500,500,501,501"], 6).ends_with("no surface within the bounds of the map"));
+    let told = message(&["--bounds=500,500,501,501"], 6);
+    assert!(told.ends_with("no surface within the bounds of the map; try others for --bounds"), "{told}");
     assert!(message(&["--up", "-z"], 3).starts_with("up: 20 of 20 views look upwards; expected "));
     assert!(message(&["-o", text(&site.path("scene"))], 3).contains("it is not empty and holds no map of engine"));
     // What clap refuses.

@@ -6,7 +6,7 @@ use super::together::small;
 use super::*;
 
 /// Views of the larger scene: as many as a machine renders and matches in a few seconds.
-const MANY: usize = 200;
+const MANY: usize = 60;
 
 /// The last change of everything in a folder was a minute ago, as that of photos mostly was.
 fn age(folder: &Path) {
