@@ -270,34 +270,10 @@ fn a_mix_in_batches_goes_on_as_if_nothing_had_happened() {
     engine(["synth", text(&made), "--scenes", "2", "--views", "3", "--size", "96x80", "--rig", "cluster"]).done();
     let data = format!("scenes:{}@2", text(&made));
     let held_out = format!("scenes:{}", text(&made));
-    let options = [
-        "--data",
-        &data,
-        "--data",
-        "synth",
-        "--size",
-        "64x64",
-        "--planes",
-        "34",
-        "--views",
-        "2-3",
-        "--steps",
-        "6",
-        "--batch",
-        "2",
-        "--ema",
-        "0",
-        "--validation-views",
-        "2",
-        "--validate-every",
-        "0",
-        "--checkpoint-every",
-        "2",
-        "--reuse",
-        "2",
-        "--validation",
-        &held_out,
-    ];
+    let fixed = "--data synth --size 64x64 --planes 34 --views 2-3 --steps 6 --batch 2 --ema 0 --validation-views 2 \
+                 --validate-every 0 --checkpoint-every 2 --reuse 2";
+    let mut options = vec!["--data", &data, "--validation", &held_out];
+    options.extend(fixed.split_whitespace());
     let run = |name: &str| engine([&["train", text(&place.path(name))], &options[..]].concat());
     run("straight").done();
     let stopped = place.path("stopped");
