@@ -47,6 +47,8 @@ pub struct Gpu {
     functions: Mutex<HashMap<String, Function>>,
     modules: Vec<Mutex<Module>>,
     streams: Mutex<Vec<Arc<CudaStream>>>,
+    /// Of streams, the ones beside them.
+    beside: Mutex<HashMap<Stream, Stream>>,
     name: String,
     /// Where nsys or another tool listens.
     ranges: Option<Ranges>,
@@ -103,6 +105,7 @@ impl Gpu {
             functions: Mutex::default(),
             modules: Vec::new(),
             streams: Mutex::new(vec![first]),
+            beside: Mutex::default(),
             name,
             ranges: Ranges::find(),
             trail: SharedTrail::default(),
@@ -239,6 +242,16 @@ impl Driver for Gpu {
         let mut streams = locked(&self.streams);
         streams.push(stream);
         Ok(Stream(streams.len() - 1))
+    }
+
+    fn beside(&self, stream: Stream) -> Result<Stream> {
+        let mut beside = locked(&self.beside);
+        if let Some(&found) = beside.get(&stream) {
+            return Ok(found);
+        }
+        let made = self.stream()?;
+        beside.insert(stream, made);
+        Ok(made)
     }
 
     fn upload(&self, to: Pointer, bytes: &[u8], stream: Stream) -> Result<()> {

@@ -101,6 +101,15 @@ pub trait Driver: Send + Sync {
     /// The device's.
     fn stream(&self) -> Result<Stream>;
 
+    /// The stream for work that may run beside that of `stream`: always the same one. `stream` itself where nothing is
+    /// gained by a second.
+    ///
+    /// # Errors
+    /// The device's.
+    fn beside(&self, stream: Stream) -> Result<Stream> {
+        Ok(stream)
+    }
+
     /// Copies to the device. The bytes may be changed once the call returns.
     ///
     /// # Errors

@@ -165,6 +165,8 @@ pub struct Step {
     pub args: Vec<Arg>,
     /// Floating-point operations, a multiply-add being two.
     pub flops: u64,
+    /// Whether it may run beside the steps behind it ([`Graph::aside`]).
+    pub aside: bool,
 }
 
 /// How the gradients in an op's inputs are made from the one in its output: appends steps, and returns one value for
@@ -187,6 +189,8 @@ pub struct Graph {
     pub(super) nodes: Vec<Node>,
     /// Whether a gradient is wanted, by value.
     wanted: Vec<bool>,
+    /// Whether what is appended now may run beside what comes after it.
+    is_aside: bool,
 }
 
 impl Graph {
@@ -278,8 +282,7 @@ impl Graph {
         if grid.contains(&0) {
             return;
         }
-        let work = Work::Kernel { kernel: kernel.into(), grid, block, shared };
-        self.steps.push(Step { op, label: label.to_owned(), work, args, flops: 0 });
+        self.push(op, label, Work::Kernel { kernel: kernel.into(), grid, block, shared }, args);
     }
 
     /// Notes how much arithmetic the last step is.
@@ -289,21 +292,33 @@ impl Graph {
         }
     }
 
-    /// Appends any other step.
-    pub fn push(&mut self, step: Step) {
-        self.steps.push(step);
+    /// Appends any step.
+    pub fn push(&mut self, op: &'static str, label: &str, work: Work, args: Vec<Arg>) {
+        let (label, aside) = (label.to_owned(), self.is_aside);
+        self.steps.push(Step { op, label, work, args, flops: 0, aside });
+    }
+
+    /// Appends steps that may run beside those behind them, until something of theirs is used.
+    pub fn aside<T>(&mut self, append: impl FnOnce(&mut Self) -> T) -> T {
+        self.set_aside(true);
+        let appended = append(self);
+        self.set_aside(false);
+        appended
+    }
+
+    /// Whether what is appended from now on may run beside what comes after it.
+    pub(super) fn set_aside(&mut self, is_aside: bool) {
+        self.is_aside = is_aside;
     }
 
     /// Sets all bytes of a value.
     pub fn fill(&mut self, value: Value, byte: u8) {
-        let args = vec![write(value)];
-        self.steps.push(Step { op: "fill", label: String::new(), work: Work::Fill(byte), args, flops: 0 });
+        self.push("fill", "", Work::Fill(byte), vec![write(value)]);
     }
 
     /// Copies `bytes` from an offset of one value to an offset of another.
     pub fn copy(&mut self, label: &str, (from, at): (Value, u64), (to, offset): (Value, u64), bytes: u64) {
-        let args = vec![Arg::Read(from, at), Arg::Write(to, offset)];
-        self.steps.push(Step { op: "copy", label: label.to_owned(), work: Work::Copy(bytes), args, flops: 0 });
+        self.push("copy", label, Work::Copy(bytes), vec![Arg::Read(from, at), Arg::Write(to, offset)]);
     }
 
     /// Wants a gradient of this value.

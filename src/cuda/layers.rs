@@ -125,6 +125,13 @@ impl<M: Mode> Layers for DeviceLayers<'_, M> {
         self.graph.shape(*x)
     }
 
+    fn aside<T>(&mut self, layers: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        self.graph.set_aside(true);
+        let made = layers(self);
+        self.graph.set_aside(false);
+        made
+    }
+
     fn conv(&mut self, layer: Conv, x: Value) -> Result<Value> {
         self.mode.conv(self.graph, &layer, x)
     }

@@ -6,6 +6,7 @@
 //! device, so that one without a GPU sees every kernel work.
 
 pub mod backward;
+pub mod branches;
 pub mod buffer;
 pub mod consistency;
 pub mod convolution;

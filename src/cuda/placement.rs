@@ -5,6 +5,7 @@
 //! placed already and lives at the same time: a greedy rule that for this network's graphs comes within a few percent
 //! of the largest sum of lives at one step, which no placement can beat.
 
+use super::branches::lengthened;
 use super::graph::{Arg, Graph, Kind};
 use crate::error::{Error, Result};
 
@@ -57,7 +58,8 @@ fn aligned(bytes: u64) -> u64 {
 /// # Errors
 /// [`Error::Bug`] where a step reads a temporary that no earlier step writes.
 pub fn place(graph: &Graph) -> Result<Placement> {
-    let lives = lives(graph)?;
+    let mut lives = lives(graph)?;
+    lengthened(graph, &mut lives);
     let mut homes = vec![Home::Unused; graph.values.len()];
     let mut lasting = 0;
     let args = || graph.steps.iter().flat_map(|s| &s.args).flat_map(Arg::addresses);

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::ffi::c_void;
 use std::sync::Arc;
 
+use super::branches::{Aside, asides};
 use super::convolution::Pointers;
-use super::driver::{Driver, Launch, Recording, Stream};
+use super::driver::{Driver, Event, Launch, Recording, Stream};
 use super::graph::{Arg, Graph, Kind, Step, Value, Work};
 use super::placement::{Home, Placement, place};
 use super::staging::Feed;
@@ -51,6 +52,9 @@ pub struct Program {
     recording: Option<Box<dyn Recording>>,
     driver: Arc<dyn Driver>,
     stream: Stream,
+    /// For steps aside; the stream itself where there are none.
+    beside: Stream,
+    asides: Vec<Aside>,
     graph: Graph,
     placement: Placement,
     pointers: Vec<Pointer>,
@@ -141,11 +145,15 @@ impl Program {
         }
         let tables = tables(driver, stream, &graph, &pointers, &mut memory)?;
         driver.synchronize(stream)?;
+        let asides = asides(&graph);
+        let beside = if asides.is_empty() { stream } else { driver.beside(stream)? };
         let driver = driver.clone();
         let _memory = memory;
         Ok(Self {
             driver,
             stream,
+            beside,
+            asides,
             graph,
             placement,
             pointers,
@@ -262,19 +270,18 @@ impl Program {
         if let Some(recording) = &self.recording {
             return recording.replay(self.stream);
         }
-        let all = 0..self.graph.steps.len();
         if self.next != Next::Record {
             if self.next == Next::Cold {
                 self.next = Next::Record;
             }
-            return self.queue(all);
+            return self.queue();
         }
         let (driver, stream) = (self.driver.clone(), self.stream);
-        self.recording = driver.record(stream, &mut || self.queue(all.clone()))?;
+        self.recording = driver.record(stream, &mut || self.queue())?;
         self.next = Next::Steps;
         match &self.recording {
             Some(recording) => recording.replay(stream),
-            None => self.queue(all),
+            None => self.queue(),
         }
     }
 
@@ -293,22 +300,41 @@ impl Program {
     pub fn timed(&self) -> Result<Vec<f32>> {
         let mut events = vec![self.driver.event(self.stream)?];
         for step in 0..self.graph.steps.len() {
-            self.queue(step..step + 1)?;
+            self.queue_step(step, self.stream)?;
             events.push(self.driver.event(self.stream)?);
         }
         self.synchronize()?;
         events.windows(2).map(|pair| pair[1].milliseconds_since(&*pair[0])).collect()
     }
 
-    fn queue(&self, steps: std::ops::Range<usize>) -> Result<()> {
-        for i in steps {
-            let step = &self.graph.steps[i];
-            self.driver.range_begin(step.op);
-            let queued = self.queue_step(i, step);
-            self.driver.range_end();
-            queued.map_err(|error| self.located(step, error))?;
+    /// All steps, those aside in a stream of their own.
+    fn queue(&self) -> Result<()> {
+        let apart = self.beside != self.stream;
+        let wait_at = |step: usize, done: &mut Vec<(usize, Box<dyn Event>)>| {
+            done.extract_if(.., |(join, _)| *join == step).try_for_each(|(_, e)| self.driver.wait(self.stream, &*e))
+        };
+        let mut asides = self.asides.iter().filter(|_| apart).peekable();
+        // Where the ends of those that have begun are waited for.
+        let mut done: Vec<(usize, Box<dyn Event>)> = Vec::new();
+        for (i, step) in self.graph.steps.iter().enumerate() {
+            wait_at(i, &mut done)?;
+            if asides.peek().is_some_and(|aside| aside.steps.start == i) {
+                self.driver.wait(self.beside, &*self.driver.event(self.stream)?)?;
+            }
+            self.queue_step(i, if step.aside && apart { self.beside } else { self.stream })?;
+            if let Some(aside) = asides.next_if(|aside| aside.steps.end == i + 1) {
+                done.push((aside.join, self.driver.event(self.beside)?));
+            }
         }
-        Ok(())
+        wait_at(self.graph.steps.len(), &mut done)
+    }
+
+    fn queue_step(&self, i: usize, stream: Stream) -> Result<()> {
+        let step = &self.graph.steps[i];
+        self.driver.range_begin(step.op);
+        let queued = self.queue_work(i, step, stream);
+        self.driver.range_end();
+        queued.map_err(|error| self.located(step, error))
     }
 
     fn located(&self, step: &Step, error: Error) -> Error {
@@ -326,7 +352,7 @@ impl Program {
         address(&self.pointers, arg)
     }
 
-    fn queue_step(&self, i: usize, step: &Step) -> Result<()> {
+    fn queue_work(&self, i: usize, step: &Step, stream: Stream) -> Result<()> {
         match &step.work {
             Work::Kernel { kernel, grid, block, shared } => {
                 let mut storage: Vec<Vec<u8>> = Vec::with_capacity(step.args.len());
@@ -356,20 +382,20 @@ impl Program {
                     parameters: &mut parameters,
                     sizes: &sizes,
                 };
-                self.driver.launch(self.stream, &mut launch)
+                self.driver.launch(stream, &mut launch)
             }
             Work::Fill(byte) => {
                 let bytes = step.args[0].value().map_or(0, |v| self.graph.info(v).bytes());
-                self.driver.fill(self.address(&step.args[0]), *byte, bytes, self.stream)
+                self.driver.fill(self.address(&step.args[0]), *byte, bytes, stream)
             }
             Work::Copy(bytes) => {
                 let (from, to) = (self.address(&step.args[0]), self.address(&step.args[1]));
-                self.driver.copy(to, from, *bytes, self.stream)
+                self.driver.copy(to, from, *bytes, stream)
             }
             Work::Convolution(call) => {
                 let [x, w, bias, residual, y, workspace] = [0, 1, 2, 3, 4, 5].map(|i| self.address(&step.args[i]));
                 let at = Pointers { x, w, bias, residual, y, workspace };
-                self.driver.convolve(self.stream, call, &at)
+                self.driver.convolve(stream, call, &at)
             }
         }
     }

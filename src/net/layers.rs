@@ -165,6 +165,14 @@ pub trait Layers {
 
     fn shape(&self, x: &Self::Value) -> Shape;
 
+    /// Layers that may run beside those that come after, until something of theirs is read.
+    fn aside<T>(&mut self, layers: impl FnOnce(&mut Self) -> Result<T>) -> Result<T>
+    where
+        Self: Sized,
+    {
+        layers(self)
+    }
+
     /// Convolution with bias.
     fn conv(&mut self, layer: Conv, x: Self::Value) -> Result<Self::Value>;
 

@@ -127,8 +127,12 @@ pub fn gate<L: Layers>(net: &mut L, config: Config, views: &L::Views) -> Result<
 
 /// The 3D BiSeNet between its ends: both paths at 1/2 to the fused features at 1/8, and the spatial path at 1/4.
 fn bilateral<L: Layers>(net: &mut L, s2: L::Value, c2: L::Value) -> Result<(L::Value, L::Value)> {
-    let s4 = strided(net, volume("spatial4", (16, 32), 3).strided(), s2)?;
-    let s8 = strided(net, volume("spatial8", (32, 64), 3).strided(), s4.clone())?;
+    // Two layers with much to do in each, beside thirty with little.
+    let (s4, s8) = net.aside(|net| {
+        let s4 = strided(net, volume("spatial4", (16, 32), 3).strided(), s2)?;
+        let s8 = strided(net, volume("spatial8", (32, 64), 3).strided(), s4.clone())?;
+        Ok((s4, s8))
+    })?;
     let c4 = separable(net, "context4", c2, (16, 32))?;
     let c8 = separable(net, "context8", c4, (32, 64))?;
     let c16 = separable(net, "context16", c8, (64, 96))?;

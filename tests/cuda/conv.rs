@@ -278,7 +278,7 @@ fn runs_of_planes_meet() {
                     grid[0] = grid[0] / depth * depth.div_ceil(planes as u32);
                     *shared *= 2;
                     graph.fill(y, 0xff);
-                    graph.push(step);
+                    graph.push(step.op, &step.label, step.work, step.args);
                 }
                 (vec![(x, problem.x.clone())], vec![y])
             })

@@ -268,6 +268,51 @@ fn a_capture_refuses_what_the_driver_refuses() {
 }
 
 #[test]
+fn a_capture_goes_on_in_a_second_stream_until_it_is_waited_for() {
+    let device = Device::open();
+    let (stream, beside, kernel) = (device.stream(), device.stream(), device.kernel());
+    let (at, copy) = (device.memory(256), device.memory(256));
+    let (fork, join) = (device.event(), device.event());
+    let begin = || unsafe {
+        assert_eq!(cuStreamBeginCapture_v2(stream, 1), 0);
+        assert_eq!(launch(kernel, [1, 64, 0], stream, at), 0);
+        assert_eq!(cuEventRecord(fork, stream), 0);
+        assert_eq!(cuStreamWaitEvent(beside, fork, 0), 0);
+        assert_eq!(launch(kernel, [1, 64, 0], beside, at), 0);
+    };
+    unsafe {
+        begin();
+        assert_eq!(cuStreamBeginCapture_v2(beside, 1), Code::ILLEGAL_STATE.0);
+        assert_eq!(handle(|to| cuStreamEndCapture(beside, to)), Err(Code::STREAM_CAPTURE_UNMATCHED.0));
+        assert_eq!(handle(|to| cuStreamEndCapture(stream, to)), Err(Code::STREAM_CAPTURE_UNJOINED.0));
+        // The second stream is free again, and the event marks nothing any more.
+        assert_eq!(cuStreamSynchronize(beside), 0);
+        assert_eq!(cuStreamWaitEvent(beside, fork, 0), Code::CAPTURED_EVENT.0);
+
+        begin();
+        assert_eq!(cuStreamSynchronize(beside), Code::STREAM_CAPTURE_UNSUPPORTED.0);
+        assert_eq!(handle(|to| cuStreamEndCapture(stream, to)), Err(Code::STREAM_CAPTURE_INVALIDATED.0));
+
+        // An end that work follows is none.
+        begin();
+        assert_eq!(cuEventRecord(join, beside), 0);
+        assert_eq!(cuStreamWaitEvent(stream, join, 0), 0);
+        assert_eq!(launch(kernel, [1, 64, 0], beside, at), 0);
+        assert_eq!(handle(|to| cuStreamEndCapture(stream, to)), Err(Code::STREAM_CAPTURE_UNJOINED.0));
+
+        begin();
+        assert_eq!(cuEventRecord(join, beside), 0);
+        assert_eq!(cuStreamWaitEvent(stream, join, 0), 0);
+        assert_eq!(cuMemcpyDtoDAsync_v2(copy, at, 256, stream), 0);
+        let graph = handle(|to| cuStreamEndCapture(stream, to)).unwrap();
+        let ready = handle(|to| cuGraphInstantiateWithFlags(to, graph, 0)).unwrap();
+        assert_eq!(upload(at, &[0.0; 64], stream), 0);
+        assert_eq!(cuGraphLaunch(ready, stream), 0);
+        assert_eq!(download(copy, 1, stream), Ok(vec![2.0]), "the copy comes after both streams' kernels");
+    }
+}
+
+#[test]
 fn handles_of_another_context_and_after_its_end_are_refused() {
     let first = Device::open();
     let (stream, kernel, at) = (first.stream(), first.kernel(), first.memory(256));

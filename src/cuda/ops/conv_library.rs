@@ -11,7 +11,7 @@ use super::conv;
 use crate::cpu::ops::conv_backward::ConvGeometry;
 use crate::cuda::convolution::Call;
 use crate::cuda::driver::Driver;
-use crate::cuda::graph::{Arg, Graph, Step, Value, Work, read, read_or_null, write};
+use crate::cuda::graph::{Arg, Graph, Value, Work, read, read_or_null, write};
 use crate::cuda::storage::Element;
 use crate::error::{Error, Result};
 use crate::net::layers::Activation;
@@ -84,6 +84,7 @@ pub fn conv(
     let args = vec![read(x), read(w), read(b), read_or_null(residual), write(y), workspace];
     let flops = conv::flops(&geometry, shape);
     let work = Work::Convolution(call);
-    graph.push(Step { op: "convolution", label: label.to_owned(), work, args, flops });
+    graph.push("convolution", label, work, args);
+    graph.flops(flops);
     Ok(y)
 }

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::codes::Code;
 use super::settings::Order;
-use super::state::{Handle, Source, State, Work};
+use super::state::{Branches, Capture, Handle, Source, State, Work};
 
 impl State {
     /// Puts work behind what a stream has.
@@ -12,14 +12,14 @@ impl State {
     /// # Errors
     /// Where the stream captures and may not have such work.
     pub fn enqueue(&mut self, stream: Handle, work: Work) -> Result<(), Code> {
-        let Some(found) = self.streams.get_mut(&stream) else { return Err(Code::INVALID_HANDLE) };
-        if let Some(capture) = &mut found.capture {
+        if let Some((capture, branch)) = self.capture(stream) {
             if capture.invalid {
                 return Err(Code::STREAM_CAPTURE_INVALIDATED);
             }
-            capture.works.push(work);
+            capture.branches[branch].1.push(work);
             return Ok(());
         }
+        let Some(found) = self.streams.get_mut(&stream) else { return Err(Code::INVALID_HANDLE) };
         found.queue.push_back(work);
         match self.settings.order {
             Order::Late => {}
@@ -38,21 +38,34 @@ impl State {
         Ok(())
     }
 
+    /// The capture that a stream takes part in, and which of its branches it is.
+    pub fn capture(&mut self, stream: Handle) -> Option<(&mut Capture, usize)> {
+        let origin = self.streams.get(&stream)?.joined.unwrap_or(stream);
+        let capture = self.streams.get_mut(&origin)?.capture.as_mut()?;
+        let branch = capture.branches.iter().position(|(of, _)| *of == stream)?;
+        Some((capture, branch))
+    }
+
     /// Whether a stream is being recorded.
-    pub fn captures(&self, stream: Handle) -> bool {
-        self.streams.get(&stream).is_some_and(|stream| stream.capture.is_some())
+    pub fn captures(&mut self, stream: Handle) -> bool {
+        self.capture(stream).is_some()
+    }
+
+    /// The next number of those that follow from `seed`.
+    fn drawn(&mut self, seed: u64) -> u64 {
+        let mut x = self.random ^ seed.wrapping_mul(0x2545_f491_4f6c_dd1d);
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        self.random = x;
+        x
     }
 
     /// Runs some of the work of some streams.
     fn some(&mut self, seed: u64) {
         let streams: Vec<Handle> = self.streams.keys().copied().collect();
         for stream in streams {
-            let mut x = self.random ^ seed.wrapping_mul(0x2545_f491_4f6c_dd1d);
-            x ^= x << 13;
-            x ^= x >> 7;
-            x ^= x << 17;
-            self.random = x;
-            (0..x >> 60).for_each(|_| {
+            (0..self.drawn(seed) >> 60).for_each(|_| {
                 self.step(stream);
             });
         }
@@ -108,6 +121,42 @@ impl State {
         true
     }
 
+    /// Runs a graph: its branches in any order that their waits allow.
+    fn replay(&mut self, context: Handle, branches: &Branches) {
+        let mut done = vec![0; branches.len()];
+        let is_done = |done: &[usize]| done.iter().zip(branches).all(|(done, (_, works))| *done == works.len());
+        while !is_done(&done) {
+            let branch = match self.settings.order {
+                Order::Random(seed) => (self.drawn(seed) >> 32) as usize % branches.len(),
+                // The others not before they are waited for, ...
+                Order::Late | Order::UploadsFirst => 0,
+                // ... or first.
+                Order::Early | Order::ReadsLast | Order::FirstStream => branches.len() - 1,
+            };
+            let left = |branch: &usize| done[*branch] < branches[*branch].1.len();
+            let Some(branch) = Some(branch).filter(left).or_else(|| (0..branches.len()).find(left)) else { return };
+            self.replay_to(context, branches, (branch, done[branch] + 1), &mut done);
+        }
+    }
+
+    /// Runs a branch up to a position, and before each piece what it waits for.
+    fn replay_to(
+        &mut self,
+        context: Handle,
+        branches: &Branches,
+        (branch, position): (usize, usize),
+        done: &mut [usize],
+    ) {
+        while done[branch] < position {
+            let work = &branches[branch].1[done[branch]];
+            if let Work::Wait { stream: other, position } = work {
+                self.replay_to(context, branches, (*other as usize, *position as usize), done);
+            }
+            done[branch] += 1;
+            self.run(context, work);
+        }
+    }
+
     /// Does a piece of work now, unless something went wrong before.
     fn run(&mut self, context: Handle, work: &Work) {
         let Some(found) = self.contexts.get_mut(&context) else { return };
@@ -147,8 +196,8 @@ impl State {
             }),
             Work::Copy { to, from, bytes } => silicon.copy(*to, *from, *bytes),
             Work::Fill { to, byte, bytes } => silicon.put(*to, &vec![*byte; *bytes as usize]),
-            Work::Graph(works) => {
-                works.iter().for_each(|work| self.run(context, work));
+            Work::Graph(branches) => {
+                self.replay(context, branches);
                 Ok(())
             }
             Work::Host { work, .. } => work(silicon),

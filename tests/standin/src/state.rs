@@ -83,7 +83,7 @@ pub enum Work {
         stream: Handle,
         position: u64,
     },
-    Graph(Arc<Vec<Work>>),
+    Graph(Arc<Branches>),
     /// A library's work: what it is, the addresses that it uses, and how it is done.
     Host {
         what: &'static str,
@@ -96,11 +96,27 @@ pub enum Work {
 
 /// A recording that is being made.
 pub struct Capture {
+    /// No other has it.
+    pub id: Handle,
     pub thread: ThreadId,
     pub mode: i32,
-    pub works: Vec<Work>,
+    pub branches: Branches,
     /// Something was done that is not allowed meanwhile.
     pub invalid: bool,
+}
+
+/// The streams that take part in a capture, first the one that it was begun in, and their work. What a piece of it
+/// waits for is a branch by its number, and a position in that.
+pub type Branches = Vec<(Handle, Vec<Work>)>;
+
+/// A point of a capture, which an event marks.
+#[derive(Clone, Copy)]
+pub struct Point {
+    /// The stream that the capture was begun in, and the capture.
+    pub origin: Handle,
+    pub capture: Handle,
+    pub branch: usize,
+    pub position: u64,
 }
 
 /// A stream.
@@ -110,6 +126,8 @@ pub struct Stream {
     /// Pieces of work that ran so far.
     pub done: u64,
     pub capture: Option<Capture>,
+    /// The stream in which a capture was begun that this one has become a part of.
+    pub joined: Option<Handle>,
     /// The program has let it go; its work runs all the same.
     pub destroyed: bool,
 }
@@ -129,8 +147,8 @@ pub struct Event {
     pub version: u64,
     /// Where the last record lies: stream and position after it.
     pub place: Option<(Handle, u64)>,
-    /// Recorded in a stream that was capturing.
-    pub captured: bool,
+    /// Where it is in a capture, if it was recorded in one.
+    pub captured: Option<Point>,
     /// When the record of this version ran.
     pub ran: Option<(u64, Instant)>,
     pub timing: bool,
@@ -157,8 +175,8 @@ pub struct State {
     pub modules: HashMap<Handle, (Handle, Arc<Module>)>,
     pub functions: HashMap<Handle, Function>,
     /// Context and work of graphs and of graphs that can be launched.
-    pub graphs: HashMap<Handle, (Handle, Arc<Vec<Work>>)>,
-    pub executables: HashMap<Handle, (Handle, Arc<Vec<Work>>)>,
+    pub graphs: HashMap<Handle, (Handle, Arc<Branches>)>,
+    pub executables: HashMap<Handle, (Handle, Arc<Branches>)>,
     /// Page-locked memory by address: bytes, and its context.
     pub locked: BTreeMap<usize, (usize, Handle)>,
     next: Handle,
@@ -369,7 +387,7 @@ impl State {
 impl Stream {
     /// Empty.
     pub fn of(context: Handle) -> Self {
-        Self { context, queue: VecDeque::new(), done: 0, capture: None, destroyed: false }
+        Self { context, queue: VecDeque::new(), done: 0, capture: None, joined: None, destroyed: false }
     }
 }
 
@@ -386,7 +404,7 @@ impl Work {
             Self::Upload { to, .. } | Self::Fill { to, .. } => hit(to).then(|| "a copy to it".to_owned()),
             Self::Download { from, .. } => hit(from).then(|| "a copy from it".to_owned()),
             Self::Copy { to, from, .. } => (hit(to) || hit(from)).then(|| "a copy on the device".to_owned()),
-            Self::Graph(works) => works.iter().find_map(|work| work.user_of(range)),
+            Self::Graph(all) => all.iter().flat_map(|(_, works)| works).find_map(|work| work.user_of(range)),
             Self::Host { what, uses, .. } => uses.iter().any(hit).then(|| (*what).to_owned()),
             Self::Record { .. } | Self::Wait { .. } | Self::Fails(_) => None,
         }
@@ -396,7 +414,7 @@ impl Work {
     pub fn uses_host(&self, range: &std::ops::Range<usize>) -> bool {
         match self {
             Self::Upload { from: Source::Locked(at, _), .. } | Self::Download { to: at, .. } => range.contains(at),
-            Self::Graph(works) => works.iter().any(|work| work.uses_host(range)),
+            Self::Graph(all) => all.iter().flat_map(|(_, works)| works).any(|work| work.uses_host(range)),
             _ => false,
         }
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::codes::Code;
 use super::entry::put;
 use super::settings::Kind;
-use super::state::{Capture, Event, Handle, State, Stream, Work};
+use super::state::{Branches, Capture, Event, Handle, Point, State, Stream, Work};
 
 entry! {
     /// A stream.
@@ -36,9 +36,7 @@ entry! {
 
 /// A call about the progress of a stream that captures.
 pub fn expect_no_capture(state: &mut State, stream: Handle, entry: &str) -> Result<(), Code> {
-    let Some(capture) = state.streams.get_mut(&stream).and_then(|stream| stream.capture.as_mut()) else {
-        return Ok(());
-    };
+    let Some((capture, _)) = state.capture(stream) else { return Ok(()) };
     capture.invalid = true;
     state.report.finding(format!("{entry} of a stream that captures"));
     Err(Code::STREAM_CAPTURE_UNSUPPORTED)
@@ -74,18 +72,42 @@ entry! {
         let handle = state.stream(stream as Handle)?;
         let found = state.event(event as Handle)?;
         let (place, captured) = (found.place, found.captured);
-        if captured {
-            state.report.finding("a capture that goes on in a second stream, which is not modelled".into());
-            return Err(Code::NOT_SUPPORTED);
+        if let Some(point) = captured {
+            return join(state, handle, point);
         }
         let Some((other, position)) = place else { return Ok(()) };
-        if let Some(capture) = state.streams.get_mut(&handle).and_then(|stream| stream.capture.as_mut()) {
+        if let Some((capture, _)) = state.capture(handle) {
             capture.invalid = true;
             state.report.finding("a wait in a capture for what is outside of it".into());
             return Err(Code::STREAM_CAPTURE_ISOLATION);
         }
         state.enqueue(handle, Work::Wait { stream: other, position })
     }
+}
+
+/// Lets a stream wait for a point of a capture, which it becomes a part of.
+fn join(state: &mut State, stream: Handle, point: Point) -> Result<(), Code> {
+    let own = state.capture(stream).map(|(capture, _)| capture.id);
+    let origin = state.streams.get_mut(&point.origin).and_then(|origin| origin.capture.as_mut());
+    let Some(capture) = origin.filter(|capture| capture.id == point.capture) else {
+        state.report.finding("a wait for an event of a capture that has ended".into());
+        return Err(Code::CAPTURED_EVENT);
+    };
+    match own {
+        None => {
+            capture.branches.push((stream, Vec::new()));
+            if let Some(found) = state.streams.get_mut(&stream) {
+                found.joined = Some(point.origin);
+            }
+        }
+        Some(id) if id == point.capture => {}
+        Some(_) => {
+            capture.invalid = true;
+            state.report.finding("a wait in one capture for a point of another".into());
+            return Err(Code::STREAM_CAPTURE_MERGE);
+        }
+    }
+    state.enqueue(stream, Work::Wait { stream: point.branch as Handle, position: point.position })
 }
 
 entry! {
@@ -114,13 +136,18 @@ entry! {
     /// Marks a point of a stream's work.
     cuEventRecord(event: *mut c_void, stream: *mut c_void), |state, _| {
         let handle = state.stream(stream as Handle)?;
-        let capturing = state.captures(handle);
+        let point = state.capture(handle).map(|(capture, branch)| Point {
+            origin: capture.branches[0].0,
+            capture: capture.id,
+            branch,
+            position: capture.branches[branch].1.len() as u64 + 1,
+        });
         let position = state.streams.get(&handle).map_or(0, Stream::issued) + 1;
         let found = state.event(event as Handle)?;
-        found.captured = capturing;
+        found.captured = point;
         found.version += 1;
         let version = found.version;
-        if !capturing {
+        if point.is_none() {
             found.place = Some((handle, position));
         }
         state.enqueue(handle, Work::Record { event: event as Handle, version })
@@ -131,7 +158,7 @@ entry! {
 fn place_of(state: &mut State, event: *mut c_void, entry: &str) -> Result<Option<(Handle, u64)>, Code> {
     let found = state.event(event as Handle)?;
     let (place, captured) = (found.place, found.captured);
-    if captured {
+    if captured.is_some() {
         state.report.finding(format!("{entry} of an event that a capture recorded"));
         return Err(Code::CAPTURED_EVENT);
     }
@@ -198,12 +225,22 @@ entry! {
         if !(0..=2).contains(&mode) {
             return Err(Code::INVALID_VALUE);
         }
-        let thread = std::thread::current().id();
+        let (id, thread) = (state.handle(), std::thread::current().id());
         if let Some(found) = state.streams.get_mut(&handle) {
-            found.capture = Some(Capture { thread, mode, works: Vec::new(), invalid: false });
+            found.capture = Some(Capture { id, thread, mode, branches: vec![(handle, Vec::new())], invalid: false });
         }
         Ok(())
     }
+}
+
+/// Whether each branch but the first is waited for at its end.
+fn is_joined(branches: &Branches) -> bool {
+    let ends = branches.iter().enumerate().skip(1).map(|(branch, (_, works))| (branch as Handle, works.len() as u64));
+    let waits = |(of, end): (Handle, u64)| {
+        let mut all = branches.iter().flat_map(|(_, works)| works);
+        all.any(|work| matches!(work, Work::Wait { stream, position } if (*stream, *position) == (of, end)))
+    };
+    ends.into_iter().all(waits)
 }
 
 entry! {
@@ -212,10 +249,18 @@ entry! {
         let handle = state.stream(stream as Handle)?;
         put(to, std::ptr::null_mut())?;
         let Some(found) = state.streams.get_mut(&handle) else { return Err(Code::INVALID_HANDLE) };
+        if found.joined.is_some() {
+            return Err(Code::STREAM_CAPTURE_UNMATCHED);
+        }
         let (context, Some(capture)) = (found.context, found.capture.take()) else { return Err(Code::ILLEGAL_STATE) };
         if capture.mode != 2 && capture.thread != std::thread::current().id() {
             found.capture = Some(capture);
             return Err(Code::STREAM_CAPTURE_WRONG_THREAD);
+        }
+        for (part, _) in &capture.branches[1..] {
+            if let Some(found) = state.streams.get_mut(part) {
+                found.joined = None;
+            }
         }
         if let Some(Kind::Fail(code)) = fault {
             return Err(Code(code));
@@ -223,8 +268,12 @@ entry! {
         if capture.invalid {
             return Err(Code::STREAM_CAPTURE_INVALIDATED);
         }
+        if !is_joined(&capture.branches) {
+            state.report.finding("the end of a capture, while nobody waits for the end of one of its streams".into());
+            return Err(Code::STREAM_CAPTURE_UNJOINED);
+        }
         let graph = state.handle();
-        state.graphs.insert(graph, (context, Arc::new(capture.works)));
+        state.graphs.insert(graph, (context, Arc::new(capture.branches)));
         put(to, graph as *mut c_void)
     }
 }
@@ -233,8 +282,8 @@ entry! {
     /// 0: no capture; 1: one is active; 2: one is of no use any more.
     cuStreamIsCapturing(stream: *mut c_void, to: *mut c_int), |state, _| {
         let handle = state.stream(stream as Handle)?;
-        let capture = state.streams.get(&handle).and_then(|stream| stream.capture.as_ref());
-        put(to, capture.map_or(0, |capture| 1 + c_int::from(capture.invalid)))
+        let state_of = state.capture(handle).map_or(0, |(capture, _)| 1 + c_int::from(capture.invalid));
+        put(to, state_of)
     }
 }
 
