@@ -9,6 +9,9 @@
 use std::io::{self, Write};
 
 use glam::DVec3;
+use las::point::Format;
+use las::raw::point::Flags;
+use las::{Color, Version, Vlr, raw};
 use laz::{LasZipCompressor, LasZipError, LazVlr, LazVlrBuilder};
 
 use crate::error::{Error, Result};
@@ -19,12 +22,6 @@ use crate::files::ply::Point;
 
 /// Point format 2: place, flags, colour.
 const POINT_FORMAT: u8 = 2;
-/// Bytes of that.
-const PLAIN_BYTES: u16 = 26;
-/// The header of version 1.4.
-pub const HEADER_BYTES: usize = 375;
-/// The head of a variable-length record.
-pub const RECORD_HEAD: usize = 54;
 /// Half the longest side has at most so many steps; i32 holds twice that.
 const MOST_STEPS: f64 = 1e9;
 
@@ -63,7 +60,7 @@ pub fn extra_bytes() -> u16 {
 fn write(job: &Job, name: &str, laz: Option<LazVlr>) -> Result<()> {
     let cloud = job.cloud()?;
     let grid = Grid::of(cloud.bounds()?);
-    let mut records = vec![Record { user: "LASF_Spec", id: 4, text: "extra bytes", data: extra_records() }];
+    let mut records = vec![extra_record()];
     records.extend(job.options.crs.map(crs_record));
     if job.options.crs.is_none() && cloud.needs_doubles() {
         job.note(format!(
@@ -71,29 +68,19 @@ fn write(job: &Job, name: &str, laz: Option<LazVlr>) -> Result<()> {
         ));
     }
     if let Some(vlr) = &laz {
-        let mut data = Vec::new();
-        put(vlr.write_to(&mut data))?;
-        records.push(Record { user: LazVlr::USER_ID, id: LazVlr::RECORD_ID, text: LazVlr::DESCRIPTION, data });
+        records.push(laz_record(vlr)?);
     }
-    let form = Form { format: POINT_FORMAT, plain_bytes: PLAIN_BYTES, compressed: laz.is_some() };
-    let header = header(job, &grid, &records, form);
+    let format = format(POINT_FORMAT)?;
+    let head = head(&header(job, &grid, &records, (POINT_FORMAT, laz.is_some()))?, &records)?;
+    // First of one return; class 1, which is none.
+    let mut laid = Laid::new(&grid, format, Flags::TwoByte(0b0000_1001, 1));
     job.write(name, |out| {
-        put(out.write_all(&header))?;
-        for record in &records {
-            put(out.write_all(&record.bytes()))?;
-        }
-        let mut bytes = Vec::with_capacity(64);
+        put(out.write_all(&head))?;
         match laz {
-            None => cloud.each(|point| {
-                grid.put(point, &mut bytes);
-                put(out.write_all(&bytes))
-            }),
+            None => cloud.each(|point| put(out.write_all(laid.bytes(point)?))),
             Some(vlr) => {
                 let mut out = squeezed(LasZipCompressor::new(out, vlr))?;
-                cloud.each(|point| {
-                    grid.put(point, &mut bytes);
-                    put(out.compress_one(&bytes))
-                })?;
+                cloud.each(|point| put(out.compress_one(laid.bytes(point)?)))?;
                 put(out.done())
             }
         }
@@ -145,132 +132,168 @@ impl Grid {
     fn read_back(&self, position: DVec3) -> DVec3 {
         DVec3::from(self.steps(position).map(f64::from)) * self.scale + self.offset
     }
+}
+
+/// What the format does not allow is a mistake of the caller's.
+pub fn made<T>(done: las::Result<T>) -> Result<T> {
+    done.map_err(|e| Error::Bug { place: "LAS", problem: e.to_string() })
+}
+
+/// The point format of this number, with our extra bytes.
+///
+/// # Errors
+/// Where there is none.
+pub fn format(number: u8) -> Result<Format> {
+    Ok(Format { extra_bytes: extra_bytes(), ..made(Format::new(number))? })
+}
+
+/// Points on their way into a file.
+pub struct Laid<'a> {
+    grid: &'a Grid,
+    format: Format,
+    point: raw::Point,
+    bytes: Vec<u8>,
+}
+
+impl<'a> Laid<'a> {
+    /// All with these flags; intensity, angle, user data, source and time are 0.
+    pub fn new(grid: &'a Grid, format: Format, flags: Flags) -> Self {
+        let bytes = Vec::with_capacity(format.len().into());
+        Self { grid, format, point: raw::Point { flags, ..Default::default() }, bytes }
+    }
 
     /// The record of a point.
-    fn put(&self, point: &Point, bytes: &mut Vec<u8>) {
-        bytes.clear();
-        bytes.extend(self.steps(point.position.into()).iter().flat_map(|v| v.to_le_bytes()));
-        // Intensity 0; first of one return; class 1, which is none; angle, user data and source 0.
-        bytes.extend([0, 0, 0b0000_1001, 1, 0, 0, 0, 0]);
-        put_rest(point, bytes);
+    ///
+    /// # Errors
+    /// Flags of another format.
+    pub fn bytes(&mut self, point: &Point) -> Result<&[u8]> {
+        let own = &mut self.point;
+        [own.x, own.y, own.z] = self.grid.steps(point.position.into());
+        let [red, green, blue] = point.colour.map(|v| u16::from(v) * 257);
+        own.color = Some(Color { red, green, blue });
+        own.extra_bytes.clear();
+        own.extra_bytes.extend(point.confidence.to_le_bytes());
+        own.extra_bytes.push(point.views);
+        own.extra_bytes.extend(point.normal.iter().flat_map(|v| v.to_le_bytes()));
+        self.bytes.clear();
+        made(own.write_to(&mut self.bytes, &self.format))?;
+        Ok(&self.bytes)
     }
 }
 
-/// Colour and extra bytes of a point.
-pub fn put_rest(point: &Point, bytes: &mut Vec<u8>) {
-    bytes.extend(point.colour.iter().flat_map(|&v| (u16::from(v) * 257).to_le_bytes()));
-    bytes.extend(point.confidence.to_le_bytes());
-    bytes.push(point.views);
-    bytes.extend(point.normal.iter().flat_map(|v| v.to_le_bytes()));
+/// A variable-length record: whose it is, what it is by a number of theirs and in words, and what it says.
+pub fn record((user, id): (&str, u16), text: &str, data: Vec<u8>) -> Vlr {
+    Vlr { user_id: user.into(), record_id: id, description: text.into(), data }
 }
 
-/// A variable-length record.
-pub struct Record {
-    /// Whose it is.
-    pub user: &'static str,
-    /// What it is, by a number of theirs.
-    pub id: u16,
-    /// The same in words.
-    pub text: &'static str,
-    /// What it says.
-    pub data: Vec<u8>,
+/// What LASzip has to know.
+///
+/// # Errors
+/// None that is known.
+pub fn laz_record(vlr: &LazVlr) -> Result<Vlr> {
+    let mut data = Vec::new();
+    put(vlr.write_to(&mut data))?;
+    Ok(record((LazVlr::USER_ID, LazVlr::RECORD_ID), LazVlr::DESCRIPTION, data))
 }
 
-impl Record {
-    /// As it is written.
-    pub fn bytes(&self) -> Vec<u8> {
-        let mut bytes = vec![0; 2];
-        bytes.extend(padded::<16>(self.user));
-        bytes.extend(self.id.to_le_bytes());
-        bytes.extend((self.data.len() as u16).to_le_bytes());
-        bytes.extend(padded::<32>(self.text));
-        bytes.extend(&self.data);
+/// The descriptions of the extra bytes, 192 bytes each.
+pub fn extra_record() -> Vlr {
+    let described = |(name, kind, _, text): &(&str, u8, u16, &str)| {
+        let mut bytes = vec![0, 0, *kind, 0];
+        bytes.extend(padded(name));
+        // No value that means none, no bounds, no scale and offset: the options say that they are not used.
+        bytes.resize(160, 0);
+        bytes.extend(padded(text));
         bytes
-    }
+    };
+    record(("LASF_Spec", 4), "extra bytes", EXTRA.iter().flat_map(described).collect())
 }
 
-/// A text of at most so many bytes, filled up with zeros.
-pub fn padded<const N: usize>(text: &str) -> [u8; N] {
-    let mut bytes = [0; N];
-    let length = text.len().min(N);
+/// A text of at most 32 bytes, filled up with zeros.
+fn padded(text: &str) -> [u8; 32] {
+    let mut bytes = [0; 32];
+    let length = text.len().min(bytes.len());
     bytes[..length].copy_from_slice(&text.as_bytes()[..length]);
     bytes
 }
 
-/// The descriptions of the extra bytes, 192 bytes each.
-pub fn extra_records() -> Vec<u8> {
-    let record = |(name, kind, _, text): &(&str, u8, u16, &str)| {
-        let mut bytes = vec![0, 0, *kind, 0];
-        bytes.extend(padded::<32>(name));
-        // No value that means none, no bounds, no scale and offset: the options say that they are not used.
-        bytes.resize(160, 0);
-        bytes.extend(padded::<32>(text));
-        bytes
-    };
-    EXTRA.iter().flat_map(record).collect()
-}
-
 /// The GeoTIFF keys of a system: what kind it is, and its code.
-fn crs_record(crs: Crs) -> Record {
+fn crs_record(crs: Crs) -> Vlr {
     const MODEL: u16 = 1024;
     const GEODETIC: u16 = 2048;
     const PROJECTED: u16 = 3072;
     let (model, key) = if crs.is_geocentric() { (3, GEODETIC) } else { (1, PROJECTED) };
     let keys: [u16; 12] = [1, 1, 0, 2, MODEL, 0, 1, model, key, 0, 1, crs.code];
-    let data = keys.iter().flat_map(|v| v.to_le_bytes()).collect();
-    Record { user: "LASF_Projection", id: 34735, text: "GeoTIFF keys", data }
-}
-
-/// What points look like in a file.
-#[derive(Clone, Copy)]
-pub struct Form {
-    /// The number of the point format.
-    pub format: u8,
-    /// Bytes of a point without extra ones.
-    pub plain_bytes: u16,
-    /// Whether LASzip has compressed them.
-    pub compressed: bool,
+    record(("LASF_Projection", 34735), "GeoTIFF keys", keys.iter().flat_map(|v| v.to_le_bytes()).collect())
 }
 
 /// Point formats from this one on know nothing of older readers: the counts of 32 bits are 0, and coordinate systems
 /// are told in words (WKT).
 const NEWER: u8 = 6;
 /// The flag for that.
-const WKT: u8 = 1 << 4;
+const WKT: u16 = 1 << 4;
+/// The flag of a format's number for LASzip.
+const COMPRESSED: u8 = 0x80;
 
-/// The header of version 1.4.
-pub fn header(job: &Job, grid: &Grid, records: &[Record], Form { format, plain_bytes, compressed }: Form) -> Vec<u8> {
+/// The header of version 1.4 of a file with these records and points of this format, compressed or not.
+///
+/// # Errors
+/// A format that does not exist.
+pub fn header(job: &Job, grid: &Grid, records: &[Vlr], (number, compressed): (u8, bool)) -> Result<raw::Header> {
+    let version = Version::new(1, 4);
     let count = job.cloud.map_or(0, |cloud| cloud.count);
     // Older readers look at 32 bits; a larger count stands in the newer field alone.
-    let few = u32::try_from(count).unwrap_or(0) * u32::from(format < NEWER);
-    let start = HEADER_BYTES + records.iter().map(|r| RECORD_HEAD + r.data.len()).sum::<usize>();
-    let mut bytes = b"LASF".to_vec();
-    bytes.extend([0, 0, if format < NEWER { 0 } else { WKT }, 0]);
-    bytes.extend([0; 16]);
-    bytes.extend([1, 4]);
-    bytes.extend(padded::<32>("OTHER"));
-    bytes.extend(padded::<32>(concat!("engine ", env!("CARGO_PKG_VERSION"))));
-    let (day, year) = day_and_year(job.results.manifest.ended_unix_s);
-    for value in [day, year, HEADER_BYTES as u16] {
-        bytes.extend(value.to_le_bytes());
-    }
-    bytes.extend((start as u32).to_le_bytes());
-    bytes.extend((records.len() as u32).to_le_bytes());
-    bytes.push(format | if compressed { 0x80 } else { 0 });
-    bytes.extend((plain_bytes + extra_bytes()).to_le_bytes());
-    for value in [few, few, 0, 0, 0, 0] {
-        bytes.extend(value.to_le_bytes());
-    }
+    let few = u32::try_from(count).unwrap_or(0) * u32::from(number < NEWER);
+    let start = usize::from(version.header_size()) + records.iter().map(|record| record.len(false)).sum::<usize>();
+    let (file_creation_day_of_year, file_creation_year) = day_and_year(job.results.manifest.ended_unix_s);
     let (low, high) = (grid.read_back(grid.bounds.low), grid.read_back(grid.bounds.high));
-    let doubles = [DVec3::splat(grid.scale), grid.offset].into_iter().flat_map(|v| v.to_array());
-    let box_of = [high.x, low.x, high.y, low.y, high.z, low.z];
-    bytes.extend(doubles.chain(box_of).flat_map(|v| v.to_le_bytes()));
-    // No waveforms, no extended records.
-    bytes.extend([0; 8 + 8 + 4]);
-    bytes.extend(count.to_le_bytes());
-    bytes.extend(count.to_le_bytes());
-    bytes.resize(HEADER_BYTES, 0);
-    bytes
+    let mut by_return = [0; 15];
+    by_return[0] = count;
+    Ok(raw::Header {
+        global_encoding: if number < NEWER { 0 } else { WKT },
+        version,
+        system_identifier: padded("OTHER"),
+        generating_software: padded(concat!("engine ", env!("CARGO_PKG_VERSION"))),
+        file_creation_day_of_year,
+        file_creation_year,
+        header_size: version.header_size(),
+        offset_to_point_data: start as u32,
+        number_of_variable_length_records: records.len() as u32,
+        point_data_record_format: number | if compressed { COMPRESSED } else { 0 },
+        point_data_record_length: format(number)?.len(),
+        number_of_point_records: few,
+        number_of_points_by_return: [few, 0, 0, 0, 0],
+        x_scale_factor: grid.scale,
+        y_scale_factor: grid.scale,
+        z_scale_factor: grid.scale,
+        x_offset: grid.offset.x,
+        y_offset: grid.offset.y,
+        z_offset: grid.offset.z,
+        max_x: high.x,
+        min_x: low.x,
+        max_y: high.y,
+        min_y: low.y,
+        max_z: high.z,
+        min_z: low.z,
+        large_file: Some(raw::header::LargeFile {
+            number_of_point_records: count,
+            number_of_points_by_return: by_return,
+        }),
+        ..raw::Header::default()
+    })
+}
+
+/// What stands before the points.
+///
+/// # Errors
+/// A record that is too long.
+pub fn head(header: &raw::Header, records: &[Vlr]) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    made(header.write_to(&mut bytes))?;
+    for record in records {
+        made(record.clone().into_raw(false).and_then(|record| record.write_to(&mut bytes)))?;
+    }
+    Ok(bytes)
 }
 
 /// Day of the year, from 1, and year in which a second since 1970 lies, UTC.

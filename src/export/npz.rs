@@ -4,16 +4,14 @@
 //!
 //! The archive is a ZIP file whose members are stored as they are (PKWARE APPNOTE 4.3), each in NumPy's format 1.0.
 
-use std::io::{self, Write};
+use std::io::{self, Seek, Write};
 
-use flate2::Crc;
+use zip::write::SimpleFileOptions;
+use zip::{CompressionMethod, DateTime, ZipWriter};
 
 use crate::error::Result;
 use crate::export::confirmed::{ExportedMaps, maps};
 use crate::export::job::{Job, put};
-
-/// 1980-01-01, the first day that the format knows: the same run gives the same bytes.
-const DATE: u16 = 0x0021;
 
 /// Writes them.
 ///
@@ -61,41 +59,15 @@ fn array(kind: &str, shape: &[usize], values: impl Iterator<Item = u8>) -> Vec<u
 }
 
 /// A ZIP file of stored members.
-fn archive(out: &mut impl Write, members: &[(&str, Vec<u8>)]) -> io::Result<()> {
-    let (mut directory, mut at) = (Vec::new(), 0u32);
-    let count = members.len() as u16;
-    let too_large = || io::Error::other("an archive of more than 4 GiB, which NumPy's format cannot hold");
+fn archive(out: impl Write + Seek, members: &[(&str, Vec<u8>)]) -> io::Result<()> {
+    let mut archive = ZipWriter::new(out);
+    // The first day that the format knows: the same run gives the same bytes.
+    let options = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
+    let options = options.last_modified_time(DateTime::default());
     for (name, data) in members {
-        let name = format!("{name}.npy");
-        let size = u32::try_from(data.len()).map_err(|_| too_large())?;
-        let mut crc = Crc::new();
-        crc.update(data);
-        // Version 2.0; no flags; stored; time and date; checksum; both sizes; the name's length; nothing extra.
-        let mut common = Vec::new();
-        for value in [20, 0, 0, 0, DATE] {
-            common.extend(u16::to_le_bytes(value));
-        }
-        for value in [crc.sum(), size, size] {
-            common.extend(value.to_le_bytes());
-        }
-        for value in [name.len() as u16, 0] {
-            common.extend(value.to_le_bytes());
-        }
-        directory.extend(b"PK\x01\x02\x14\x00");
-        directory.extend(&common);
-        // No comment; disk 0; no attributes; where the member begins.
-        directory.extend([0; 2 + 2 + 2 + 4]);
-        directory.extend(at.to_le_bytes());
-        directory.extend(name.bytes());
-        let head = [b"PK\x03\x04".as_slice(), &common, name.as_bytes()].concat();
-        out.write_all(&head)?;
-        out.write_all(data)?;
-        at = at.checked_add(head.len() as u32).and_then(|at| at.checked_add(size)).ok_or_else(too_large)?;
+        archive.start_file(format!("{name}.npy"), options)?;
+        archive.write_all(data)?;
     }
-    out.write_all(&directory)?;
-    out.write_all(b"PK\x05\x06\0\0\0\0")?;
-    out.write_all(&[count.to_le_bytes(), count.to_le_bytes()].concat())?;
-    out.write_all(&(directory.len() as u32).to_le_bytes())?;
-    out.write_all(&at.to_le_bytes())?;
-    out.write_all(&[0, 0])
+    archive.finish()?;
+    Ok(())
 }
