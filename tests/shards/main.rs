@@ -10,6 +10,7 @@ use std::process::{Child, Stdio};
 
 use tempfile::TempDir;
 
+#[cfg(target_os = "linux")]
 mod large;
 mod planning;
 mod refusals;

@@ -65,7 +65,12 @@ fn every_command_finds_them() {
         let [one, other] = [&alone, &out].map(|from| {
             let into = place.path(&format!("{what} of {}", from.file_name().unwrap().to_str().unwrap()));
             let ran = engine(command(from, &into)).done();
-            (files(&into).into_iter().filter(|(path, _)| path.extension().is_none_or(|e| e != "json")), ran.stdout)
+            (
+                files(&into)
+                    .into_iter()
+                    .filter(|(path, _)| path.extension().is_none_or(|e| e != "json" && e != "lock")),
+                ran.stdout,
+            )
         });
         let [(one, said), (other, also)] = [one, other];
         let (one, other): (BTreeMap<_, _>, BTreeMap<_, _>) = (one.collect(), other.collect());
