@@ -21,7 +21,7 @@ use crate::manifest::made::Made;
 use crate::manifest::rows;
 use crate::maps::consistency::is_depth;
 use crate::run::fuse_views::{ReadMaps, ReadView, confidence_file, map_camera, map_of, read_maps, read_view};
-use crate::run::fusion_memory::PROGRAM_BYTES;
+use crate::run::fusion_memory::{PROGRAM_BYTES, VIEW_BYTES};
 use crate::run::memory::photo_bytes;
 use crate::run::options::{MapsOptions, parameters};
 use crate::run::plan::Frame;
@@ -145,11 +145,13 @@ impl TileViews<'_> {
         let there = room(self.maps.memory);
         let places = (all as u64).div_ceil((step * step) as u64) * PLACE;
         let of_view = largest as u64 * SCANNED;
-        let left = there.bytes.saturating_sub(PROGRAM_BYTES + places);
+        let known = self.chosen.len() as u64 * VIEW_BYTES;
+        let left = there.bytes.saturating_sub(PROGRAM_BYTES + known + places);
         let at_once = (left / of_view.max(1)).clamp(1, rayon::current_num_threads() as u64);
         let parts = vec![
             Part::new("depth and confidence of views that are looked at", at_once * of_view),
             Part::new("where some of their pixels lie", places),
+            Part::new("cameras, names and sources of all views", known),
             Part::new("program and weights", PROGRAM_BYTES),
         ];
         let need = MemoryNeed { stages: vec![StageMemory::new("cutting space into tiles", parts)] };
