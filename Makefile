@@ -57,8 +57,11 @@ gpu-rehearsal: nvcc ## Every night: gpu-check on the stand-in for CUDA's driver,
 report-check: ## Every night: reports in a headless Chromium, one of five million points among them
 	ENGINE_REQUIRE_BROWSER=1 ENGINE_FLUENT_POINTS=5000000 cargo test --release --test report
 
+large: ## Every night: plans, records and status of a million views (2 GB of memory, a million files)
+	ENGINE_TEST_LARGE=1 cargo test --release --test shards large
+
 sass: nvcc ## Machine code of one kernel file for Hopper: make sass K=sweep
 	.cuda/nvidia/cu13/bin/nvcc -std=c++17 -O3 -cubin -arch=sm_90 -I kernels kernels/$(K).cu -o target/$(K).cubin
 	.cuda/nvdisasm -c target/$(K).cubin
 
-.PHONY: help check test wheel python nvcc gpu test-cuda ptx driver kernels gpu-build gpu-check gpu-rehearsal report-check sass
+.PHONY: help check test wheel python nvcc gpu test-cuda ptx driver kernels gpu-build gpu-check gpu-rehearsal report-check large sass

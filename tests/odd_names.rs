@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use engine::files::map::Map;
 use engine::files::names::{from_json, in_json, readable};
 use engine::files::pfm;
+use engine::files::subfolders::Spread;
 use engine::host::random::Random;
 use engine::manifest::made::Made;
 use engine::manifest::{MANIFEST, Manifest, SceneSummary, ViewSummary};
@@ -71,7 +72,7 @@ fn json_carries_any_path_without_loss() {
             assert_eq!(Manifest::read(folder.path()).unwrap().unwrap(), manifest);
             let Value::Object(job) = json!({ "scene": in_json(&scene) }) else { panic!() };
             let made = Made { job, ..Made::default() };
-            made.write(folder.path(), "view").unwrap();
+            made.write(folder.path(), ("view", Spread::Flat)).unwrap();
             let read = Made::read(folder.path(), "view").unwrap();
             assert_eq!((from_json(read.job["scene"].as_str().unwrap()), &read), (scene, &made));
         }

@@ -75,6 +75,9 @@ class RunOptions(_PlaceOptions, total=False):
     thin: Annotated[float | None, "keep one point a cube of this side, in scene units"]
     ply_offset: Annotated[Sequence[float] | str | None, "x, y, z to take from stored coordinates, or 'auto'"]
     normals: Annotated[bool | None, "write normal maps into out=, too"]
+    subfolders: Annotated[
+        Literal["auto", "always", "never"] | None, "with out=: whether views' files go to subfolders; auto: above 4096"
+    ]
     depth_only: Annotated[bool | None, "as cloud=False"]
     verify: Annotated[bool | None, "with out=: read all bytes of what an earlier run has made"]
     device: Annotated[str | None, "'auto', 'cpu', 'cuda', 'cuda:N', a list of these or 'cuda:all'"]

@@ -8,6 +8,7 @@ use engine::cuda::inference::{self, DeviceNetwork};
 use engine::export::table::{self, Use};
 use engine::files::folder::{OutputOptions, beside, default_folder};
 use engine::files::ply_storage::OffsetOption;
+use engine::files::subfolders::Subfolders;
 use engine::fusion::settings::{FusionOptions, Reprojection, Settings};
 use engine::host::interrupt;
 use engine::host::progress::Progress;
@@ -96,6 +97,11 @@ pub struct InferWork {
     /// Also write normal maps: normal/*.pfm, three channels, in the world's axes
     #[arg(long, help_heading = "Output")]
     normals: bool,
+    /// Whether maps, previews and records go to 256 subfolders (depth/_3f/NAME.pfm: `_` and the first two digits of the
+    /// SHA-256 of NAME), which file systems like better than folders of very many files: auto does that for scenes of
+    /// more than 4096 views. What is there already stays where it is; every command finds either
+    #[arg(long, value_name = "WHEN", default_value = "auto", help_heading = "Output")]
+    subfolders: Subfolders,
     /// Read all bytes of the photos and of what an earlier run has made, to see whether they are still the same,
     /// instead of going by size, time and inode
     #[arg(long, help_heading = "Output")]
@@ -295,6 +301,7 @@ impl InferWork {
         let options = InferOptions {
             output,
             normals: self.normals,
+            subfolders: self.subfolders,
             unrefined: self.unrefined,
             depth_only: self.depth_only,
             open: self.open_options(),

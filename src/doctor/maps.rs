@@ -6,6 +6,7 @@ use super::files;
 use super::finding::{Finding, Grade, percent};
 use crate::error::Result;
 use crate::files::pfm;
+use crate::files::subfolders::find;
 use crate::host::interrupt;
 use crate::manifest::Manifest;
 use crate::maps::valid::{Invalid, invalid};
@@ -18,7 +19,7 @@ pub fn check(run: &Manifest, findings: &mut Vec<Finding>) -> Result<()> {
     let (mut found, mut pixels, mut views) = (Invalid::default(), 0, Vec::new());
     for view in &run.views {
         interrupt::check()?;
-        let file = |kind: &str| run.folder.join(kind).join(format!("{}.pfm", view.name));
+        let file = |kind: &str| find(&run.folder.join(kind), &view.name, "pfm");
         let [depth, confidence] = ["depth", "confidence"].map(file);
         if !depth.exists() || !confidence.exists() {
             continue;

@@ -12,6 +12,7 @@ use super::finding::{Finding, Grade, percent};
 use super::known_depths::{KnownDepths, median};
 use super::photos::PhotoFit;
 use crate::error::{Result, counted};
+use crate::files::subfolders::find;
 use crate::files::{lock, pfm};
 use crate::fusion::funnel::Funnel;
 use crate::manifest::made::{self, Made};
@@ -342,7 +343,7 @@ fn no_texture(
     at: usize,
     min_confidence: f64,
 ) -> Result<Option<Reason>> {
-    let file = run.folder.join("confidence").join(format!("{}.pfm", view.name));
+    let file = find(&run.folder.join("confidence"), &view.name, "pfm");
     if !file.exists() {
         return Ok(None);
     }

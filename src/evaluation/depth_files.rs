@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result, counted};
 use crate::files::map::Map;
+use crate::files::subfolders::{find, listed};
 use crate::files::{lock, pfm};
 use crate::manifest::{DepthSummary, Manifest, made};
 use crate::maps::valid::{Invalid, take_out_invalid};
@@ -74,7 +75,7 @@ pub fn find_maps(maps: &Path, truth: &Path, interval: Option<f64>) -> Result<Fou
         views.map(|v| (v.name.as_str(), v.depth.as_ref().and_then(DepthSummary::interval))).collect();
     let of_manifest = |name: &str| *intervals.get(name)?;
     let has_confidence = maps.join("confidence").is_dir();
-    let file = |folder: &Path, name: &str| folder.join(format!("{name}.pfm"));
+    let file = |folder: &Path, name: &str| find(folder, name, "pfm");
     let (with_truth, without): (Vec<&String>, Vec<&String>) =
         names.iter().partition(|n| truths.binary_search(n).is_ok());
     let mut notes = Vec::new();
@@ -121,8 +122,8 @@ pub fn find_maps(maps: &Path, truth: &Path, interval: Option<f64>) -> Result<Fou
 fn pfm_names(folder: &Path) -> Result<Vec<String>> {
     let action = "list the maps";
     let mut names = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(Error::io(action, folder))? {
-        let path = entry.map_err(Error::io(action, folder))?.path();
+    for path in listed(folder).map_err(Error::io(action, folder))? {
+        let path = path.map_err(Error::io(action, folder))?;
         let is_map = path.extension().is_some_and(|e| e == "pfm");
         let hidden = |stem: &&str| stem.starts_with('.');
         if let (true, Some(stem)) = (is_map, path.file_stem().and_then(|s| s.to_str())) {

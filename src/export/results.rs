@@ -11,6 +11,7 @@ use crate::files::lock;
 use crate::files::map::Map;
 use crate::files::names::from_json;
 use crate::files::pfm;
+use crate::files::subfolders::find;
 use crate::fusion::settings::FusionOptions;
 use crate::manifest::{MANIFEST, Manifest, Rows};
 use crate::maps::normals;
@@ -145,7 +146,7 @@ impl Results {
     pub fn maps(&self, view: usize) -> Result<ViewMaps> {
         let name = &self.views[view].name;
         let mut depth = self.map("depth", name, view)?;
-        let confidence = self.maps.join("confidence").join(format!("{name}.pfm"));
+        let confidence = find(&self.maps.join("confidence"), name, "pfm");
         // Maps of others may have no confidence: `engine fuse` took 1 then.
         let mut confidence = match self.manifest.command == "fuse" && !confidence.exists() {
             true => Map::filled(depth.width, depth.height, 1.0),
@@ -167,7 +168,7 @@ impl Results {
     /// As [`Self::maps`].
     pub fn normals(&self, view: usize, depth: &Map) -> Result<Vec<[f32; 3]>> {
         let ResultView { name, size, camera, .. } = &self.views[view];
-        let path = self.maps.join("normal").join(format!("{name}.pfm"));
+        let path = find(&self.maps.join("normal"), name, "pfm");
         if !path.exists() {
             return Ok(normals::from_depth(camera, depth));
         }
@@ -185,7 +186,7 @@ impl Results {
         if kind == "depth" && self.manifest.command == "fuse" && !self.maps.join(kind).is_dir() {
             return self.map_of_workspace(name, view);
         }
-        let path = self.maps.join(kind).join(format!("{name}.pfm"));
+        let path = find(&self.maps.join(kind), name, "pfm");
         let map = pfm::read(&path)?;
         expect_size(&path, (map.width, map.height), self.views[view].size)?;
         Ok(map)

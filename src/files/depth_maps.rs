@@ -1,6 +1,6 @@
-//! Where the depth maps of a folder lie: `depth/NAME.pfm` as this program writes them, or a dense workspace of COLMAP,
-//! `stereo/depth_maps/PHOTO.geometric.bin`, else `PHOTO.photometric.bin`, PHOTO being the photo's path below the folder
-//! of photos.
+//! Where the depth maps of a folder lie: `depth/NAME.pfm` as this program writes them (or in subfolders of `depth`), or
+//! a dense workspace of COLMAP, `stereo/depth_maps/PHOTO.geometric.bin`, else `PHOTO.photometric.bin`, PHOTO being the
+//! photo's path below the folder of photos.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::error::counted;
 use crate::files::map::Map;
 use crate::files::names::readable;
+use crate::files::subfolders::listed;
 use crate::files::{colmap_map, pfm};
 use crate::{Error, Result};
 
@@ -38,11 +39,11 @@ impl DepthMaps {
     }
 
     fn own(folder: PathBuf) -> Result<Self> {
-        let entries = std::fs::read_dir(&folder).map_err(Error::io("read the folder of depth maps", &folder))?;
+        let paths = listed(&folder).map_err(Error::io("read the folder of depth maps", &folder))?;
         let mut found = Self { folder: folder.clone(), are_colmaps: false, notes: Vec::new(), files: BTreeMap::new() };
         let mut odd = Vec::new();
-        for entry in entries {
-            let path = entry.map_err(Error::io("read the folder of depth maps", &folder))?.path();
+        for path in paths {
+            let path = path.map_err(Error::io("read the folder of depth maps", &folder))?;
             let is_map = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("pfm"));
             match path.file_stem().and_then(|s| s.to_str()) {
                 _ if !is_map => {}

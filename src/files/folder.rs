@@ -216,8 +216,8 @@ impl OutputFolder {
     /// written to within the last minute are left: they may belong to another run that is at work.
     pub fn remove_leftovers(&self) {
         const AT_WORK: Duration = Duration::from_secs(60);
-        // OUT/levels/LEVEL/depth is the deepest folder that is written into.
-        const DEPTH: usize = 3;
+        // OUT/levels/LEVEL/depth/SUBFOLDER is the deepest folder that is written into.
+        const DEPTH: usize = 4;
         let locked = self.lock.as_ref().is_some_and(|lock| lock.missing.is_none());
         remove_temporary(&self.path, DEPTH, if locked { Duration::ZERO } else { AT_WORK });
     }

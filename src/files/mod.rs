@@ -27,4 +27,5 @@ pub mod ply_points;
 pub mod ply_storage;
 pub mod point_file;
 pub mod scratch;
+pub mod subfolders;
 pub mod unread_photo;

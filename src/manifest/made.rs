@@ -1,17 +1,19 @@
-//! What made a view's finished maps: OUT/levels/NAME.json, a record beside them that a stopped run leaves, too.
+//! What made a view's finished maps: OUT/levels/NAME.json (or in a subfolder there), a record beside them that a
+//! stopped run leaves, too.
 //!
 //! A run writes it before the view's files, with their names, and again after them, with their hashes. So it is known
 //! of every file whether a run has made it, with what options, and whether it was finished; and whoever reads maps can
 //! tell whether one and the same job has made them all ([`mixture`]).
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map as Fields, Value};
 
 use crate::error::{Result, counted};
 use crate::files::known_hashes::KnownHashes;
+use crate::files::subfolders::{Spread, find, listed};
 use crate::files::{folder, hash, input};
 use crate::manifest::{MANIFEST, takes_too_much};
 use crate::maps::valid::Invalid;
@@ -48,14 +50,9 @@ pub struct Counts {
 }
 
 impl Made {
-    /// The record's place.
-    pub fn path(out: &Path, name: &str) -> PathBuf {
-        out.join("levels").join(format!("{name}.json"))
-    }
-
     /// The record of the view of this name, if there is one that can be read.
     pub fn read(out: &Path, name: &str) -> Option<Self> {
-        let bytes = input::read(&Self::path(out, name), "read what made the maps").ok()?;
+        let bytes = input::read(&find(&out.join("levels"), name, "json"), "read what made the maps").ok()?;
         if takes_too_much(&bytes) { None } else { serde_json::from_slice(&bytes).ok() }
     }
 
@@ -63,8 +60,8 @@ impl Made {
     ///
     /// # Errors
     /// The system's reason where it cannot be written.
-    pub fn write(&self, out: &Path, name: &str) -> Result<()> {
-        folder::write_json(&Self::path(out, name), "write what made the maps", self)
+    pub fn write(&self, out: &Path, (name, spread): (&str, Spread)) -> Result<()> {
+        folder::write_json(&spread.place(&out.join("levels"), name, "json"), "write what made the maps", self)
     }
 
     /// Whether all files were finished.
@@ -87,8 +84,8 @@ impl Made {
 
 /// Names of the finished maps in a folder, sorted.
 pub fn map_names(out: &Path) -> Vec<String> {
-    let entries = std::fs::read_dir(out.join("depth")).into_iter().flatten().flatten();
-    let paths = entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == "pfm"));
+    let entries = listed(&out.join("depth")).into_iter().flatten().flatten();
+    let paths = entries.filter(|path| path.extension().is_some_and(|e| e == "pfm"));
     let mut names: Vec<String> = paths.filter_map(|p| p.file_stem()?.to_str().map(str::to_owned)).collect();
     names.sort();
     names

@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::files::depth_maps::DepthMaps;
 use crate::files::map::Map;
 use crate::files::pfm;
+use crate::files::subfolders::find;
 use crate::fusion::view::FusionView;
 use crate::maps::merge::LevelMaps;
 use crate::maps::valid::{Invalid, take_out_invalid};
@@ -90,7 +91,7 @@ pub struct ReadMaps {
 
 /// Where a view's confidences lie, if there are any.
 pub fn confidence_file(maps: &Path, name: &str) -> PathBuf {
-    maps.join("confidence").join(format!("{name}.pfm"))
+    find(&maps.join("confidence"), name, "pfm")
 }
 
 /// The maps of the view of this name in the folder `maps`, of which the depth map is the file `path` of those in
@@ -133,7 +134,7 @@ pub fn map_of<'a>(files: &'a DepthMaps, view: &View) -> Result<&'a Path> {
 fn read_level(maps: &Path, name: &str, level: usize, camera: Camera, finest: (usize, usize)) -> Result<LevelMaps> {
     let size = (finest.0.div_ceil(1 << level), finest.1.div_ceil(1 << level));
     let read = |kind: &str| {
-        let path = maps.join("levels").join(level.to_string()).join(kind).join(format!("{name}.pfm"));
+        let path = find(&maps.join("levels").join(level.to_string()).join(kind), name, "pfm");
         if !path.exists() {
             return Err(Error::input(
                 path.display().to_string(),

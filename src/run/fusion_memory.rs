@@ -11,6 +11,9 @@ use crate::host::memory::{Part, StageMemory};
 /// The program, the weights in several layouts and the threads' stacks; measured, rounded up.
 pub const PROGRAM_BYTES: u64 = 48 << 20;
 
+/// Bytes of each view of the scene without pixels: camera, names and sources, as read, as planned, and as fusion has
+/// them. Planning a million views took 2 kB of each (docs/CLUSTER.md); fusion has three more copies of some of it.
+pub const VIEW_BYTES: u64 = 3 << 10;
 /// Bytes a pixel of depth, confidence and colour.
 const MAPS_BYTES: u64 = 11;
 /// Bytes of depths a pixel.
@@ -87,7 +90,8 @@ impl Streaming {
         // Of a tile two: points that are sure, and points that are not.
         let cloud = cloud_bytes(all) * if views.tiled { 2 } else { 1 };
         let least_made = PIXELS.0.min(largest);
-        let least = PROGRAM_BYTES + turn + own + cloud + least_made * point_bytes + threads * WINDOWS.0;
+        let known = pixels.len() as u64 * VIEW_BYTES;
+        let least = PROGRAM_BYTES + known + turn + own + cloud + least_made * point_bytes + threads * WINDOWS.0;
         // The allocator rounds up and keeps gaps between its blocks.
         let spare = room.saturating_sub(least) / 8 * 7;
         let made = (least_made + spare / 4 / point_bytes).min(PIXELS.1).min(largest);
@@ -98,10 +102,11 @@ impl Streaming {
 
         let of_view = largest * (MAPS_BYTES + CLEANING_BYTES) + views.photo;
         let held = if views.held { all * MAPS_BYTES } else { 0 };
-        let views_at_once = (room.saturating_sub(PROGRAM_BYTES + held) / of_view.max(1)).clamp(1, threads);
+        let views_at_once = (room.saturating_sub(PROGRAM_BYTES + known + held) / of_view.max(1)).clamp(1, threads);
         let aside = vec![
             Part::new("depth, confidence and colours of all views", held),
             Part::new("views that are put aside at once", views_at_once * of_view),
+            Part::new("cameras, names and sources of all views", known),
             Part::new("program and weights", PROGRAM_BYTES),
         ];
         let fused = vec![
@@ -111,6 +116,7 @@ impl Streaming {
             Part::new("windows of other views' maps", threads * windows),
             Part::new("where the points are, if every pixel became one", cloud),
             Part::new("voxels", voxels),
+            Part::new("cameras, names and sources of all views", known),
             Part::new("program and weights", PROGRAM_BYTES),
         ];
         let stages =

@@ -68,7 +68,7 @@ pub fn find_finished_of<N: DepthNetwork>(work: Work, network: &N, places: &BTree
     // Collected one by one, so that of several bad photos always the first is named.
     let photos: BTreeMap<usize, PhotoIdentity> = identities.into_iter().collect::<Result<_>>()?;
     let job = |view: &ViewPlan, level: usize, known: &Option<KnownIdentity>| {
-        let files = LevelFiles::new(out, level, work.name(view));
+        let files = LevelFiles::new(out, level, (work.name(view), work.spread()));
         let how = (network, options.resolution, options.refines());
         let made_by = MadeBy::new(level, view, &photos, known.clone(), how);
         let made = files.finished(&made_by, hashes);

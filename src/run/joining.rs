@@ -30,6 +30,8 @@ pub struct Parts {
     facts: Vec<ViewFacts>,
     folder: PathBuf,
     parts: Vec<Part>,
+    /// What was found in each view's maps, where a part tells.
+    told: Vec<Option<Told>>,
     voxels: u64,
 }
 
@@ -62,7 +64,14 @@ impl Parts {
             return Err(Error::input(place, found, format!("all of them; make them first: {}", again(first, count))));
         }
         let voxels = room.saturating_sub(PROGRAM_BYTES + HELD as u64);
-        Ok(Self { facts, folder: out.to_owned(), parts, voxels })
+        let mut told = vec![None; facts.len()];
+        // Several parts that tell of a view tell the same.
+        for (view, of_view) in parts.iter().flat_map(|part: &Part| &part.header.views) {
+            if let Some(told) = told.get_mut(*view) {
+                told.get_or_insert(*of_view);
+            }
+        }
+        Ok(Self { facts, folder: out.to_owned(), parts, told, voxels })
     }
 
     /// What is known of the views.
@@ -80,15 +89,6 @@ impl Parts {
         self.voxels
     }
 
-    /// What was found in a view's maps.
-    fn told(&self, view: usize) -> Option<Told> {
-        let find = |part: &Part| {
-            let at = part.header.views.binary_search_by_key(&view, |(view, _)| *view).ok()?;
-            Some(part.header.views[at].1)
-        };
-        self.parts.iter().find_map(find)
-    }
-
     /// What became of every view's pixels.
     pub fn funnels(&self) -> Vec<Funnel> {
         let mut funnels: Vec<Funnel> = self.facts.iter().map(|_| Funnel::default()).collect();
@@ -100,7 +100,7 @@ impl Parts {
         for (view, (funnel, facts)) in funnels.iter_mut().zip(&self.facts).enumerate() {
             funnel.pixels = facts.size.0 * facts.size.1;
             funnel.agreed.resize(facts.sources.len(), 0);
-            funnel.specks = self.told(view).map_or(0, |told| told.specks);
+            funnel.specks = self.told[view].map_or(0, |told| told.specks);
             funnel.in_range += funnel.specks;
         }
         funnels
@@ -109,7 +109,7 @@ impl Parts {
     /// What is to be said of the maps in this place.
     pub fn notes(&self, maps: &str) -> Vec<String> {
         let all: Vec<(&ViewFacts, Told)> =
-            self.facts.iter().enumerate().filter_map(|(at, facts)| Some((facts, self.told(at)?))).collect();
+            self.facts.iter().zip(&self.told).filter_map(|(facts, told)| Some((facts, (*told)?))).collect();
         let mut notes = Vec::new();
         let without = all.iter().filter(|(_, told)| !told.has_confidence).count();
         if without > 0 {

@@ -13,6 +13,7 @@ use serde_json::{Map as Fields, Value};
 use crate::files::folder::OutputOptions;
 use crate::files::names;
 use crate::files::ply_storage::OffsetOption;
+use crate::files::subfolders::Subfolders;
 use crate::fusion::settings::{Method, Pyramid, Settings};
 use crate::maps::consistency::Thresholds;
 use crate::maps::merge::MergeOptions;
@@ -70,6 +71,9 @@ pub struct InferOptions {
     pub depth_only: bool,
     /// Also write normals.
     pub normals: bool,
+    /// Whether files go to subfolders.
+    #[serde(skip)]
+    pub subfolders: Subfolders,
     /// Which pixels become points.
     #[serde(flatten)]
     pub settings: Settings,
@@ -103,6 +107,7 @@ impl Default for InferOptions {
             unrefined: false,
             depth_only: false,
             normals: false,
+            subfolders: Subfolders::Auto,
             settings: Settings::default(),
             thin: None,
             ply_offset: OffsetOption::None,

@@ -1,11 +1,13 @@
 //! What will be computed: for each view its sources, depth range, planes and spacing, decided before any photo is
 //! decoded, with every assumption put into words.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::error::{Error, Result, counted};
 use crate::files::known_hashes::KnownHashes;
+use crate::files::subfolders::Spread;
 use crate::host::progress::Progress;
 use crate::manifest::RangeFrom;
 use crate::net::config::Resolution;
@@ -154,8 +156,8 @@ impl ViewPlan {
 pub struct Plan {
     /// What to compute, in the scene's order.
     pub views: Vec<ViewPlan>,
-    /// For every view of the scene.
-    pub frames: Vec<Frame>,
+    /// For every view of the scene. Plans of some of the views share them.
+    pub frames: Arc<[Frame]>,
     /// What was assumed, chosen or skipped.
     pub notes: Vec<String>,
 }
@@ -193,6 +195,11 @@ impl<'a> Work<'a> {
     pub fn name(&self, view: &ViewPlan) -> &'a str {
         &self.scene.views[view.view].name
     }
+
+    /// Whether views' files go to subfolders.
+    pub fn spread(&self) -> Spread {
+        self.options.subfolders.of(self.scene.views.len())
+    }
 }
 
 /// Where the given views of the scene stand in a plan; those without a depth map are left out.
@@ -206,8 +213,12 @@ pub fn places(views: &[ViewPlan], wanted: &[usize]) -> Vec<usize> {
 /// # Errors
 /// A name that no view bears.
 pub fn chosen_views(scene: &Scene, only: &[String]) -> Result<Vec<usize>> {
+    let there: HashSet<&str> = match only {
+        [] => HashSet::new(),
+        _ => scene.views.iter().map(|view| view.name.as_str()).collect(),
+    };
     for name in only {
-        if !scene.views.iter().any(|v| v.name == *name) {
+        if !there.contains(name.as_str()) {
             let names: Vec<String> = scene.views.iter().map(|v| v.name.clone()).collect();
             return Err(Error::input(
                 format!("--view {name}"),
@@ -216,7 +227,8 @@ pub fn chosen_views(scene: &Scene, only: &[String]) -> Result<Vec<usize>> {
             ));
         }
     }
-    let wanted = |view: &View| only.is_empty() || only.contains(&view.name);
+    let only: HashSet<&str> = only.iter().map(String::as_str).collect();
+    let wanted = |view: &View| only.is_empty() || only.contains(view.name.as_str());
     Ok((0..scene.views.len()).filter(|&v| wanted(&scene.views[v])).collect())
 }
 
@@ -244,7 +256,8 @@ pub fn plan(scene: &mut Scene, options: &InferOptions) -> Result<Plan> {
     }
     scene.select_sources();
 
-    let frames: Vec<Frame> = scene.views.iter().map(|v| Frame::new(v, options.max_side, options.resolution)).collect();
+    let frames: Arc<[Frame]> =
+        scene.views.iter().map(|v| Frame::new(v, options.max_side, options.resolution)).collect();
     let (mut views, mut alone, mut rangeless, mut elsewhere) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let tracks = scene.tracks();
     for view in chosen {

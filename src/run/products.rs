@@ -12,10 +12,11 @@ use std::path::Path;
 use serde_json::{Map as Fields, Value, json};
 
 use crate::error::{Result, counted};
-use crate::files::folder::{remove, remove_empty_folder_of};
+use crate::files::folder::remove;
 use crate::files::input;
 use crate::files::known_hashes::KnownHashes;
 use crate::files::names::in_json;
+use crate::files::subfolders::{Spread, remove_empty_folders_of};
 use crate::manifest::MANIFEST;
 use crate::manifest::made::{Counts, Made, difference, map_names};
 use crate::net::backend::DepthNetwork;
@@ -37,7 +38,7 @@ pub const HASHES_OF_SHARDS: &str = "hashes";
 /// How the comment begins that marks a cloud as this program's.
 pub const CLOUD_MADE_BY: &str = "made by engine";
 
-/// The hashes that earlier runs in a folder have learned, shards among them.
+/// The hashes that earlier runs in a folder have learned, all shards among them.
 pub fn known_hashes(out: &Path, verify: bool) -> KnownHashes {
     let files = std::fs::read_dir(out.join(SHARDS)).into_iter().flatten().flatten().map(|entry| entry.path());
     let of_shards = files.filter(|file| file.extension().is_some_and(|ending| ending == HASHES_OF_SHARDS));
@@ -81,7 +82,7 @@ pub fn remove_other_levels(work: Work) -> Result<()> {
     let number = |entry: std::fs::DirEntry| entry.file_name().to_str()?.parse::<usize>().ok();
     for level in levels.filter_map(number).filter(|&level| level >= work.options.levels) {
         for view in &work.plan.views {
-            let files = LevelFiles::new(work.out, level, work.name(view));
+            let files = LevelFiles::new(work.out, level, (work.name(view), work.spread()));
             if files.exist() {
                 files.remove()?;
             }
@@ -128,6 +129,7 @@ pub struct ViewFiles<'a> {
     out: &'a Path,
     hashes: &'a KnownHashes,
     name: &'a str,
+    spread: Spread,
     made: Made,
     /// What was left as it is, one sentence each.
     pub notes: Vec<String>,
@@ -142,7 +144,7 @@ impl<'a> ViewFiles<'a> {
     /// The system's reason where a file stays or cannot be written.
     pub fn begin(
         (out, hashes): (&'a Path, &'a KnownHashes),
-        name: &'a str,
+        (name, spread): (&'a str, Spread),
         job: &Fields<String, Value>,
         (drawn_from, counts): (String, &Counts),
         files: &[String],
@@ -157,15 +159,15 @@ impl<'a> ViewFiles<'a> {
             }
             if hash.as_ref().is_none_or(|hash| hashes.is(&path, hash)) {
                 remove(&path, "remove the file of an earlier run")?;
-                remove_empty_folder_of(&path);
+                remove_empty_folders_of(&path);
             } else {
                 notes.push(format!("{file} was changed after an earlier run had made it: it is left as it is"));
             }
         }
         let files = files.iter().map(|file| (file.clone(), None)).collect();
         let made = Made { job: job.clone(), drawn_from: Some(drawn_from), counts: Some(counts.clone()), files };
-        made.write(out, name)?;
-        Ok(Self { out, hashes, name, made, notes })
+        made.write(out, (name, spread))?;
+        Ok(Self { out, hashes, name, spread, made, notes })
     }
 
     /// A file was written; `hash` is that of its bytes.
@@ -179,7 +181,7 @@ impl<'a> ViewFiles<'a> {
     /// # Errors
     /// The system's reason where that cannot be written.
     pub fn finish(self) -> Result<Vec<String>> {
-        self.made.write(self.out, self.name)?;
+        self.made.write(self.out, (self.name, self.spread))?;
         Ok(self.notes)
     }
 }

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::files::known_hashes::KnownHashes;
 use crate::files::map::Map;
+use crate::files::subfolders::{Spread, remove_empty_folders_of};
 use crate::files::{folder, input, pfm};
 use crate::manifest::{Rows, rows};
 use crate::net::backend::DepthNetwork;
@@ -135,7 +136,8 @@ impl MadeBy {
     }
 }
 
-/// Files of one view at one level: OUT/levels/LEVEL/{depth,confidence}/NAME.pfm and OUT/levels/LEVEL/NAME.json.
+/// Files of one view at one level: OUT/levels/LEVEL/{depth,confidence}/NAME.pfm and OUT/levels/LEVEL/NAME.json, or in
+/// subfolders there.
 #[derive(Clone, Debug)]
 pub struct LevelFiles {
     depth: PathBuf,
@@ -163,12 +165,12 @@ pub struct Hashes {
 
 impl LevelFiles {
     /// The files' names.
-    pub fn new(out: &Path, level: usize, name: &str) -> Self {
+    pub fn new(out: &Path, level: usize, (name, spread): (&str, Spread)) -> Self {
         let folder = out.join("levels").join(level.to_string());
         Self {
-            depth: folder.join("depth").join(format!("{name}.pfm")),
-            confidence: folder.join("confidence").join(format!("{name}.pfm")),
-            record: folder.join(format!("{name}.json")),
+            depth: spread.place(&folder.join("depth"), name, "pfm"),
+            confidence: spread.place(&folder.join("confidence"), name, "pfm"),
+            record: spread.place(&folder, name, "json"),
         }
     }
 
@@ -241,7 +243,7 @@ impl LevelFiles {
         for file in [&self.depth, &self.confidence, &self.record] {
             folder::remove(file, "remove the map of an earlier run")?;
         }
-        [&self.depth, &self.confidence, &self.record].into_iter().for_each(|file| folder::remove_empty_folder_of(file));
+        [&self.depth, &self.confidence, &self.record].into_iter().for_each(|file| remove_empty_folders_of(file));
         Ok(())
     }
 }

@@ -51,8 +51,15 @@ pub fn plan<P: Copy + Ord>(jobs: Vec<Job<P>>, bytes: &dyn Fn(P) -> u64, capacity
         let mut seen = BTreeSet::new();
         let needed: Vec<P> = job.photos.iter().copied().filter(|&photo| seen.insert(photo)).collect();
         let load: Vec<P> = needed.iter().copied().filter(|photo| !held.contains(photo)).collect();
-        // The next use of everything that is held and not needed now; what has none goes in any case.
-        let next = |photo: P| uses.get(&photo).and_then(|u| u.iter().find(|&&use_at| use_at > at).copied());
+        // The next use of everything that is held and not needed now; what has none goes in any case. Uses that are
+        // over are forgotten, so that each is looked at once.
+        let mut next = |photo: P| {
+            let of_photo = uses.get_mut(&photo)?;
+            while of_photo.front().is_some_and(|&use_at| use_at <= at) {
+                of_photo.pop_front();
+            }
+            of_photo.front().copied()
+        };
         let mut idle: Vec<(usize, P)> = Vec::new();
         let mut drop = Vec::new();
         for &photo in held.iter().filter(|photo| !needed.contains(photo)) {

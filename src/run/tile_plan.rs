@@ -136,12 +136,21 @@ impl TilePlan {
     /// # Errors
     /// Maps that cannot be read, a file that cannot be written; [`Error::Interrupted`].
     pub fn make(out: &Path, views: &TileViews, tiling: Tiling) -> Result<Self> {
-        let scans = views.scans()?;
+        let wanted = match tiling {
+            Tiling::Auto => views.pixels()?.0.div_ceil(PIXELS_OF_A_TILE),
+            Tiling::Count(count) => count,
+            // Only where most of the pixels end.
+            Tiling::Grid(_) => 1,
+        };
+        let scans = views.scans(wanted.min(MOST_TILES))?;
         let sizes: Vec<(usize, usize)> = scans.iter().map(|scan| scan.size).collect();
         let depths = scans.iter().map(|scan| scan.depths).collect();
         let usable: usize = scans.iter().map(|scan| scan.usable).sum();
         let origin = views.origin(&sizes)?.place();
-        let places = scans.into_iter().flat_map(|Scan { places, .. }| places).map(|place| place - origin).collect();
+        let mut places = Vec::with_capacity(scans.iter().map(|scan| scan.places.len()).sum());
+        for Scan { places: of_view, .. } in scans {
+            places.extend(of_view.into_iter().map(|place| place - origin));
+        }
         interrupt::check()?;
         let tiles = cut(tiling, usable, places).into_iter().map(TileSides::from).collect();
         let (job, views_sha256) = (views.job(), views.sha256()?);

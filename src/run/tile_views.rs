@@ -15,10 +15,13 @@ use crate::fusion::shared::Rays;
 use crate::fusion::tile::Depths;
 use crate::fusion::view::{ViewFacts, is_in_range};
 use crate::host::interrupt;
+use crate::host::memory::{MemoryNeed, Part, StageMemory, refuse_if_too_large};
+use crate::host::memory_limits::room;
 use crate::manifest::made::Made;
 use crate::manifest::rows;
 use crate::maps::consistency::is_depth;
 use crate::run::fuse_views::{ReadMaps, ReadView, confidence_file, map_camera, map_of, read_maps, read_view};
+use crate::run::fusion_memory::{PROGRAM_BYTES, VIEW_BYTES};
 use crate::run::memory::photo_bytes;
 use crate::run::options::{MapsOptions, parameters};
 use crate::run::plan::Frame;
@@ -27,8 +30,13 @@ use crate::scene::camera::DepthRange;
 
 /// A pixel of so many in either direction is looked at to find where space is cut, at least.
 const EVERY: usize = 4;
-/// At most so many are.
-const MOST_PLACES: usize = 4 << 20;
+/// Enough of them for each tile to be cut as it should be; and how many there are at least and at most.
+const PLACES_OF_A_TILE: usize = 1 << 10;
+const PLACES: (usize, usize) = (1 << 16, 1 << 22);
+/// Bytes of a pixel of a view that is looked at: depth and confidence.
+const SCANNED: u64 = 8;
+/// Bytes of a place: of its view, then among those of all.
+const PLACE: u64 = 2 * size_of::<DVec3>() as u64;
 
 /// Views with their maps in files.
 pub struct TileViews<'a> {
@@ -112,18 +120,48 @@ impl TileViews<'_> {
         self.chosen.iter().map(bytes).max().unwrap_or(0)
     }
 
-    /// Looks at all maps.
+    /// Pixels of the depth maps of all views, by their files' sizes: together, and of the largest.
     ///
     /// # Errors
-    /// Maps that cannot be read.
-    pub fn scans(&self) -> Result<Vec<Scan>> {
-        let mut pixels = 0;
+    /// Files that cannot be looked at.
+    pub fn pixels(&self) -> Result<(usize, usize)> {
+        let (mut all, mut largest) = (0, 0);
         for at in 0..self.chosen.len() {
             let file = self.file(at)?;
-            pixels += std::fs::metadata(file).map_err(Error::io("read the depth map", file))?.len() as usize / 4;
+            let pixels = std::fs::metadata(file).map_err(Error::io("read the depth map", file))?.len() as usize / 4;
+            (all, largest) = (all + pixels, largest.max(pixels));
         }
-        let step = ((pixels as f64 / MOST_PLACES as f64).sqrt().ceil() as usize).max(EVERY);
-        each_view(self.chosen.len(), |at| self.scan(at, step))
+        Ok((all, largest))
+    }
+
+    /// Looks at all maps, as well as so many tiles need it. What is found does not depend on the memory that there is.
+    ///
+    /// # Errors
+    /// Maps that cannot be read; too little memory for one of them.
+    pub fn scans(&self, tiles: usize) -> Result<Vec<Scan>> {
+        let (all, largest) = self.pixels()?;
+        let places = (tiles * PLACES_OF_A_TILE).clamp(PLACES.0, PLACES.1);
+        let step = ((all as f64 / places as f64).sqrt().ceil() as usize).max(EVERY);
+        let there = room(self.maps.memory);
+        let places = (all as u64).div_ceil((step * step) as u64) * PLACE;
+        let of_view = largest as u64 * SCANNED;
+        let known = self.chosen.len() as u64 * VIEW_BYTES;
+        let left = there.bytes.saturating_sub(PROGRAM_BYTES + known + places);
+        let at_once = (left / of_view.max(1)).clamp(1, rayon::current_num_threads() as u64);
+        let parts = vec![
+            Part::new("depth and confidence of views that are looked at", at_once * of_view),
+            Part::new("where some of their pixels lie", places),
+            Part::new("cameras, names and sources of all views", known),
+            Part::new("program and weights", PROGRAM_BYTES),
+        ];
+        let need = MemoryNeed { stages: vec![StageMemory::new("cutting space into tiles", parts)] };
+        refuse_if_too_large(&need, &there, &[], "smaller maps or fewer --tiles would help")?;
+        let views: Vec<usize> = (0..self.chosen.len()).collect();
+        let mut scans = Vec::with_capacity(views.len());
+        for some in views.chunks(at_once as usize) {
+            scans.extend(each_view(some.len(), |at| self.scan(some[at], step))?);
+        }
+        Ok(scans)
     }
 
     fn scan(&self, at: usize, step: usize) -> Result<Scan> {
@@ -138,11 +176,13 @@ impl TileViews<'_> {
         let some = (0..size.1).step_by(step).flat_map(|y| (0..size.0).step_by(step).map(move |x| (x, y)));
         let index = |(x, y): (usize, usize)| y * size.0 + x;
         let some = some.filter(|pixel| is_usable(&index(*pixel)));
+        let mut places: Vec<DVec3> = some.map(|pixel| rays.point(pixel, depth.data[index(pixel)])).collect();
+        places.shrink_to_fit();
         Ok(Scan {
             size,
             depths: Depths::of(depth.data.iter().copied().filter(|depth| is_depth(*depth))),
             usable: (0..depth.data.len()).filter(is_usable).count(),
-            places: some.map(|pixel| rays.point(pixel, depth.data[index(pixel)])).collect(),
+            places,
         })
     }
 
@@ -180,7 +220,8 @@ impl TileViews<'_> {
     fn stamp(&self, at: usize) -> Result<Value> {
         let (name, maps) = (self.name(at), &self.maps.maps);
         let made = Made::read(maps, name).filter(Made::is_whole).map(|made| made.files).unwrap_or_default();
-        let recorded = ["depth", "confidence"].map(|kind| made.get(&format!("{kind}/{name}.pfm")).cloned().flatten());
+        let of_kind = |kind: &str| made.iter().find(|(file, _)| file.split('/').next() == Some(kind));
+        let recorded = ["depth", "confidence"].map(|kind| of_kind(kind)?.1.clone());
         if let [Some(depth), Some(confidence)] = recorded {
             return Ok(json!([depth, confidence]));
         }

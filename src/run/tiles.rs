@@ -45,6 +45,8 @@ pub struct Tiles<'a> {
     aside: Spilling,
     /// What there is to tell of them.
     told: BTreeMap<usize, Told>,
+    /// Bytes of memory that the tiles so far were planned with, at most.
+    planned: u64,
 }
 
 impl<'a> Tiles<'a> {
@@ -57,7 +59,7 @@ impl<'a> Tiles<'a> {
         let aside = Spilling::of_some(&Scratch::folder_near(out), &views.settings.fusion, facts.clone())?;
         facts.iter_mut().for_each(|view| origin.enter_camera(&mut view.camera));
         let bounds = plan.bounds(&facts);
-        Ok(Self { views, plan, out, facts, bounds, aside, told: BTreeMap::new() })
+        Ok(Self { views, plan, out, facts, bounds, aside, told: BTreeMap::new(), planned: 0 })
     }
 
     /// Makes the part of a tile, which are numbered from 1, unless it is there; says whether it was there.
@@ -112,6 +114,11 @@ impl<'a> Tiles<'a> {
         let plan = self.plan.id.clone();
         points.write(&file, &Header { plan, tile: number, points: points.len(), again, funnels, views })?;
         Ok(false)
+    }
+
+    /// Bytes of memory that the tiles so far were planned with, at most.
+    pub fn planned(&self) -> u64 {
+        self.planned
     }
 
     fn frustum(&self, at: usize, depths: Depths) -> Frustum<'_> {
@@ -190,6 +197,7 @@ impl<'a> Tiles<'a> {
         let need = MemoryNeed { stages: streaming.stages.clone() };
         let otherwise = "smaller maps, fewer sources (--check-sources) or fewer --threads would help";
         refuse_if_too_large(&need, &there, &[], otherwise)?;
+        self.planned = self.planned.max(need.peak());
         let new: Vec<usize> = present.iter().copied().filter(|&at| !self.aside.has(at)).collect();
         for some in new.chunks(streaming.views_at_once) {
             interrupt::check()?;

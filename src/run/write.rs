@@ -141,7 +141,12 @@ fn files_of(work: Work, place: usize) -> Vec<String> {
     if work.options.normals {
         kinds.push(("normal", "pfm"));
     }
-    kinds.iter().map(|(folder, ending)| format!("{folder}/{name}.{ending}")).collect()
+    let place = |(folder, ending): &(&str, &str)| {
+        let file = work.spread().place(&work.out.join(folder), name, ending);
+        let parts = file.strip_prefix(work.out).unwrap_or(&file).iter().map(|part| part.to_string_lossy());
+        parts.collect::<Vec<_>>().join("/")
+    };
+    kinds.iter().map(place).collect()
 }
 
 /// The view as an earlier run has finished it: by the same job, from the same level maps, and as it was then.
@@ -205,7 +210,8 @@ fn write_view(
     let colours = colours_of(&photos, options.resolution);
     let written = files_of(merging.work, place);
     let drawn_from = drawn_from(merging, place);
-    let mut files = ViewFiles::begin((out, hashes), merging.work.name(view), job, (drawn_from, &counts), &written)?;
+    let of_view = (merging.work.name(view), merging.work.spread());
+    let mut files = ViewFiles::begin((out, hashes), of_view, job, (drawn_from, &counts), &written)?;
     files.wrote(&written[0], write_file(&out.join(&written[0]), |path| pfm::write_hashed(path, &maps.depth))?);
     files.wrote(&written[1], write_file(&out.join(&written[1]), |path| pfm::write_hashed(path, &maps.confidence))?);
     if let Some(file) = written.get(3) {

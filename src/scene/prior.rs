@@ -10,6 +10,7 @@ use rayon::prelude::*;
 
 use crate::error::counted;
 use crate::files::depth_file;
+use crate::files::subfolders::find;
 use crate::scene::camera::{Camera, DepthRange, Expected, Hypotheses};
 use crate::scene::known::{KnownDepths, UnderMap};
 use crate::scene::lens::Lens;
@@ -222,11 +223,11 @@ fn said_of_map(
 /// A view's map, and that of its confidence.
 fn files_of(view: &View, folder: &Path) -> Option<(PathBuf, Option<PathBuf>)> {
     let named = |folder: &Path| {
-        let file = |extension: &&str| folder.join(format!("{}.{extension}", view.name));
+        let file = |extension: &&str| find(folder, &view.name, extension);
         depth_file::EXTENSIONS.iter().map(file).find(|file| file.is_file())
     };
     if let Some(file) = named(&folder.join("depth")) {
-        let confidence = folder.join("confidence").join(format!("{}.pfm", view.name));
+        let confidence = find(&folder.join("confidence"), &view.name, "pfm");
         return Some((file, Some(confidence).filter(|path| path.is_file())));
     }
     named(folder).map(|file| (file, None))

@@ -1,5 +1,6 @@
 //! A shard's first half: the level maps of its views.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
@@ -7,6 +8,7 @@ use serde_json::json;
 use crate::error::{Error, Result, counted};
 use crate::files::folder::{RESULTS_MARK, default_folder, is_temporary, write_json};
 use crate::files::input;
+use crate::files::known_hashes::KnownHashes;
 use crate::files::lock::{FolderLock, LOCK, Mode};
 use crate::files::names::in_json;
 use crate::host::progress::Progress;
@@ -53,17 +55,20 @@ pub fn map_shard<N: DepthNetwork>(
             plan
         }
     };
-    let places = outline.order()[plan.range(shard)].to_vec();
+    let order = outline.order();
+    let places = order[plan.range(shard)].to_vec();
     start(progress, "infer", scene, &out, shard, places.len());
     outline.scene.notes.iter().for_each(|note| progress.note(note));
     let levels = outline.options.levels;
+    let spread = outline.options.subfolders.of(outline.scene.views.len());
     let names: Vec<&str> = plan.names(shard).collect();
-    let is_made = |name: &&&str| (0..levels).all(|level| LevelFiles::new(&out, level, name).is_recorded());
+    let is_made = |name: &&&str| (0..levels).all(|level| LevelFiles::new(&out, level, (name, spread)).is_recorded());
     let part = Part { out: &out, plan: &plan, shard, stage: Stage::Maps, views: places.len() };
     let done = || names.iter().filter(is_made).count();
     part.told(done, || {
         let own = outline.only(&places);
-        let hashes = products::known_hashes(&out, options.verify);
+        let around = outline.shards_around(&plan, &order, &places.iter().copied().collect());
+        let hashes = hashes_around((&out, options.verify), &plan, around);
         let (scene, options) = (&outline.scene, &outline.options);
         let work = Work { scene, plan: &own, options, out: &out, hashes: &hashes, progress };
         let mut jobs = depth::find_finished(work, network)?;
@@ -97,6 +102,13 @@ pub fn start(progress: &Progress, command: &str, scene: &Path, out: &Path, shard
 pub fn hashes_file(out: &Path, shard: Shard, stage: Stage) -> PathBuf {
     let stage = if stage == Stage::Maps { "maps" } else { "merge" };
     out.join(SHARDS).join(format!("{}-of-{}.{stage}.{HASHES_OF_SHARDS}", shard.number, shard.of))
+}
+
+/// The hashes that these shards have learned. Those of others are of no use, and of very many shards they are long.
+pub fn hashes_around((out, verify): (&Path, bool), plan: &PlanFile, shards: BTreeSet<usize>) -> KnownHashes {
+    let of = plan.shards.len();
+    let files = |number: usize| [Stage::Maps, Stage::Merge].map(|stage| hashes_file(out, Shard { number, of }, stage));
+    KnownHashes::of_folder(out, verify).and_of(shards.into_iter().flat_map(files))
 }
 
 /// Takes part in the work on a scene in a folder, together with other shards.

@@ -6,6 +6,7 @@ use std::path::Path;
 use serde_json::json;
 
 use crate::error::{Error, Result, counted};
+use crate::files::known_hashes::KnownHashes;
 use crate::files::lock::{FolderLock, Mode};
 use crate::host::progress::Progress;
 use crate::host::trace::Clock;
@@ -17,7 +18,7 @@ use crate::run::options::InferOptions;
 use crate::run::plan::Work;
 use crate::run::products;
 use crate::run::write::{Wanted, finish_views};
-use crate::shards::mapping::{hashes_file, start};
+use crate::shards::mapping::{hashes_around, hashes_file, start};
 use crate::shards::plan_file::PlanFile;
 use crate::shards::planning::Outline;
 use crate::shards::state::{Part, Stage};
@@ -73,12 +74,15 @@ fn merge<N: DepthNetwork>(
     if places.is_empty() {
         return Ok(());
     }
-    let hashes = products::known_hashes(out, outline.options.verify);
+    let none = KnownHashes::of_folder(Path::new(""), false);
     let (scene, plan, options) = (&outline.scene, &outline.plan, &outline.options);
-    let work = Work { scene, plan, options, out, hashes: &hashes, progress };
+    let work = Work { scene, plan, options, out, hashes: &none, progress };
     let wanted = depth::LevelJobs::none(plan);
     let neighbourhood: BTreeSet<usize> =
         Merging::new(work, &wanted, network.confidence()).needed(places).into_iter().flatten().collect();
+    let around = outline.shards_around(plan_file, order, &neighbourhood);
+    let hashes = hashes_around((out, options.verify), plan_file, around);
+    let work = Work { hashes: &hashes, ..work };
     let jobs = depth::find_finished_of(work, network, &neighbourhood)?;
     let merging = Merging::new(work, &jobs, network.confidence());
     if let Some((view, level)) = merging.lacking(places) {

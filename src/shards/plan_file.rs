@@ -147,6 +147,15 @@ impl PlanFile {
         Self::expect(out)
     }
 
+    /// The places in [`Self::views`] of each shard's views, in the order of the shards.
+    pub fn ranges(&self) -> impl Iterator<Item = Range<usize>> + '_ {
+        self.shards.iter().scan(0, |end, shard| {
+            let first = *end;
+            *end += shard.views;
+            Some(first..*end)
+        })
+    }
+
     /// The places in [`Self::views`] of a shard's views.
     pub fn range(&self, shard: Shard) -> Range<usize> {
         let before = |count: usize| self.shards[..count].iter().map(|shard| shard.views).sum::<usize>();

@@ -1,6 +1,8 @@
 //! `engine plan`: divides a scene's views into shards, and says what each will take.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
+use std::ops::Range;
 use std::path::Path;
 
 use serde_json::{Map as Fields, Value, json};
@@ -77,9 +79,22 @@ impl Outline {
         options: &InferOptions,
         progress: &Progress,
     ) -> Result<Self> {
-        let (mut scene, open) = opening::open(scene, &options.open)?;
+        let (scene, open) = opening::open(scene, &options.open)?;
+        Self::of(scene, network, &InferOptions { open, ..options.clone() }, progress)
+    }
+
+    /// Plans all views of a scene, or those that the options name.
+    ///
+    /// # Errors
+    /// As [`plan`].
+    pub fn of<N: DepthNetwork>(
+        mut scene: Scene,
+        network: &N,
+        options: &InferOptions,
+        progress: &Progress,
+    ) -> Result<Self> {
         let resolution = options.resolution.min(network.config().resolution);
-        let options = InferOptions { resolution, open, ..options.for_network(network.calibrated()) };
+        let options = InferOptions { resolution, ..options.for_network(network.calibrated()) };
         let plan = plan(&mut scene, &options)?;
         let hashes = KnownHashes::of_folder(Path::new(""), false);
         let work =
@@ -97,6 +112,19 @@ impl Outline {
             |(place, view): (usize, &ViewPlan)| Job { view: place, photos: view.shown().map(|(p, _)| p).collect() };
         let jobs = self.plan.views.iter().enumerate().map(job).collect();
         in_order_of_shared_photos(jobs).into_iter().map(|job| job.view).collect()
+    }
+
+    /// The shards with any of these views of the scene, or with any that they share photos with, by number; `order` is
+    /// [`Self::order`].
+    pub fn shards_around(&self, plan: &PlanFile, order: &[usize], places: &BTreeSet<usize>) -> BTreeSet<usize> {
+        let of_place = |&place: &usize| {
+            let ViewPlan { view, sources, .. } = &self.plan.views[place];
+            std::iter::once(view).chain(sources).copied()
+        };
+        let views: BTreeSet<usize> = places.iter().flat_map(of_place).collect();
+        let is_near = |&place: &usize| views.contains(&self.plan.views[place].view);
+        let near = |range: Range<usize>| order[range].iter().any(is_near);
+        (1..).zip(plan.ranges()).filter(|(_, range)| near(range.clone())).map(|(number, _)| number).collect()
     }
 
     /// The plan of these views alone.

@@ -1,6 +1,5 @@
 //! `engine status`: how far a plan is, from the files that are there.
 
-use std::collections::HashSet;
 use std::fmt::Write;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -9,6 +8,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::error::{Error, Result, counted};
+use crate::files::subfolders::listed;
 use crate::host::disk;
 use crate::host::interrupt;
 use crate::host::memory::readable;
@@ -80,19 +80,20 @@ pub struct Status {
 pub fn look(out: &Path) -> Result<Status> {
     let plan = PlanFile::expect(out)?;
     let levels = plan.job.get("levels").and_then(serde_json::Value::as_u64).unwrap_or(1);
-    let recorded: Vec<HashSet<String>> =
-        (0..levels).map(|level| records_in(&out.join("levels").join(level.to_string()))).collect();
-    let finished = records_in(&out.join("levels"));
+    let views = Views::of(&plan);
+    // Names are long where there are a million: what is kept of a view is a number.
+    let (mut mapped, mut merged) = (vec![0u8; plan.views.len()], vec![false; plan.views.len()]);
+    for level in 0..levels {
+        views.each_recorded(&out.join("levels").join(level.to_string()), |view| mapped[view] += 1);
+    }
+    views.each_recorded(&out.join("levels"), |view| merged[view] = true);
     let (now, _) = now_in(&out.join(SHARDS));
     let mut shards = Vec::with_capacity(plan.shards.len());
-    for number in 1..=plan.shards.len() {
+    for (number, own) in (1..).zip(plan.ranges()) {
         let shard = Shard { number, of: plan.shards.len() };
-        let (mut mapped, mut merged) = (0, 0);
-        for name in plan.names(shard) {
-            mapped += usize::from(recorded.iter().all(|of_level| of_level.contains(name)));
-            merged += usize::from(finished.contains(name));
-        }
-        shards.push(of_shard(out, (&plan, shard), (mapped, merged), now));
+        let mapped = mapped[own.clone()].iter().filter(|&&count| u64::from(count) == levels).count();
+        let merged = merged[own.clone()].iter().filter(|&&is_merged| is_merged).count();
+        shards.push(of_shard(out, (&plan, shard, own.len()), (mapped, merged), now));
     }
     let sum = |of: fn(&ShardStatus) -> usize| shards.iter().map(of).sum::<usize>();
     let (views, mapped, merged) = (plan.views.len(), sum(|s| s.mapped), sum(|s| s.merged));
@@ -116,21 +117,37 @@ pub fn look(out: &Path) -> Result<Status> {
     })
 }
 
-/// The names of the views that have a record in a folder.
-fn records_in(folder: &Path) -> HashSet<String> {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
-    names.filter_map(|name| name.strip_suffix(".json").map(str::to_owned)).collect()
+/// The views of a plan, to be found by their names.
+struct Views<'a> {
+    plan: &'a PlanFile,
+    /// Places in the plan, in the order of names.
+    by_name: Vec<usize>,
+}
+
+impl<'a> Views<'a> {
+    fn of(plan: &'a PlanFile) -> Self {
+        let mut by_name: Vec<usize> = (0..plan.views.len()).collect();
+        by_name.sort_unstable_by_key(|&view| plan.views[view].name.as_str());
+        Self { plan, by_name }
+    }
+
+    /// Tells `take` of each view that has a record in a folder.
+    fn each_recorded(&self, folder: &Path, mut take: impl FnMut(usize)) {
+        for file in listed(folder).into_iter().flatten().flatten() {
+            let Some(name) = file.file_name().and_then(|name| name.to_str()?.strip_suffix(".json")) else { continue };
+            let found = self.by_name.binary_search_by_key(&name, |&view| self.plan.views[view].name.as_str());
+            found.iter().for_each(|&at| take(self.by_name[at]));
+        }
+    }
 }
 
 /// How a shard stands: by its maps, then by what its process tells.
 fn of_shard(
     out: &Path,
-    (plan, shard): (&PlanFile, Shard),
+    (plan, shard, views): (&PlanFile, Shard, usize),
     (mapped, merged): (usize, usize),
     now: SystemTime,
 ) -> ShardStatus {
-    let views = plan.range(shard).len();
     let states = [Stage::Merge, Stage::Maps].map(|stage| {
         let state = ShardState::read(out, plan, shard, stage)?;
         let silent_for = age(&ShardState::path(out, shard, stage), now)?;

@@ -1,13 +1,17 @@
 //! `engine fuse --tiles`: a cloud whose parts are made tile by tile, on one machine or on many.
 
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::json;
 
 use crate::error::{Error, Result, counted};
 use crate::files::depth_maps::DepthMaps;
 use crate::files::folder::{OutputFolder, remove, remove_empty_folder_of, scene_of_results, sibling};
+use crate::files::lock::{FolderLock, LOCK, Mode, at_work};
 use crate::fusion::settings::Method;
+use crate::host::interrupt;
+use crate::host::memory;
 use crate::host::memory_limits::room;
 use crate::host::progress::{Progress, one_line};
 use crate::host::trace::Clock;
@@ -31,6 +35,11 @@ use crate::shards::mapping::join;
 use crate::shards::plan_file::{PlanFile, divided};
 use crate::shards::planning::Outline;
 use crate::shards::which::{Shard, ShardOption};
+
+/// How often is looked whether another process has made the plan.
+const AGAIN: Duration = Duration::from_millis(200);
+/// Tries to lock the folder of tiles while nobody seems to hold it.
+const TRIES: usize = 5;
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug)]
@@ -224,6 +233,23 @@ fn planned(views: &TileViews, out: &Path, tiling: Option<Tiling>, progress: &Pro
     if let Some(plan) = TilePlan::find(out, views, tiling)? {
         return Ok(plan);
     }
+    // Whoever comes while another process looks at the maps waits for what it finds.
+    let folder = out.join(TILES);
+    std::fs::create_dir_all(&folder).map_err(Error::io("create the folder of tiles", &folder))?;
+    let mut refused = 0;
+    let _lock = loop {
+        interrupt::check()?;
+        match FolderLock::acquire(&folder, Mode::Alone, "folder of tiles", "write into the folder of tiles") {
+            // It may have been given back since.
+            Err(error) if refused > TRIES && at_work(&folder).is_none() => return Err(error),
+            Err(_) => refused += 1,
+            Ok(lock) => break lock,
+        }
+        std::thread::sleep(AGAIN);
+    };
+    if let Some(plan) = TilePlan::find(out, views, tiling)? {
+        return Ok(plan);
+    }
     let mut stage = progress.stage("looking", 1, 1);
     let plan = TilePlan::make(out, views, tiling.unwrap_or(Tiling::Auto))?;
     stage.step(&counted(plan.tiles.len(), "tile"), 1, json!({ "tiles": plan.tiles.len() }));
@@ -244,9 +270,13 @@ fn shard(views: &TileViews, out: &Path, told: &TileOptions, progress: &Progress)
         let found = format!("{} shards for {}", shard.of, counted(count, "tile"));
         return Err(Error::input(format!("--shard {shard}"), found, "no more shards than tiles (--tiles N)"));
     }
-    let made = make(views, out, (&plan, shard), progress)?;
-    let text = format!("shard {shard}: the points of {} are there", counted(made, "tile"));
-    progress.summary(&text, json!({ "shard": shard.number, "of": shard.of, "tiles": made }));
+    let OfShard { tiles, memory_planned } = make(views, out, (&plan, shard), progress)?;
+    let text = format!("shard {shard}: the points of {} are there", counted(tiles, "tile"));
+    let fields = json!({
+        "shard": shard.number, "of": shard.of, "tiles": tiles, "memory_planned": memory_planned,
+        "memory_peak": memory::peak(),
+    });
+    progress.summary(&text, fields);
     Ok(())
 }
 
@@ -257,8 +287,15 @@ fn make_all(views: &TileViews, out: &Path, told: &TileOptions, progress: &Progre
     Ok(plan)
 }
 
-/// Makes those of a shard that are not there; gives how many it has.
-fn make(views: &TileViews, out: &Path, (plan, shard): (&TilePlan, Shard), progress: &Progress) -> Result<usize> {
+/// What a shard has.
+struct OfShard {
+    tiles: usize,
+    /// Bytes of memory that those which were missing were planned with, at most.
+    memory_planned: u64,
+}
+
+/// Makes those of a shard that are not there.
+fn make(views: &TileViews, out: &Path, (plan, shard): (&TilePlan, Shard), progress: &Progress) -> Result<OfShard> {
     let counts = divided(&vec![1; plan.tiles.len()], shard.of);
     let first: usize = counts[..shard.number - 1].iter().sum();
     let own = first + 1..first + 1 + counts[shard.number - 1];
@@ -268,7 +305,7 @@ fn make(views: &TileViews, out: &Path, (plan, shard): (&TilePlan, Shard), progre
         let was_there = tiles.make(tile, progress)?;
         stage.step(&format!("tile {tile}"), 1, json!({ "tile": tile, "reused": was_there }));
     }
-    Ok(own.len())
+    Ok(OfShard { tiles: own.len(), memory_planned: tiles.planned() })
 }
 
 /// The parts of the plan that is there.
@@ -294,6 +331,7 @@ fn remove_all(out: &Path, plan: Option<&TilePlan>) -> Result<()> {
         remove(&part, "remove the points of a tile that are joined")?;
         remove_empty_folder_of(&part);
     }
+    remove(&out.join(TILES).join(LOCK), "remove the lock of tiles that are joined")?;
     remove_empty_folder_of(&TilePlan::file(out));
     Ok(())
 }

@@ -14,8 +14,8 @@ const SCENE_AND_FUSION: &str = "--sparse --depth-numbers --format --poses --imag
     --max-reprojection-px --max-depth-error-rel --min-views --check-sources --min-confidence --keep-duplicates \
     --ply-offset --thin";
 /// How maps are made.
-const MAPS: &str = "--quality --verify --normals --depth-only --views --planes --widen-range --sampling --resolution \
-    --raw-confidence --unrefined --weights";
+const MAPS: &str = "--quality --verify --normals --subfolders --depth-only --views --planes --widen-range --sampling \
+    --resolution --raw-confidence --unrefined --weights";
 /// What is exported, and how.
 const EXPORTED: &str = "--crs --ply-names --filtered-depth --outliers --spacing --max-points --photos";
 /// What a page shows.

@@ -113,6 +113,7 @@ fn tiles() -> Group {
     let cases = vec![
         with(merged, told("make the tiles first", "fuse out --join")),
         with(mapped, told("merge first", "fuse out --tiles 2")),
+        with(merged, told("give more memory", "fuse out --tiles 2 --memory 0.001")),
         told("use a method that takes views one by one", "fuse out -o cloud --tiles 2 --method disparity"),
         told("start no more shards than there are tiles", "fuse out --shard 3/3"),
         told("give the options of the other shards", "fuse out --join --tiles 3"),

@@ -10,6 +10,7 @@ use engine::files::map::Map;
 use engine::files::ply::{self as cloud, Point};
 use engine::files::ply_cloud::CloudFile;
 use engine::files::ply_storage::Storage;
+use engine::files::subfolders::Spread;
 use engine::files::{cloud_points, depth_file, mat, pfm, ply_points};
 use engine::manifest::Manifest;
 use engine::manifest::made::{self, Made};
@@ -209,7 +210,7 @@ fn read_sidecars(folder: &Path) -> Result<(), String> {
         assert!(!said.is_empty());
     }
     made::max_side(folder, [VIEW].into_iter());
-    let files = LevelFiles::new(folder, 0, VIEW);
+    let files = LevelFiles::new(folder, 0, (VIEW, Spread::Flat));
     let Some((_, hashes)) = files.finished(made_by, &KnownHashes::of_folder(folder, true)) else {
         return Err("no record of finished maps".into());
     };

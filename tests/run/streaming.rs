@@ -17,13 +17,7 @@ const LITTLE: &str = "0.075";
 /// One map is half the size, one has no confidence, a part of a photo is transparent.
 fn write(offset: DVec3) -> TempDir {
     let root = tempfile::tempdir().unwrap();
-    let mut scene = plane_scene::scene();
-    scene.size = (plane_scene::SIZE.0 * TIMES, plane_scene::SIZE.1 * TIMES);
-    for view in &mut scene.views {
-        let times = f64::from(TIMES);
-        let centre = (view.k.z_axis + 0.5) * times - 0.5;
-        view.k = glam::DMat3::from_cols(view.k.x_axis * times, view.k.y_axis * times, centre.with_z(1.0));
-    }
+    let mut scene = plane_scene::enlarged(plane_scene::scene(), TIMES);
     let maps = root.path().join("maps");
     fs::create_dir_all(maps.join("depth")).unwrap();
     fs::create_dir_all(maps.join("confidence")).unwrap();

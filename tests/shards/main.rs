@@ -1,7 +1,7 @@
 //! One job on many machines, through the binary: in [`whole`] that shards give what a single run gives, whatever
 //! happens to them, in [`refusals`] what does not fit together, in [`planning`] what a plan says, in [`status`] what is
-//! told meanwhile, in [`tiles`] clouds in parts, in [`large`] plans of very many views, in [`slurm`] the scheduler
-//! itself.
+//! told meanwhile, in [`tiles`] clouds in parts, in [`large`] plans of very many views, in [`subfolders`] where their
+//! files lie, in [`slurm`] the scheduler itself.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,12 +10,14 @@ use std::process::{Child, Stdio};
 
 use tempfile::TempDir;
 
+#[cfg(target_os = "linux")]
 mod large;
 mod planning;
 mod refusals;
 #[cfg(target_os = "linux")]
 mod slurm;
 mod status;
+mod subfolders;
 mod tiles;
 mod whole;
 

@@ -103,13 +103,20 @@ impl Cluster {
     }
 
     /// Sends the job as a user would.
-    fn submit(&self, place: &Place, out: &str) {
+    fn submit(&self, place: &Place, out: &str, tiles: &[&str]) {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/slurm/submit.sh");
         assert!(script.metadata().unwrap().permissions().mode() & 0o100 != 0);
         let (scene, out, shards) = (place.path("scene"), place.path(out), SHARDS.to_string());
-        let words = [&[text(&script), text(&scene), text(&out), &shards], &OPTIONS[..]].concat();
+        let words = [&[text(&script)], tiles, &[text(&scene), text(&out), &shards], &OPTIONS[..]].concat();
         let sent = self.run(&words);
         assert!(sent.status.success(), "{sent:?}");
+    }
+
+    /// What the tasks have said.
+    fn logs(&self) -> String {
+        let logs = files(self.root.path());
+        let logs = logs.iter().filter(|(path, _)| path.extension().is_some_and(|ending| ending == "log"));
+        logs.map(|(path, text)| format!("{path:?} {}", String::from_utf8_lossy(text))).collect::<Vec<_>>().join("\n")
     }
 
     fn until_empty(&self) {
@@ -152,7 +159,7 @@ fn the_batch_files_give_a_single_runs_results_though_tasks_are_killed_and_cancel
     let cluster = Cluster::start();
     let out = place.path("out");
 
-    cluster.submit(&place, "out");
+    cluster.submit(&place, "out", &[]);
     let mut hit = 0;
     cluster.until("tasks are at work", || !at_work(&out).is_empty());
     // A third of them is killed by a signal that nobody can catch, and one is cancelled.
@@ -172,12 +179,21 @@ fn the_batch_files_give_a_single_runs_results_though_tasks_are_killed_and_cancel
     cluster.until_empty();
     // What was lost is sent once more, by the same line.
     if !out.join("fused.ply").exists() {
-        cluster.submit(&place, "out");
+        cluster.submit(&place, "out", &[]);
         cluster.until_empty();
     }
-    let logs = files(cluster.root.path());
-    let logs = logs.iter().filter(|(path, _)| path.extension().is_some_and(|ending| ending == "log"));
-    let logs: Vec<_> = logs.map(|(path, text)| format!("{path:?} {}", String::from_utf8_lossy(text))).collect();
-    assert!(results(&out) == alone, "{}", logs.join("\n"));
+    assert!(results(&out) == alone, "{}", cluster.logs());
     engine(["status", text(&out)]).done();
+
+    // The cloud once more, by an array of tiles; what is before it is there.
+    for file in ["fused.ply", "manifest.json", ".engine.finished.json"] {
+        fs::remove_file(out.join(file)).unwrap();
+    }
+    cluster.submit(&place, "out", &["--tiles", "9"]);
+    cluster.until_empty();
+    assert!(results(&out) == alone, "{}", cluster.logs());
+    let made = files(&out.join("tiles")).into_keys().filter(|path| path.extension().is_some_and(|e| e == "part"));
+    assert_eq!(made.count(), 9, "{}", cluster.logs());
+    // One task of the array has looked at the maps to cut space; the others have waited for it.
+    assert_eq!(cluster.logs().matches("looking 1/1: 9 tiles").count(), 1, "{}", cluster.logs());
 }

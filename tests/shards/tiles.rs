@@ -43,8 +43,15 @@ fn any_tiles_give_the_single_runs_cloud_and_manifest() {
         assert!(!out.join("tiles").exists(), "what is joined is taken away");
         unfused(&place);
     }
-    // By shards, in any order; the tiling need be told once.
-    fuse(&place, &["--tiles", "7", "--shard", "3/3"]).done();
+    // By shards, in any order; the tiling need be told once. Of two that begin at once one looks at the maps.
+    let out_name = text(&out);
+    let both = [(); 2].map(|()| {
+        let mut one = command(["fuse", out_name, "--tiles", "7", "--shard", "3/3", "--threads", "1"]);
+        one.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+    });
+    let looked =
+        both.map(|one| Ran::from(one.wait_with_output().unwrap()).done().stderr.matches("looking 1/1").count());
+    assert_eq!(looked[0] + looked[1], 1);
     let told_of = fuse(&place, &["--shard", "1/3"]).done();
     assert!(told_of.stdout.contains("shard 1/3: the points of 2 tiles are there"), "{}", told_of.stdout);
     let mut task = command(["fuse", text(&out), "--shard", "auto"]);
@@ -209,4 +216,52 @@ fn what_does_not_fit_to_tiles_is_one_line() {
     assert!(message.contains("no tiles that were cut so"), "{message}");
     let message = run(&["--join", "--view", "00000000", "--view", "00000001"]).failed(3).to_owned();
     assert!(message.contains("tiles of other maps"), "{message}");
+}
+
+/// The peak that the system tells, of maps that come to several times as much.
+#[cfg(target_os = "linux")]
+#[test]
+fn tiles_take_no_more_memory_than_is_planned_and_was_given() {
+    use engine::files::map::Map;
+
+    const VIEWS: u32 = 10;
+    let root = tempfile::tempdir().unwrap();
+    let [scene, maps, cloud] = ["scene", "maps", "cloud"].map(|name| root.path().join(name));
+    // 960 x 640 pixels, of which a strip is sure: what is held depends on all of them, the work on the strip.
+    let large = plane_scene::enlarged(plane_scene::row(VIEWS), 10);
+    large.write_mvsnet(&scene, "2.6 0.2 16 5.6");
+    let (width, height) = (large.size.0 as usize, large.size.1 as usize);
+    let _ = ["depth", "confidence"].map(|kind| fs::create_dir_all(maps.join(kind)).unwrap());
+    for view in &large.views {
+        let depth = |i: usize| plane_scene::depth(view, (i % width) as f64, (i / width) as f64) as f32;
+        let sure = |i: usize| if i % width / 40 == 12 { 1.0 } else { 0.1 };
+        let of_kinds: [(&str, Vec<f32>); 2] = [
+            ("depth", (0..width * height).map(depth).collect()),
+            ("confidence", (0..width * height).map(sure).collect()),
+        ];
+        for (kind, data) in of_kinds {
+            let file = maps.join(kind).join(format!("{:08}.pfm", view.id));
+            engine::files::pfm::write(&file, &Map { width, height, data }).unwrap();
+        }
+    }
+    let run = |memory: &str, more: &[&str]| {
+        let words = ["fuse", text(&maps), "--scene", text(&scene), "-o", text(&cloud), "--threads", "2", "--json"];
+        engine([&words, &["--memory", memory][..], more].concat())
+    };
+    // All at once would take 11 bytes of maps, 17 of the method's own and 48 of a point for each pixel.
+    let at_once = u64::from(VIEWS) * (width * height) as u64 * (11 + 17 + 48);
+    let given = at_once / 4;
+    let memory = format!("{:.4}", given as f64 / 1e9);
+    let ran = run(&memory, &["--tiles", "3", "--shard", "1/1"]).done();
+    let told = ran.events().pop().unwrap();
+    let [planned, peak] = ["memory_planned", "memory_peak"].map(|field| told[field].as_u64().unwrap());
+    assert!(peak <= planned && planned <= given, "peak {peak}, planned {planned}, given {given}");
+    run(&memory, &["--join"]).done();
+    let manifest = json(&cloud.join("manifest.json"));
+    let peak = manifest["machine"]["memory_peak"].as_u64().unwrap();
+    assert!(peak <= given && manifest["points"].as_u64().unwrap() > 10_000, "peak {peak}, given {given}");
+    // With less than that takes it is refused before anything is made.
+    fs::remove_dir_all(&cloud).unwrap();
+    let message = run("0.05", &["--tiles", "3", "--shard", "1/1"]).failed(5).to_owned();
+    assert!(message.contains("cutting space into tiles") || message.contains("smaller maps"), "{message}");
 }

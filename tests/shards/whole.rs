@@ -181,6 +181,95 @@ fn views_that_are_lost_after_merging_are_made_again_from_what_is_there() {
     }
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn nodes_that_may_only_read_the_scene_and_clocks_an_hour_off_change_nothing() {
+    let place = Place::new(8);
+    let alone = place.alone(&[]);
+    place.plan("out", &["--shards", "4"]).done();
+    // A scene on a file system that may only be read, and no other place to write to than OUT.
+    let scene = place.path("scene");
+    let read_only = |shard: &str| {
+        let words = place.words("infer", "out", &["--shard", shard, "--threads", "1"]);
+        let mut node = std::process::Command::new("unshare");
+        let mount =
+            "mount --bind \"$0\" \"$0\" && mount -o remount,bind,ro \"$0\" && ! touch \"$0/x\" 2>&- && exec \"$@\"";
+        node.args(["--map-root-user", "--mount", "sh", "-c", mount, text(&scene), env!("CARGO_BIN_EXE_engine")]);
+        Ran::from(node.args(&words).env("TMPDIR", "/nonexistent").env("HOME", "/nonexistent").output().unwrap())
+    };
+    let may_mount = std::process::Command::new("unshare").args(["--map-root-user", "--mount", "true"]).status();
+    if may_mount.is_ok_and(|status| status.success()) {
+        read_only("1/4").done();
+        // Where the results cannot be written, that is told in a line.
+        let state = fs::read(place.path("out/shards/1-of-4.json")).unwrap();
+        let blocked = place.words("infer", "out", &["--shard", "2/4"]);
+        let mut node = std::process::Command::new("unshare");
+        let mount = "mount --bind \"$0\" \"$0\" && mount -o remount,bind,ro \"$0\" && exec \"$@\"";
+        let out = place.path("out");
+        node.args(["--map-root-user", "--mount", "sh", "-c", mount, text(&out), env!("CARGO_BIN_EXE_engine")]);
+        let message = Ran::from(node.args(&blocked).output().unwrap()).failed(4).to_owned();
+        assert!(message.contains("Read-only file system"), "{message}");
+        assert_eq!(fs::read(place.path("out/shards/1-of-4.json")).unwrap(), state);
+    } else {
+        place.shard("out", "1/4").done();
+    }
+    // What has been written so far is an hour ahead, then an hour behind, as if a file server's clock went wrong.
+    let turn = |folder: &str, hours: i64| {
+        for file in files(&place.path(folder)).into_keys() {
+            let file = fs::File::options().write(true).open(place.path(folder).join(file)).unwrap();
+            let hour = Duration::from_secs(3600 * hours.unsigned_abs());
+            let now = std::time::SystemTime::now();
+            file.set_modified(if hours > 0 { now + hour } else { now - hour }).unwrap();
+        }
+    };
+    turn("out", 1);
+    turn("scene", 1);
+    place.shard("out", "2/4").done();
+    turn("out", -1);
+    turn("scene", -1);
+    place.shard("out", "3/4").done();
+    turn("out", 1);
+    let ran = engine(place.words("infer", "out", &["--shard", "3/4", "--json"])).done();
+    assert!(!ran.stdout.contains("\"reused\":false"), "maps of the future are maps");
+    place.shard("out", "4/4").done();
+    place.merge("out", &["--shard", "1/4"]).done();
+    turn("out", 1);
+    place.merge("out", &[]).done();
+    turn("out", -1);
+    place.fuse("out").done();
+    assert!(results(&place.path("out")) == alone);
+}
+
+#[cfg(unix)]
+#[test]
+fn the_lines_for_xargs_do_a_job_and_a_killed_fuse_is_done_again() {
+    let place = Place::new(10);
+    let alone = place.alone(&[]);
+    place.plan("out", &["--shards", "5"]).done();
+    let (scene, out) = (place.path("scene"), place.path("out"));
+    let [scene, out] = [text(&scene), text(&out)];
+    let shell = |line: &str| {
+        let mut shell = std::process::Command::new("sh");
+        shell.args(["-c", line, env!("CARGO_BIN_EXE_engine"), scene, out]);
+        Ran::from(shell.output().unwrap()).done()
+    };
+    shell("seq 5 | xargs -P 4 -I {} \"$0\" infer \"$1\" -o \"$2\" --shard {}/5 --threads 1 -q");
+    shell("seq 5 | xargs -P 4 -I {} \"$0\" merge \"$2\" --shard {}/5 --threads 1 -q");
+    for wait in [0, 40, 80] {
+        let mut fuse = command(["fuse", out, "-q"]).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(wait));
+        fuse.kill().unwrap();
+        fuse.wait().unwrap();
+    }
+    place.fuse("out").done();
+    assert!(results(Path::new(out)) == alone);
+    let _ = ["fused.ply", "manifest.json", ".engine.finished.json"]
+        .map(|file| fs::remove_file(place.path("out").join(file)));
+    shell("seq 4 | xargs -P 4 -I {} \"$0\" fuse \"$2\" --tiles 6 --shard {}/4 --threads 1 -q");
+    shell("\"$0\" fuse \"$2\" --join -q");
+    assert!(results(Path::new(out)) == alone);
+}
+
 #[cfg(unix)]
 #[test]
 fn a_full_disk_is_one_line_and_the_same_command_goes_on() {

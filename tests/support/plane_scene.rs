@@ -39,6 +39,17 @@ pub fn row(count: u32) -> TestScene {
     TestScene { size: SIZE, views: (0..count).map(view).collect(), points: Vec::new(), model: None }
 }
 
+/// A scene of this kind whose photos have this many times as many pixels a side.
+pub fn enlarged(mut scene: TestScene, times: u32) -> TestScene {
+    scene.size = (SIZE.0 * times, SIZE.1 * times);
+    let by = f64::from(times);
+    for view in &mut scene.views {
+        let centre = (view.k.z_axis + 0.5) * by - 0.5;
+        view.k = DMat3::from_cols(view.k.x_axis * by, view.k.y_axis * by, centre.with_z(1.0));
+    }
+    scene
+}
+
 /// A camera at a place that looks at another one.
 fn looking(id: u32, centre: DVec3, at: DVec3) -> TestView {
     let forward = (at - centre).normalize();
