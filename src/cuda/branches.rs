@@ -2,13 +2,12 @@
 //!
 //! Steps that were noted aside ([`Graph::aside`]) go to a stream of their own, after all that stands before them. The
 //! steps behind them do not wait, up to the first that reads what they write, or writes what they use: their join.
-//! What they use must not be overwritten before that, whatever the order of steps says ([`lengthened`]).
+//! What they use must not be overwritten before that, whatever the order of steps says ([`super::placement`]).
 
 use std::collections::BTreeSet;
 use std::ops::Range;
 
 use super::graph::{Arg, Graph, Step, Value};
-use super::placement::Life;
 
 /// A run of steps that are done beside those behind them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,7 +19,7 @@ pub struct Aside {
 }
 
 /// What steps read only, and what they write.
-fn used(steps: &[Step]) -> [BTreeSet<Value>; 2] {
+pub fn used(steps: &[Step]) -> [BTreeSet<Value>; 2] {
     let [mut read, mut written] = [BTreeSet::new(), BTreeSet::new()];
     for arg in steps.iter().flat_map(|step| &step.args).flat_map(Arg::addresses) {
         let Some(value) = arg.value() else { continue };
@@ -49,17 +48,6 @@ pub fn asides(graph: &Graph) -> Vec<Aside> {
         at = end;
     }
     found
-}
-
-/// Lets what steps aside use live until they are waited for.
-pub fn lengthened(graph: &Graph, lives: &mut [Option<Life>]) {
-    for Aside { steps, join } in asides(graph) {
-        for value in used(&graph.steps()[steps.clone()]).iter().flatten() {
-            if let Some(life) = &mut lives[value.0] {
-                life.last = life.last.max(join - 1);
-            }
-        }
-    }
 }
 
 #[cfg(test)]

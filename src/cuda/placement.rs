@@ -5,7 +5,7 @@
 //! placed already and lives at the same time: a greedy rule that for this network's graphs comes within a few percent
 //! of the largest sum of lives at one step, which no placement can beat.
 
-use super::branches::lengthened;
+use super::branches::{Aside, asides, used};
 use super::graph::{Arg, Graph, Kind};
 use crate::error::{Error, Result};
 
@@ -137,6 +137,17 @@ fn lives(graph: &Graph) -> Result<Vec<Option<Life>>> {
         }
     }
     Ok(lives)
+}
+
+/// Lets what steps aside use live until they are waited for.
+fn lengthened(graph: &Graph, lives: &mut [Option<Life>]) {
+    for Aside { steps, join } in asides(graph) {
+        for value in used(&graph.steps()[steps.clone()]).iter().flatten() {
+            if let Some(life) = &mut lives[value.0] {
+                life.last = life.last.max(join - 1);
+            }
+        }
+    }
 }
 
 #[cfg(test)]
