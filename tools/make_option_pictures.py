@@ -4,8 +4,8 @@
     python tools/make_option_pictures.py INTO --engine PROGRAM [--scene examples/scene] [--photos SCENE] [--only NAME]
 
 The scene in the tree shows what maps look like, SCENE (real photos; fountain-P11 in docs/pictures) what the cloud looks
-like. Maps are drawn as their surface, lit from above on the left; grey is where the confidence is below 0.5. Needs numpy
-and pillow.
+like. Maps are drawn as their surface, lit from above on the left; grey is where the confidence is below 0.5. Needs
+numpy and pillow.
 """
 
 import argparse
@@ -26,7 +26,7 @@ UNSURE = (120, 120, 128)
 # Name, view, crop of the photo (left, top, right, bottom; shares of it), and for each panel what is changed.
 MAPS = [
     ("quality", "00000003", (0, 0, 1, 1), ["--quality fast", "--quality normal", "--quality best"]),
-    ("resolution", "00000003", (0.42, 0.3, 0.82, 0.7), [f"--resolution {size}" for size in ("quarter", "half", "full")]),
+    ("resolution", "00000003", (0.42, 0.3, 0.82, 0.7), [f"--resolution {s}" for s in ("quarter", "half", "full")]),
     ("max_side", "00000003", (0.42, 0.3, 0.82, 0.7), ["--max-side 128", "--max-side 256", "(512 x 384)"]),
     ("planes", "00000003", (0, 0, 1, 1), ["--planes 12", "--planes 24", "--planes 96"]),
     ("views", "00000003", (0, 0, 1, 1), ["--views 2", "--views 3", "--views 5"]),
