@@ -23,6 +23,9 @@ python: wheel ## Lints and tests of the Python package, in a virtual environment
 	target/python/bin/pip install --quiet --force-reinstall "$$(ls -t dist/engine_mvs-*.whl | head -1)[test]"
 	target/python/bin/python -m pytest python/tests
 
+site: ## The pages as a site, target/site/index.html (needs mdBook: cargo install mdbook)
+	mdbook build docs
+
 nvcc: ## CUDA's compiler from PyPI into .cuda
 	tools/get_nvcc.sh
 
@@ -64,4 +67,4 @@ sass: nvcc ## Machine code of one kernel file for Hopper: make sass K=sweep
 	.cuda/nvidia/cu13/bin/nvcc -std=c++17 -O3 -cubin -arch=sm_90 -I kernels kernels/$(K).cu -o target/$(K).cubin
 	.cuda/nvdisasm -c target/$(K).cubin
 
-.PHONY: help check test wheel python nvcc gpu test-cuda ptx driver kernels gpu-build gpu-check gpu-rehearsal report-check large sass
+.PHONY: help check test wheel python site nvcc gpu test-cuda ptx driver kernels gpu-build gpu-check gpu-rehearsal report-check large sass

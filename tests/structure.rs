@@ -277,17 +277,87 @@ fn markdown_files_name_paths_that_exist() {
         let text = std::fs::read_to_string(page).unwrap();
         // Every other piece between backticks is code.
         let words = text.split('`').skip(1).step_by(2).flat_map(str::split_whitespace);
-        let mut of_page: Vec<String> = words.filter_map(|word| wrong_path(word, &files)).collect();
-        // Links and pictures: [text](path).
-        for target in text.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next()) {
-            if !target.is_empty() && !target.contains("://") && !page.parent().unwrap().join(target).exists() {
-                of_page.push(format!("the link to {target} leads nowhere"));
-            }
-        }
+        let of_page: Vec<String> = words.filter_map(|word| wrong_path(word, &files)).collect();
         wrong.extend(of_page.into_iter().map(|problem| format!("{}: {problem}", relative(page))));
     }
     assert!(pages.len() > 10, "the pages are where the test looks for them");
     assert_eq!(wrong, Vec::<String>::new(), "paths that Markdown files name");
+}
+
+/// What links and pictures of a page lead to, with the number of the line: `[text](target)`, outside of code.
+fn links(text: &str) -> Vec<(usize, &str)> {
+    let (mut found, mut is_fenced) = (Vec::new(), false);
+    for (number, line) in (1..).zip(text.lines()) {
+        is_fenced ^= line.trim_start().starts_with("```");
+        if is_fenced || line.starts_with("    ") {
+            continue;
+        }
+        let targets = line.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+        found.extend(targets.map(|target| (number, target)));
+    }
+    found
+}
+
+/// The anchors of a page's headings, as GitHub and mdBook make them: lower case, `-` for spaces, no other signs.
+fn anchors(text: &str) -> Vec<String> {
+    let (mut found, mut is_fenced) = (Vec::<String>::new(), false);
+    for line in text.lines() {
+        is_fenced ^= line.trim_start().starts_with("```");
+        let Some((_, heading)) = line.split_once("# ").filter(|(marks, _)| marks.chars().all(|c| c == '#')) else {
+            continue;
+        };
+        if !is_fenced {
+            let letters = heading.trim().to_lowercase().replace(' ', "-");
+            let anchor: String = letters.chars().filter(|c| c.is_alphanumeric() || "-_".contains(*c)).collect();
+            // The second of two equal headings is told apart by a number.
+            let before = found.iter().filter(|other| **other == anchor).count();
+            found.push(if before == 0 { anchor } else { format!("{anchor}-{before}") });
+        }
+    }
+    found
+}
+
+#[test]
+fn every_link_in_the_pages_leads_somewhere() {
+    let mut pages = Vec::new();
+    for folder in FOLDERS {
+        files_below(&root().join(folder), &["md"], &mut pages);
+    }
+    pages.extend(["README.md", "CONTRIBUTING.md", "CHANGELOG.md"].map(|page| root().join(page)));
+    let (mut wrong, mut count) = (Vec::new(), 0);
+    for page in &pages {
+        let text = std::fs::read_to_string(page).unwrap();
+        for (line, target) in links(&text).into_iter().filter(|(_, target)| !target.contains("://")) {
+            count += 1;
+            let (file, anchor) = target.split_once('#').unwrap_or((target, ""));
+            let path = if file.is_empty() { page.clone() } else { page.parent().unwrap().join(file) };
+            let is_there = path.exists()
+                && (anchor.is_empty() || anchors(&std::fs::read_to_string(&path).unwrap()).iter().any(|a| a == anchor));
+            // What lies outside is not on the site.
+            let leaves_site = page.parent() == Some(&root().join("docs")) && target.starts_with("..");
+            if !is_there || leaves_site {
+                let why = if leaves_site { "leaves docs, and is not on the site" } else { "leads nowhere" };
+                wrong.push(format!("{}:{line}: the link to {target} {why}", relative(page)));
+            }
+        }
+    }
+    assert!(count > 100, "{count} links are found");
+    assert_eq!(wrong, Vec::<String>::new(), "links");
+    assert_eq!(anchors("# A\n## K (`x`), its_y - z\n```\n# no\n```\n# A\n"), ["a", "k-x-its_y---z", "a-1"]);
+}
+
+#[test]
+fn the_site_has_every_page_once() {
+    let mut pages = Vec::new();
+    files_below(&root().join("docs"), &["md"], &mut pages);
+    let mut pages: Vec<String> = pages.iter().map(|page| relative(page).replace("docs/", "")).collect();
+    pages.retain(|page| page != "SUMMARY.md");
+    let summary = std::fs::read_to_string(root().join("docs/SUMMARY.md")).unwrap();
+    // Its entries are links in a list, none of which is a link elsewhere.
+    let mut listed: Vec<String> = links(&summary).into_iter().map(|(_, target)| target.to_owned()).collect();
+    pages.sort();
+    listed.sort();
+    assert_eq!(listed, pages, "docs/SUMMARY.md against the files in docs");
 }
 
 /// Tables, links and pictures of Markdown cannot be broken.

@@ -81,6 +81,7 @@ def main():
             print(f"{name}: {raster.width} x {raster.height} cells of {raster.transform.a}, {raster.dtypes[0]} x "
                   f"{raster.count}, {found['crs']}, overviews {overviews}, {found['there']} cells with a value")
             if words.png:
+                words.png.mkdir(parents=True, exist_ok=True)
                 draw(raster, words.png / Path(name).with_suffix(".png").name)
     for line in wrong:
         print(line, file=sys.stderr)

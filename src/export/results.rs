@@ -129,8 +129,7 @@ impl Results {
     /// # Errors
     /// A manifest that does not say it.
     pub fn fusion(&self) -> Result<FusionOptions> {
-        let parameters = serde_json::Value::Object(self.manifest.parameters.clone());
-        serde_json::from_value(parameters).map_err(|e| {
+        FusionOptions::of_run(&self.manifest.parameters).map_err(|e| {
             Error::input(
                 format!("{}: parameters", self.folder().join(MANIFEST).display()),
                 format!("not how pixels became points ({e})"),

@@ -2,6 +2,7 @@
 //! takes. All of it is serialised as one flat object; `constants.rs` has the options of its fields.
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map as Fields, Value};
 
 use crate::maps::consistency::{DynamicThresholds, Thresholds};
 use crate::maps::merge::MergeOptions;
@@ -28,6 +29,17 @@ impl FusionOptions {
     /// Reprojection with these constants.
     pub fn reprojection(min_confidence: f64, constants: Reprojection) -> Self {
         Self { min_confidence, method: Method::Reprojection(constants) }
+    }
+
+    /// Those among a run's parameters, as a manifest has them. Earlier versions wrote no method before there were
+    /// several, and nothing of the guard before there was one: they did without.
+    ///
+    /// # Errors
+    /// What is missing or not as it should be.
+    pub fn of_run(parameters: &Fields<String, Value>) -> serde_json::Result<Self> {
+        let mut parameters = parameters.clone();
+        parameters.entry("method").or_insert_with(|| Method::Reprojection(Reprojection::default()).name().into());
+        serde_json::from_value(Value::Object(parameters))
     }
 }
 
@@ -61,8 +73,9 @@ pub struct Reprojection {
 }
 
 /// What [`Method::Reprojection`] asks of pixels beside agreement, and how it colours points. None of it is part of the
-/// published methods: see [`Guard::OFF`].
+/// published methods: see [`Guard::OFF`]. What a manifest does not have, its run did not ask.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default = "Guard::off")]
 pub struct Guard {
     /// Pixels of a surface that is connected in its map and smaller than this are dropped before anything else: a
     /// number of pixels in a map of a million, see [`crate::maps::segments::least_pixels`] for other sizes. 0: none.
@@ -112,6 +125,10 @@ impl Guard {
         max_normal_deg: 180.0,
         mean_colour: false,
     };
+
+    fn off() -> Self {
+        Self::OFF
+    }
 
     /// Whether it asks other views about a point.
     pub fn judges(&self) -> bool {

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 use clap::error::ErrorKind;
 
+use crate::program::command;
+
 /// All pages.
 fn pages() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -145,4 +147,48 @@ fn calls_are_found_as_a_shell_finds_them() {
     let page = "Say `engine infer\nDIR` or\n\n    engine fuse \\\n      OUT\n";
     let texts: Vec<(usize, String)> = shown(page).into_iter().map(|shown| (shown.line, shown.text)).collect();
     assert_eq!(texts, [(1, "engine infer DIR".to_owned()), (4, "engine fuse OUT".to_owned())]);
+}
+
+/// The calls of the program in the blocks of `docs/FIRST.md`, in order.
+fn first_calls() -> Vec<Vec<String>> {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/FIRST.md");
+    let text = std::fs::read_to_string(page).unwrap();
+    shown(&text).into_iter().filter(|shown| !shown.is_inline).flat_map(|shown| calls(&shown.text)).collect()
+}
+
+#[test]
+fn the_first_page_runs_as_it_is_written() {
+    let root = tempfile::tempdir().unwrap();
+    for folder in ["images", "cams", "truth", "."] {
+        let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/scene").join(folder);
+        let to = root.path().join("examples/scene").join(folder);
+        std::fs::create_dir_all(&to).unwrap();
+        let files = std::fs::read_dir(from).unwrap().map(Result::unwrap);
+        for file in files.filter(|file| file.path().is_file()) {
+            std::fs::copy(file.path(), to.join(file.file_name())).unwrap();
+        }
+    }
+    let calls = first_calls();
+    assert!(calls.len() > 6, "{calls:?}");
+    for words in &calls {
+        let mut program = command(&words[1..]);
+        // Its own words, but with smaller photos and fewer depths.
+        program.current_dir(root.path()).env("ENGINE_MAX_SIDE", "128").env("ENGINE_PLANES", "48");
+        let ran = program.output().unwrap();
+        assert!(ran.status.success(), "{}: {}", words.join(" "), String::from_utf8_lossy(&ran.stderr));
+    }
+    for made in [
+        "out/fused.ply",
+        "out/report.html",
+        "out/preview/00000003.png",
+        "out/confidence/00000003.pfm",
+        "strict/fused.ply",
+        "quick/fused.ply",
+        "out/export/cloud.las",
+        "out/export/cloud.glb",
+        "out/mesh/mesh.ply",
+        "out/mesh/mesh.glb",
+    ] {
+        assert!(root.path().join(made).metadata().is_ok_and(|file| file.len() > 100), "{made}");
+    }
 }

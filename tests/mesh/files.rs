@@ -151,7 +151,7 @@ fn a_texture_shows_the_photos() {
 }
 
 /// Whether a program of others is there; where it is not, what is skipped, or a failure if it is required.
-fn is_there(what: &str, variable: &str, command: &mut Command) -> bool {
+pub fn is_there(what: &str, variable: &str, command: &mut Command) -> bool {
     let there = command.output().is_ok_and(|ran| ran.status.success());
     if !there {
         assert!(std::env::var_os(variable).is_none(), "no {what}, and {variable} is set");

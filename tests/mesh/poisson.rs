@@ -1,5 +1,5 @@
-//! `engine mesh --poisson` with a Python that says it has pycolmap, and one that does not. That the real one makes a
-//! mesh that is as good as it can be is measured by `tools/compare_meshes.py` (docs/MESH.md): it takes minutes.
+//! `engine mesh --poisson` with a Python that says it has pycolmap, with one that does not, and with the real one where
+//! it is installed. How good its meshes are is measured by `tools/compare_meshes.py` (docs/MESH.md): it takes minutes.
 
 #![cfg(unix)]
 
@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use super::*;
-use crate::files::plane;
+use crate::files::{is_there, plane};
 
 /// A folder with a `python3` that runs this script.
 fn python(script: &str) -> TempDir {
@@ -112,4 +112,29 @@ fn poisson_meshing_is_pycolmap_s_where_there_is_one() {
     fs::remove_file(out.join("fused.ply")).unwrap();
     let message = mesh(root.path(), there.path(), &["--poisson", "--quiet"]).failed(3).to_owned();
     assert!(message.contains("a run without a cloud (--depth-only); expected "), "{message}");
+}
+
+#[test]
+fn the_real_pycolmap_meshes_a_plane() {
+    let mut asked = Command::new("python3");
+    asked.args(["-c", "import pycolmap; pycolmap.PoissonMeshingOptions()"]);
+    if !is_there("pycolmap for Python", "ENGINE_REQUIRE_PYCOLMAP", &mut asked) {
+        return;
+    }
+    let far = DVec3::new(448_262.0, 5_411_932.0, 320.0);
+    let root = plane(far);
+    let out = root.path().join("thin");
+    // Few points: the time goes with them.
+    let [maps, scene] = ["maps", "scene"].map(|name| root.path().join(name));
+    let words = ["fuse", text(&maps), "--scene", text(&scene), "-o", text(&out), "--min-views", "2", "--thin", "0.1"];
+    engine(words).done();
+    let ran = engine(["mesh", text(&out), "--poisson=5", "--min-component", "10"]).done();
+    assert!(ran.stderr.contains("Poisson meshing of fused.ply, trim 5"), "{}", ran.stderr);
+    let mesh = readers::ply(&out.join("mesh/mesh.ply"));
+    assert!(mesh.faces.len() > 200 && mesh.colours.len() == mesh.positions.len(), "{}", mesh.faces.len());
+    // Half of a cube's side of the thinned cloud, at the border too, where the surface bends.
+    let off = |place: &DVec3| plane_scene::distance((*place - far).to_array()).abs();
+    let (count, near) = (mesh.positions.len(), mesh.positions.iter().filter(|place| off(place) < 0.05).count());
+    assert!(near * 100 >= 98 * count, "{near} of {count} vertices lie on the plane");
+    assert_eq!(json(&out.join("mesh/mesh.json"))["manifold"], json!(true));
 }
