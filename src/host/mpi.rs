@@ -24,14 +24,14 @@ fn announced() -> Option<usize> {
 /// The processes that this one was started with, or itself alone; and what is worth telling.
 ///
 /// # Errors
-/// An MPI library that was started before.
+/// A launcher of another MPI than the library's.
 #[cfg(feature = "mpi")]
 pub fn join() -> Result<(Box<dyn Collective>, Option<String>)> {
     // Not without a launcher: a library may take a second to find out that there is none, and say so.
     if announced().is_none() && env::var_os(PMIX).is_none() {
         return Ok((Box::new(Alone), None));
     }
-    Ok((Box::new(through_library::Mpi::start()?), None))
+    Ok((Box::new(through_library::Mpi::start(announced())?), None))
 }
 
 /// This process alone, with a note if it was started as one of many.
@@ -75,13 +75,24 @@ mod through_library {
     }
 
     impl Mpi {
-        /// Starts the library. Whoever does is the only thread that calls it.
-        pub fn start() -> Result<Self> {
+        /// Starts the library; `announced` is how many processes the launcher says there are. Whoever does is the only
+        /// thread that calls it.
+        pub fn start(announced: Option<usize>) -> Result<Self> {
             // Whatever level the library has: one thread calls it.
             let Some((universe, _)) = initialize_with_threading(Threading::Funneled) else {
                 return Err(Error::Bug { place: "mpi", problem: "the library was started before".into() });
             };
-            Ok(Self { world: universe.world(), _universe: universe })
+            let own = Self { world: universe.world(), _universe: universe };
+            // Each would train all by itself.
+            if let Some(announced) = announced.filter(|&count| count > 1 && own.ranks() == 1) {
+                return Err(Error::input(
+                    "MPI",
+                    format!("{announced} processes by the launcher, and one by the library ({})", own.library()),
+                    "the launcher of the MPI library that the program was built with (`which mpirun`; MPICC=... names \
+                     another library's compiler to `cargo build`)",
+                ));
+            }
+            Ok(own)
         }
 
         /// Waits for all others without taking a processor from them.
@@ -124,7 +135,7 @@ mod through_library {
         fn library(&self) -> String {
             let text = library_version().unwrap_or_else(|_| "MPI".into());
             // Others write a page.
-            let first = text.split(['\n', ',']).next().unwrap_or_default();
+            let first = text.split(['\n', ',', '\0']).next().unwrap_or_default();
             first.split_whitespace().collect::<Vec<_>>().join(" ")
         }
 
