@@ -29,7 +29,8 @@ impl Default for PrefetchOptions {
     }
 }
 
-/// Gives the samples at the positions `start`, `start + 1`, ... of a row, in this order, whatever the number of threads.
+/// Gives the samples at the positions `start`, `start + 1`, ... of a row, in this order, whatever the number of
+/// threads.
 pub struct Prefetch {
     shared: Arc<Shared>,
     loaders: Vec<JoinHandle<()>>,
