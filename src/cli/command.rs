@@ -8,7 +8,6 @@ use clap::{CommandFactory, Parser, Subcommand};
 use engine::host::memory_limits::save_address_space;
 use engine::host::progress::{Progress, Style, output_result, print_error_line};
 use engine::{Error, Result};
-use serde_json::json;
 
 use super::bench::{self, BenchArgs};
 use super::calibrate::{self, CalibrateArgs};
@@ -196,8 +195,7 @@ pub fn command_line(words: impl IntoIterator<Item = OsString>) -> u8 {
         Ok(()) => 0,
         Err(error @ Error::ToldByRank0 { .. }) => error.exit_code(),
         Err(error) => {
-            progress.event("error", json!({ "message": error.to_string(), "exit_code": error.exit_code() }));
-            print_error_line(&format!("error: {error}"));
+            progress.error(&error);
             error.exit_code()
         }
     }

@@ -239,7 +239,11 @@ pub fn run(args: TrainArgs, progress: &Progress) -> Result<()> {
     let team = Team::new(processes);
     let silent = Progress::new(Style::Quiet);
     let progress = if team.is_first() { progress } else { &silent };
-    team.work(|team| trained(args, team, progress))
+    let done = team.work(|team| trained(args, team, progress), |error| progress.error(error));
+    done.map_err(|error| match team.is_alone() {
+        true => error,
+        false => Error::ToldByRank0 { exit_code: error.exit_code() },
+    })
 }
 
 /// What each of them does.

@@ -95,21 +95,29 @@ impl Team {
         &*self.collective
     }
 
-    /// All of the work. Where one process fails in it, all do, and where they end, they end together.
+    /// All of the work. Where one process fails in it, all do, and where they end, they end together: launchers kill
+    /// those that are left when one has ended with an error, so all wait until the first has saved what there is, and
+    /// has told the error by `tell`.
     ///
     /// # Errors
     /// The work's, in the first process; [`Error::ToldByRank0`] in the others.
-    pub fn work<T>(&self, work: impl FnOnce(&Self) -> Result<T>) -> Result<T> {
+    pub fn work<T>(&self, work: impl FnOnce(&Self) -> Result<T>, tell: impl FnOnce(&Error)) -> Result<T> {
         let (found, own) = match work(self) {
             Ok(found) => (Some(found), Ok(())),
             Err(error) => (None, Err(error)),
         };
         let agreed = if self.parted.get() { own } else { self.agree(own) };
-        match agreed {
-            Ok(()) => found.ok_or_else(|| Error::Bug { place: "team", problem: "work without a result".into() }),
-            Err(error) if self.is_first() => Err(error),
-            Err(error) => Err(Error::ToldByRank0 { exit_code: error.exit_code() }),
+        let Err(error) = agreed else {
+            return found.ok_or_else(|| Error::Bug { place: "team", problem: "work without a result".into() });
+        };
+        if self.is_alone() {
+            return Err(error);
         }
+        if self.is_first() {
+            tell(&error);
+        }
+        self.numbers(0)?;
+        if self.is_first() { Err(error) } else { Err(Error::ToldByRank0 { exit_code: error.exit_code() }) }
     }
 
     /// Whether all go on: waits for everybody's result. If there are errors, all get that of the lowest rank (one that

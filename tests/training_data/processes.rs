@@ -98,7 +98,7 @@ fn together<T: Send>(ranks: usize, work: impl Fn(&Team) -> Result<T> + Sync) -> 
     std::thread::scope(|scope| {
         let start = |rank| {
             let (table, work) = (Arc::clone(&table), &work);
-            scope.spawn(move || Team::new(Box::new(Threads { rank, ranks, table })).work(work))
+            scope.spawn(move || Team::new(Box::new(Threads { rank, ranks, table })).work(work, |_| ()))
         };
         let threads: Vec<_> = (0..ranks).map(start).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
