@@ -42,6 +42,9 @@ ptx: nvcc ## Every night: all kernels and networks on the interpreter of PTX, as
 	ENGINE_REQUIRE_EMULATOR=1 ENGINE_CUDA_ALL=1 cargo test --release --test cuda_network
 	ENGINE_REQUIRE_NVCC=1 ENGINE_KERNELS_ALL=1 cargo test --release --test kernel_budget
 
+mpi: ## Every night: training in several processes (needs an MPI library, mpirun and libclang)
+	cargo test --features mpi --test mpi
+
 driver: nvcc ## Every night: the program on a stand-in for CUDA's driver, all runs, orders and mistakes
 	ENGINE_DRIVER_ALL=1 ENGINE_REQUIRE_EMULATOR=1 cargo test --features cuda --test driver
 
@@ -67,4 +70,5 @@ sass: nvcc ## Machine code of one kernel file for Hopper: make sass K=sweep
 	.cuda/nvidia/cu13/bin/nvcc -std=c++17 -O3 -cubin -arch=sm_90 -I kernels kernels/$(K).cu -o target/$(K).cubin
 	.cuda/nvdisasm -c target/$(K).cubin
 
-.PHONY: help check test wheel python site nvcc gpu test-cuda ptx driver kernels gpu-build gpu-check gpu-rehearsal report-check large sass
+.PHONY: help check test wheel python site nvcc gpu test-cuda ptx mpi driver kernels gpu-build gpu-check gpu-rehearsal \
+	report-check large sass

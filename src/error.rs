@@ -79,6 +79,22 @@ pub enum Error {
     /// What was asked about is not done yet: how far it is.
     #[error("not done yet: {0}")]
     Pending(String),
+    /// What went wrong in another process of the same job, and in which.
+    #[error("{message} ({rank})")]
+    InRank {
+        /// The other error's text.
+        message: String,
+        /// `rank 1 of 2, on node7`.
+        rank: String,
+        /// The other error's exit code.
+        exit_code: u8,
+    },
+    /// The job has failed, and its rank 0 says why: this one says nothing.
+    #[error("rank 0 of this job says why it ended")]
+    ToldByRank0 {
+        /// The exit code of all.
+        exit_code: u8,
+    },
     /// The user stopped the run.
     #[error("stopped by the user; run the same command again to go on with what is left")]
     Interrupted,
@@ -112,6 +128,7 @@ impl Error {
         match self {
             Self::Shape { .. } | Self::Bug { .. } => 1,
             Self::Sample { problem, .. } => problem.exit_code(),
+            Self::InRank { exit_code, .. } | Self::ToldByRank0 { exit_code } => *exit_code,
             Self::Input { .. } | Self::Weights { .. } => 3,
             Self::Io { .. } => 4,
             Self::Memory(_) => 5,

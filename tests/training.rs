@@ -146,6 +146,15 @@ fn a_finished_run_says_so_and_other_options_need_another_folder() {
     let message = refused.failed(3);
     assert!(message.contains("the run began with rate = 0.001, and now it is 0.5"), "{message}");
     assert!(message.contains("--fresh"), "{message}");
+    // A launcher's process that knows no MPI is no part of a job.
+    #[cfg(not(feature = "mpi"))]
+    {
+        let mut command = command([&["train", text(&run)], &SMALL[..]].concat());
+        let ran = Ran::from(command.env("OMPI_COMM_WORLD_SIZE", "2").output().unwrap()).done();
+        let note =
+            "note: started as one of 2 processes, but this build knows no MPI and works by itself; build it with";
+        assert!(ran.stderr.contains(note), "{}", ran.stderr);
+    }
     let options = json(&run.join("train.json"));
     assert_eq!(options["options"]["planes"], serde_json::json!([34, 40]));
 

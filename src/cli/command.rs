@@ -5,10 +5,9 @@ use std::path::PathBuf;
 
 use clap::error::{ContextKind, ErrorKind};
 use clap::{CommandFactory, Parser, Subcommand};
-use engine::Result;
 use engine::host::memory_limits::save_address_space;
 use engine::host::progress::{Progress, Style, output_result, print_error_line};
-use serde_json::json;
+use engine::{Error, Result};
 
 use super::bench::{self, BenchArgs};
 use super::calibrate::{self, CalibrateArgs};
@@ -194,9 +193,9 @@ pub fn command_line(words: impl IntoIterator<Item = OsString>) -> u8 {
     let profiled = options::write_profile();
     match result.and(profiled).and_then(|()| output_result()) {
         Ok(()) => 0,
+        Err(error @ Error::ToldByRank0 { .. }) => error.exit_code(),
         Err(error) => {
-            progress.event("error", json!({ "message": error.to_string(), "exit_code": error.exit_code() }));
-            print_error_line(&format!("error: {error}"));
+            progress.error(&error);
             error.exit_code()
         }
     }

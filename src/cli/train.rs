@@ -7,7 +7,8 @@ use clap::{Args, ValueEnum};
 use engine::cpu::ops::depth_backward::DepthLoss;
 use engine::files::names::in_json;
 use engine::host::interrupt;
-use engine::host::progress::Progress;
+use engine::host::mpi;
+use engine::host::progress::{Progress, Style};
 use engine::net::config::{Aggregation, Config, Decoder, Difference, Resolution};
 use engine::scene::camera::Sampling;
 use engine::synth::GeneratorOptions;
@@ -17,13 +18,15 @@ use engine::train::dtu::{Dtu, DtuOptions, Split};
 use engine::train::memory::TrainSize;
 use engine::train::mix::Mix;
 use engine::train::optimizer::AdamOptions;
+use engine::train::options::{SamplingChoice, TrainOptions};
 use engine::train::prefetch::PrefetchOptions;
-use engine::train::run::{self, SamplingChoice, TrainData, TrainOptions};
+use engine::train::run::{self, TrainData};
 use engine::train::sample::Dataset;
 use engine::train::scenes::{Scenes, ScenesOptions};
 use engine::train::schedule::{RateOptions, Schedule};
 use engine::train::step::expect_statistics;
 use engine::train::synthetic::{Synthetic, SyntheticOptions};
+use engine::train::team::Team;
 use engine::train::validation::{VALIDATION_SEED, ValidationSet};
 use engine::{Error, Result};
 use serde_json::json;
@@ -226,9 +229,25 @@ fn not_negative(text: &str) -> Result<f64, String> {
     options::number(text, |n| n >= 0.0, "a number of 0 or more")
 }
 
-/// Trains.
-pub fn run(mut args: TrainArgs, progress: &Progress) -> Result<()> {
+/// Trains, with all processes that were started together.
+pub fn run(args: TrainArgs, progress: &Progress) -> Result<()> {
     interrupt::install()?;
+    let (processes, note) = mpi::join()?;
+    if let Some(note) = note {
+        progress.note(&note);
+    }
+    let team = Team::new(processes);
+    let silent = Progress::new(Style::Quiet);
+    let progress = if team.is_first() { progress } else { &silent };
+    let done = team.work(|team| trained(args, team, progress), |error| progress.error(error));
+    done.map_err(|error| match team.is_alone() {
+        true => error,
+        false => Error::ToldByRank0 { exit_code: error.exit_code() },
+    })
+}
+
+/// What each of them does.
+fn trained(mut args: TrainArgs, team: &Team, progress: &Progress) -> Result<()> {
     args.limits.apply()?;
     if args.data.is_empty() {
         args.data.push(DataSpec { kind: DataKind::Synth, weight: 1.0, typed: "synth".into() });
@@ -242,7 +261,8 @@ pub fn run(mut args: TrainArgs, progress: &Progress) -> Result<()> {
         }
         let (planes, views) = (setup.planes.iter().copied().max().unwrap_or(0), setup.views.1);
         let on_host = args.device == options::Device::Cpu || !engine::cuda::BUILT_IN;
-        let step = TrainSize { config: setup.config(&args), size, planes, views, queue: args.queue, on_host };
+        let (config, queue, ranks) = (setup.config(&args), args.queue, team.collective().ranks());
+        let step = TrainSize { config, size, planes, views, queue, on_host, ranks };
         args.limits.expect_room(&step.need()?, "a smaller --size, fewer --planes or a shorter --queue would help")?;
     }
     let default = |typed: Option<f64>, ours: f64, papers: f64| typed.unwrap_or(if paper { papers } else { ours });
@@ -296,7 +316,7 @@ pub fn run(mut args: TrainArgs, progress: &Progress) -> Result<()> {
         let train = Arc::new(Augmented::new(mix, augment, args.seed)?);
         Ok(TrainData { train, validation, notes, devices: args.device.open(progress)? })
     };
-    run::train(&args.run, &options, &described, prepare, progress)
+    run::train(&args.run, &options, &described, prepare, team, progress)
 }
 
 /// The size of scenes made on the fly where samples are not cut.

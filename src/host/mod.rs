@@ -4,11 +4,13 @@
 //! Nothing here knows what the program is for.
 
 pub mod allocator;
+pub mod collective;
 mod control_groups;
 pub mod disk;
 pub mod interrupt;
 pub mod memory;
 pub mod memory_limits;
+pub mod mpi;
 pub mod progress;
 pub mod random;
 pub mod terminal;

@@ -156,6 +156,12 @@ impl Progress {
         }
     }
 
+    /// Reports why the work has failed, in every style.
+    pub fn error(&self, error: &Error) {
+        self.event("error", json!({ "message": error.to_string(), "exit_code": error.exit_code() }));
+        print_error_line(&format!("error: {error}"));
+    }
+
     /// Prints the closing summary: text for people, or the same as an event.
     pub fn summary(&self, text: &str, fields: Value) {
         match self.style {

@@ -3,6 +3,7 @@
 //! The sizes are those of the network's outline. They are lower bounds, so that nothing is refused that would fit: what
 //! a step takes beside them (gradients on their way, what the allocator keeps) depends on the machine.
 
+use super::exchange::Exchange;
 use crate::error::Result;
 use crate::host::memory::{MemoryNeed, Part, StageMemory};
 use crate::net::config::Config;
@@ -22,6 +23,8 @@ pub struct TrainSize {
     pub queue: usize,
     /// Whether gradients are made on the processor.
     pub on_host: bool,
+    /// Processes that train together.
+    pub ranks: usize,
 }
 
 impl TrainSize {
@@ -34,9 +37,11 @@ impl TrainSize {
         // The tape keeps what every layer reads; layers without depth read photos or features, of every view.
         let layers = outline::layers(self.config, height, width, self.planes)?;
         let kept = layers.iter().map(|(_, x)| 4 * x.len() as u64 * if x.d == 1 { self.views as u64 } else { 1 });
+        let values = outline::tensors(self.config)?.iter().map(|(_, shape)| shape.iter().product::<usize>()).sum();
         let parts = vec![
             Part::new("what the layers read, for the way back", if self.on_host { kept.sum() } else { 0 }),
             Part::new("samples that are prepared ahead", self.queue as u64 * photos_bytes(self.size, self.views)),
+            Part::new("gradients on their way between processes", Exchange::bytes_of(self.ranks, 1, values)),
         ];
         Ok(MemoryNeed { stages: vec![StageMemory::new("a training step", parts)] })
     }
@@ -61,7 +66,7 @@ mod tests {
             resolution: Resolution::Quarter,
         };
         let of = |size, planes| {
-            let size = TrainSize { config, size, planes, views: 3, queue: 0, on_host: true };
+            let size = TrainSize { config, size, planes, views: 3, queue: 0, on_host: true, ranks: 1 };
             size.need().unwrap().peak()
         };
         // The cost volume alone: 64 x 48 pixels, 128 planes, 32 channels of four bytes.
@@ -69,7 +74,11 @@ mod tests {
         assert!(of((256, 192), 128) > volume && of((256, 192), 128) < 20 * volume);
         assert!(of((256, 192), 256) > of((256, 192), 128) * 3 / 2);
         assert!(of((512, 192), 128) > of((256, 192), 128) * 3 / 2);
-        let queued = TrainSize { config, size: (256, 192), planes: 128, views: 3, queue: 4, on_host: false };
-        assert_eq!(queued.need().unwrap().peak(), 4 * 3 * 12 * 256 * 192);
+        let queued = TrainSize { config, size: (256, 192), planes: 128, views: 3, queue: 4, on_host: false, ranks: 1 };
+        let of_queue = 4 * 3 * 12 * 256 * 192;
+        assert_eq!(queued.need().unwrap().peak(), of_queue);
+        // Of about a million values: what comes and goes, and the sum, whole and in slices.
+        let shared = TrainSize { ranks: 8, ..queued }.need().unwrap().peak() - of_queue;
+        assert!((12_000_000..32_000_000).contains(&shared), "{shared}");
     }
 }

@@ -29,10 +29,12 @@ impl Default for PrefetchOptions {
     }
 }
 
-/// Gives the samples of indices `start`, `start + 1`, ... in this order, whatever the number of threads.
+/// Gives the samples at the positions `start`, `start + 1`, ... of a row, in this order, whatever the number of
+/// threads.
 pub struct Prefetch {
     shared: Arc<Shared>,
     loaders: Vec<JoinHandle<()>>,
+    index: Arc<dyn Fn(u64) -> u64 + Send + Sync>,
     capacity: usize,
 }
 
@@ -61,7 +63,8 @@ impl Shared {
 }
 
 impl Prefetch {
-    /// Starts the loaders. `views` says how many views the sample of an index is asked for with.
+    /// Starts the loaders. `index` says which sample of the dataset is at a position of the row, `views` how many views
+    /// the sample of an index is asked for with.
     ///
     /// # Errors
     /// Options out of their range; a system that gives no threads.
@@ -69,6 +72,7 @@ impl Prefetch {
         dataset: Arc<dyn Dataset>,
         options: PrefetchOptions,
         start: u64,
+        index: impl Fn(u64) -> u64 + Send + Sync + 'static,
         views: impl Fn(u64) -> usize + Send + Sync + 'static,
     ) -> Result<Self> {
         let PrefetchOptions { threads, capacity } = options;
@@ -79,20 +83,23 @@ impl Prefetch {
         }
         let queue = Queue { begin: start, next: start, ready: BTreeMap::new(), stopped: false };
         let shared = Arc::new(Shared { queue: Mutex::new(queue), made: Condvar::new(), room: Condvar::new() });
+        let index: Arc<dyn Fn(u64) -> u64 + Send + Sync> = Arc::new(index);
         let views: Arc<dyn Fn(u64) -> usize + Send + Sync> = Arc::new(views);
         // Filled one by one: if a later thread cannot be had, dropping this ends the earlier ones.
-        let mut prefetch = Self { shared, loaders: Vec::new(), capacity };
+        let mut prefetch = Self { shared, loaders: Vec::new(), index: Arc::clone(&index), capacity };
         // Each has a pool of its own beside it.
         expect_room_for_threads(2 * threads)?;
         for number in 0..threads {
             let refused = |e: &dyn std::fmt::Display| no_thread(&format!("loader thread {number}"), e);
             let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().map_err(|e| refused(&e))?;
-            let (shared, dataset, views) = (Arc::clone(&prefetch.shared), Arc::clone(&dataset), Arc::clone(&views));
+            let (shared, dataset) = (Arc::clone(&prefetch.shared), Arc::clone(&dataset));
+            let (index, views) = (Arc::clone(&index), Arc::clone(&views));
             let load = move || {
-                while let Some(index) = begin_next(&shared, capacity) {
+                while let Some(position) = begin_next(&shared, capacity) {
+                    let index = index(position);
                     let sample = caught(index, || pool.install(|| dataset.sample(index, views(index))));
                     let mut queue = shared.lock();
-                    queue.ready.insert(index, sample);
+                    queue.ready.insert(position, sample);
                     shared.made.notify_all();
                 }
             };
@@ -102,8 +109,8 @@ impl Prefetch {
         Ok(prefetch)
     }
 
-    /// The next index, its sample, and how long the caller had to wait for it. After an error the next call goes on
-    /// with the index after it.
+    /// The next sample's index, the sample, and how long the caller had to wait for it. After an error the next call
+    /// goes on with the position after it.
     ///
     /// # Errors
     /// [`Error::Sample`] with the dataset's error; [`Error::Bug`] in it where the dataset panicked.
@@ -111,17 +118,17 @@ impl Prefetch {
     pub fn next(&mut self) -> Result<(u64, TrainingSample, Duration)> {
         let asked = Instant::now();
         let mut queue = self.shared.lock();
-        let index = queue.next;
+        let position = queue.next;
         let sample = loop {
-            if let Some(sample) = queue.ready.remove(&index) {
+            if let Some(sample) = queue.ready.remove(&position) {
                 break sample;
             }
             queue = self.shared.made.wait(queue).unwrap_or_else(PoisonError::into_inner);
         };
-        queue.next = index.wrapping_add(1);
+        queue.next = position.wrapping_add(1);
         drop(queue);
         self.shared.room.notify_all();
-        Ok((index, sample?, asked.elapsed()))
+        Ok(((self.index)(position), sample?, asked.elapsed()))
     }
 
     /// How many samples are ready, and how many can be.
@@ -142,7 +149,7 @@ impl Drop for Prefetch {
     }
 }
 
-/// The index to make next, once there is room for it; `None` at the end.
+/// The position to make next, once there is room for it; `None` at the end.
 fn begin_next(shared: &Shared, capacity: usize) -> Option<u64> {
     let mut queue = shared.lock();
     loop {
@@ -150,9 +157,9 @@ fn begin_next(shared: &Shared, capacity: usize) -> Option<u64> {
             return None;
         }
         if queue.begin.wrapping_sub(queue.next) < capacity as u64 {
-            let index = queue.begin;
-            queue.begin = index.wrapping_add(1);
-            return Some(index);
+            let position = queue.begin;
+            queue.begin = position.wrapping_add(1);
+            return Some(position);
         }
         queue = shared.room.wait(queue).unwrap_or_else(PoisonError::into_inner);
     }

@@ -6,47 +6,38 @@
 //! that was not.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use super::events::EVENT_FILE;
-use super::journal::{Journal, LOG, PANELS, StepReport};
-use super::optimizer::{AdamOptions, average, norm};
-use super::prefetch::{Prefetch, PrefetchOptions};
+use super::exchange::{Exchange, Sum, broadcast};
+use super::folder::{BEST, STATE, WEIGHTS, begin, finish};
+use super::journal::{Journal, LOG, StepReport};
+use super::optimizer::{average, norm};
+use super::options::{SamplingChoice, TrainOptions};
+use super::prefetch::Prefetch;
 use super::sample::{Dataset, TrainingSample};
-use super::schedule::{RateOptions, rate};
+use super::schedule::rate;
 use super::state::State;
 use super::step::{SampleGradients, Watch, sample_gradients};
 use super::teachers::{Lesson, Teachers};
+use super::team::Team;
 use super::validation::ValidationSet;
 use crate::cpu::device::Cpu;
 use crate::cpu::network::BsMvsNet;
-use crate::cpu::ops::depth_backward::DepthLoss;
 use crate::cpu::train::follow;
 use crate::cuda::driver::Driver;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, counted};
 use crate::files::atomic::{write_through, write_whole};
-use crate::files::folder::{Claim, FolderKind, Found, OutputFolder, is_temporary, write_json};
+use crate::files::folder::{OutputFolder, write_json};
 use crate::files::names::in_json;
 use crate::host::interrupt;
-use crate::host::progress::{Progress, one_line};
+use crate::host::progress::Progress;
 use crate::host::random::Random;
-use crate::net::config::Config;
 use crate::net::parameters::Parameters;
-use crate::net::weights::Checkpoint;
 use crate::scene::camera::{Hypotheses, Sampling};
-
-/// Names of a run's files.
-pub const STATE: &str = "state.safetensors";
-/// The weights after the last checkpoint.
-pub const WEIGHTS: &str = "weights.safetensors";
-/// The weights with the best validation.
-pub const BEST: &str = "best.safetensors";
-/// The options.
-pub const OPTIONS: &str = "train.json";
 
 /// The commit that the program was built from, where whoever built it said so (`ENGINE_COMMIT=$(git rev-parse HEAD)
 /// cargo build`). Asking git in a build script would compile everything again after each commit.
@@ -57,62 +48,6 @@ const COMMIT: &str = match option_env!("ENGINE_COMMIT") {
 
 /// Momentum of the norms' running statistics (PyTorch's).
 const MOMENTUM: f64 = 0.1;
-
-/// Which spacing of hypotheses a step uses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum SamplingChoice {
-    /// Evenly in depth.
-    Linear,
-    /// Evenly in 1 / depth.
-    Inverse,
-    /// One of both by chance.
-    Mixed,
-}
-
-/// Everything that a run computes from, beside the data.
-#[derive(Clone, Debug)]
-pub struct TrainOptions {
-    /// The network.
-    pub config: Config,
-    /// First weights; random ones otherwise.
-    pub init: Option<PathBuf>,
-    /// Of first weights, data and choices.
-    pub seed: u64,
-    /// Steps of the run.
-    pub steps: u64,
-    /// Steps of an epoch.
-    pub epoch: u64,
-    /// Samples of a step, whose gradients are averaged.
-    pub batch: u64,
-    /// Numbers of hypotheses, one of which is taken by chance.
-    pub planes: Vec<usize>,
-    /// Least and most views of a sample, the reference counted.
-    pub views: (usize, usize),
-    /// Spacing of the hypotheses.
-    pub sampling: SamplingChoice,
-    /// The loss.
-    pub loss: DepthLoss,
-    /// Learning rate and its schedule.
-    pub rate: RateOptions,
-    /// The largest norm of a step's gradient; longer ones are scaled down.
-    pub clip: Option<f64>,
-    /// The optimizer.
-    pub adam: AdamOptions,
-    /// Decay of the moving average of the weights; none is kept without it.
-    pub average: Option<f64>,
-    /// Steps between validations; 0: only at the end.
-    pub validate_every: u64,
-    /// Validation views that are shown as pictures.
-    pub shown: usize,
-    /// Steps between checkpoints; there is always one at the end.
-    pub checkpoint_every: u64,
-    /// Steps between lines of the log.
-    pub log_every: u64,
-    /// Loader threads and their queue.
-    pub prefetch: PrefetchOptions,
-    /// Begin anew even where the folder holds a run.
-    pub fresh: bool,
-}
 
 /// What a run learns from and is judged by.
 pub struct TrainData {
@@ -130,45 +65,60 @@ pub struct TrainData {
 /// Trains in the folder `out`, or goes on there. `described` are the options that the result depends on, which a run
 /// that goes on must share; `prepare` opens the data, once it is clear that there is something to do.
 ///
+/// Of several processes ([`Team::work`]) each makes the gradients of its share of every step's samples. Only the first
+/// reads and writes the folder and tells what happens; what the others need of it, it sends.
+///
 /// # Errors
 /// Data or weights that cannot be read, a folder that holds another run, a value that is not finite
 /// ([`Error::NotFinite`]; the state before it is kept), a stop by the user ([`Error::Interrupted`], after a
-/// checkpoint).
+/// checkpoint); processes that differ in their options or data.
 pub fn train(
     out: &Path,
     options: &TrainOptions,
     described: &Value,
     prepare: impl FnOnce() -> Result<TrainData>,
+    team: &Team,
     progress: &Progress,
 ) -> Result<()> {
-    let (state, folder) = begin(out, options, described)?;
-    if state.step >= options.steps && out.join(WEIGHTS).exists() {
-        finish(out, &state, progress);
-        return Ok(());
-    }
+    team.expect_same(&identity(out, options, described))?;
+    expect_samples(options.batch, team)?;
+    let Some((state, folder)) = begin_together(out, options, described, team, progress)? else { return Ok(()) };
     let TrainData { train, validation, mut notes, devices } = prepare()?;
-    notes.extend(folder.note());
+    let of_set = |set: &ValidationSet| format!("{} of {}", set.name, counted(set.views.len(), "view"));
+    let sets: Vec<String> = validation.iter().map(of_set).collect();
+    team.expect_same(&json!({ "training data": train.describe(), "validation data": sets.join(", ") }))?;
+    notes.extend(folder.as_ref().and_then(OutputFolder::note));
     // A run that was killed before its first checkpoint has a log, too.
     let resumed = out.join(LOG).exists().then_some(state.step);
-    let journal = Journal::open(out, resumed, options.steps, options.log_every, progress.clone())?;
-    if let Some(step) = resumed.filter(|&step| step > 0) {
-        progress.note(&format!("going on after step {step} of {}", options.steps));
-    } else if resumed.is_none() {
-        journal.note(&format!("training data: {}", train.describe()))?;
-        for note in &notes {
-            journal.note(note)?;
+    let open = || Journal::open(out, resumed, options.steps, options.log_every, progress.clone());
+    let journal = team.is_first().then(open).transpose()?;
+    if let Some(journal) = &journal {
+        if let Some(step) = resumed.filter(|&step| step > 0) {
+            progress.note(&format!("going on after step {step} of {}", options.steps));
+        } else if resumed.is_none() {
+            journal.note(&format!("training data: {}", train.describe()))?;
+            for note in &notes {
+                journal.note(note)?;
+            }
         }
     }
     let cpu = Cpu::new();
     let teachers = Teachers::new(devices, &state.parameters)?;
+    team.agree(Ok(()))?;
+    let exchange = Exchange::new(team, options.batch, teachers.at_once(), &state.parameters)?;
+    let told = introduce(team, &teachers, &exchange)?;
     let (pool, untaught) = ((0, true), false);
-    let mut run = Run { out, options, described, state, journal, validation, cpu, teachers, pool, untaught };
+    let share = exchange.share();
+    let mut run =
+        Run { out, options, described, state, journal, validation, cpu, teachers, exchange, team, pool, untaught };
+    told.iter().try_for_each(|text| run.note(text))?;
     let (seed, views, batch) = (options.seed, options.views, options.batch);
-    let start = run.state.step * batch;
+    let start = run.state.step * share.of(batch);
+    let index_of = move |position: u64| share.index(position);
     let views_of = move |index: u64| choices(seed, index / batch).between(views.0, views.1);
-    let mut prefetch = Prefetch::new(train, options.prefetch, start, views_of)?;
+    let mut prefetch = Prefetch::new(train, options.prefetch, start, index_of, views_of)?;
     while run.state.step < options.steps {
-        if let Err(stopped) = interrupt::check() {
+        if let Err(stopped) = team.agree(interrupt::check()) {
             run.checkpoint()?;
             if options.fresh {
                 progress.note("to go on, leave --fresh away: with it the same command begins anew");
@@ -180,7 +130,7 @@ pub fn train(
             if let Error::Sample { .. } = error {
                 run.checkpoint()?;
             }
-            return Err(error);
+            return Err(run.with_advice(error));
         }
         let (step, last) = (run.state.step, run.state.step == options.steps);
         let due = |every: u64| every > 0 && step.is_multiple_of(every);
@@ -192,8 +142,95 @@ pub fn train(
         }
     }
     drop(prefetch);
-    finish(out, &run.state, progress);
+    if team.is_first() {
+        finish(out, &run.state, progress);
+    }
     Ok(())
+}
+
+/// What all processes must have in common.
+fn identity(out: &Path, options: &TrainOptions, described: &Value) -> Value {
+    let mut all = json!({
+        "program": format!("engine {} of commit {COMMIT}", env!("CARGO_PKG_VERSION")),
+        "folder": in_json(out),
+        "fresh": options.fresh,
+        "checkpoint_every": options.checkpoint_every,
+        "log_every": options.log_every,
+        "shown": options.shown,
+    });
+    if let (Value::Object(all), Value::Object(described)) = (&mut all, described) {
+        all.extend(described.clone());
+    }
+    all
+}
+
+/// Every process needs a sample of every step.
+fn expect_samples(batch: u64, team: &Team) -> Result<()> {
+    let ranks = team.collective().ranks() as u64;
+    if ranks <= batch {
+        return Ok(());
+    }
+    Err(Error::input(
+        "--batch",
+        format!("{batch} for {ranks} processes, which share the samples of a step"),
+        format!("--batch {ranks} or more, or {batch} processes at most"),
+    ))
+}
+
+/// The state to begin with in every process, and the folder in the first; nothing where all is done.
+fn begin_together(
+    out: &Path,
+    options: &TrainOptions,
+    described: &Value,
+    team: &Team,
+    progress: &Progress,
+) -> Result<Option<(State, Option<OutputFolder>)>> {
+    let (mut state, folder) = if team.is_first() {
+        let (state, folder) = begin(out, options, described)?;
+        (state, Some(folder))
+    } else {
+        // Its values come from the first.
+        (State::new(Parameters::random(options.config, options.seed)?, None), None)
+    };
+    let done = team.is_first() && state.step >= options.steps && out.join(WEIGHTS).exists();
+    team.agree(Ok(()))?;
+    state.step = team.numbers(state.step)?[0];
+    if team.numbers(done.into())?[0] == 1 {
+        if team.is_first() {
+            finish(out, &state, progress);
+        }
+        return Ok(None);
+    }
+    broadcast(team, &mut state.parameters)?;
+    Ok(Some((state, folder)))
+}
+
+/// Who takes part, by what means, and what it costs: for the log of a run of several processes.
+fn introduce(team: &Team, teachers: &Teachers, exchange: &Exchange) -> Result<Vec<String>> {
+    if team.is_alone() {
+        return Ok(Vec::new());
+    }
+    let collective = team.collective();
+    let means = team.texts(&teachers.describe())?;
+    let threads = team.numbers(rayon::current_num_threads() as u64)?;
+    let hosts = team.texts(&collective.host())?;
+    let each = hosts
+        .iter()
+        .zip(&means)
+        .zip(threads)
+        .map(|((host, means), threads)| format!("{means} with {} on {host}", counted(threads as usize, "thread")));
+    let mut notes = vec![
+        format!("{} processes ({}): {}", means.len(), collective.library(), each.collect::<Vec<_>>().join("; ")),
+        format!("to exchange gradients, each holds {:.1} MB", exchange.bytes() as f64 / 1e6),
+    ];
+    if means.iter().any(|m| *m != means[0]) {
+        notes.push(
+            "they compute by different means, whose sums differ in the last bits: with the samples dealt out otherwise \
+             (another number of processes, or another order) the weights would differ in these bits, too"
+                .into(),
+        );
+    }
+    Ok(notes)
 }
 
 /// The choices of a step, drawn in this order: views, planes, sampling.
@@ -202,104 +239,40 @@ fn choices(seed: u64, step: u64) -> Random {
     Random::new(&[seed, step, CHOICES])
 }
 
-/// Folders of runs.
-const RUNS: FolderKind = FolderKind {
-    mark: OPTIONS,
-    called: "run folder",
-    foreign: ("it is not empty and holds no training run", "an empty or new folder, or --fresh to write into this one"),
-    list: "use this as the run's folder",
-    create: "create the run's folder",
-    write: "write the options of the run",
-    own: |name| {
-        [STATE, WEIGHTS, BEST, OPTIONS, LOG, PANELS].contains(&name)
-            || name.starts_with(EVENT_FILE)
-            || is_temporary(name)
-    },
-    own_left: "train.json and state.safetensors of that run beside them, another folder, or --fresh to remove them and \
-               begin anew",
-};
-
-/// The state to go on from, or a new one, and the folder, which is this run's for as long as it is held. Nothing is
-/// removed or written before the state is there.
-fn begin(out: &Path, options: &TrainOptions, described: &Value) -> Result<(State, OutputFolder)> {
-    let (state_file, options_file) = (out.join(STATE), out.join(OPTIONS));
-    let program = json!({ "program": "engine", "version": env!("CARGO_PKG_VERSION"), "options": described });
-    let claim = Claim { path: out, force: options.fresh, kind: &RUNS };
-    let mut folder = OutputFolder::new(claim, program, |mark| {
-        if options.fresh || !state_file.exists() {
-            return Ok(Found::Old);
-        }
-        let found: Value = serde_json::from_slice(mark).map_err(|e| {
-            Error::input(options_file.display().to_string(), e.to_string(), "JSON; give --fresh to begin anew")
-        })?;
-        expect_same(&options_file, &found["options"], described)?;
-        Ok(Found::Same)
-    })?;
-    if folder.goes_on() {
-        folder.remove_leftovers();
-        return Ok((State::read(&state_file)?, folder));
-    }
-    let parameters = match &options.init {
-        Some(file) => {
-            let found = Checkpoint::read(file)?.parameters;
-            let Some(found) = found.extended(options.config, options.seed)? else {
-                return Err(Error::input(
-                    format!("--init {}", file.display()),
-                    format!("weights of the configuration {}", found.config),
-                    format!("those of {}, or of the same for a coarser resolution", options.config),
-                ));
-            };
-            found
-        }
-        None => Parameters::random(options.config, options.seed)?,
-    };
-    folder.claim()?;
-    let state = State::new(parameters, options.average);
-    // At once, so that weights without a state are never those of a run that was killed before its first checkpoint.
-    state.write(&state_file)?;
-    Ok((state, folder))
-}
-
-/// A run goes on only with the options that it began with.
-fn expect_same(file: &Path, found: &Value, wanted: &Value) -> Result<()> {
-    let (Value::Object(found), Value::Object(wanted)) = (found, wanted) else {
-        return Err(Error::input(file.display().to_string(), "no options", "give --fresh to begin anew"));
-    };
-    let keys = found.keys().chain(wanted.keys());
-    let Some(key) = keys.into_iter().find(|&k| found.get(k) != wanted.get(k)) else { return Ok(()) };
-    let text = |v: Option<&Value>| v.map_or("nothing".into(), Value::to_string);
-    Err(Error::input(
-        file.display().to_string(),
-        format!("the run began with {key} = {}, and now it is {}", text(found.get(key)), text(wanted.get(key))),
-        "the same options to go on, another folder, or --fresh to begin anew",
-    ))
-}
-
-/// A run at work.
+/// A run at work, as one of its processes sees it.
 struct Run<'a> {
     out: &'a Path,
     options: &'a TrainOptions,
     described: &'a Value,
+    /// Everywhere the step and the weights; the average, the moments and the best are the first process's.
     state: State,
-    journal: Journal,
+    /// The first process's.
+    journal: Option<Journal>,
     validation: Vec<ValidationSet>,
     cpu: Cpu,
     teachers: Teachers,
+    exchange: Exchange,
+    team: &'a Team,
     /// Bytes of buffers that the largest step so far needs, and whether the pool was empty before the step in progress.
     pool: (usize, bool),
     /// Whether a step was met whose samples have no truth.
     untaught: bool,
 }
 
+/// What a step is for the clock.
+struct Clock {
+    began: Instant,
+    waited: f64,
+    fill: f64,
+}
+
 impl Run<'_> {
     /// One step: gradients of the batch, and the weights move.
     fn step(&mut self, prefetch: &mut Prefetch) -> Result<()> {
-        let began = Instant::now();
-        let TrainOptions { seed, batch, clip, adam, .. } = *self.options;
-        let step = self.state.step;
-        let mut waited = 0.0;
         let (ready, capacity) = prefetch.fill();
-        let mut random = choices(seed, step);
+        let fill = ready as f64 / capacity.max(1) as f64;
+        let mut clock = Clock { began: Instant::now(), waited: 0.0, fill };
+        let mut random = choices(self.options.seed, self.state.step);
         let _views = random.between(self.options.views.0, self.options.views.1);
         let planes = self.options.planes[random.below(self.options.planes.len())];
         let sampling = match self.options.sampling {
@@ -308,42 +281,63 @@ impl Run<'_> {
             SamplingChoice::Mixed if random.chance(0.5) => Sampling::Inverse,
             SamplingChoice::Mixed => Sampling::Linear,
         };
-        let mut total: Option<SampleGradients> = None;
-        let mut taught = 0u64;
-        let mut norms = Vec::new();
-        let mut left = batch;
+        let mut left = self.options.batch;
         while left > 0 {
-            let mut lessons = Vec::new();
-            for _ in 0..left.min(self.teachers.at_once() as u64) {
-                let (_, sample, wait) = prefetch.next()?;
-                waited += wait.as_secs_f64();
-                let hypotheses = Hypotheses::new(sample.range, planes, sampling);
-                lessons.push((sample, hypotheses));
-            }
-            left -= lessons.len() as u64;
-            // Added up in the order of the samples, whichever device was faster.
-            for mut found in self.learn_all(&lessons)? {
-                taught += u64::from(found.valid > 0);
-                norms.push(std::mem::take(&mut found.statistics));
-                match &mut total {
-                    None => total = Some(found),
-                    Some(total) => total.add(found),
-                }
-            }
+            let round = left.min(self.exchange.round());
+            left -= round;
+            let own = self.own_part(prefetch, round, planes, sampling, &mut clock);
+            self.exchange.add(self.team, own, round)?;
         }
-        let Some(mut found) = total else { return Ok(()) };
+        let moved = match self.exchange.finish(self.team)? {
+            Some(found) => self.apply(found, &clock),
+            None => Ok(()),
+        };
+        self.team.agree(moved)?;
+        broadcast(self.team, &mut self.state.parameters)?;
+        self.state.step += 1;
+        Ok(())
+    }
+
+    /// What this process's samples of a round teach, in their order.
+    fn own_part(
+        &mut self,
+        prefetch: &mut Prefetch,
+        round: u64,
+        planes: usize,
+        sampling: Sampling,
+        clock: &mut Clock,
+    ) -> Result<Vec<SampleGradients>> {
+        let mut lessons = Vec::new();
+        for _ in 0..self.exchange.share().of(round) {
+            let (_, sample, wait) = prefetch.next()?;
+            clock.waited += wait.as_secs_f64();
+            let hypotheses = Hypotheses::new(sample.range, planes, sampling);
+            lessons.push((sample, hypotheses));
+        }
+        let mut all = Vec::new();
+        for lessons in lessons.chunks(self.teachers.at_once()) {
+            // In the order of the samples, whichever device was faster.
+            all.extend(self.learn_all(lessons)?);
+        }
+        Ok(all)
+    }
+
+    /// Moves the weights, and tells of it. Done by the first process.
+    fn apply(&mut self, mut found: Sum, clock: &Clock) -> Result<()> {
+        let TrainOptions { batch, clip, adam, .. } = *self.options;
+        let step = self.state.step;
         // Samples without a truth teach nothing, and must not count as learned by heart.
-        let share = 1.0 / taught.max(1) as f64;
-        for statistics in &norms {
+        let share = 1.0 / found.taught.max(1) as f64;
+        for statistics in &found.statistics {
             follow(&mut self.state.parameters, statistics, MOMENTUM);
         }
         let length = norm(&found.gradients) * share;
         let scale = share * clip.filter(|&most| length > most).map_or(1.0, |most| most / length);
         let rate_now = rate(self.options.rate, step);
-        if taught > 0 {
+        if found.taught > 0 {
             self.state.adam.step(adam, rate_now, scale, &mut self.state.parameters, &found.gradients)?;
         } else if !std::mem::replace(&mut self.untaught, true) {
-            self.journal.note(&format!(
+            self.note(&format!(
                 "no sample of step {} has a truth within its range, so it changes no weight; other steps like it are \
                  not told",
                 step + 1
@@ -352,12 +346,12 @@ impl Run<'_> {
         if let (Some(decay), Some(mean)) = (self.options.average, &mut self.state.average) {
             average(mean, &self.state.parameters, decay, step);
         }
-        self.state.step += 1;
         for value in [&mut found.loss, &mut found.l1, &mut found.cross_entropy] {
             *value *= share;
         }
-        self.journal.step(&StepReport {
-            step: self.state.step,
+        let Some(journal) = &mut self.journal else { return Ok(()) };
+        journal.step(&StepReport {
+            step: step + 1,
             epoch: step / self.options.epoch.max(1),
             loss: found.loss,
             l1: found.l1,
@@ -366,10 +360,15 @@ impl Run<'_> {
             grad_norm: length,
             samples: batch,
             narrow: found.narrow,
-            seconds: began.elapsed().as_secs_f64(),
-            wait_seconds: waited,
-            fill: ready as f64 / capacity.max(1) as f64,
+            seconds: clock.began.elapsed().as_secs_f64(),
+            wait_seconds: clock.waited,
+            fill: clock.fill,
         })
+    }
+
+    /// Tells it, in the first process.
+    fn note(&self, text: &str) -> Result<()> {
+        self.journal.as_ref().map_or(Ok(()), |journal| journal.note(text))
     }
 
     /// The gradients of some samples, in their order.
@@ -400,6 +399,12 @@ impl Run<'_> {
             Err(other) => return Err(other),
             Ok(_) => format!("the loss or a gradient (loss {})", found.loss),
         };
+        Err(Error::NotFinite(format!("step {} on {}: {reason}", self.state.step + 1, sample.name)))
+    }
+
+    /// What helps after a value that was not finite, which the process with the folder knows.
+    fn with_advice(&self, error: Error) -> Error {
+        let Error::NotFinite(found) = error else { return error };
         let weights = self.out.join(WEIGHTS);
         let kept = if weights.exists() {
             format!(
@@ -409,11 +414,7 @@ impl Run<'_> {
         } else {
             "no checkpoint was written yet: begin anew (--fresh) with".to_owned()
         };
-        Err(Error::NotFinite(format!(
-            "step {} on {}: {reason}; {kept} a lower --rate or a --clip",
-            self.state.step + 1,
-            sample.name
-        )))
+        Error::NotFinite(format!("{found}; {kept} a lower --rate or a --clip"))
     }
 
     /// Steps of different sizes leave buffers of different sizes behind. What a step needs is known where it began
@@ -430,21 +431,27 @@ impl Run<'_> {
         }
     }
 
-    /// Measures the sets, keeps the best weights, makes pictures.
+    /// Measures the sets, keeps the best weights, makes pictures. Each process does its share of the views; what they
+    /// have found comes together in the first.
     fn validate(&mut self) -> Result<()> {
         if self.validation.is_empty() {
             return Ok(());
         }
         let step = self.state.step;
-        let network = BsMvsNet::from_parameters(self.state.weights(), "in training")?;
+        let mut weights = self.state.weights().clone();
+        self.team.agree(Ok(()))?;
+        broadcast(self.team, &mut weights)?;
+        let network = BsMvsNet::from_parameters(&weights, "in training")?;
         let mut scores = Vec::new();
         for set in &self.validation {
-            let found = set.measure(&network, self.options.views.1, self.options.shown)?;
-            self.journal.validation(step, &set.name, &found.metrics)?;
+            let (views, shown) = (self.options.views.1, self.options.shown);
+            let found = set.measure_together(&network, views, shown, self.team)?;
+            let (Some(found), Some(journal)) = (found, &mut self.journal) else { continue };
+            journal.validation(step, &set.name, &found.metrics)?;
             scores.extend(found.metrics.mean_error_intervals);
             for (i, maps) in found.shown.iter().enumerate() {
                 let (png, size) = set.picture(i, maps)?;
-                self.journal.panel(step, &format!("{}_{i}", set.name), &png, size)?;
+                journal.panel(step, &format!("{}_{i}", set.name), &png, size)?;
             }
             if let Some(split) = &found.split {
                 write_json(&self.out.join(format!("{}.json", set.name)), "write the validation", split)?;
@@ -463,7 +470,8 @@ impl Run<'_> {
 
     /// The state and the weights after it, whole or not at all.
     fn checkpoint(&mut self) -> Result<()> {
-        self.journal.checkpoint()?;
+        let Some(journal) = &mut self.journal else { return Ok(()) };
+        journal.checkpoint()?;
         // The state last: a run that is killed between the two does the steps again and writes the same weights.
         self.write_weights(WEIGHTS)?;
         self.state.write(&self.out.join(STATE))
@@ -481,20 +489,4 @@ impl Run<'_> {
         let _guard = interrupt::writing();
         write_whole(&self.out.join(name), "write the weights", |file| write_through(file, &bytes))
     }
-}
-
-/// What a run that is done says.
-fn finish(out: &Path, state: &State, progress: &Progress) {
-    let (weights, best_file) = (out.join(WEIGHTS), out.join(BEST));
-    let best = state.best.map_or(String::new(), |(score, step)| {
-        format!("; best: step {step}, mean error {score:.3} intervals ({})", best_file.display())
-    });
-    let fields = json!({
-        "steps": state.step,
-        "weights": in_json(&weights),
-        "best_step": state.best.map(|b| b.1),
-        "best_mean_error_intervals": state.best.map(|b| b.0),
-    });
-    let text = format!("{} steps done, weights in {}{best}", state.step, weights.display());
-    progress.summary(&one_line(&text), fields);
 }

@@ -38,21 +38,6 @@ pub struct SampleGradients {
     pub times: BTreeMap<&'static str, OpTime>,
 }
 
-impl SampleGradients {
-    /// Adds what another sample teaches; of narrow stages' reports, the first sample's stay.
-    pub fn add(&mut self, mut more: Self) {
-        self.loss += more.loss;
-        self.l1 += more.l1;
-        self.cross_entropy += more.cross_entropy;
-        self.valid += more.valid;
-        for (name, sum) in &mut self.gradients {
-            if let Some(more) = more.gradients.remove(name) {
-                sum.iter_mut().zip(more).for_each(|(s, m)| *s += m);
-            }
-        }
-    }
-}
-
 /// How a narrow stage did on a sample.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct NarrowReport {

@@ -9,6 +9,7 @@ use super::sample::TrainingSample;
 use super::step::{SampleGradients, Watch, device_gradients, sample_gradients};
 use crate::cpu::device::Cpu;
 use crate::cpu::ops::depth_backward::DepthLoss;
+use crate::cpu::simd::Level;
 use crate::cuda::driver::Driver;
 use crate::cuda::training::Teacher;
 use crate::error::{Error, Result};
@@ -21,6 +22,8 @@ pub type Lesson = (TrainingSample, Hypotheses);
 
 struct DeviceTeacher {
     teacher: Teacher,
+    /// What the device is called.
+    name: String,
     /// Its name in messages, where there are several.
     device: Option<String>,
 }
@@ -36,11 +39,20 @@ impl Teachers {
     pub fn new(devices: Vec<(usize, Arc<dyn Driver>)>, parameters: &Parameters) -> Result<Self> {
         let several = devices.len() > 1;
         let teacher = |(index, driver): (usize, Arc<dyn Driver>)| {
-            let device = several.then(|| format!("cuda:{index} ({})", driver.name()));
+            let name = driver.name();
+            let device = several.then(|| format!("cuda:{index} ({name})"));
             let teacher = Teacher::new(driver, parameters).map_err(|error| named(error, device.as_deref()))?;
-            Ok(DeviceTeacher { teacher, device })
+            Ok(DeviceTeacher { teacher, name, device })
         };
         Ok(Self(devices.into_iter().map(teacher).collect::<Result<_>>()?))
+    }
+
+    /// By what means: they decide over the last bits.
+    pub fn describe(&self) -> String {
+        if self.0.is_empty() {
+            return format!("the processor ({})", Level::best().name());
+        }
+        self.0.iter().map(|teacher| teacher.name.as_str()).collect::<Vec<_>>().join(" and ")
     }
 
     /// Lessons that are taught at the same time.

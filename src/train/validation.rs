@@ -6,8 +6,9 @@ use super::frame::every;
 use super::panels::panel;
 use super::sample::{Dataset, TrainingSample};
 use super::split_metrics::{SplitMetrics, SplitSummary};
+use super::team::Team;
 use crate::cpu::network::BsMvsNet;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::evaluation::depth_metrics::{DepthMetrics, MetricsSummary};
 use crate::files::map::Map;
 use crate::host::interrupt;
@@ -138,23 +139,92 @@ impl ValidationSet {
         shown: usize,
         go_on: &dyn Fn() -> Result<()>,
     ) -> Result<Measured> {
-        let mut all = DepthMetrics::new();
-        let mut split = self.views.iter().all(|v| v.extras.is_some()).then(SplitMetrics::default);
-        let mut kept = Vec::new();
-        for (i, view) in self.views.iter().enumerate() {
+        let mut measuring = Measuring::new(self, shown);
+        for view in &self.views {
             go_on()?;
-            let hypotheses = self.hypotheses(view);
-            let (depth, confidence) = estimate(network, &view.sample, views, &hypotheses)?;
-            let interval = interval(&hypotheses);
-            all.add(&depth, &confidence, &view.sample.depth, interval)?;
-            if let (Some(split), Some(extras)) = (&mut split, &view.extras) {
-                split.add(&depth, &confidence, &view.sample.depth, extras, interval)?;
+            measuring.add(estimate(network, &view.sample, views, &self.hypotheses(view))?)?;
+        }
+        Ok(measuring.finish())
+    }
+
+    /// As [`Self::measure`], with every process at its share of the views; the first has the result. Each has the same
+    /// set and network, and may fail in between.
+    ///
+    /// # Errors
+    /// As [`Self::measure`], of any process.
+    pub fn measure_together(
+        &self,
+        network: &BsMvsNet,
+        views: usize,
+        shown: usize,
+        team: &Team,
+    ) -> Result<Option<Measured>> {
+        if team.is_alone() {
+            return self.measure(network, views, shown).map(Some);
+        }
+        let (rank, ranks) = (team.collective().rank(), team.collective().ranks());
+        // Depths, then confidences, in room for the largest view.
+        let pixels = self.views.iter().map(|v| v.sample.depth.data.len()).max().unwrap_or(0);
+        let mut measuring = Measuring::new(self, shown);
+        let mut own = vec![0.0f32; 2 * pixels];
+        let mut all = vec![0.0f32; if rank == 0 { ranks * own.len() } else { 0 }];
+        for round in self.views.chunks(ranks) {
+            if let Some(view) = round.get(rank) {
+                let (depth, confidence) = estimate(network, &view.sample, views, &self.hypotheses(view))?;
+                let truth = &view.sample.depth;
+                if (depth.width, depth.height) != (truth.width, truth.height) {
+                    let problem = format!("{} x {} for {} x {}", depth.width, depth.height, truth.width, truth.height);
+                    return Err(Error::Shape { op: "validation", problem });
+                }
+                own[..depth.data.len()].copy_from_slice(&depth.data);
+                own[pixels..][..confidence.data.len()].copy_from_slice(&confidence.data);
             }
-            if i < shown {
-                kept.push((depth, confidence));
+            team.agree(Ok(()))?;
+            team.collective().gather(bytemuck::cast_slice(&own), bytemuck::cast_slice_mut(&mut all))?;
+            for (view, maps) in round.iter().zip(all.chunks_exact(2 * pixels.max(1))) {
+                let Map { width, height, .. } = view.sample.depth;
+                let map = |from: usize| Map { width, height, data: maps[from..][..width * height].to_vec() };
+                measuring.add((map(0), map(pixels)))?;
             }
         }
-        Ok(Measured { metrics: all.summary(), split: split.map(|s| s.summary()), shown: kept })
+        Ok((rank == 0).then(|| measuring.finish()))
+    }
+}
+
+/// A set that is being measured, view by view.
+struct Measuring<'a> {
+    set: &'a ValidationSet,
+    /// Views that were measured.
+    done: usize,
+    metrics: DepthMetrics,
+    split: Option<SplitMetrics>,
+    shown: usize,
+    kept: Vec<(Map, Map)>,
+}
+
+impl<'a> Measuring<'a> {
+    fn new(set: &'a ValidationSet, shown: usize) -> Self {
+        let split = set.views.iter().all(|v| v.extras.is_some()).then(SplitMetrics::default);
+        Self { set, done: 0, metrics: DepthMetrics::new(), split, shown, kept: Vec::new() }
+    }
+
+    /// Depth and confidence of the next view.
+    fn add(&mut self, (depth, confidence): (Map, Map)) -> Result<()> {
+        let view = &self.set.views[self.done];
+        let interval = interval(&self.set.hypotheses(view));
+        self.metrics.add(&depth, &confidence, &view.sample.depth, interval)?;
+        if let (Some(split), Some(extras)) = (&mut self.split, &view.extras) {
+            split.add(&depth, &confidence, &view.sample.depth, extras, interval)?;
+        }
+        if self.done < self.shown {
+            self.kept.push((depth, confidence));
+        }
+        self.done += 1;
+        Ok(())
+    }
+
+    fn finish(self) -> Measured {
+        Measured { metrics: self.metrics.summary(), split: self.split.map(|s| s.summary()), shown: self.kept }
     }
 }
 

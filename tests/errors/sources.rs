@@ -84,6 +84,19 @@ const NOT_PROVOKED: &[(&str, &str)] = &[
     ("an f32 tensor `depth`", "needs a peer that answers wrongly, or a damaged run beside the benchmark"),
     ("a manifest of `engine infer`", "needs a peer that answers wrongly, or a damaged run beside the benchmark"),
     ("a value that is not finite", "needs a peer that answers wrongly, or a damaged run beside the benchmark"),
+    (
+        " processes, which share the samples of a step",
+        "needs several processes: tests/training_data has threads in their place, tests/mpi has real ones",
+    ),
+    (
+        ", as rank 0 has it: start all ranks with one program, one set of options and the same data",
+        "needs several processes: tests/training_data has threads in their place, tests/mpi has real ones",
+    ),
+    (
+        "the launcher of the MPI library that the program was built with (`which mpirun`; MPICC=... names another \
+         library's compiler to `cargo build`)",
+        "needs two MPI libraries, and a build with the feature `mpi`",
+    ),
     ("no scene was made", "a mistake of whoever calls the library: the commands check it before"),
     ("` is missing; the configuration ", "a mistake of whoever calls the library: the commands check it before"),
     ("the same command again, or another folder", "two processes at the same moment: tests/run has them"),

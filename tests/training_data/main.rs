@@ -15,6 +15,7 @@ use glam::{DMat3, DVec3};
 
 mod folders;
 mod order;
+mod processes;
 mod variety;
 
 #[path = "../support/plane_scene.rs"]

@@ -138,12 +138,17 @@ fn mixes_have_their_proportions_and_miss_nothing() {
     assert_eq!(error_of(Mix::new(vec![(told(None), 0.0)], 0)), "weight of told None: 0; expected a number above 0");
 }
 
+/// The index of a position, where one process takes all samples.
+fn as_it_is(position: u64) -> u64 {
+    position
+}
+
 #[test]
 fn samples_made_ahead_come_in_order_whatever_the_threads() {
     for threads in [1, 3] {
         let options = PrefetchOptions { threads, capacity: 5 };
         let views = |index: u64| 2 + (index % 3) as usize;
-        let mut prefetch = Prefetch::new(told(None), options, 17, views).unwrap();
+        let mut prefetch = Prefetch::new(told(None), options, 17, as_it_is, views).unwrap();
         for index in 17..77 {
             let (found, sample, _) = prefetch.next().unwrap();
             assert_eq!((found, sample.name), (index, format!("told {index} with {}", views(index))));
@@ -156,7 +161,7 @@ fn samples_made_ahead_come_in_order_whatever_the_threads() {
     // Real ones, with parallel work inside.
     let dataset: Arc<dyn Dataset> = ENDLESS.clone();
     let options = PrefetchOptions { threads: 3, capacity: 3 };
-    let mut prefetch = Prefetch::new(Arc::clone(&dataset), options, 2, |_| 3).unwrap();
+    let mut prefetch = Prefetch::new(Arc::clone(&dataset), options, 2, as_it_is, |_| 3).unwrap();
     for index in 2..6 {
         assert_same(&prefetch.next().unwrap().1, &dataset.sample(index, 3).unwrap());
     }
@@ -166,7 +171,7 @@ fn samples_made_ahead_come_in_order_whatever_the_threads() {
 fn no_more_is_made_than_there_is_room_for_and_waiting_is_measured() {
     let dataset = Arc::new(Told::default());
     let options = PrefetchOptions { threads: 2, capacity: 3 };
-    let mut prefetch = Prefetch::new(dataset.clone(), options, 0, |_| 2).unwrap();
+    let mut prefetch = Prefetch::new(dataset.clone(), options, 0, as_it_is, |_| 2).unwrap();
     let began = Instant::now();
     while prefetch.fill() != (3, 3) {
         assert!(began.elapsed() < Duration::from_secs(60), "never full");
@@ -184,7 +189,7 @@ fn no_more_is_made_than_there_is_room_for_and_waiting_is_measured() {
     assert_eq!(dataset.begun.load(Ordering::SeqCst), begun, "nothing goes on after the end");
 
     let slow = Arc::new(Told::default());
-    let mut prefetch = Prefetch::new(slow, PrefetchOptions { threads: 1, capacity: 1 }, 0, |_| 2).unwrap();
+    let mut prefetch = Prefetch::new(slow, PrefetchOptions { threads: 1, capacity: 1 }, 0, as_it_is, |_| 2).unwrap();
     // Index 3 takes 3 * 7919 % 13 * 300 us = 1.8 ms, and does not begin before index 2 was taken.
     let waits: Vec<Duration> = (0..4).map(|_| prefetch.next().unwrap().2).collect();
     assert!(waits[3] >= Duration::from_micros(1000), "{waits:?}");
@@ -195,7 +200,7 @@ fn errors_and_panics_of_loaders_arrive_with_their_index() {
     for threads in [1, 3] {
         let dataset = Told { broken: [3].into(), panics: [5].into(), ..Told::default() };
         let options = PrefetchOptions { threads, ..PrefetchOptions::default() };
-        let mut prefetch = Prefetch::new(Arc::new(dataset), options, 0, |_| 2).unwrap();
+        let mut prefetch = Prefetch::new(Arc::new(dataset), options, 0, as_it_is, |_| 2).unwrap();
         let results: Vec<_> = (0..8).map(|_| prefetch.next()).collect();
         for (index, result) in results.into_iter().enumerate() {
             match index {
@@ -217,8 +222,8 @@ fn errors_and_panics_of_loaders_arrive_with_their_index() {
             }
         }
     }
-    let none = Prefetch::new(told(None), PrefetchOptions { threads: 0, capacity: 4 }, 0, |_| 2);
+    let none = Prefetch::new(told(None), PrefetchOptions { threads: 0, capacity: 4 }, 0, as_it_is, |_| 2);
     assert_eq!(error_of(none), "loader threads: 0; expected at least 1");
-    let none = Prefetch::new(told(None), PrefetchOptions { threads: 1, capacity: 0 }, 0, |_| 2);
+    let none = Prefetch::new(told(None), PrefetchOptions { threads: 1, capacity: 0 }, 0, as_it_is, |_| 2);
     assert_eq!(error_of(none), "samples made ahead: 0; expected at least 1");
 }
