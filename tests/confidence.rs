@@ -2,6 +2,7 @@
 //! spacing, and the maps' resolution.
 
 use std::path::Path;
+use std::sync::OnceLock;
 
 use engine::cpu::network::BsMvsNet;
 use engine::files::map::Map;
@@ -102,8 +103,17 @@ fn example(net: &BsMvsNet) -> Vec<Looked> {
     (0..2).map(view).collect()
 }
 
+/// The first of [`MADE`] rendered scenes, which all tests share.
+fn rendered(net: &BsMvsNet, count: usize) -> &'static [Looked] {
+    static ALL: OnceLock<Vec<Looked>> = OnceLock::new();
+    &ALL.get_or_init(|| made(net))[..count]
+}
+
+/// As many rendered scenes as any test takes.
+const MADE: u64 = 24;
+
 /// Rendered scenes with computed patterns, of a seed that neither training nor the fit has seen.
-fn rendered(net: &BsMvsNet, count: u64) -> Vec<Looked> {
+fn made(net: &BsMvsNet) -> Vec<Looked> {
     let options = GeneratorOptions { seed: 0x0063_6f6e, views: 4, size: (256, 192), ..Default::default() };
     let generator = Generator::new(options).unwrap();
     let view = |number: u64| {
@@ -117,7 +127,7 @@ fn rendered(net: &BsMvsNet, count: u64) -> Vec<Looked> {
             range: scene.ranges[0],
         }
     };
-    (0..count).map(view).collect()
+    (0..MADE).map(view).collect()
 }
 
 /// Of 24 scenes, on which pixels are far from independent: some 200 surfaces with one error of fit each, of which a
@@ -171,7 +181,7 @@ fn confidence_is_of_the_maps_own_resolution() {
     let views = rendered(&net, 16);
     for resolution in [Resolution::Quarter, Resolution::Half, Resolution::Full] {
         let mut tally = Tally::default();
-        for view in &views {
+        for view in views {
             let coarser = |maps: &Features<Tensor>| Features {
                 quarter: maps.quarter.clone(),
                 half: maps.half.clone().filter(|_| resolution >= Resolution::Half),
@@ -198,7 +208,7 @@ fn a_coarser_level_is_less_sure_of_a_pixel_of_the_finest() {
     let views = rendered(&net, 12);
     let of_level = |level: usize| {
         let (mut mean, mut right, mut count) = (0.0, 0.0, 0.0);
-        for view in &views {
+        for view in views {
             let hypotheses = Hypotheses::new(view.range, 96, Sampling::Inverse);
             let sources: Vec<_> = view.maps[1..].iter().zip(view.sweeps.iter().copied()).collect();
             let nobody = &mut |_: &str, _: &Tensor| ();
