@@ -2,7 +2,7 @@
 //! (rsmpi). Only a build with the feature `mpi` has it; any build recognises that it was started so.
 //!
 //! MPI ends all processes of a job where one of them ends without a word, so a process that is killed ends the job. The
-//! library waits by asking again and again, which would take a processor from those who work: [`Mpi`] waits asleep.
+//! library waits by asking again and again, which would take a processor from those who work: `Mpi` waits asleep.
 
 use std::env;
 

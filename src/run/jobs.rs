@@ -46,7 +46,7 @@ pub struct DepthStage {
 /// Looks up which maps an earlier run has left.
 ///
 /// # Errors
-/// Photos that cannot be read, [`Error::Interrupted`].
+/// Photos that cannot be read, [`crate::Error::Interrupted`].
 pub fn find_finished<N: DepthNetwork>(work: Work, network: &N) -> Result<LevelJobs> {
     find_finished_of(work, network, &(0..work.plan.views.len()).collect())
 }
