@@ -1,6 +1,6 @@
 //! Steps that run beside others: which they are, and where they must be done.
 //!
-//! Steps that were noted aside ([`Graph::aside`]) go to a stream of their own, after all that stands before them. The
+//! Steps that were noted aside ([`Graph::set_aside`]) go to a stream of their own, after all that stands before them. The
 //! steps behind them do not wait, up to the first that reads what they write, or writes what they use: their join.
 //! What they use must not be overwritten before that, whatever the order of steps says ([`super::placement`]).
 
@@ -70,10 +70,10 @@ mod tests {
         let input = graph.input("input", shape, Element::F32);
         let [a, b, c, d, e, f] = ["a", "b", "c", "d", "e", "f"].map(|name| graph.temporary(name, shape, Element::F32));
         step(&mut graph, vec![read(input), write(f)]);
-        graph.aside(|graph| {
-            step(graph, vec![read(f), write(a)]);
-            step(graph, vec![read(a), write(b)]);
-        });
+        graph.set_aside(true);
+        step(&mut graph, vec![read(f), write(a)]);
+        step(&mut graph, vec![read(a), write(b)]);
+        graph.set_aside(false);
         step(&mut graph, vec![read(input), write(c)]);
         step(&mut graph, vec![read(c), write(d)]);
         step(&mut graph, vec![read(b), read(d), write(e)]);
@@ -99,10 +99,13 @@ mod tests {
         let shape = Shape::plane(1, 1, 64);
         let state = graph.state("state", shape, Element::F32, &[0.0; 64]);
         let [a, b] = ["a", "b"].map(|name| graph.temporary(name, shape, Element::F32));
-        graph.aside(|graph| step(graph, vec![read(state), write(a)]));
+        graph.set_aside(true);
+        step(&mut graph, vec![read(state), write(a)]);
+        graph.set_aside(false);
         step(&mut graph, vec![read(state), write(b)]);
         step(&mut graph, vec![write(state)]);
-        graph.aside(|graph| step(graph, vec![read(b), write(a)]));
+        graph.set_aside(true);
+        step(&mut graph, vec![read(b), write(a)]);
         assert_eq!(asides(&graph), [Aside { steps: 0..1, join: 2 }, Aside { steps: 3..4, join: 4 }]);
     }
 }

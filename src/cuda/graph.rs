@@ -165,7 +165,7 @@ pub struct Step {
     pub args: Vec<Arg>,
     /// Floating-point operations, a multiply-add being two.
     pub flops: u64,
-    /// Whether it may run beside the steps behind it ([`Graph::aside`]).
+    /// Whether it may run beside the steps behind it ([`Graph::set_aside`]).
     pub aside: bool,
 }
 
@@ -298,16 +298,8 @@ impl Graph {
         self.steps.push(Step { op, label, work, args, flops: 0, aside });
     }
 
-    /// Appends steps that may run beside those behind them, until something of theirs is used.
-    pub fn aside<T>(&mut self, append: impl FnOnce(&mut Self) -> T) -> T {
-        self.set_aside(true);
-        let appended = append(self);
-        self.set_aside(false);
-        appended
-    }
-
-    /// Whether what is appended from now on may run beside what comes after it.
-    pub(super) fn set_aside(&mut self, is_aside: bool) {
+    /// Whether steps that are appended from now on may run beside those behind them, until something of theirs is used.
+    pub fn set_aside(&mut self, is_aside: bool) {
         self.is_aside = is_aside;
     }
 
