@@ -1,7 +1,7 @@
 //! Steps that run beside others: which they are, and where they must be done.
 //!
-//! Steps that were noted aside ([`Graph::set_aside`]) go to a stream of their own, after all that stands before them. The
-//! steps behind them do not wait, up to the first that reads what they write, or writes what they use: their join.
+//! Steps that were noted aside ([`Graph::set_aside`]) go to a stream of their own, after all that stands before them.
+//! The steps behind them do not wait, up to the first that reads what they write, or writes what they use: their join.
 //! What they use must not be overwritten before that, whatever the order of steps says ([`super::placement`]).
 
 use std::collections::BTreeSet;
