@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use engine::cuda::storage::Element;
 
+use crate::test_device::interpreter::library;
 use crate::test_device::nvcc::{Sums, ptx_of_all};
-use crate::test_device::ptx::driver::library;
 use crate::test_device::{on_gpu, on_interpreter, with_kernels};
 use crate::{consistency, conv, depthwise, fusion, head, joint, loss, narrow, narrow_gradient};
 use crate::{optimizer, pointwise, reduce, refine, resample, sweep};

@@ -9,8 +9,8 @@ use engine::cuda::program::{Owned, Program};
 use engine::cuda::storage::{Element, stored};
 
 use crate::emulator::{Build, emulator};
+use crate::test_device::interpreter::{Interpreter, library};
 use crate::test_device::nvcc::Sums;
-use crate::test_device::ptx::driver::{Interpreter, library};
 use crate::test_device::{on_interpreter, test_device};
 
 /// What a graph's case is: its inputs with their values, and the values that it is asked for.

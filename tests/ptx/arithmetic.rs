@@ -2,8 +2,8 @@
 
 use half::f16;
 
-use crate::ptx::arithmetic::{compare, compute, convert, packed};
-use crate::ptx::lanes::{Lane, Rule};
+use ptx_interpreter::arithmetic::{compare, compute, convert, packed};
+use ptx_interpreter::lanes::{Lane, Rule};
 
 /// A rule's result on the same operands in every lane.
 fn of<R: Lane>(rule: Option<Rule>, operands: [u64; 3]) -> R {

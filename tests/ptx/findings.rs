@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use engine::cuda::driver::{Driver, Launch, Stream};
 
-use crate::ptx::driver::{Interpreter, Library};
+use crate::interpreter::{Interpreter, Library};
 use crate::small::{kernel, run, run_text};
 
 /// Writes the own word to shared memory a second time, reads the word of thread 63 - i, with `between` in between.

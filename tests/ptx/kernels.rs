@@ -1,7 +1,7 @@
 //! The engine's kernels as text: the interpreter knows every line of them.
 
+use crate::interpreter::library;
 use crate::nvcc::Sums;
-use crate::ptx::driver::library;
 
 #[test]
 fn every_line_of_every_kernel_is_known() {

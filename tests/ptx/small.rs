@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use engine::cuda::driver::{Driver, Launch, Stream};
 
-use crate::ptx::driver::{Interpreter, Library};
+use crate::interpreter::{Interpreter, Library};
 
 /// A kernel of this body. It takes two pointers, a and b; thread i has its index in %r1, the addresses of its words of
 /// a and b in %rd4 and %rd5, of `tile` in %r4, and its word of a in %r5. `tile` has 64 words.

@@ -5,17 +5,17 @@
 //! The test binary must have `mod emulator` beside it.
 #![allow(dead_code)] // every test binary takes its own part
 
+#[path = "interpreter.rs"]
+pub mod interpreter;
 #[path = "nvcc.rs"]
 pub mod nvcc;
-#[path = "ptx/mod.rs"]
-pub mod ptx;
 
 use std::cell::RefCell;
 use std::sync::{Arc, OnceLock};
 
 use engine::cuda::driver::Driver;
+use interpreter::{Interpreter, Library, library};
 use nvcc::Sums;
-use ptx::driver::{Interpreter, Library, library};
 
 use super::emulator::{Build, emulator};
 

@@ -8,8 +8,8 @@ use std::path::Path;
 use libloading::Library;
 
 use super::codes::Code;
-use super::ptx::machine::Shape;
 use super::silicon::Failure;
+use ptx_interpreter::machine::Shape;
 
 type Launch = unsafe extern "C" fn(*const u32, *const u32, usize, *mut *mut c_void) -> c_int;
 type Count = unsafe extern "C" fn() -> usize;

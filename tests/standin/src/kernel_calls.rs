@@ -6,12 +6,12 @@ use std::sync::Arc;
 use super::codes::Code;
 use super::device_calls::SHARED_OPT_IN;
 use super::entry::put;
-use super::ptx::code::Kernel;
-use super::ptx::machine::Shape;
-use super::ptx::text::Module;
 use super::settings::Kind;
 use super::state::{Function, Handle, Prepared, State, Work};
 use super::stream_calls::target;
+use ptx_interpreter::code::Kernel;
+use ptx_interpreter::machine::Shape;
+use ptx_interpreter::text::Module;
 
 /// Shared memory of a block that may be had without asking.
 const WITHOUT_ASKING: u64 = 48 << 10;

@@ -14,8 +14,6 @@
 pub mod codes;
 mod compiled;
 mod entry;
-#[allow(dead_code, reason = "shared with tests that ask the interpreter for more")]
-mod ptx;
 mod queue;
 mod report;
 mod settings;

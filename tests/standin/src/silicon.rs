@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use super::codes::Code;
 use super::compiled::Compiled;
-use super::ptx::code::Kernel;
-use super::ptx::machine::{Machine, Shape};
-use super::ptx::memory::Area;
+use ptx_interpreter::code::Kernel;
+use ptx_interpreter::machine::{Machine, Shape};
+use ptx_interpreter::memory::Area;
 
 /// Addresses of a context begin here; each context has as many as any device has bytes, and none is used twice.
 const FIRST_ADDRESS: u64 = 0x7000_0000_0000;

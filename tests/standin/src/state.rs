@@ -7,12 +7,12 @@ use std::thread::ThreadId;
 use std::time::Instant;
 
 use super::codes::Code;
-use super::ptx::code::Kernel;
-use super::ptx::machine::Shape;
-use super::ptx::text::Module;
 use super::report::Report;
 use super::settings::{Kind, Settings};
 use super::silicon::{Failure, PAGE, Silicon};
+use ptx_interpreter::code::Kernel;
+use ptx_interpreter::machine::Shape;
+use ptx_interpreter::text::Module;
 
 /// An opaque handle.
 pub type Handle = u64;

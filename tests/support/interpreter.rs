@@ -9,13 +9,13 @@ use engine::cuda::convolution::{Call, Pointers};
 use engine::cuda::driver::{Driver, Event, HostMemory, Launch, Recording, Stream};
 use engine::cuda::storage::Pointer;
 use engine::{Error, Result};
+use ptx_interpreter::code::Kernel;
+use ptx_interpreter::figures::Figures;
+use ptx_interpreter::machine::{Machine, Shape};
+use ptx_interpreter::memory::Area;
+use ptx_interpreter::text::Module;
 
-use super::super::nvcc::{Sums, ptx_of_all};
-use super::code::Kernel;
-use super::figures::Figures;
-use super::machine::{Machine, Shape};
-use super::memory::Area;
-use super::text::Module;
+use super::nvcc::{Sums, ptx_of_all};
 
 /// Addresses begin here, and between allocations lies more than a kernel is off by mistake.
 const FIRST_ADDRESS: u64 = 0x7f00_0000_0000;
