@@ -63,6 +63,9 @@ gpu-rehearsal: nvcc ## Every night: gpu-check on the stand-in for CUDA's driver,
 report-check: ## Every night: reports in a headless Chromium, one of five million points among them
 	ENGINE_REQUIRE_BROWSER=1 ENGINE_FLUENT_POINTS=5000000 cargo test --release --test report
 
+pages: ## Every night: every command in the pages, each page in a folder of its own
+	ENGINE_TEST_PAGES=1 cargo test --release --test pages
+
 large: ## Every night: plans, records and status of a million views (2 GB of memory, a million files)
 	ENGINE_TEST_LARGE=1 cargo test --release --test shards large
 
@@ -71,4 +74,4 @@ sass: nvcc ## Machine code of one kernel file for Hopper: make sass K=sweep
 	.cuda/nvdisasm -c target/$(K).cubin
 
 .PHONY: help check test wheel python site nvcc gpu test-cuda ptx mpi driver kernels gpu-build gpu-check gpu-rehearsal \
-	report-check large sass
+	report-check pages large sass

@@ -180,7 +180,28 @@ impl Room {
 fn system_available() -> u64 {
     let mut system = sysinfo::System::new();
     system.refresh_memory();
-    system.available_memory()
+    if system.total_memory() == 0 { available_by_the_kernel() } else { system.available_memory() }
+}
+
+/// The same where /proc is not mounted: what is free, and at least half of all. The kernel does not tell there how much
+/// of the rest is a cache that it would give up, and of a machine that has run for a while that is most.
+#[cfg(target_os = "linux")]
+fn available_by_the_kernel() -> u64 {
+    // SAFETY: a struct of numbers, for which zeros are values.
+    let mut told: libc::sysinfo = unsafe { std::mem::zeroed() };
+    // SAFETY: sysinfo writes one struct through a pointer to one that lives until it returns.
+    if unsafe { libc::sysinfo(&raw mut told) } != 0 {
+        return 0;
+    }
+    // Units are of 32 or 64 bits, as the system is.
+    let bytes = |units: libc::c_ulong| u64::try_from(u128::from(units) * u128::from(told.mem_unit)).unwrap_or(u64::MAX);
+    bytes(told.freeram).saturating_add(bytes(told.bufferram)).max(bytes(told.totalram) / 2)
+}
+
+/// Elsewhere nothing depends on a file system.
+#[cfg(not(target_os = "linux"))]
+fn available_by_the_kernel() -> u64 {
+    0
 }
 
 /// What the limits of the process and of its groups leave. `root` is the file system's.
@@ -267,6 +288,17 @@ mod tests {
     fn this_process_is_limited_by_what_is_asked_for() {
         assert_eq!(room(Some(7)), Room { bytes: 7, limit: Limit::Option });
         assert!(room(None).bytes > 1 << 20);
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn without_proc_the_kernel_is_asked() {
+        let mut system = sysinfo::System::new();
+        system.refresh_memory();
+        // The kernel counts in pages of its own; /proc/meminfo in KiB.
+        let all = system.total_memory();
+        let told = available_by_the_kernel();
+        assert!((all / 2 - MIB..=all + MIB).contains(&told), "{told} of {all}");
     }
 
     #[test]

@@ -159,7 +159,8 @@ impl Outline {
             let (own, left) = rest.split_at(views);
             rest = left;
             let (photos, photo_bytes) = files::photos(&self.scene, &self.plan, own);
-            let seconds = own.iter().map(|&place| seconds(&self.plan.views[place])).sum();
+            // From zero: the sum of no numbers at all is -0.
+            let seconds = own.iter().fold(0.0, |sum, &place| sum + seconds(&self.plan.views[place]));
             let disk = own.iter().map(|&place| self.disk(&self.plan.views[place])).sum();
             let memory = self.memory(own, network);
             of_shards.push(PlannedShard { views, photos, photo_bytes, seconds, memory, disk });

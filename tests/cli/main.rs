@@ -5,7 +5,6 @@ use std::path::Path;
 use std::process::Command;
 
 mod options;
-mod pages;
 mod pictures;
 #[path = "../support/plane_scene.rs"]
 mod plane_scene;
