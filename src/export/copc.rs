@@ -15,6 +15,7 @@ use laz::{LasZipCompressor, LazVlr, LazVlrBuilder};
 use rayon::prelude::*;
 
 use crate::error::{Error, Result};
+use crate::export::earth::Placed;
 use crate::export::job::{Job, Out, put};
 use crate::export::las::{self as files, Grid, Laid, made, squeezed};
 use crate::export::octree::{Cube, GRID_BITS, Key, Limits, Node};
@@ -32,9 +33,9 @@ const INFO_BYTES: usize = 160;
 /// Those of the cloud and of writing.
 pub fn write(job: &Job) -> Result<()> {
     const NAME: &str = "cloud.copc.laz";
-    let cloud = job.cloud()?;
+    let cloud = Placed::of(job)?;
     let grid = Grid::of(cloud.bounds()?);
-    let crs = job.options.crs.map(|crs| (crs, crs.wkt()));
+    let crs = cloud.crs.map(|crs| (crs, crs.wkt()));
     if let Some((crs, None)) = crs {
         job.note(format!(
             "{NAME} names no coordinate system: it would have to be told in words (WKT), which are not known here for \
@@ -66,7 +67,7 @@ pub fn write(job: &Job) -> Result<()> {
         let mut nodes = Nodes::begin(out, vlr, record)?;
         let mut source =
             |take: &mut dyn FnMut(&[u8]) -> Result<()>| cloud.each(|point| laid.bytes(point).and_then(&mut *take));
-        cube.sort((cloud.count, &mut source), job.out(), &mut |some| nodes.put(some))?;
+        cube.sort((cloud.count(), &mut source), job.out(), &mut |some| nodes.put(some))?;
         nodes.end((&grid, &cube), header)
     })
 }

@@ -9,6 +9,7 @@ use crate::files::{image, input, unread_photo};
 use crate::scene::formats::assemble;
 use crate::scene::formats::listing::{Listing, folder_of};
 use crate::scene::formats::table::{read_cameras, recognised};
+use crate::scene::known::TOLERANCE;
 use crate::scene::{Layout, OpenOptions, Scene, photos_folder};
 use crate::{Error, Result};
 
@@ -50,7 +51,7 @@ impl Scene {
             self.take_ranges(file)?;
         }
         if let Some(folder) = &options.prior {
-            self.take_priors(folder, options.prior_scale)?;
+            self.take_priors(folder, options.prior_scale, options.prior_tolerance.unwrap_or(TOLERANCE))?;
         }
         match &options.roi {
             Some(option) => self.take_region(option)?,

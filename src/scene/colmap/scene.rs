@@ -177,7 +177,8 @@ pub fn open(root: &Path, options: &OpenOptions) -> Result<Scene> {
     }
     lenses.note(&mut notes);
     let points = scene_points(&model, &views, &mut notes);
-    Ok(Scene { root: root.to_owned(), layout: Layout::Colmap, views, points, region: None, poses: None, notes })
+    let layout = Layout::Colmap;
+    Ok(Scene { root: root.to_owned(), layout, views, points, region: None, poses: None, georeference: None, notes })
 }
 
 /// Where a view was seen to see a point.
