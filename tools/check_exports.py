@@ -219,6 +219,11 @@ def check_copc(run, name):
     unknown = any("names no coordinate system" in note for note in run.listed[name]["notes"])
     named = None if crs is None else f"EPSG:{crs.to_epsg()}"
     expect(named == (None if unknown else told), f"the system is {crs}, not {told}")
+    if "normal" not in cloud:
+        # On earth two programs differ by less than a step, but may round to another one: each axis by itself.
+        moved = np.abs(np.sort(xyz, 0) - np.sort(cloud["xyz"], 0)).max()
+        expect(moved <= header.scales.max() + 1e-6, f"points moved by {moved}")
+        return f"{len(xyz)} points within {moved:.3g} along each axis, up to each level {levels}, {named}"
     steps = np.round((cloud["xyz"] - header.offsets) / header.scales).astype(np.int64)
     sorted_cloud = np.lexsort((cloud["confidence"], *steps.T))
     expect(len(ours) == len(sorted_cloud), f"{len(ours)} points, not {len(sorted_cloud)}")

@@ -67,8 +67,9 @@ pub fn epsg_of_words(words: &str) -> Option<u16> {
         return code.filter(|_| authority.trim().eq_ignore_ascii_case("EPSG"));
     }
     let last = words.trim_end().strip_suffix(']')?.trim_end();
-    let own = &last[last.rfind(['A', 'I'])?..];
-    let code = own.strip_prefix("AUTHORITY[").or_else(|| own.strip_prefix("ID["))?.trim_end().strip_suffix(']')?;
+    let (before, code) = last.rsplit_once('[')?;
+    let name = before.rsplit(|c: char| c == ',' || c == '[' || c.is_whitespace()).next()?;
+    let code = code.strip_suffix(']').filter(|_| matches!(name, "AUTHORITY" | "ID"))?;
     let (authority, code) = code.split_once(',')?;
     let is_epsg = authority.trim().trim_matches('"').eq_ignore_ascii_case("EPSG");
     is_epsg.then(|| code.trim().trim_matches('"').parse().ok())?

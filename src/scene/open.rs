@@ -86,11 +86,12 @@ fn folder(path: &Path, options: &OpenOptions) -> Result<Scene> {
                  cameras && colmap automatic_reconstructor --workspace_path cameras --image_path {photos_in} --dense \
                  0`, then `engine infer {dir} --sparse cameras/sparse`"
             );
-            return Err(Error::input(
-                dir.to_string(),
-                format!("{} and no cameras", counted(photos, "photo")),
-                expected,
-            ));
+            // Cameras that are damaged at their beginning are recognised as nothing.
+            let files = input::files_in(path, "list the scene's files")?;
+            let other = files.iter().find(|file| !image::has_photo_extension(file)).and_then(|file| file.file_name());
+            let other = other.map(|name| format!(" ({} is in no format that is known)", name.to_string_lossy()));
+            let found = format!("{} and no cameras{}", counted(photos, "photo"), other.unwrap_or_default());
+            return Err(Error::input(dir.to_string(), found, expected));
         }
         let found = if names.is_empty() { "an empty folder".into() } else { format!("no scene, only {names}") };
         return Err(Error::input(

@@ -76,7 +76,9 @@ fn twenty_damaged_files_of_every_format_are_told() {
             match open() {
                 Err(error) => {
                     let text = error.to_string();
-                    let is_told = text.lines().count() == 1 && text.contains(name) && text.contains("; expected ");
+                    // A file in a folder of its own that is recognised as nothing is not looked for.
+                    let is_named = text.contains(name) || text.contains("photos and no cameras");
+                    let is_told = text.lines().count() == 1 && is_named && text.contains("; expected ");
                     assert!(is_told, "{layout:?}, {how}: {text}");
                     refused += 1;
                 }
