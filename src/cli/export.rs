@@ -52,9 +52,9 @@ pub struct ExportArgs {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Export")]
 pub struct ExportHow {
-    /// Coordinate system of las, laz and copc: EPSG:n, a projected one or EPSG:4978. It is named there; where the scene's
-    /// files say where on earth it lies (OpenSfM, OpenDroneMap, Metashape, OPF), coordinates become those of the system.
-    /// scene leaves these as they are [default: there, the files' own system, or UTM's zone]
+    /// Coordinate system of las, laz and copc: EPSG:n, a projected one or EPSG:4978. It is named there; where the
+    /// scene's files say where on earth it lies (OpenSfM, OpenDroneMap, Metashape, OPF), coordinates become those of
+    /// the system. scene leaves these as they are [default: there, the files' own system, or UTM's zone]
     #[arg(long, value_name = "EPSG:N")]
     crs: Option<CrsOption>,
     /// What confidence and number of views are called in cloud.ply: as in fused.ply, or scalar_confidence and

@@ -119,9 +119,9 @@ impl KnownDepths {
         (self.size.1 as f64 - expected).abs() <= 1.5
     }
 
-    /// Where the depths of pixels are expected that `camera`, that of the photo at another size, has taken: within
-    /// the tolerance of the values that the map has there, if at least half of these are trusted. `None` where the map does not fit
-    /// the photo or says nothing.
+    /// Where the depths of pixels are expected that `camera`, that of the photo at another size, has taken: within the
+    /// tolerance of the values that the map has there, if at least half of these are trusted. `None` where the map does
+    /// not fit the photo or says nothing.
     ///
     /// # Errors
     /// As [`Self::read`].

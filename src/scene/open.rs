@@ -89,7 +89,7 @@ fn folder(path: &Path, options: &OpenOptions) -> Result<Scene> {
             // Cameras that are damaged at their beginning are recognised as nothing.
             let files = input::files_in(path, "list the scene's files")?;
             let other = files.iter().find(|file| !image::has_photo_extension(file)).and_then(|file| file.file_name());
-            let other = other.map(|name| format!(" ({} is in no format that is known)", name.to_string_lossy()));
+            let other = other.map(|name| format!(" ({} holds none in a format that is known)", name.to_string_lossy()));
             let found = format!("{} and no cameras{}", counted(photos, "photo"), other.unwrap_or_default());
             return Err(Error::input(dir.to_string(), found, expected));
         }

@@ -33,11 +33,11 @@ enum Said {
 
 impl Scene {
     /// Narrows each view's range of depths to those of its map in `folder`, `NAME.EXT` in it or in its folder `depth`:
-    /// the 1st to 99th percentile of the trusted values, widened by a tenth, or by `tolerance` if that is more. A value is trusted that is a depth (> 0)
-    /// and whose confidence, where `confidence/NAME.pfm` lies beside `depth`, is above 0.5. A view without a map, or
-    /// with trusted values at less than half of the pixels, keeps its range, with a note; so does one whose range has
-    /// nothing in common with the values. Within the range each pixel's depth is expected where the map says, give or
-    /// take `tolerance` as a share. `scale` is that of PNG maps of 16 bits.
+    /// the 1st to 99th percentile of the trusted values, widened by a tenth, or by `tolerance` if that is more. A value
+    /// is trusted that is a depth (> 0) and whose confidence, where `confidence/NAME.pfm` lies beside `depth`, is above
+    /// 0.5. A view without a map, or with trusted values at less than half of the pixels, keeps its range, with a note;
+    /// so does one whose range has nothing in common with the values. Within the range each pixel's depth is expected
+    /// where the map says, give or take `tolerance` as a share. `scale` is that of PNG maps of 16 bits.
     ///
     /// # Errors
     /// A folder without a map of any view, and maps that cannot be read.

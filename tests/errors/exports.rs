@@ -124,7 +124,7 @@ fn exports() -> Group {
             }),
             "export out --to las -o others",
         ),
-        maps(spoilt("choose a nearer system", |root| place(root, -165.0)), "export out --to las --crs EPSG:32633"),
+        maps(spoilt("choose a nearer system", |root| place(root, 105.0)), "export out --to las --crs EPSG:32633"),
         maps(spoilt("choose another system", |root| place(root, 172.0)), "export out --to las --crs EPSG:27200"),
         maps(
             spoilt("leave --crs away", |root| {

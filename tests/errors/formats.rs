@@ -280,6 +280,7 @@ fn text_groups() -> Vec<Group> {
         "": "2, rig, " => "2 rig ";
     };
     kapture.push(spoilt("", |root| edit(root, "scene/sensors/records_camera.txt", "cam1", "cam9")));
+    kapture.push(spoilt("", |root| fs::write(root.join("scene/sensors/trajectories.txt"), "").unwrap()));
     kapture.push(spoilt("undistort with `colmap image_undistorter`", |root| {
         edit(root, "scene/sensors/sensors.txt", "PINHOLE", "UNKNOWN_CAMERA");
     }));

@@ -8,8 +8,8 @@
 //! OpenCV's, and cx, cy begin at the photo's middle. The first pixel's centre is (0.5, 0.5).
 //!
 //! The chunk's `region` is a box in the chunk's coordinates: `center`, `size` (whole sides), and `R`, whose columns are
-//! the directions of the sides. Where its `reference` is a coordinate system of the earth, the chunk's transform leads to
-//! geocentric coordinates of WGS 84.
+//! the directions of the sides. Where its `reference` is a coordinate system of the earth, the chunk's transform leads
+//! to geocentric coordinates of WGS 84.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};

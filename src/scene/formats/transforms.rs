@@ -4,8 +4,8 @@
 //! Focal lengths are `fl_x`, `fl_y` in pixels or `camera_angle_x`, `camera_angle_y` in radians, of all frames or of
 //! one; the first pixel's centre is (0.5, 0.5). Coefficients k1 to k4, p1, p2 are nerfstudio's: of r^2 to r^8, and
 //! OpenCV's tangential ones; for fisheye cameras they are those of OpenCV's fisheye, for FULL_OPENCV k4 to k6 are the
-//! rational model's. OpenCV's thin prism (s1 to s4) and tilted sensor (tau_x, tau_y) are of no other model. Where nerfstudio has turned and
-//! scaled the world, `applied_transform` and `applied_scale` say how, and it is undone.
+//! rational model's. OpenCV's thin prism (s1 to s4) and tilted sensor (tau_x, tau_y) are of no other model. Where
+//! nerfstudio has turned and scaled the world, `applied_transform` and `applied_scale` say how, and it is undone.
 
 use std::f64::consts::FRAC_PI_2;
 use std::path::{Path, PathBuf};
