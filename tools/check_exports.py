@@ -259,7 +259,7 @@ def check_glb(run, name):
     accessor = gltf.accessors[attributes.POSITION]
     expect(np.array_equal(position.min(0), np.float32(accessor.min)), "min of POSITION")
     expect(np.array_equal(position.max(0), np.float32(accessor.max)), "max of POSITION")
-    light = values(attributes.COLOR_0, "<u2", 4)[:, :3] / 65535
+    light = values(attributes.COLOR_0, "<f4", 3).astype(float)
     srgb = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
     normal = attributes.NORMAL if attributes.NORMAL is not None else attributes._NORMAL
     found = {

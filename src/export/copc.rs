@@ -36,7 +36,7 @@ pub fn write(job: &Job) -> Result<()> {
     let cloud = Placed::of(job)?;
     let grid = Grid::of(cloud.bounds()?);
     let crs = cloud.crs.map(|crs| (crs, crs.wkt()));
-    if let Some((crs, None)) = crs {
+    if let Some((crs, None)) = &crs {
         job.note(format!(
             "{NAME} names no coordinate system: it would have to be told in words (WKT), which are not known here for \
              EPSG:{}",
@@ -56,8 +56,8 @@ pub fn write(job: &Job) -> Result<()> {
     ];
     // A text that ends in 0.
     let in_words = |wkt: &str| [wkt.as_bytes(), &[0]].concat();
-    let of_crs = |wkt| files::record(("LASF_Projection", 2112), "coordinate system (WKT)", in_words(wkt));
-    records.extend(crs.and_then(|(_, wkt)| wkt).map(of_crs));
+    let of_crs = |wkt: &str| files::record(("LASF_Projection", 2112), "coordinate system (WKT)", in_words(wkt));
+    records.extend(crs.and_then(|(_, wkt)| wkt).map(|wkt| of_crs(&wkt)));
     let header = files::header(job, &grid, &records, (POINT_FORMAT, true))?;
     let head = files::head(&header, &records)?;
     // First of one return; class 1, which is none.

@@ -61,9 +61,12 @@ impl Crs {
         crs_definitions::from_code(self.code).map(|definition| definition.proj4)
     }
 
-    /// It in words (OGC's well-known text, version 1), where the table of these has it.
-    pub fn wkt(self) -> Option<&'static str> {
-        crs_definitions::from_code(self.code).map(|definition| definition.wkt)
+    /// It in words (OGC's well-known text, version 1), where the table of these has it. The table's shifts to WGS 84 are
+    /// no part of the systems, and with them PROJ does not recognise these.
+    pub fn wkt(self) -> Option<String> {
+        let words = crs_definitions::from_code(self.code)?.wkt;
+        let Some((before, shift)) = words.split_once(",TOWGS84[") else { return Some(words.to_owned()) };
+        Some(before.to_owned() + shift.split_once(']')?.1)
     }
 
     /// Whether it is geocentric; else it is projected.
@@ -137,6 +140,7 @@ mod tests {
             assert_eq!(format!("EPSG:{code}").parse(), Ok(Crs { code }));
             let words = Crs { code }.wkt().unwrap();
             let kind = if code == 4978 { "GEOCCS[" } else { "PROJCS[" };
+            assert!(!words.contains("TOWGS84") && words.matches('[').count() == words.matches(']').count(), "{words}");
             assert!(words.starts_with(kind) && words.ends_with(&format!("AUTHORITY[\"EPSG\",\"{code}\"]]")), "{words}");
         }
         // Geographic (WGS 84, ETRS89, NAD83), 3D, another geocentric, vertical, compound, none.
