@@ -61,8 +61,8 @@ impl Crs {
         crs_definitions::from_code(self.code).map(|definition| definition.proj4)
     }
 
-    /// It in words (OGC's well-known text, version 1), where the table of these has it. The table's shifts to WGS 84 are
-    /// no part of the systems, and with them PROJ does not recognise these.
+    /// It in words (OGC's well-known text, version 1), where the table of these has it. The table's shifts to WGS 84
+    /// are no part of the systems, and PROJ does not recognise these with them.
     pub fn wkt(self) -> Option<String> {
         let words = crs_definitions::from_code(self.code)?.wkt;
         let Some((before, shift)) = words.split_once(",TOWGS84[") else { return Some(words.to_owned()) };
