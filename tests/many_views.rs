@@ -29,7 +29,16 @@ fn scene(views: usize, points: Vec<ScenePoint>) -> Scene {
         sources: Vec::new(),
     };
     let views = (0..views).map(view).collect();
-    Scene { root: PathBuf::new(), layout: Layout::Colmap, views, points, region: None, poses: None, notes: Vec::new() }
+    Scene {
+        root: PathBuf::new(),
+        layout: Layout::Colmap,
+        views,
+        points,
+        region: None,
+        poses: None,
+        georeference: None,
+        notes: Vec::new(),
+    }
 }
 
 /// A number in 0..1 for each index, evenly spread; `along` tells directions apart.

@@ -58,6 +58,7 @@ fn scene(more: impl IntoIterator<Item = ScenePoint>) -> Scene {
         points: points.chain(more).collect(),
         region: None,
         poses: None,
+        georeference: None,
         notes: Vec::new(),
     }
 }

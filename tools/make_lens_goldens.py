@@ -35,6 +35,8 @@ MODELS = {
     "EUCM": FOCAL + [0.6, 1.1],
     "EQUIRECTANGULAR": [640.0, 480.0],
 }
+# k1 k2 p1 p2 k3, k4 k5 k6 (rational), s1 s2 s3 s4 (thin prism), tau_x tau_y (tilted sensor).
+COEFFICIENTS = [-0.11, 0.05, 0.003, -0.002, 0.02, 0.07, -0.03, 0.01, 0.0015, -0.0025, 0.0008, -0.0004, 0.06, -0.04]
 
 
 def main():
@@ -46,8 +48,13 @@ def main():
         camera = pycolmap.Camera(model=model, width=640, height=480, params=parameters)
         pixels = np.asarray(camera.img_from_cam(homogeneous))
         entries.append({"model": model, "parameters": parameters, "pixels": pixels.tolist()})
-    for coefficients in ([-0.11, 0.05, 0.003, -0.002, 0.02], [-0.11, 0.05, 0.003, -0.002, 0.02, 0.07, -0.03, 0.01]):
+    for count in (5, 8, 12, 14):
+        coefficients = COEFFICIENTS[:count]
         pixels, _ = cv2.projectPoints(homogeneous, np.zeros(3), np.zeros(3), np.eye(3), np.array(coefficients))
+        # Back through OpenCV's other function: what is kept is what both of them mean.
+        steps = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 200, 1e-15)
+        back = cv2.undistortPoints(pixels, np.eye(3), np.array(coefficients), criteria=steps).reshape(-1, 2)
+        assert np.abs(back - rays).max() < 1e-9, (count, np.abs(back - rays).max())
         entries.append({"model": f"cv2 {len(coefficients)}", "parameters": coefficients,
                         "pixels": pixels.reshape(-1, 2).tolist()})
     k = [0.05, -0.02, 0.004, -0.001]

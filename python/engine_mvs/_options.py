@@ -26,6 +26,7 @@ class _PlaceOptions(TypedDict, total=False):
     ]
     prior: Annotated[Path | None, "folder of depth maps, named after the photos, that narrow the depths to search"]
     prior_scale: Annotated[float | None, "number that 16-bit PNG maps in prior are divided by"]
+    prior_tolerance: Annotated[float | None, "how far depths may lie from those of prior, as a share; 0.05"]
     roi: Annotated[
         Sequence[float] | Path | None,
         "region of interest: x0, y0, z0, x1, y1, z1 in scene units, a file of a box, or 'auto'",

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use engine::Result;
-use engine::export::crs::Crs;
+use engine::export::crs::CrsOption;
 use engine::export::exporting::export;
 use engine::export::options::{ExportOptions, PhotoFormat, PlyNames};
 use engine::export::table::{FORMATS, named};
@@ -52,9 +52,11 @@ pub struct ExportArgs {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Export")]
 pub struct ExportHow {
-    /// Coordinate system of the scene's coordinates, named in las and laz: EPSG:n, a projected one or EPSG:4978
+    /// Coordinate system of las, laz and copc: EPSG:n, a projected one or EPSG:4978. It is named there; where the
+    /// scene's files say where on earth it lies (OpenSfM, OpenDroneMap, Metashape, OPF), coordinates become those of
+    /// the system. scene leaves these as they are [default: there, the files' own system, or UTM's zone]
     #[arg(long, value_name = "EPSG:N")]
-    crs: Option<Crs>,
+    crs: Option<CrsOption>,
     /// What confidence and number of views are called in cloud.ply: as in fused.ply, or scalar_confidence and
     /// scalar_views, which CloudCompare takes as scalar fields
     #[arg(long, value_name = "WHOSE", default_value = "engine")]

@@ -52,6 +52,11 @@ pub struct SceneArgs {
     /// Divide the numbers in PNG maps of --prior by this [default: what the files or png16.json beside them say]
     #[arg(long, value_name = "N", value_parser = positive_number, requires = "prior")]
     pub prior_scale: Option<f64>,
+    /// How far depths may lie from those of --prior, as a share of them: 0.01 for a laser scan, 0.2 for depths guessed
+    /// from one photo. Depths farther off need better photos; the range is widened by this where it is more than a
+    /// tenth [default: 0.05]
+    #[arg(long, value_name = "SHARE", value_parser = proper_fraction, requires = "prior")]
+    pub prior_tolerance: Option<f64>,
     /// Region of interest: X0,Y0,Z0,X1,Y1,Z1 (a box in scene units), a file (OpenMVS's box as text, a box as PLY or
     /// OBJ, the region of a Metashape project as XML), or auto (a Metashape scene's own; else around the sparse points,
     /// without strays). Depths are searched in it only; the cloud ends there
@@ -86,6 +91,7 @@ impl SceneArgs {
             range_from: self.range_from.clone(),
             prior: self.prior.clone(),
             prior_scale: self.prior_scale,
+            prior_tolerance: self.prior_tolerance,
             roi: self.roi.clone(),
             range_given,
         }

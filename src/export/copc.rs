@@ -15,6 +15,7 @@ use laz::{LasZipCompressor, LazVlr, LazVlrBuilder};
 use rayon::prelude::*;
 
 use crate::error::{Error, Result};
+use crate::export::earth::Placed;
 use crate::export::job::{Job, Out, put};
 use crate::export::las::{self as files, Grid, Laid, made, squeezed};
 use crate::export::octree::{Cube, GRID_BITS, Key, Limits, Node};
@@ -32,10 +33,10 @@ const INFO_BYTES: usize = 160;
 /// Those of the cloud and of writing.
 pub fn write(job: &Job) -> Result<()> {
     const NAME: &str = "cloud.copc.laz";
-    let cloud = job.cloud()?;
+    let cloud = Placed::of(job)?;
     let grid = Grid::of(cloud.bounds()?);
-    let crs = job.options.crs.map(|crs| (crs, crs.wkt()));
-    if let Some((crs, None)) = crs {
+    let crs = cloud.crs.map(|crs| (crs, crs.wkt()));
+    if let Some((crs, None)) = &crs {
         job.note(format!(
             "{NAME} names no coordinate system: it would have to be told in words (WKT), which are not known here for \
              EPSG:{}",
@@ -55,8 +56,8 @@ pub fn write(job: &Job) -> Result<()> {
     ];
     // A text that ends in 0.
     let in_words = |wkt: &str| [wkt.as_bytes(), &[0]].concat();
-    let of_crs = |wkt| files::record(("LASF_Projection", 2112), "coordinate system (WKT)", in_words(wkt));
-    records.extend(crs.and_then(|(_, wkt)| wkt).map(of_crs));
+    let of_crs = |wkt: &str| files::record(("LASF_Projection", 2112), "coordinate system (WKT)", in_words(wkt));
+    records.extend(crs.and_then(|(_, wkt)| wkt).map(|wkt| of_crs(&wkt)));
     let header = files::header(job, &grid, &records, (POINT_FORMAT, true))?;
     let head = files::head(&header, &records)?;
     // First of one return; class 1, which is none.
@@ -66,7 +67,7 @@ pub fn write(job: &Job) -> Result<()> {
         let mut nodes = Nodes::begin(out, vlr, record)?;
         let mut source =
             |take: &mut dyn FnMut(&[u8]) -> Result<()>| cloud.each(|point| laid.bytes(point).and_then(&mut *take));
-        cube.sort((cloud.count, &mut source), job.out(), &mut |some| nodes.put(some))?;
+        cube.sort((cloud.count(), &mut source), job.out(), &mut |some| nodes.put(some))?;
         nodes.end((&grid, &cube), header)
     })
 }

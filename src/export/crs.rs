@@ -46,9 +46,27 @@ pub struct Crs {
 }
 
 impl Crs {
-    /// It in words (OGC's well-known text, version 1), where the table of these has it.
-    pub fn wkt(self) -> Option<&'static str> {
-        crs_definitions::from_code(self.code).map(|definition| definition.wkt)
+    /// The geocentric one.
+    pub const GEOCENTRIC: Self = Self { code: GEOCENTRIC };
+
+    /// Of a code that a cloud may be in.
+    pub fn of_code(code: u16) -> Option<Self> {
+        let place = PROJECTED.partition_point(|&(_, last)| last < code);
+        let is_projected = PROJECTED.get(place).is_some_and(|&(first, _)| first <= code);
+        (is_projected || code == GEOCENTRIC).then_some(Self { code })
+    }
+
+    /// Its formula as PROJ has it, where the table of these has it.
+    pub fn proj4(self) -> Option<&'static str> {
+        crs_definitions::from_code(self.code).map(|definition| definition.proj4)
+    }
+
+    /// It in words (OGC's well-known text, version 1), where the table of these has it. The table's shifts to WGS 84
+    /// are no part of the systems, and PROJ does not recognise these with them.
+    pub fn wkt(self) -> Option<String> {
+        let words = crs_definitions::from_code(self.code)?.wkt;
+        let Some((before, shift)) = words.split_once(",TOWGS84[") else { return Some(words.to_owned()) };
+        Some(before.to_owned() + shift.split_once(']')?.1)
     }
 
     /// Whether it is geocentric; else it is projected.
@@ -66,14 +84,48 @@ impl std::str::FromStr for Crs {
         let Some(code) = code.and_then(|(_, code)| code.parse::<u16>().ok()) else {
             return Err("expected EPSG: and a number, such as EPSG:32632".into());
         };
-        let place = PROJECTED.partition_point(|&(_, last)| last < code);
-        let is_projected = PROJECTED.get(place).is_some_and(|&(first, _)| first <= code);
-        if is_projected || code == GEOCENTRIC {
-            return Ok(Self { code });
-        }
-        Err("expected the code of a projected system, whose axes are lengths, such as EPSG:32632 (UTM), or EPSG:4978 \
+        Self::of_code(code).ok_or_else(|| {
+            "expected the code of a projected system, whose axes are lengths, such as EPSG:32632 (UTM), or EPSG:4978 \
              (geocentric); of a compound one, its horizontal part's"
-            .into())
+                .into()
+        })
+    }
+}
+
+/// What `--crs` says of a cloud.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CrsOption {
+    /// The scene's own coordinates, whatever is known of them.
+    Scene,
+    /// This system.
+    Of(Crs),
+}
+
+impl CrsOption {
+    /// The system.
+    pub fn code(self) -> Option<Crs> {
+        match self {
+            Self::Scene => None,
+            Self::Of(crs) => Some(crs),
+        }
+    }
+}
+
+impl std::fmt::Display for CrsOption {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        match self {
+            Self::Scene => f.write_str("scene"),
+            Self::Of(crs) => write!(f, "EPSG:{}", crs.code),
+        }
+    }
+}
+
+impl std::str::FromStr for CrsOption {
+    type Err = String;
+
+    /// `EPSG:n`, or `scene`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.eq_ignore_ascii_case("scene") { Ok(Self::Scene) } else { text.parse().map(Self::Of) }
     }
 }
 
@@ -88,6 +140,7 @@ mod tests {
             assert_eq!(format!("EPSG:{code}").parse(), Ok(Crs { code }));
             let words = Crs { code }.wkt().unwrap();
             let kind = if code == 4978 { "GEOCCS[" } else { "PROJCS[" };
+            assert!(!words.contains("TOWGS84") && words.matches('[').count() == words.matches(']').count(), "{words}");
             assert!(words.starts_with(kind) && words.ends_with(&format!("AUTHORITY[\"EPSG\",\"{code}\"]]")), "{words}");
         }
         // Geographic (WGS 84, ETRS89, NAD83), 3D, another geocentric, vertical, compound, none.

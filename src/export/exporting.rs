@@ -170,7 +170,7 @@ fn remove_old(out: &Path, before: &[String], now: &[String]) -> Result<()> {
 /// Options that change what is written.
 fn said(options: &ExportOptions) -> Fields<String, Value> {
     let fields = json!({
-        "crs": options.crs.map(|crs| format!("EPSG:{}", crs.code)),
+        "crs": options.crs.map(|crs| crs.to_string()),
         "ply_names": format!("{:?}", options.ply_names).to_lowercase(),
         "filtered_depth": options.filtered_depth,
         "outliers": options.outliers,

@@ -77,7 +77,8 @@ fn squeezed(raw: &[u8]) -> std::io::Result<Vec<u8>> {
     for i in (1..parted.len()).rev() {
         parted[i] = parted[i].wrapping_sub(parted[i - 1]).wrapping_add(128);
     }
-    let mut deflated = ZlibEncoder::new(Vec::new(), Compression::default());
+    // Maps are nearly noise: more effort takes five times as long for 7 % (23 instead of 123 MB/s a core).
+    let mut deflated = ZlibEncoder::new(Vec::new(), Compression::fast());
     deflated.write_all(&parted)?;
     let deflated = deflated.finish()?;
     Ok(if deflated.len() < raw.len() { deflated } else { raw.to_vec() })

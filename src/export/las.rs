@@ -17,6 +17,7 @@ use laz::{LasZipCompressor, LasZipError, LazVlr, LazVlrBuilder};
 use crate::error::{Error, Result};
 use crate::export::cloud::Bounds;
 use crate::export::crs::Crs;
+use crate::export::earth::Placed;
 use crate::export::job::{Job, put};
 use crate::files::ply::Point;
 
@@ -58,11 +59,11 @@ pub fn extra_bytes() -> u16 {
 }
 
 fn write(job: &Job, name: &str, laz: Option<LazVlr>) -> Result<()> {
-    let cloud = job.cloud()?;
+    let cloud = Placed::of(job)?;
     let grid = Grid::of(cloud.bounds()?);
     let mut records = vec![extra_record()];
-    records.extend(job.options.crs.map(crs_record));
-    if job.options.crs.is_none() && cloud.needs_doubles() {
+    records.extend(cloud.crs.map(crs_record));
+    if cloud.needs_crs() {
         job.note(format!(
             "{name} names no coordinate system, though the scene is far from its origin: --crs EPSG:n does"
         ));

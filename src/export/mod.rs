@@ -10,6 +10,7 @@ pub mod confirmed;
 pub mod copc;
 pub mod crs;
 pub mod e57;
+pub mod earth;
 pub mod exporting;
 pub mod exr;
 pub mod glb;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::export::crs::Crs;
+use crate::export::crs::CrsOption;
 use crate::files::folder::OutputOptions;
 
 /// Everything that [`crate::export::exporting::export`] can be told, beside the run.
@@ -14,8 +14,9 @@ pub struct ExportOptions {
     pub to: Vec<&'static str>,
     /// The scene's folder, where photos are wanted and it is no longer where the run has found it.
     pub scene: Option<PathBuf>,
-    /// The coordinate system that the scene's coordinates are in.
-    pub crs: Option<Crs>,
+    /// The coordinate system that the scene's coordinates are in, or where its files say where on earth these lie, that
+    /// they are to be in.
+    pub crs: Option<CrsOption>,
     /// What confidence and views are called in `ply`.
     pub ply_names: PlyNames,
     /// Depth 0 where a pixel is not confirmed as those of the cloud are.

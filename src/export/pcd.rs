@@ -2,6 +2,9 @@
 //!
 //! Coordinates are floats where these are fine enough, else doubles (`SIZE 8`), which Open3D and NumPy readers take and
 //! which the library's own point types do not hold.
+//!
+//! The crate pcd-rs (0.13) writes the same, but panics where a write fails, as on a full disk: its writer does when it
+//! is dropped without having been finished.
 
 use std::io::Write;
 

@@ -7,7 +7,7 @@
 
 use std::io::Write;
 
-use png::{BitDepth, ColorType, Encoder};
+use png::{BitDepth, ColorType, Compression, Encoder};
 use serde_json::json;
 
 use crate::error::Result;
@@ -82,6 +82,8 @@ fn image(
         let mut encoder = Encoder::new(out, width as u32, height as u32);
         encoder.set_color(colour);
         encoder.set_depth(BitDepth::Sixteen);
+        // Maps are nearly noise: the usual effort takes forty times as long for 12 % less.
+        encoder.set_compression(Compression::Fast);
         let encode = || {
             for (key, text) in texts {
                 encoder.add_text_chunk((*key).to_owned(), (*text).to_owned())?;

@@ -18,6 +18,7 @@ use crate::files::{folder, input, names};
 use crate::fusion::funnel::Funnel;
 use crate::host::memory::{self, MemoryNeed};
 use crate::scene::camera::{DepthRange, Hypotheses, MAX_PLANES, Sampling};
+use crate::scene::georeference::Georeference;
 use crate::scene::{Layout, Scene};
 
 /// The file's name in the folder of the results.
@@ -166,13 +167,17 @@ pub struct SceneSummary {
     pub views: usize,
     /// Its sparse points.
     pub points: usize,
+    /// Where its coordinates lie on earth, if its files say so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub georeference: Option<Georeference>,
 }
 
 impl SceneSummary {
     /// Of a scene.
     pub fn new(scene: &Scene) -> Self {
         let path = scene.root.canonicalize().unwrap_or_else(|_| scene.root.clone());
-        Self { path, layout: Some(scene.layout), views: scene.views.len(), points: scene.points.len() }
+        let (views, points) = (scene.views.len(), scene.points.len());
+        Self { path, layout: Some(scene.layout), views, points, georeference: scene.georeference }
     }
 }
 

@@ -34,6 +34,19 @@ pub enum Distortion {
         /// Tangential coefficients.
         p: [f64; 2],
     },
+    /// OpenCV's with 12 coefficients (`tilt` = 0) and 14: FULL_OPENCV and
+    /// `x' += s1 r2 + s2 r2^2`, `y' += s3 r2 + s4 r2^2`, seen by a sensor that is turned about its x and then about its
+    /// y axis.
+    ThinPrismTilted {
+        /// k1 to k6.
+        k: [f64; 6],
+        /// Tangential coefficients.
+        p: [f64; 2],
+        /// Thin prism.
+        s: [f64; 4],
+        /// Angles of the sensor about x and y, in radians, below a right angle.
+        tilt: [f64; 2],
+    },
     /// SIMPLE_RADIAL_FISHEYE (k2 = k3 = k4 = 0) and OPENCV_FISHEYE: with `a = atan(r)`,
     /// `x' = x / r (a + k1 a^3 + k2 a^5 + k3 a^7 + k4 a^9)`.
     Fisheye {
@@ -104,6 +117,7 @@ impl Distortion {
             Self::Radial { k } => k.iter().all(|&c| c == 0.0),
             Self::OpenCv { k, p } => k.iter().chain(p).all(|&c| c == 0.0),
             Self::FullOpenCv { k, p } => k.iter().chain(p).all(|&c| c == 0.0),
+            Self::ThinPrismTilted { k, p, s, tilt } => k.iter().chain(p).chain(s).chain(tilt).all(|&c| c == 0.0),
             Self::Brown { equidistant, k, p, s } => !equidistant && k.iter().chain(p).chain(s).all(|&c| c == 0.0),
             Self::Division { k } | Self::Measured { k } => *k == 0.0,
             Self::Eucm { a, .. } => *a == 0.0,
@@ -142,7 +156,7 @@ impl Distortion {
     fn radial_factor(&self, r2: f64) -> f64 {
         match self {
             Self::Radial { k } | Self::OpenCv { k, .. } => 1.0 + r2 * (k[0] + r2 * k[1]),
-            Self::FullOpenCv { k, .. } => {
+            Self::FullOpenCv { k, .. } | Self::ThinPrismTilted { k, .. } => {
                 (1.0 + r2 * (k[0] + r2 * (k[1] + r2 * k[2]))) / (1.0 + r2 * (k[3] + r2 * (k[4] + r2 * k[5])))
             }
             Self::Fisheye { k } | Self::Brown { k, .. } => 1.0 + r2 * (k[0] + r2 * (k[1] + r2 * (k[2] + r2 * k[3]))),
@@ -182,6 +196,10 @@ impl Distortion {
         };
         match self {
             Self::OpenCv { p, .. } | Self::FullOpenCv { p, .. } => radial + tangential(*p),
+            Self::ThinPrismTilted { p, s, tilt, .. } => {
+                let prism = DVec2::new(s[0] + s[1] * r2, s[2] + s[3] * r2) * r2;
+                on_tilted_sensor(radial + tangential(*p) + prism, *tilt)
+            }
             Self::Brown { p, s, .. } => {
                 radial + tangential([p[0], p[1]]) * (1.0 + r2 * (p[2] + r2 * p[3])) + DVec2::from_array(*s) * r2
             }
@@ -259,6 +277,21 @@ pub(super) const MOST_OF_PINHOLE: f64 = 89.0 * PI / 180.0;
 #[inline]
 fn angle_share(r: f64, z: f64) -> f64 {
     if r < 1e-8 * z { 1.0 / z } else { r.atan2(z) / r }
+}
+
+/// Where the ray (x, y, 1) meets a sensor that is turned about x and then about y, in coordinates of the sensor whose
+/// origin is where the axis meets it.
+#[inline]
+fn on_tilted_sensor(at: DVec2, [about_x, about_y]: [f64; 2]) -> DVec2 {
+    let ((sin_x, cos_x), (sin_y, cos_y)) = (about_x.sin_cos(), about_y.sin_cos());
+    let turned = DVec3::new(
+        cos_y * at.x + sin_y * (sin_x * at.y - cos_x),
+        cos_x * at.y + sin_x,
+        sin_y * at.x + cos_y * (cos_x - sin_x * at.y),
+    );
+    // How far along the sensor's normal the axis meets it, and how far aside that is.
+    let (depth, aside) = (cos_y * cos_x, DVec2::new(-sin_y * cos_x, sin_x));
+    if turned.z > 0.0 { depth * turned.truncate() / turned.z - aside } else { DVec2::NAN }
 }
 
 /// r' / r of `r = r' (1 + k r'^2)`; not a number beyond the fold of a negative k.

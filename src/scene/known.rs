@@ -20,8 +20,8 @@ use crate::{Error, Result};
 
 /// Values whose confidence, where there is a map of it, is not above this are not trusted.
 const LEAST_CONFIDENCE: f32 = 0.5;
-/// How far a depth may lie from what is known, as a share of it: sensors are right to a few percent.
-const TOLERANCE: f64 = 0.05;
+/// How far a depth may lie from what is known, as a share of it, where nobody says: sensors are right to a few percent.
+pub const TOLERANCE: f64 = 0.05;
 /// Pixels of the map around a pixel's own that count as its own: maps are not laid over photos more exactly.
 const MARGIN: f64 = 1.0;
 
@@ -36,6 +36,8 @@ pub struct KnownDepths {
     pub scale: Option<f64>,
     /// By what depths are divided to be in the scene's units.
     pub world: f64,
+    /// How far a depth may lie from it, as a share.
+    pub tolerance: f64,
     /// Whether it lies over the undistorted photo.
     pub undistorted: bool,
     /// Width and height of the map.
@@ -61,7 +63,14 @@ pub struct KnownIdentity {
     confidence_sha256: Option<String>,
     scale: Option<f64>,
     world: f64,
+    /// Runs that do not say took what was the only one.
+    #[serde(default = "usual_tolerance")]
+    tolerance: f64,
     undistorted: bool,
+}
+
+fn usual_tolerance() -> f64 {
+    TOLERANCE
 }
 
 impl KnownDepths {
@@ -93,12 +102,13 @@ impl KnownDepths {
     /// # Errors
     /// Files that cannot be read.
     pub fn identity(&self, hashes: &KnownHashes) -> Result<KnownIdentity> {
-        let Self { file, confidence, scale, world, undistorted, .. } = self;
+        let Self { file, confidence, scale, world, tolerance, undistorted, .. } = self;
         Ok(KnownIdentity {
             map_sha256: hashes.of_file(file)?,
             confidence_sha256: confidence.as_ref().map(|file| hashes.of_file(file)).transpose()?,
             scale: *scale,
             world: *world,
+            tolerance: *tolerance,
             undistorted: *undistorted,
         })
     }
@@ -109,9 +119,9 @@ impl KnownDepths {
         (self.size.1 as f64 - expected).abs() <= 1.5
     }
 
-    /// Where the depths of pixels are expected that `camera`, that of the photo at another size, has taken: within 5 %
-    /// of the values that the map has there, if at least half of these are trusted. `None` where the map does not fit
-    /// the photo or says nothing.
+    /// Where the depths of pixels are expected that `camera`, that of the photo at another size, has taken: within the
+    /// tolerance of the values that the map has there, if at least half of these are trusted. `None` where the map does
+    /// not fit the photo or says nothing.
     ///
     /// # Errors
     /// As [`Self::read`].
@@ -139,7 +149,7 @@ impl KnownDepths {
             };
             let near_far = pixel.and_then(|pixel| extent(&map, (pixel + 0.5) * zoom - 0.5, reach));
             let Some((near, far)) = near_far else { return all };
-            let (near, far) = (f64::from(near) * (1.0 - TOLERANCE), f64::from(far) * (1.0 + TOLERANCE));
+            let (near, far) = (f64::from(near) * (1.0 - self.tolerance), f64::from(far) * (1.0 + self.tolerance));
             if depths[usize::from(last)] < near || depths[0] > far {
                 return all;
             }

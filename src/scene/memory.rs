@@ -69,7 +69,7 @@ impl Scene {
         }
         let mut notes = Vec::new();
         let points = scene_points(points, &views, &mut notes)?;
-        Ok(Scene { root, layout: Layout::Memory, views, points, region: None, poses: None, notes })
+        Ok(Scene { root, layout: Layout::Memory, views, points, region: None, poses: None, georeference: None, notes })
     }
 }
 

@@ -11,6 +11,7 @@ pub mod colmap;
 mod distortion;
 mod faces;
 pub mod formats;
+pub mod georeference;
 pub mod known;
 pub mod lens;
 mod listed_sources;
@@ -43,6 +44,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use crate::files::names;
 use crate::scene::camera::{Camera, DepthRange};
 pub use crate::scene::formats::table::Layout;
+use crate::scene::georeference::Georeference;
 use crate::scene::known::KnownDepths;
 use crate::scene::lens::{Face, Lens};
 use crate::scene::pose_form::PoseForm;
@@ -77,6 +79,9 @@ pub struct OpenOptions {
     /// By what the numbers in PNG maps of `prior` are divided.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prior_scale: Option<f64>,
+    /// How far a depth may lie from that of `prior`, as a share of it; `None`: 0.05.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prior_tolerance: Option<f64>,
     /// The region of interest, where not all is wanted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub roi: Option<RegionOption>,
@@ -141,6 +146,8 @@ pub struct Scene {
     pub region: Option<Region>,
     /// What its poses were read as, where its files do not say what they are.
     pub poses: Option<PoseForm>,
+    /// Where its coordinates lie on earth, if its files say so.
+    pub georeference: Option<Georeference>,
     /// What was assumed, skipped or chosen while reading, one sentence each, for the log and the manifest.
     pub notes: Vec<String>,
 }

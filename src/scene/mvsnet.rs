@@ -106,6 +106,7 @@ pub fn open(root: &Path, options: &OpenOptions) -> Result<Scene> {
         points: Vec::new(),
         region: None,
         poses: None,
+        georeference: None,
         notes,
     })
 }

@@ -9,6 +9,7 @@ use crate::files::{image, input, unread_photo};
 use crate::scene::formats::assemble;
 use crate::scene::formats::listing::{Listing, folder_of};
 use crate::scene::formats::table::{read_cameras, recognised};
+use crate::scene::known::TOLERANCE;
 use crate::scene::{Layout, OpenOptions, Scene, photos_folder};
 use crate::{Error, Result};
 
@@ -50,7 +51,7 @@ impl Scene {
             self.take_ranges(file)?;
         }
         if let Some(folder) = &options.prior {
-            self.take_priors(folder, options.prior_scale)?;
+            self.take_priors(folder, options.prior_scale, options.prior_tolerance.unwrap_or(TOLERANCE))?;
         }
         match &options.roi {
             Some(option) => self.take_region(option)?,
@@ -85,11 +86,12 @@ fn folder(path: &Path, options: &OpenOptions) -> Result<Scene> {
                  cameras && colmap automatic_reconstructor --workspace_path cameras --image_path {photos_in} --dense \
                  0`, then `engine infer {dir} --sparse cameras/sparse`"
             );
-            return Err(Error::input(
-                dir.to_string(),
-                format!("{} and no cameras", counted(photos, "photo")),
-                expected,
-            ));
+            // Cameras that are damaged at their beginning are recognised as nothing.
+            let files = input::files_in(path, "list the scene's files")?;
+            let other = files.iter().find(|file| !image::has_photo_extension(file)).and_then(|file| file.file_name());
+            let other = other.map(|name| format!(" ({} holds none in a format that is known)", name.to_string_lossy()));
+            let found = format!("{} and no cameras{}", counted(photos, "photo"), other.unwrap_or_default());
+            return Err(Error::input(dir.to_string(), found, expected));
         }
         let found = if names.is_empty() { "an empty folder".into() } else { format!("no scene, only {names}") };
         return Err(Error::input(

@@ -12,7 +12,7 @@ use crate::error::counted;
 use crate::files::depth_file;
 use crate::files::subfolders::find;
 use crate::scene::camera::{Camera, DepthRange, Expected, Hypotheses};
-use crate::scene::known::{KnownDepths, UnderMap};
+use crate::scene::known::{KnownDepths, TOLERANCE, UnderMap};
 use crate::scene::lens::Lens;
 use crate::scene::{Scene, View};
 use crate::{Error, Result};
@@ -21,7 +21,7 @@ use crate::{Error, Result};
 const LEAST_SHARE: f64 = 0.5;
 /// Of the trusted values, those that are left out at either end: what is wrong all the same, in percent.
 const PERCENT: usize = 1;
-/// How far a range goes beyond the others, as one from sparse points does by default.
+/// How far a range goes beyond the others, as one from sparse points does by default; at least the tolerance.
 const WIDEN: f64 = 0.1;
 
 /// What a view's map says.
@@ -33,15 +33,15 @@ enum Said {
 
 impl Scene {
     /// Narrows each view's range of depths to those of its map in `folder`, `NAME.EXT` in it or in its folder `depth`:
-    /// the 1st to 99th percentile of the trusted values, widened by a tenth. A value is trusted that is a depth (> 0)
-    /// and whose confidence, where `confidence/NAME.pfm` lies beside `depth`, is above 0.5. A view without a map, or
-    /// with trusted values at less than half of the pixels, keeps its range, with a note; so does one whose range has
-    /// nothing in common with the values. Within the range each pixel's depth is expected where the map says.
-    /// `scale` is that of PNG maps of 16 bits.
+    /// the 1st to 99th percentile of the trusted values, widened by a tenth, or by `tolerance` if that is more. A value
+    /// is trusted that is a depth (> 0) and whose confidence, where `confidence/NAME.pfm` lies beside `depth`, is above
+    /// 0.5. A view without a map, or with trusted values at less than half of the pixels, keeps its range, with a note;
+    /// so does one whose range has nothing in common with the values. Within the range each pixel's depth is expected
+    /// where the map says, give or take `tolerance` as a share. `scale` is that of PNG maps of 16 bits.
     ///
     /// # Errors
     /// A folder without a map of any view, and maps that cannot be read.
-    pub(super) fn take_priors(&mut self, folder: &Path, scale: Option<f64>) -> Result<()> {
+    pub(super) fn take_priors(&mut self, folder: &Path, scale: Option<f64>, tolerance: f64) -> Result<()> {
         std::fs::read_dir(folder).map_err(Error::io("read the folder of known depths", folder))?;
         let scale = match scale {
             Some(scale) => Some(scale),
@@ -51,7 +51,8 @@ impl Scene {
         let above = folder.canonicalize().ok().and_then(|folder| Some(folder.parent()?.to_owned()));
         let made_here = |folder: &Path| folder.join("manifest.json").is_file();
         let undistorted = made_here(folder) || above.is_some_and(|folder| made_here(&folder));
-        let said = self.views.par_iter().map(|view| said_of(view, folder, (scale, undistorted))).collect::<Vec<_>>();
+        let how = How { scale, undistorted, tolerance, world: 1.0 };
+        let said = self.views.par_iter().map(|view| said_of(view, folder, how)).collect::<Vec<_>>();
         let (all, mut without) = (self.views.len(), (0, ""));
         let (mut narrowed, mut sparse, mut apart, mut misshaped) = (0, Vec::new(), Vec::new(), Vec::new());
         for (view, said) in self.views.iter_mut().zip(said) {
@@ -135,8 +136,8 @@ impl Scene {
             if !file.is_file() || view.lens.as_ref().is_some_and(Lens::is_wide) {
                 return Ok(Some(Said::Nothing));
             }
-            let (file, scale) = (file.clone(), Some(1.0 / one));
-            let Said::Range(range, known) = said_of_map(file, None, (scale, false), world)? else {
+            let how = How { scale: Some(1.0 / one), undistorted: false, tolerance: TOLERANCE, world };
+            let Said::Range(range, known) = said_of_map(file.clone(), None, how)? else {
                 return Ok(Some(Said::TooLittle));
             };
             let depths = tracks.points(at).filter_map(|point| Some(view.camera.pixel(point.position)?.1));
@@ -194,19 +195,24 @@ fn narrowed_to(range: Option<DepthRange>, known: DepthRange) -> Option<DepthRang
     (both.near < both.far).then_some(both)
 }
 
-fn said_of(view: &View, folder: &Path, how: (Option<f64>, bool)) -> Result<Said> {
+/// How maps are read; the fields are those of [`KnownDepths`].
+#[derive(Clone, Copy)]
+struct How {
+    scale: Option<f64>,
+    undistorted: bool,
+    tolerance: f64,
+    world: f64,
+}
+
+fn said_of(view: &View, folder: &Path, how: How) -> Result<Said> {
     let Some((file, confidence)) = files_of(view, folder) else { return Ok(Said::Nothing) };
-    said_of_map(file, confidence, how, 1.0)
+    said_of_map(file, confidence, how)
 }
 
 /// What a map says, with one of its confidence.
-fn said_of_map(
-    file: PathBuf,
-    confidence: Option<PathBuf>,
-    (scale, undistorted): (Option<f64>, bool),
-    world: f64,
-) -> Result<Said> {
-    let mut known = KnownDepths { file, confidence, scale, world, undistorted, size: (0, 0) };
+fn said_of_map(file: PathBuf, confidence: Option<PathBuf>, how: How) -> Result<Said> {
+    let How { scale, undistorted, tolerance, world } = how;
+    let mut known = KnownDepths { file, confidence, scale, world, tolerance, undistorted, size: (0, 0) };
     let map = known.read()?;
     known.size = (map.width, map.height);
     let mut depths: Vec<f32> = map.data.iter().copied().filter(|&z| z > 0.0).collect();
@@ -215,8 +221,9 @@ fn said_of_map(
     }
     depths.sort_unstable_by(f32::total_cmp);
     let percentile = |p: usize| f64::from(depths[(depths.len() - 1) * p / 100]);
+    let widen = tolerance.max(WIDEN);
     let range =
-        DepthRange { near: percentile(PERCENT) * (1.0 - WIDEN), far: percentile(100 - PERCENT) * (1.0 + WIDEN) };
+        DepthRange { near: percentile(PERCENT) * (1.0 - widen), far: percentile(100 - PERCENT) * (1.0 + widen) };
     Ok(if range.far.is_finite() { Said::Range(range, known) } else { Said::TooLittle })
 }
 

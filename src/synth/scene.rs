@@ -159,6 +159,7 @@ impl SyntheticScene {
             points,
             region: None,
             poses: None,
+            georeference: None,
             notes: Vec::new(),
         }
     }

@@ -10,9 +10,9 @@ const FOLDER: &str = "--out --force";
 const DEVICE: &str = "--device --precision --convolutions --vram";
 /// How a scene is read and maps are fused.
 const SCENE_AND_FUSION: &str = "--sparse --depth-numbers --format --poses --images --masks --range-from --prior \
-    --prior-scale --roi --max-side --view --range --levels --trusted-confidence --replaced-confidence \
-    --max-reprojection-px --max-depth-error-rel --min-views --check-sources --min-confidence --keep-duplicates \
-    --ply-offset --thin";
+    --prior-scale --prior-tolerance --roi --max-side --view --range --levels --trusted-confidence \
+    --replaced-confidence --max-reprojection-px --max-depth-error-rel --min-views --check-sources --min-confidence \
+    --keep-duplicates --ply-offset --thin";
 /// How maps are made.
 const MAPS: &str = "--quality --verify --normals --subfolders --depth-only --views --planes --widen-range --sampling \
     --resolution --raw-confidence --unrefined --weights";

@@ -48,6 +48,12 @@ fn edit(root: &Path, change: impl FnOnce(&mut Value)) {
     fs::write(file, manifest.to_string()).unwrap();
 }
 
+/// Says that the scene lies near the equator.
+fn place(root: &Path, longitude: f64) {
+    let local = json!({ "local": { "latitude": 0.5, "longitude": longitude, "altitude": 0 } });
+    edit(root, |manifest| manifest["scene"]["georeference"] = local);
+}
+
 fn patch_cloud(root: &Path, change: impl FnOnce(&mut Vec<u8>)) {
     let file = root.join("out/fused.ply");
     let mut bytes = fs::read(&file).unwrap();
@@ -117,6 +123,15 @@ fn exports() -> Group {
                 fs::write(root.join("others/.engine-export.json"), r#"{"exports_of": "/elsewhere"}"#).unwrap();
             }),
             "export out --to las -o others",
+        ),
+        maps(spoilt("choose a nearer system", |root| place(root, 105.0)), "export out --to las --crs EPSG:32633"),
+        maps(spoilt("choose another system", |root| place(root, 172.0)), "export out --to las --crs EPSG:27200"),
+        maps(
+            spoilt("leave --crs away", |root| {
+                let own = json!({ "projected": { "epsg": 9549, "offset": [0, 0, 0] } });
+                edit(root, |manifest| manifest["scene"]["georeference"] = own);
+            }),
+            "export out --to copc --crs EPSG:32633",
         ),
         Case {
             run: Some("report out"),

@@ -115,7 +115,9 @@ fn json_groups() -> Vec<Group> {
         "name each photo once": "00000007.png" => "00000003.png";
         "": "\"w\":64" => "\"w\":64.5";
         "convert the photos to a pinhole camera": "\"w\":64" => "\"camera_model\":\"LATLONG\",\"w\":64";
-        "undistort the photos first": "\"w\":64" => "\"k6\":0.5,\"w\":64";
+        "name the model": "\"w\":64" => "\"k6\":0.5,\"w\":64";
+        "name the model": "\"w\":64" => "\"s1\":0.1,\"k4\":0.5,\"w\":64";
+        "": "\"w\":64" => "\"tau_x\":2.5,\"w\":64";
         "": "\"applied_scale\":1.0" => "\"applied_scale\":0";
         "name photos that are there": "00000007.png" => "a/00000003.png";
         "": "\"w\":64" => "\"k1\":\"inf\",\"w\":64";
@@ -141,6 +143,9 @@ fn json_groups() -> Vec<Group> {
         };
         cases.push(spoilt("", |root| fs::write(root.join("scene/reconstruction.json"), "[]").unwrap()));
         cases.push(spoilt("", |root| fs::write(root.join("scene/tracks.csv"), "x\n").unwrap()));
+        cases.push(spoilt("correct the place, or remove the file", |root| {
+            put(&root.join("scene/reference_lla.json"), r#"{"latitude": 91, "longitude": 7, "altitude": 0}"#);
+        }));
         cases
     };
     let alicevision = edits! { "scene/cameras.sfm";
@@ -275,6 +280,7 @@ fn text_groups() -> Vec<Group> {
         "": "2, rig, " => "2 rig ";
     };
     kapture.push(spoilt("", |root| edit(root, "scene/sensors/records_camera.txt", "cam1", "cam9")));
+    kapture.push(spoilt("", |root| fs::write(root.join("scene/sensors/trajectories.txt"), "").unwrap()));
     kapture.push(spoilt("undistort with `colmap image_undistorter`", |root| {
         edit(root, "scene/sensors/sensors.txt", "PINHOLE", "UNKNOWN_CAMERA");
     }));

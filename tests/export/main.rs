@@ -13,6 +13,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 mod clouds;
+mod earth;
 mod folders;
 mod maps;
 mod models;

@@ -15,7 +15,7 @@ use crate::format_trees::*;
 use crate::scene_files::TestScene;
 
 /// The scene in a format, with photos; returns the file that holds the cameras.
-fn written(layout: Layout, root: &Path) -> std::path::PathBuf {
+pub fn written(layout: Layout, root: &Path) -> std::path::PathBuf {
     let whole = TestScene::new();
     let photos = if layout == Layout::Kapture { root.join("sensors/records_data") } else { root.to_owned() };
     whole.write_photos(&photos);
@@ -85,21 +85,6 @@ fn refusal(root: &Path, what: &str) -> String {
     }
 }
 
-/// Cut in the middle, every format says so in a line that names the file.
-#[test]
-fn cut_files_are_told() {
-    for &layout in FOREIGN {
-        let folder = TempDir::new().unwrap();
-        let file = written(layout, folder.path());
-        Scene::open(folder.path(), &OpenOptions::default()).unwrap_or_else(|e| panic!("{layout:?}: {e}"));
-        let bytes = fs::read(&file).unwrap();
-        fs::write(&file, &bytes[..bytes.len() / 2]).unwrap();
-        let text = refusal(folder.path(), &format!("{layout:?}"));
-        let name = file.file_name().unwrap().to_str().unwrap();
-        assert!(text.contains(name) && text.contains("; expected "), "{layout:?}: {text}");
-    }
-}
-
 /// Photos that are not there: two are missing without harm, three are told; another folder holds them.
 #[test]
 fn missing_photos_are_told_and_found_elsewhere() {
@@ -145,7 +130,17 @@ fn wrong_values_are_told_with_their_place() {
         (Layout::Transforms, "00000007.png", "00000003.png", &["frame 1", "for the second time"]),
         (Layout::Transforms, "\"w\":64", "\"w\":64.5", &["frame 0", "a size of 64.5 x 48"]),
         (Layout::Transforms, "\"w\":64", "\"camera_model\":\"LATLONG\",\"w\":64", &["camera_model LATLONG", "OPENCV"]),
-        (Layout::Transforms, "\"w\":64", "\"k6\":0.5,\"w\":64", &["k5 0 and k6 0.5"]),
+        (Layout::Transforms, "\"w\":64", "\"k6\":0.5,\"w\":64", &["k5 0 and k6 0.5", "FULL_OPENCV"]),
+        (Layout::Transforms, "\"w\":64", "\"s2\":0.1,\"k4\":0.5,\"w\":64", &["s1 to s4", "beside k4", "FULL_OPENCV"]),
+        (
+            Layout::Transforms,
+            "\"w\":64",
+            "\"tau_x\":0.1,\"is_fisheye\":true,\"w\":64",
+            &["tau_y beside a fisheye", "FULL_OPENCV"],
+        ),
+        (Layout::Transforms, "\"w\":64", "\"tauY\":-1.6,\"w\":64", &["a tilt of -1.6", "below pi / 2"]),
+        (Layout::Transforms, "\"w\":64", "\"s4\":\"b\",\"w\":64", &["line 1 column", "a number"]),
+        (Layout::Transforms, "\"w\":64", "\"s4\":\"nan\",\"w\":64", &["frame 0", "coefficient of distortion NaN"]),
         (Layout::Metashape, "<k1>0.1</k1>", "<k1>nan</k1>", &["line 7", "`nan`", "finite number (k1)"]),
         (Layout::Metashape, "<k1>0.1</k1>", "<k1></k1>", &["line 7", "0 numbers"]),
         (Layout::Metashape, "sensor_id=\"1\"", "sensor_id=\"9\"", &["(00000007)", "sensor_id `9`"]),

@@ -18,6 +18,15 @@ fn hypotheses() -> Hypotheses {
 
 /// The scene with a map for its first view, and what the map says at a quarter of the photo's sides.
 fn expected(scene: &TestScene, map: &Map, has_manifest: bool) -> (Scene, Option<Expected>, (usize, usize)) {
+    expected_within(None, scene, map, has_manifest)
+}
+
+fn expected_within(
+    prior_tolerance: Option<f64>,
+    scene: &TestScene,
+    map: &Map,
+    has_manifest: bool,
+) -> (Scene, Option<Expected>, (usize, usize)) {
     let folder = TempDir::new().unwrap();
     let root = folder.path();
     scene.write_colmap_text(&root.join("scene"), "sparse/0");
@@ -27,7 +36,7 @@ fn expected(scene: &TestScene, map: &Map, has_manifest: bool) -> (Scene, Option<
     if has_manifest {
         std::fs::write(root.join("maps/manifest.json"), "{}").unwrap();
     }
-    let options = OpenOptions { prior: Some(root.join("maps")), ..OpenOptions::default() };
+    let options = OpenOptions { prior: Some(root.join("maps")), prior_tolerance, ..OpenOptions::default() };
     let opened = Scene::open(&root.join("scene"), &options).unwrap();
     let (view, size) = quarter(&opened);
     let said = view.expected((&view.camera.decimated(0.25), size), &hypotheses()).unwrap();
@@ -127,6 +136,16 @@ fn edges_and_holes_narrow_less() {
             let close = |z: f64, to: f64| (z - to).abs() < 0.05;
             let whole = close(first, 0.95 * near) && close(last, 1.05 * far);
             assert!(whole || x.abs_diff(w / 2) <= 4, "pixel {x}, {y}: {first} to {last}");
+        }
+    }
+    // As far off as one says.
+    for tolerance in [0.01, 0.3] {
+        let said = expected_within(Some(tolerance), &scene, &Map::filled(w, h, 4.0), false).1.unwrap();
+        let step = depths[1] - depths[0];
+        for [first, last] in said.planes.iter().map(|planes| planes.map(|plane| depths[usize::from(plane)])) {
+            let (near, far) = (4.0 * (1.0 - tolerance), 4.0 * (1.0 + tolerance));
+            assert!(first <= near && first > near - 2.0 * step, "{tolerance}: from {first}, not {near}");
+            assert!(last >= far && last < far + 2.0 * step, "{tolerance}: to {last}, not {far}");
         }
     }
     // Of another shape than the photo: the range alone.

@@ -1,9 +1,16 @@
-//! The formulas of lenses against COLMAP's and OpenCV's own programs (`tools/make_lens_goldens.py`).
+//! The formulas of lenses against COLMAP's and OpenCV's own programs (`tools/make_lens_goldens.py`); OpenCV's as
+//! `transforms.json` names the coefficients.
 
 use engine::scene::colmap::camera_models::optics;
+use engine::scene::formats::table::Layout;
 use engine::scene::lens::Distortion;
 use glam::{DVec2, DVec3};
 use serde::Deserialize;
+
+use crate::format_files::put;
+use crate::format_trees::frames;
+use crate::scene_files::TestScene;
+use crate::truth::cameras;
 
 #[derive(Deserialize)]
 struct Goldens {
@@ -30,7 +37,7 @@ struct Model {
 fn lenses_are_those_of_colmap_and_opencv() {
     let text = include_str!("../data/lenses.json");
     let Goldens { rays, panorama, models } = serde_json::from_str(text).unwrap();
-    assert_eq!(models.len(), 19);
+    assert_eq!(models.len(), 21);
     let (f, c, distortion) = optics("test", "EQUIRECTANGULAR", &[640.0, 480.0]).unwrap();
     for (direction, pixel) in panorama.directions.into_iter().zip(panorama.pixels) {
         let bent = distortion.unwrap().bend(DVec3::from_array(direction));
@@ -40,20 +47,11 @@ fn lenses_are_those_of_colmap_and_opencv() {
     for Model { model, parameters, pixels } in models {
         let p = &parameters;
         let (f, c, distortion) = match model.as_str() {
-            "cv2 5" => {
-                let d = Distortion::Brown {
-                    equidistant: false,
-                    k: [p[0], p[1], p[4], 0.0],
-                    p: [p[2], p[3], 0.0, 0.0],
-                    s: [0.0; 2],
-                };
-                ([1.0; 2], [0.0; 2], Some(d))
+            "cv2 fisheye" => ([1.0; 2], [0.0; 2], of_transforms_json("OPENCV_FISHEYE", &["k1", "k2", "k3", "k4"], p)),
+            "cv2 5" => ([1.0; 2], [0.0; 2], of_transforms_json("OPENCV", &IN_OPENCVS_ORDER, p)),
+            opencv if opencv.starts_with("cv2 ") => {
+                ([1.0; 2], [0.0; 2], of_transforms_json("FULL_OPENCV", &IN_OPENCVS_ORDER, p))
             }
-            "cv2 8" => {
-                let d = Distortion::FullOpenCv { k: [p[0], p[1], p[4], p[5], p[6], p[7]], p: [p[2], p[3]] };
-                ([1.0; 2], [0.0; 2], Some(d))
-            }
-            "cv2 fisheye" => ([1.0; 2], [0.0; 2], Some(Distortion::Fisheye { k: [p[0], p[1], p[2], p[3]] })),
             colmap => optics("test", colmap, p).unwrap(),
         };
         let distortion = distortion.unwrap();
@@ -64,6 +62,22 @@ fn lenses_are_those_of_colmap_and_opencv() {
             assert!(difference < 1e-11 * f[0].max(10.0), "{model}: {ray:?} differs by {difference}");
         }
     }
+}
+
+/// As cv2.calibrateCamera returns them.
+const IN_OPENCVS_ORDER: [&str; 14] =
+    ["k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6", "s1", "s2", "s3", "s4", "tau_x", "tau_y"];
+
+/// The lens that is read from a file with these coefficients, those that are not there left out.
+fn of_transforms_json(model: &str, names: &[&str], coefficients: &[f64]) -> Option<Distortion> {
+    let folder = tempfile::tempdir().unwrap();
+    let mut written = frames(&TestScene::new());
+    written["camera_model"] = model.into();
+    for (&name, &value) in names.iter().zip(coefficients) {
+        written[name] = value.into();
+    }
+    put(&folder.path().join("transforms.json"), written.to_string());
+    cameras(folder.path(), Layout::Transforms).shots[0].distortion
 }
 
 /// The directions from the photo to the ray are right inverses, to the last digits.

@@ -13,6 +13,7 @@ mod format_files;
 mod format_opf;
 #[path = "../support/format_trees.rs"]
 mod format_trees;
+mod georeferences;
 mod known;
 mod lenses;
 mod opf;
@@ -25,4 +26,5 @@ mod scene_files;
 mod structured;
 mod truth;
 mod unread;
+mod variants;
 mod whole;

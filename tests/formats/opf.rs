@@ -23,7 +23,7 @@ fn projects_of_opf_give_cameras_and_tracks() {
     assert!(difference(&scene, &truth) < 1e-9, "{}", difference(&scene, &truth));
     // Points are f32.
     assert_points(&scene, &truth, 1e-6);
-    assert!(has_note(&scene, "less -500 20.5 0 it is the project's") && has_note(&scene, "4 sensors with a rolling"));
+    assert!(has_note(&scene, "those of EPSG:32616 less 500 -20.5 0") && has_note(&scene, "4 sensors with a rolling"));
 
     let lens = json!({ "radial_distortion": [-0.1, 0.05, 0.01], "tangential_distortion": [0.002, -0.003] });
     write_opf(&truth, folder.path(), lens);

@@ -57,7 +57,7 @@ fn scene(views: usize) -> Scene {
     };
     let views = (0..views).map(view).collect();
     let (root, layout) = ("/nowhere".into(), Layout::Colmap);
-    Scene { root, layout, views, points: Vec::new(), region: None, poses: None, notes: Vec::new() }
+    Scene { root, layout, views, points: Vec::new(), region: None, poses: None, georeference: None, notes: Vec::new() }
 }
 
 /// Seconds of processor time of this process: what else the machine does makes no difference.

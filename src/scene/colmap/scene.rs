@@ -24,8 +24,7 @@ struct Workspace {
     photos: PathBuf,
 }
 
-/// Models of the scene at `root`, by workspace: that of the photos as taken first, undistorted ones of `dense` after.
-/// Photos may lie elsewhere, too, if options say so.
+/// Models of the scene at `root`, or where options say, by workspace: photos as taken first, undistorted ones after.
 fn workspaces(root: &Path, options: &OpenOptions) -> Vec<Workspace> {
     let images = options.images.as_deref();
     if let Some(sparse) = &options.sparse {
@@ -177,7 +176,8 @@ pub fn open(root: &Path, options: &OpenOptions) -> Result<Scene> {
     }
     lenses.note(&mut notes);
     let points = scene_points(&model, &views, &mut notes);
-    Ok(Scene { root: root.to_owned(), layout: Layout::Colmap, views, points, region: None, poses: None, notes })
+    let (root, layout) = (root.to_owned(), Layout::Colmap);
+    Ok(Scene { root, layout, views, points, region: None, poses: None, georeference: None, notes })
 }
 
 /// Where a view was seen to see a point.

@@ -96,7 +96,14 @@ pub fn scene(calibration: Calibration, root: PathBuf, layout: Layout, images: Op
     note_principal_points(&views, &mut notes);
     let points = scene_points(&calibration, &views, &mut notes);
     list_sources(&calibration, &mut views);
-    let mut scene = Scene { root, layout, views, points, region: calibration.region, poses: calibration.poses, notes };
+    if let Some(georeference) = calibration.georeference {
+        notes.push(format!(
+            "the world's coordinates are {}: exports to LAS, LAZ and COPC are in a coordinate system of the earth",
+            georeference.in_words()
+        ));
+    }
+    let Calibration { region, poses, georeference, .. } = calibration;
+    let mut scene = Scene { root, layout, views, points, region, poses, georeference, notes };
     let depths = &calibration.depths;
     let place = |(&shot, name): (&usize, &String)| (shot as u32, photos::place_of(&calibration, name));
     scene.take_named_depths(depths.files.iter().map(place).collect(), (depths.one, depths.world))?;

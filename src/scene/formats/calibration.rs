@@ -7,6 +7,7 @@ use glam::{DMat3, DVec3};
 
 use crate::scene::camera::DepthRange;
 use crate::scene::checks::{checked_intrinsics, checked_rotation};
+use crate::scene::georeference::Georeference;
 use crate::scene::lens::Distortion;
 use crate::scene::pose_form::PoseForm;
 use crate::scene::region::Region;
@@ -38,6 +39,8 @@ pub struct Calibration {
     pub region: Option<Region>,
     /// What the poses were read as, where the file does not say what they are.
     pub poses: Option<PoseForm>,
+    /// Where the world lies on earth, if the file says so.
+    pub georeference: Option<Georeference>,
 }
 
 impl Calibration {

@@ -138,6 +138,11 @@ pub fn read(file: &Path) -> Result<Calibration> {
             place,
         });
     }
+    if shots.is_empty() && without_pose > 0 {
+        let found = format!("no pose of any of {}", counted(without_pose, "photo"));
+        let expected = "poses at the photos' times, of their cameras or rigs";
+        return Err(Error::input(trajectories.display().to_string(), found, expected));
+    }
     let mut notes = Vec::new();
     if without_pose > 0 {
         notes.push(format!("{} without a pose left out", counted(without_pose, "photo")));

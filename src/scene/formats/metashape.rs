@@ -8,7 +8,8 @@
 //! OpenCV's, and cx, cy begin at the photo's middle. The first pixel's centre is (0.5, 0.5).
 //!
 //! The chunk's `region` is a box in the chunk's coordinates: `center`, `size` (whole sides), and `R`, whose columns are
-//! the directions of the sides.
+//! the directions of the sides. Where its `reference` is a coordinate system of the earth, the chunk's transform leads
+//! to geocentric coordinates of WGS 84.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -22,6 +23,7 @@ use crate::scene::checks::checked_rotation;
 use crate::scene::formats::calibration::{Calibration, Intrinsics, Length, Origin, Shot, lens, with_centre};
 use crate::scene::formats::listing::{Listing, folder_of};
 use crate::scene::formats::xml::{Source, child, parse};
+use crate::scene::georeference::{Georeference, epsg_of_words};
 use crate::scene::lens::Distortion;
 use crate::scene::region::Region;
 use crate::{Error, Result};
@@ -150,7 +152,18 @@ pub fn read(file: &Path) -> Result<Calibration> {
     }
     let folder = folder_of(file);
     let region = region(&source, chunk, component.as_deref(), to_world.as_ref())?;
-    Ok(Calibration { region, ..Calibration::new(file.to_owned(), folder, shots, Vec::new(), notes) })
+    let georeference = to_world.and_then(|_| georeference(chunk));
+    let whole = Calibration::new(file.to_owned(), folder, shots, Vec::new(), notes);
+    Ok(Calibration { region, georeference, ..whole })
+}
+
+/// By the chunk's coordinate system in words, if that is one of the earth.
+fn georeference(chunk: Node) -> Option<Georeference> {
+    let words = child(chunk, "reference")?.text()?.trim();
+    const OF_EARTH: [&str; 9] =
+        ["GEOGCS", "GEOGCRS", "GEODCRS", "PROJCS", "PROJCRS", "GEOCCS", "COMPD_CS", "COMPOUNDCRS", "BOUNDCRS"];
+    let kind = words.split('[').next()?.trim();
+    OF_EARTH.contains(&kind).then(|| Georeference::Geocentric { epsg: epsg_of_words(words) })
 }
 
 /// The region of the chunk that [`read`] would read, in the world.

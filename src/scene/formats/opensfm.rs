@@ -3,6 +3,9 @@
 //! A shot's rotation is an axis times an angle; rotation and translation lead from the world to the camera. Lengths are
 //! in units of the photo's longer side and principal points begin at its middle (OpenSfM's documentation, "Coordinate
 //! Systems" and "Camera models"). A file may hold several reconstructions, each in a world of its own.
+//!
+//! `reference_lla`, in the reconstruction or in a file of that name beside it, is the place that the world is east,
+//! north and up of. Of photos without GPS it is 0, 0, 0, and the world is any.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -14,6 +17,7 @@ use crate::files::input;
 use crate::scene::formats::calibration::{Calibration, Intrinsics, Length, Origin, Point, Shot, finite, lens};
 use crate::scene::formats::json::{self, Number, Pairs};
 use crate::scene::formats::listing::{Listing, folder_of};
+use crate::scene::georeference::Georeference;
 use crate::scene::lens::Distortion;
 use crate::{Error, Result};
 
@@ -31,6 +35,16 @@ struct Reconstruction {
     shots: Pairs<ShotEntry>,
     #[serde(default)]
     points: Pairs<PointEntry>,
+    reference_lla: Option<Place>,
+}
+
+/// In degrees and metres.
+#[derive(Clone, Copy, Deserialize)]
+struct Place {
+    latitude: f64,
+    longitude: f64,
+    #[serde(default)]
+    altitude: f64,
 }
 
 #[derive(Deserialize)]
@@ -109,7 +123,23 @@ pub fn read(file: &Path) -> Result<Calibration> {
         shots: tracks.remove(&id).unwrap_or_default(),
     };
     let points = reconstruction.points.0.into_iter().map(point).collect();
-    Ok(Calibration::new(file.to_owned(), folder, shots, points, notes))
+    let georeference = georeference(file, &folder.join("reference_lla.json"), reconstruction.reference_lla)?;
+    Ok(Calibration { georeference, ..Calibration::new(file.to_owned(), folder, shots, points, notes) })
+}
+
+/// By the reconstruction's own place, else by that of the file beside it.
+fn georeference(file: &Path, beside: &Path, own: Option<Place>) -> Result<Option<Georeference>> {
+    let (place, of) = match own {
+        Some(place) => (Some(place), file),
+        None if beside.is_file() => (Some(json::read(beside, "latitude, longitude and altitude")?), beside),
+        None => (None, file),
+    };
+    // What OpenSfM writes where it knows nothing.
+    let known = place.filter(|place| (place.latitude, place.longitude) != (0.0, 0.0));
+    let made = known.map(|Place { latitude, longitude, altitude }| {
+        Georeference::local(&format!("{}: reference_lla", of.display()), [latitude, longitude, altitude])
+    });
+    made.transpose()
 }
 
 fn optics(place: &str, camera: &Camera) -> Result<(Intrinsics, Option<Distortion>)> {

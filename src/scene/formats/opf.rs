@@ -20,6 +20,7 @@ use crate::scene::formats::calibration::{
 };
 use crate::scene::formats::json::{self, Id, Number};
 use crate::scene::formats::listing::{Listing, folder_of};
+use crate::scene::georeference::{Georeference, epsg_of_words};
 use crate::scene::lens::Distortion;
 use crate::{Error, Result};
 
@@ -114,12 +115,26 @@ struct Camera {
 
 #[derive(Deserialize)]
 struct ReferenceFrame {
+    crs: Option<System>,
     base_to_canonical: Option<ToCanonical>,
+}
+
+#[derive(Deserialize)]
+struct System {
+    definition: String,
 }
 
 #[derive(Deserialize)]
 struct ToCanonical {
     shift: [f64; 3],
+    #[serde(default = "no_scale")]
+    scale: [f64; 3],
+    #[serde(default)]
+    swap_xy: bool,
+}
+
+fn no_scale() -> [f64; 3] {
+    [1.0; 3]
 }
 
 /// The files of a project by what they are.
@@ -232,9 +247,9 @@ pub fn read(file: &Path) -> Result<Calibration> {
             counted(rolling, "sensor")
         ));
     }
-    tell_shift(&files, &mut notes)?;
+    let georeference = georeference(&files, &mut notes)?;
     let points = points(&files, &places, &mut notes)?;
-    Ok(Calibration::new(file.to_owned(), folder, shots, points, notes))
+    Ok(Calibration { georeference, ..Calibration::new(file.to_owned(), folder, shots, points, notes) })
 }
 
 /// World to camera (y down, z forward) of omega, phi and kappa.
@@ -285,21 +300,27 @@ fn optics(place: &str, internals: &Internals) -> Result<(Intrinsics, Option<Dist
     }
 }
 
-/// Says where the coordinates begin, if not where the project's system does.
-fn tell_shift(files: &Files, notes: &mut Vec<String>) -> Result<()> {
-    let Some(frame) = files.of("application/opf-scene-reference-frame+json").into_iter().next() else { return Ok(()) };
-    if !frame.is_file() {
-        return Ok(());
-    }
+/// Where the coordinates begin in the project's system, if that has an EPSG code; what else they are is noted.
+fn georeference(files: &Files, notes: &mut Vec<String>) -> Result<Option<Georeference>> {
+    let frame = files.of("application/opf-scene-reference-frame+json").into_iter().find(|frame| frame.is_file());
+    let Some(frame) = frame else { return Ok(None) };
     let frame: ReferenceFrame = json::read(&frame, "OPF's scene reference frame")?;
-    let shift = frame.base_to_canonical.map(|to| to.shift).unwrap_or_default();
+    let (shift, is_plain) = match &frame.base_to_canonical {
+        Some(to) => (to.shift, to.scale == no_scale() && !to.swap_xy),
+        None => ([0.0; 3], true),
+    };
+    let epsg = frame.crs.and_then(|system| epsg_of_words(&system.definition));
+    if let (Some(epsg), true) = (epsg, is_plain) {
+        // 0 subtracted makes one zero of the two.
+        return Ok(Some(Georeference::Projected { epsg, offset: shift.map(|value| 0.0 - value) }));
+    }
     if shift != [0.0; 3] {
         notes.push(format!(
             "the world is OPF's processing system of coordinates: less {} {} {} it is the project's",
             shift[0], shift[1], shift[2]
         ));
     }
-    Ok(())
+    Ok(None)
 }
 
 /// The tracks of the calibration, else the points of the first cloud that is there.

@@ -3,9 +3,11 @@
 //! A frame's `transform_matrix` leads from the camera to the world, with OpenGL's camera axes (y up, z backward).
 //! Focal lengths are `fl_x`, `fl_y` in pixels or `camera_angle_x`, `camera_angle_y` in radians, of all frames or of
 //! one; the first pixel's centre is (0.5, 0.5). Coefficients k1 to k4, p1, p2 are nerfstudio's: of r^2 to r^8, and
-//! OpenCV's tangential ones; for fisheye cameras they are those of OpenCV's fisheye. Where nerfstudio has turned and
-//! scaled the world, `applied_transform` and `applied_scale` say how, and it is undone.
+//! OpenCV's tangential ones; for fisheye cameras they are those of OpenCV's fisheye, for FULL_OPENCV k4 to k6 are the
+//! rational model's. OpenCV's thin prism (s1 to s4) and tilted sensor (tau_x, tau_y) are of no other model. Where
+//! nerfstudio has turned and scaled the world, `applied_transform` and `applied_scale` say how, and it is undone.
 
+use std::f64::consts::FRAC_PI_2;
 use std::path::{Path, PathBuf};
 
 use glam::{DMat3, DVec3};
@@ -52,6 +54,14 @@ macro_rules! with_optics {
             k6: Option<Number>,
             p1: Option<Number>,
             p2: Option<Number>,
+            s1: Option<Number>,
+            s2: Option<Number>,
+            s3: Option<Number>,
+            s4: Option<Number>,
+            #[serde(alias = "tauX")]
+            tau_x: Option<Number>,
+            #[serde(alias = "tauY")]
+            tau_y: Option<Number>,
             camera_model: Option<String>,
             is_fisheye: Option<bool>,
             $($field: $type,)*
@@ -68,6 +78,8 @@ macro_rules! with_optics {
                     principal: [value(self.cx), value(self.cy)],
                     k: [self.k1, self.k2, self.k3, self.k4, self.k5, self.k6].map(value),
                     p: [self.p1, self.p2].map(value),
+                    s: [self.s1, self.s2, self.s3, self.s4].map(value),
+                    tau: [self.tau_x, self.tau_y].map(value),
                     model: self.camera_model.clone(),
                     is_fisheye: self.is_fisheye,
                 }
@@ -108,6 +120,8 @@ struct Optics {
     principal: [Option<f64>; 2],
     k: [Option<f64>; 6],
     p: [Option<f64>; 2],
+    s: [Option<f64>; 4],
+    tau: [Option<f64>; 2],
     model: Option<String>,
     is_fisheye: Option<bool>,
 }
@@ -126,6 +140,8 @@ impl Optics {
             principal: each(self.principal, all.principal),
             k: each(self.k, all.k),
             p: each(self.p, all.p),
+            s: each(self.s, all.s),
+            tau: each(self.tau, all.tau),
             model: self.model.clone().or_else(|| all.model.clone()),
             is_fisheye: self.is_fisheye.or(all.is_fisheye),
         }
@@ -167,31 +183,59 @@ impl Optics {
         if self.is_panorama() {
             return Ok(Some(Distortion::Equirectangular));
         }
-        let is_fisheye = match self.model.as_deref() {
-            None => self.is_fisheye.unwrap_or(false),
-            Some("OPENCV_FISHEYE" | "FISHEYE" | "SIMPLE_RADIAL_FISHEYE" | "RADIAL_FISHEYE") => true,
-            Some("OPENCV" | "PINHOLE" | "SIMPLE_PINHOLE" | "SIMPLE_RADIAL" | "RADIAL" | "PERSPECTIVE") => false,
+        let (is_fisheye, is_rational) = match self.model.as_deref() {
+            None => (self.is_fisheye.unwrap_or(false), false),
+            Some("OPENCV_FISHEYE" | "FISHEYE" | "SIMPLE_RADIAL_FISHEYE" | "RADIAL_FISHEYE") => (true, false),
+            Some("FULL_OPENCV") => (false, true),
+            Some("OPENCV" | "PINHOLE" | "SIMPLE_PINHOLE" | "SIMPLE_RADIAL" | "RADIAL" | "PERSPECTIVE") => {
+                (false, false)
+            }
             Some(other) => {
                 return Err(Error::input(
                     place,
                     format!("camera_model {other}"),
-                    "PINHOLE, SIMPLE_PINHOLE, SIMPLE_RADIAL, RADIAL, OPENCV, OPENCV_FISHEYE or EQUIRECTANGULAR",
+                    "PINHOLE, SIMPLE_PINHOLE, SIMPLE_RADIAL, RADIAL, OPENCV, FULL_OPENCV, OPENCV_FISHEYE or \
+                     EQUIRECTANGULAR",
                 ));
             }
         };
-        let [k1, k2, k3, k4, k5, k6] = self.k.map(Option::unwrap_or_default);
-        let [p1, p2] = self.p.map(Option::unwrap_or_default);
+        let k @ [k1, k2, k3, k4, k5, k6] = self.k.map(Option::unwrap_or_default);
+        let p @ [p1, p2] = self.p.map(Option::unwrap_or_default);
+        let (s, tilt) = (self.s.map(Option::unwrap_or_default), self.tau.map(Option::unwrap_or_default));
+        let all: Vec<f64> = k.iter().chain(&p).chain(&s).chain(&tilt).copied().collect();
+        if let Some(angle) = tilt.iter().find(|angle| angle.abs() >= FRAC_PI_2) {
+            return Err(Error::input(place, format!("a tilt of {angle}"), "tau_x and tau_y in radians, below pi / 2"));
+        }
+        let has_more = s.iter().chain(&tilt).any(|&c| c != 0.0);
+        if is_rational {
+            let of_eight = Distortion::FullOpenCv { k, p };
+            let of_fourteen = Distortion::ThinPrismTilted { k, p, s, tilt };
+            return lens(place, if has_more { of_fourteen } else { of_eight }, &all);
+        }
+        if has_more && (is_fisheye || k4 != 0.0) {
+            return Err(Error::input(
+                place,
+                format!("s1 to s4, tau_x or tau_y beside {}", if is_fisheye { "a fisheye" } else { "k4" }),
+                "camera_model FULL_OPENCV, if the coefficients are those of OpenCV's calibrateCamera",
+            ));
+        }
         if k5 != 0.0 || k6 != 0.0 {
-            let found = format!("k5 {k5} and k6 {k6}");
-            return Err(Error::input(place, found, "k1 to k4, p1 and p2 only: programs differ in what k5 and k6 mean"));
+            return Err(Error::input(
+                place,
+                format!("k5 {k5} and k6 {k6}"),
+                "k1 to k4, p1 and p2 only, since programs differ in what k5 and k6 mean; or camera_model FULL_OPENCV, \
+                 if they are OpenCV's",
+            ));
         }
         let k = [k1, k2, k3, k4];
-        let all = [k1, k2, k3, k4, p1, p2];
         if is_fisheye {
             return lens(place, Distortion::Fisheye { k }, &all);
         }
+        if has_more {
+            return lens(place, Distortion::ThinPrismTilted { k: [k1, k2, k3, 0.0, 0.0, 0.0], p, s, tilt }, &all);
+        }
         // Fewer coefficients are COLMAP's model, whose formula is shorter.
-        let opencv = Distortion::OpenCv { k: [k1, k2], p: [p1, p2] };
+        let opencv = Distortion::OpenCv { k: [k1, k2], p };
         let brown = Distortion::Brown { equidistant: false, k, p: [p1, p2, 0.0, 0.0], s: [0.0; 2] };
         lens(place, if k3 == 0.0 && k4 == 0.0 { opencv } else { brown }, &all)
     }
