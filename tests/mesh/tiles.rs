@@ -54,10 +54,12 @@ fn any_tiles_give_the_mesh_of_a_run_without_them() {
     };
     let both = [(); 2].map(|()| said("3/3", &["--tiles", "7", "--threads", "1", "--memory", "0.054"]));
     let events = both.map(|one| Ran::from(one.wait_with_output().unwrap()).done().events());
-    let cut = |events: &[Value]| events.iter().filter(|event| event["stage"] == "cut").count();
-    assert_eq!(cut(&events[0]) + cut(&events[1]), 1);
-    let slabs = |events: &[Value]| events.iter().filter(|event| event["stage"] == "gather").count();
-    assert!(slabs(&events[0]) > 3 * run.cameras.len(), "{} steps", slabs(&events[0]));
+    let steps = |events: &[Value], stage: &str| {
+        events.iter().filter(|event| event["event"] == "step" && event["stage"] == stage).count()
+    };
+    assert_eq!(steps(&events[0], "cut") + steps(&events[1], "cut"), 1);
+    let gathered = steps(&events[0], "gather");
+    assert!(gathered > 3 * run.cameras.len(), "{gathered} steps");
     let told_of = run.mesh(&["--shard", "1/3"]).done();
     assert_eq!(told_of.stdout, "", "--quiet");
     let mut task = command(["mesh", text(&run.path("out")), "--shard", "auto"]);
