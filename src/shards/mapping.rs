@@ -111,8 +111,8 @@ pub fn hashes_around((out, verify): (&Path, bool), plan: &PlanFile, shards: BTre
     KnownHashes::of_folder(out, verify).and_of(shards.into_iter().flat_map(files))
 }
 
-/// Takes part in the work on a scene in a folder, together with other shards. Another path to the scene is none of their
-/// business: what they make is compared by the plan.
+/// Takes part in the work on a scene in a folder, together with other shards. Another path to the scene is none of
+/// their business: what they make is compared by the plan.
 ///
 /// # Errors
 /// A folder of somebody else, unless forced; one that a run holds alone.
