@@ -18,7 +18,8 @@ use engine::run::options::{FuseOptions, MapsOptions};
 use engine::run::tile_plan::Tiling;
 use engine::scene::camera::DepthRange;
 use engine::shards::plan_file::PlanFile;
-use engine::shards::tiling::{TileOptions, TileWork, fuse_tiles};
+use engine::shards::tile_work::TileOptions;
+use engine::shards::tiling::fuse_tiles;
 use engine::shards::which::ShardOption;
 use engine::{Error, Result};
 use serde_json::json;
@@ -115,14 +116,7 @@ struct TileArgs {
 
 impl TileArgs {
     fn options(&self) -> Option<TileOptions> {
-        let &Self { tiles: tiling, shard, join } = self;
-        let work = match shard {
-            Some(shard) => TileWork::Shard(shard),
-            None if join => TileWork::Join,
-            None if tiling.is_some() => TileWork::All,
-            None => return None,
-        };
-        Some(TileOptions { tiling, work })
+        TileOptions::told(self.tiles, self.shard, self.join)
     }
 }
 

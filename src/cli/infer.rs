@@ -25,7 +25,8 @@ use engine::scene::{OpenOptions, Scene, photos_folder};
 use engine::shards::mapping::map_shard;
 use engine::shards::merging::merge_shard;
 use engine::shards::planning::{self, PlanOptions};
-use engine::shards::tiling::{TileOptions, fuse_planned_tiles};
+use engine::shards::tile_work::TileOptions;
+use engine::shards::tiling::fuse_planned_tiles;
 use engine::shards::which::ShardOption;
 use engine::{Error, Result};
 

@@ -9,6 +9,10 @@ use engine::host::interrupt;
 use engine::host::progress::Progress;
 use engine::mesh::meshing::mesh;
 use engine::mesh::options::{HOLE_VOXELS, Holes, MIN_COMPONENT, MeshFormat, MeshOptions, Reduced};
+use engine::run::tile_plan::Tiling;
+use engine::shards::mesh_tiling::mesh_tiles;
+use engine::shards::tile_work::TileOptions;
+use engine::shards::which::ShardOption;
 use engine::{Error, Result};
 
 use super::options::{self, LimitArgs, ReportArgs};
@@ -25,7 +29,9 @@ Examples:
   engine mesh out --to ply,obj,glb --triangles 200000
   engine mesh out --to glb --texture --simplify 0.1
   engine mesh out --poisson=7 -o poisson
-  engine mesh out --voxel 0.01 --close-holes=0.5 -o fine")]
+  engine mesh out --voxel 0.01 --close-holes=0.5 -o fine
+  engine mesh out --tiles 40 --shard 3/40
+  engine mesh out --join --to glb")]
 pub struct MeshArgs {
     /// The folder with the results of a finished run
     #[arg(value_name = "OUT")]
@@ -41,6 +47,8 @@ pub struct MeshArgs {
     force: bool,
     #[command(flatten)]
     how: MeshHow,
+    #[command(flatten)]
+    tiles: MeshTiles,
     #[command(flatten)]
     limits: LimitArgs,
     #[command(flatten)]
@@ -87,6 +95,24 @@ struct MeshHow {
     /// from the origin), or none (doubles there). The file's header names it
     #[arg(long, value_name = "X,Y,Z|auto|none", default_value_t, allow_hyphen_values = true)]
     ply_offset: OffsetOption,
+}
+
+/// Space cut into tiles.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Tiles")]
+struct MeshTiles {
+    /// Cut space into tiles and make the surface of one after the other, in FOLDER/tiles: a number, a grid (4x4x2), or
+    /// auto. Each reads only the views that see something of it. The mesh is the same, byte for byte [default with
+    /// --shard and --join: as FOLDER/tiles/plan.json says]
+    #[arg(long, value_name = "N|NXxNYxNZ|auto", conflicts_with = "poisson")]
+    tiles: Option<Tiling>,
+    /// Make only the surface of this part of the tiles: J/M, or auto, which takes the number from the task of a
+    /// scheduler's array. Of the options under Mesh, --voxel alone is heeded
+    #[arg(long, value_name = "J/M|auto", conflicts_with = "poisson")]
+    shard: Option<ShardOption>,
+    /// Join the surfaces of all tiles to the mesh: pieces, holes, triangles, colours and texture as without tiles
+    #[arg(long, conflicts_with_all = ["poisson", "shard"])]
+    join: bool,
 }
 
 /// A share of triangles.
@@ -140,5 +166,8 @@ pub fn run(args: MeshArgs, progress: &Progress) -> Result<()> {
         ply_offset,
         memory: args.limits.memory,
     };
-    mesh(&args.results, &options, progress)
+    match TileOptions::told(args.tiles.tiles, args.tiles.shard, args.tiles.join) {
+        None => mesh(&args.results, &options, progress),
+        Some(told) => mesh_tiles(&args.results, &options, &told, progress),
+    }
 }

@@ -127,20 +127,35 @@ pub fn export(folder: &Path, options: &ExportOptions, progress: &Progress) -> Re
 /// # Errors
 /// A folder that holds anything else, unless forced.
 pub fn claim(kind: &'static FolderKind, folder: &Path, out: &Path, force: bool) -> Result<OutputFolder> {
+    let (mark, judge) = mark_of(kind, folder, out)?;
+    OutputFolder::new(Claim { path: out, force, kind }, mark, judge)
+}
+
+/// The mark of such a folder, and what another mark says.
+///
+/// # Errors
+/// A run's folder that is not there.
+pub fn mark_of(
+    kind: &'static FolderKind,
+    folder: &Path,
+    out: &Path,
+) -> Result<(Value, impl FnOnce(&[u8]) -> Result<Found>)> {
     let run = folder.canonicalize().map_err(Error::io("open the results", folder))?;
     let mark = json!({ "program": "engine", "version": env!("CARGO_PKG_VERSION"), "exports_of": in_json(&run) });
-    OutputFolder::new(Claim { path: out, force, kind }, mark, |mark| {
+    let place = format!("{} {}", kind.called, out.display());
+    let judge = move |mark: &[u8]| {
         let found: Value = serde_json::from_slice(mark).unwrap_or_default();
         match found["exports_of"].as_str() {
             None => Ok(Found::Foreign),
             Some(same) if from_json(same) == run => Ok(Found::Same),
             Some(other) => Err(Error::input(
-                format!("{} {}", kind.called, out.display()),
+                place,
                 format!("it holds the exports of another run, {}", from_json(other).display()),
                 "an empty or new folder (-o FOLDER), or --force to replace them",
             )),
         }
-    })
+    };
+    Ok((mark, judge))
 }
 
 /// The list of earlier exports; an empty one where it cannot be read: it only serves to take old files away.

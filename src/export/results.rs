@@ -2,8 +2,10 @@
 //! time.
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use glam::{DMat3, DVec3};
+use serde_json::Value;
 
 use crate::error::{Error, Result};
 use crate::files::depth_maps::DepthMaps;
@@ -13,6 +15,7 @@ use crate::files::names::from_json;
 use crate::files::pfm;
 use crate::files::subfolders::find;
 use crate::fusion::settings::FusionOptions;
+use crate::manifest::made::stamp;
 use crate::manifest::{MANIFEST, Manifest, Rows};
 use crate::maps::normals;
 use crate::maps::valid::take_out_invalid;
@@ -25,6 +28,8 @@ pub struct Results {
     pub manifest: Manifest,
     /// Where its maps lie: its folder, or that of the maps which `engine fuse` was given.
     maps: PathBuf,
+    /// COLMAP's dense workspace there, looked through once.
+    workspace: OnceLock<DepthMaps>,
     /// Its views, in the manifest's order.
     pub views: Vec<ResultView>,
 }
@@ -111,7 +116,7 @@ impl Results {
             Some(maps) => from_json(maps),
             None => folder.to_owned(),
         };
-        Ok(Self { manifest, maps, views })
+        Ok(Self { manifest, maps, workspace: OnceLock::new(), views })
     }
 
     /// The folder of the results.
@@ -182,7 +187,7 @@ impl Results {
     }
 
     fn map(&self, kind: &str, name: &str, view: usize) -> Result<Map> {
-        if kind == "depth" && self.manifest.command == "fuse" && !self.maps.join(kind).is_dir() {
+        if kind == "depth" && self.is_of_workspace() {
             return self.map_of_workspace(name, view);
         }
         let path = find(&self.maps.join(kind), name, "pfm");
@@ -191,9 +196,27 @@ impl Results {
         Ok(map)
     }
 
+    /// Whether `engine fuse` has taken the depth maps from COLMAP's dense workspace.
+    fn is_of_workspace(&self) -> bool {
+        self.manifest.command == "fuse" && !self.maps.join("depth").is_dir()
+    }
+
     /// A depth map that `engine fuse` has taken from COLMAP's dense workspace.
     fn map_of_workspace(&self, name: &str, view: usize) -> Result<Map> {
-        let files = DepthMaps::find(&self.maps)?;
+        let (files, path) = self.file_of_workspace(name, view)?;
+        let map = files.read(path)?;
+        expect_size(path, (map.width, map.height), self.views[view].size)?;
+        Ok(map)
+    }
+
+    fn file_of_workspace(&self, name: &str, view: usize) -> Result<(&DepthMaps, &Path)> {
+        let files = match self.workspace.get() {
+            Some(files) => files,
+            None => {
+                let found = DepthMaps::find(&self.maps)?;
+                self.workspace.get_or_init(|| found)
+            }
+        };
         let Some((_, path)) = files.of_view(name, &self.manifest.views[view].image) else {
             let found = format!("no map of view {name}");
             return Err(Error::input(
@@ -202,9 +225,21 @@ impl Results {
                 "the maps that `engine fuse` has read",
             ));
         };
-        let map = files.read(path)?;
-        expect_size(path, (map.width, map.height), self.views[view].size)?;
-        Ok(map)
+        Ok((files, path))
+    }
+
+    /// What tells a view's maps apart from any others.
+    ///
+    /// # Errors
+    /// A workspace without a map of the view.
+    pub fn stamp(&self, view: usize) -> Result<Value> {
+        let name = &self.views[view].name;
+        let [depth, confidence, normal] =
+            ["depth", "confidence", "normal"].map(|kind| find(&self.maps.join(kind), name, "pfm"));
+        let depth = if self.is_of_workspace() { self.file_of_workspace(name, view)?.1 } else { &depth };
+        let mut files = vec![("depth", depth), ("confidence", &confidence)];
+        files.extend(normal.exists().then_some(("normal", &*normal)));
+        Ok(stamp(&self.maps, name, &files))
     }
 }
 

@@ -258,7 +258,7 @@ pub fn scene_of_results(folder: &Path) -> Option<PathBuf> {
 }
 
 /// Folders with results of a scene.
-const RESULTS: FolderKind = FolderKind {
+pub const RESULTS: FolderKind = FolderKind {
     mark: RESULTS_MARK,
     called: "output folder",
     foreign: (

@@ -28,4 +28,5 @@ pub mod ply_storage;
 pub mod point_file;
 pub mod scratch;
 pub mod subfolders;
+pub mod together;
 pub mod unread_photo;

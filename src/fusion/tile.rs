@@ -133,20 +133,21 @@ impl Depths {
 /// The part of space that a view's pixels may show at some depths.
 #[derive(Clone, Debug)]
 pub struct Frustum<'a> {
-    view: &'a ViewFacts,
+    camera: &'a Camera,
+    size: (usize, usize),
     depths: Depths,
     /// Around it.
     pub bounds: Tile,
 }
 
 impl<'a> Frustum<'a> {
-    /// Of all pixels of a view.
-    pub fn new(view: &'a ViewFacts, depths: Depths) -> Self {
-        let rays = corner_rays(view);
+    /// Of all pixels of a view, whose maps have this size.
+    pub fn new(camera: &'a Camera, size: (usize, usize), depths: Depths) -> Self {
+        let rays = corner_rays(camera, size);
         let ends = [depths.near, depths.far].into_iter().flat_map(|depth| rays.map(|ray| ray * depth));
-        let centre = view.camera.centre();
+        let centre = camera.centre();
         let bounds = if depths.are_any() { Tile::around(ends.map(|end| centre + end)) } else { Tile::NOWHERE };
-        Self { view, depths, bounds }
+        Self { camera, size, depths, bounds }
     }
 
     /// False only where it has no point in a finite box: the boxes around both lie apart, or all of the box is beyond
@@ -155,8 +156,8 @@ impl<'a> Frustum<'a> {
         if self.bounds.is_empty() || tile.is_empty() || self.bounds.clipped(tile).is_empty() {
             return false;
         }
-        let (width, height) = self.view.size;
-        let q = tile.corners().map(|corner| self.view.camera.project(corner));
+        let (width, height) = self.size;
+        let q = tile.corners().map(|corner| self.camera.project(corner));
         let all = |outside: &dyn Fn(&DVec3) -> bool| q.iter().all(outside);
         let (right, below) = (width as f64 - 1.0 + BORDER, height as f64 - 1.0 + BORDER);
         !(all(&|q| q.z < self.depths.near)
@@ -172,9 +173,9 @@ impl<'a> Frustum<'a> {
 const BORDER: f64 = 0.51;
 
 /// The directions, of depth 1, of a map's corners.
-fn corner_rays(view: &ViewFacts) -> [DVec3; 4] {
-    let Rays { world_from_pixel, .. } = Rays::new(&view.camera);
-    let (right, below) = (view.size.0 as f64 - 1.0 + BORDER, view.size.1 as f64 - 1.0 + BORDER);
+fn corner_rays(camera: &Camera, size: (usize, usize)) -> [DVec3; 4] {
+    let Rays { world_from_pixel, .. } = Rays::new(camera);
+    let (right, below) = (size.0 as f64 - 1.0 + BORDER, size.1 as f64 - 1.0 + BORDER);
     [(-BORDER, -BORDER), (right, -BORDER), (-BORDER, below), (right, below)]
         .map(|(u, v)| world_from_pixel * DVec3::new(u, v, 1.0))
 }
@@ -205,7 +206,10 @@ impl Reach {
     pub fn most(view: &ViewFacts, (share, pixels): (f64, f64), depth: f64) -> f64 {
         let mut reach = Self::new(&Rays::new(&view.camera), share);
         reach.pixel *= 1.0 + pixels / BORDER;
-        corner_rays(view).map(|ray| reach.at(ray, depth).max_element()).into_iter().fold(0.0, f64::max)
+        corner_rays(&view.camera, view.size)
+            .map(|ray| reach.at(ray, depth).max_element())
+            .into_iter()
+            .fold(0.0, f64::max)
     }
 }
 

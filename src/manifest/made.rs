@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map as Fields, Value};
+use serde_json::{Map as Fields, Value, json};
 
 use crate::error::{Result, counted};
 use crate::files::known_hashes::KnownHashes;
@@ -79,6 +79,23 @@ impl Made {
         let is_other = |hash: &String, file: &str| hash::of_file(&out.join(file)).is_ok_and(|found| found != *hash);
         let changed = self.files.iter().filter(|(file, hash)| hash.as_ref().is_some_and(|hash| is_other(hash, file)));
         changed.map(|(file, _)| file.as_str()).collect()
+    }
+}
+
+/// What tells a view's maps apart from any others: the hashes that the run has written down of these kinds, where it
+/// has of all, else the files' sizes and times.
+pub fn stamp(out: &Path, name: &str, files: &[(&str, &Path)]) -> Value {
+    let made = Made::read(out, name).filter(Made::is_whole).map(|made| made.files).unwrap_or_default();
+    let of_kind = |kind: &str| made.iter().find(|(file, _)| file.split('/').next() == Some(kind));
+    let recorded: Option<Vec<&String>> = files.iter().map(|(kind, _)| of_kind(kind)?.1.as_ref()).collect();
+    let seen = |path: &Path| {
+        let found = std::fs::metadata(path).ok()?;
+        let time = found.modified().ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
+        Some((found.len(), time.as_nanos() as u64))
+    };
+    match recorded {
+        Some(hashes) => json!(hashes),
+        None => files.iter().map(|(_, path)| json!(seen(path))).collect(),
     }
 }
 

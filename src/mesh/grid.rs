@@ -83,13 +83,19 @@ pub const BESIDE: [IVec3; 7] = [
     IVec3::new(1, 1, 1),
 ];
 
-/// The blocks that surfaces lie in or near, sorted, and the number of pixels that lie too far away for the grid.
+/// The blocks that the surfaces of some views lie in or near, sorted, as far as they are wanted, and the number of
+/// pixels that lie too far away for the grid.
 ///
 /// # Errors
 /// Maps that cannot be read back; [`crate::Error::Interrupted`].
-pub fn touched(grid: &Grid, spool: &mut Spool) -> Result<(Vec<BlockKey>, u64)> {
+pub fn touched(
+    grid: &Grid,
+    spool: &mut Spool,
+    views: &[usize],
+    is_wanted: impl Fn(BlockKey) -> bool,
+) -> Result<(Vec<BlockKey>, u64)> {
     let (mut all, mut beyond): (Vec<BlockKey>, u64) = (Vec::new(), 0);
-    for view in 0..spool.views.len() {
+    for &view in views {
         interrupt::check()?;
         if spool.views[view].is_empty {
             continue;
@@ -97,7 +103,7 @@ pub fn touched(grid: &Grid, spool: &mut Spool) -> Result<(Vec<BlockKey>, u64)> {
         let maps = spool.read(view)?;
         let (of_view, lost) = touched_by(grid, &spool.views[view], &maps);
         beyond += lost;
-        all.extend(of_view);
+        all.extend(of_view.into_iter().filter(|&key| is_wanted(key)));
         all.par_sort_unstable();
         all.dedup();
     }

@@ -12,7 +12,7 @@ use crate::export::job::Job;
 use crate::export::options::ExportOptions;
 use crate::export::photos::Photos;
 use crate::export::results::Results;
-use crate::files::folder::{FolderKind, remove, write_json};
+use crate::files::folder::{remove, write_json};
 use crate::files::hash;
 use crate::files::names::in_json;
 use crate::host::interrupt;
@@ -20,38 +20,20 @@ use crate::host::progress::{Progress, duration};
 use crate::host::trace::Clock;
 use crate::manifest::MANIFEST;
 use crate::mesh::finished::Finished;
-use crate::mesh::grid::{self, Grid};
+use crate::mesh::folder::{MESHES, out_of};
+use crate::mesh::gather::Surface;
+use crate::mesh::grid::Grid;
 use crate::mesh::options::{Holes, MeshFormat, MeshOptions, Reduced};
-use crate::mesh::plan::{Plan, slabs};
+use crate::mesh::plan::Plan;
 use crate::mesh::poisson::Pycolmap;
 use crate::mesh::spool::Spool;
-use crate::mesh::surface::Quads;
 use crate::mesh::triangles::Triangles;
-use crate::mesh::volume::Volume;
-use crate::mesh::{charts, colour, glb, holes, obj, painting, parts, ply, simplify};
+use crate::mesh::{charts, colour, gather, glb, holes, obj, painting, parts, ply, simplify};
 
 /// What tells of a mesh in its folder.
 const REPORT: &str = "mesh.json";
-/// Voxels are so many times as large as a pixel is on the surface: the error of depths that others confirm is less than
-/// that, and a mesh of the pixels' own size has twice the triangles without more of shape in them.
-const VOXEL_FOOTPRINTS: f64 = 1.5;
 /// All files of meshes.
 const FILES: [MeshFormat; 3] = [MeshFormat::Ply, MeshFormat::Obj, MeshFormat::Glb];
-
-/// Folders with a mesh.
-const MESHES: FolderKind = FolderKind {
-    mark: ".engine-mesh.json",
-    called: "folder of the mesh",
-    foreign: (
-        "it is not empty and holds no mesh of engine",
-        "an empty or new folder (-o FOLDER), or --force to write into this one",
-    ),
-    list: "use this as the folder of the mesh",
-    create: "create the folder of the mesh",
-    write: "write into the folder of the mesh",
-    own: |_| false,
-    own_left: "",
-};
 
 /// The content of [`REPORT`].
 #[derive(Debug, Default, Serialize)]
@@ -71,6 +53,9 @@ struct Report {
     /// Blocks of 8 x 8 x 8 voxels that surfaces touch, and the slabs that they were worked on in.
     blocks: usize,
     slabs: usize,
+    /// Tiles that it was made in, where it was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tiles: Option<usize>,
     /// What is written.
     vertices: usize,
     triangles: usize,
@@ -93,8 +78,36 @@ struct Report {
 /// A folder that is not that of a finished run, maps or photos that cannot be read, files that cannot be written, a
 /// mesh that does not fit into memory, [`Error::Nothing`] where there is no surface, [`Error::Interrupted`].
 pub fn mesh(folder: &Path, options: &MeshOptions, progress: &Progress) -> Result<()> {
+    mesh_of(folder, options, progress, |making| match (options.poisson, making.pycolmap) {
+        (Some(trim), Some(pycolmap)) => poisson(making, (pycolmap, trim)),
+        _ => gather::whole(making.job, making.plan, options.voxel, |stage| making.clock.lap(stage)),
+    })
+}
+
+/// What a surface is made with.
+pub struct Making<'a, 'b> {
+    /// The run, and where it goes.
+    pub job: &'a Job<'b>,
+    /// The room that there is.
+    pub plan: &'a Plan,
+    /// COLMAP, where it is to make the surface.
+    pub pycolmap: Option<&'a Pycolmap>,
+    /// How long its stages take.
+    pub clock: &'a mut Clock,
+}
+
+/// Makes a mesh of the surface that `surface` gives.
+///
+/// # Errors
+/// As [`mesh`].
+pub fn mesh_of(
+    folder: &Path,
+    options: &MeshOptions,
+    progress: &Progress,
+    surface: impl FnOnce(Making) -> Result<Surface>,
+) -> Result<()> {
     let results = Results::open_idle(folder)?;
-    let out = options.output.out.clone().unwrap_or_else(|| folder.join("mesh"));
+    let out = out_of(folder, options);
     let mut claimed = claim(&MESHES, folder, &out, options.output.force)?;
     progress.event(
         "start",
@@ -112,9 +125,9 @@ pub fn mesh(folder: &Path, options: &MeshOptions, progress: &Progress) -> Result
     claimed.note().into_iter().for_each(|note| job.note(note));
 
     let mut clock = Clock::start();
-    let mut report = Report::default();
-    let (grid, mut mesh) = surface(&job, options, (&plan, pycolmap.as_ref()), (&mut report, &mut clock))?;
-    refine(&job, options, grid, &mut mesh, &mut report)?;
+    let Surface { grid, mut mesh, blocks, slabs, tiles } =
+        surface(Making { job: &job, plan: &plan, pycolmap: pycolmap.as_ref(), clock: &mut clock })?;
+    let pieces = refine(&job, options, grid, &mut mesh)?;
     clock.lap("refine");
     let colours = match &photos {
         Some(photos) => {
@@ -178,7 +191,11 @@ pub fn mesh(folder: &Path, options: &MeshOptions, progress: &Progress) -> Result
         closed: manifold && edges.border == 0,
         seconds: clock.seconds(),
         files,
-        ..report
+        voxel: grid.side,
+        blocks,
+        slabs,
+        tiles,
+        pieces,
     };
     write_json(&out.join(REPORT), "write the report of the mesh", &report)?;
     let text = format!(
@@ -198,72 +215,6 @@ fn counted_vertices(count: usize) -> String {
     if count == 1 { "1 vertex is".into() } else { format!("{count} vertices are") }
 }
 
-/// The grid, and where in it the surface lies.
-fn surface(
-    job: &Job,
-    options: &MeshOptions,
-    (plan, pycolmap): (&Plan, Option<&Pycolmap>),
-    (report, clock): (&mut Report, &mut Clock),
-) -> Result<(Grid, Triangles)> {
-    let mut spool = Spool::of_run(job, job.out())?;
-    clock.lap("filter");
-    let nothing = |why: &str| Error::Nothing(format!("{}: no surface: {why}", job.results.folder().display()));
-    let Some(footprint) = spool.footprint() else {
-        return Err(nothing(
-            "no pixel of any depth map is confirmed by other views; try the run again with a smaller \
-             --min-confidence or --min-views",
-        ));
-    };
-    let side = options.voxel.unwrap_or(VOXEL_FOOTPRINTS * footprint);
-    if options.voxel.is_none() && options.poisson.is_none() {
-        job.note(format!(
-            "voxels of {side:.4e}, {VOXEL_FOOTPRINTS} times a pixel's side on the surface (median); --voxel sets them"
-        ));
-    }
-    let grid = Grid { origin: spool.middle(), side };
-    if let (Some(pycolmap), Some(trim)) = (pycolmap, options.poisson) {
-        return poisson(job, plan, (pycolmap, trim), grid, (report, clock));
-    }
-    let (blocks, beyond) = grid::touched(&grid, &mut spool)?;
-    if beyond > 0 {
-        job.note(format!(
-            "{} left out: more than 524288 voxels away from the middle of the scene (a larger --voxel reaches farther)",
-            counted(beyond as usize, "pixel")
-        ));
-    }
-    clock.lap("plan");
-    let slabs = slabs(&blocks, plan.blocks_at_once(blocks.len()));
-    if slabs.len() > 1 {
-        job.note(format!("{} slabs, one after the other, so that the grid fits into memory", slabs.len()));
-    }
-    let mut stage =
-        job.progress.stage("gather", slabs.len() * spool.views.len(), (slabs.len() * spool.views.len()) as u64);
-    let mut quads = Quads::default();
-    for slab in &slabs {
-        let mut volume = Volume::new(grid, slab.blocks.clone())?;
-        for view in 0..spool.views.len() {
-            interrupt::check()?;
-            if !spool.views[view].is_empty {
-                let maps = spool.read(view)?;
-                volume.hear(&spool.views[view], &maps);
-            }
-            let name = &job.results.views[view].name;
-            stage.step(name, 1, json!({ "view": name }));
-        }
-        quads.add(grid, &volume, &blocks[slab.own.clone()]);
-        plan.expect_room(quads.len(), side)?;
-    }
-    clock.lap("gather");
-    if quads.is_empty() {
-        return Err(nothing("the grid is too coarse, or too fine, for what the maps show; try another --voxel"));
-    }
-    (report.voxel, report.blocks, report.slabs) = (side, blocks.len(), slabs.len());
-    let mut mesh = quads.into_triangles();
-    mesh.make_manifold();
-    clock.lap("surface");
-    Ok((grid, mesh))
-}
-
 /// The run's cloud, where a mesh is made of it.
 fn poisson_cloud(results: &Results, export: &ExportOptions, options: &MeshOptions) -> Result<Option<Cloud>> {
     if options.poisson.is_none() {
@@ -277,13 +228,11 @@ fn poisson_cloud(results: &Results, export: &ExportOptions, options: &MeshOption
 }
 
 /// The surface that COLMAP makes of the cloud.
-fn poisson(
-    job: &Job,
-    plan: &Plan,
-    (pycolmap, trim): (&Pycolmap, f64),
-    grid: Grid,
-    (report, clock): (&mut Report, &mut Clock),
-) -> Result<(Grid, Triangles)> {
+fn poisson(Making { job, plan, clock, .. }: Making, (pycolmap, trim): (&Pycolmap, f64)) -> Result<Surface> {
+    let mut spool = Spool::of_run(job, job.out())?;
+    clock.lap("filter");
+    let grid = gather::grid(job, None, &mut spool)?;
+    drop(spool);
     job.note(format!(
         "the surface is pycolmap {}'s Poisson meshing of fused.ply, trim {trim}; what it takes of memory is its own",
         pycolmap.version
@@ -291,20 +240,17 @@ fn poisson(
     let mut mesh = pycolmap.mesh(job, job.cloud()?, grid.origin, trim)?;
     clock.lap("poisson");
     if mesh.faces.is_empty() {
-        return Err(Error::Nothing(format!(
-            "{}: no surface: Poisson meshing has trimmed all of it away; try a smaller --poisson=TRIM",
-            job.results.folder().display()
-        )));
+        let why = "Poisson meshing has trimmed all of it away; try a smaller --poisson=TRIM";
+        return Err(gather::nothing(job, why));
     }
     plan.expect_room(mesh.faces.len().div_ceil(2), grid.side)?;
-    report.voxel = grid.side;
     mesh.make_manifold();
     clock.lap("surface");
-    Ok((grid, mesh))
+    Ok(Surface { grid, mesh, blocks: 0, slabs: 0, tiles: None })
 }
 
-/// Drops small pieces, closes holes and reduces the mesh, as far as that is asked for.
-fn refine(job: &Job, options: &MeshOptions, grid: Grid, mesh: &mut Triangles, report: &mut Report) -> Result<()> {
+/// Drops small pieces, closes holes and reduces the mesh, as far as that is asked for; how many pieces are left.
+fn refine(job: &Job, options: &MeshOptions, grid: Grid, mesh: &mut Triangles) -> Result<usize> {
     let found = parts::drop_small(mesh, options.min_component);
     if found.dropped > 0 {
         job.note(format!(
@@ -315,13 +261,10 @@ fn refine(job: &Job, options: &MeshOptions, grid: Grid, mesh: &mut Triangles, re
         ));
     }
     if mesh.faces.is_empty() {
-        return Err(Error::Nothing(format!(
-            "{}: no surface: every piece has fewer than {} triangles; try a smaller --min-component or --voxel",
-            job.results.folder().display(),
-            options.min_component
-        )));
+        let least = options.min_component;
+        let why = format!("every piece has fewer than {least} triangles; try a smaller --min-component or --voxel");
+        return Err(gather::nothing(job, &why));
     }
-    report.pieces = found.kept;
     interrupt::check()?;
     let longest = match options.close_holes {
         Holes::Open => None,
@@ -347,7 +290,7 @@ fn refine(job: &Job, options: &MeshOptions, grid: Grid, mesh: &mut Triangles, re
         let more = if mesh.faces.len() > wanted { "; its shape allows no fewer" } else { "" };
         job.note(format!("{moved}{more}"));
     }
-    Ok(())
+    Ok(found.kept)
 }
 
 /// Options that change what is written.

@@ -22,12 +22,16 @@ const CONFIRMING_BYTES: u64 = 8;
 const TEXTURE_BYTES_A_QUAD: u64 = 2 * charts::BYTES_A_FACE + 240;
 /// Fewer blocks at once would mean to read all maps again for next to nothing.
 const LEAST_BLOCKS: usize = 64;
+/// What points that are kept of few views take is in the program's share.
+const SAMPLES_IN_PROGRAM: u64 = 4 << 20;
 /// More triangles than this cannot be numbered; see [`crate::mesh::triangles`].
 const MOST_QUADS: usize = 300_000_000;
 
 /// The room that there is, and what stays the same while there is a mesh.
 pub struct Plan {
     room: Room,
+    /// What filtering takes.
+    filtering: u64,
     /// Pixels of the largest view.
     largest: u64,
     /// What reading a photo takes.
@@ -57,12 +61,12 @@ impl Plan {
         let views = 0..results.views.len();
         let filtering = filtering_bytes(results);
         let picture = texture.then(|| 3 * views.clone().map(pixels).sum::<u64>());
-        let plan = Self { room: room(memory), largest: views.map(pixels).max().unwrap_or(0), photo, picture };
-        let stages = vec![
-            StageMemory::new("filter", vec![program(), Part::new("maps of a view and of those beside it", filtering)]),
-            plan.volume(LEAST_BLOCKS as u64, 0),
-            plan.colouring(0),
-        ];
+        let samples = spool::sample_bytes(results).saturating_sub(SAMPLES_IN_PROGRAM);
+        let maps = Part::new("maps of a view and of those beside it", filtering);
+        let filter = StageMemory::new("filter", vec![program(), maps, Part::new("points of all views", samples)]);
+        let (filtering, largest) = (filter.total(), views.map(pixels).max().unwrap_or(0));
+        let plan = Self { room: room(memory), filtering, largest, photo, picture };
+        let stages = vec![filter, plan.volume(LEAST_BLOCKS as u64, 0), plan.colouring(0)];
         refuse_if_too_large(
             &MemoryNeed { stages },
             &plan.room,
@@ -98,6 +102,16 @@ impl Plan {
             parts.push(Part::new("the texture", picture + TEXTURE_BYTES_A_QUAD * quads));
         }
         StageMemory::new("colours", parts)
+    }
+
+    /// Bytes that filtering takes.
+    pub fn filtering(&self) -> u64 {
+        self.filtering
+    }
+
+    /// Bytes that so many blocks at once and the quads of a surface take, at most.
+    pub fn gathering(&self, blocks: usize, quads: usize) -> u64 {
+        self.volume(blocks as u64, quads as u64).total()
     }
 
     /// How many of all blocks may be in memory at once.
@@ -146,21 +160,25 @@ fn rounded_up(value: f64) -> f64 {
 /// Blocks that are in memory at once: those whose surface is found, and those beside them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Slab {
-    /// Places in the list of all blocks.
+    /// Places in the list of blocks whose surface is wanted.
     pub own: Range<usize>,
     /// Sorted.
     pub blocks: Vec<BlockKey>,
 }
 
-/// Cuts a sorted list of blocks into slabs of at most so many blocks; at least one block and those beside it.
-pub fn slabs(all: &[BlockKey], at_once: usize) -> Vec<Slab> {
+/// Cuts a sorted list of blocks into slabs of at most so many blocks, with those beside them; at least one block and
+/// those beside it. `all` has, sorted, the blocks that exist.
+pub fn slabs(all: &[BlockKey], wanted: &[BlockKey], at_once: usize) -> Vec<Slab> {
+    if wanted.is_empty() {
+        return Vec::new();
+    }
     if all.len() <= at_once {
-        return vec![Slab { own: 0..all.len(), blocks: all.to_vec() }];
+        return vec![Slab { own: 0..wanted.len(), blocks: all.to_vec() }];
     }
     let (mut slabs, mut start) = (Vec::new(), 0);
-    while start < all.len() {
+    while start < wanted.len() {
         let (mut end, mut blocks) = (start, HashSet::new());
-        while let Some(&key) = all.get(end) {
+        while let Some(&key) = wanted.get(end) {
             let beside = BESIDE.iter().filter_map(|&step| key.beside(step));
             let there = beside.filter(|key| all.binary_search(key).is_ok());
             let new: Vec<BlockKey> = there.chain([key]).filter(|key| !blocks.contains(key)).collect();
@@ -190,15 +208,16 @@ mod tests {
             .filter_map(|i| BlockKey::new(IVec3::new(i % 6 - 3, i / 6 % 7, i / 42 - 4)))
             .collect();
         all.sort_unstable();
-        assert_eq!(slabs(&all, all.len()).len(), 1);
-        for at_once in [1, 8, 40, 100] {
-            let slabs = slabs(&all, at_once);
+        assert_eq!(slabs(&all, &all, all.len()).len(), 1);
+        let some: Vec<BlockKey> = all.iter().copied().filter(|key| key.block().y < 4).collect();
+        for (wanted, at_once) in [&all, &some].into_iter().flat_map(|wanted| [1, 8, 40, 100].map(|n| (wanted, n))) {
+            let slabs = slabs(&all, wanted, at_once);
             assert!(slabs.len() > 1);
             let own: Vec<usize> = slabs.iter().flat_map(|slab| slab.own.clone()).collect();
-            assert_eq!(own, (0..all.len()).collect::<Vec<_>>());
+            assert_eq!(own, (0..wanted.len()).collect::<Vec<_>>());
             for slab in &slabs {
                 assert!(slab.blocks.len() <= at_once.max(8), "{at_once}");
-                for key in &all[slab.own.clone()] {
+                for key in &wanted[slab.own.clone()] {
                     let beside = BESIDE.iter().filter_map(|&step| key.beside(step)).chain([*key]);
                     let there = |key: &BlockKey| all.binary_search(key).is_ok();
                     assert!(beside.filter(there).all(|key| slab.blocks.binary_search(&key).is_ok()));

@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use crate::error::{Error, Result};
 use crate::export::confirmed;
 use crate::export::job::Job;
-use crate::export::results::ViewMaps;
+use crate::export::results::{ResultView, Results, ViewMaps};
 use crate::files::map::Map;
 use crate::maps::consistency::is_depth;
 use crate::scene::camera::Camera;
@@ -24,8 +24,8 @@ const MOST_STEP_REL: f32 = 0.005;
 const LEAST_CONFIDENCE: f32 = 0.3;
 /// ... of which so much counts.
 const GROWN_WEIGHT: f32 = 0.5;
-/// Points and footprints that are kept of each view, at most.
-const SAMPLES: usize = 4096;
+/// Points and footprints that are kept of each view, at most, and of all views together.
+const SAMPLES: (usize, usize) = (4096, 1 << 22);
 
 /// The maps of every view of a run, with only their confirmed pixels.
 pub struct Spool {
@@ -36,6 +36,8 @@ pub struct Spool {
     /// Pixels that are left, of all views.
     pub pixels: u64,
     samples: Vec<Sample>,
+    /// How many are kept of each view.
+    samples_a_view: usize,
 }
 
 /// Where the maps of a view lie, and its camera.
@@ -45,8 +47,10 @@ pub struct SpooledView {
     /// Width and height.
     pub size: (usize, usize),
     offset: u64,
-    /// Whether any pixel is left.
+    /// Whether no pixel is left.
     pub is_empty: bool,
+    /// The greatest depth that is left.
+    pub far: f64,
 }
 
 /// A pixel that stands for others.
@@ -76,22 +80,43 @@ impl Spool {
     /// # Errors
     /// Maps that cannot be read, a folder that takes no file, [`Error::Interrupted`].
     pub fn of_run(job: &Job, folder: &Path) -> Result<Self> {
-        let file = tempfile::tempfile_in(folder).map_err(Error::io(ACTION, folder))?;
-        let (views, samples) = (Vec::new(), Vec::new());
-        let mut spool = Self { file, folder: folder.to_owned(), views, pixels: 0, samples };
-        job.each_view("filter", |view| {
-            let ViewMaps { mut depth, mut confidence } = job.results.maps(view)?;
-            let normals = job.results.normals(view, &depth)?;
-            let mut kept = confirmed::confirmed(job, view, &depth, &confidence)?;
-            grow(&depth, &mut confidence, &mut kept);
-            depth.data.iter_mut().zip(kept).filter(|(_, kept)| !kept).for_each(|(depth, _)| *depth = 0.0);
-            spool.push(&job.results.views[view].camera, &depth, &confidence, &normals)
-        })?;
+        let mut spool = Self::of_none(job.results, folder)?;
+        spool.samples_a_view = samples_a_view(job.results);
+        spool.samples.reserve_exact(sample_bytes(job.results) as usize / size_of::<Sample>());
+        job.each_view("filter", |view| spool.filter(job, view))?;
         Ok(spool)
     }
 
-    fn push(&mut self, camera: &Camera, depth: &Map, confidence: &Map, normals: &[[f32; 3]]) -> Result<()> {
+    /// With no view's maps yet: as if nothing were left of any. No points are kept of those that are filtered.
+    ///
+    /// # Errors
+    /// A folder that takes no file.
+    pub fn of_none(results: &Results, folder: &Path) -> Result<Self> {
+        let file = tempfile::tempfile_in(folder).map_err(Error::io(ACTION, folder))?;
+        let none = |of_run: &ResultView| {
+            let (camera, size) = (of_run.camera, of_run.size);
+            SpooledView { camera, size, offset: 0, is_empty: true, far: 0.0 }
+        };
+        let views = results.views.iter().map(none).collect();
+        Ok(Self { file, folder: folder.to_owned(), views, pixels: 0, samples: Vec::new(), samples_a_view: 0 })
+    }
+
+    /// Filters the maps of a view, and puts aside what is left.
+    ///
+    /// # Errors
+    /// Maps that cannot be read; a full disk.
+    pub fn filter(&mut self, job: &Job, view: usize) -> Result<()> {
+        let ViewMaps { mut depth, mut confidence } = job.results.maps(view)?;
+        let normals = job.results.normals(view, &depth)?;
+        let mut kept = confirmed::confirmed(job, view, &depth, &confidence)?;
+        grow(&depth, &mut confidence, &mut kept);
+        depth.data.iter_mut().zip(kept).filter(|(_, kept)| !kept).for_each(|(depth, _)| *depth = 0.0);
+        self.put(view, &depth, &confidence, &normals)
+    }
+
+    fn put(&mut self, view: usize, depth: &Map, confidence: &Map, normals: &[[f32; 3]]) -> Result<()> {
         let Map { width, height, .. } = *depth;
+        let camera = self.views[view].camera;
         let offset = self.file.seek(SeekFrom::End(0)).map_err(Error::io(ACTION, &self.folder))?;
         let inverse: Vec<f32> =
             depth.data.par_iter().map(|&d| if is_depth(d) { (1.0 / f64::from(d)) as f32 } else { 0.0 }).collect();
@@ -108,17 +133,19 @@ impl Spool {
         for values in [&inverse, &confidence.data, &facing] {
             self.file.write_all(bytemuck::cast_slice(values)).map_err(Error::io(ACTION, &self.folder))?;
         }
-        let left = inverse.iter().filter(|&&w| w > 0.0).count();
+        let there = inverse.iter().filter(|&&w| w > 0.0);
+        let (left, least) = (there.clone().count(), there.copied().fold(f32::INFINITY, f32::min));
         let focal = 0.5 * (camera.k.x_axis.x + camera.k.y_axis.y);
-        let step = left.div_ceil(SAMPLES).max(1);
-        let kept = (0..inverse.len()).filter(|&i| inverse[i] > 0.0).step_by(step);
+        let step = left.div_ceil(self.samples_a_view.max(1)).max(1);
+        let kept = (0..inverse.len()).filter(|&i| inverse[i] > 0.0).step_by(step).take(self.samples_a_view);
         self.samples.extend(kept.map(|i| {
             let depth = f64::from(depth.data[i]);
             let point = camera.unproject((i % width) as f64, (i / width) as f64, depth);
             Sample { point, footprint: (depth / focal) as f32 }
         }));
         self.pixels += left as u64;
-        self.views.push(SpooledView { camera: *camera, size: (width, height), offset, is_empty: left == 0 });
+        let far = if left == 0 { 0.0 } else { 1.0 / f64::from(least) };
+        self.views[view] = SpooledView { camera, size: (width, height), offset, is_empty: left == 0, far };
         Ok(())
     }
 
@@ -166,10 +193,27 @@ impl Spool {
         if extent > 1.0 { middle.round() } else { middle }
     }
 
+    /// Points are no longer asked for.
+    pub fn forget_samples(&mut self) {
+        self.samples = Vec::new();
+    }
+
     /// Pixels of the largest view.
     pub fn largest(&self) -> u64 {
         self.views.iter().map(|view| (view.size.0 * view.size.1) as u64).max().unwrap_or(0)
     }
+}
+
+/// How many points are kept of each view of a run.
+fn samples_a_view(results: &Results) -> usize {
+    (SAMPLES.1 / results.views.len().max(1)).clamp(1, SAMPLES.0)
+}
+
+/// Bytes that the points kept of a run's views take, at most.
+pub fn sample_bytes(results: &Results) -> u64 {
+    let of_view = |view: &ResultView| (view.size.0 * view.size.1).min(samples_a_view(results));
+    let samples: usize = results.views.iter().map(of_view).sum();
+    (samples * size_of::<Sample>()) as u64
 }
 
 /// Takes in pixels beside confirmed ones, where the map itself continues: views that could confirm them are often

@@ -22,7 +22,9 @@ const WIDE: usize = SIDE as usize + 2;
 const CELLS: usize = SIDE as usize + 1;
 
 /// A piece of surface in a cell: the block's number, the cell in it, the piece in the cell.
-type VertexKey = u64;
+pub type VertexKey = u64;
+/// Bits of the cell and the piece.
+const KEY_BITS_IN_BLOCK: u32 = 11;
 
 /// Surface so far: of some blocks, in the order of their numbers.
 #[derive(Default)]
@@ -58,6 +60,34 @@ impl Quads {
         }
         self.vertices.par_sort_unstable_by_key(|&(key, _)| key);
         self.vertices.dedup_by_key(|(key, _)| *key);
+    }
+
+    /// Those of other blocks behind one's own.
+    pub fn append(&mut self, mut other: Self) {
+        self.corners.append(&mut other.corners);
+        self.vertices.append(&mut other.vertices);
+    }
+
+    /// Brings quads that were appended into the order of their blocks, as if the blocks had been added in it; whether
+    /// all that share a vertex agree where it is.
+    pub fn sort(&mut self) -> bool {
+        // A quad's first corner lies in the block that it is of; the sort keeps the order within a block.
+        self.corners.par_sort_by_key(|corners| corners[0] >> KEY_BITS_IN_BLOCK);
+        self.vertices.par_sort_unstable_by_key(|&(key, _)| key);
+        let agree = self.vertices.par_windows(2).all(|pair| pair[0].0 != pair[1].0 || pair[0].1 == pair[1].1);
+        self.vertices.dedup_by_key(|(key, _)| *key);
+        agree
+    }
+
+    /// Corners and vertices, as files have them.
+    pub fn parts(&self) -> (&[[VertexKey; 4]], &[(VertexKey, [f32; 3])]) {
+        (&self.corners, &self.vertices)
+    }
+
+    /// Of corners and vertices; `None` where a corner has no vertex.
+    pub fn of_parts(corners: Vec<[VertexKey; 4]>, vertices: Vec<(VertexKey, [f32; 3])>) -> Option<Self> {
+        let is_there = |key: &VertexKey| vertices.binary_search_by_key(key, |&(key, _)| key).is_ok();
+        corners.par_iter().flatten().all(is_there).then_some(Self { corners, vertices })
     }
 
     /// Two triangles for each quad, along the shorter diagonal.
@@ -188,7 +218,7 @@ fn vertex_key(block: BlockKey, cell: [usize; 3], patch: u8) -> Option<VertexKey>
     let step = cell.map(|at| (at / side) as i32);
     let [x, y, z] = cell.map(|at| (at % side) as u64);
     let block = if step == [0; 3] { block } else { block.beside(IVec3::from(step))? };
-    Some(block.0 << 11 | (x + 8 * y + 64 * z) << 2 | u64::from(patch))
+    Some(block.0 << KEY_BITS_IN_BLOCK | (x + 8 * y + 64 * z) << 2 | u64::from(patch))
 }
 
 impl Around {

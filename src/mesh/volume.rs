@@ -32,6 +32,12 @@ const VALUES: usize = 2 * VOXELS;
 /// Bytes of a block, its number included.
 pub const BYTES_A_BLOCK: u64 = (4 * VALUES + 8) as u64;
 
+/// How far behind the farthest surface of a view it may still say something.
+pub fn behind(grid: &Grid, camera: &Camera, far: f64) -> f64 {
+    let focal = 0.5 * (camera.k.x_axis.x + camera.k.y_axis.y);
+    grid.band(far / focal) / f64::from(LEAST_FACING)
+}
+
 /// Some blocks of the grid, with what they have heard.
 pub struct Volume {
     grid: Grid,

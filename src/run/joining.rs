@@ -158,7 +158,7 @@ fn again(tile: usize, count: usize) -> String {
 }
 
 /// The first of some numbers.
-fn listed(numbers: &[usize]) -> String {
+pub fn listed(numbers: &[usize]) -> String {
     const SHOWN: usize = 8;
     let shown: Vec<String> = numbers.iter().take(SHOWN).map(usize::to_string).collect();
     let dots = if numbers.len() > SHOWN { ", ..." } else { "" };

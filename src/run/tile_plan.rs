@@ -152,7 +152,7 @@ impl TilePlan {
             places.extend(of_view.into_iter().map(|place| place - origin));
         }
         interrupt::check()?;
-        let tiles = cut(tiling, usable, places).into_iter().map(TileSides::from).collect();
+        let tiles = cut(tiling, usable.div_ceil(PIXELS_OF_A_TILE), places).into_iter().map(TileSides::from).collect();
         let (job, views_sha256) = (views.job(), views.sha256()?);
         let text = tiling.to_string();
         let id = hash::of_bytes(serde_json::json!([SCHEMA, job, views_sha256, text]).to_string().as_bytes());
@@ -199,15 +199,17 @@ impl TilePlan {
 
     /// A box around all that the views' maps reach.
     pub fn bounds(&self, facts: &[ViewFacts]) -> Tile {
-        let frusta = facts.iter().zip(&self.depths).map(|(view, depths)| Frustum::new(view, *depths).bounds);
+        let bounds = |view: &ViewFacts, depths| Frustum::new(&view.camera, view.size, depths).bounds;
+        let frusta = facts.iter().zip(&self.depths).map(|(view, depths)| bounds(view, *depths));
         frusta.fold(Tile::NOWHERE, |all, one| Tile { low: all.low.min(one.low), high: all.high.max(one.high) })
     }
 }
 
-/// Cuts space so that tiles have about equally many of these places, or into a grid.
-fn cut(tiling: Tiling, usable: usize, mut places: Vec<DVec3>) -> Vec<Tile> {
+/// Cuts space so that tiles have about equally many of these places, or into a grid. Where it is not said, there are
+/// `auto` tiles.
+pub fn cut(tiling: Tiling, auto: usize, mut places: Vec<DVec3>) -> Vec<Tile> {
     match tiling {
-        Tiling::Auto => halved(Tile::EVERYWHERE, &mut places, usable.div_ceil(PIXELS_OF_A_TILE).clamp(1, MOST_TILES)),
+        Tiling::Auto => halved(Tile::EVERYWHERE, &mut places, auto.clamp(1, MOST_TILES)),
         Tiling::Count(count) => halved(Tile::EVERYWHERE, &mut places, count),
         Tiling::Grid(sides) => {
             let (low, high) = most_of(&mut places);
@@ -327,7 +329,7 @@ mod tests {
                 "{tiling}: {most}"
             );
         }
-        assert_eq!(cut(Tiling::Auto, 3 * PIXELS_OF_A_TILE, places).len(), 3);
+        assert_eq!(cut(Tiling::Auto, 3, places).len(), 3);
         // Nowhere, and all in one place: tiles without a point, but as many.
         for places in [vec![], vec![DVec3::ONE; 9]] {
             assert_eq!(cut(Tiling::Count(5), 0, places.clone()).len(), 5);

@@ -17,7 +17,7 @@ use crate::fusion::view::{ViewFacts, is_in_range};
 use crate::host::interrupt;
 use crate::host::memory::{MemoryNeed, Part, StageMemory, refuse_if_too_large};
 use crate::host::memory_limits::room;
-use crate::manifest::made::Made;
+use crate::manifest::made::stamp;
 use crate::manifest::rows;
 use crate::maps::consistency::is_depth;
 use crate::run::fuse_views::{ReadMaps, ReadView, confidence_file, map_camera, map_of, read_maps, read_view};
@@ -219,18 +219,7 @@ impl TileViews<'_> {
 
     fn stamp(&self, at: usize) -> Result<Value> {
         let (name, maps) = (self.name(at), &self.maps.maps);
-        let made = Made::read(maps, name).filter(Made::is_whole).map(|made| made.files).unwrap_or_default();
-        let of_kind = |kind: &str| made.iter().find(|(file, _)| file.split('/').next() == Some(kind));
-        let recorded = ["depth", "confidence"].map(|kind| of_kind(kind)?.1.clone());
-        if let [Some(depth), Some(confidence)] = recorded {
-            return Ok(json!([depth, confidence]));
-        }
-        let seen = |path: &Path| {
-            let found = std::fs::metadata(path).ok()?;
-            let time = found.modified().ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
-            Some((found.len(), time.as_nanos() as u64))
-        };
-        Ok(json!([seen(self.file(at)?), seen(&confidence_file(maps, name))]))
+        Ok(stamp(maps, name, &[("depth", self.file(at)?), ("confidence", &confidence_file(maps, name))]))
     }
 }
 

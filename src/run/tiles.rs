@@ -122,7 +122,7 @@ impl<'a> Tiles<'a> {
     }
 
     fn frustum(&self, at: usize, depths: Depths) -> Frustum<'_> {
-        Frustum::new(&self.facts[at], depths)
+        Frustum::new(&self.facts[at].camera, self.facts[at].size, depths)
     }
 
     fn views_where(&self, is_wanted: impl Fn(usize) -> bool + Sync) -> Vec<usize> {

@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use crate::error::{Error, Result, counted};
-use crate::files::folder::{RESULTS_MARK, default_folder, is_temporary, write_json};
-use crate::files::input;
+use crate::error::{Result, counted};
+use crate::files::folder::{Claim, Found, RESULTS, default_folder};
 use crate::files::known_hashes::KnownHashes;
-use crate::files::lock::{FolderLock, LOCK, Mode};
+use crate::files::lock::FolderLock;
 use crate::files::names::in_json;
+use crate::files::together;
 use crate::host::progress::Progress;
 use crate::manifest::MANIFEST;
 use crate::net::backend::DepthNetwork;
@@ -55,7 +55,7 @@ pub fn map_shard<N: DepthNetwork>(
             plan
         }
     };
-    let order = outline.order();
+    let order = outline.order_in(&plan, &out)?;
     let places = order[plan.range(shard)].to_vec();
     start(progress, "infer", scene, &out, shard, places.len());
     outline.scene.notes.iter().for_each(|note| progress.note(note));
@@ -111,28 +111,14 @@ pub fn hashes_around((out, verify): (&Path, bool), plan: &PlanFile, shards: BTre
     KnownHashes::of_folder(out, verify).and_of(shards.into_iter().flat_map(files))
 }
 
-/// Takes part in the work on a scene in a folder, together with other shards.
+/// Takes part in the work on a scene in a folder, together with other shards. Another path to the scene is none of
+/// their business: what they make is compared by the plan.
 ///
 /// # Errors
 /// A folder of somebody else, unless forced; one that a run holds alone.
 pub fn join(out: &Path, scene: &Path, force: bool) -> Result<FolderLock> {
-    std::fs::create_dir_all(out).map_err(Error::io("create the output folder", out))?;
-    let mark = out.join(RESULTS_MARK);
-    let place = || format!("output folder {}", out.display());
-    let marked = input::read(&mark, "read the mark").ok();
-    if !force && marked.is_none() {
-        let entries = std::fs::read_dir(out).map_err(Error::io("use this as the output folder", out))?;
-        let is_own = |name: &str| [LOCK, RESULTS_MARK, PLAN, SHARDS, TILES].contains(&name) || is_temporary(name);
-        if entries.flatten().any(|entry| entry.file_name().to_str().is_none_or(|name| !is_own(name))) {
-            let expected = "an empty or new folder (-o OUT), or --force to write into this one";
-            return Err(Error::input(place(), "it is not empty and was not made by engine", expected));
-        }
-    }
-    let lock = FolderLock::acquire(out, Mode::Together, "output folder", "write into the output folder")?;
-    if marked.is_none() {
-        let scene = scene.canonicalize().unwrap_or_else(|_| scene.to_owned());
-        let mark_of = json!({ "program": "engine", "version": env!("CARGO_PKG_VERSION"), "scene": in_json(&scene) });
-        write_json(&mark, "write into the output folder", &mark_of)?;
-    }
-    Ok(lock)
+    let scene = scene.canonicalize().unwrap_or_else(|_| scene.to_owned());
+    let mark = json!({ "program": "engine", "version": env!("CARGO_PKG_VERSION"), "scene": in_json(&scene) });
+    let is_theirs = |name: &str| [PLAN, SHARDS, TILES].contains(&name);
+    together::join(Claim { path: out, force, kind: &RESULTS }, &mark, |_| Ok(Found::Same), is_theirs)
 }

@@ -47,7 +47,7 @@ pub fn merge_shard<N: DepthNetwork>(
     outline.expect(&plan, &out)?;
     let lock = FolderLock::acquire(&out, Mode::Together, "output folder", "write into the output folder")?;
     lock.missing.iter().for_each(|note| progress.note(note));
-    let order = outline.order();
+    let order = outline.order_in(&plan, &out)?;
     for shard in shards {
         let places = &order[plan.range(shard)];
         start(progress, "merge", scene, &out, shard, places.len());

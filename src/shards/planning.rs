@@ -1,6 +1,6 @@
 //! `engine plan`: divides a scene's views into shards, and says what each will take.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt::Write;
 use std::ops::Range;
 use std::path::Path;
@@ -106,16 +106,28 @@ impl Outline {
         Ok(Self { scene, plan, options, job, views_sha256 })
     }
 
-    /// The places of the plan's views, in the order in which they are worked on.
-    pub fn order(&self) -> Vec<usize> {
+    /// The places of the views, in the order in which they are worked on.
+    fn order(&self) -> Vec<usize> {
         let job =
             |(place, view): (usize, &ViewPlan)| Job { view: place, photos: view.shown().map(|(p, _)| p).collect() };
         let jobs = self.plan.views.iter().enumerate().map(job).collect();
         in_order_of_shared_photos(jobs).into_iter().map(|job| job.view).collect()
     }
 
+    /// The places of the views in the order that a plan of this job says.
+    ///
+    /// # Errors
+    /// A plan that names other views, or not each once.
+    pub fn order_in(&self, plan: &PlanFile, out: &Path) -> Result<Vec<usize>> {
+        let name = |place: usize| self.scene.views[self.plan.views[place].view].name.as_str();
+        let mut by_name: HashMap<&str, usize> = (0..self.plan.views.len()).map(|place| (name(place), place)).collect();
+        // Each is taken once.
+        let order: Option<Vec<usize>> = plan.views.iter().map(|view| by_name.remove(view.name.as_str())).collect();
+        order.filter(|_| by_name.is_empty()).ok_or_else(|| of_others(out))
+    }
+
     /// The shards with any of these views of the scene, or with any that they share photos with, by number; `order` is
-    /// [`Self::order`].
+    /// [`Self::order_in`].
     pub fn shards_around(&self, plan: &PlanFile, order: &[usize], places: &BTreeSet<usize>) -> BTreeSet<usize> {
         let of_place = |&place: &usize| {
             let ViewPlan { view, sources, .. } = &self.plan.views[place];
@@ -207,8 +219,7 @@ impl Outline {
         }
         let counts: Vec<usize> = plan.shards.iter().map(|shard| shard.views).collect();
         if plan.views_sha256 != self.views_sha256 || plan.id != self.id(&counts) {
-            let found = "a plan of other views, cameras, depth ranges or source views than the scene has here";
-            return Err(Error::input(place(), found, "the scene as it was planned, or a new plan (engine plan)"));
+            return Err(of_others(out));
         }
         Ok(())
     }
@@ -235,6 +246,13 @@ impl Outline {
         let finished = if self.options.normals { 8 + 12 } else { 8 };
         (0..self.options.levels).map(|level| 8 * pixels(level)).sum::<u64>() + finished * pixels(0) + PREVIEW_BYTES
     }
+}
+
+/// That the plan in a folder is of another scene.
+fn of_others(out: &Path) -> Error {
+    let found = "a plan of other views, cameras, depth ranges or source views than the scene has here";
+    let expected = "the scene as it was planned, or a new plan (engine plan)";
+    Error::input(out.join(PLAN).display().to_string(), found, expected)
 }
 
 /// A hash of all that the views' maps depend on beside the job and the photos' bytes.
@@ -303,8 +321,8 @@ fn tell_files(scene: &Path, outline: &Outline, options: &InferOptions, shard: Sh
         let found = format!("{} shards, where the plan has {}", shard.of, plan.shards.len());
         return Err(Error::input(format!("--files {shard}"), found, "a shard of the plan"));
     }
-    let own = &outline.order()[plan.range(shard)];
-    for file in files::of_views(&outline.scene, &outline.plan, own, &out)? {
+    let order = outline.order_in(&plan, &out)?;
+    for file in files::of_views(&outline.scene, &outline.plan, &order[plan.range(shard)], &out)? {
         print_line(&file.display().to_string());
     }
     Ok(())

@@ -1,16 +1,13 @@
 //! `engine fuse --tiles`: a cloud whose parts are made tile by tile, on one machine or on many.
 
 use std::path::Path;
-use std::time::Duration;
 
 use serde_json::json;
 
 use crate::error::{Error, Result, counted};
 use crate::files::depth_maps::DepthMaps;
-use crate::files::folder::{OutputFolder, remove, remove_empty_folder_of, scene_of_results, sibling};
-use crate::files::lock::{FolderLock, LOCK, Mode, at_work};
+use crate::files::folder::{OutputFolder, scene_of_results, sibling};
 use crate::fusion::settings::Method;
-use crate::host::interrupt;
 use crate::host::memory;
 use crate::host::memory_limits::room;
 use crate::host::progress::{Progress, one_line};
@@ -32,34 +29,10 @@ use crate::run::tile_views::TileViews;
 use crate::run::tiles::Tiles;
 use crate::run::{products, write};
 use crate::shards::mapping::join;
-use crate::shards::plan_file::{PlanFile, divided};
+use crate::shards::plan_file::PlanFile;
 use crate::shards::planning::Outline;
-use crate::shards::which::{Shard, ShardOption};
-
-/// How often is looked whether another process has made the plan.
-const AGAIN: Duration = Duration::from_millis(200);
-/// Tries to lock the folder of tiles while nobody seems to hold it.
-const TRIES: usize = 5;
-
-/// What is asked for.
-#[derive(Clone, Copy, Debug)]
-pub struct TileOptions {
-    /// How space is cut; `None`: as the plan in the folder says.
-    pub tiling: Option<Tiling>,
-    /// Which part of the work.
-    pub work: TileWork,
-}
-
-/// A part of the work.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum TileWork {
-    /// All of it.
-    All,
-    /// The points of some tiles.
-    Shard(ShardOption),
-    /// Points that are there become the cloud.
-    Join,
-}
+use crate::shards::tile_work::{self, TileOptions, TileWork};
+use crate::shards::which::Shard;
 
 /// Does it with maps that are there.
 ///
@@ -230,30 +203,13 @@ fn expect_merged(out: &Path, plan: &PlanFile) -> Result<()> {
 
 /// The plan of tiles in a folder, or a new one.
 fn planned(views: &TileViews, out: &Path, tiling: Option<Tiling>, progress: &Progress) -> Result<TilePlan> {
-    if let Some(plan) = TilePlan::find(out, views, tiling)? {
-        return Ok(plan);
-    }
-    // Whoever comes while another process looks at the maps waits for what it finds.
-    let folder = out.join(TILES);
-    std::fs::create_dir_all(&folder).map_err(Error::io("create the folder of tiles", &folder))?;
-    let mut refused = 0;
-    let _lock = loop {
-        interrupt::check()?;
-        match FolderLock::acquire(&folder, Mode::Alone, "folder of tiles", "write into the folder of tiles") {
-            // It may have been given back since.
-            Err(error) if refused > TRIES && at_work(&folder).is_none() => return Err(error),
-            Err(_) => refused += 1,
-            Ok(lock) => break lock,
-        }
-        std::thread::sleep(AGAIN);
-    };
-    if let Some(plan) = TilePlan::find(out, views, tiling)? {
-        return Ok(plan);
-    }
-    let mut stage = progress.stage("looking", 1, 1);
-    let plan = TilePlan::make(out, views, tiling.unwrap_or(Tiling::Auto))?;
-    stage.step(&counted(plan.tiles.len(), "tile"), 1, json!({ "tiles": plan.tiles.len() }));
-    Ok(plan)
+    let find = || TilePlan::find(out, views, tiling);
+    tile_work::planned(&out.join(TILES), find, || {
+        let mut stage = progress.stage("looking", 1, 1);
+        let plan = TilePlan::make(out, views, tiling.unwrap_or(Tiling::Auto))?;
+        stage.step(&counted(plan.tiles.len(), "tile"), 1, json!({ "tiles": plan.tiles.len() }));
+        Ok(plan)
+    })
 }
 
 /// Makes the tiles of a shard.
@@ -262,14 +218,7 @@ fn shard(views: &TileViews, out: &Path, told: &TileOptions, progress: &Progress)
         return Err(Error::Bug { place: "tiles of a shard", problem: "no shard".into() });
     };
     let plan = planned(views, out, told.tiling, progress)?;
-    let count = plan.tiles.len();
-    // Any number of shards will do: where a scheduler does not say how many there are, a tile is one.
-    let variable = |name: &str| std::env::var(name).ok();
-    let shard = option.resolve(None, variable).or_else(|_| option.resolve(Some(count), variable))?;
-    if shard.of > count {
-        let found = format!("{} shards for {}", shard.of, counted(count, "tile"));
-        return Err(Error::input(format!("--shard {shard}"), found, "no more shards than tiles (--tiles N)"));
-    }
+    let shard = tile_work::shard_of(option, plan.tiles.len())?;
     let OfShard { tiles, memory_planned } = make(views, out, (&plan, shard), progress)?;
     let text = format!("shard {shard}: the points of {} are there", counted(tiles, "tile"));
     let fields = json!({
@@ -296,9 +245,7 @@ struct OfShard {
 
 /// Makes those of a shard that are not there.
 fn make(views: &TileViews, out: &Path, (plan, shard): (&TilePlan, Shard), progress: &Progress) -> Result<OfShard> {
-    let counts = divided(&vec![1; plan.tiles.len()], shard.of);
-    let first: usize = counts[..shard.number - 1].iter().sum();
-    let own = first + 1..first + 1 + counts[shard.number - 1];
+    let own = tile_work::own(shard, plan.tiles.len());
     let mut stage = progress.stage("tiles", own.len(), own.len() as u64);
     let mut tiles = Tiles::new(views, plan, out)?;
     for tile in own.clone() {
@@ -325,13 +272,5 @@ fn parts_of(views: &TileViews, out: &Path, plan: &TilePlan) -> Result<Parts> {
 /// Takes the parts away where one process has made and joined them: they are in the cloud.
 fn remove_all(out: &Path, plan: Option<&TilePlan>) -> Result<()> {
     let Some(plan) = plan else { return Ok(()) };
-    remove(&TilePlan::file(out), "remove the plan of tiles that are joined")?;
-    for tile in 1..=plan.tiles.len() {
-        let part = plan.part(out, tile);
-        remove(&part, "remove the points of a tile that are joined")?;
-        remove_empty_folder_of(&part);
-    }
-    remove(&out.join(TILES).join(LOCK), "remove the lock of tiles that are joined")?;
-    remove_empty_folder_of(&TilePlan::file(out));
-    Ok(())
+    tile_work::remove_all(&TilePlan::file(out), (1..=plan.tiles.len()).map(|tile| plan.part(out, tile)))
 }

@@ -45,7 +45,7 @@ pub static COMMANDS: &[(&str, &[&str], &str)] = &[
         "mesh",
         &[EVERY, LIMITS, FOLDER],
         "--to --voxel --poisson --min-component --close-holes --triangles --simplify --no-colours --texture --scene \
-            --ply-offset",
+            --ply-offset --tiles --shard --join",
     ),
     ("map", &[EVERY, LIMITS, FOLDER], "--gsd --crs --offset --up --bounds --fill --no-ortho --scene"),
     ("report", &[EVERY, LIMITS, FOLDER, PAGE], "--no-doctor --match-photos"),

@@ -1,19 +1,22 @@
 //! Exports of a finished run.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use engine::files::map::Map;
 use engine::files::pfm;
 use engine::files::ply::{self, Point};
 use engine::files::ply_storage::Storage;
+use engine::mesh::surface::Quads;
+use engine::mesh::tile_part::Part;
 use serde_json::{Value, json};
 
 use crate::plane_scene;
+use crate::program;
 use crate::table::{Case, Group, NOTHING, spoilt, told};
 
 pub fn groups() -> Vec<Group> {
-    vec![exports(), meshes(), maps(), words()]
+    vec![exports(), meshes(), mesh_tiles(), maps(), words()]
 }
 
 /// A run as its manifest, its maps and its cloud tell of it.
@@ -206,6 +209,67 @@ fn meshes() -> Group {
         told("see `engine mesh --help`", "mesh out --triangles 5 --simplify 0.5"),
     ];
     Group { title: "Meshes", advice: "", write: confirmed, run: "mesh out --no-colours", cases }
+}
+
+fn tiled(root: &Path) {
+    confirmed(root);
+    let words = "mesh out --no-colours --min-component 1 --tiles 2 --shard 1/1".split(' ');
+    let ran = program::command(words).current_dir(root).output().unwrap();
+    assert!(ran.status.success(), "{ran:?}");
+}
+
+/// The file of a tile's surface.
+fn part(root: &Path, tile: usize) -> PathBuf {
+    let folders = fs::read_dir(root.join("out/mesh/tiles")).unwrap().map(|entry| entry.unwrap().path());
+    folders.into_iter().find(|path| path.is_dir()).unwrap().join(format!("{tile}.part"))
+}
+
+fn mesh_tiles() -> Group {
+    let anew = "make the tile again";
+    let cases = vec![
+        Case { write: Some(confirmed), ..told("make the tiles first", "mesh out --no-colours --join") },
+        told("start no more shards than there are tiles", "mesh out --shard 3/3"),
+        told("give the options of the other shards", "mesh out --no-colours --join --voxel 0.2"),
+        told("give the options of the other shards", "mesh out --no-colours --join --tiles 3"),
+        told("see `engine mesh --help`", "mesh out --tiles 2x2"),
+        spoilt("make the missing tiles", |root| fs::remove_file(part(root, 2)).unwrap()),
+        spoilt(anew, |root| fs::write(part(root, 2), "dear").unwrap()),
+        spoilt(anew, |root| {
+            fs::copy(part(root, 1), part(root, 2)).unwrap();
+        }),
+        spoilt(anew, |root| {
+            let bytes = fs::read(part(root, 1)).unwrap();
+            fs::write(part(root, 1), &bytes[..bytes.len() - 1]).unwrap();
+        }),
+        spoilt(anew, |root| {
+            let mut bytes = fs::read(part(root, 1)).unwrap();
+            *bytes.last_mut().unwrap() ^= 1;
+            fs::write(part(root, 1), bytes).unwrap();
+        }),
+        spoilt("make all tiles of one state of the run, with one version of the program", |root| {
+            let one = Part::open(&part(root, 1)).unwrap().unwrap();
+            let surface = one.surface().unwrap();
+            let (corners, vertices) = surface.parts();
+            let moved = vertices.iter().map(|&(key, [x, y, z])| (key, [x + 1.0, y, z])).collect();
+            one.header.write(&part(root, 1), &Quads::of_parts(corners.to_vec(), moved).unwrap()).unwrap();
+        }),
+        spoilt("remove the file", |root| fs::write(root.join("out/mesh/tiles/plan.json"), "{}").unwrap()),
+        spoilt("make new tiles of a run that has changed", |root| {
+            let file = root.join("out/mesh/tiles/plan.json");
+            let mut plan = program::json(&file);
+            plan["run_sha256"] = "other".into();
+            fs::write(file, plan.to_string()).unwrap();
+        }),
+        Case {
+            run: Some("mesh out -o others --tiles 2 --shard 1/1"),
+            ..spoilt("choose another folder with -o", |root| {
+                fs::create_dir(root.join("others")).unwrap();
+                fs::write(root.join("others/letter.txt"), "dear").unwrap();
+            })
+        },
+    ];
+    let run = "mesh out --no-colours --min-component 1 --join";
+    Group { title: "Meshes by tiles", advice: "", write: tiled, run, cases }
 }
 
 fn maps() -> Group {

@@ -162,7 +162,7 @@ fn views_that_do_not_meet_a_tile_change_nothing_in_it() {
         let facts: Vec<_> = views.iter().map(FusionView::facts).collect();
         let meets = |at: usize| {
             let depths = Depths { near: 0.0, ..depths[at].widened(0.05) };
-            Frustum::new(&facts[at], depths).may_meet(&around)
+            Frustum::new(&facts[at].camera, facts[at].size, depths).may_meet(&around)
         };
         left_out += (0..views.len()).filter(|at| !meets(*at)).count();
         let some = only(&aside, meets);
@@ -190,7 +190,7 @@ fn tiles_share_no_point_and_know_what_is_near() {
     let camera = arc(1, 0.0, 5.0, WIDTH, HEIGHT)[0];
     let view = FusionView { depth: Map::filled(WIDTH, HEIGHT, 1.0), camera, ..spoilt_views().remove(0) };
     let facts = view.facts();
-    let frustum = Frustum::new(&facts, Depths { near: 4.0, far: 6.0 });
+    let frustum = Frustum::new(&facts.camera, facts.size, Depths { near: 4.0, far: 6.0 });
     let ahead = |depth: f64| camera.unproject(WIDTH as f64 / 2.0, HEIGHT as f64 / 2.0, depth);
     let around = |point: DVec3, by: f64| Tile { low: point - by, high: point + by };
     assert!(frustum.may_meet(&around(ahead(5.0), 0.1)) && frustum.may_meet(&around(ahead(5.0), 100.0)));
@@ -198,5 +198,7 @@ fn tiles_share_no_point_and_know_what_is_near() {
         assert!(!frustum.may_meet(&around(ahead(depth), 0.1)), "{depth}");
     }
     assert!(!frustum.may_meet(&around(camera.unproject(-40.0, 10.0, 5.0), 0.1)));
-    assert!(!Frustum::new(&facts, Depths::of(std::iter::empty())).may_meet(&around(ahead(5.0), 10.0)));
+    assert!(
+        !Frustum::new(&facts.camera, facts.size, Depths::of(std::iter::empty())).may_meet(&around(ahead(5.0), 10.0))
+    );
 }

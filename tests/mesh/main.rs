@@ -1,7 +1,7 @@
 //! `engine mesh` through the binary, on runs whose depth maps are exact: solids whose surface is a formula ([`solids`])
 //! are seen from all around, and the mesh is compared with that surface in f64 ([`shapes`]). That it is the same for
-//! any threads and memory, and what becomes of hopeless runs, stands in [`bounds`]; files, colours and what other
-//! programs say of them in [`files`], with small readers of the tests' own ([`readers`]).
+//! any threads and memory, and what becomes of hopeless runs, stands in [`bounds`], and for any [`tiles`] there; files,
+//! colours and what other programs say of them in [`files`], with small readers of the tests' own ([`readers`]).
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -27,6 +27,7 @@ mod scene_files;
 mod score;
 mod shapes;
 mod solids;
+mod tiles;
 
 use program::{Ran, engine, json, text};
 use readers::TestMesh;

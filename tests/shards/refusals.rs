@@ -24,6 +24,13 @@ fn shards_of_two_plans_never_mix() {
     fs::write(&camera, text_before.replacen("110", "111", 1)).unwrap();
     refused(&["--shard", "2/2"], &["other views, cameras, depth ranges or source views"]);
     fs::write(&camera, text_before).unwrap();
+    // A plan that names a view twice, and another one not at all.
+    let plan = place.path("out/plan.json");
+    let right = fs::read_to_string(&plan).unwrap();
+    fs::write(&plan, right.replace("\"00000003\"", "\"00000002\"")).unwrap();
+    let message = place.shard("out", "2/2").failed(3).to_owned();
+    assert!(message.contains("plan.json: a plan of other views"), "{message}");
+    fs::write(&plan, right).unwrap();
     place.shard("out", "2/2").done();
 
     // A new plan takes the old one's place, and says so; the maps that fit stay.

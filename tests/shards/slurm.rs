@@ -103,11 +103,11 @@ impl Cluster {
     }
 
     /// Sends the job as a user would.
-    fn submit(&self, place: &Place, out: &str, tiles: &[&str]) {
+    fn submit(&self, place: &Place, out: &str, parts: &[&str]) {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/slurm/submit.sh");
         assert!(script.metadata().unwrap().permissions().mode() & 0o100 != 0);
         let (scene, out, shards) = (place.path("scene"), place.path(out), SHARDS.to_string());
-        let words = [&[text(&script)], tiles, &[text(&scene), text(&out), &shards], &OPTIONS[..]].concat();
+        let words = [&[text(&script)], parts, &[text(&scene), text(&out), &shards], &OPTIONS[..]].concat();
         let sent = self.run(&words);
         assert!(sent.status.success(), "{sent:?}");
     }
@@ -185,15 +185,24 @@ fn the_batch_files_give_a_single_runs_results_though_tasks_are_killed_and_cancel
     assert!(results(&out) == alone, "{}", cluster.logs());
     engine(["status", text(&out)]).done();
 
-    // The cloud once more, by an array of tiles; what is before it is there.
+    // The cloud once more, by an array of tiles, and a mesh; what is before it is there.
     for file in ["fused.ply", "manifest.json", ".engine.finished.json"] {
         fs::remove_file(out.join(file)).unwrap();
     }
-    cluster.submit(&place, "out", &["--tiles", "9"]);
+    cluster.submit(&place, "out", &["--tiles", "9", "--mesh", "5"]);
     cluster.until_empty();
-    assert!(results(&out) == alone, "{}", cluster.logs());
-    let made = files(&out.join("tiles")).into_keys().filter(|path| path.extension().is_some_and(|e| e == "part"));
-    assert_eq!(made.count(), 9, "{}", cluster.logs());
+    let [cloud, mesh]: [BTreeMap<_, _>; 2] = [false, true]
+        .map(|of_mesh| results(&out).into_iter().filter(|(path, _)| path.starts_with("mesh") == of_mesh).collect());
+    assert!(cloud == alone, "{}", cluster.logs());
+    for (folder, count) in [("tiles", 9), ("mesh/tiles", 5)] {
+        let made = files(&out.join(folder)).into_keys().filter(|path| path.extension().is_some_and(|e| e == "part"));
+        assert_eq!(made.count(), count, "{}", cluster.logs());
+    }
     // One task of the array has looked at the maps to cut space; the others have waited for it.
-    assert_eq!(cluster.logs().matches("looking 1/1: 9 tiles").count(), 1, "{}", cluster.logs());
+    for said in ["looking 1/1: 9 tiles", "cut 1/1: 5 tiles"] {
+        assert_eq!(cluster.logs().matches(said).count(), 1, "{}", cluster.logs());
+    }
+    engine(["mesh", text(&out), "-o", text(&place.path("whole"))]).done();
+    let whole = fs::read(place.path("whole/mesh.ply")).unwrap();
+    assert!(mesh[Path::new("mesh/mesh.ply")] == whole, "{}", cluster.logs());
 }

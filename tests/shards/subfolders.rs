@@ -77,6 +77,8 @@ fn every_command_finds_them() {
     let exported = same("export", &|from, into| words(&["export", text(from), "-o", text(into), "--to", "png16"]));
     assert!(exported.0 > 17, "{exported:?}");
     assert!(same("mesh", &|from, into| words(&["mesh", text(from), "-o", text(into), "--to", "ply"])).0 > 0);
+    let map = |from: &Path, into: &Path| words(&["map", text(from), "-o", text(into), "--up", "0,0,-1"]);
+    assert!(same("map", &map).0 >= 2);
     let fused: [&[&str]; 2] = [&["--method", "pyramid", "--levels", "2"], &["--tiles", "3"]];
     for (at, options) in fused.into_iter().enumerate() {
         let what = format!("cloud {at}");
@@ -86,8 +88,14 @@ fn every_command_finds_them() {
     let scores = |from: &Path, _: &Path| words(&["eval", "depth", text(from), "--truth", text(from)]);
     let (_, one, other) = same("eval", &scores);
     assert!(one == other && one.lines().count() > 5, "{one}\n{other}");
-    // Known depths of an earlier run.
     let scene = place.path("scene");
+    // What became of the pixels, among it.
+    let doctor = |from: &Path, _: &Path| words(&["doctor", text(&scene), "--run", text(from), "--no-photos"]);
+    let (_, one, other) = same("doctor", &doctor);
+    // Memory that is available differs from one moment to the next.
+    let [one, other] = [&one, &other].map(|said| said.lines().filter(|l| l.contains("run: ")).collect::<Vec<_>>());
+    assert!(one == other && !one.is_empty(), "{one:?}\n{other:?}");
+    // Known depths of an earlier run.
     let prior = |from: &Path, into: &Path| {
         let of_scene = ["infer", text(&scene), "-o", text(into), "--prior", text(from), "--depth-only"];
         [words(&of_scene), words(&OPTIONS)].concat()

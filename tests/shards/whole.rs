@@ -187,27 +187,22 @@ fn nodes_that_may_only_read_the_scene_and_clocks_an_hour_off_change_nothing() {
     let place = Place::new(8);
     let alone = place.alone(&[]);
     place.plan("out", &["--shards", "4"]).done();
-    // A scene on a file system that may only be read, and no other place to write to than OUT.
-    let scene = place.path("scene");
-    let read_only = |shard: &str| {
+    // A folder on a file system that may only be read, and nowhere to put temporary files.
+    let read_only = |folder: &str, shard: &str| {
         let words = place.words("infer", "out", &["--shard", shard, "--threads", "1"]);
         let mut node = std::process::Command::new("unshare");
         let mount =
             "mount --bind \"$0\" \"$0\" && mount -o remount,bind,ro \"$0\" && ! touch \"$0/x\" 2>&- && exec \"$@\"";
-        node.args(["--map-root-user", "--mount", "sh", "-c", mount, text(&scene), env!("CARGO_BIN_EXE_engine")]);
+        let folder = place.path(folder);
+        node.args(["--map-root-user", "--mount", "sh", "-c", mount, text(&folder), env!("CARGO_BIN_EXE_engine")]);
         Ran::from(node.args(&words).env("TMPDIR", "/nonexistent").env("HOME", "/nonexistent").output().unwrap())
     };
     let may_mount = std::process::Command::new("unshare").args(["--map-root-user", "--mount", "true"]).status();
     if may_mount.is_ok_and(|status| status.success()) {
-        read_only("1/4").done();
+        read_only("scene", "1/4").done();
         // Where the results cannot be written, that is told in a line.
         let state = fs::read(place.path("out/shards/1-of-4.json")).unwrap();
-        let blocked = place.words("infer", "out", &["--shard", "2/4"]);
-        let mut node = std::process::Command::new("unshare");
-        let mount = "mount --bind \"$0\" \"$0\" && mount -o remount,bind,ro \"$0\" && exec \"$@\"";
-        let out = place.path("out");
-        node.args(["--map-root-user", "--mount", "sh", "-c", mount, text(&out), env!("CARGO_BIN_EXE_engine")]);
-        let message = Ran::from(node.args(&blocked).output().unwrap()).failed(4).to_owned();
+        let message = read_only("out", "2/4").failed(4).to_owned();
         assert!(message.contains("Read-only file system"), "{message}");
         assert_eq!(fs::read(place.path("out/shards/1-of-4.json")).unwrap(), state);
     } else {
@@ -242,7 +237,7 @@ fn nodes_that_may_only_read_the_scene_and_clocks_an_hour_off_change_nothing() {
 
 #[cfg(unix)]
 #[test]
-fn the_lines_for_xargs_do_a_job_and_a_killed_fuse_is_done_again() {
+fn the_lines_for_xargs_and_parallel_do_a_job_and_a_killed_fuse_is_done_again() {
     let place = Place::new(10);
     let alone = place.alone(&[]);
     place.plan("out", &["--shards", "5"]).done();
@@ -254,7 +249,12 @@ fn the_lines_for_xargs_do_a_job_and_a_killed_fuse_is_done_again() {
         Ran::from(shell.output().unwrap()).done()
     };
     shell("seq 5 | xargs -P 4 -I {} \"$0\" infer \"$1\" -o \"$2\" --shard {}/5 --threads 1 -q");
-    shell("seq 5 | xargs -P 4 -I {} \"$0\" merge \"$2\" --shard {}/5 --threads 1 -q");
+    // GNU parallel, where it is installed (Debian: parallel).
+    let version = std::process::Command::new("parallel").arg("--version").stdin(Stdio::null()).output();
+    let has_parallel = version.is_ok_and(|said| String::from_utf8_lossy(&said.stdout).contains("GNU"));
+    assert!(has_parallel || std::env::var_os("ENGINE_REQUIRE_PARALLEL").is_none(), "GNU parallel is not installed");
+    let each = if has_parallel { "parallel -j 4" } else { "xargs -P 4 -I {}" };
+    shell(&format!("seq 5 | {each} \"$0\" merge \"$2\" --shard {{}}/5 --threads 1 -q"));
     for wait in [0, 40, 80] {
         let mut fuse = command(["fuse", out, "-q"]).spawn().unwrap();
         std::thread::sleep(Duration::from_millis(wait));
@@ -265,7 +265,7 @@ fn the_lines_for_xargs_do_a_job_and_a_killed_fuse_is_done_again() {
     assert!(results(Path::new(out)) == alone);
     let _ = ["fused.ply", "manifest.json", ".engine.finished.json"]
         .map(|file| fs::remove_file(place.path("out").join(file)));
-    shell("seq 4 | xargs -P 4 -I {} \"$0\" fuse \"$2\" --tiles 6 --shard {}/4 --threads 1 -q");
+    shell(&format!("seq 4 | {each} \"$0\" fuse \"$2\" --tiles 6 --shard {{}}/4 --threads 1 -q"));
     shell("\"$0\" fuse \"$2\" --join -q");
     assert!(results(Path::new(out)) == alone);
 }

@@ -1,0 +1,115 @@
+//! Tiles as work that many processes share, whatever is made tile by tile: who plans them, and whose is which.
+
+use std::ops::Range;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::error::{Error, Result, counted};
+use crate::files::folder::{remove, remove_empty_folder_of};
+use crate::files::lock::{FolderLock, LOCK, Mode, at_work};
+use crate::host::interrupt;
+use crate::run::tile_plan::Tiling;
+use crate::shards::plan_file::divided;
+use crate::shards::which::{Shard, ShardOption};
+
+/// How often is looked whether another process has made the plan.
+const AGAIN: Duration = Duration::from_millis(200);
+/// Tries to lock the folder of tiles while nobody seems to hold it.
+const TRIES: usize = 5;
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct TileOptions {
+    /// How space is cut; `None`: as the plan in the folder says.
+    pub tiling: Option<Tiling>,
+    /// Which part of the work.
+    pub work: TileWork,
+}
+
+/// A part of the work.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum TileWork {
+    /// All of it.
+    All,
+    /// Some tiles.
+    Shard(ShardOption),
+    /// Tiles that are there are joined.
+    Join,
+}
+
+impl TileOptions {
+    /// As options of a command line say it; `None` where none of them is given.
+    pub fn told(tiling: Option<Tiling>, shard: Option<ShardOption>, join: bool) -> Option<Self> {
+        let work = match shard {
+            Some(shard) => TileWork::Shard(shard),
+            None if join => TileWork::Join,
+            None if tiling.is_some() => TileWork::All,
+            None => return None,
+        };
+        Some(Self { tiling, work })
+    }
+}
+
+/// The plan that `find` finds in a folder of tiles, or else one that `make` makes there. Whoever comes meanwhile waits
+/// for it.
+///
+/// # Errors
+/// A folder that cannot be made; those of `find` and `make`; [`Error::Interrupted`].
+pub fn planned<P>(folder: &Path, find: impl Fn() -> Result<Option<P>>, make: impl FnOnce() -> Result<P>) -> Result<P> {
+    if let Some(plan) = find()? {
+        return Ok(plan);
+    }
+    std::fs::create_dir_all(folder).map_err(Error::io("create the folder of tiles", folder))?;
+    let mut refused = 0;
+    let _lock = loop {
+        interrupt::check()?;
+        match FolderLock::acquire(folder, Mode::Alone, "folder of tiles", "write into the folder of tiles") {
+            // It may have been given back since.
+            Err(error) if refused > TRIES && at_work(folder).is_none() => return Err(error),
+            Err(_) => refused += 1,
+            Ok(lock) => break lock,
+        }
+        std::thread::sleep(AGAIN);
+    };
+    match find()? {
+        Some(plan) => Ok(plan),
+        None => make(),
+    }
+}
+
+/// Which shard of so many tiles is asked for: any number of shards up to that will do.
+///
+/// # Errors
+/// More shards than tiles; an array's task whose number does not fit.
+pub fn shard_of(option: ShardOption, tiles: usize) -> Result<Shard> {
+    let variable = |name: &str| std::env::var(name).ok();
+    // Where a scheduler does not say how many there are, a tile is one.
+    let shard = option.resolve(None, variable).or_else(|_| option.resolve(Some(tiles), variable))?;
+    if shard.of > tiles {
+        let found = format!("{} shards for {}", shard.of, counted(tiles, "tile"));
+        return Err(Error::input(format!("--shard {shard}"), found, "no more shards than tiles (--tiles N)"));
+    }
+    Ok(shard)
+}
+
+/// The numbers, from 1, of a shard's tiles.
+pub fn own(shard: Shard, tiles: usize) -> Range<usize> {
+    let counts = divided(&vec![1; tiles], shard.of);
+    let first: usize = counts[..shard.number - 1].iter().sum();
+    first + 1..first + 1 + counts[shard.number - 1]
+}
+
+/// Takes the plan and the parts away where one process has made and joined them.
+///
+/// # Errors
+/// Files that cannot be removed.
+pub fn remove_all(plan: &Path, parts: impl Iterator<Item = std::path::PathBuf>) -> Result<()> {
+    remove(plan, "remove the plan of tiles that are joined")?;
+    for part in parts {
+        remove(&part, "remove the part of a tile that is joined")?;
+        remove_empty_folder_of(&part);
+    }
+    remove(&plan.with_file_name(LOCK), "remove the lock of tiles that are joined")?;
+    remove_empty_folder_of(plan);
+    Ok(())
+}
