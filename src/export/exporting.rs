@@ -131,15 +131,14 @@ pub fn claim(kind: &'static FolderKind, folder: &Path, out: &Path, force: bool) 
     OutputFolder::new(Claim { path: out, force, kind }, mark, judge)
 }
 
+/// What a folder's mark says of it.
+pub type Judge = Box<dyn FnOnce(&[u8]) -> Result<Found>>;
+
 /// The mark of such a folder, and what another mark says.
 ///
 /// # Errors
 /// A run's folder that is not there.
-pub fn mark_of(
-    kind: &'static FolderKind,
-    folder: &Path,
-    out: &Path,
-) -> Result<(Value, impl FnOnce(&[u8]) -> Result<Found>)> {
+pub fn mark_of(kind: &'static FolderKind, folder: &Path, out: &Path) -> Result<(Value, Judge)> {
     let run = folder.canonicalize().map_err(Error::io("open the results", folder))?;
     let mark = json!({ "program": "engine", "version": env!("CARGO_PKG_VERSION"), "exports_of": in_json(&run) });
     let place = format!("{} {}", kind.called, out.display());
@@ -155,7 +154,7 @@ pub fn mark_of(
             )),
         }
     };
-    Ok((mark, judge))
+    Ok((mark, Box::new(judge)))
 }
 
 /// The list of earlier exports; an empty one where it cannot be read: it only serves to take old files away.

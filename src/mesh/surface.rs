@@ -23,6 +23,10 @@ const CELLS: usize = SIDE as usize + 1;
 
 /// A piece of surface in a cell: the block's number, the cell in it, the piece in the cell.
 pub type VertexKey = u64;
+/// A vertex: its key, and where it is.
+pub type Vertex = (VertexKey, [f32; 3]);
+/// The corners of a quad.
+pub type Corners = [VertexKey; 4];
 /// Bits of the cell and the piece.
 const KEY_BITS_IN_BLOCK: u32 = 11;
 
@@ -30,9 +34,9 @@ const KEY_BITS_IN_BLOCK: u32 = 11;
 #[derive(Default)]
 pub struct Quads {
     /// Anticlockwise as seen from outside.
-    corners: Vec<[VertexKey; 4]>,
+    corners: Vec<Corners>,
     /// Positions relative to the grid's origin; a vertex may be there more than once, with the same position.
-    vertices: Vec<(VertexKey, [f32; 3])>,
+    vertices: Vec<Vertex>,
 }
 
 /// Bytes that a quad takes until the mesh is finished: its corners, its vertex (there are about as many), their
@@ -80,12 +84,12 @@ impl Quads {
     }
 
     /// Corners and vertices, as files have them.
-    pub fn parts(&self) -> (&[[VertexKey; 4]], &[(VertexKey, [f32; 3])]) {
+    pub fn parts(&self) -> (&[Corners], &[Vertex]) {
         (&self.corners, &self.vertices)
     }
 
     /// Of corners and vertices; `None` where a corner has no vertex.
-    pub fn of_parts(corners: Vec<[VertexKey; 4]>, vertices: Vec<(VertexKey, [f32; 3])>) -> Option<Self> {
+    pub fn of_parts(corners: Vec<Corners>, vertices: Vec<Vertex>) -> Option<Self> {
         let is_there = |key: &VertexKey| vertices.binary_search_by_key(key, |&(key, _)| key).is_ok();
         corners.par_iter().flatten().all(is_there).then_some(Self { corners, vertices })
     }
@@ -95,7 +99,7 @@ impl Quads {
         let Self { corners, vertices } = self;
         let index = |key: VertexKey| vertices.binary_search_by_key(&key, |&(key, _)| key).unwrap_or_default() as u32;
         let position = |i: u32| DVec3::from(vertices[i as usize].1.map(f64::from));
-        let two = |quad: &[VertexKey; 4]| {
+        let two = |quad: &Corners| {
             let [a, b, c, d] = quad.map(index);
             let [first, second] = [(a, c), (b, d)].map(|(p, q)| position(p).distance_squared(position(q)));
             if first <= second { [[a, b, c], [a, c, d]] } else { [[a, b, d], [b, c, d]] }

@@ -14,7 +14,7 @@ use crate::error::{Error, Result, counted};
 use crate::files::atomic::write_whole;
 use crate::files::folder::write_file;
 use crate::files::hash::Hashing;
-use crate::mesh::surface::{Quads, VertexKey};
+use crate::mesh::surface::{Corners, Quads, Vertex};
 
 /// Bytes of a quad's corners, and of a vertex with its key.
 const QUAD: usize = 4 * 8;
@@ -127,7 +127,7 @@ impl Part {
         surface.ok_or_else(|| bad("bytes that differ from those that were written"))
     }
 
-    fn read(&self) -> io::Result<(Vec<[VertexKey; 4]>, Vec<(VertexKey, [f32; 3])>, bool)> {
+    fn read(&self) -> io::Result<(Vec<Corners>, Vec<Vertex>, bool)> {
         let mut file = Hashing::new(BufReader::with_capacity(1 << 18, File::open(&self.path)?));
         // The header's line, byte by byte: nothing behind it may be hashed with it twice.
         let mut byte = [0];
