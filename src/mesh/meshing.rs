@@ -240,8 +240,10 @@ fn poisson(Making { job, plan, clock, .. }: Making, (pycolmap, trim): (&Pycolmap
     let mut mesh = pycolmap.mesh(job, job.cloud()?, grid.origin, trim)?;
     clock.lap("poisson");
     if mesh.faces.is_empty() {
-        let why = "Poisson meshing has trimmed all of it away; try a smaller --poisson=TRIM";
-        return Err(gather::nothing(job, why));
+        return Err(Error::Nothing(format!(
+            "{}: no surface: Poisson meshing has trimmed all of it away; try a smaller --poisson=TRIM",
+            job.results.folder().display()
+        )));
     }
     plan.expect_room(mesh.faces.len().div_ceil(2), grid.side)?;
     mesh.make_manifold();

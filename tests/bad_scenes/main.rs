@@ -39,9 +39,10 @@ fn folders_that_are_no_scene() {
                     TestScene::new().write_photos(root);
                     fs::write(root.join("notes.txt"), "").unwrap();
                 },
-                "4 photos and no cameras; expected their cameras: `engine infer SCENE --calibrate` lets an installed \
-                 COLMAP find them; by hand, `mkdir cameras && colmap automatic_reconstructor --workspace_path cameras \
-                 --image_path SCENE/images --dense 0`, then `engine infer SCENE --sparse cameras/sparse`",
+                "4 photos and no cameras (notes.txt holds none in a format that is known); expected their cameras: \
+                 `engine infer SCENE --calibrate` lets an installed COLMAP find them; by hand, `mkdir cameras && \
+                 colmap automatic_reconstructor --workspace_path cameras --image_path SCENE/images --dense 0`, then \
+                 `engine infer SCENE --sparse cameras/sparse`",
             ),
             (
                 "one photo only",
