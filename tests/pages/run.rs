@@ -1,7 +1,7 @@
 //! Runs every command that the pages have in blocks, each page in a folder of its own that has what its words mean.
 //!
-//! It takes minutes, so it waits for ENGINE_TEST_PAGES=1 (`make pages`). Photos are small and steps are few, by variables
-//! only: the words are the page's, but for names in capitals, which stand for something.
+//! It takes minutes, so it waits for ENGINE_TEST_PAGES=1 (`make pages`). Photos are small and steps are few, by
+//! variables only: the words are the page's, but for names in capitals, which stand for something.
 
 use std::fs;
 use std::path::Path;
