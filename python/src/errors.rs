@@ -15,6 +15,8 @@ pub fn raised(py: Python<'_>, error: &Error) -> PyErr {
         Error::Nothing(_) => "NothingError",
         Error::Device(_) => "DeviceError",
         Error::NotFinite(_) | Error::Pending(_) | Error::Bug { .. } => "EngineError",
+        // Only jobs of several processes have them, and such a job is no Python program.
+        Error::InRank { .. } | Error::ToldByRank0 { .. } => "EngineError",
     };
     let made = || {
         let class = py.import("engine_mvs._errors")?.getattr(class)?;

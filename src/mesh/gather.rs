@@ -123,7 +123,7 @@ pub fn gather(
 /// The surface of a whole run's maps.
 ///
 /// # Errors
-/// As [`grid`] and [`gather`]; [`Error::Nothing`] where the grid holds no surface.
+/// As [`grid()`] and [`gather`]; [`Error::Nothing`] where the grid holds no surface.
 pub fn whole(job: &Job, plan: &Plan, voxel: Option<f64>, mut lap: impl FnMut(&'static str)) -> Result<Surface> {
     let mut spool = Spool::of_run(job, job.out())?;
     lap("filter");
