@@ -4,7 +4,6 @@
 //! running text a command may be shown in part (`engine fuse --min-confidence`); in blocks it must be whole.
 
 use std::ffi::OsString;
-use std::path::Path;
 
 use clap::error::ErrorKind;
 
@@ -75,23 +74,14 @@ fn calls_are_found_as_a_shell_finds_them() {
 
 /// The calls of the program in the blocks of `docs/FIRST.md`, in order.
 fn first_calls() -> Vec<Vec<String>> {
-    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/FIRST.md");
-    let text = std::fs::read_to_string(page).unwrap();
+    let text = std::fs::read_to_string(run::tree("docs/FIRST.md")).unwrap();
     shown(&text).into_iter().filter(|shown| !shown.is_inline).flat_map(|shown| calls(&shown.text)).collect()
 }
 
 #[test]
 fn the_first_page_runs_as_it_is_written() {
     let root = tempfile::tempdir().unwrap();
-    for folder in ["images", "cams", "truth", "."] {
-        let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/scene").join(folder);
-        let to = root.path().join("examples/scene").join(folder);
-        std::fs::create_dir_all(&to).unwrap();
-        let files = std::fs::read_dir(from).unwrap().map(Result::unwrap);
-        for file in files.filter(|file| file.path().is_file()) {
-            std::fs::copy(file.path(), to.join(file.file_name())).unwrap();
-        }
-    }
+    run::copy(&run::tree("examples/scene"), &root.path().join("examples/scene"));
     let calls = first_calls();
     assert!(calls.len() > 6, "{calls:?}");
     for words in &calls {

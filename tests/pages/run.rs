@@ -53,11 +53,11 @@ const WORDS: &[(&str, &str)] = &[
 /// Variables under which everything is quick.
 const QUICK: &[(&str, &str)] = &[("ENGINE_MAX_SIDE", "128"), ("ENGINE_PLANES", "48"), ("ENGINE_THREADS", "1")];
 
-fn tree(path: &str) -> std::path::PathBuf {
+pub fn tree(path: &str) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
-fn copy(from: &Path, to: &Path) {
+pub fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
         let (from, to) = (entry.path(), to.join(entry.file_name()));
