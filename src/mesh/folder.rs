@@ -8,7 +8,7 @@ use crate::files::folder::{Claim, FolderKind};
 use crate::files::lock::FolderLock;
 use crate::files::together::join;
 use crate::mesh::options::MeshOptions;
-use crate::mesh::tile_plan::TILES;
+use crate::run::tile_files::TILES;
 
 /// Folders with a mesh.
 pub const MESHES: FolderKind = FolderKind {

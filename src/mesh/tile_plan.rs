@@ -13,21 +13,16 @@ use serde_json::{Map as Fields, Value, json};
 use crate::error::{Error, Result};
 use crate::export::job::Job;
 use crate::export::results::Results;
-use crate::files::atomic::write_new;
-use crate::files::folder::{make_folder_of, write_json};
-use crate::files::{hash, input};
+use crate::files::hash;
 use crate::fusion::tile::{Tile, TileSides};
 use crate::manifest::MANIFEST;
 use crate::manifest::made::difference;
 use crate::mesh::gather;
 use crate::mesh::grid::{self, BlockKey, Grid};
 use crate::mesh::spool::Spool;
+use crate::run::tile_files::{PLAN, TILES, part_file, plan_file, read_plan, write_plan};
 use crate::run::tile_plan::{Tiling, cut};
 
-/// The folder of tiles in that of a mesh.
-pub const TILES: &str = "tiles";
-/// The plan's name there.
-const PLAN: &str = "plan.json";
 /// The number of the file's schema; it grows when a field's meaning changes.
 const SCHEMA: u32 = 1;
 /// A tile for so many blocks, where nobody says how many: 270 MB of voxels.
@@ -142,42 +137,27 @@ impl TilePlan {
             far: spool.views.iter().map(|view| view.far).collect(),
             tiles: tiles.into_iter().map(TileSides::from).collect(),
         };
-        let file = Self::file(out);
-        make_folder_of(&file)?;
-        let bytes = serde_json::to_vec(&plan).unwrap_or_default();
-        if !write_new(&file, "write the plan of tiles", &bytes)? && Self::read(&file)?.as_ref() != Some(&plan) {
-            write_json(&file, "write the plan of tiles", &plan)?;
-        }
+        write_plan(&Self::file(out), &plan, Self::read)?;
         Ok(plan)
     }
 
     /// The file in a mesh's folder.
     pub fn file(out: &Path) -> PathBuf {
-        out.join(TILES).join(PLAN)
+        plan_file(out)
     }
 
     fn read(file: &Path) -> Result<Option<Self>> {
-        if !file.exists() {
-            return Ok(None);
-        }
-        let bytes = input::read(file, "read the plan of tiles")?;
-        let plan: Option<Self> = serde_json::from_slice(&bytes).ok();
-        let is_own = |plan: &Self| {
+        read_plan(file, |plan: &Self| {
             (plan.program.as_str(), plan.schema) == (PROGRAM, SCHEMA)
                 && plan.version == env!("CARGO_PKG_VERSION")
                 && plan.side > 0.0
                 && !plan.tiles.is_empty()
-        };
-        plan.filter(is_own).map(Some).ok_or_else(|| {
-            let found = "not a plan of tiles that this version has made";
-            Error::input(file.display().to_string(), found, "one of its own; remove the file to have it made again")
         })
     }
 
     /// The file of a tile's surface; tiles are numbered from 1.
     pub fn part(&self, out: &Path, tile: usize) -> PathBuf {
-        let id: String = self.id.chars().take(16).collect();
-        out.join(TILES).join(id).join(format!("{tile}.part"))
+        part_file(out, &self.id, tile)
     }
 
     /// The grid.

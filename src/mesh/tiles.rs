@@ -1,10 +1,8 @@
 //! The surface of one tile: the views that it needs are filtered, put aside, and heard.
 
-use std::path::Path;
-
 use glam::DVec3;
 
-use crate::error::{Error, Result, counted};
+use crate::error::{Error, Result};
 use crate::export::job::Job;
 use crate::fusion::tile::{Depths, Frustum, Tile};
 use crate::host::interrupt;
@@ -16,7 +14,7 @@ use crate::mesh::surface::Quads;
 use crate::mesh::tile_part::{Header, Part};
 use crate::mesh::tile_plan::{TilePlan, is_own};
 use crate::mesh::volume::behind;
-use crate::run::joining::listed;
+use crate::run::tile_files::{Words, all_parts};
 use crate::scene::camera::Camera;
 
 /// All that tiles are made of.
@@ -119,7 +117,9 @@ impl<'a, 'b> Tiles<'a, 'b> {
 /// # Errors
 /// Parts that are missing, by their names, or are of another plan; a mesh that does not fit into memory.
 pub fn joined(job: &Job, room: &Plan, plan: &TilePlan) -> Result<Surface> {
-    let parts = parts(job.out(), plan)?;
+    let words = Words { hold: "surface", that: "that", command: "engine mesh" };
+    let is_of = |part: &Part, tile| part.header.plan == plan.id && part.header.tile == tile;
+    let parts = all_parts(plan.tiles.len(), &words, |tile| plan.part(job.out(), tile), Part::open, is_of)?;
     let sum = |of: fn(&Header) -> usize| parts.iter().map(|part| of(&part.header)).sum::<usize>();
     room.expect_room(sum(|header| header.quads), plan.side)?;
     let mut all = Quads::default();
@@ -136,31 +136,4 @@ pub fn joined(job: &Job, room: &Plan, plan: &TilePlan) -> Result<Surface> {
     let mesh = gather::triangles(job, all)?;
     let (blocks, slabs) = (sum(|header| header.blocks), sum(|header| header.slabs));
     Ok(Surface { grid: plan.grid(), mesh, blocks, slabs, tiles: Some(parts.len()) })
-}
-
-fn parts(out: &Path, plan: &TilePlan) -> Result<Vec<Part>> {
-    let count = plan.tiles.len();
-    let (mut parts, mut missing) = (Vec::with_capacity(count), Vec::new());
-    for tile in 1..=count {
-        let file = plan.part(out, tile);
-        match Part::open(&file)? {
-            None => missing.push(tile),
-            Some(part) if part.header.plan != plan.id || part.header.tile != tile => {
-                let (place, found) = (file.display().to_string(), "the surface of another plan or tile");
-                let expected = format!("that of tile {tile}; remove it, and make it again: {}", again(tile, count));
-                return Err(Error::input(place, found, expected));
-            }
-            Some(part) => parts.push(part),
-        }
-    }
-    let Some(&first) = missing.first() else { return Ok(parts) };
-    let file = plan.part(out, first);
-    let place = file.parent().unwrap_or(&file).display().to_string();
-    let found = format!("no surface of {} of {} ({})", missing.len(), counted(count, "tile"), listed(&missing));
-    Err(Error::input(place, found, format!("all of them; make them first: {}", again(first, count))))
-}
-
-/// How a tile's surface is made.
-fn again(tile: usize, count: usize) -> String {
-    format!("engine mesh OUT --shard {tile}/{count}")
 }

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::path::{Path, PathBuf};
 
-use crate::error::{Error, Result, counted};
+use crate::error::Result;
 use crate::files::ply::Point;
 use crate::fusion::funnel::Funnel;
 use crate::fusion::tiled::Pixel;
@@ -12,6 +12,7 @@ use crate::fusion::view::ViewFacts;
 use crate::host::interrupt;
 use crate::maps::valid::Invalid;
 use crate::run::fusion_memory::PROGRAM_BYTES;
+use crate::run::tile_files::{Words, all_parts};
 use crate::run::tile_part::{Part, Reader, Told};
 use crate::run::tile_plan::TilePlan;
 use crate::scene::mask;
@@ -42,27 +43,9 @@ impl Parts {
     /// # Errors
     /// Parts that are missing, by their names, or are of another plan.
     pub fn open(out: &Path, plan: &TilePlan, facts: Vec<ViewFacts>, room: u64) -> Result<Self> {
-        let count = plan.tiles.len();
-        let (mut parts, mut missing) = (Vec::with_capacity(count), Vec::new());
-        for tile in 1..=count {
-            let file = plan.part(out, tile);
-            match Part::open(&file)? {
-                None => missing.push(tile),
-                Some(part) if part.header.plan != plan.id || part.header.tile != tile => {
-                    let (place, found) = (file.display().to_string(), "the points of another plan or tile");
-                    let expected =
-                        format!("those of tile {tile}; remove it, and make it again: {}", again(tile, count));
-                    return Err(Error::input(place, found, expected));
-                }
-                Some(part) => parts.push(part),
-            }
-        }
-        if let Some(&first) = missing.first() {
-            let file = plan.part(out, first);
-            let place = file.parent().unwrap_or(&file).display().to_string();
-            let found = format!("no points of {} of {} ({})", missing.len(), counted(count, "tile"), listed(&missing));
-            return Err(Error::input(place, found, format!("all of them; make them first: {}", again(first, count))));
-        }
+        let words = Words { hold: "points", that: "those", command: "engine fuse" };
+        let is_of = |part: &Part, tile| part.header.plan == plan.id && part.header.tile == tile;
+        let parts = all_parts(plan.tiles.len(), &words, |tile| plan.part(out, tile), Part::open, is_of)?;
         let voxels = room.saturating_sub(PROGRAM_BYTES + HELD as u64);
         let mut told = vec![None; facts.len()];
         // Several parts that tell of a view tell the same.
@@ -150,17 +133,4 @@ impl Parts {
         }
         pass(together)
     }
-}
-
-/// How a tile's points are made.
-fn again(tile: usize, count: usize) -> String {
-    format!("engine fuse OUT --shard {tile}/{count}")
-}
-
-/// The first of some numbers.
-pub fn listed(numbers: &[usize]) -> String {
-    const SHOWN: usize = 8;
-    let shown: Vec<String> = numbers.iter().take(SHOWN).map(usize::to_string).collect();
-    let dots = if numbers.len() > SHOWN { ", ..." } else { "" };
-    format!("{}{dots}", shown.join(", "))
 }

@@ -10,8 +10,8 @@
 //! the maps were made ([`device`]), one by one where they do not fit into memory ([`fusion_memory`]), and all is told
 //! ([`report`]). [`fuse`] does the last of it with maps that are there ([`fuse_views`]), [`fuse_grid`] with many
 //! settings. A cloud may be made in parts, too: space is cut ([`tile_plan`]), a tile reads the views that it needs
-//! ([`tile_views`], [`tiles`]), and the parts ([`tile_part`]) become one cloud ([`joining`]). How maps are merged and
-//! fused stands in rooms of their own.
+//! ([`tile_views`], [`tiles`]), and the parts ([`tile_part`], [`tile_files`]) become one cloud ([`joining`]). How maps
+//! are merged and fused stands in rooms of their own.
 
 mod ahead;
 pub mod calibration;
@@ -36,6 +36,7 @@ pub mod products;
 pub mod report;
 pub mod resume;
 pub mod schedule;
+pub mod tile_files;
 pub mod tile_part;
 pub mod tile_plan;
 pub mod tile_views;

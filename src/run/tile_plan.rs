@@ -12,19 +12,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map as Fields, Value};
 
 use crate::error::{Error, Result};
-use crate::files::atomic::write_new;
-use crate::files::folder::{make_folder_of, write_json};
-use crate::files::{hash, input};
+use crate::files::hash;
 use crate::fusion::tile::{Depths, Frustum, Tile, TileSides};
 use crate::fusion::view::ViewFacts;
 use crate::host::interrupt;
 use crate::manifest::made::difference;
+use crate::run::tile_files::{PLAN, TILES, part_file, plan_file, read_plan, write_plan};
 use crate::run::tile_views::{Scan, TileViews};
 
-/// The folder of tiles in a folder of results.
-pub const TILES: &str = "tiles";
-/// The plan's name there.
-const PLAN: &str = "plan.json";
 /// The number of the file's schema; it grows when a field's meaning changes.
 const SCHEMA: u32 = 1;
 /// The most tiles: for each a file is looked at when they are joined.
@@ -158,43 +153,28 @@ impl TilePlan {
         let id = hash::of_bytes(serde_json::json!([SCHEMA, job, views_sha256, text]).to_string().as_bytes());
         let (program, version) = ("engine".into(), env!("CARGO_PKG_VERSION").into());
         let plan = Self { program, schema: SCHEMA, version, id, tiling: text, job, views_sha256, sizes, depths, tiles };
-        let file = Self::file(out);
-        make_folder_of(&file)?;
-        let bytes = serde_json::to_vec(&plan).unwrap_or_default();
-        if !write_new(&file, "write the plan of tiles", &bytes)? && Self::read(&file)?.as_ref() != Some(&plan) {
-            write_json(&file, "write the plan of tiles", &plan)?;
-        }
+        write_plan(&Self::file(out), &plan, Self::read)?;
         Ok(plan)
     }
 
     /// The file in a folder of results.
     pub fn file(out: &Path) -> PathBuf {
-        out.join(TILES).join(PLAN)
+        plan_file(out)
     }
 
     fn read(file: &Path) -> Result<Option<Self>> {
-        if !file.exists() {
-            return Ok(None);
-        }
-        let bytes = input::read(file, "read the plan of tiles")?;
-        let plan: Option<Self> = serde_json::from_slice(&bytes).ok();
-        let is_own = |plan: &Self| {
+        read_plan(file, |plan: &Self| {
             let views = plan.sizes.len();
             (plan.program.as_str(), plan.schema) == ("engine", SCHEMA)
                 && plan.version == env!("CARGO_PKG_VERSION")
                 && plan.depths.len() == views
                 && !plan.tiles.is_empty()
-        };
-        plan.filter(is_own).map(Some).ok_or_else(|| {
-            let found = "not a plan of tiles that this version has made";
-            Error::input(file.display().to_string(), found, "one of its own; remove the file to have it made again")
         })
     }
 
     /// The file of a tile's points, which are numbered from 1.
     pub fn part(&self, out: &Path, tile: usize) -> PathBuf {
-        let id: String = self.id.chars().take(16).collect();
-        out.join(TILES).join(id).join(format!("{tile}.part"))
+        part_file(out, &self.id, tile)
     }
 
     /// A box around all that the views' maps reach.

@@ -20,7 +20,7 @@ use crate::run::options::InferOptions;
 use crate::run::plan::Work;
 use crate::run::products::{self, HASHES_OF_SHARDS, SHARDS};
 use crate::run::resume::LevelFiles;
-use crate::run::tile_plan::TILES;
+use crate::run::tile_files::TILES;
 use crate::shards::plan_file::{PLAN, PlanFile};
 use crate::shards::planning::{Division, Outline};
 use crate::shards::state::{Part, Stage};
