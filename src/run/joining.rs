@@ -108,7 +108,7 @@ impl Parts {
     /// Gives all points to `pass`, in the order of their pixels.
     ///
     /// # Errors
-    /// Parts that cannot be read or were changed; those of `pass`; [`Error::Interrupted`].
+    /// Parts that cannot be read or were changed; those of `pass`; [`crate::Error::Interrupted`].
     pub fn join(&self, pass: &mut dyn FnMut(Vec<Point>) -> Result<()>) -> Result<()> {
         let at_once = (HELD / POINT / self.parts.len().max(1)).clamp(AT_ONCE.0, AT_ONCE.1);
         let mut readers: Vec<Reader> = self.parts.iter().map(|part| part.points(at_once)).collect();
