@@ -103,8 +103,11 @@ pub fn to_help() -> String {
     format!("Formats, with commas between: {}", lines.collect::<Vec<_>>().join("; "))
 }
 
-/// Exports a run that has just been made.
+/// Exports a run that has just been made, if there is a format to export it to.
 pub fn after(folder: &Path, to: Vec<&'static str>, how: &ExportHow, progress: &Progress) -> Result<()> {
+    if to.is_empty() {
+        return Ok(());
+    }
     export(folder, &how.options(to, OutputOptions::default()), progress)
 }
 

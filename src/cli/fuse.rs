@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgGroup, ArgMatches, Args, Command, FromArgMatches};
-use engine::files::folder::scene_of_results;
+use engine::files::folder::{scene_of_results, sibling};
 use engine::files::ply_storage::OffsetOption;
 use engine::fusion::constants::{CONSTANTS, Constant};
 use engine::fusion::grid::{self, Axis, Given, Setting};
@@ -12,7 +12,7 @@ use engine::fusion::presets::{PRESETS, Preset};
 use engine::fusion::settings::Method;
 use engine::host::interrupt;
 use engine::host::progress::Progress;
-use engine::run::fuse::fuse;
+use engine::run::fuse::{SUFFIX, fuse};
 use engine::run::fuse_grid::{Best, GridOptions, fuse_grid};
 use engine::run::options::{FuseOptions, MapsOptions};
 use engine::run::tile_plan::Tiling;
@@ -24,6 +24,7 @@ use engine::shards::which::ShardOption;
 use engine::{Error, Result};
 use serde_json::json;
 
+use super::export::{self, ExportHow};
 use super::infer::Task;
 use super::options::{self, LimitArgs, OutputArgs, ReportArgs, SceneArgs};
 use super::planned;
@@ -45,7 +46,7 @@ Examples:
   engine fuse out --scene scenes/bust --preset d2hc --min-confidence 0.5
   engine fuse dense --scene dense -o cloud
   engine fuse out --tiles 40 --shard 3/40
-  engine fuse out --join
+  engine fuse out --join --export laz,copc
   engine fuse out --scene scenes/bust --reference truth.ply --sweep min-confidence=0.5,0.7,0.9 \
   --sweep min-views=2,3,4")]
 pub struct FuseArgs {
@@ -84,6 +85,12 @@ pub struct FuseArgs {
     #[arg(long, value_name = "X,Y,Z|auto|none", default_value_t, help_heading = "Fusion", allow_hyphen_values = true)]
     #[arg(conflicts_with = "sweep")]
     ply_offset: OffsetOption,
+    /// Export the results to OUT/export in these formats, as `engine export` does
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = export::format, help_heading = "Export")]
+    #[arg(conflicts_with_all = ["sweep", "shard"])]
+    export: Vec<&'static str>,
+    #[command(flatten)]
+    how: ExportHow,
     #[command(flatten)]
     tiles: TileArgs,
     #[command(flatten)]
@@ -197,7 +204,8 @@ pub fn run(args: FuseArgs, progress: &Progress) -> Result<()> {
             None => (work.only_finish(), Task::Files(scene)),
             Some(tiles) => (work, Task::Tiles(scene, tiles)),
         };
-        return work.run(task, planned::output_in(maps), progress);
+        work.run(task, planned::output_in(maps), progress)?;
+        return export::after(maps, args.export, &args.how, progress);
     }
     let scene = &args.scene.clone().map_or_else(|| scene_of(maps), Ok)?;
     let (method, preset) = (args.method.as_deref(), args.preset.as_deref());
@@ -215,10 +223,12 @@ pub fn run(args: FuseArgs, progress: &Progress) -> Result<()> {
         let Setting { preset, settings, .. } = grid::setting(method, preset, given)?;
         args.limits.apply()?;
         let options = FuseOptions { maps: with_maps, preset, settings, thin: args.thin, ply_offset: args.ply_offset };
-        return match args.tiles.options() {
-            None => fuse(scene, &options, progress),
-            Some(tiles) => fuse_tiles(scene, &options, &tiles, progress),
-        };
+        match args.tiles.options() {
+            None => fuse(scene, &options, progress)?,
+            Some(tiles) => fuse_tiles(scene, &options, &tiles, progress)?,
+        }
+        let out = options.maps.output.out.map_or_else(|| sibling(maps, SUFFIX), Ok)?;
+        return export::after(&out, args.export, &args.how, progress);
     };
     let settings = grid::grid(method, preset, given, &args.grid.sweep)?;
     args.limits.apply()?;

@@ -220,9 +220,7 @@ pub fn run(args: InferArgs, given: Vec<Given>, progress: &Progress) -> Result<()
         work.scene_args.sparse = Some(kept.join(calibration::MODELS));
     }
     work.run(Task::Files(&args.scene), output, progress)?;
-    if !args.export.is_empty() {
-        export::after(&folder, args.export, &args.how, progress)?;
-    }
+    export::after(&folder, args.export, &args.how, progress)?;
     if args.with_report { report::after(&folder, progress) } else { Ok(()) }
 }
 

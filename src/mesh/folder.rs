@@ -10,6 +10,8 @@ use crate::files::together::join;
 use crate::mesh::options::MeshOptions;
 use crate::run::tile_files::TILES;
 
+/// The folder of a mesh in that of results, unless another is given.
+pub const MESH: &str = "mesh";
 /// Folders with a mesh.
 pub const MESHES: FolderKind = FolderKind {
     mark: ".engine-mesh.json",
@@ -27,7 +29,7 @@ pub const MESHES: FolderKind = FolderKind {
 
 /// Where the mesh of the run in `folder` goes.
 pub fn out_of(folder: &Path, options: &MeshOptions) -> PathBuf {
-    options.output.out.clone().unwrap_or_else(|| folder.join("mesh"))
+    options.output.out.clone().unwrap_or_else(|| folder.join(MESH))
 }
 
 /// Takes part in making the tiles of a mesh.

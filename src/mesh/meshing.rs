@@ -31,7 +31,7 @@ use crate::mesh::triangles::Triangles;
 use crate::mesh::{charts, colour, gather, glb, holes, obj, painting, parts, ply, simplify};
 
 /// What tells of a mesh in its folder.
-const REPORT: &str = "mesh.json";
+pub const REPORT: &str = "mesh.json";
 /// All files of meshes.
 const FILES: [MeshFormat; 3] = [MeshFormat::Ply, MeshFormat::Obj, MeshFormat::Glb];
 

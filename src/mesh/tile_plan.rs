@@ -146,13 +146,22 @@ impl TilePlan {
         plan_file(out)
     }
 
-    fn read(file: &Path) -> Result<Option<Self>> {
+    /// What a file holds, if there is one.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or is no plan of this version.
+    pub fn read(file: &Path) -> Result<Option<Self>> {
         read_plan(file, |plan: &Self| {
             (plan.program.as_str(), plan.schema) == (PROGRAM, SCHEMA)
                 && plan.version == env!("CARGO_PKG_VERSION")
                 && plan.side > 0.0
                 && !plan.tiles.is_empty()
         })
+    }
+
+    /// Whether the plan in a folder is this one, as far as it can be read.
+    pub fn is_in(&self, out: &Path) -> bool {
+        Self::read(&Self::file(out)).map_or(true, |there| there.is_some_and(|there| there.id == self.id))
     }
 
     /// The file of a tile's surface; tiles are numbered from 1.

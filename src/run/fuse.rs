@@ -34,6 +34,9 @@ use crate::run::write;
 use crate::scene::Scene;
 use crate::scene::mask;
 
+/// Added to the name of the maps' folder: the default one for results.
+pub const SUFFIX: &str = "_fused";
+
 /// Fuses maps (depth/NAME.pfm, confidence/NAME.pfm, and levels/K/ for a method that merges levels; or the depth maps of
 /// COLMAP's dense workspace), with the cameras and photos of a scene.
 ///
@@ -44,7 +47,7 @@ pub fn fuse(scene_path: &Path, options: &FuseOptions, progress: &Progress) -> Re
     let mut clock = Clock::start();
     let thinned = options.thin.is_some();
     let stream = Some(Stream { thinned });
-    let job = Job { command: "fuse", scene: scene_path, suffix: "_fused", extra: &[], bytes_a_point: 0, stream };
+    let job = Job { command: "fuse", scene: scene_path, suffix: SUFFIX, extra: &[], bytes_a_point: 0, stream };
     let mut input = read(&job, &options.maps, &[options.settings], progress)?;
     clock.lap("reading");
     input.claim(progress)?;

@@ -63,7 +63,8 @@ pub fn map_shard<N: DepthNetwork>(
     let spread = outline.options.subfolders.of(outline.scene.views.len());
     let names: Vec<&str> = plan.names(shard).collect();
     let is_made = |name: &&&str| (0..levels).all(|level| LevelFiles::new(&out, level, (name, spread)).is_recorded());
-    let part = Part { out: &out, plan: &plan, shard, stage: Stage::Maps, views: places.len() };
+    let holds = || plan.is_in(&out);
+    let part = part((&out, &plan, &holds), (shard, Stage::Maps, places.len()));
     let done = || names.iter().filter(is_made).count();
     part.told(done, || {
         let own = outline.only(&places);
@@ -96,6 +97,14 @@ pub fn start(progress: &Progress, command: &str, scene: &Path, out: &Path, shard
         json!({ "command": command, "version": env!("CARGO_PKG_VERSION"), "scene": in_json(scene),
                 "out": in_json(out), "shard": shard.number, "of": shard.of, "views": views }),
     );
+}
+
+/// So many views of a plan as work that is told of; `holds` tells whether the plan is still in its folder.
+pub fn part<'a>(
+    (out, plan, holds): (&Path, &'a PlanFile, &'a (dyn Fn() -> bool + Sync)),
+    (shard, stage, count): (Shard, Stage, usize),
+) -> Part<'a> {
+    Part { folder: out.join(SHARDS), plan_file: out.join(PLAN), plan: &plan.id, holds, shard, stage, count }
 }
 
 /// Where a shard keeps the hashes of the files that it has read and written, for those that come after it.

@@ -18,10 +18,10 @@ use crate::run::options::InferOptions;
 use crate::run::plan::Work;
 use crate::run::products;
 use crate::run::write::{Wanted, finish_views};
-use crate::shards::mapping::{hashes_around, hashes_file, start};
+use crate::shards::mapping::{hashes_around, hashes_file, part, start};
 use crate::shards::plan_file::PlanFile;
 use crate::shards::planning::Outline;
-use crate::shards::state::{Part, Stage};
+use crate::shards::state::Stage;
 use crate::shards::which::{Shard, ShardOption};
 
 /// Merges the views of a shard, or of all of them where none is named, as far as that is not done.
@@ -54,7 +54,8 @@ pub fn merge_shard<N: DepthNetwork>(
         let names: Vec<&str> = plan.names(shard).collect();
         let is_made = |name: &&&str| Made::read(&out, name).is_some_and(|made| made.is_whole());
         let done = || names.iter().filter(is_made).count();
-        let part = Part { out: &out, plan: &plan, shard, stage: Stage::Merge, views: places.len() };
+        let holds = || plan.is_in(&out);
+        let part = part((&out, &plan, &holds), (shard, Stage::Merge, places.len()));
         let of_shard = || merge(&outline, network, (&plan, &order, places), (&out, shard), progress);
         part.told(done, of_shard)?;
         let text = format!("shard {shard}: {} merged", counted(places.len(), "view"));

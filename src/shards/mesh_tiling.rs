@@ -9,7 +9,6 @@ use crate::export::job::Job;
 use crate::export::options::ExportOptions;
 use crate::export::results::Results;
 use crate::files::names::in_json;
-use crate::host::memory;
 use crate::host::progress::Progress;
 use crate::mesh::folder::{join_folder, out_of};
 use crate::mesh::gather;
@@ -20,7 +19,7 @@ use crate::mesh::tile_plan::TilePlan;
 use crate::mesh::tiles::{Tiles, joined};
 use crate::run::tile_files::TILES;
 use crate::run::tile_plan::Tiling;
-use crate::shards::tile_work::{self, TileOptions, TileWork};
+use crate::shards::tile_work::{self, TileOptions, TileWork, Tiled};
 use crate::shards::which::{Shard, ShardOption};
 
 /// Does it.
@@ -55,7 +54,7 @@ pub fn mesh_tiles(folder: &Path, options: &MeshOptions, told: &TileOptions, prog
     })?;
     let Some(plan) = made.filter(|_| told.work == TileWork::All) else { return Ok(()) };
     let out = out_of(folder, options);
-    tile_work::remove_all(&TilePlan::file(&out), (1..=plan.tiles.len()).map(|tile| plan.part(&out, tile)))
+    tile_work::remove_all((&TilePlan::file(&out), &plan.id), (1..=plan.tiles.len()).map(|tile| plan.part(&out, tile)))
 }
 
 /// The plan that is there.
@@ -98,32 +97,20 @@ fn shard(
     let export = ExportOptions { filtered_depth: true, ..ExportOptions::default() };
     let job = Job::new(&results, None, &export, (&out, progress));
     let plan = planned(&job, options, tiling)?;
-    let shard = tile_work::shard_of(option, plan.tiles.len())?;
-    let OfShard { tiles, memory_planned } = make(&job, (&plan, &room), shard)?;
-    let text = format!("shard {shard}: the surface of {} is there", counted(tiles, "tile"));
-    let fields = json!({
-        "shard": shard.number, "of": shard.of, "tiles": tiles, "memory_planned": memory_planned,
-        "memory_peak": memory::peak(),
-    });
-    progress.summary(&text, fields);
-    Ok(())
+    let tiled = Tiled {
+        plan_file: TilePlan::file(&out),
+        plan: &plan.id,
+        count: plan.tiles.len(),
+        part: &|tile| plan.part(&out, tile),
+        holds: &|| plan.is_in(&out),
+        what: "surface",
+    };
+    tiled.make(option, progress, |shard| make(&job, (&plan, &room), shard))
 }
 
-/// What a shard has.
-struct OfShard {
-    tiles: usize,
-    /// Bytes of memory that those which were missing were planned with, at most.
-    memory_planned: u64,
-}
-
-/// Makes those of a shard that are not there.
-fn make(job: &Job, (plan, room): (&TilePlan, &Plan), shard: Shard) -> Result<OfShard> {
-    let own = tile_work::own(shard, plan.tiles.len());
-    let mut stage = job.progress.stage("tiles", own.len(), own.len() as u64);
+/// Makes those of a shard that are not there; gives the bytes of memory that they were planned with, at most.
+fn make(job: &Job, (plan, room): (&TilePlan, &Plan), shard: Shard) -> Result<u64> {
     let mut tiles = Tiles::new(job, plan, room)?;
-    for tile in own.clone() {
-        let was_there = tiles.make(tile)?;
-        stage.step(&format!("tile {tile}"), 1, json!({ "tile": tile, "reused": was_there }));
-    }
-    Ok(OfShard { tiles: own.len(), memory_planned: tiles.planned() })
+    tile_work::make_own((shard, plan.tiles.len()), job.progress, |tile| tiles.make(tile))?;
+    Ok(tiles.planned())
 }

@@ -147,6 +147,11 @@ impl PlanFile {
         Self::expect(out)
     }
 
+    /// Whether the plan in a folder is this one, as far as it can be read.
+    pub fn is_in(&self, out: &Path) -> bool {
+        Self::read(out).map_or(true, |there| there.is_some_and(|there| there.id == self.id))
+    }
+
     /// The places in [`Self::views`] of each shard's views, in the order of the shards.
     pub fn ranges(&self) -> impl Iterator<Item = Range<usize>> + '_ {
         self.shards.iter().scan(0, |end, shard| {

@@ -1,5 +1,5 @@
-//! How far a shard is: a small file of its own, `OUT/shards/I-of-N.json`, written again every few seconds while its
-//! process lives.
+//! How far a shard is: a small file of its own, `OUT/shards/I-of-N.json` (of tiles, `tiles/J-of-M.json`), written again
+//! every few seconds while its process lives.
 //!
 //! Nothing depends on these files but what people are told: what is done is told by the maps' own records. Machines'
 //! clocks may differ by hours, so a file's age is taken from the times that the file system itself gives.
@@ -13,12 +13,13 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::files::{folder, input};
 use crate::host::{interrupt, memory};
-use crate::run::products::SHARDS;
-use crate::shards::plan_file::{PLAN, PlanFile};
 use crate::shards::which::Shard;
 
 /// Seconds between two signs of life.
 const BEAT: Duration = Duration::from_secs(5);
+/// Seconds without a sign of life after which a process is taken for lost: several beats, and what a network file
+/// system may keep back.
+const LOST_AFTER: f64 = 60.0;
 
 /// What a process does with its shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +29,8 @@ pub enum Stage {
     Maps,
     /// Merges them into the finished maps.
     Merge,
+    /// Makes the points or the surface of its tiles.
+    Tiles,
 }
 
 /// How it stands with it.
@@ -47,7 +50,7 @@ pub enum Condition {
 /// The file's content.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ShardState {
-    /// [`PlanFile::id`].
+    /// The hash in the plan.
     pub plan: String,
     /// The shard's number, from 1.
     pub shard: usize,
@@ -67,11 +70,11 @@ pub struct ShardState {
     pub beats: u64,
     /// Seconds since it began.
     pub seconds: f64,
-    /// Views of the shard.
-    pub views: usize,
-    /// Views that are finished.
+    /// Views or tiles of the shard.
+    pub count: usize,
+    /// Those that are finished.
     pub done: usize,
-    /// Views that were finished before it began.
+    /// Those that were finished before it began.
     pub found: usize,
     /// Why it ended, where it ended early.
     pub message: Option<String>,
@@ -80,24 +83,35 @@ pub struct ShardState {
 }
 
 impl ShardState {
-    /// The place of a shard's file.
-    pub fn path(out: &Path, shard: Shard, stage: Stage) -> PathBuf {
+    /// The place of a shard's file in the folder of such files.
+    pub fn path(folder: &Path, shard: Shard, stage: Stage) -> PathBuf {
         let Shard { number, of } = shard;
         let ending = match stage {
-            Stage::Maps => "json",
+            Stage::Maps | Stage::Tiles => "json",
             Stage::Merge => "merge.json",
         };
-        out.join(SHARDS).join(format!("{number}-of-{of}.{ending}"))
+        folder.join(format!("{number}-of-{of}.{ending}"))
     }
 
-    /// The state of a shard, if there is one that can be read and is of this plan.
-    pub fn read(out: &Path, plan: &PlanFile, shard: Shard, stage: Stage) -> Option<Self> {
-        let bytes = input::read(&Self::path(out, shard, stage), "read the shard's state").ok()?;
-        serde_json::from_slice(&bytes).ok().filter(|state: &Self| state.plan == plan.id)
+    /// What a file tells, if it can be read and is of the plan with this hash.
+    pub fn read(file: &Path, plan: &str) -> Option<Self> {
+        let bytes = input::read(file, "read the shard's state").ok()?;
+        serde_json::from_slice(&bytes).ok().filter(|state: &Self| state.plan == plan)
     }
 
-    /// The seconds that a view takes, once one is done.
-    pub fn seconds_a_view(&self) -> Option<f64> {
+    /// How it stands, by a word, when it was last heard of so many seconds ago.
+    pub fn word(&self, silent_for: f64) -> &'static str {
+        match self.condition {
+            Condition::Running if silent_for > LOST_AFTER => "lost",
+            Condition::Running => "running",
+            Condition::Failed => "failed",
+            Condition::Stopped => "stopped",
+            Condition::Done => "done",
+        }
+    }
+
+    /// The seconds that a view or tile takes, once one is done.
+    pub fn seconds_each(&self) -> Option<f64> {
         let made = self.done.saturating_sub(self.found);
         (made > 0).then(|| self.seconds / made as f64)
     }
@@ -105,30 +119,35 @@ impl ShardState {
 
 /// What of a plan a process works on.
 pub struct Part<'a> {
-    /// The folder for results.
-    pub out: &'a Path,
-    /// The plan there.
-    pub plan: &'a PlanFile,
+    /// The folder of the shards' files.
+    pub folder: PathBuf,
+    /// The plan's file.
+    pub plan_file: PathBuf,
+    /// The hash in it.
+    pub plan: &'a str,
+    /// Whether it still has this hash, as far as it can be read.
+    pub holds: &'a (dyn Fn() -> bool + Sync),
     /// The shard.
     pub shard: Shard,
     /// What is done with it.
     pub stage: Stage,
-    /// Views of the shard.
-    pub views: usize,
+    /// Views or tiles of the shard.
+    pub count: usize,
 }
 
 impl Part<'_> {
-    /// Does the work, and keeps the shard's file up to date meanwhile. `done` counts the views that are finished.
+    /// Does the work, and keeps the shard's file up to date meanwhile. `done` counts the views or tiles that are
+    /// finished.
     ///
     /// # Errors
     /// Those of `work`; a plan that was replaced by another one meanwhile; the system's, where the file cannot be
     /// written.
     pub fn told<T>(&self, done: impl Fn() -> usize + Sync, work: impl FnOnce() -> Result<T>) -> Result<T> {
-        let file = ShardState::path(self.out, self.shard, self.stage);
+        let file = ShardState::path(&self.folder, self.shard, self.stage);
         let (began, found) = (Instant::now(), done());
         let since = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_secs());
         let state = |condition, beats, message: Option<String>| ShardState {
-            plan: self.plan.id.clone(),
+            plan: self.plan.to_owned(),
             shard: self.shard.number,
             of: self.shard.of,
             stage: self.stage,
@@ -138,7 +157,7 @@ impl Part<'_> {
             since_unix_s: since,
             beats,
             seconds: began.elapsed().as_secs_f64(),
-            views: self.views,
+            count: self.count,
             done: done(),
             found,
             message,
@@ -150,7 +169,7 @@ impl Part<'_> {
         let (ended, replaced) = ((Mutex::new(false), Condvar::new()), Mutex::new(false));
         let beat = || {
             let mut beats = 0;
-            let mut plan_file = modified(self.out);
+            let mut looked_at = modified(&self.plan_file);
             let mut over = ended.0.lock().unwrap_or_else(PoisonError::into_inner);
             loop {
                 // Work may be over before this thread has begun.
@@ -162,9 +181,9 @@ impl Part<'_> {
                 beats += 1;
                 // It only serves people: what cannot be written is no reason to stop.
                 let _ = write(&state(Condition::Running, beats, None));
-                if modified(self.out) != plan_file {
-                    plan_file = modified(self.out);
-                    if PlanFile::read(self.out).is_ok_and(|plan| plan.is_none_or(|plan| plan.id != self.plan.id)) {
+                if modified(&self.plan_file) != looked_at {
+                    looked_at = modified(&self.plan_file);
+                    if !(self.holds)() {
                         *replaced.lock().unwrap_or_else(PoisonError::into_inner) = true;
                         interrupt::ask_to_stop();
                         return;
@@ -183,7 +202,7 @@ impl Part<'_> {
         });
         let result = match result {
             Err(Error::Interrupted) if *replaced.lock().unwrap_or_else(PoisonError::into_inner) => Err(Error::input(
-                self.out.join(PLAN).display().to_string(),
+                self.plan_file.display().to_string(),
                 "another plan than when this shard began",
                 "one plan for all shards; start the shards of the new one",
             )),
@@ -202,15 +221,15 @@ impl Part<'_> {
     }
 }
 
-/// When the plan's file was written.
-fn modified(out: &Path) -> Option<SystemTime> {
-    std::fs::metadata(out.join(PLAN)).and_then(|data| data.modified()).ok()
+/// When a file was written, if it is there.
+pub fn modified(file: &Path) -> Option<SystemTime> {
+    std::fs::metadata(file).and_then(|data| data.modified()).ok()
 }
 
 /// Seconds since a file was written, by the clock of the file system that it lies in: that of a file which is written
 /// beside it now. Where nothing can be written there, by this machine's clock.
 pub fn age(file: &Path, now: SystemTime) -> Option<f64> {
-    let modified = std::fs::metadata(file).and_then(|data| data.modified()).ok()?;
+    let modified = modified(file)?;
     Some(now.duration_since(modified).map_or(0.0, |age| age.as_secs_f64()))
 }
 
@@ -224,32 +243,15 @@ pub fn now_in(folder: &Path) -> (SystemTime, bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::shards::plan_file::{PaceSummary, PlannedShard, PlannedView};
-
-    fn plan(id: &str) -> PlanFile {
-        let (program, schema, version) = PlanFile::schema();
-        let shard = PlannedShard { views: 1, photos: 3, photo_bytes: 9, seconds: 1.0, memory: 1, disk: 1 };
-        PlanFile {
-            program,
-            schema,
-            version,
-            id: id.into(),
-            scene: "scene".into(),
-            options: Vec::new(),
-            job: serde_json::Map::new(),
-            views_sha256: String::new(),
-            pace: PaceSummary::default(),
-            views: vec![PlannedView { name: "a".into(), cost: 1 }],
-            shards: vec![shard],
-        }
-    }
 
     #[test]
     fn the_end_is_told_whatever_it_is() {
         let root = tempfile::tempdir().unwrap();
-        let (out, plan, shard) = (root.path(), plan("1"), Shard { number: 1, of: 1 });
-        let part = Part { out, plan: &plan, shard, stage: Stage::Maps, views: 1 };
-        let read = || ShardState::read(out, &plan, shard, Stage::Maps).unwrap();
+        let (folder, shard) = (root.path().to_owned(), Shard { number: 1, of: 1 });
+        let [file, of_merging] = [Stage::Maps, Stage::Merge].map(|stage| ShardState::path(&folder, shard, stage));
+        let plan_file = folder.join("plan.json");
+        let part = Part { folder, plan_file, plan: "1", holds: &|| true, shard, stage: Stage::Maps, count: 1 };
+        let read = || ShardState::read(&file, "1").unwrap();
         let work = || {
             assert_eq!(read().condition, Condition::Running);
             Ok(())
@@ -260,8 +262,8 @@ mod tests {
         assert_eq!((read().condition, read().message), (Condition::Failed, Some(failed.to_string())));
         part.told(|| 0, || Err::<(), _>(Error::Interrupted)).unwrap_err();
         assert_eq!(read().condition, Condition::Stopped);
-        assert_eq!(ShardState::read(out, &self::plan("2"), shard, Stage::Maps), None, "of another plan");
-        assert_eq!(ShardState::read(out, &plan, shard, Stage::Merge), None);
+        assert_eq!(ShardState::read(&file, "2"), None, "of another plan");
+        assert_eq!(ShardState::read(&of_merging, "1"), None);
     }
 
     #[test]

@@ -14,14 +14,14 @@ use crate::host::interrupt;
 use crate::host::memory::readable;
 use crate::host::progress::{Progress, duration};
 use crate::manifest::MANIFEST;
+use crate::mesh::folder::MESH;
+use crate::mesh::meshing::REPORT;
 use crate::run::products::{CLOUD, SHARDS};
-use crate::shards::plan_file::PlanFile;
+use crate::shards::plan_file::{PLAN, PlanFile};
 use crate::shards::state::{Condition, ShardState, Stage, age, now_in};
+use crate::shards::tile_status::{TileStatus, is_joined};
 use crate::shards::which::Shard;
 
-/// Seconds without a sign of life after which a process is taken for lost: several beats, and what a network file
-/// system may keep back.
-const LOST_AFTER: f64 = 60.0;
 /// How often `--watch` looks.
 const LOOK: Duration = Duration::from_secs(2);
 
@@ -71,6 +71,10 @@ pub struct Status {
     pub disk_needed: u64,
     /// By shard.
     pub shards: Vec<ShardStatus>,
+    /// The points, where they are made by tiles.
+    pub tiles: Option<TileStatus>,
+    /// The surface of OUT/mesh, where it is made by tiles.
+    pub mesh: Option<TileStatus>,
 }
 
 /// Looks once.
@@ -99,7 +103,11 @@ pub fn look(out: &Path) -> Result<Status> {
     let (views, mapped, merged) = (plan.views.len(), sum(|s| s.mapped), sum(|s| s.merged));
     let is_depth_only = plan.options.iter().any(|(name, value)| name == "depth-only" && value == "true");
     let fused = out.join(MANIFEST).exists() && (is_depth_only || out.join(CLOUD).exists());
-    let left = |shard: &ShardStatus| shard.seconds_left;
+    let (manifest, folder) = (out.join(MANIFEST), out.join(MESH));
+    let tiles = if fused { None } else { TileStatus::of_cloud(out, &out.join(PLAN)) };
+    let mesh = if is_joined(&folder, REPORT) { None } else { TileStatus::of_mesh(&folder, &manifest) };
+    let mut left: Vec<f64> = shards.iter().filter_map(|shard| shard.seconds_left).collect();
+    left.extend([&tiles, &mesh].into_iter().flatten().filter_map(TileStatus::seconds_left));
     let disk_needed = plan.shards.iter().zip(&shards).map(|(planned, status)| {
         let share = (status.views - status.mapped) as f64 / status.views.max(1) as f64;
         (planned.disk as f64 * share) as u64
@@ -109,11 +117,13 @@ pub fn look(out: &Path) -> Result<Status> {
         mapped,
         merged,
         fused,
-        done: mapped == views && fused,
-        seconds_left: shards.iter().filter_map(left).reduce(f64::max),
+        done: mapped == views && fused && mesh.is_none(),
+        seconds_left: left.into_iter().reduce(f64::max),
         disk_free: disk::free(out),
         disk_needed: disk_needed.sum(),
         shards,
+        tiles,
+        mesh,
     })
 }
 
@@ -149,25 +159,22 @@ fn of_shard(
     now: SystemTime,
 ) -> ShardStatus {
     let states = [Stage::Merge, Stage::Maps].map(|stage| {
-        let state = ShardState::read(out, plan, shard, stage)?;
-        let silent_for = age(&ShardState::path(out, shard, stage), now)?;
-        Some((state, silent_for))
+        let file = ShardState::path(&out.join(SHARDS), shard, stage);
+        Some((ShardState::read(&file, &plan.id)?, age(&file, now)?))
     });
     let is_current = |(state, _): &&(ShardState, f64)| state.condition != Condition::Done || state.stage == Stage::Maps;
     let told = states.iter().flatten().find(is_current);
-    let condition = told.map(|(state, silent_for)| match state.condition {
-        Condition::Running if *silent_for > LOST_AFTER => "lost",
-        Condition::Running => "running",
-        Condition::Failed => "failed",
-        Condition::Stopped => "stopped",
-        Condition::Done => "waiting",
+    // Done, and yet maps are missing: somebody has removed them.
+    let condition = told.map(|(state, silent_for)| match state.word(*silent_for) {
+        "done" => "waiting",
+        word => word,
     });
     let is_merging = told.is_some_and(|(state, _)| state.stage == Stage::Merge);
     let state = match condition {
         _ if mapped == views && !is_merging => "done",
         condition => condition.unwrap_or("waiting"),
     };
-    let seconds_a_view = told.and_then(|(state, _)| state.seconds_a_view());
+    let seconds_a_view = told.and_then(|(state, _)| state.seconds_each());
     let left = if is_merging { views - merged } else { views - mapped };
     ShardStatus {
         shard: shard.number,
@@ -236,6 +243,7 @@ impl Status {
         if shown.len() > SHOWN {
             let _ = write!(text, "\n{:>9} and {} more (--json has all)", "...", shown.len() - SHOWN);
         }
+        [&self.tiles, &self.mesh].into_iter().flatten().for_each(|tiles| tiles.tell(&mut text));
         text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
     }
 }
@@ -256,14 +264,18 @@ pub fn status(out: &Path, watch: bool, progress: &Progress) -> Result<()> {
             return Ok(());
         }
         if !watch {
-            let Status { views, mapped, merged, .. } = status;
+            let Status { views, mapped, merged, fused, tiles, mesh, .. } = status;
             return Err(Error::Pending(match (mapped < views, merged < views) {
+                (false, _) if fused => mesh.map_or_else(String::new, |mesh| mesh.pending()),
                 (true, _) => format!(
                     "{mapped} of {} have maps (engine infer --shard, as far as shards are left)",
                     counted(views, "view")
                 ),
                 (false, true) => format!("{merged} of {} are merged (engine merge OUT)", counted(views, "view")),
-                (false, false) => "all views are merged, and there is no cloud (engine fuse OUT)".into(),
+                (false, false) => match tiles {
+                    None => "all views are merged, and there is no cloud (engine fuse OUT)".into(),
+                    Some(tiles) => tiles.pending(),
+                },
             }));
         }
         interrupt::check()?;

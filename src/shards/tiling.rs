@@ -8,7 +8,6 @@ use crate::error::{Error, Result, counted};
 use crate::files::depth_maps::DepthMaps;
 use crate::files::folder::{OutputFolder, scene_of_results, sibling};
 use crate::fusion::settings::Method;
-use crate::host::memory;
 use crate::host::memory_limits::room;
 use crate::host::progress::{Progress, one_line};
 use crate::host::trace::Clock;
@@ -18,7 +17,7 @@ use crate::net::backend::DepthNetwork;
 use crate::net::config::Resolution;
 use crate::run::cloud::{self, Fusion, Views};
 use crate::run::device::Backend;
-use crate::run::fuse::{Job, Looked, best, look};
+use crate::run::fuse::{Job, Looked, SUFFIX, best, look};
 use crate::run::fuse_views::ANY_DEPTH;
 use crate::run::infer::infer_joined;
 use crate::run::joining::Parts;
@@ -32,7 +31,7 @@ use crate::run::{products, write};
 use crate::shards::mapping::join;
 use crate::shards::plan_file::PlanFile;
 use crate::shards::planning::Outline;
-use crate::shards::tile_work::{self, TileOptions, TileWork};
+use crate::shards::tile_work::{self, TileOptions, TileWork, Tiled};
 use crate::shards::which::Shard;
 
 /// Does it with maps that are there.
@@ -42,7 +41,7 @@ use crate::shards::which::Shard;
 pub fn fuse_tiles(scene: &Path, options: &FuseOptions, told: &TileOptions, progress: &Progress) -> Result<()> {
     let mut clock = Clock::start();
     expect_tiles(&options.settings.fusion.method)?;
-    let job = Job { command: "fuse", scene, suffix: "_fused", extra: &[], bytes_a_point: 0, stream: None };
+    let job = Job { command: "fuse", scene, suffix: SUFFIX, extra: &[], bytes_a_point: 0, stream: None };
     let MapsOptions { output, maps, .. } = &options.maps;
     let out = output.out.clone().map_or_else(|| sibling(maps, job.suffix), Ok)?;
     let together = matches!(told.work, TileWork::Shard(_));
@@ -219,15 +218,15 @@ fn shard(views: &TileViews, out: &Path, told: &TileOptions, progress: &Progress)
         return Err(Error::Bug { place: "tiles of a shard", problem: "no shard".into() });
     };
     let plan = planned(views, out, told.tiling, progress)?;
-    let shard = tile_work::shard_of(option, plan.tiles.len())?;
-    let OfShard { tiles, memory_planned } = make(views, out, (&plan, shard), progress)?;
-    let text = format!("shard {shard}: the points of {} are there", counted(tiles, "tile"));
-    let fields = json!({
-        "shard": shard.number, "of": shard.of, "tiles": tiles, "memory_planned": memory_planned,
-        "memory_peak": memory::peak(),
-    });
-    progress.summary(&text, fields);
-    Ok(())
+    let tiled = Tiled {
+        plan_file: TilePlan::file(out),
+        plan: &plan.id,
+        count: plan.tiles.len(),
+        part: &|tile| plan.part(out, tile),
+        holds: &|| plan.is_in(out),
+        what: "points",
+    };
+    tiled.make(option, progress, |shard| make(views, out, (&plan, shard), progress))
 }
 
 /// Makes all tiles.
@@ -237,23 +236,11 @@ fn make_all(views: &TileViews, out: &Path, told: &TileOptions, progress: &Progre
     Ok(plan)
 }
 
-/// What a shard has.
-struct OfShard {
-    tiles: usize,
-    /// Bytes of memory that those which were missing were planned with, at most.
-    memory_planned: u64,
-}
-
-/// Makes those of a shard that are not there.
-fn make(views: &TileViews, out: &Path, (plan, shard): (&TilePlan, Shard), progress: &Progress) -> Result<OfShard> {
-    let own = tile_work::own(shard, plan.tiles.len());
-    let mut stage = progress.stage("tiles", own.len(), own.len() as u64);
+/// Makes those of a shard that are not there; gives the bytes of memory that they were planned with, at most.
+fn make(views: &TileViews, out: &Path, (plan, shard): (&TilePlan, Shard), progress: &Progress) -> Result<u64> {
     let mut tiles = Tiles::new(views, plan, out)?;
-    for tile in own.clone() {
-        let was_there = tiles.make(tile, progress)?;
-        stage.step(&format!("tile {tile}"), 1, json!({ "tile": tile, "reused": was_there }));
-    }
-    Ok(OfShard { tiles: own.len(), memory_planned: tiles.planned() })
+    tile_work::make_own((shard, plan.tiles.len()), progress, |tile| tiles.make(tile, progress))?;
+    Ok(tiles.planned())
 }
 
 /// The parts of the plan that is there.
@@ -273,5 +260,5 @@ fn parts_of(views: &TileViews, out: &Path, plan: &TilePlan) -> Result<Parts> {
 /// Takes the parts away where one process has made and joined them: they are in the cloud.
 fn remove_all(out: &Path, plan: Option<&TilePlan>) -> Result<()> {
     let Some(plan) = plan else { return Ok(()) };
-    tile_work::remove_all(&TilePlan::file(out), (1..=plan.tiles.len()).map(|tile| plan.part(out, tile)))
+    tile_work::remove_all((&TilePlan::file(out), &plan.id), (1..=plan.tiles.len()).map(|tile| plan.part(out, tile)))
 }

@@ -33,12 +33,12 @@ pub static COMMANDS: &[(&str, &[&str], &str)] = &[
     ("status", &[EVERY], "--watch"),
     (
         "fuse",
-        &[EVERY, LIMITS, FOLDER, SCENE_AND_FUSION],
+        &[EVERY, LIMITS, FOLDER, SCENE_AND_FUSION, EXPORTED],
         "--scene --method --preset --list-presets --min-segment-px --min-angle-deg --see-through-factor \
             --max-depth-error-px --mean-colour --coarse-reprojection-px --coarse-depth-error-rel \
             --coarse-min-views --doublings --reprojection-step-px --depth-error-step-rel --max-views \
             --max-disparity-px --max-normal-deg --min-pixels --max-pixels --max-traversal-depth --sweep --reference \
-            --max-distance --threshold --keep-best --tiles --shard --join",
+            --max-distance --threshold --keep-best --tiles --shard --join --export",
     ),
     ("export", &[EVERY, LIMITS, FOLDER, EXPORTED], "--to --scene"),
     (

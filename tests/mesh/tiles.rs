@@ -5,7 +5,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use super::*;
-use program::{command, files};
+use program::{command, tile_parts};
 
 /// A ball and a block; a tile in the middle has parts of both.
 fn run() -> Run {
@@ -30,8 +30,7 @@ fn made(out: &Path) -> ([Vec<u8>; 3], Value) {
 
 /// The parts of tiles that are there, by name.
 fn parts(out: &Path) -> Vec<PathBuf> {
-    let all = files(&out.join("tiles")).into_keys();
-    all.filter(|file| file.extension().is_some_and(|ending| ending == "part")).collect()
+    tile_parts(&out.join("tiles")).into_keys().collect()
 }
 
 #[test]
@@ -171,10 +170,10 @@ fn those_who_make_tiles_may_be_killed_and_be_two() {
     for shard in ["1/2", "2/2"] {
         Ran::from(start(shard).wait_with_output().unwrap()).done();
     }
-    let before = files(&out.join("tiles"));
+    let before = tile_parts(&out.join("tiles"));
     let again = engine(["mesh", text(&run.path("out")), "--shard", "1/2", "--json"]).done();
     assert!(again.events().iter().filter(|event| event["stage"] == "tiles").all(|event| event["reused"] != false));
-    assert!(files(&out.join("tiles")) == before, "what is there is passed over");
+    assert!(tile_parts(&out.join("tiles")) == before, "what is there is passed over");
     let mut join = command(["mesh", text(&run.path("out")), "--no-colours", "--join", "-q"]).spawn().unwrap();
     std::thread::sleep(Duration::from_millis(40));
     join.kill().unwrap();

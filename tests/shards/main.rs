@@ -28,7 +28,7 @@ mod program;
 #[path = "../support/scene_files.rs"]
 mod scene_files;
 
-use program::{Ran, command, engine, files, json, text};
+use program::{Ran, command, engine, files, json, text, tile_parts};
 
 /// Options of all runs: small maps of two levels, so that a view takes some ten milliseconds.
 const OPTIONS: [&str; 6] = ["--resolution", "quarter", "--levels", "2", "--min-views", "2"];

@@ -14,11 +14,14 @@ fn status(place: &Place) -> (Option<i32>, Value) {
 
 /// Changes fields of a shard's state, and when it was written.
 fn tamper(place: &Place, shard: &str, fields: &[(&str, Value)], age: Duration) {
-    let path = place.path(&format!("out/shards/{shard}.json"));
-    let mut state = super::json(&path);
+    tamper_file(&place.path(&format!("out/shards/{shard}.json")), fields, age);
+}
+
+fn tamper_file(path: &Path, fields: &[(&str, Value)], age: Duration) {
+    let mut state = super::json(path);
     fields.iter().for_each(|(field, value)| state[*field] = value.clone());
-    fs::write(&path, state.to_string()).unwrap();
-    fs::File::options().write(true).open(&path).unwrap().set_modified(SystemTime::now() - age).unwrap();
+    fs::write(path, state.to_string()).unwrap();
+    fs::File::options().write(true).open(path).unwrap().set_modified(SystemTime::now() - age).unwrap();
 }
 
 #[test]
@@ -65,6 +68,50 @@ fn shards_are_told_from_planning_to_the_end() {
     place.fuse("out").done();
     let (code, told) = status(&place);
     assert_eq!((code, &told["done"], &told["merged"]), (Some(0), &json!(true), &json!(8)));
+}
+
+#[test]
+fn tiles_of_cloud_and_mesh_are_told_until_they_are_joined() {
+    let place = Place::new(8);
+    place.plan("out", &["--shards", "1"]).done();
+    place.shard("out", "1/1").done();
+    place.merge("out", &[]).done();
+    assert_eq!(status(&place).1["tiles"], Value::Null);
+    let out = place.path("out");
+    let text_of = || engine(["status", text(&out)]);
+    for (command, folder, what) in [("fuse", "out/tiles", "points"), ("mesh", "out/mesh/tiles", "surface")] {
+        let field = if command == "fuse" { "tiles" } else { "mesh" };
+        let run = |options: &[&str]| engine([&[command, text(&out)], options].concat()).done();
+        run(&["--tiles", "4", "--shard", "2/3"]);
+        let (code, told) = status(&place);
+        let counts = ["tiles", "made"].map(|count| told[field][count].as_u64().unwrap());
+        assert_eq!((code, counts, &told[field]["shards"][0]["state"]), (Some(9), [4, 2], &json!("done")), "{told}");
+        assert!(text_of().failed(9).contains(&format!("the {what} of 2 of 4 tiles (engine {command} OUT --shard)")));
+        // As if its process were at work, with one tile left; then silent, then with an error.
+        let (state, id) = (place.path(folder).join("2-of-3.json"), &place.path(folder));
+        let id = super::json(&id.join("plan.json"))["id"].as_str().unwrap()[..16].to_owned();
+        fs::remove_file(place.path(folder).join(id).join("3.part")).unwrap();
+        let running = [("condition", json!("running")), ("done", json!(1)), ("seconds", json!(7.0))];
+        tamper_file(&state, &running, Duration::from_secs(3));
+        let (_, told) = status(&place);
+        let shard = &told[field]["shards"][0];
+        assert_eq!([&shard["state"], &shard["made"], &shard["tiles"]], [&json!("running"), &json!(1), &json!(2)]);
+        assert_eq!((&shard["seconds_left"], &told["seconds_left"]), (&json!(7.0), &json!(7.0)));
+        tamper_file(&state, &[], Duration::from_secs(600));
+        assert!(text_of().stdout.contains("no sign of life for 10 min"), "{}", text_of().stdout);
+        let failed = [("condition", json!("failed")), ("message", json!("the disk is full"))];
+        tamper_file(&state, &failed, Duration::ZERO);
+        let (message, line) = (text_of().stdout, format!("{what} of 1 of 4 tiles"));
+        assert!(message.contains(&line) && message.contains("the disk is full"), "{message}");
+        let _ = ["1/3", "2/3", "3/3"].map(|shard| run(&["--shard", shard]));
+        let told = text_of().failed(9).to_owned();
+        assert!(told.contains(&format!("the {what} of all tiles")) && told.contains("--join"), "{told}");
+        run(&[&["--join"][..], if command == "fuse" { &["--export", "las,copc"] } else { &[] }].concat());
+        assert_eq!((status(&place).0, &status(&place).1[field]), (Some(0), &Value::Null));
+    }
+    for file in ["cloud.las", "cloud.copc.laz"] {
+        assert!(out.join("export").join(file).exists(), "{file}");
+    }
 }
 
 #[test]

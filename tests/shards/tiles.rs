@@ -28,8 +28,7 @@ fn unfused(place: &Place) {
 
 /// The parts of tiles that are there, by name.
 fn parts(out: &Path) -> Vec<PathBuf> {
-    let all = files(&out.join("tiles")).into_keys();
-    all.filter(|file| file.extension().is_some_and(|ending| ending == "part")).collect()
+    tile_parts(&out.join("tiles")).into_keys().collect()
 }
 
 #[test]
@@ -121,11 +120,11 @@ fn those_who_make_tiles_may_be_killed_and_be_two() {
     for shard in ["1/2", "2/2"] {
         Ran::from(start(shard).wait_with_output().unwrap()).done();
     }
-    let before = files(&place.path("out/tiles"));
+    let before = tile_parts(&place.path("out/tiles"));
     // What is there is passed over.
     let again = fuse(&place, &["--shard", "1/2", "--json"]).done();
     assert!(again.events().iter().filter(|event| event["stage"] == "tiles").all(|event| event["reused"] != false));
-    assert!(files(&place.path("out/tiles")) == before);
+    assert!(tile_parts(&place.path("out/tiles")) == before);
     // A join that is killed, and then done.
     for wait in [0, 30, 80] {
         let mut join = command(["fuse", text(&place.path("out")), "--join", "-q"]).spawn().unwrap();
