@@ -325,13 +325,16 @@ fn bands_of_narrow_stages_change_no_bit() {
     let Some(device) = test_device(Build::Fast) else { return };
     let inputs = Inputs::read().large(32, 220, 5, 3);
     for element in [Element::F16, Element::F32].into_iter().take(if does_all() { 2 } else { 1 }) {
-        let maps = [usize::MAX, 64, 48].map(|rows| {
+        // By day, the bands that do not end with the map.
+        let rows: &[usize] = if does_all() { &[usize::MAX, 64, 48] } else { &[usize::MAX, 48] };
+        let maps = rows.iter().map(|&rows| {
             let network =
                 DeviceNetwork::new(device.clone(), &Checkpoint::built_in().unwrap(), options(element)).unwrap();
             network.set_slabs(Slabs { planes: 32, rows });
             let found = estimate_up_to(Resolution::Full, &network, &inputs, &inputs.inverse);
             found.depth.data.iter().chain(&found.confidence.data).map(|v| v.to_bits()).collect::<Vec<_>>()
         });
+        let maps: Vec<_> = maps.collect();
         assert!(maps.iter().all(|m| *m == maps[0]), "{element:?}");
     }
 }
@@ -418,10 +421,12 @@ fn gradients_of_every_configuration_match_the_reference() {
 #[test]
 fn gradients_of_narrow_stages_match_the_reference() {
     let Some(device) = test_device(Build::Fast) else { return };
-    let found: Vec<String> = truth::configs().into_iter().filter(|c| c.ends_with("_full")).collect();
+    // Both gates are in the configurations above; by day, one of them with narrow stages.
+    let wanted = |c: &String| c.ends_with("_full") && (does_all() || c.starts_with("voxel"));
+    let found: Vec<String> = truth::configs().into_iter().filter(wanted).collect();
     assert!(!found.is_empty());
     for config in found {
-        println!("{config}: {:.1e}", check_gradients(&device, &config, does_all() || config.starts_with("voxel")));
+        println!("{config}: {:.1e}", check_gradients(&device, &config, true));
     }
 }
 

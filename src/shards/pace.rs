@@ -11,8 +11,11 @@ use crate::run::depth::cost;
 use crate::run::plan::{Plan, ViewPlan};
 use crate::scene::camera::PlaneSweep;
 
-/// The view that is measured: large enough that all threads have work, small enough for a second.
+/// The view that is measured, unless the plan's are smaller: large enough that all threads have work, small enough for
+/// a second.
 const SIZE: Size = Size { width: 640, height: 480, planes: 48, views: 3 };
+/// The smallest that is measured. Sides are multiples of this.
+const LEAST: usize = 32;
 /// What goes before it, so that threads and memory are there: it takes little.
 const WARM_UP: Size = Size { width: 160, height: 128, planes: 16, views: 3 };
 
@@ -26,13 +29,30 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// Measures it.
+    /// Measures it on a view as large as the largest of a plan, or on a smaller one where that would take long.
     ///
     /// # Errors
     /// The network's.
-    pub fn measure<N: DepthNetwork>(network: &N, resolution: Resolution) -> Result<Self> {
-        Self::of_a_view(network, resolution, WARM_UP)?;
-        Self::of_a_view(network, resolution, SIZE)
+    pub fn measure<N: DepthNetwork>(network: &N, resolution: Resolution, plan: &Plan) -> Result<Self> {
+        let frames = || plan.views.iter().map(|view| &plan.frames[view.view]);
+        let side = |most: usize, sides: &mut dyn Iterator<Item = usize>| {
+            sides.max().unwrap_or(most).next_multiple_of(LEAST).min(most)
+        };
+        let size = Size {
+            width: side(SIZE.width, &mut frames().map(|frame| frame.width)),
+            height: side(SIZE.height, &mut frames().map(|frame| frame.height)),
+            planes: plan.views.iter().map(|view| view.planes).max().unwrap_or(SIZE.planes).min(SIZE.planes),
+            views: SIZE.views,
+        };
+        let least = |of: fn(&Size) -> usize| of(&size).min(of(&WARM_UP));
+        let warm_up = Size {
+            width: least(|size| size.width),
+            height: least(|size| size.height),
+            planes: least(|size| size.planes),
+            views: WARM_UP.views,
+        };
+        Self::of_a_view(network, resolution, warm_up)?;
+        Self::of_a_view(network, resolution, size)
     }
 
     fn of_a_view<N: DepthNetwork>(network: &N, resolution: Resolution, size: Size) -> Result<Self> {

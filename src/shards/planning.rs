@@ -298,7 +298,7 @@ pub fn make<N: DepthNetwork>(
     }
     let mut folder = OutputFolder::of_scene(&options.output, || default_folder(scene), scene)?;
     outline.scene.notes.iter().chain(&outline.plan.notes).for_each(|note| progress.note(note));
-    let pace = Pace::measure(network, outline.options.resolution)?;
+    let pace = Pace::measure(network, outline.options.resolution, &outline.plan)?;
     let plan = outline.divide(network, (told.division, Some(pace)), &told.given);
     folder.claim()?;
     let out = folder.path();

@@ -376,7 +376,7 @@ fn plain_photos_say_nothing_and_that_is_said() {
 
 /// A run of the main job on a scene, small enough for a test; what the doctor says afterwards.
 fn after_run(scene: &Path, more: &[&str], doctor: &[&str]) -> Said {
-    let first = ["infer", text(scene), "--levels", "1", "--views", "4", "--quiet"];
+    let first = ["infer", text(scene), "--levels", "1", "--views", "4", "--resolution", "half", "--quiet"];
     let ran = engine(first.iter().chain(more));
     assert!(matches!(ran.code, Some(0 | 6)), "{}", ran.stderr);
     // Without --run the default folder is found.
