@@ -84,6 +84,7 @@ class RunOptions(_PlaceOptions, total=False):
     device: Annotated[str | None, "'auto', 'cpu', 'cuda', 'cuda:N', a list of these or 'cuda:all'"]
     precision: Annotated[Literal["f16", "f32"] | None, "of activations on a GPU"]
     convolutions: Annotated[Literal["own", "cudnn"] | None, "library for convolutions on a GPU"]
+    jpeg: Annotated[Literal["processor", "nvjpeg"] | None, "what decodes JPEG photos"]
     vram: Annotated[float | None, "GB of a GPU's memory that the run may use"]
     threads: Annotated[int | None, "number of threads; the process's first work decides"]
     memory: Annotated[float | None, "GB that the run may use beside the arrays"]

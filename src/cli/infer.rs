@@ -292,6 +292,7 @@ impl InferWork {
             progress.note(&quality.told());
         }
         let devices = self.machine.device.open(progress)?;
+        let _decoder = self.machine.jpeg.begin(&devices)?;
         let Self { max_reprojection_px, max_depth_error_rel, min_views, keep_duplicates, .. } = self;
         let thresholds = Thresholds { max_reprojection_px, max_depth_error_rel, min_views };
         let constants = Reprojection { thresholds, keep_duplicates, ..Reprojection::default() };

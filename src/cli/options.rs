@@ -11,10 +11,12 @@ use engine::cuda::inference::Convolutions;
 use engine::cuda::storage::Element;
 use engine::files::atomic::write_whole;
 use engine::files::folder::OutputOptions;
+use engine::files::jpeg::{InUse, decode_by};
 use engine::host::memory::{MemoryNeed, refuse_if_too_large};
 use engine::host::memory_limits::{Room, STACK_BYTES, expect_room_for_threads, no_thread, room};
 use engine::host::progress::{Progress, Style};
 use engine::host::{memory, trace};
+use engine::run::device::DeviceJpeg;
 use engine::scene::camera::{DepthRange, MAX_PLANES};
 use engine::scene::pose_form::PoseForm;
 use engine::scene::{DepthNumbers, Layout, OpenOptions, RegionOption};
@@ -114,6 +116,10 @@ pub struct MachineArgs {
     /// folders of ENGINE_CUDA_LIBS)
     #[arg(long, value_name = "OWN|CUDNN", default_value = "own")]
     pub convolutions: Convolutions,
+    /// What decodes JPEG photos: the processor, or nvJPEG on the GPU (found as cuDNN is), which may round otherwise: a
+    /// few of 255 levels in some pixels. Files that it does not take are the processor's
+    #[arg(long, value_name = "PROCESSOR|NVJPEG", default_value = "processor")]
+    pub jpeg: JpegBy,
     /// GPU memory that a run may use, in GB (1e9 bytes) [default: what is free]
     #[arg(long, value_name = "GB", value_parser = gigabytes)]
     pub vram: Option<u64>,
@@ -232,6 +238,30 @@ pub enum Device {
     Cuda(Vec<usize>),
     /// All NVIDIA GPUs of this machine.
     AllCuda,
+}
+
+/// What decodes JPEG photos.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum JpegBy {
+    /// The processor.
+    Processor,
+    /// nvJPEG, on the first GPU of the run.
+    Nvjpeg,
+}
+
+impl JpegBy {
+    /// Has photos decoded so as long as the result lives.
+    pub fn begin(self, gpus: &Gpus) -> Result<Option<InUse>, Error> {
+        if self == Self::Processor {
+            return Ok(None);
+        }
+        let Some((_, first)) = gpus.first() else {
+            let found = "no GPU that the run is on";
+            return Err(Error::input("--jpeg nvjpeg", found, "--device cuda with it, or neither"));
+        };
+        first.expect_jpeg()?;
+        Ok(Some(decode_by(Arc::new(DeviceJpeg(first.clone())))))
+    }
 }
 
 /// GPUs with their indices.

@@ -14,7 +14,7 @@ use super::infer::InferWork;
 use super::layers::{Origin, Planned, Setting};
 
 /// Options of the job that say with what means it is done, which every machine decides for itself.
-const MEANS: [&str; 6] = ["convolutions", "device", "memory", "threads", "verify", "vram"];
+const MEANS: [&str; 7] = ["convolutions", "device", "jpeg", "memory", "threads", "verify", "vram"];
 
 /// The options of the job that were given in whatever way; paths so that they hold in other folders, too.
 pub fn given(settings: &[Setting]) -> Vec<Given> {

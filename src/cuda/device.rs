@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::ffi::CString;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use cudarc::driver::sys::{self, CUdevice_attribute_enum as Attribute, CUfunction_attribute_enum as FunctionAttribute};
 use cudarc::driver::{CudaContext, CudaStream, DriverError, result};
@@ -18,9 +18,11 @@ use super::cudnn::Cudnn;
 use super::driver::{Driver, Event, HostMemory, Launch, Recording, Stream};
 use super::failure::{self, Launched, Trail, is_fatal};
 use super::handles::{Mark, Pinned, Recorded, SharedTrail, trail};
+use super::nvjpeg::Nvjpeg;
 use super::ranges::Ranges;
 use super::storage::{Element, Pointer};
 use crate::error::{Error, Result};
+use crate::files::jpeg::Elsewhere;
 
 include!(concat!(env!("OUT_DIR"), "/modules.rs"));
 
@@ -42,6 +44,7 @@ unsafe impl Send for Module {}
 /// context last. Modules are unloaded before all of them.
 pub struct Gpu {
     cudnn: Mutex<Option<Cudnn>>,
+    jpeg: OnceLock<Nvjpeg>,
     /// `Some(None)`: looked for and not found.
     cublas: Mutex<Option<Option<Cublas>>>,
     functions: Mutex<HashMap<String, Function>>,
@@ -101,6 +104,7 @@ impl Gpu {
         let first = context.new_stream().map_err(failed("making a stream"))?;
         let mut gpu = Self {
             cudnn: Mutex::default(),
+            jpeg: OnceLock::new(),
             cublas: Mutex::default(),
             functions: Mutex::default(),
             modules: Vec::new(),
@@ -141,6 +145,16 @@ impl Gpu {
             .get(stream.0)
             .cloned()
             .ok_or_else(|| Error::Device(format!("there is no stream {}", stream.0)))
+    }
+
+    /// nvJPEG, opened when it is first asked for, with the context bound to this thread.
+    fn jpeg(&self) -> Result<&Nvjpeg> {
+        self.bound()?;
+        if let Some(there) = self.jpeg.get() {
+            return Ok(there);
+        }
+        let opened = Nvjpeg::open()?;
+        Ok(self.jpeg.get_or_init(|| opened))
     }
 
     fn function(&self, kernel: &str) -> Result<Function> {
@@ -415,6 +429,14 @@ impl Driver for Gpu {
             Some(Some(cublas)) => cublas.gemm_seconds(self, &self.on(Stream::FIRST)?, n, element),
             _ => Ok(None),
         }
+    }
+
+    fn expect_jpeg(&self) -> Result<()> {
+        self.jpeg().map(drop)
+    }
+
+    fn decode_jpeg(&self, bytes: &[u8], size: (usize, usize)) -> Result<Elsewhere> {
+        self.jpeg()?.decode(&self.context, bytes, size)
     }
 
     fn about(&self, what: &str) {

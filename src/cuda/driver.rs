@@ -6,7 +6,8 @@ use std::ops::Range;
 
 use super::convolution;
 use super::storage::{Element, Pointer};
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::files::jpeg::Elsewhere;
 
 /// A queue of work; work in one stream runs in order, work in different streams at the same time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -216,6 +217,23 @@ pub trait Driver: Send + Sync {
     fn gemm_seconds(&self, n: usize, element: Element) -> Result<Option<f64>> {
         let _ = (n, element);
         Ok(None)
+    }
+
+    /// Looks for the device's own decoder of JPEG files, which [`Driver::decode_jpeg`] uses.
+    ///
+    /// # Errors
+    /// Where there is none.
+    fn expect_jpeg(&self) -> Result<()> {
+        Err(Error::Device(format!("{} has no decoder of JPEG files", self.name())))
+    }
+
+    /// Decodes a JPEG file of this width and height, and waits until that is done. Any thread may, several at once.
+    ///
+    /// # Errors
+    /// As [`Driver::expect_jpeg`]; the device's.
+    fn decode_jpeg(&self, bytes: &[u8], size: (usize, usize)) -> Result<Elsewhere> {
+        let _ = (bytes, size);
+        self.expect_jpeg().map(|()| Elsewhere::Left("nobody decodes it".into()))
     }
 
     /// Says what all that is queued from now on is for. A device tells late that something went wrong, and the message

@@ -3,6 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
+use libloading::Library;
+
 /// A library with its versions, as its files are called: `cudnn`, 9. The first version that is there will do.
 #[derive(Clone, Copy)]
 pub(super) struct Name {
@@ -14,6 +16,8 @@ pub(super) struct Name {
 pub(super) const CUDNN: Name = Name { stem: "cudnn", versions: &[9] };
 /// cuBLAS.
 pub(super) const CUBLAS: Name = Name { stem: "cublas", versions: &[13, 12] };
+/// nvJPEG.
+pub(super) const NVJPEG: Name = Name { stem: "nvjpeg", versions: &[13, 12] };
 /// What cuBLAS and cuDNN load themselves.
 pub(super) const CUBLAS_LT: Name = Name { stem: "cublasLt", versions: &[13, 12] };
 
@@ -37,13 +41,8 @@ pub(super) fn load(names: &[Name]) -> Result<(), String> {
     let folders = folders();
     let mut missing = Vec::new();
     for name in names {
-        let paths = name.files().flat_map(|file| folders.iter().map(move |folder| folder.join(&file)));
-        let found = paths.into_iter().find(|path| path.is_file());
-        let problem = match &found {
-            Some(path) => open(path).map_err(|problem| format!("{}: {problem}", path.display())),
-            None if name.files().any(|file| open(Path::new(&file)).is_ok()) => Ok(()),
-            None => Err(name.files().collect::<Vec<_>>().join(" or ") + " was not found"),
-        };
+        // It stays loaded to the end of the program.
+        let problem = find(*name, &folders).map(std::mem::forget);
         missing.push(problem.err());
     }
     if missing.last().is_none_or(Option::is_none) {
@@ -53,20 +52,39 @@ pub(super) fn load(names: &[Name]) -> Result<(), String> {
     Err(format!("{} (looked for in {})", missing.join("; "), places(&folders)))
 }
 
+/// A library whose entry points are looked up by name.
+///
+/// # Errors
+/// Where it is not there or cannot be loaded: where it was looked for.
+pub(super) fn library(name: Name) -> Result<Library, String> {
+    let folders = folders();
+    find(name, &folders).map_err(|problem| format!("{problem} (looked for in {})", places(&folders)))
+}
+
+/// The library from the first folder that has it, or from the system's places.
+fn find(name: Name, folders: &[PathBuf]) -> Result<Library, String> {
+    let mut paths = name.files().flat_map(|file| folders.iter().map(move |folder| folder.join(&file)));
+    match paths.find(|path| path.is_file()) {
+        Some(path) => open(&path).map_err(|problem| format!("{}: {problem}", path.display())),
+        None => {
+            let there = name.files().find_map(|file| open(Path::new(&file)).ok());
+            there.ok_or_else(|| name.files().collect::<Vec<_>>().join(" or ") + " was not found")
+        }
+    }
+}
+
 #[cfg(unix)]
-fn open(path: &Path) -> Result<(), String> {
+fn open(path: &Path) -> Result<Library, String> {
     use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
     // SAFETY: NVIDIA's libraries, whose initialisers have no requirements.
     let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_GLOBAL) };
-    // It stays loaded to the end of the program.
-    library.map(std::mem::forget).map_err(|error| error.to_string())
+    library.map(Into::into).map_err(|error| error.to_string())
 }
 
 #[cfg(not(unix))]
-fn open(path: &Path) -> Result<(), String> {
+fn open(path: &Path) -> Result<Library, String> {
     // SAFETY: as above.
-    let library = unsafe { libloading::Library::new(path) };
-    library.map(std::mem::forget).map_err(|error| error.to_string())
+    unsafe { Library::new(path) }.map_err(|error| error.to_string())
 }
 
 /// For messages: the folders, shortened, and the system.

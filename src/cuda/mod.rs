@@ -33,6 +33,8 @@ pub mod layers;
 mod libraries;
 pub mod merge;
 pub mod narrow;
+#[cfg(feature = "cuda")]
+mod nvjpeg;
 pub mod ops;
 mod photos;
 pub mod placement;

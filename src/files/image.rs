@@ -4,9 +4,10 @@ use std::io::{BufRead, BufReader, Cursor};
 use std::path::Path;
 
 use image::metadata::Orientation;
-use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader};
+use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, RgbImage};
 use rayon::prelude::*;
 
+use crate::files::jpeg::{self, Elsewhere};
 use crate::files::{hash, input, unread_photo};
 use crate::host::memory::expect_room;
 use crate::{Error, Result};
@@ -39,6 +40,8 @@ pub struct Pixels {
     pub alpha: Option<Vec<f32>>,
     /// SHA-256 of the very bytes that were decoded.
     pub sha256: String,
+    /// Why a decoder that was to be used has left the file to the processor.
+    pub left: Option<String>,
 }
 
 /// Whether a file's name ends like a photo's.
@@ -78,8 +81,17 @@ pub fn header(path: &Path) -> Result<Header> {
     })
 }
 
-/// Reads and decodes a photo.
+/// Reads and decodes an image.
 pub fn read(path: &Path) -> Result<Pixels> {
+    decoded(path, |_, _| Ok(None))
+}
+
+/// Reads and decodes a photo, by the decoder of JPEG files that is in use.
+pub fn read_photo(path: &Path) -> Result<Pixels> {
+    decoded(path, jpeg::elsewhere)
+}
+
+fn decoded(path: &Path, elsewhere: impl Fn(&[u8], (usize, usize)) -> Result<Option<Elsewhere>>) -> Result<Pixels> {
     let bytes = input::read(path, "read the photo")?;
     unread_photo::refuse_start(path, &bytes)?;
     let refuse = |found: String| Error::input(path.display().to_string(), found, EXPECTED);
@@ -101,7 +113,20 @@ pub fn read(path: &Path) -> Result<Pixels> {
     // As decoded, and as floats.
     let floats = if channels % 2 == 0 { 4 } else { 3 } * 4;
     expect_room(path, decoder.total_bytes().saturating_add(pixels.saturating_mul(floats)))?;
-    let image = DynamicImage::from_decoder(decoder).map_err(|e| undecodable(path, e))?;
+    let size = (width as usize, height as usize);
+    let elsewhere = match format {
+        Some(ImageFormat::Jpeg) => elsewhere(&bytes, size)?,
+        _ => None,
+    };
+    let (image, left) = match elsewhere {
+        Some(Elsewhere::Pixels(rgb)) => (RgbImage::from_raw(width, height, rgb).map(DynamicImage::ImageRgb8), None),
+        Some(Elsewhere::Left(why)) => (None, Some(why)),
+        None => (None, None),
+    };
+    let image = match image {
+        Some(image) => image,
+        None => DynamicImage::from_decoder(decoder).map_err(|e| undecodable(path, e))?,
+    };
     let (rgb, alpha) = match &image {
         DynamicImage::ImageLuma8(i) => from_8_bits(i, 1),
         DynamicImage::ImageLumaA8(i) => from_8_bits(i, 2),
@@ -114,7 +139,7 @@ pub fn read(path: &Path) -> Result<Pixels> {
         other => return Err(refuse(format!("pixels of type {:?}", other.color()))),
     };
     let sha256 = hash::of_bytes(&bytes);
-    Ok(Pixels { size: (width as usize, height as usize), rgb, alpha, sha256 })
+    Ok(Pixels { size, rgb, alpha, sha256, left })
 }
 
 /// Refuses a photo that claims more pixels than its file can hold, before any memory is taken for them.

@@ -13,6 +13,7 @@ pub mod folder;
 pub mod hash;
 pub mod image;
 pub mod input;
+pub mod jpeg;
 pub mod known_hashes;
 mod las_points;
 pub mod lock;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::cuda::driver::Driver;
 use crate::cuda::joint::Listeners;
 use crate::error::{Error, Result};
+use crate::files::jpeg::{Elsewhere, JpegDecoder};
 use crate::files::map::Map;
 use crate::fusion::fuse;
 use crate::fusion::settings::{FusionOptions, Method};
@@ -32,6 +33,15 @@ impl fmt::Debug for Backend {
             Self::Host => f.write_str("Host"),
             Self::Device(driver) => write!(f, "Device({})", driver.name()),
         }
+    }
+}
+
+/// A device's decoder of JPEG files.
+pub struct DeviceJpeg(pub Arc<dyn Driver>);
+
+impl JpegDecoder for DeviceJpeg {
+    fn decode(&self, bytes: &[u8], size: (usize, usize)) -> Result<Elsewhere> {
+        self.0.decode_jpeg(bytes, size)
     }
 }
 

@@ -59,10 +59,11 @@ impl Photo {
     /// # Errors
     /// A photo that cannot be read or decoded, and one whose size is not that of the view's camera.
     pub fn load(view: &View, max_side: Option<usize>) -> Result<LoadedPhoto> {
-        let image::Pixels { size, rgb, alpha, sha256 } = stored_pixels(view)?;
+        let image::Pixels { size, rgb, alpha, sha256, left } = stored_pixels(view)?;
         check_size(&view.image, view.stored_size(), size)?;
         let mut photo = Self { width: size.0, height: size.1, rgb };
-        let mut notes = Vec::new();
+        let left = left.map(|why| format!("view {}: its photo was decoded by the processor: {why}", view.name));
+        let mut notes: Vec<String> = left.into_iter().collect();
         if let Some(lens) = &view.lens {
             let (undistorted, empty) = photo.undistorted(lens, view.size);
             // Faces are made as large as what they see, and masked for the rest.
@@ -285,7 +286,7 @@ impl Photo {
 
 /// A view's photo as it is stored.
 fn stored_pixels(view: &View) -> Result<image::Pixels> {
-    view.in_memory.as_ref().map_or_else(|| image::read(&view.image), |photo| Ok(photo.pixels()))
+    view.in_memory.as_ref().map_or_else(|| image::read_photo(&view.image), |photo| Ok(photo.pixels()))
 }
 
 /// One clear error where a photo is not as large as the camera that it belongs to.

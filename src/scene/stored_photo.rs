@@ -86,7 +86,7 @@ impl StoredPhoto {
         };
         let alpha =
             self.shows_scene.as_ref().map(|mask| mask.iter().map(|&shows| f32::from(u8::from(shows))).collect());
-        image::Pixels { size: self.size, rgb, alpha, sha256: self.sha256.clone() }
+        image::Pixels { size: self.size, rgb, alpha, sha256: self.sha256.clone(), left: None }
     }
 }
 

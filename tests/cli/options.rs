@@ -7,7 +7,7 @@ const LIMITS: &str = "--threads --memory";
 /// Where results go.
 const FOLDER: &str = "--out --force";
 /// What computes, and how.
-const DEVICE: &str = "--device --precision --convolutions --vram";
+const DEVICE: &str = "--device --precision --convolutions --jpeg --vram";
 /// How a scene is read and maps are fused.
 const SCENE_AND_FUSION: &str = "--sparse --depth-numbers --format --poses --images --masks --range-from --prior \
     --prior-scale --prior-tolerance --roi --max-side --view --range --levels --trusted-confidence \

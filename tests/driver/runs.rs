@@ -5,7 +5,7 @@ use std::path::Path;
 use engine::files::pfm;
 
 use crate::program::{files, json};
-use crate::stand::{Seen, Stand, VIEWS, all, infer, results};
+use crate::stand::{Seen, Stand, VIEWS, all, infer, results, smallest};
 
 const DEVICE: [&str; 4] = ["--device", "cuda", "--precision", "f32"];
 const HOST: [&str; 2] = ["--device", "cpu"];
@@ -87,6 +87,49 @@ fn convolutions_by_cudnn() {
     let seen = device_run(&refusing, "refused", &words);
     compare(&host, &refusing.path("refused"), false);
     assert!(convolutions(&seen) > 0 && convolutions(&seen) < convolutions(&of_half));
+}
+
+/// The stand-in decodes as the processor does, so the bits must be the same; a file that the library leaves, and one
+/// without memory, is decoded by the processor, with a note.
+#[test]
+fn photos_by_nvjpeg() {
+    let Some(stand) = Stand::new() else { return };
+    let words = ["--jpeg", "nvjpeg"];
+    let out = stand.path("out");
+    let run = |stand: &Stand, more: &[&str]| stand.run(&smallest(&out, more));
+    let (ran, _) = run(&stand, &["--device", "cpu", "--jpeg", "nvjpeg"]);
+    assert!(ran.failed(3).contains("--jpeg nvjpeg: no GPU"), "{}", ran.stderr);
+    let (ran, _) = run(&stand, &["--device", "cuda", "--jpeg", "nvjpeg"]);
+    assert!(ran.failed(8).contains("libnvjpeg.so.13 or libnvjpeg.so.12 was not found"), "{}", ran.stderr);
+    let stand = stand.with_libraries(&["libnvjpeg.so.13"]);
+    let own = stand.path("own");
+    stand.run(&smallest(&own, &["--device", "cuda"])).0.done();
+    let decoded = |seen: &Seen| seen.count("calls nvjpegDecode");
+    let (ran, seen) = run(&stand, &[&["--device", "cuda"][..], &words].concat());
+    ran.done();
+    seen.clean();
+    // Its own photo and two sources', and its own again for the preview.
+    assert!(decoded(&seen) >= 3, "{:?}", seen.numbers);
+    assert!(results(&out) == results(&own));
+    assert!(!notes(&out).contains("nvJPEG"), "{}", notes(&out));
+    for (status, why) in [("4", "does not take this kind"), ("5", "no memory for nvJPEG"), ("10", "for damaged")] {
+        let refusing = Stand::new().unwrap().with_libraries(&["libnvjpeg.so.13"]);
+        let refusing = refusing.with("ENGINE_STANDIN_NVJPEG_REFUSES", status);
+        let left = refusing.path("left");
+        let (ran, seen) = refusing.run(&smallest(&left, &[&["--device", "cuda"][..], &words].concat()));
+        ran.done();
+        seen.clean();
+        assert!(results(&left) == results(&own) && notes(&left).contains(why), "{}", notes(&left));
+    }
+    let broken = Stand::new().unwrap().with_libraries(&["libnvjpeg.so.13"]);
+    let broken = broken.with("ENGINE_STANDIN_NVJPEG_REFUSES", "6");
+    let (ran, _) = broken.run(&smallest(&broken.path("out"), &[&["--device", "cuda"][..], &words].concat()));
+    assert!(ran.failed(8).contains("nvJPEG, decoding a photo: status 6"), "{}", ran.stderr);
+}
+
+/// All notes of a run.
+fn notes(out: &Path) -> String {
+    json(&out.join("manifest.json"))["notes"].to_string()
 }
 
 #[test]

@@ -46,10 +46,13 @@ impl Stand {
 
     /// With cuDNN beside it.
     pub fn with_cudnn(self) -> Self {
+        self.with_libraries(&["libcudnn.so.9", "libcublas.so.13", "libcublasLt.so.13"])
+    }
+
+    /// With libraries of these names beside it.
+    pub fn with_libraries(self, names: &[&str]) -> Self {
         let library = library().unwrap();
-        for name in ["libcudnn.so.9", "libcublas.so.13", "libcublasLt.so.13"] {
-            std::os::unix::fs::symlink(&library, self.path("lib").join(name)).unwrap();
-        }
+        names.iter().for_each(|name| std::os::unix::fs::symlink(&library, self.path("lib").join(name)).unwrap());
         self
     }
 

@@ -281,6 +281,7 @@ fn runs() -> Group {
         },
         told("leave more memory, or work on smaller photos", "infer scene -o out --memory 0.001 --threads 1"),
         told("leave --device away, or build with --features cuda", "infer scene -o out --device cuda"),
+        told("run on a GPU, or leave --jpeg away", "infer scene -o out --device cpu --jpeg nvjpeg"),
     ];
     Group {
         title: "A run on a scene",

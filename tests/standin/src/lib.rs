@@ -8,7 +8,7 @@
 //!
 //! `settings` reads what a test wants, `state` holds contexts, streams and memory, `queue` decides when work runs,
 //! `silicon` runs it, `entry` is what all entry points have in common, and the `*_calls` are the entry points. They
-//! have the names and types of the driver's interface. `cudnn_calls` and `cublas_calls` are libraries beside it, `nvtx`
+//! have the names and types of the driver's interface. `cudnn_calls`, `cublas_calls` and `nvjpeg_calls` are libraries beside it, `nvtx`
 //! a profiler.
 
 pub mod codes;
@@ -45,5 +45,6 @@ pub mod device_calls;
 pub mod graph_calls;
 pub mod kernel_calls;
 pub mod memory_calls;
+pub mod nvjpeg_calls;
 mod nvtx;
 pub mod stream_calls;
