@@ -106,6 +106,14 @@ run() {
         part "cudnn_$precision" "$gpu/engine" infer examples/scene -o "$results/cudnn_$precision" --device cuda \
             --force --precision "$precision" --convolutions cudnn "${few_pixels[@]}"
     done
+    # Folders without spaces, as pip makes them.
+    # shellcheck disable=SC2086
+    if find ${ENGINE_CUDA_LIBS//:/ } -maxdepth 1 -name 'libnvjpeg.so.*' 2>/dev/null | grep -q .; then
+        part nvjpeg "$gpu/engine" infer examples/scene -o "$results/nvjpeg" --device cuda --force --jpeg nvjpeg \
+            "${few_pixels[@]}"
+    else
+        skip nvjpeg "no libnvjpeg.so in $ENGINE_CUDA_LIBS (pip install nvidia-nvjpeg)"
+    fi
     # How to read both: docs/PROFILING.md.
     part_by nsys nsys profile --force-overwrite true -t cuda,nvtx -o "$results/scene_trace" \
         "$gpu/engine" infer examples/scene -o "$results/profiled" --device cuda --force "${few_pixels[@]}"
@@ -137,7 +145,7 @@ rehearse() {
     # One library has the names of them all.
     mkdir -p "$gpu/lib"
     cp target/debug/deps/libstandin_cuda.so "$gpu/lib/libcuda.so.1" || exit 1
-    for name in libcudnn.so.9 libcublas.so.13 libcublasLt.so.13; do
+    for name in libcudnn.so.9 libcublas.so.13 libcublasLt.so.13 libnvjpeg.so.13; do
         ln -sf libcuda.so.1 "$gpu/lib/$name"
     done
     # With kernels that the C++ compiler makes, which a test that runs on them leaves behind: interpreted ones
