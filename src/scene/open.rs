@@ -55,8 +55,8 @@ impl Scene {
         }
         match &options.roi {
             Some(option) => self.take_region(option)?,
-            // What the files have is for those who ask for it.
-            None => self.region = None,
+            // What the files have cuts the cloud of those who ask for it.
+            None => self.region_of_files = self.region.take(),
         }
         Ok(())
     }
