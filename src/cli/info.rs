@@ -137,6 +137,7 @@ fn memory_need(args: &InfoArgs, network: &BsMvsNet) -> memory::MemoryNeed {
         room: u64::MAX,
         cache: 0,
         decoders: 1,
+        kept: 0,
     };
     run.with_least_cache().need()
 }

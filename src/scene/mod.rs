@@ -12,6 +12,7 @@ mod distortion;
 mod faces;
 pub mod formats;
 pub mod georeference;
+pub mod kept_photos;
 pub mod known;
 pub mod lens;
 mod listed_sources;
