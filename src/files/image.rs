@@ -158,10 +158,10 @@ pub fn bytes_while_decoded(path: &Path) -> u64 {
 /// What decoders of features hold for each pixel beside the result.
 fn bytes_while_decoding(format: Format) -> u64 {
     match format {
-        // Planes of up to 16 bits as they are coded, and the interleaved copy of them.
-        Format::Heic | Format::Avif => 2 * 8,
-        // MEASURED
-        Format::JpegXl => 60,
+        // Measured on photos of 1536 x 1024 (2026-11-28), result and file included: HEIC 11, AVIF 17, with 10 bits 29; ...
+        Format::Heic | Format::Avif => 24,
+        // ... without loss 12, with 16 bits 22, with loss and of a JPEG 31, all of three channels.
+        Format::JpegXl => 40,
         Format::Raw(_) => 0,
     }
 }
