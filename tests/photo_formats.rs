@@ -96,6 +96,10 @@ fn scenes_take_such_photos_by_their_names() {
         let opened = Scene::open(folder.path(), &OpenOptions::default()).unwrap_or_else(|e| panic!("{ending}: {e}"));
         assert_eq!(opened.views.len(), scene.views.len());
         assert!(opened.views.iter().all(|view| view.size == (41, 23)), "{ending}");
+        // Beside photos that were made of them they are where these come from.
+        scene.write_photos(folder.path());
+        let opened = Scene::open(folder.path(), &OpenOptions::default()).unwrap_or_else(|e| panic!("{ending}: {e}"));
+        assert!(opened.views.iter().all(|view| view.image.extension().unwrap() == "png"), "{ending}");
     }
 }
 

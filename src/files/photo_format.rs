@@ -2,8 +2,9 @@
 //! that read them, HEIC, AVIF and JPEG XL. Those are told by how the file begins, with the command that makes a photo of
 //! it that is read.
 
+use std::collections::BTreeSet;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::files::input;
 use crate::{Error, Result};
@@ -75,6 +76,17 @@ impl Format {
 /// Whether a file's name ends like a photo's that this build reads.
 pub fn has_photo_extension(path: &Path) -> bool {
     EXTENSIONS.iter().any(|endings| endings.contains(&extension(path).as_str()))
+}
+
+/// Leaves out photos that only features read where the same was made a photo that every build reads: what is beside it
+/// is where it came from.
+pub fn leave_out_originals(photos: &mut Vec<PathBuf>) {
+    let is_plain = |photo: &PathBuf| Format::of_name(photo).is_none();
+    let plain: BTreeSet<PathBuf> =
+        photos.iter().filter(|photo| is_plain(photo)).map(|p| p.with_extension("")).collect();
+    if plain.len() < photos.len() {
+        photos.retain(|photo| is_plain(photo) || !plain.contains(&photo.with_extension("")));
+    }
 }
 
 /// Whether a file's name ends like a photo's that some other program or build reads.

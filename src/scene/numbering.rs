@@ -36,6 +36,7 @@ pub(super) fn match_photos(
 ) -> Result<BTreeMap<u32, PathBuf>> {
     let mut files = crate::files::input::files_in(folder, "list the photos")?;
     let others: Vec<PathBuf> = files.extract_if(.., |file| !image::has_photo_extension(file)).collect();
+    photo_format::leave_out_originals(&mut files);
     let stem_number = |file: &PathBuf| number(&file.file_stem()?.to_string_lossy());
     let place = || folder.display().to_string();
     if files.is_empty() {

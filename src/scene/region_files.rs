@@ -71,8 +71,8 @@ impl Scene {
         let given = open.len() - outside.len();
         if given > 0 {
             self.notes.push(format!(
-                "depth range of {given} of {}: what they see of the region that the files of {} have, {} (nothing is \
-                 cut off: --roi auto does that; --range or --range-from gives other depths)",
+                "depth range of {given} of {}: what they see of the region in {}, {} (nothing is cut off: --roi auto \
+                 does that; --range or --range-from gives other depths)",
                 counted(self.views.len(), "view"),
                 self.layout.names().1,
                 region.told()

@@ -250,7 +250,7 @@ fn a_region_of_metashape_tells_depths_where_nothing_else_does() {
     assert_eq!(scene.region, None);
     assert!(has_note(
         &scene,
-        "depth range of 4 of 4 views: what they see of the region that the files of Metashape have"
+        "depth range of 4 of 4 views: what they see of the region in Metashape's cameras (XML), a box of "
     ));
 
     // What is given goes before it.

@@ -99,7 +99,9 @@ fn in_order(
     let all = folders.clone();
     let photos_of = |folder: &PathBuf| -> Vec<PathBuf> {
         let files = input::files_in(folder, "list the photos").unwrap_or_default();
-        files.into_iter().filter(|file| image::has_photo_extension(file)).collect()
+        let mut photos = files.into_iter().filter(|file| image::has_photo_extension(file)).collect();
+        photo_format::leave_out_originals(&mut photos);
+        photos
     };
     let lists: Vec<(PathBuf, Vec<PathBuf>)> =
         folders.into_iter().map(|folder| (folder.clone(), photos_of(&folder))).filter(|l| !l.1.is_empty()).collect();
@@ -169,6 +171,7 @@ impl Index {
                 }
             }
         }
+        index.by_stem.values_mut().for_each(photo_format::leave_out_originals);
         index
     }
 
