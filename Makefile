@@ -45,6 +45,13 @@ ptx: nvcc ## Every night: all kernels and networks on the interpreter of PTX, as
 mpi: ## Every night: training in several processes (needs an MPI library, mpirun and libclang)
 	cargo test --features mpi --test mpi
 
+# Debian 12's libheif is too old; the crate brings one then.
+HEIF = $(shell pkg-config --atleast-version=1.17 libheif && echo heif || echo heif-embedded)
+
+photo-formats: ## HEIC, AVIF and JPEG XL (needs libheif, or CMake, libde265 and dav1d or aom to compile it)
+	cargo test --features jxl,$(HEIF) --test photo_formats
+	cargo clippy --lib --bins --test photo_formats --features jxl,$(HEIF) -- -D warnings
+
 driver: nvcc ## Every night: the program on a stand-in for CUDA's driver, all runs, orders and mistakes
 	ENGINE_DRIVER_ALL=1 ENGINE_REQUIRE_EMULATOR=1 cargo test --features cuda --test driver
 
@@ -73,5 +80,5 @@ sass: nvcc ## Machine code of one kernel file for Hopper: make sass K=sweep
 	.cuda/nvidia/cu13/bin/nvcc -std=c++17 -O3 -cubin -arch=sm_90 -I kernels kernels/$(K).cu -o target/$(K).cubin
 	.cuda/nvdisasm -c target/$(K).cubin
 
-.PHONY: help check test wheel python site nvcc gpu test-cuda ptx mpi driver kernels gpu-build gpu-check gpu-rehearsal \
-	report-check pages large sass
+.PHONY: help check test wheel python site nvcc gpu test-cuda ptx mpi photo-formats driver kernels gpu-build \
+	gpu-check gpu-rehearsal report-check pages large sass

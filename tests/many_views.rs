@@ -35,6 +35,7 @@ fn scene(views: usize, points: Vec<ScenePoint>) -> Scene {
         views,
         points,
         region: None,
+        region_of_files: None,
         poses: None,
         georeference: None,
         notes: Vec::new(),

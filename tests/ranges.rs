@@ -57,6 +57,7 @@ fn scene(more: impl IntoIterator<Item = ScenePoint>) -> Scene {
         views: (0..VIEWS).map(|i| view(i as f64 - MIDDLE as f64)).collect(),
         points: points.chain(more).collect(),
         region: None,
+        region_of_files: None,
         poses: None,
         georeference: None,
         notes: Vec::new(),

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use engine::cpu::network::BsMvsNet;
+use engine::files::photo_format;
 use engine::host::memory;
 use engine::host::progress::{print_json, print_line};
 use engine::manifest::RangeFrom;
@@ -62,7 +63,7 @@ pub fn run(args: &InfoArgs) -> Result<()> {
     if args.json {
         let info = json!({
             "event": "info", "version": version, "device": "cpu", "gpu": gpu(), "threads": threads, "simd": simd,
-            "weights": network.weights_name(), "weights_sha256": network.weights_hash(),
+            "photos": photo_format::described(), "weights": network.weights_name(), "weights_sha256": network.weights_hash(),
             "config": network.config().to_string(), "memory_available": available,
             "memory_needed": need.peak(), "memory_stages": need.stages,
         });
@@ -78,6 +79,7 @@ pub fn run(args: &InfoArgs) -> Result<()> {
         network.config(),
         network.weights_hash()
     ));
+    print_line(&format!("photos:  {}", photo_format::described()));
     print_line(&format!("memory:  {} available{}", memory::readable(available), room.limit));
     let InfoArgs { width, height, planes, views, levels, .. } = args;
     print_line(&format!(
@@ -135,6 +137,7 @@ fn memory_need(args: &InfoArgs, network: &BsMvsNet) -> memory::MemoryNeed {
         room: u64::MAX,
         cache: 0,
         decoders: 1,
+        kept: 0,
     };
     run.with_least_cache().need()
 }

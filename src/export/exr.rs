@@ -4,6 +4,9 @@
 //!
 //! Layout: the format's own description ("OpenEXR File Layout"); a block's bytes are parted into those at even and at
 //! odd places and each replaced by its difference from the one before, plus 128, before they are deflated.
+//!
+//! The crate exr (1.74), which reads such files here, would write them, too, but deflates with an effort of its own
+//! (level 4 of miniz_oxide) that cannot be chosen.
 
 use std::io::Write;
 

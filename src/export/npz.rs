@@ -2,7 +2,9 @@
 //! [height, width, 3], in the world's axes), `K` (f64, [3, 3], pixel centres are integers), `cam_from_world` (f64,
 //! [3, 4]: `x_cam = R X + t`).
 //!
-//! The archive is a ZIP file whose members are stored as they are (PKWARE APPNOTE 4.3), each in NumPy's format 1.0.
+//! The archive is a ZIP file whose members are stored as they are (PKWARE APPNOTE 4.3), each in NumPy's format 1.0. The
+//! crate zip makes the archive; the head of an array is eight lines here, which the crates npyz (0.9) and ndarray-npy
+//! (0.10) would each want types or arrays of their own for.
 
 use std::io::{self, Seek, Write};
 

@@ -11,9 +11,13 @@ pub mod depth_maps;
 mod e57_points;
 pub mod folder;
 pub mod hash;
+#[cfg(feature = "heif")]
+mod heif;
 pub mod image;
 pub mod input;
 pub mod jpeg;
+#[cfg(feature = "jxl")]
+mod jxl;
 pub mod known_hashes;
 mod las_points;
 pub mod lock;
@@ -22,6 +26,7 @@ pub mod mat;
 pub mod names;
 pub mod npy;
 pub mod pfm;
+pub mod photo_format;
 pub mod ply;
 pub mod ply_cloud;
 pub mod ply_points;
@@ -30,4 +35,3 @@ pub mod point_file;
 pub mod scratch;
 pub mod subfolders;
 pub mod together;
-pub mod unread_photo;

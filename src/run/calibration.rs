@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use crate::error::{Error, Result, counted};
 use crate::files::folder::{Claim, FolderKind, Found, OutputFolder, write_json};
 use crate::files::names::in_json;
-use crate::files::{image, input, unread_photo};
+use crate::files::{image, input, photo_format};
 use crate::host::interrupt;
 use crate::host::memory_limits::{expect_room_for_threads, no_thread};
 use crate::host::progress::{Live, Progress, duration};
@@ -150,7 +150,7 @@ pub fn calibrate(photos: &Path, cameras: Cameras, folder: &Path, progress: &Prog
     let (files, others): (Vec<PathBuf>, Vec<PathBuf>) =
         input::files_in(photos, "list the photos")?.into_iter().partition(|file| image::has_photo_extension(file));
     if files.is_empty() {
-        unread_photo::refuse_first(others.iter().map(PathBuf::as_path))?;
+        photo_format::refuse_first(others.iter().map(PathBuf::as_path))?;
     }
     if files.len() < 2 {
         let found = counted(files.len(), "photo");

@@ -26,6 +26,7 @@ use crate::run::plan::{ViewPlan, Work, plan};
 use crate::run::write::{self, Wanted};
 use crate::run::{cloud, finished, opening, products, report};
 use crate::scene::Scene;
+use crate::scene::kept_photos;
 use crate::scene::mask;
 use crate::scene::memory::MEMORY;
 
@@ -136,7 +137,7 @@ fn infer_scene<N: DepthNetwork>(
         return Ok(());
     }
     let extent = if parts.is_some() { Extent::Joined } else { Extent::Whole };
-    let FittedRun { need, cache, streaming, put_aside, in_blocks } = fit_run(work, network, &jobs, extent)?;
+    let FittedRun { need, cache, kept, streaming, put_aside, in_blocks } = fit_run(work, network, &jobs, extent)?;
     folder.claim()?;
     products::withdraw(&out)?;
     products::remove_other_levels(work)?;
@@ -148,6 +149,7 @@ fn infer_scene<N: DepthNetwork>(
     hashes.write()?;
     clock.lap("preparation");
 
+    let keeping = kept_photos::keep(kept);
     // Also where the run is stopped here: the next one goes on from these maps.
     let stage = hashes.after(depth::run(work, network, cache, &mut jobs))?;
     for note in &stage.notes {
@@ -172,6 +174,7 @@ fn infer_scene<N: DepthNetwork>(
         counts.extend(finished.counts);
         of_maps.extend(finished.notes);
     }
+    drop(keeping);
     let others = products::maps_of_other_runs(work, &job);
     for note in of_maps.into_iter().chain(others).chain(notes_of_counts(work, &counts)) {
         progress.note(&note);

@@ -1,10 +1,10 @@
 //! What a run will hold in memory, computed before it starts, and whether there is as much. How much there is tells
 //! [`crate::host::memory_limits`].
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::error::{Error, Result};
-use crate::files::image::may_have_alpha;
+use crate::files::image::{bytes_while_decoded, may_have_alpha};
 use crate::fusion::settings::{Method, Reprojection};
 use crate::host::memory::{Alternative, MemoryNeed, Part, StageMemory, readable, refuse_if_too_large};
 use crate::host::memory_limits::room;
@@ -45,6 +45,8 @@ pub struct RunSize<'a> {
     pub cache: u64,
     /// Photos that are decoded at once for the network.
     pub decoders: usize,
+    /// Bytes of decoded photos that are kept, since faces are cut of them.
+    pub kept: u64,
 }
 
 impl<'a> RunSize<'a> {
@@ -61,7 +63,7 @@ impl<'a> RunSize<'a> {
         let stream = options.settings.fusion.method.takes_views_one_by_one();
         let stream = stream.then_some(Stream { thinned: options.thin.is_some() });
         let (depth_left, finishes, room) = (true, true, u64::MAX);
-        let (planes, cache, decoders) = (None, 0, 1);
+        let (planes, cache, decoders, kept) = (None, 0, 1, 0);
         Self {
             stored,
             frames,
@@ -76,6 +78,7 @@ impl<'a> RunSize<'a> {
             room,
             cache,
             decoders,
+            kept,
         }
         .with_least_cache()
     }
@@ -112,12 +115,13 @@ impl<'a> RunSize<'a> {
                 Some((self.network)(frame.width.div_ceil(1 << level), frame.height.div_ceil(1 << level), 1))
             };
             let network = views.iter().map(of_view).chain(shown.iter().filter_map(of_photo)).max().unwrap_or(0);
-            let parts = vec![
+            let mut parts = vec![
                 Part::new("network, at the largest view", network),
                 Part::new("feature maps that are kept for the next views", self.cache),
                 Part::new("photos being decoded and used", photos * self.decoders as u64),
                 Part::new("program and weights", PROGRAM_BYTES),
             ];
+            parts.extend(self.kept_part());
             stages.push(StageMemory::new("depth", parts));
         }
         if !self.finishes {
@@ -151,7 +155,7 @@ impl<'a> RunSize<'a> {
         let masks_pixels: u64 = views.iter().filter(may_be_masked).map(|v| level_pixels(&frames[v.view], 0)).sum();
         let one_photo = views.iter().map(|v| photo_bytes(&stored[v.view], &frames[v.view], 1)).max().unwrap_or(0);
         let largest = views.iter().map(|v| level_pixels(&frames[v.view], 0)).max().unwrap_or(0);
-        let parts = vec![
+        let mut parts = vec![
             Part::new("depth and confidence of all views and levels", all_levels * 8),
             Part::new("agreement of the views", (largest * 8 * threads as u64).max(maps_pixels * 8)),
             Part::new("colours of the photos", maps_pixels * 3),
@@ -160,7 +164,25 @@ impl<'a> RunSize<'a> {
             Part::new("what the allocator keeps of photos before", one_photo.min(KEPT_BY_THE_ALLOCATOR)),
             Part::new("program and weights", PROGRAM_BYTES),
         ];
+        parts.extend(self.kept_part());
         StageMemory::new("merging levels, maps", parts)
+    }
+
+    fn kept_part(&self) -> Option<Part> {
+        (self.kept > 0).then(|| Part::new("decoded photos that are kept for their other faces", self.kept))
+    }
+
+    /// The same with decoded photos kept in half of what is left over, if faces are cut of any.
+    fn with_kept_photos(self) -> Self {
+        let used: BTreeSet<usize> = self.views.iter().flat_map(ViewPlan::shown).map(|(shown, _)| shown.photo).collect();
+        let of_faces = used.into_iter().map(|view| &self.stored[view]).filter(|view| view.face().is_some());
+        // Up to four channels of 16 bits.
+        let bytes = |view: &View| 8 * view.stored_size().0 as u64 * view.stored_size().1 as u64;
+        let all: u64 = of_faces.map(|view| (&view.image, bytes(view))).collect::<BTreeMap<_, _>>().into_values().sum();
+        let left = self.room.saturating_sub(self.need().peak());
+        // Where views are merged in blocks there is nothing left over.
+        let kept = if self.merges_in_blocks() { 0 } else { all.min(left / 2) };
+        Self { kept, ..self }
     }
 
     /// Whether views are merged in blocks that fit into memory ([`crate::run::merging::Merging::blocks`]), since all at
@@ -238,6 +260,8 @@ pub struct FittedRun {
     pub need: MemoryNeed,
     /// How many bytes of it, or of the device's where features live there, features may take.
     pub cache: u64,
+    /// How many bytes decoded photos may take of which faces are cut.
+    pub kept: u64,
     /// How views are fused one by one, where there is no room for all of them.
     pub streaming: Option<Streaming>,
     /// What is to be said about that: bytes that all views would take, and those that there are.
@@ -267,7 +291,10 @@ pub fn fit_run<N: DepthNetwork>(work: Work, network: &N, jobs: &LevelJobs, exten
     let streaming = run.streaming();
     let put_aside = streaming.as_ref().map(|_| (run.fusion_at_once().total(), there.bytes));
     let in_blocks = run.merges_in_blocks();
-    let fitted = |need, cache| FittedRun { need, cache, streaming: streaming.clone(), put_aside, in_blocks };
+    let fitted = |of_host: u64, cache: u64| {
+        let run = RunSize { cache: of_host, ..run }.with_kept_photos();
+        FittedRun { need: run.need(), cache, kept: run.kept, streaming: streaming.clone(), put_aside, in_blocks }
+    };
     let need = |cache: u64| RunSize { cache, ..run }.need();
     // Views that are fused one by one take what there is, but not before the features are gone.
     let beside = |cache: u64| RunSize { cache, fused: run.fused && streaming.is_none(), ..run }.need().peak();
@@ -285,7 +312,7 @@ pub fn fit_run<N: DepthNetwork>(work: Work, network: &N, jobs: &LevelJobs, exten
         let otherwise = "smaller photos, fewer views (--view) or a machine with more memory would help";
         // What is kept is on the device.
         refuse_if_too_large(&need(0), &there, &run.alternatives(), otherwise)?;
-        return Ok(fitted(need(0), device.room.min(most)));
+        return Ok(fitted(0, device.room.min(most)));
     }
     // With the smallest values that are proposed: the photos must be decoded at their stored size all the same.
     let tiny = RunSize { depth_left: true, ..run }.peak_at(64, Some(16));
@@ -301,7 +328,7 @@ pub fn fit_run<N: DepthNetwork>(work: Work, network: &N, jobs: &LevelJobs, exten
     refuse_if_too_large(&need(least), &there, &run.alternatives(), &otherwise)?;
     // Half of what is left over: other programs want some, too.
     let cache = (least + (there.bytes - beside(least)) / 2).min(most).max(least);
-    Ok(fitted(need(cache), cache))
+    Ok(fitted(cache, cache))
 }
 
 /// What is done at the same time on each of a network's devices: they share the threads.
@@ -367,12 +394,12 @@ pub fn photos_at_once() -> usize {
     rayon::current_num_threads().min(4)
 }
 
-/// One photo in use with its levels, and another one on its way: as decoded (up to 16 bits a channel), as f32, and
-/// undistorted or filtered.
+/// One photo in use with its levels, and another one on its way: as decoded (up to 16 bits a channel, and what its
+/// decoder holds beside that), as f32, and undistorted or filtered.
 pub fn photo_bytes(view: &View, frame: &Frame, levels: usize) -> u64 {
     let stored = view.stored_size().0 as u64 * view.stored_size().1 as u64;
     let reduced = frame.width as u64 * frame.height as u64;
-    let decoding = stored * (6 + 12 + 12);
+    let decoding = stored * (bytes_while_decoded(&view.image) + 12 + 12);
     // Level 0 before and after padding; further levels add up to at most a third.
     let in_use = reduced * 12 * if levels > 1 { 3 } else { 2 };
     in_use + decoding.max(in_use + reduced * 12)

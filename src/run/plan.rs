@@ -254,6 +254,7 @@ pub fn plan(scene: &mut Scene, options: &InferOptions) -> Result<Plan> {
         // Also before sources are selected: without sparse points that choice depends on the range.
         scene.views.iter_mut().for_each(|v| v.range = Some(range));
     }
+    let outside = scene.take_ranges_of_files_region();
     scene.select_sources();
 
     let frames: Arc<[Frame]> =
@@ -281,6 +282,7 @@ pub fn plan(scene: &mut Scene, options: &InferOptions) -> Result<Plan> {
             }
         };
         match range {
+            None if outside.contains(&view) => elsewhere.push(scene.views[view].name.clone()),
             None => rangeless.push(scene.views[view].name.clone()),
             Some(_) if scene.views[view].sources.is_empty() => alone.push(scene.views[view].name.clone()),
             Some((range, range_from)) => {

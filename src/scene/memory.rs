@@ -69,7 +69,9 @@ impl Scene {
         }
         let mut notes = Vec::new();
         let points = scene_points(points, &views, &mut notes)?;
-        Ok(Scene { root, layout: Layout::Memory, views, points, region: None, poses: None, georeference: None, notes })
+        let layout = Layout::Memory;
+        let (region, region_of_files) = (None, None);
+        Ok(Scene { root, layout, views, points, region, region_of_files, poses: None, georeference: None, notes })
     }
 }
 

@@ -12,6 +12,7 @@ mod distortion;
 mod faces;
 pub mod formats;
 pub mod georeference;
+pub mod kept_photos;
 pub mod known;
 pub mod lens;
 mod listed_sources;
@@ -144,6 +145,9 @@ pub struct Scene {
     pub points: Vec<ScenePoint>,
     /// Outside of which nothing is wanted; while a scene is opened, the one that its files have.
     pub region: Option<Region>,
+    /// The one that its files have, where nobody asks for it: it cuts nothing, and tells how deep views look of which
+    /// nothing better is known.
+    pub region_of_files: Option<Region>,
     /// What its poses were read as, where its files do not say what they are.
     pub poses: Option<PoseForm>,
     /// Where its coordinates lie on earth, if its files say so.

@@ -105,6 +105,7 @@ pub fn open(root: &Path, options: &OpenOptions) -> Result<Scene> {
         views,
         points: Vec::new(),
         region: None,
+        region_of_files: None,
         poses: None,
         georeference: None,
         notes,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::error::counted;
-use crate::files::{image, unread_photo};
+use crate::files::{image, photo_format};
 use crate::{Error, Result};
 
 /// The view's number in `00000003` (any zero padding).
@@ -36,11 +36,12 @@ pub(super) fn match_photos(
 ) -> Result<BTreeMap<u32, PathBuf>> {
     let mut files = crate::files::input::files_in(folder, "list the photos")?;
     let others: Vec<PathBuf> = files.extract_if(.., |file| !image::has_photo_extension(file)).collect();
+    photo_format::leave_out_originals(&mut files);
     let stem_number = |file: &PathBuf| number(&file.file_stem()?.to_string_lossy());
     let place = || folder.display().to_string();
     if files.is_empty() {
-        unread_photo::refuse_first(others.iter().map(PathBuf::as_path))?;
-        return Err(Error::input(place(), "no photos", "JPEG, PNG, TIFF or WebP files"));
+        photo_format::refuse_first(others.iter().map(PathBuf::as_path))?;
+        return Err(Error::input(place(), "no photos", format!("{} files", photo_format::READ)));
     }
     let mut photos: BTreeMap<u32, PathBuf> = BTreeMap::new();
     if files.iter().all(|file| stem_number(file).is_none()) {

@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use crate::error::counted;
-use crate::files::{image, input, unread_photo};
+use crate::files::{image, input, photo_format};
 use crate::scene::formats::assemble;
 use crate::scene::formats::listing::{Listing, folder_of};
 use crate::scene::formats::table::{read_cameras, recognised};
@@ -55,8 +55,8 @@ impl Scene {
         }
         match &options.roi {
             Some(option) => self.take_region(option)?,
-            // What the files have is for those who ask for it.
-            None => self.region = None,
+            // What the files have cuts the cloud of those who ask for it.
+            None => self.region_of_files = self.region.take(),
         }
         Ok(())
     }
@@ -77,7 +77,7 @@ fn folder(path: &Path, options: &OpenOptions) -> Result<Scene> {
         let photos = photos_alone(&photos_in)?;
         if photos == 0 {
             let files = input::files_in(&photos_in, "list the photos")?;
-            unread_photo::refuse_first(files.iter().map(|file| file.as_path()))?;
+            photo_format::refuse_first(files.iter().map(|file| file.as_path()))?;
         }
         if photos >= 2 {
             let (dir, photos_in) = (path.display(), photos_in.display());

@@ -9,6 +9,7 @@ use crate::files::image;
 use crate::files::map::Map;
 use crate::scene::View;
 use crate::scene::camera::Camera;
+use crate::scene::kept_photos;
 use crate::scene::lens::Lens;
 use crate::scene::mask::Mask;
 use crate::scene::mask_files;
@@ -286,7 +287,11 @@ impl Photo {
 
 /// A view's photo as it is stored.
 fn stored_pixels(view: &View) -> Result<image::Pixels> {
-    view.in_memory.as_ref().map_or_else(|| image::read_photo(&view.image), |photo| Ok(photo.pixels()))
+    match &view.in_memory {
+        Some(photo) => Ok(photo.pixels()),
+        None if view.face().is_some() => kept_photos::decoded(&view.image)?.pixels(),
+        None => image::decode(&view.image)?.pixels(),
+    }
 }
 
 /// One clear error where a photo is not as large as the camera that it belongs to.

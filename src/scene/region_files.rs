@@ -1,10 +1,12 @@
 //! What gives a region of interest: numbers, sparse points, or a file (OpenMVS's text, a box drawn as PLY or OBJ, a
 //! Metashape project's region).
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use glam::{DMat3, DVec3};
 
+use crate::error::counted;
 use crate::files::{input, ply_points};
 use crate::scene::formats::metashape;
 use crate::scene::region::Region;
@@ -48,13 +50,45 @@ impl Scene {
         Ok(())
     }
 
+    /// Gives views of which nobody says how deep they look what they see of the box in the scene's own files, with a
+    /// note. Comes back with those that see nothing of it.
+    pub fn take_ranges_of_files_region(&mut self) -> BTreeSet<usize> {
+        let Some(region) = self.region_of_files else { return BTreeSet::new() };
+        let with_points: BTreeSet<usize> = self.points.iter().flat_map(|point| point.views.iter().copied()).collect();
+        let is_open = |&at: &usize| {
+            let view = &self.views[at];
+            view.range.is_none() && view.sweep.is_none() && !with_points.contains(&at)
+        };
+        let open: Vec<usize> = (0..self.views.len()).filter(is_open).collect();
+        let mut outside = BTreeSet::new();
+        for &at in &open {
+            let view = &mut self.views[at];
+            view.range = region.depths(&view.camera, view.size);
+            if view.range.is_none() {
+                outside.insert(at);
+            }
+        }
+        let given = open.len() - outside.len();
+        if given > 0 {
+            self.notes.push(format!(
+                "depth range of {given} of {}: what they see of the region in {}, {} (nothing is cut off: --roi auto \
+                 does that; --range or --range-from gives other depths)",
+                counted(self.views.len(), "view"),
+                self.layout.names().1,
+                region.told()
+            ));
+        }
+        outside
+    }
+
     /// That no view sees anything of the region.
     pub fn sees_nothing_of_region(&self) -> Error {
-        let region = self.region.map(|region| region.told()).unwrap_or_default();
+        let region = self.region.or(self.region_of_files).map(|region| region.told()).unwrap_or_default();
+        let or = if self.region.is_none() { ", or --range near,far, the depths to search" } else { "" };
         Error::input(
             self.root.display().to_string(),
             format!("no view sees anything of the region of interest, {region}"),
-            "a region in front of the cameras, in the scene's units",
+            format!("a region in front of the cameras, in the scene's units{or}"),
         )
     }
 }

@@ -9,7 +9,8 @@ use crate::run::plan::Plan;
 use crate::scene::Scene;
 
 /// Endings of photos and masks, which each shard needs only some of.
-const PICTURES: [&str; 12] = ["jpg", "jpeg", "png", "tif", "tiff", "webp", "bmp", "gif", "ppm", "heic", "avif", "jxl"];
+const PICTURES: [&str; 14] =
+    ["jpg", "jpeg", "png", "tif", "tiff", "webp", "bmp", "gif", "ppm", "heic", "heif", "hif", "avif", "jxl"];
 
 /// The files that views of a plan need, relative to the scene's folder where they lie in it: photos and masks of the
 /// views and of their sources, and whatever else the folder holds but pictures and `out`: cameras, points, lists.

@@ -158,6 +158,7 @@ impl SyntheticScene {
             views,
             points,
             region: None,
+            region_of_files: None,
             poses: None,
             georeference: None,
             notes: Vec::new(),

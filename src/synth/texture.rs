@@ -8,6 +8,7 @@ use glam::{DVec2, Vec3};
 use rayon::prelude::*;
 
 use crate::files::image;
+use crate::files::photo_format::READ;
 use crate::host::random::Random;
 use crate::scene::photo::Photo;
 use crate::{Error, Result};
@@ -205,7 +206,7 @@ pub fn read_photos(folder: &Path, library: &mut Library) -> Result<()> {
         return Err(Error::input(
             folder.display().to_string(),
             "no photos",
-            "JPEG, PNG, TIFF or WebP files to take textures from",
+            format!("{READ} files to take textures from"),
         ));
     }
     let mut side = LONGEST_SIDE;

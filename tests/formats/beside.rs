@@ -3,6 +3,10 @@
 use std::fs;
 use std::path::Path;
 
+use engine::manifest::RangeFrom;
+use engine::run::options::InferOptions;
+use engine::run::plan::plan;
+use engine::scene::camera::DepthRange;
 use engine::scene::formats::table::Layout;
 use engine::scene::region::Region;
 use engine::scene::{OpenOptions, RegionOption, Scene};
@@ -213,6 +217,59 @@ fn patch_match_lists_of_colmap() {
 fn corners_apart(found: &Region, expected: &[DVec3; 8]) -> f64 {
     let nearest = |&e: &DVec3| found.corners().iter().map(|c| c.distance(e)).fold(f64::INFINITY, f64::min);
     expected.iter().map(nearest).fold(0.0, f64::max)
+}
+
+/// Nobody asks for Metashape's region: its scene has no points, so that views search what they see of it, and nothing is
+/// cut off.
+#[test]
+fn a_region_of_metashape_tells_depths_where_nothing_else_does() {
+    let truth = TestScene::new();
+    let folder = TempDir::new().unwrap();
+    let root = folder.path();
+    truth.write_photos(root);
+    let sides = DMat3::from_rotation_y(0.6) * DMat3::from_rotation_x(-0.2);
+    let write = |centre: DVec3| {
+        put(&root.join("cameras.xml"), metashape_with_region(&truth, centre, sides, DVec3::splat(0.8)));
+    };
+    let planned = |options: &InferOptions| {
+        let mut scene = open(root, Layout::Metashape);
+        plan(&mut scene, options).map(|plan| (plan, scene))
+    };
+    // Around the origin, where all views look.
+    write(DVec3::ZERO);
+    let (plan, scene) = planned(&InferOptions::default()).unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!(plan.views.len(), truth.views.len());
+    let region = scene.region_of_files.unwrap();
+    for planned in &plan.views {
+        let view = &scene.views[planned.view];
+        assert_eq!(planned.range, region.depths(&view.camera, view.size).unwrap());
+        assert_eq!(planned.range_from, RangeFrom::Scene);
+        // Some 4 before the cameras, in a box that is 1.4 across.
+        assert!(planned.range.near > 2.5 && planned.range.far < 5.5, "{:?}", planned.range);
+    }
+    assert_eq!(scene.region, None);
+    assert!(has_note(
+        &scene,
+        "depth range of 4 of 4 views: what they see of the region in Metashape's cameras (XML), a box of "
+    ));
+
+    // What is given goes before it.
+    let range = Some(DepthRange { near: 1.0, far: 9.0 });
+    let (plan, scene) = planned(&InferOptions { range, ..InferOptions::default() }).unwrap_or_else(|e| panic!("{e}"));
+    assert!(plan.views.iter().all(|view| Some(view.range) == range));
+    assert!(!has_note(&scene, "what they see of the region"));
+
+    // A camera in it searches from a hundredth of its end on.
+    write(truth.views[0].r.transpose() * -truth.views[0].t);
+    let (plan, _) = planned(&InferOptions::default()).unwrap_or_else(|e| panic!("{e}"));
+    let first = plan.views[0].range;
+    assert!((first.near / first.far - 0.01).abs() < 1e-9, "{first:?}");
+
+    // And one that no view meets is told.
+    write(DVec3::new(0.0, 0.0, -50.0));
+    let text = planned(&InferOptions::default()).map(|_| ()).unwrap_err().to_string();
+    assert!(text.contains("no view sees anything of the region of interest, a box of "), "{text}");
+    assert!(text.ends_with("in the scene's units, or --range near,far, the depths to search"), "{text}");
 }
 
 /// Metashape's region in the world: as a file, and by `auto` for the project itself.

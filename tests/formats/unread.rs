@@ -58,7 +58,7 @@ fn photos_that_are_not_read_are_told_with_what_converts_them() {
         let (from, to) = (from.display(), to.display());
         let expected = format!(
             "{from}: a HEIC photo; expected a JPEG, PNG, TIFF or WebP photo: `heif-convert -q 100 {from} {to}` \
-             (libheif) converts it"
+             (libheif) converts it; a build with the feature `heif` reads it"
         );
         assert_eq!(text, expected, "{name}");
     }

@@ -57,7 +57,8 @@ fn scene(views: usize) -> Scene {
     };
     let views = (0..views).map(view).collect();
     let (root, layout) = ("/nowhere".into(), Layout::Colmap);
-    Scene { root, layout, views, points: Vec::new(), region: None, poses: None, georeference: None, notes: Vec::new() }
+    let (region, region_of_files, notes) = (None, None, Vec::new());
+    Scene { root, layout, views, points: Vec::new(), region, region_of_files, poses: None, georeference: None, notes }
 }
 
 /// Seconds of processor time of this process: what else the machine does makes no difference.

@@ -177,7 +177,8 @@ pub fn open(root: &Path, options: &OpenOptions) -> Result<Scene> {
     lenses.note(&mut notes);
     let points = scene_points(&model, &views, &mut notes);
     let (root, layout) = (root.to_owned(), Layout::Colmap);
-    Ok(Scene { root, layout, views, points, region: None, poses: None, georeference: None, notes })
+    let (region, region_of_files) = (None, None);
+    Ok(Scene { root, layout, views, points, region, region_of_files, poses: None, georeference: None, notes })
 }
 
 /// Where a view was seen to see a point.

@@ -103,7 +103,7 @@ pub fn scene(calibration: Calibration, root: PathBuf, layout: Layout, images: Op
         ));
     }
     let Calibration { region, poses, georeference, .. } = calibration;
-    let mut scene = Scene { root, layout, views, points, region, poses, georeference, notes };
+    let mut scene = Scene { root, layout, views, points, region, region_of_files: None, poses, georeference, notes };
     let depths = &calibration.depths;
     let place = |(&shot, name): (&usize, &String)| (shot as u32, photos::place_of(&calibration, name));
     scene.take_named_depths(depths.files.iter().map(place).collect(), (depths.one, depths.world))?;

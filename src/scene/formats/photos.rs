@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use crate::error::counted;
-use crate::files::{image, input, unread_photo};
+use crate::files::{image, input, photo_format};
 use crate::scene::formats::calibration::Calibration;
 use crate::{Error, Result};
 
@@ -49,7 +49,7 @@ pub fn find(calibration: &Calibration, images: Option<&Path>, notes: &mut Vec<St
         if photo.is_none() {
             // What is there under the very name, but cannot be read, is more than a photo that is missing.
             let there: Vec<PathBuf> = calibration.folders.iter().map(|folder| folder.join(&plain)).collect();
-            unread_photo::refuse_first(there.iter().map(PathBuf::as_path))?;
+            photo_format::refuse_first(there.iter().map(PathBuf::as_path))?;
             missing.push(name.to_owned());
         }
         found.push(photo);
@@ -99,7 +99,9 @@ fn in_order(
     let all = folders.clone();
     let photos_of = |folder: &PathBuf| -> Vec<PathBuf> {
         let files = input::files_in(folder, "list the photos").unwrap_or_default();
-        files.into_iter().filter(|file| image::has_photo_extension(file)).collect()
+        let mut photos = files.into_iter().filter(|file| image::has_photo_extension(file)).collect();
+        photo_format::leave_out_originals(&mut photos);
+        photos
     };
     let lists: Vec<(PathBuf, Vec<PathBuf>)> =
         folders.into_iter().map(|folder| (folder.clone(), photos_of(&folder))).filter(|l| !l.1.is_empty()).collect();
@@ -110,7 +112,7 @@ fn in_order(
         if lists.is_empty() {
             let files = all.iter().flat_map(|folder| input::files_in(folder, "list the photos").unwrap_or_default());
             let files: Vec<PathBuf> = files.collect();
-            unread_photo::refuse_first(files.iter().map(PathBuf::as_path))?;
+            photo_format::refuse_first(files.iter().map(PathBuf::as_path))?;
         }
         let found = match lists.first() {
             None => format!("{} and no photos", counted(count, "camera")),
@@ -169,6 +171,7 @@ impl Index {
                 }
             }
         }
+        index.by_stem.values_mut().for_each(photo_format::leave_out_originals);
         index
     }
 

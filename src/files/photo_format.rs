@@ -1,62 +1,134 @@
-//! Photos in formats that are not read: HEIC, AVIF, JPEG XL and what cameras write of their sensors. Each is told by
-//! how the file begins, with the command that makes a photo of it that is read.
+//! Formats of photos: which are read, and which are not: what cameras write of their sensors, and, without the features
+//! that read them, HEIC, AVIF and JPEG XL. Those are told by how the file begins, with the command that makes a photo of
+//! it that is read.
 
+use std::collections::BTreeSet;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::files::input;
 use crate::{Error, Result};
 
-/// Endings of such files, in small letters.
-const EXTENSIONS: [&str; 12] = ["heic", "heif", "avif", "jxl", "cr2", "cr3", "nef", "arw", "dng", "raf", "orf", "rw2"];
+/// The formats that this build reads, in words.
+pub const READ: &str = match (cfg!(feature = "heif"), cfg!(feature = "jxl")) {
+    (false, false) => "JPEG, PNG, TIFF or WebP",
+    (true, false) => "JPEG, PNG, TIFF, WebP, HEIC or AVIF",
+    (false, true) => "JPEG, PNG, TIFF, WebP or JPEG XL",
+    (true, true) => "JPEG, PNG, TIFF, WebP, HEIC, AVIF or JPEG XL",
+};
+
+/// The same with the version of the library that reads some of them, for the description of a build.
+pub fn described() -> String {
+    #[cfg(feature = "heif")]
+    return format!("{READ}; libheif {}", crate::files::heif::version());
+    #[cfg(not(feature = "heif"))]
+    READ.to_owned()
+}
+
+/// Endings of photos in those, in small letters.
+const EXTENSIONS: [&[&str]; 3] = [
+    &["jpg", "jpeg", "png", "tif", "tiff", "webp"],
+    if cfg!(feature = "heif") { &HEIF_EXTENSIONS } else { &[] },
+    if cfg!(feature = "jxl") { &[JXL_EXTENSION] } else { &[] },
+];
+
+const HEIF_EXTENSIONS: [&str; 4] = ["heic", "heif", "hif", "avif"];
+const JXL_EXTENSION: &str = "jxl";
+const RAW_EXTENSIONS: [&str; 8] = ["cr2", "cr3", "nef", "arw", "dng", "raf", "orf", "rw2"];
 
 /// As much of a file as tells: the first directory of a TIFF lies there in what cameras write.
 const LOOKED_AT: u64 = 4096;
 
-/// A format that is not read.
+/// A format that not every build reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Format {
+pub enum Format {
+    /// HEIF with HEVC in it.
     Heic,
+    /// HEIF with AV1 in it.
     Avif,
+    /// Bare or in a container.
     JpegXl,
     /// What a camera's sensor has seen, with its name.
     Raw(&'static str),
 }
 
-/// Whether a file's name ends like a photo's that is not read.
+impl Format {
+    /// The feature that reads it, and whether this build has that.
+    fn feature(self) -> Option<(&'static str, bool)> {
+        match self {
+            Self::Heic | Self::Avif => Some(("heif", cfg!(feature = "heif"))),
+            Self::JpegXl => Some(("jxl", cfg!(feature = "jxl"))),
+            Self::Raw(_) => None,
+        }
+    }
+
+    /// Of a file's name. Names are believed only where no file need be opened.
+    pub fn of_name(path: &Path) -> Option<Self> {
+        match extension(path).as_str() {
+            "avif" => Some(Self::Avif),
+            JXL_EXTENSION => Some(Self::JpegXl),
+            ending if HEIF_EXTENSIONS.contains(&ending) => Some(Self::Heic),
+            _ => None,
+        }
+    }
+}
+
+/// Whether a file's name ends like a photo's that this build reads.
+pub fn has_photo_extension(path: &Path) -> bool {
+    EXTENSIONS.iter().any(|endings| endings.contains(&extension(path).as_str()))
+}
+
+/// Leaves out photos that only features read where the same was made a photo that every build reads: what is beside it
+/// is where it came from.
+pub fn leave_out_originals(photos: &mut Vec<PathBuf>) {
+    let is_plain = |photo: &PathBuf| Format::of_name(photo).is_none();
+    let plain: BTreeSet<PathBuf> =
+        photos.iter().filter(|photo| is_plain(photo)).map(|p| p.with_extension("")).collect();
+    if plain.len() < photos.len() {
+        photos.retain(|photo| is_plain(photo) || !plain.contains(&photo.with_extension("")));
+    }
+}
+
+/// Whether a file's name ends like a photo's that some other program or build reads.
 pub fn has_unread_extension(path: &Path) -> bool {
-    let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
-    EXTENSIONS.contains(&extension.as_str())
+    !has_photo_extension(path)
+        && (Format::of_name(path).is_some() || RAW_EXTENSIONS.contains(&extension(path).as_str()))
+}
+
+fn extension(path: &Path) -> String {
+    path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase()
 }
 
 /// Refuses the first of these files that is a photo which is not read. For places where no photo was found that is:
 /// beside photos, such files are only where these come from.
 ///
 /// # Errors
-/// As [`refuse_start`].
+/// As [`of_start`].
 pub fn refuse_first<'a>(files: impl IntoIterator<Item = &'a Path>) -> Result<()> {
     files.into_iter().filter(|file| has_unread_extension(file)).try_for_each(refuse)
 }
 
-/// Refuses a file that begins (some kilobytes are enough) as a photo in a format that is not read.
+/// The format of a file that begins so (some kilobytes are enough), where it is one that a feature of this build reads;
+/// `None` is left to the decoders that every build has.
 ///
 /// # Errors
-/// Such a file.
-pub fn refuse_start(path: &Path, start: &[u8]) -> Result<()> {
-    match recognised(start, path) {
-        Some(format) => Err(refusal(path, format)),
-        None => Ok(()),
+/// A format that this build does not read.
+pub fn of_start(path: &Path, start: &[u8]) -> Result<Option<Format>> {
+    let Some(format) = recognised(start, path) else { return Ok(None) };
+    match format.feature() {
+        Some((_, true)) => Ok(Some(format)),
+        _ => Err(refusal(path, format)),
     }
 }
 
-/// As [`refuse_start`], reading the beginning.
+/// As [`of_start`], reading the beginning.
 fn refuse(path: &Path) -> Result<()> {
     let mut start = Vec::new();
     // A file that cannot be read is told by whoever wants its photo.
     if let Ok((file, _)) = input::open(path, "look into the photo") {
         let _ = file.take(LOOKED_AT).read_to_end(&mut start);
     }
-    refuse_start(path, &start)
+    of_start(path, &start).map(|_| ())
 }
 
 fn refusal(path: &Path, format: Format) -> Error {
@@ -68,7 +140,9 @@ fn refusal(path: &Path, format: Format) -> Error {
         // Neither turned nor cropped: cameras are for the pixels as they are stored. Writes NAME.EXT.tiff.
         Format::Raw(name) => (name, format!("`dcraw_emu -w -T -t 0 {from}` (LibRaw)")),
     };
-    Error::input(from.to_string(), what, format!("a JPEG, PNG, TIFF or WebP photo: {command} converts it"))
+    let or = format.feature().map(|(feature, _)| format!("; a build with the feature `{feature}` reads it"));
+    let expected = format!("a {READ} photo: {command} converts it{}", or.unwrap_or_default());
+    Error::input(from.to_string(), what, expected)
 }
 
 /// By the first bytes; a file that is a TIFF at first sight also by its directory or its name.
