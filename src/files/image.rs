@@ -195,19 +195,22 @@ fn decoder<'a>(
     by_feature: Option<Format>,
     length: u64,
 ) -> Result<(Decoder<'a>, Option<ImageFormat>)> {
-    let _ = length; // without features
-    let failed = |error: ImageError| undecodable(path, error);
-    match by_feature {
-        #[cfg(feature = "heif")]
-        Some(Format::Heic | Format::Avif) => Ok((Box::new(HeifDecoder::new(reader, length).map_err(failed)?), None)),
-        #[cfg(feature = "jxl")]
-        Some(Format::JpegXl) => Ok((Box::new(JxlDecoder::new(reader).map_err(failed)?), None)),
-        _ => {
-            let reader = ImageReader::new(reader).with_guessed_format().map_err(Error::io("read the photo", path))?;
-            let format = reader.format();
-            Ok((Box::new(reader.into_decoder().map_err(failed)?), format))
-        }
+    #[cfg(feature = "heif")]
+    if let Some(Format::Heic | Format::Avif) = by_feature {
+        let decoder = HeifDecoder::new(reader, length).map_err(|e| undecodable(path, e))?;
+        return Ok((Box::new(decoder), None));
     }
+    #[cfg(feature = "jxl")]
+    if by_feature == Some(Format::JpegXl) {
+        let decoder = JxlDecoder::new(reader).map_err(|e| undecodable(path, e))?;
+        return Ok((Box::new(decoder), None));
+    }
+    // Without features.
+    let _ = (by_feature, length);
+    let reader = ImageReader::new(reader).with_guessed_format().map_err(Error::io("read the photo", path))?;
+    let format = reader.format();
+    let decoder = reader.into_decoder().map_err(|e| undecodable(path, e))?;
+    Ok((Box::new(decoder), format))
 }
 
 fn refused(path: &Path, found: impl Into<String>) -> Error {

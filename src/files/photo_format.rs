@@ -20,9 +20,13 @@ pub const READ: &str = match (cfg!(feature = "heif"), cfg!(feature = "jxl")) {
 /// The same with the version of the library that reads some of them, for the description of a build.
 pub fn described() -> String {
     #[cfg(feature = "heif")]
-    return format!("{READ}; libheif {}", crate::files::heif::version());
+    {
+        format!("{READ}; libheif {}", crate::files::heif::version())
+    }
     #[cfg(not(feature = "heif"))]
-    READ.to_owned()
+    {
+        READ.to_owned()
+    }
 }
 
 /// Endings of photos in those, in small letters.
