@@ -139,7 +139,7 @@ pub type Judge = Box<dyn FnOnce(&[u8]) -> Result<Found>>;
 /// # Errors
 /// A run's folder that is not there.
 pub fn mark_of(kind: &'static FolderKind, folder: &Path, out: &Path) -> Result<(Value, Judge)> {
-    let run = folder.canonicalize().map_err(Error::io("open the results", folder))?;
+    let run = dunce::canonicalize(folder).map_err(Error::io("open the results", folder))?;
     let mark = json!({ "program": "engine", "version": env!("CARGO_PKG_VERSION"), "exports_of": in_json(&run) });
     let place = format!("{} {}", kind.called, out.display());
     let judge = move |mark: &[u8]| {
@@ -162,7 +162,7 @@ fn read_list(out: &Path, folder: &Path) -> List {
     let before = input::read(&out.join(LIST), "read the list of exports").ok();
     let before = before.filter(|bytes| !takes_too_much(bytes));
     let before: Option<List> = before.and_then(|bytes| serde_json::from_slice(&bytes).ok());
-    let run = in_json(&folder.canonicalize().unwrap_or_else(|_| folder.to_owned()));
+    let run = in_json(&dunce::canonicalize(folder).unwrap_or_else(|_| folder.to_owned()));
     let formats = before.filter(|list| list.run == run).map(|list| list.formats).unwrap_or_default();
     List { program: "engine".into(), version: env!("CARGO_PKG_VERSION").into(), run, formats }
 }

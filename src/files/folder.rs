@@ -164,7 +164,7 @@ impl OutputFolder {
     /// A scene that does not exist; what `default` says; as [`Self::new`].
     pub fn of_scene(options: &OutputOptions, default: impl FnOnce() -> Result<PathBuf>, scene: &Path) -> Result<Self> {
         let path = options.out.clone().map_or_else(default, Ok)?;
-        let scene = scene.canonicalize().map_err(Error::io("open the scene", scene))?;
+        let scene = dunce::canonicalize(scene).map_err(Error::io("open the scene", scene))?;
         Self::of_named(path, options.force, in_json(&scene))
     }
 
@@ -278,7 +278,7 @@ pub const RESULTS: FolderKind = FolderKind {
 /// A scene that does not exist.
 pub fn default_folder(scene: &Path) -> Result<PathBuf> {
     // A scene that is named by its file of cameras is the folder around it.
-    let folder = if scene.is_file() { scene.canonicalize().ok() } else { None };
+    let folder = if scene.is_file() { dunce::canonicalize(scene).ok() } else { None };
     let folder = folder.as_deref().and_then(Path::parent);
     sibling(folder.unwrap_or(scene), "_engine")
 }
@@ -288,7 +288,7 @@ pub fn default_folder(scene: &Path) -> Result<PathBuf> {
 /// # Errors
 /// A folder that does not exist, or the root of a file system.
 pub fn sibling(folder: &Path, suffix: &str) -> Result<PathBuf> {
-    let full = folder.canonicalize().map_err(Error::io("open the folder", folder))?;
+    let full = dunce::canonicalize(folder).map_err(Error::io("open the folder", folder))?;
     let name = full.file_name().ok_or_else(|| {
         Error::input(folder.display().to_string(), "a folder without a name", "a place for the results: -o OUT")
     })?;

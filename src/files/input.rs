@@ -39,7 +39,8 @@ fn open_at_once(path: &Path) -> io::Result<File> {
 
 #[cfg(not(unix))]
 fn open_at_once(path: &Path) -> io::Result<File> {
-    File::open(path)
+    // Windows would say that access is denied.
+    if path.is_dir() { Err(io::ErrorKind::IsADirectory.into()) } else { File::open(path) }
 }
 
 /// Reads a whole file.

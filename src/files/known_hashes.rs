@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::files::atomic::write_whole;
 use crate::files::folder::write_file;
+use crate::files::names::slashed;
 use crate::files::{hash, input};
 
 /// The file's name.
@@ -124,11 +125,11 @@ impl KnownHashes {
     }
 
     fn key(&self, path: &Path) -> Option<String> {
-        let path = match path.strip_prefix(&self.out) {
-            Ok(inside) => inside.to_owned(),
-            Err(_) => std::path::absolute(path).ok()?,
-        };
-        Some(path.to_str()?.to_owned())
+        match path.strip_prefix(&self.out) {
+            // Other machines of the same job read them, too.
+            Ok(inside) => inside.to_str().map(|_| slashed(inside).into_owned()),
+            Err(_) => Some(std::path::absolute(path).ok()?.to_str()?.to_owned()),
+        }
     }
 
     /// The hash of a file's content, from its bytes only where it is not known.

@@ -75,6 +75,12 @@ pub fn from_bytes(bytes: Vec<u8>) -> PathBuf {
     return String::from_utf8_lossy(&bytes).into_owned().into();
 }
 
+/// A path with `/` between its parts, as files in JSON name what lies in their folder: on every system the same.
+pub fn slashed(path: &Path) -> Cow<'_, str> {
+    let text = path.to_string_lossy();
+    if std::path::MAIN_SEPARATOR == '/' { text } else { text.replace(std::path::MAIN_SEPARATOR, "/").into() }
+}
+
 fn escaped(bytes: &[u8], is_escaped: impl Fn(u8) -> bool) -> String {
     let mut text = String::with_capacity(bytes.len());
     for &byte in bytes {
@@ -120,6 +126,13 @@ mod tests {
         // Never written: whoever wrote it meant the name.
         for odd in ["bytes:%", "bytes:%F", "bytes:%G0", "bytes:%-1"] {
             assert_eq!(from_json(odd), Path::new(odd));
+        }
+    }
+
+    #[test]
+    fn files_in_a_folder_have_one_name_on_all_systems() {
+        for path in [Path::new("depth").join("a.pfm"), "depth/a.pfm".into()] {
+            assert_eq!(slashed(&path), "depth/a.pfm");
         }
     }
 

@@ -10,6 +10,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::fmt::{self, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use crate::error::Error;
 use crate::host::memory_limits::{Readable, ResourceLimits};
@@ -104,27 +105,25 @@ fn last_line(asked: u64, held: Option<u64>, limits: ResourceLimits) -> Line {
     line
 }
 
-#[cfg(unix)]
 fn end(bytes: usize) {
+    /// The number of standard error in C, on Windows, too.
+    const STANDARD_ERROR: libc::c_int = 2;
     static ENDING: AtomicBool = AtomicBool::new(false);
     if ENDING.swap(true, Ordering::SeqCst) {
         // Another thread is saying it. The process ends before this one gets any further.
         loop {
-            // SAFETY: pause takes no argument; it only waits.
-            unsafe { libc::pause() };
+            std::thread::sleep(Duration::from_secs(1));
         }
     }
     let line = last_line(bytes as u64, resident(), ResourceLimits::of_this_process());
+    // Its type is another one on Windows; a line is shorter than the smallest of them holds.
+    let length = line.length as _;
     // SAFETY: the pointer and the length are those of a part of an array that lives on; _exit takes a number.
     unsafe {
-        libc::write(libc::STDERR_FILENO, line.bytes.as_ptr().cast(), line.length);
+        libc::write(STANDARD_ERROR, line.bytes.as_ptr().cast(), length);
         libc::_exit(i32::from(Error::Memory(String::new()).exit_code()));
     }
 }
-
-/// Elsewhere Rust's own end follows.
-#[cfg(not(unix))]
-fn end(_: usize) {}
 
 /// Memory that the process holds: the second number in /proc/self/statm, in pages.
 #[cfg(unix)]
@@ -143,6 +142,12 @@ fn resident() -> Option<u64> {
     let text = std::str::from_utf8(text.get(..usize::try_from(length).ok()?)?).ok()?;
     let pages: u64 = text.split_ascii_whitespace().nth(1)?.parse().ok()?;
     pages.checked_mul(u64::try_from(page).ok()?)
+}
+
+/// Elsewhere it is not told without asking for more.
+#[cfg(not(unix))]
+fn resident() -> Option<u64> {
+    None
 }
 
 #[cfg(test)]

@@ -175,7 +175,7 @@ pub struct SceneSummary {
 impl SceneSummary {
     /// Of a scene.
     pub fn new(scene: &Scene) -> Self {
-        let path = scene.root.canonicalize().unwrap_or_else(|_| scene.root.clone());
+        let path = dunce::canonicalize(&scene.root).unwrap_or_else(|_| scene.root.clone());
         let (views, points) = (scene.views.len(), scene.points.len());
         Self { path, layout: Some(scene.layout), views, points, georeference: scene.georeference }
     }

@@ -176,7 +176,7 @@ pub fn map(folder: &Path, options: &MapOptions, progress: &Progress) -> Result<(
     let report = Report {
         program: "engine",
         version: env!("CARGO_PKG_VERSION"),
-        run: in_json(&folder.canonicalize().unwrap_or_else(|_| folder.to_owned())),
+        run: in_json(&dunce::canonicalize(folder).unwrap_or_else(|_| folder.to_owned())),
         manifest_sha256: hash::of_file(&folder.join(MANIFEST))?,
         options: said(options),
         notes,

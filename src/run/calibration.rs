@@ -230,7 +230,7 @@ fn described(photos: &Path, files: &[PathBuf], one: bool) -> Result<Value> {
         let name = in_json(Path::new(file.file_name().unwrap_or_default()));
         list.push(json!([name, data.len(), changed.map_or(0, |time| time.as_millis() as u64)]));
     }
-    let photos = photos.canonicalize().map_err(Error::io("open the folder of photos", photos))?;
+    let photos = dunce::canonicalize(photos).map_err(Error::io("open the folder of photos", photos))?;
     let cameras = if one { "one" } else { "each" };
     Ok(json!({
         "program": "engine", "command": "calibrate", "cameras": cameras, "photos": in_json(&photos), "files": list,

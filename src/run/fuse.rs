@@ -236,8 +236,12 @@ pub fn look(
     let chosen = views_with_maps(&scene, &files, &options.only, &mut notes)?;
     notes.extend(made::mixture(maps, chosen.iter().map(|&view| scene.views[view].name.as_str())));
     let frames: Vec<Frame> = scene.views.iter().map(|v| Frame::new(v, max_side, Resolution::Full)).collect();
-    let options =
-        MapsOptions { maps: maps.canonicalize().unwrap_or_else(|_| maps.clone()), max_side, open, ..options.clone() };
+    let options = MapsOptions {
+        maps: dunce::canonicalize(maps).unwrap_or_else(|_| maps.clone()),
+        max_side,
+        open,
+        ..options.clone()
+    };
     let places: BTreeMap<usize, usize> = chosen.iter().enumerate().map(|(place, &view)| (view, place)).collect();
     let place = |view: usize| places.get(&view).copied();
     let ranked = chosen.iter().map(|&at| scene.views[at].sources.iter().map(|s| place(s.view)).collect());

@@ -96,7 +96,7 @@ pub fn job_of<N: DepthNetwork>(work: Work, network: &N) -> Fields<String, Value>
     let Work { scene, options, .. } = work;
     let merge = options.merge();
     let fields = json!({
-        "scene": in_json(&scene.root.canonicalize().unwrap_or_else(|_| scene.root.clone())),
+        "scene": in_json(&dunce::canonicalize(&scene.root).unwrap_or_else(|_| scene.root.clone())),
         "version": env!("CARGO_PKG_VERSION"),
         "weights": network.weights_hash(),
         "precision": network.precision(),

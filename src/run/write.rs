@@ -8,6 +8,7 @@ use serde_json::{Map as Fields, Value, json};
 use crate::draw::{preview, thumbnail};
 use crate::error::{Error, Result};
 use crate::files::folder::write_file;
+use crate::files::names::slashed;
 use crate::files::{hash, pfm};
 use crate::fusion::view::{FusionView, ViewFacts};
 use crate::host::interrupt;
@@ -143,8 +144,7 @@ fn files_of(work: Work, place: usize) -> Vec<String> {
     }
     let place = |(folder, ending): &(&str, &str)| {
         let file = work.spread().place(&work.out.join(folder), name, ending);
-        let parts = file.strip_prefix(work.out).unwrap_or(&file).iter().map(|part| part.to_string_lossy());
-        parts.collect::<Vec<_>>().join("/")
+        slashed(file.strip_prefix(work.out).unwrap_or(&file)).into_owned()
     };
     kinds.iter().map(place).collect()
 }

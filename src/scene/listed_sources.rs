@@ -138,7 +138,7 @@ impl Scene {
 /// Where COLMAP's folder `stereo` may lie: in the scene's folder or its `dense`, or, where that is a model's folder,
 /// beside `sparse`.
 fn workspaces(root: &Path) -> Vec<PathBuf> {
-    let whole = root.canonicalize().unwrap_or_else(|_| root.to_owned());
+    let whole = dunce::canonicalize(root).unwrap_or_else(|_| root.to_owned());
     let around = whole
         .ancestors()
         .take(3)

@@ -48,7 +48,7 @@ impl Scene {
             None => scale_beside(folder)?,
         };
         // Those of an earlier run, or that were exported from it.
-        let above = folder.canonicalize().ok().and_then(|folder| Some(folder.parent()?.to_owned()));
+        let above = dunce::canonicalize(folder).ok().and_then(|folder| Some(folder.parent()?.to_owned()));
         let made_here = |folder: &Path| folder.join("manifest.json").is_file();
         let undistorted = made_here(folder) || above.is_some_and(|folder| made_here(&folder));
         let how = How { scale, undistorted, tolerance, world: 1.0 };

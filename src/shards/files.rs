@@ -25,7 +25,7 @@ pub fn of_views(scene: &Scene, plan: &Plan, places: &[usize], out: &Path) -> Res
     });
     let mut files: BTreeSet<PathBuf> = pictures.collect();
     let root = if scene.root.is_file() { scene.root.parent().unwrap_or(&scene.root) } else { &scene.root };
-    let out = out.canonicalize().unwrap_or_else(|_| out.to_owned());
+    let out = dunce::canonicalize(out).unwrap_or_else(|_| out.to_owned());
     others_in(root, &out, &mut files)?;
     let relative = |file: PathBuf| file.strip_prefix(root).map_or_else(|_| file.clone(), Path::to_owned);
     Ok(files.into_iter().map(relative).collect())
@@ -37,7 +37,7 @@ fn others_in(folder: &Path, out: &Path, files: &mut BTreeSet<PathBuf>) -> Result
     for entry in entries {
         let path = entry.map_err(Error::io("list the scene's folder", folder))?.path();
         if path.is_dir() {
-            if path.canonicalize().is_ok_and(|full| full != out) && scene_of_results(&path).is_none() {
+            if dunce::canonicalize(&path).is_ok_and(|full| full != out) && scene_of_results(&path).is_none() {
                 others_in(&path, out, files)?;
             }
             continue;

@@ -126,7 +126,7 @@ pub fn hashes_around((out, verify): (&Path, bool), plan: &PlanFile, shards: BTre
 /// # Errors
 /// A folder of somebody else, unless forced; one that a run holds alone.
 pub fn join(out: &Path, scene: &Path, force: bool) -> Result<FolderLock> {
-    let scene = scene.canonicalize().unwrap_or_else(|_| scene.to_owned());
+    let scene = dunce::canonicalize(scene).unwrap_or_else(|_| scene.to_owned());
     let mark = json!({ "program": "engine", "version": env!("CARGO_PKG_VERSION"), "scene": in_json(&scene) });
     let is_theirs = |name: &str| [PLAN, SHARDS, TILES].contains(&name);
     together::join(Claim { path: out, force, kind: &RESULTS }, &mark, |_| Ok(Found::Same), is_theirs)

@@ -187,7 +187,7 @@ impl Outline {
             schema,
             version,
             id: self.id(&counts),
-            scene: self.scene.root.canonicalize().unwrap_or_else(|_| self.scene.root.clone()),
+            scene: dunce::canonicalize(&self.scene.root).unwrap_or_else(|_| self.scene.root.clone()),
             options: given.to_vec(),
             job: self.job.clone(),
             views_sha256: self.views_sha256.clone(),

@@ -180,7 +180,7 @@ fn expect_tiles(method: &Method) -> Result<()> {
 
 /// That a folder's results are those of this scene.
 fn expect_scene(out: &Path, scene: &Path, force: bool) -> Result<()> {
-    let own = scene.canonicalize().map_err(Error::io("open the scene", scene))?;
+    let own = dunce::canonicalize(scene).map_err(Error::io("open the scene", scene))?;
     match scene_of_results(out).filter(|other| *other != own && !force) {
         None => Ok(()),
         Some(other) => Err(Error::input(

@@ -323,7 +323,7 @@ pub fn write_scenes(
 
 /// All that a scene's bytes depend on, beside its index.
 fn describe(options: &GeneratorOptions, write: &WriteOptions) -> Value {
-    let path = |p: &PathBuf| in_json(&p.canonicalize().unwrap_or_else(|_| p.clone()));
+    let path = |p: &PathBuf| in_json(&dunce::canonicalize(p).unwrap_or_else(|_| p.clone()));
     json!({
         "program": "engine", "version": env!("CARGO_PKG_VERSION"),
         "seed": options.seed, "views": options.views, "size": [options.size.0, options.size.1],

@@ -35,7 +35,7 @@ fn workspaces(root: &Path, options: &OpenOptions) -> Vec<Workspace> {
     let mut found = Vec::new();
     if let Some(encoding) = Encoding::of(root) {
         // As COLMAP lays them out: images/ beside sparse/, in which the model lies, perhaps in a folder with a number.
-        let full = root.canonicalize().unwrap_or_else(|_| root.to_owned());
+        let full = dunce::canonicalize(root).unwrap_or_else(|_| root.to_owned());
         let mut around = full.ancestors().take(3).map(|folder| folder.join("images"));
         let photos = around.find(|folder| folder.is_dir());
         let photos = images.map(Path::to_owned).or(photos).unwrap_or_else(|| root.join("images"));
@@ -333,7 +333,7 @@ fn leads_out(folder: &Path, photo: &Path) -> bool {
     if photo.strip_prefix(folder).is_ok_and(is_plain) {
         return false;
     }
-    match (folder.canonicalize(), photo.canonicalize()) {
+    match (dunce::canonicalize(folder), dunce::canonicalize(photo)) {
         (Ok(folder), Ok(photo)) => !photo.starts_with(folder),
         _ => true,
     }
@@ -341,8 +341,8 @@ fn leads_out(folder: &Path, photo: &Path) -> bool {
 
 /// Says so where the model's names lead out of the scene. They are followed: whoever gives the model names its photos.
 fn outside_note(root: &Path, elsewhere: &[(String, PathBuf)]) -> Option<String> {
-    let whole = root.canonicalize().ok()?;
-    let is_outside = |path: &PathBuf| path.canonicalize().is_ok_and(|path| !path.starts_with(&whole));
+    let whole = dunce::canonicalize(root).ok()?;
+    let is_outside = |path: &PathBuf| dunce::canonicalize(path).is_ok_and(|path| !path.starts_with(&whole));
     let outside: Vec<&str> =
         elsewhere.iter().filter(|(_, path)| is_outside(path)).map(|(name, _)| name.as_str()).collect();
     let first = outside.first()?;

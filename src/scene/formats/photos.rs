@@ -153,7 +153,7 @@ impl Index {
         let (mut index, mut seen) = (Self { by_name: HashMap::new(), by_stem: HashMap::new() }, HashSet::new());
         let mut folders: Vec<(PathBuf, usize)> = roots.into_iter().map(|folder| (folder, 0)).collect();
         while let Some((folder, depth)) = folders.pop() {
-            if !seen.insert(folder.canonicalize().unwrap_or_else(|_| folder.clone())) {
+            if !seen.insert(dunce::canonicalize(&folder).unwrap_or_else(|_| folder.clone())) {
                 continue;
             }
             for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
