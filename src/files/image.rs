@@ -1,5 +1,6 @@
 //! Photos: JPEG, PNG, TIFF and WebP; grey or colour, with or without alpha; 8 or 16 bits a channel.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader, Cursor};
 use std::path::Path;
 
@@ -8,7 +9,7 @@ use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, RgbImage};
 use rayon::prelude::*;
 
 use crate::files::jpeg::{self, Elsewhere};
-use crate::files::{hash, input, unread_photo};
+use crate::files::{hash, input, mirror, unread_photo};
 use crate::host::memory::expect_room;
 use crate::{Error, Result};
 
@@ -58,7 +59,19 @@ pub fn may_have_alpha(path: &Path) -> bool {
 
 /// Reads a photo's header.
 pub fn header(path: &Path) -> Result<Header> {
-    let (file, length) = input::open(path, "open the photo")?;
+    if mirror::need_start(path)? {
+        // Where more stands before it, or it is broken, the whole file says so.
+        if let Ok(header) = header_of(path, input::open_as_it_is) {
+            return Ok(header);
+        }
+    }
+    header_of(path, input::open)
+}
+
+type Open = fn(&Path, &'static str) -> Result<(File, u64)>;
+
+fn header_of(path: &Path, open: Open) -> Result<Header> {
+    let (file, length) = open(path, "open the photo")?;
     if length == 0 {
         return Err(Error::input(path.display().to_string(), "the file is empty", EXPECTED));
     }

@@ -21,7 +21,8 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::files::atomic::write_whole;
 use crate::files::folder::write_file;
-use crate::files::{hash, input};
+use crate::files::names::from_json;
+use crate::files::{hash, input, mirror};
 
 /// The file's name.
 pub const HASHES: &str = ".engine.hashes.json";
@@ -51,8 +52,12 @@ impl Identity {
 
     /// Of what a path leads to.
     fn at(path: &Path) -> Option<Self> {
-        let data = std::fs::metadata(path).ok()?;
-        data.is_file().then(|| Self::of(&data))?
+        let data = std::fs::metadata(path).ok().filter(Metadata::is_file)?;
+        match mirror::identity(path) {
+            // What every copy of it has in common, on any machine.
+            Some((modified_ns, inode)) => Some(Self { size: data.len(), modified_ns, inode }),
+            None => Self::of(&data),
+        }
     }
 
     /// Whether any later change gives it another time, as seen now.
@@ -87,7 +92,7 @@ pub struct KnownHashes {
 
 #[derive(Debug, Default)]
 struct State {
-    /// By path: relative to the folder in it, else absolute.
+    /// By path: relative to the folder in it, else absolute, or the name of what it is a copy of.
     known: HashMap<String, Known>,
     /// Whether anything is new.
     is_changed: bool,
@@ -126,7 +131,7 @@ impl KnownHashes {
     fn key(&self, path: &Path) -> Option<String> {
         let path = match path.strip_prefix(&self.out) {
             Ok(inside) => inside.to_owned(),
-            Err(_) => std::path::absolute(path).ok()?,
+            Err(_) => mirror::name_of(&std::path::absolute(path).ok()?),
         };
         Some(path.to_str()?.to_owned())
     }
@@ -211,7 +216,7 @@ impl KnownHashes {
         if !state.is_changed {
             return Ok(());
         }
-        state.known.retain(|path, _| self.out.join(path).exists());
+        state.known.retain(|path, _| self.out.join(from_json(path)).exists());
         write_sorted(&self.out.join(HASHES), state.known.iter())?;
         state.is_changed = false;
         Ok(())
