@@ -235,12 +235,14 @@ impl Copy {
         let (mut wanted, mut before) = (Vec::new(), HashMap::new());
         for (name, object) in self.index.known().iter_mut() {
             let copy = path_in(&self.root, name);
-            if object.state == State::Far && copy.parent() == path.parent() && has_head(&copy) {
-                if let Some(version) = &object.version {
-                    before.insert(name.clone(), version.clone());
-                    object.state = State::Coming;
-                    wanted.push(Start { name: name.clone(), key: self.key(name), copy });
-                }
+            if object.state == State::Far
+                && copy.parent() == path.parent()
+                && has_head(&copy)
+                && let Some(version) = &object.version
+            {
+                before.insert(name.clone(), version.clone());
+                object.state = State::Coming;
+                wanted.push(Start { name: name.clone(), key: self.key(name), copy });
             }
         }
         self.counts.gets.fetch_add(wanted.len() as u64, Ordering::Relaxed);
@@ -328,9 +330,7 @@ impl Mirror for Copy {
                 (path.display().to_string(), "a name that is not text (UTF-8), which stores do not take");
             return Err(Error::input(place, found, "other names of photos"));
         };
-        let number = self.uploads.put(&name, path)?;
-        self.index.set(&name, Some(Known::written(number)));
-        Ok(())
+        self.uploads.put(&name, path)
     }
 
     fn written_first(&self, path: &Path) -> Result<bool> {

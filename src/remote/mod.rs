@@ -1,10 +1,10 @@
 //! Scenes and results in object stores: S3, Google Cloud Storage, Azure Blob Storage, or whatever speaks like one.
 //!
-//! The rest of the program works in folders. An address (`s3://bucket/town`) gets a folder of its own (`mirror.rs`) that
-//! is a copy of what lies below it, in a scratch folder: names, sizes and times of all objects from the start, by a
-//! listing; the bytes of an object when a file is opened (`fetching.rs`). What is written there is put into the store in
-//! the order in which it was written (`uploads.rs`), so that a record never arrives before what it vouches for. Nothing
-//! depends on locks or on renaming, which stores do not have.
+//! The rest of the program works in folders. An address (`s3://bucket/town`) gets a folder of its own (`mirror.rs`),
+//! which is a copy of what lies below it, in a scratch folder: names, sizes and times of all objects from the start, by
+//! a listing; the bytes of an object when a file is opened (`fetching.rs`). What is written there is put into the store
+//! in the order in which it was written (`uploads.rs`), so that a record never arrives before what it vouches for.
+//! Nothing depends on locks or on renaming, which stores do not have.
 //!
 //! All of it needs the feature `object-store`; without it an address is refused here.
 

@@ -26,11 +26,11 @@ pub struct Place {
     pub name: String,
 }
 
-/// How often the first request is made again, and how often others are: after 0.1 s, then about twice as long each
-/// time, 15 s at most.
-const TRIES: (usize, usize) = (6, 12);
-/// No longer than this.
-const PATIENCE: Duration = Duration::from_secs(180);
+/// How often the first request is made again, and how often others are: after 0.1 s, then one and a half times as long
+/// each time on the average, 15 s at most; so for some 3 s, and for some 80 s.
+const TRIES: (usize, usize) = (6, 14);
+/// The longest of one wait, and of all together.
+const WAITS: (Duration, Duration) = (Duration::from_secs(15), Duration::from_secs(180));
 
 /// What addresses may be.
 const EXPECTED: &str =
@@ -58,8 +58,9 @@ impl Place {
 
 /// The store of an address; `None` where it is of no kind that is built in.
 fn store(scheme: &ObjectStoreScheme, url: &Url, tries: usize) -> Option<object_store::Result<Arc<dyn ObjectStore>>> {
-    let backoff = BackoffConfig { init_backoff: Duration::from_millis(100), max_backoff: PATIENCE / 12, base: 2.0 };
-    let retry = RetryConfig { backoff, max_retries: tries, retry_timeout: PATIENCE };
+    // Each wait is a number by chance between the first and so many times the one before.
+    let backoff = BackoffConfig { init_backoff: Duration::from_millis(100), max_backoff: WAITS.0, base: 3.0 };
+    let retry = RetryConfig { backoff, max_retries: tries, retry_timeout: WAITS.1 };
     let address = url.to_string();
     Some(match scheme {
         ObjectStoreScheme::AmazonS3 => {

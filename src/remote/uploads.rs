@@ -19,7 +19,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
 
 use crate::error::{Error, Result};
-use crate::remote::index::Index;
+use crate::remote::index::{Index, Known};
 use crate::remote::runtime;
 use crate::remote::trouble::Trouble;
 
@@ -132,18 +132,20 @@ impl Uploads {
         trouble.as_ref().map_or(Ok(()), |trouble| Err(trouble.error()))
     }
 
-    /// A file is to be put; gives the number of this writing.
+    /// A file is to be put.
     ///
     /// # Errors
     /// Something before could not be put; the file cannot be kept until then.
-    pub fn put(&self, name: &str, path: &Path) -> Result<u64> {
+    pub fn put(&self, name: &str, path: &Path) -> Result<()> {
         self.expect_all_well()?;
         let number = self.next.fetch_add(1, Ordering::Relaxed);
+        // Before it can arrive.
+        self.shared.index.set(name, Some(Known::written(number)));
         let file = self.spool.join(number.to_string());
         let kept = std::fs::hard_link(path, &file).or_else(|_| std::fs::copy(path, &file).map(drop));
         let size = kept.and_then(|()| std::fs::metadata(&file)).map_err(Error::io("keep for the store", path))?.len();
         self.send(Task::Put(Put { name: name.to_owned(), file, size, number }));
-        Ok(number)
+        Ok(())
     }
 
     /// An object is to be removed.

@@ -7,8 +7,17 @@ use super::proxy::{Mode, Proxy};
 use super::server::variables;
 use super::*;
 
-/// A job on a row of views behind a proxy, and what a single run gives.
-fn row(views: u32) -> Option<(server::Server, Proxy, Job, BTreeMap<PathBuf, Vec<u8>>)> {
+/// A job on a row of views behind a proxy.
+struct Row {
+    server: server::Server,
+    proxy: Proxy,
+    job: Job,
+    /// What a single run gives.
+    expected: BTreeMap<PathBuf, Vec<u8>>,
+}
+
+/// `None` where moto is not installed.
+fn row(views: u32) -> Option<Row> {
     let server = server::start(&[])?;
     let root = tempfile::tempdir().unwrap();
     let scene = root.path().join("scene");
@@ -17,12 +26,12 @@ fn row(views: u32) -> Option<(server::Server, Proxy, Job, BTreeMap<PathBuf, Vec<
     server.fill("work", "row", &scene);
     let proxy = Proxy::before(server.address);
     let job = Job::new("s3://work/row".into(), "s3://work/out".into(), variables(proxy.address));
-    Some((server, proxy, job, expected))
+    Some(Row { server, proxy, job, expected })
 }
 
 #[test]
 fn a_server_that_fails_now_and_then_costs_time_alone() {
-    let Some((server, proxy, job, expected)) = row(6) else { return };
+    let Some(Row { server, proxy, job, expected }) = row(6) else { return };
     // From the first request on.
     let (over, faults) = (std::sync::atomic::AtomicBool::new(false), proxy.failures());
     std::thread::scope(|scope| {
@@ -51,7 +60,7 @@ fn a_server_that_fails_now_and_then_costs_time_alone() {
 
 #[test]
 fn a_server_that_fails_for_good_ends_the_command_and_the_next_goes_on() {
-    let Some((server, proxy, mut job, expected)) = row(6) else { return };
+    let Some(Row { server, proxy, mut job, expected }) = row(6) else { return };
     job.plan(&[&OPTIONS[..], &["--shards", "1"]].concat()).done();
     // It fails when the first record is there, and then for good.
     let shard = job.start(&job.shard("1/1"));

@@ -51,7 +51,7 @@ fn a_job_by_shards_and_tiles_is_a_single_runs_byte_for_byte() {
     assert!(mesh(&root.path().join("out")) == mesh(&alone_in));
 
     // What reads results finds the scene by its address, and writes beside them.
-    job.run(&["export", &job.out, "--to", "las,colmap"]).done();
+    job.run(&["export", &job.out, "--to", "las,xyz"]).done();
     job.run(&["report", &job.out]).done();
     let page = format!("file://{}", text(&root.path().join("pages/page.html")));
     job.run(&["report", &job.out, "-o", &page]).done();

@@ -1,5 +1,5 @@
-//! A proxy before a server that fails as servers and nets do: it answers 503 in the server's place, cuts answers off, or
-//! takes no connection. And it counts requests.
+//! A proxy before a server that fails as servers and nets do: it answers 503 in the server's place, cuts answers off,
+//! or hangs up. And it counts requests.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};

@@ -2,11 +2,13 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::*;
+
+/// Whose objects the program's are, so that they can be read.
+const OWNER: &str = "AWS4-HMAC-SHA256 Credential=testing/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, \
+    Signature=0";
 
 /// The server, which ends with this.
 pub struct Server {
@@ -49,11 +51,12 @@ pub fn start(variables: &[(&str, &str)]) -> Option<Server> {
 }
 
 impl Server {
-    /// One request, without a signature: moto asks for none unless it is told to.
+    /// One request, with a signature that is none: moto does not look at it unless it is told to.
     pub fn ask(&self, method: &str, path: &str, body: &[u8]) -> (u16, Vec<u8>) {
         let mut stream = TcpStream::connect(self.address).unwrap();
         let head = format!(
-            "{method} {path} HTTP/1.1\r\nHost: {}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\nAuthorization: {OWNER}\r\nContent-Length: {}\r\n\
+             Connection: close\r\n\r\n",
             self.address,
             body.len()
         );
