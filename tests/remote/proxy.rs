@@ -18,6 +18,8 @@ pub enum Mode {
     Cuts(usize),
     /// It hangs up before it answers.
     HangsUp,
+    /// It hangs up once so many objects were put.
+    TakesPuts(u64),
 }
 
 /// What its threads share.
@@ -30,6 +32,7 @@ struct Shared {
 }
 
 const METHODS: [&str; 5] = ["GET", "PUT", "HEAD", "POST", "DELETE"];
+const PUT: usize = 1;
 
 /// The proxy; its threads end with the process.
 pub struct Proxy {
@@ -117,6 +120,7 @@ fn serve(shared: &Arc<Shared>, mut client: TcpStream, server: SocketAddr) {
     while let Ok(count @ 1..) = client.read(&mut buffer) {
         let bytes = &buffer[..count];
         shared.count(bytes);
+        let is_full = |most: u64| shared.requests[PUT].load(Ordering::SeqCst) > most;
         match shared.mode() {
             Mode::Busy => {
                 shared.failures.fetch_add(1, Ordering::SeqCst);
@@ -127,7 +131,8 @@ fn serve(shared: &Arc<Shared>, mut client: TcpStream, server: SocketAddr) {
                 let _ = client.write_all(busy.as_bytes());
                 break;
             }
-            Mode::HangsUp => {
+            Mode::TakesPuts(most) if !is_full(most) => {}
+            Mode::HangsUp | Mode::TakesPuts(_) => {
                 shared.failures.fetch_add(1, Ordering::SeqCst);
                 break;
             }
