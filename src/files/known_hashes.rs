@@ -229,7 +229,13 @@ impl KnownHashes {
     /// The system's reason where it cannot be written.
     pub fn write_to(&self, file: &Path) -> Result<()> {
         let state = self.state();
-        write_sorted(file, state.known.iter().filter(|(path, _)| state.learned.contains(*path)))
+        // The time and inode of a copy that this process has written are nobody else's.
+        let is_for_others = |path: &str| {
+            let path = self.out.join(from_json(path));
+            !mirror::is_copy(&path) || mirror::identity(&path).is_some()
+        };
+        let learned = |(path, _): &(&String, &Known)| state.learned.contains(*path) && is_for_others(path);
+        write_sorted(file, state.known.iter().filter(learned))
     }
 }
 
