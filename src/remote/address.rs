@@ -10,7 +10,7 @@ const SCHEMES: [&str; 11] = ["s3", "s3a", "gs", "az", "adl", "azure", "abfs", "a
 pub enum Wanted {
     /// Any of them.
     All,
-    /// Records and states, and their ages: what tells how far a job is.
+    /// Records, states and parts, and their ages: what tells how far a job is.
     Records,
 }
 

@@ -105,7 +105,7 @@ impl Copy {
     fn is_wanted(&self, name: &str) -> bool {
         match self.wanted {
             Wanted::All => true,
-            Wanted::Records => name.ends_with(".json") || !name.contains('/'),
+            Wanted::Records => [".json", ".part"].iter().any(|ending| name.ends_with(ending)) || !name.contains('/'),
         }
     }
 
