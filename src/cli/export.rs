@@ -12,8 +12,8 @@ use engine::files::folder::OutputOptions;
 use engine::host::interrupt;
 use engine::host::progress::Progress;
 
-use super::options::{self, CacheArgs, LimitArgs, ReportArgs};
-use super::places::Places;
+use super::options::{self, LimitArgs, ReportArgs};
+use super::places::{CacheArgs, Places};
 
 /// Write a finished run's cloud, maps, cameras and photos in the formats of other programs.
 ///

@@ -26,8 +26,8 @@ use serde_json::json;
 
 use super::export::{self, ExportHow};
 use super::infer::Task;
-use super::options::{self, CacheArgs, LimitArgs, OutputArgs, ReportArgs, SceneArgs};
-use super::places::Places;
+use super::options::{self, LimitArgs, OutputArgs, ReportArgs, SceneArgs};
+use super::places::{CacheArgs, Places};
 use super::planned;
 
 /// Fuse existing depth maps into a point cloud, or score many settings.

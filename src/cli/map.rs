@@ -12,8 +12,8 @@ use engine::ortho::mapping::map;
 use engine::ortho::options::{FILL_CELLS, MapOptions, Up, numbers};
 use glam::DVec3;
 
-use super::options::{self, CacheArgs, LimitArgs, ReportArgs};
-use super::places::Places;
+use super::options::{self, LimitArgs, ReportArgs};
+use super::places::{CacheArgs, Places};
 
 /// Map a finished run of a scene that was seen from above: surface model and true orthophoto.
 ///

@@ -10,8 +10,8 @@ use engine::shards::plan_file::PlanFile;
 use engine::shards::which::ShardOption;
 
 use super::infer::Task;
-use super::options::{CacheArgs, MachineArgs, ReportArgs};
-use super::places::Places;
+use super::options::{MachineArgs, ReportArgs};
+use super::places::{CacheArgs, Places};
 use super::planned;
 
 /// Merge the levels of a planned job's views into the finished maps, on one machine or on many.

@@ -15,8 +15,8 @@ use engine::shards::tile_work::TileOptions;
 use engine::shards::which::ShardOption;
 use engine::{Error, Result};
 
-use super::options::{self, CacheArgs, LimitArgs, ReportArgs};
-use super::places::Places;
+use super::options::{self, LimitArgs, ReportArgs};
+use super::places::{CacheArgs, Places};
 
 /// Make one triangle mesh of a finished run's depth maps.
 ///

@@ -227,16 +227,6 @@ impl OutputArgs {
     }
 }
 
-/// Where copies of what lies in object stores go.
-#[derive(Args, Debug)]
-#[command(next_help_heading = "Output")]
-pub struct CacheArgs {
-    /// Keep the copies of what lies in an object store (s3://BUCKET/PREFIX and the like, in the place of a folder) in
-    /// this folder, for the next command [default: a temporary folder, removed at the end]
-    #[arg(long, value_name = "DIR")]
-    pub cache: Option<PathBuf>,
-}
-
 /// What the network runs on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Device {

@@ -3,9 +3,20 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use clap::Args;
 use engine::remote::address::{Wanted, is_address};
 use engine::remote::{here, with_scene_of};
 use engine::{Error, Result};
+
+/// Where copies of what lies in object stores go.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Output")]
+pub struct CacheArgs {
+    /// Keep the copies of what lies in an object store (s3://BUCKET/PREFIX and the like, in the place of a folder) in
+    /// this folder, for the next command [default: a temporary folder, removed at the end]
+    #[arg(long, value_name = "DIR")]
+    pub cache: Option<PathBuf>,
+}
 
 /// The options of a command that may be addresses.
 #[derive(Default)]

@@ -11,8 +11,8 @@ use engine::shards::which::{Shard, ShardOption};
 
 use super::given::Given;
 use super::infer::{InferWork, Task};
-use super::options::{self, CacheArgs, OutputArgs, ReportArgs};
-use super::places::Places;
+use super::options::{self, OutputArgs, ReportArgs};
+use super::places::{CacheArgs, Places};
 
 /// Divide a scene's views into shards for many machines, and tell what each will read, take and write.
 ///

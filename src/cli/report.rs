@@ -9,8 +9,8 @@ use engine::host::progress::Progress;
 use engine::report::making::report;
 use engine::report::options::{MOST_POINTS, ReportOptions};
 
-use super::options::{self, CacheArgs, LimitArgs, ReportArgs};
-use super::places::Places;
+use super::options::{self, LimitArgs, ReportArgs};
+use super::places::{CacheArgs, Places};
 
 /// Write a finished run as one HTML page to look at.
 ///

@@ -8,8 +8,8 @@ use engine::host::interrupt;
 use engine::host::progress::Progress;
 use engine::shards::status::status;
 
-use super::options::{CacheArgs, ReportArgs};
-use super::places::Places;
+use super::options::ReportArgs;
+use super::places::{CacheArgs, Places};
 
 /// Tell how far a planned job is: views done, shards that run, failed or are lost, and the time that is left.
 ///
