@@ -52,6 +52,11 @@ photo-formats: ## HEIC, AVIF and JPEG XL (needs libheif, or CMake, libde265 and 
 	cargo test --features jxl,$(HEIF) --test photo_formats
 	cargo clippy --lib --bins --test photo_formats --features jxl,$(HEIF) -- -D warnings
 
+object-store: ## Every night: jobs in object stores, against moto's S3 server (a virtual environment of its own)
+	$(PYTHON) -m venv target/moto
+	target/moto/bin/pip install --quiet 'moto[server]'
+	PATH="$(CURDIR)/target/moto/bin:$$PATH" ENGINE_REQUIRE_S3=1 cargo test --features object-store --test remote
+
 driver: nvcc ## Every night: the program on a stand-in for CUDA's driver, all runs, orders and mistakes
 	ENGINE_DRIVER_ALL=1 ENGINE_REQUIRE_EMULATOR=1 cargo test --features cuda --test driver
 
@@ -80,5 +85,5 @@ sass: nvcc ## Machine code of one kernel file for Hopper: make sass K=sweep
 	.cuda/nvidia/cu13/bin/nvcc -std=c++17 -O3 -cubin -arch=sm_90 -I kernels kernels/$(K).cu -o target/$(K).cubin
 	.cuda/nvdisasm -c target/$(K).cubin
 
-.PHONY: help check test wheel python site nvcc gpu test-cuda ptx mpi photo-formats driver kernels gpu-build \
+.PHONY: help check test wheel python site nvcc gpu test-cuda ptx mpi photo-formats object-store driver kernels gpu-build \
 	gpu-check gpu-rehearsal report-check pages large sass

@@ -140,6 +140,8 @@ pub mod maps;
 
 pub mod scene;
 
+pub mod remote;
+
 pub mod files;
 
 pub mod host;

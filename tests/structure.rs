@@ -29,6 +29,7 @@ const ROOMS: &[&str] = &[
     "fusion",
     "maps",
     "scene",
+    "remote",
     "files",
     "host",
     "error",

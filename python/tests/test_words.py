@@ -52,14 +52,14 @@ def test_the_licences_are_in_the_package() -> None:
 def test_every_option_of_the_program_is_an_argument() -> None:
     # What the functions have as arguments of their own, or what only a program needs.
     others = {"calibrate", "config", "crs", "export", "filtered_depth", "force", "help", "json", "max_points", "out"}
-    others |= {"outliers", "photos", "ply_names", "profile", "quiet", "report", "shard", "spacing", "verbose"}
+    others |= {"cache", "outliers", "photos", "ply_names", "profile", "quiet", "report", "shard", "spacing", "verbose"}
     assert set(get_type_hints(_options.FileRunOptions)) == named_in_help("infer") - others
     assert set(get_type_hints(_options.RunOptions)) <= set(get_type_hints(_options.FileRunOptions))
     of_pyramid = {"levels", "trusted_confidence", "replaced_confidence", "coarse_reprojection_px", "doublings"}
     of_pyramid |= {"coarse_depth_error_rel", "coarse_min_views"}
     others = {"method", "preset", "list_presets", "sweep", "reference", "max_distance", "threshold", "keep_best"}
     others |= set(get_type_hints(_options.FileRunOptions)) - set(get_type_hints(_options.FusionConstants))
-    others |= {"scene", "out", "force", "json", "quiet", "verbose", "profile", "config", "help"}
+    others |= {"scene", "out", "force", "json", "quiet", "verbose", "profile", "config", "cache", "help"}
     assert set(get_type_hints(_options.FusionConstants)) == named_in_help("fuse") - others - of_pyramid
 
 

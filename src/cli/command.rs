@@ -7,6 +7,7 @@ use clap::error::{ContextKind, ErrorKind};
 use clap::{CommandFactory, Parser, Subcommand};
 use engine::host::memory_limits::save_address_space;
 use engine::host::progress::{Progress, Style, output_result, print_error_line};
+use engine::remote;
 use engine::{Error, Result};
 
 use super::bench::{self, BenchArgs};
@@ -23,6 +24,7 @@ use super::map::{self, MapArgs};
 use super::merge::{self, MergeArgs};
 use super::mesh::{self, MeshArgs};
 use super::options::{self, ReportArgs};
+use super::places::Places;
 use super::plan::{self, PlanArgs};
 use super::planned;
 use super::report::{self, ReportCommand};
@@ -112,6 +114,22 @@ impl Command {
         })
     }
 
+    /// Which of its options may be addresses of object stores.
+    fn places(&mut self) -> Places<'_> {
+        match self {
+            Self::Infer(args) => args.places(),
+            Self::Plan(args) => args.places(),
+            Self::Merge(args) => args.places(),
+            Self::Status(args) => args.places(),
+            Self::Fuse(args) => args.places(),
+            Self::Export(args) => args.places(),
+            Self::Mesh(args) => args.places(),
+            Self::Map(args) => args.places(),
+            Self::Report(args) => args.places(),
+            _ => Places::default(),
+        }
+    }
+
     /// Whether more is told than usual.
     fn is_verbose(&self) -> bool {
         self.report().is_some_and(|report| report.verbose)
@@ -169,10 +187,12 @@ pub fn command_line(words: impl IntoIterator<Item = OsString>) -> u8 {
             Ok(resolved) => resolved,
             Err(error) => {
                 print_error_line(&format!("error: {error}"));
+                // What was brought to look for a plan.
+                let _ = remote::finish(&Progress::new(Style::Quiet), false);
                 return error.exit_code();
             }
         };
-    let cli = match Cli::try_parse_from(words) {
+    let cli = match Cli::try_parse_from(&words) {
         Ok(Cli { config, command: Command::Config(args) }) => {
             Cli { config: None, command: Command::Config(args.with_file(config.map(Into::into))) }
         }
@@ -180,6 +200,7 @@ pub fn command_line(words: impl IntoIterator<Item = OsString>) -> u8 {
         Err(error) => {
             // Help and version are "errors" with exit code 0; a closed output is no reason for another one.
             let _ = error.print();
+            let _ = remote::finish(&Progress::new(Style::Quiet), false);
             return u8::try_from(error.exit_code()).unwrap_or(2);
         }
     };
@@ -188,7 +209,11 @@ pub fn command_line(words: impl IntoIterator<Item = OsString>) -> u8 {
     if !matches!(cli.command, Command::Config(_) | Command::Completions(_) | Command::Man(_)) {
         layers::tell(&settings, file.as_deref(), cli.command.is_verbose(), &progress);
     }
-    let result = cli.command.run(&settings, &progress);
+    let mut command = cli.command;
+    let is_verbose = command.is_verbose();
+    let result = command.places().reach(&words).and_then(|()| command.run(&settings, &progress));
+    // What was written is on its way until now, also that of a run which was stopped.
+    let result = result.and(remote::finish(&progress, is_verbose));
     // A run that failed has a profile, too; its own error counts more.
     let profiled = options::write_profile();
     match result.and(profiled).and_then(|()| output_result()) {

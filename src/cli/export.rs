@@ -13,6 +13,7 @@ use engine::host::interrupt;
 use engine::host::progress::Progress;
 
 use super::options::{self, LimitArgs, ReportArgs};
+use super::places::{CacheArgs, Places};
 
 /// Write a finished run's cloud, maps, cameras and photos in the formats of other programs.
 ///
@@ -44,6 +45,8 @@ pub struct ExportArgs {
     how: ExportHow,
     #[command(flatten)]
     limits: LimitArgs,
+    #[command(flatten)]
+    cache: CacheArgs,
     #[command(flatten)]
     pub report: ReportArgs,
 }
@@ -109,6 +112,15 @@ pub fn after(folder: &Path, to: Vec<&'static str>, how: &ExportHow, progress: &P
         return Ok(());
     }
     export(folder, &how.options(to, OutputOptions::default()), progress)
+}
+
+impl ExportArgs {
+    /// What may be addresses.
+    pub fn places(&mut self) -> Places<'_> {
+        let results = self.scene.is_none().then(|| self.results.clone());
+        let folders = std::iter::once(&mut self.results).chain(&mut self.scene).chain(&mut self.out).collect();
+        Places { folders, results, cache: self.cache.cache.as_deref(), ..Places::default() }
+    }
 }
 
 /// Does it.

@@ -27,6 +27,7 @@ use serde_json::json;
 use super::export::{self, ExportHow};
 use super::infer::Task;
 use super::options::{self, LimitArgs, OutputArgs, ReportArgs, SceneArgs};
+use super::places::{CacheArgs, Places};
 use super::planned;
 
 /// Fuse existing depth maps into a point cloud, or score many settings.
@@ -99,6 +100,8 @@ pub struct FuseArgs {
     grid: GridArgs,
     #[command(flatten)]
     limits: LimitArgs,
+    #[command(flatten)]
+    cache: CacheArgs,
     #[command(flatten)]
     pub report: ReportArgs,
 }
@@ -183,6 +186,15 @@ impl FromArgMatches for ConstantArgs {
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
         Self::from_arg_matches(matches).map(|new| *self = new)
+    }
+}
+
+impl FuseArgs {
+    /// What may be addresses.
+    pub fn places(&mut self) -> Places<'_> {
+        let results = self.maps.clone().filter(|_| self.scene.is_none());
+        let folders = self.maps.iter_mut().chain(&mut self.scene).chain(&mut self.output.out).collect();
+        Places { folders, results, cache: self.cache.cache.as_deref(), ..Places::default() }
     }
 }
 

@@ -33,6 +33,7 @@ use engine::{Error, Result};
 use super::export::{self, ExportHow};
 use super::given::Given;
 use super::options::{self, LimitArgs, MachineArgs, OutputArgs, ReportArgs, SceneArgs};
+use super::places::{CacheArgs, Places};
 use super::quality::Quality;
 use super::report;
 
@@ -81,6 +82,8 @@ pub struct InferArgs {
     /// protocol, or have sixels
     #[arg(long, conflicts_with_all = ["quiet", "json"], help_heading = "Reports")]
     show: bool,
+    #[command(flatten)]
+    cache: CacheArgs,
     #[command(flatten)]
     pub report: ReportArgs,
 }
@@ -194,6 +197,14 @@ pub struct InferWork {
     /// Whether maps that are missing are an error.
     #[arg(skip)]
     only_finish: bool,
+}
+
+impl InferArgs {
+    /// What may be addresses.
+    pub fn places(&mut self) -> Places<'_> {
+        let folders = std::iter::once(&mut self.scene).chain(&mut self.output.out).collect();
+        Places { folders, cache: self.cache.cache.as_deref(), ..Places::default() }
+    }
 }
 
 /// Does it. `given` are the job's options, for a shard that has to make the plan.

@@ -13,6 +13,7 @@ use engine::ortho::options::{FILL_CELLS, MapOptions, Up, numbers};
 use glam::DVec3;
 
 use super::options::{self, LimitArgs, ReportArgs};
+use super::places::{CacheArgs, Places};
 
 /// Map a finished run of a scene that was seen from above: surface model and true orthophoto.
 ///
@@ -39,6 +40,8 @@ pub struct MapArgs {
     how: MapHow,
     #[command(flatten)]
     limits: LimitArgs,
+    #[command(flatten)]
+    cache: CacheArgs,
     #[command(flatten)]
     pub report: ReportArgs,
 }
@@ -100,6 +103,15 @@ fn bounds(text: &str) -> Result<[f64; 4], String> {
 /// How far holes are closed.
 fn fill(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|n| *n <= 100).ok_or_else(|| "expected a whole number from 0 to 100".into())
+}
+
+impl MapArgs {
+    /// What may be addresses.
+    pub fn places(&mut self) -> Places<'_> {
+        let results = self.how.scene.is_none().then(|| self.results.clone());
+        let folders = std::iter::once(&mut self.results).chain(&mut self.how.scene).chain(&mut self.out).collect();
+        Places { folders, results, cache: self.cache.cache.as_deref(), ..Places::default() }
+    }
 }
 
 /// Does it.

@@ -11,6 +11,7 @@ use engine::shards::which::ShardOption;
 
 use super::infer::Task;
 use super::options::{MachineArgs, ReportArgs};
+use super::places::{CacheArgs, Places};
 use super::planned;
 
 /// Merge the levels of a planned job's views into the finished maps, on one machine or on many.
@@ -36,7 +37,18 @@ pub struct MergeArgs {
     #[command(flatten)]
     machine: MachineArgs,
     #[command(flatten)]
+    cache: CacheArgs,
+    #[command(flatten)]
     pub report: ReportArgs,
+}
+
+impl MergeArgs {
+    /// What may be addresses.
+    pub fn places(&mut self) -> Places<'_> {
+        let results = self.scene.is_none().then(|| self.results.clone());
+        let folders = std::iter::once(&mut self.results).chain(&mut self.scene).collect();
+        Places { folders, results, cache: self.cache.cache.as_deref(), ..Places::default() }
+    }
 }
 
 /// Does it.

@@ -16,6 +16,7 @@ use engine::shards::which::ShardOption;
 use engine::{Error, Result};
 
 use super::options::{self, LimitArgs, ReportArgs};
+use super::places::{CacheArgs, Places};
 
 /// Make one triangle mesh of a finished run's depth maps.
 ///
@@ -51,6 +52,8 @@ pub struct MeshArgs {
     tiles: MeshTiles,
     #[command(flatten)]
     limits: LimitArgs,
+    #[command(flatten)]
+    cache: CacheArgs,
     #[command(flatten)]
     pub report: ReportArgs,
 }
@@ -123,6 +126,15 @@ fn share(text: &str) -> Result<f64, String> {
 /// How much is cut away.
 fn trim(text: &str) -> Result<f64, String> {
     options::number(text, |n| (0.0..=20.0).contains(&n), "a number from 0 to 20")
+}
+
+impl MeshArgs {
+    /// What may be addresses.
+    pub fn places(&mut self) -> Places<'_> {
+        let results = self.how.scene.is_none().then(|| self.results.clone());
+        let folders = std::iter::once(&mut self.results).chain(&mut self.how.scene).chain(&mut self.out).collect();
+        Places { folders, results, cache: self.cache.cache.as_deref(), ..Places::default() }
+    }
 }
 
 /// Does it.

@@ -25,6 +25,7 @@ mod mesh;
 mod option_file;
 mod option_names;
 mod options;
+mod places;
 mod plan;
 mod planned;
 mod quality;

@@ -12,6 +12,7 @@ use engine::shards::which::{Shard, ShardOption};
 use super::given::Given;
 use super::infer::{InferWork, Task};
 use super::options::{self, OutputArgs, ReportArgs};
+use super::places::{CacheArgs, Places};
 
 /// Divide a scene's views into shards for many machines, and tell what each will read, take and write.
 ///
@@ -43,6 +44,8 @@ pub struct PlanArgs {
     #[command(flatten)]
     work: InferWork,
     #[command(flatten)]
+    cache: CacheArgs,
+    #[command(flatten)]
     pub report: ReportArgs,
 }
 
@@ -51,6 +54,14 @@ fn shard(text: &str) -> std::result::Result<Shard, String> {
     match text.parse()? {
         ShardOption::Given(shard) => Ok(shard),
         ShardOption::Auto => Err("expected I/N with I from 1 to N (3/8)".into()),
+    }
+}
+
+impl PlanArgs {
+    /// What may be addresses.
+    pub fn places(&mut self) -> Places<'_> {
+        let folders = std::iter::once(&mut self.scene).chain(&mut self.output.out).collect();
+        Places { folders, cache: self.cache.cache.as_deref(), ..Places::default() }
     }
 }
 

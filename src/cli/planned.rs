@@ -1,12 +1,13 @@
 //! A job that was planned: its options in the plan's file, and back from there.
 
 use std::any::TypeId;
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use clap::{Arg, Args, Command};
 use engine::Result;
 use engine::files::folder::{OutputOptions, default_folder};
+use engine::remote::address::Wanted;
+use engine::remote::here;
 use engine::shards::plan_file::{PLAN, PlanFile};
 
 use super::given::{Given, parsed};
@@ -69,7 +70,7 @@ pub fn plan_of(path: &[String], settings: &[Setting], scene: Option<&Path>) -> R
         return Ok(None);
     }
     let out = match (value("out"), scene) {
-        (Some(out), _) => PathBuf::from(OsString::from(out)),
+        (Some(out), _) => here(Path::new(out), Wanted::All, value("cache").map(Path::new))?,
         // What is wrong with the scene is told when it is read.
         (None, scene) => match scene.map(default_folder) {
             Some(Ok(out)) => out,

@@ -10,6 +10,7 @@ use engine::report::making::report;
 use engine::report::options::{MOST_POINTS, ReportOptions};
 
 use super::options::{self, LimitArgs, ReportArgs};
+use super::places::{CacheArgs, Places};
 
 /// Write a finished run as one HTML page to look at.
 ///
@@ -51,12 +52,23 @@ pub struct ReportCommand {
     #[command(flatten)]
     limits: LimitArgs,
     #[command(flatten)]
+    cache: CacheArgs,
+    #[command(flatten)]
     pub report: ReportArgs,
 }
 
 /// Reports a run that has just been made.
 pub fn after(folder: &Path, progress: &Progress) -> Result<()> {
     report(folder, &ReportOptions::default(), progress)
+}
+
+impl ReportCommand {
+    /// What may be addresses.
+    pub fn places(&mut self) -> Places<'_> {
+        let results = self.scene.is_none().then(|| self.results.clone());
+        let folders = std::iter::once(&mut self.results).chain(&mut self.scene).collect();
+        Places { folders, file: self.out.as_mut(), results, cache: self.cache.cache.as_deref(), ..Places::default() }
+    }
 }
 
 /// Does it.

@@ -9,6 +9,7 @@ use engine::host::progress::Progress;
 use engine::shards::status::status;
 
 use super::options::ReportArgs;
+use super::places::{CacheArgs, Places};
 
 /// Tell how far a planned job is: views done, shards that run, failed or are lost, and the time that is left.
 ///
@@ -27,7 +28,21 @@ pub struct StatusArgs {
     #[arg(long, help_heading = "Plan")]
     watch: bool,
     #[command(flatten)]
+    cache: CacheArgs,
+    #[command(flatten)]
     pub report: ReportArgs,
+}
+
+impl StatusArgs {
+    /// What may be addresses.
+    pub fn places(&mut self) -> Places<'_> {
+        Places {
+            folders: vec![&mut self.results],
+            only_records: true,
+            cache: self.cache.cache.as_deref(),
+            ..Places::default()
+        }
+    }
 }
 
 /// Does it.

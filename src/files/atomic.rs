@@ -6,6 +6,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
 use crate::files::hash::Hashing;
+use crate::files::mirror;
 use crate::{Error, Result};
 
 /// How the names of temporary files begin and end.
@@ -54,7 +55,7 @@ pub fn write_whole(
     fill: impl FnOnce(&mut BufWriter<&mut File>) -> io::Result<()>,
 ) -> Result<()> {
     filled(path, action, fill)?.persist(path).map_err(|e| Error::io(action, path)(e.error))?;
-    Ok(())
+    mirror::written(path)
 }
 
 /// Writes the file at `path` unless there is one, also where several processes want to at once; says whether it did.
@@ -66,7 +67,7 @@ pub fn write_new(path: &Path, action: &'static str, bytes: &[u8]) -> Result<bool
     match file.persist_noclobber(path) {
         Err(refused) if refused.error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
         Err(refused) => Err(Error::io(action, path)(refused.error)),
-        Ok(_) => Ok(true),
+        Ok(_) => mirror::written_first(path),
     }
 }
 

@@ -14,9 +14,9 @@ use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
 use crate::files::atomic::{TEMPORARY, write_whole};
-use crate::files::input;
 use crate::files::lock::{self, FolderLock, Mode};
 use crate::files::names::{from_json, in_json};
+use crate::files::{input, mirror};
 use crate::host::interrupt;
 
 /// How the folders of one command are marked, and in what words they are refused.
@@ -204,7 +204,10 @@ impl OutputFolder {
         }
         for old in &self.old {
             match old.is_dir() {
-                true => std::fs::remove_dir_all(old).map_err(Error::io("remove the folder of an earlier run", old))?,
+                true => {
+                    std::fs::remove_dir_all(old).map_err(Error::io("remove the folder of an earlier run", old))?;
+                    mirror::removed(old)?;
+                }
                 false => remove(old, "remove the file of an earlier run")?,
             }
         }
@@ -288,6 +291,7 @@ pub fn default_folder(scene: &Path) -> Result<PathBuf> {
 /// # Errors
 /// A folder that does not exist, or the root of a file system.
 pub fn sibling(folder: &Path, suffix: &str) -> Result<PathBuf> {
+    expect_places_beside(folder)?;
     let full = dunce::canonicalize(folder).map_err(Error::io("open the folder", folder))?;
     let name = full.file_name().ok_or_else(|| {
         Error::input(folder.display().to_string(), "a folder without a name", "a place for the results: -o OUT")
@@ -301,11 +305,21 @@ pub fn sibling(folder: &Path, suffix: &str) -> Result<PathBuf> {
     })
 }
 
+/// Refuses a copy: what lies beside one is no copy of anything.
+fn expect_places_beside(folder: &Path) -> Result<()> {
+    if !mirror::is_copy(folder) {
+        return Ok(());
+    }
+    let (place, found) = (folder.display().to_string(), "a place in an object store, which has no folder beside it");
+    Err(Error::input(place, found, "a place for the results: -o OUT, a folder or an address"))
+}
+
 /// As [`sibling`], of a folder that need not exist.
 ///
 /// # Errors
 /// The root of a file system, and a folder that has no name and does not exist.
 pub fn beside(folder: &Path, suffix: &str) -> Result<PathBuf> {
+    expect_places_beside(folder)?;
     let Some(name) = folder.file_name() else { return sibling(folder, suffix) };
     let mut longer = name.to_owned();
     longer.push(suffix);
@@ -340,7 +354,8 @@ pub fn is_temporary(name: &str) -> bool {
 pub fn remove(path: &Path, action: &'static str) -> Result<()> {
     match std::fs::remove_file(path) {
         Err(e) if e.kind() != ErrorKind::NotFound => Err(Error::io(action, path)(e)),
-        _ => Ok(()),
+        Err(_) => Ok(()),
+        Ok(()) => mirror::removed(path),
     }
 }
 
@@ -365,8 +380,12 @@ pub fn make_folder_of(file: &Path) -> Result<()> {
 /// The system's reason where the folder cannot be made; what `write` says.
 pub fn write_file<T>(path: &Path, write: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
     make_folder_of(path)?;
-    let _guard = interrupt::writing();
-    write(path)
+    let written = {
+        let _guard = interrupt::writing();
+        write(path)
+    };
+    mirror::wait_for_room(path);
+    written
 }
 
 /// Writes a value as indented JSON, whole or not at all, making the file's folder.

@@ -1,6 +1,7 @@
 //! Photos: JPEG, PNG, TIFF and WebP, and by features HEIC, AVIF and JPEG XL; grey or colour, with or without alpha; 8 to
 //! 16 bits a channel.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader, Cursor, Seek};
 use std::path::{Path, PathBuf};
 
@@ -14,7 +15,7 @@ use crate::files::jpeg::{self, Elsewhere};
 #[cfg(feature = "jxl")]
 use crate::files::jxl::JxlDecoder;
 use crate::files::photo_format::{self, Format, READ};
-use crate::files::{hash, input};
+use crate::files::{hash, input, mirror};
 use crate::host::memory::expect_room;
 use crate::{Error, Result};
 
@@ -59,7 +60,19 @@ pub fn may_have_alpha(path: &Path) -> bool {
 
 /// Reads a photo's header.
 pub fn header(path: &Path) -> Result<Header> {
-    let (file, length) = input::open(path, "open the photo")?;
+    if mirror::need_start(path)? {
+        // Where more stands before it, or it is broken, the whole file says so.
+        if let Ok(header) = header_of(path, input::open_as_it_is) {
+            return Ok(header);
+        }
+    }
+    header_of(path, input::open)
+}
+
+type Open = fn(&Path, &'static str) -> Result<(File, u64)>;
+
+fn header_of(path: &Path, open: Open) -> Result<Header> {
+    let (file, length) = open(path, "open the photo")?;
     if length == 0 {
         return Err(refused(path, "the file is empty"));
     }

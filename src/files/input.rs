@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use crate::files::mirror;
 use crate::host::allocator::may_fail;
 use crate::host::memory::readable;
 use crate::{Error, Result};
@@ -16,6 +17,15 @@ use crate::{Error, Result};
 /// # Errors
 /// [`Error::Io`] where the system refuses; [`Error::Input`] on a pipe, socket or device.
 pub fn open(path: &Path, action: &'static str) -> Result<(File, u64)> {
+    mirror::need(path)?;
+    open_as_it_is(path, action)
+}
+
+/// As [`open()`], for who has seen to it that as much of the file is there as is needed.
+///
+/// # Errors
+/// As [`open()`].
+pub(crate) fn open_as_it_is(path: &Path, action: &'static str) -> Result<(File, u64)> {
     let kind = std::fs::metadata(path).map_err(Error::io(action, path))?;
     // A folder is left to the system, which says so in its own words.
     if !kind.is_file() && !kind.is_dir() {

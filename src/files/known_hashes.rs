@@ -21,8 +21,8 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::files::atomic::write_whole;
 use crate::files::folder::write_file;
-use crate::files::names::slashed;
-use crate::files::{hash, input};
+use crate::files::names::{from_json, slashed};
+use crate::files::{hash, input, mirror};
 
 /// The file's name.
 pub const HASHES: &str = ".engine.hashes.json";
@@ -52,8 +52,12 @@ impl Identity {
 
     /// Of what a path leads to.
     fn at(path: &Path) -> Option<Self> {
-        let data = std::fs::metadata(path).ok()?;
-        data.is_file().then(|| Self::of(&data))?
+        let data = std::fs::metadata(path).ok().filter(Metadata::is_file)?;
+        match mirror::identity(path) {
+            // What every copy of it has in common, on any machine.
+            Some((modified_ns, inode)) => Some(Self { size: data.len(), modified_ns, inode }),
+            None => Self::of(&data),
+        }
     }
 
     /// Whether any later change gives it another time, as seen now.
@@ -88,7 +92,7 @@ pub struct KnownHashes {
 
 #[derive(Debug, Default)]
 struct State {
-    /// By path: relative to the folder in it, else absolute.
+    /// By path: relative to the folder in it, else absolute, or the name of what it is a copy of.
     known: HashMap<String, Known>,
     /// Whether anything is new.
     is_changed: bool,
@@ -125,11 +129,12 @@ impl KnownHashes {
     }
 
     fn key(&self, path: &Path) -> Option<String> {
-        match path.strip_prefix(&self.out) {
+        let path = match path.strip_prefix(&self.out) {
             // Other machines of the same job read them, too.
-            Ok(inside) => inside.to_str().map(|_| slashed(inside).into_owned()),
-            Err(_) => Some(std::path::absolute(path).ok()?.to_str()?.to_owned()),
-        }
+            Ok(inside) => return inside.to_str().map(|_| slashed(inside).into_owned()),
+            Err(_) => mirror::name_of(&std::path::absolute(path).ok()?),
+        };
+        Some(path.to_str()?.to_owned())
     }
 
     /// The hash of a file's content, from its bytes only where it is not known.
@@ -212,7 +217,7 @@ impl KnownHashes {
         if !state.is_changed {
             return Ok(());
         }
-        state.known.retain(|path, _| self.out.join(path).exists());
+        state.known.retain(|path, _| self.out.join(from_json(path)).exists());
         write_sorted(&self.out.join(HASHES), state.known.iter())?;
         state.is_changed = false;
         Ok(())
@@ -225,7 +230,13 @@ impl KnownHashes {
     /// The system's reason where it cannot be written.
     pub fn write_to(&self, file: &Path) -> Result<()> {
         let state = self.state();
-        write_sorted(file, state.known.iter().filter(|(path, _)| state.learned.contains(*path)))
+        // The time and inode of a copy that this process has written are nobody else's.
+        let is_for_others = |path: &str| {
+            let path = self.out.join(from_json(path));
+            !mirror::is_copy(&path) || mirror::identity(&path).is_some()
+        };
+        let learned = |(path, _): &(&String, &Known)| state.learned.contains(*path) && is_for_others(path);
+        write_sorted(file, state.known.iter().filter(learned))
     }
 }
 

@@ -1,4 +1,5 @@
-//! Bytes in and out: images, maps (PFM, COLMAP's), PLY clouds, MAT files, and the folder that a run writes into.
+//! Bytes in and out: images, maps (PFM, COLMAP's), PLY clouds, MAT files, the folder that a run writes into, and
+//! copies of folders that lie elsewhere.
 //!
 //! Nothing here knows a scene, a camera or a network. Every reader checks the sizes in a header against the file
 //! before it takes memory; every writer leaves a whole file or none ([`atomic`]).
@@ -23,6 +24,7 @@ mod las_points;
 pub mod lock;
 pub mod map;
 pub mod mat;
+pub mod mirror;
 pub mod names;
 pub mod npy;
 pub mod pfm;

@@ -12,11 +12,16 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer, Serializer};
 
+use crate::host::copies;
+
 /// How a path begins in JSON that is written byte by byte.
 const BYTES: &str = "bytes:";
 
-/// The path as files and events in JSON hold it.
+/// The path as files and events in JSON hold it; of a copy, the name of the original.
 pub fn in_json(path: &Path) -> String {
+    if let Some(name) = copies::name_of(path) {
+        return name;
+    }
     match path.to_str() {
         Some(text) if !text.starts_with(BYTES) => text.to_owned(),
         _ => {
@@ -28,6 +33,9 @@ pub fn in_json(path: &Path) -> String {
 
 /// The path that [`in_json`] has written so. (A text that it never writes is the path of that name.)
 pub fn from_json(text: &str) -> PathBuf {
+    if let Some(place) = copies::place_of(text) {
+        return place;
+    }
     let bytes = text.strip_prefix(BYTES).and_then(unescaped);
     bytes.map_or_else(|| text.into(), from_bytes)
 }

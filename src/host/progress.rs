@@ -15,6 +15,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map as Fields, Value, json};
 
 use crate::error::{Error, Result};
+use crate::host::copies::named;
 use crate::host::terminal::{Picture, Screen};
 
 /// How progress is shown.
@@ -60,13 +61,13 @@ static OUTPUT: OnceLock<std::io::Error> = OnceLock::new();
 /// A text, perhaps of several lines, on standard output; all other control characters are escaped. A reader that went
 /// away (`engine ... | head`) is no reason to stop the work, nor is a full disk, but see [`output_result`].
 pub fn print_line(text: &str) {
-    write_out(&escaped(text, |c| if c == '\n' { c.to_string() } else { c.escape_default().to_string() }));
+    write_out(&escaped(&named(text), |c| if c == '\n' { c.to_string() } else { c.escape_default().to_string() }));
 }
 
 /// A value as one line of JSON on standard output.
 pub fn print_json(value: &Value) {
     // JSON itself lets the control characters from 127 on stand.
-    write_out(&escaped(&value.to_string(), |c| format!("\\u{:04x}", u32::from(c))));
+    write_out(&escaped(&named(&value.to_string()), |c| format!("\\u{:04x}", u32::from(c))));
 }
 
 fn write_out(text: &str) {
@@ -92,7 +93,7 @@ pub fn output_result() -> Result<()> {
 
 /// A line on standard error.
 pub fn print_error_line(text: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "{}", one_line(text));
+    let _ = writeln!(std::io::stderr().lock(), "{}", one_line(&named(text)));
 }
 
 /// The text with control characters written as escapes: file names may hold line breaks and terminal commands.

@@ -14,6 +14,7 @@ use crate::error::{Error, Result, counted};
 use crate::files::atomic::write_whole;
 use crate::files::folder::write_file;
 use crate::files::hash::Hashing;
+use crate::files::mirror;
 use crate::mesh::surface::{Corners, Quads, Vertex};
 
 /// Bytes of a quad's corners, and of a vertex with its key.
@@ -97,6 +98,7 @@ impl Part {
     /// # Errors
     /// A file that is no part, or not a whole one.
     pub fn open(path: &Path) -> Result<Option<Self>> {
+        mirror::need(path)?;
         let file = match File::open(path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             file => file.map_err(Error::io(READ, path))?,

@@ -163,12 +163,7 @@ pub fn fuse_grid(scene: &Path, options: &GridOptions, progress: &Progress) -> Re
             outputs.push("best.ply");
         }
         // One of an earlier grid is not this one's.
-        None => match std::fs::remove_file(&best) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                return Err(Error::io("remove the earlier best cloud", &best)(e));
-            }
-            _ => {}
-        },
+        None => folder::remove(&best, "remove the earlier best cloud")?,
     }
     let fields = json!({
         "program": "engine",

@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::files::atomic::write_whole;
 use crate::files::folder::write_file;
 use crate::files::hash::{Hashing, hexadecimal};
+use crate::files::mirror;
 use crate::files::point_file::{self, POINT_BYTES};
 use crate::files::scratch::Scratch;
 use crate::fusion::funnel::Funnel;
@@ -186,6 +187,7 @@ impl Part {
     /// # Errors
     /// A file that is no part, or not a whole one.
     pub fn open(path: &Path) -> Result<Option<Self>> {
+        mirror::need(path)?;
         let file = match File::open(path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             file => file.map_err(Error::io("read the points of a tile", path))?,

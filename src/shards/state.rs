@@ -11,7 +11,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::files::{folder, input};
+use crate::files::{folder, input, mirror};
+use crate::host::copies::named;
 use crate::host::{interrupt, memory};
 use crate::shards::which::Shard;
 
@@ -179,6 +180,8 @@ impl Part<'_> {
                     return;
                 }
                 beats += 1;
+                // What cannot be reached now will be at the next beat, or where it is needed.
+                let _ = mirror::look_again(&self.plan_file);
                 // It only serves people: what cannot be written is no reason to stop.
                 let _ = write(&state(Condition::Running, beats, None));
                 if modified(&self.plan_file) != looked_at {
@@ -214,7 +217,7 @@ impl Part<'_> {
                 let condition =
                     if matches!(error, Error::Interrupted) { Condition::Stopped } else { Condition::Failed };
                 // The error itself counts more.
-                let _ = write(&state(condition, 0, Some(error.to_string())));
+                let _ = write(&state(condition, 0, Some(named(&error.to_string()).into_owned())));
                 Err(error)
             }
         }

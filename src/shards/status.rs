@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::error::{Error, Result, counted};
+use crate::files::mirror;
 use crate::files::subfolders::listed;
 use crate::host::disk;
 use crate::host::interrupt;
@@ -119,7 +120,7 @@ pub fn look(out: &Path) -> Result<Status> {
         fused,
         done: mapped == views && fused && mesh.is_none(),
         seconds_left: left.into_iter().reduce(f64::max),
-        disk_free: disk::free(out),
+        disk_free: if mirror::is_copy(out) { None } else { disk::free(out) },
         disk_needed: disk_needed.sum(),
         shards,
         tiles,
@@ -255,6 +256,9 @@ impl Status {
 pub fn status(out: &Path, watch: bool, progress: &Progress) -> Result<()> {
     let mut last = None;
     loop {
+        if last.is_some() {
+            mirror::list_again(out)?;
+        }
         let status = look(out)?;
         if last.as_ref() != Some(&status.text()) {
             progress.summary(&status.text(), json!(status));

@@ -6,6 +6,8 @@ const EVERY: &str = "--quiet --verbose --json --profile --config --help";
 const LIMITS: &str = "--threads --memory";
 /// Where results go.
 const FOLDER: &str = "--out --force";
+/// Where copies go of what lies in object stores.
+const COPIES: &str = "--cache";
 /// What computes, and how.
 const DEVICE: &str = "--device --precision --convolutions --jpeg --vram";
 /// How a scene is read and maps are fused.
@@ -25,30 +27,30 @@ const PAGE: &str = "--scene --max-points --picture-side";
 pub static COMMANDS: &[(&str, &[&str], &str)] = &[
     (
         "infer",
-        &[EVERY, LIMITS, FOLDER, DEVICE, SCENE_AND_FUSION, MAPS, EXPORTED],
+        &[EVERY, COPIES, LIMITS, FOLDER, DEVICE, SCENE_AND_FUSION, MAPS, EXPORTED],
         "--shard --calibrate --report --export --show",
     ),
-    ("plan", &[EVERY, LIMITS, FOLDER, DEVICE, SCENE_AND_FUSION, MAPS], "--shards --within --files"),
-    ("merge", &[EVERY, LIMITS, DEVICE], "--shard --scene"),
-    ("status", &[EVERY], "--watch"),
+    ("plan", &[EVERY, COPIES, LIMITS, FOLDER, DEVICE, SCENE_AND_FUSION, MAPS], "--shards --within --files"),
+    ("merge", &[EVERY, COPIES, LIMITS, DEVICE], "--shard --scene"),
+    ("status", &[EVERY, COPIES], "--watch"),
     (
         "fuse",
-        &[EVERY, LIMITS, FOLDER, SCENE_AND_FUSION, EXPORTED],
+        &[EVERY, COPIES, LIMITS, FOLDER, SCENE_AND_FUSION, EXPORTED],
         "--scene --method --preset --list-presets --min-segment-px --min-angle-deg --see-through-factor \
             --max-depth-error-px --mean-colour --coarse-reprojection-px --coarse-depth-error-rel \
             --coarse-min-views --doublings --reprojection-step-px --depth-error-step-rel --max-views \
             --max-disparity-px --max-normal-deg --min-pixels --max-pixels --max-traversal-depth --sweep --reference \
             --max-distance --threshold --keep-best --tiles --shard --join --export",
     ),
-    ("export", &[EVERY, LIMITS, FOLDER, EXPORTED], "--to --scene"),
+    ("export", &[EVERY, COPIES, LIMITS, FOLDER, EXPORTED], "--to --scene"),
     (
         "mesh",
-        &[EVERY, LIMITS, FOLDER],
+        &[EVERY, COPIES, LIMITS, FOLDER],
         "--to --voxel --poisson --min-component --close-holes --triangles --simplify --no-colours --texture --scene \
             --ply-offset --tiles --shard --join",
     ),
-    ("map", &[EVERY, LIMITS, FOLDER], "--gsd --crs --offset --up --bounds --fill --no-ortho --scene"),
-    ("report", &[EVERY, LIMITS, FOLDER, PAGE], "--no-doctor --match-photos"),
+    ("map", &[EVERY, COPIES, LIMITS, FOLDER], "--gsd --crs --offset --up --bounds --fill --no-ortho --scene"),
+    ("report", &[EVERY, COPIES, LIMITS, FOLDER, PAGE], "--no-doctor --match-photos"),
     ("view", &[EVERY, LIMITS, PAGE], "--port --host --anyone --no-open"),
     ("info", &[LIMITS], "--config --width --height --planes --views --levels --weights --json --help"),
 ];

@@ -74,6 +74,8 @@ pub fn groups() -> Vec<Group> {
                 fs::write(root.join("other/letter.txt"), "dear").unwrap();
             })
         },
+        told("give a folder, or build the program with stores in it", "plan s3://bucket/town -o out"),
+        told("give a folder", "doctor s3://bucket/town"),
         with(half_mapped, told("start that shard, too", "merge out")),
         with(half_mapped, told("start what is left", "fuse out")),
         with(mapped, told("give it more memory", "merge out --memory 0.00001")),

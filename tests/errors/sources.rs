@@ -97,6 +97,11 @@ const NOT_PROVOKED: &[(&str, &str)] = &[
          library's compiler to `cargo build`)",
         "needs two MPI libraries, and a build with the feature `mpi`",
     ),
+    (
+        "a place for the results: -o OUT, a folder or an address",
+        "needs a build with object stores: tests/remote has it",
+    ),
+    ("other names of photos", "needs a build with object stores, and a photo whose name is not text"),
     ("no scene was made", "a mistake of whoever calls the library: the commands check it before"),
     ("` is missing; the configuration ", "a mistake of whoever calls the library: the commands check it before"),
     ("the same command again, or another folder", "two processes at the same moment: tests/run has them"),
