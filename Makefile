@@ -85,5 +85,5 @@ sass: nvcc ## Machine code of one kernel file for Hopper: make sass K=sweep
 	.cuda/nvidia/cu13/bin/nvcc -std=c++17 -O3 -cubin -arch=sm_90 -I kernels kernels/$(K).cu -o target/$(K).cubin
 	.cuda/nvdisasm -c target/$(K).cubin
 
-.PHONY: help check test wheel python site nvcc gpu test-cuda ptx mpi photo-formats object-store driver kernels gpu-build \
-	gpu-check gpu-rehearsal report-check pages large sass
+.PHONY: help check test wheel python site nvcc gpu test-cuda ptx mpi photo-formats object-store driver kernels \
+	gpu-build gpu-check gpu-rehearsal report-check pages large sass

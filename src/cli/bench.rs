@@ -24,7 +24,8 @@ use safetensors::Dtype;
 use serde_json::Value;
 
 use super::infer::{InferWork, Task};
-use super::options::{self, Device, LimitArgs, Precision, positive_integer};
+use super::machine::{Device, Precision, device};
+use super::options::{self, LimitArgs, positive_integer};
 
 /// Measure the engine's speed and memory on this machine.
 #[derive(Args, Debug)]
@@ -161,7 +162,7 @@ enum Devices {
 fn devices(text: &str) -> Result<Devices, String> {
     match text {
         "all" => Ok(Devices::All),
-        text => options::device(text).map(Devices::Named).map_err(|error| error.replace("auto, cpu", "all, auto, cpu")),
+        text => device(text).map(Devices::Named).map_err(|error| error.replace("auto, cpu", "all, auto, cpu")),
     }
 }
 

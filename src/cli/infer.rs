@@ -32,7 +32,8 @@ use engine::{Error, Result};
 
 use super::export::{self, ExportHow};
 use super::given::Given;
-use super::options::{self, LimitArgs, MachineArgs, OutputArgs, ReportArgs, SceneArgs};
+use super::machine::MachineArgs;
+use super::options::{self, LimitArgs, OutputArgs, ReportArgs, SceneArgs};
 use super::places::{CacheArgs, Places};
 use super::quality::Quality;
 use super::report;

@@ -10,7 +10,8 @@ use engine::shards::plan_file::PlanFile;
 use engine::shards::which::ShardOption;
 
 use super::infer::Task;
-use super::options::{MachineArgs, ReportArgs};
+use super::machine::MachineArgs;
+use super::options::ReportArgs;
 use super::places::{CacheArgs, Places};
 use super::planned;
 

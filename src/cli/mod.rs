@@ -19,6 +19,7 @@ mod given;
 mod infer;
 mod info;
 mod layers;
+mod machine;
 mod map;
 mod merge;
 mod mesh;

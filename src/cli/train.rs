@@ -31,6 +31,7 @@ use engine::train::validation::{VALIDATION_SEED, ValidationSet};
 use engine::{Error, Result};
 use serde_json::json;
 
+use super::machine::{Device, device};
 use super::options::{self, LimitArgs, ReportArgs, positive_integer};
 use super::synth;
 use super::train_data::{self, DataKind, DataSpec};
@@ -194,8 +195,8 @@ pub struct TrainArgs {
     /// if there is one. Several share the samples of a batch, with the same result as one of them. A run may continue
     /// on another kind of device, whose sums differ in the last bits
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
-    #[arg(value_parser = options::device, help_heading = "Machine")]
-    device: options::Device,
+    #[arg(value_parser = device, help_heading = "Machine")]
+    device: Device,
     #[command(flatten)]
     limits: LimitArgs,
     /// Threads that load or render samples
@@ -260,7 +261,7 @@ fn trained(mut args: TrainArgs, team: &Team, progress: &Progress) -> Result<()> 
             expect_statistics("samples of --size with --planes", size, planes)?;
         }
         let (planes, views) = (setup.planes.iter().copied().max().unwrap_or(0), setup.views.1);
-        let on_host = args.device == options::Device::Cpu || !engine::cuda::BUILT_IN;
+        let on_host = args.device == Device::Cpu || !engine::cuda::BUILT_IN;
         let (config, queue, ranks) = (setup.config(&args), args.queue, team.collective().ranks());
         let step = TrainSize { config, size, planes, views, queue, on_host, ranks };
         args.limits.expect_room(&step.need()?, "a smaller --size, fewer --planes or a shorter --queue would help")?;

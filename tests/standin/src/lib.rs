@@ -8,8 +8,8 @@
 //!
 //! `settings` reads what a test wants, `state` holds contexts, streams and memory, `queue` decides when work runs,
 //! `silicon` runs it, `entry` is what all entry points have in common, and the `*_calls` are the entry points. They
-//! have the names and types of the driver's interface. `cudnn_calls`, `cublas_calls` and `nvjpeg_calls` are libraries beside it, `nvtx`
-//! a profiler.
+//! have the names and types of the driver's interface. `cudnn_calls`, `cublas_calls` and `nvjpeg_calls` are libraries
+//! beside it, `nvtx` a profiler.
 
 pub mod codes;
 mod compiled;
