@@ -327,7 +327,7 @@ fn crc32(bytes: &[u8]) -> u32 {
     !crc
 }
 
-/// An OpenEXR file of float channels in ZIP blocks: its attributes, and the channels by name.
+/// An OpenEXR file of float channels that are not compressed: its attributes, and the channels by name.
 pub fn exr(path: &Path) -> (BTreeMap<String, Vec<u8>>, BTreeMap<String, Vec<f32>>) {
     let mut file = Bytes::of(path);
     assert_eq!(file.take::<8>(), [0x76, 0x2f, 0x31, 0x01, 2, 0, 0, 0]);
@@ -341,7 +341,7 @@ pub fn exr(path: &Path) -> (BTreeMap<String, Vec<u8>>, BTreeMap<String, Vec<f32>
         let length = file.u32() as usize;
         attributes.insert(name, file.many(length));
     }
-    assert_eq!(attributes["compression"], [3], "ZIP");
+    assert_eq!(attributes["compression"], [0], "none");
     let mut window = Bytes::new(attributes["dataWindow"].clone());
     let [left, top, right, bottom] = [0; 4].map(|_| window.u32() as usize);
     assert_eq!((left, top), (0, 0));
@@ -355,34 +355,15 @@ pub fn exr(path: &Path) -> (BTreeMap<String, Vec<u8>>, BTreeMap<String, Vec<f32>
         assert_eq!([list.u32(), list.u32(), list.u32(), list.u32()], [2, 0, 1, 1], "floats at every pixel");
         names.push(name);
     }
-    let blocks = height.div_ceil(16);
-    let offsets: Vec<u64> = (0..blocks).map(|_| file.u64()).collect();
+    let offsets: Vec<u64> = (0..height).map(|_| file.u64()).collect();
     let mut channels: BTreeMap<String, Vec<f32>> = names.iter().map(|name| (name.clone(), Vec::new())).collect();
-    for (block, offset) in offsets.into_iter().enumerate() {
+    for (row, offset) in offsets.into_iter().enumerate() {
         file.go_to(offset as usize);
-        assert_eq!(file.u32() as usize, 16 * block, "the block's first row");
-        let length = file.u32() as usize;
-        let stored = file.many(length);
-        let lines = (height - 16 * block).min(16);
-        let size = lines * width * names.len() * 4;
-        let mut raw = Bytes::new(if length == size { stored } else { unpacked(&stored, size) });
-        for _ in 0..lines {
-            for name in &names {
-                channels.get_mut(name).unwrap().extend(raw.f32s(width));
-            }
+        assert_eq!(file.u32() as usize, row);
+        assert_eq!(file.u32() as usize, width * names.len() * 4, "bytes of a row");
+        for name in &names {
+            channels.get_mut(name).unwrap().extend(file.f32s(width));
         }
     }
     (attributes, channels)
-}
-
-/// Inflated, summed up, and even and odd bytes together again.
-fn unpacked(stored: &[u8], size: usize) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    flate2::read::ZlibDecoder::new(stored).read_to_end(&mut bytes).unwrap();
-    assert_eq!(bytes.len(), size);
-    for i in 1..size {
-        bytes[i] = bytes[i - 1].wrapping_add(bytes[i]).wrapping_sub(128);
-    }
-    let half = size.div_ceil(2);
-    (0..size).map(|i| bytes[if i % 2 == 0 { i / 2 } else { half + i / 2 }]).collect()
 }
