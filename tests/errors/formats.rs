@@ -101,8 +101,9 @@ fn write_scenes(root: &Path) {
 }
 
 fn write_strecha(root: &Path) {
-    for v in &TestScene::new().views {
-        file(root, &format!("{}.camera", v.file), camera_file(v));
+    let scene = TestScene::new();
+    for v in &scene.views {
+        file(root, &format!("{}.camera", v.file), camera_file(v, scene.size));
     }
 }
 

@@ -261,8 +261,8 @@ fn a_region_of_metashape_tells_depths_where_nothing_else_does() {
 
     // A camera in it searches from a hundredth of its end on.
     write(truth.views[0].r.transpose() * -truth.views[0].t);
-    let (plan, _) = planned(&InferOptions::default()).unwrap_or_else(|e| panic!("{e}"));
-    let first = plan.views[0].range;
+    let (_, scene) = planned(&InferOptions::default()).unwrap_or_else(|e| panic!("{e}"));
+    let first = scene.views[0].range.unwrap();
     assert!((first.near / first.far - 0.01).abs() < 1e-9, "{first:?}");
 
     // And one that no view meets is told.

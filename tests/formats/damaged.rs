@@ -42,7 +42,7 @@ pub fn written(layout: Layout, root: &Path) -> std::path::PathBuf {
         Layout::OpenMvs => ("scene.mvs", openmvs(&whole, 5)),
         Layout::Strecha => {
             for v in &whole.views {
-                put(&root.join(format!("{}.camera", v.file)), camera_file(v));
+                put(&root.join(format!("{}.camera", v.file)), camera_file(v, whole.size));
             }
             return root.join("00000007.png.camera");
         }

@@ -95,7 +95,7 @@ fn strecha_camera() {
     let folder = TempDir::new().unwrap();
     truth.write_photos(folder.path());
     for v in &truth.views {
-        put(&folder.path().join(format!("{}.camera", v.file)), camera_file(v));
+        put(&folder.path().join(format!("{}.camera", v.file)), camera_file(v, truth.size));
     }
     let scene = open(folder.path(), Layout::Strecha);
     assert!(difference(&scene, &truth) < EXACT, "{}", difference(&scene, &truth));

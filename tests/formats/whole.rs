@@ -1,7 +1,7 @@
 //! The scene in the tree in other formats through the whole program, and many cameras.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use engine::files::{pfm, ply_points};
@@ -12,6 +12,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::format_files::*;
+use crate::format_opf::write_opf;
 use crate::format_trees::*;
 use crate::scene_files::{TestScene, TestView};
 use crate::truth::cameras;
@@ -43,76 +44,134 @@ fn example(root: &Path) -> (Scene, TestScene) {
     (scene, written)
 }
 
-fn infer(scene: &Path, out: &Path) {
+fn infer(scene: &Path, out: &Path, range: &[&str]) {
     let ran = Command::new(env!("CARGO_BIN_EXE_engine"))
         .arg("infer")
         .arg(scene)
-        .args(["--max-side", "96", "--planes", "16", "--views", "3", "--levels", "1", "--resolution", "quarter", "-o"])
+        .args(["--max-side", "96", "--planes", "16", "--views", "3", "--levels", "1", "--resolution", "quarter"])
+        .args(range)
+        .arg("-o")
         .arg(out)
         .output()
         .unwrap();
-    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    assert!(ran.status.success(), "{}: {}", scene.display(), String::from_utf8_lossy(&ran.stderr));
 }
 
-/// One run in COLMAP's form and one in each of two others, with points and tracks: the same maps and the same cloud,
-/// but for what rounding in the last digit of a camera makes of an f32.
+/// A format: whether it has one focal length and no principal point, whether points with tracks, and what writes it and
+/// gives the file or folder to open.
+type Form = (&'static str, bool, bool, fn(&TestScene, &Path) -> PathBuf);
+
+fn forms() -> [Form; 17] {
+    fn file(root: &Path, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
+        put(&root.join(name), bytes);
+        root.join(name)
+    }
+    let transforms = |s: &TestScene, root: &Path| file(root, "transforms.json", frames(s).to_string());
+    let seven_scenes = |s: &TestScene, root: &Path| {
+        s.views.iter().for_each(|v| put(&root.join(v.file.replace(".jpg", ".pose.txt")), pose_file(v)));
+        put(&root.join("camera-intrinsics.txt"), words(&rows(s.views[0].k).concat(), " "));
+        root.to_owned()
+    };
+    [
+        ("transforms", false, false, transforms),
+        ("metashape", false, false, |s, root| file(root, "cameras.xml", metashape(s, ""))),
+        ("bundler", true, true, |s, root| {
+            put(&root.join("list.txt"), s.views.iter().map(|v| format!("{}\n", v.file)).collect::<String>());
+            let order: Vec<Option<usize>> = (0..s.views.len()).map(Some).collect();
+            file(root, "bundle.out", bundler(s, &order, [0.0; 2]))
+        }),
+        ("nvm", true, true, |s, root| {
+            let model = nvm_model(s, 0..s.views.len(), 0.0, true);
+            file(root, "scene.nvm", format!("NVM_V3\n\n{model}\n0\n"))
+        }),
+        ("openmvg", true, true, |s, root| file(root, "sfm_data.json", openmvg(s, "pinhole", json!({})).to_string())),
+        ("opensfm", false, true, |s, root| {
+            put(&root.join("tracks.csv"), opensfm_tracks(s));
+            file(root, "reconstruction.json", opensfm(s, json!({})).to_string())
+        }),
+        ("alicevision", false, true, |s, root| {
+            file(root, "cameras.sfm", alicevision(s, [1, 2, 0], json!({})).to_string())
+        }),
+        ("realitycapture", false, false, |s, root| {
+            write_xmp(s, root, &[0.0; 6]);
+            root.join("images")
+        }),
+        ("openmvs", false, true, |s, root| file(root, "scene.mvs", openmvs(s, 7))),
+        ("strecha", false, false, |s, root| {
+            s.views.iter().for_each(|v| put(&root.join(format!("{}.camera", v.file)), camera_file(v, s.size)));
+            root.to_owned()
+        }),
+        ("middlebury", false, false, |s, root| {
+            put(&root.join("scene_par.txt"), par(s));
+            root.to_owned()
+        }),
+        ("llff", true, false, |s, root| {
+            put(&root.join("poses_bounds.npy"), poses_bounds(s));
+            root.to_owned()
+        }),
+        ("neus", false, false, |s, root| file(root, "cameras.npz", cameras_npz(s, true))),
+        ("7scenes", false, false, seven_scenes),
+        ("open3d", false, false, |s, root| file(root, "trajectory.json", trajectory(s).to_string())),
+        ("kapture", false, false, |s, root| {
+            write_kapture(s, root);
+            root.to_owned()
+        }),
+        ("opf", true, true, |s, root| {
+            write_opf(s, root, json!({}));
+            root.join("project.opf")
+        }),
+    ]
+}
+
+/// One run in COLMAP's form and one in each other: the same maps and the same cloud, but for what rounding in the last
+/// digit of a camera makes of an f32. Where a format has no points, neither has COLMAP's, and both are told the range.
 #[test]
 fn the_same_scene_gives_the_same_cloud() {
     let folder = TempDir::new().unwrap();
-    let colmap = folder.path().join("colmap");
-    let (_, written) = example(&colmap);
-    let texts = [("cameras.sfm", sfm(&written)), ("scene.json", reconstruction(&written))];
-    infer(&colmap, &folder.path().join("expected"));
-    let cloud = |out: &Path| ply_points::read(&out.join("fused.ply")).unwrap().points;
-    let expected = cloud(&folder.path().join("expected"));
-    assert!(expected.len() > 100, "{} points", expected.len());
-    for (name, text) in texts {
-        let root = folder.path().join(name.replace('.', "_"));
-        fs::create_dir_all(root.join("images")).unwrap();
-        for view in &written.views {
-            fs::copy(colmap.join("images").join(&view.file), root.join("images").join(&view.file)).unwrap();
+    let photos = folder.path().join("colmap");
+    let (_, full) = example(&photos);
+    let with_photos = |root: &Path| {
+        for place in ["images", "sensors/records_data/images"] {
+            fs::create_dir_all(root.join(place)).unwrap();
+            for view in &full.views {
+                fs::copy(photos.join("images").join(&view.file), root.join(place).join(&view.file)).unwrap();
+            }
         }
-        put(&root.join(name), text);
-        put(&root.join("tracks.csv"), opensfm_tracks(&written));
-        let out = folder.path().join(format!("{name}.out"));
-        infer(&root.join(name), &out);
-        for view in &written.views {
+    };
+    let scene = |is_plain: bool, has_points: bool| {
+        let middle = DMat3::from_cols(DVec3::X * 640.0, DVec3::Y * 640.0, DVec3::new(255.5, 191.5, 1.0));
+        let view = |v: &TestView| TestView { k: if is_plain { middle } else { v.k }, file: v.file.clone(), ..*v };
+        let points = if has_points { full.points.clone() } else { Vec::new() };
+        TestScene { size: full.size, views: full.views.iter().map(view).collect(), points, model: None }
+    };
+    let range = |has_points: bool| if has_points { &[][..] } else { &["--range", "3.4,10.6"][..] };
+    let out_of = |name: &str| folder.path().join(format!("{name}.out"));
+    let expected_name = |is_plain: bool, has_points: bool| format!("expected-{is_plain}-{has_points}");
+    for (is_plain, has_points) in [(false, false), (false, true), (true, false), (true, true)] {
+        let name = expected_name(is_plain, has_points);
+        let root = folder.path().join(&name);
+        scene(is_plain, has_points).write_colmap_binary(&root, "sparse/0");
+        with_photos(&root);
+        infer(&root, &out_of(&name), range(has_points));
+    }
+    let cloud = |out: &Path| ply_points::read(&out.join("fused.ply")).unwrap().points;
+    for (name, is_plain, has_points, write) in forms() {
+        let root = folder.path().join(name);
+        with_photos(&root);
+        let opened = write(&scene(is_plain, has_points), &root);
+        let (out, expected) = (out_of(name), out_of(&expected_name(is_plain, has_points)));
+        infer(&opened, &out, range(has_points));
+        for view in &full.views {
             let map = |out: &Path| pfm::read(&out.join("depth").join(view.file.replace(".jpg", ".pfm"))).unwrap();
-            let (a, b) = (map(&out), map(&folder.path().join("expected")));
+            let (a, b) = (map(&out), map(&expected));
             let close = |(a, b): (&f32, &f32)| (a - b).abs() <= 1e-4 * b.abs();
             let alike = a.data.iter().zip(&b.data).filter(|(a, b)| close((a, b))).count();
             assert!(alike as f64 > 0.999 * a.data.len() as f64, "{name}, {}: {alike} of {}", view.file, a.data.len());
         }
-        let found = cloud(&out);
-        let difference = found.len().abs_diff(expected.len()) as f64;
-        assert!(difference <= 0.005 * expected.len() as f64, "{name}: {} against {}", found.len(), expected.len());
+        let (found, expected) = (cloud(&out).len(), cloud(&expected).len());
+        assert!(expected > 100, "{expected} points");
+        assert!(found.abs_diff(expected) as f64 <= 0.005 * expected as f64, "{name}: {found} against {expected}");
     }
-}
-
-/// The writer is for photos of 64 x 48; these are larger, which lengths in parts of the photo depend on.
-fn sfm(scene: &TestScene) -> String {
-    let mut written = alicevision(scene, [1, 2, 0], json!({}));
-    for list in ["views", "intrinsics"] {
-        for entry in written[list].as_array_mut().unwrap() {
-            entry["width"] = json!("512");
-            entry["height"] = json!("384");
-        }
-    }
-    written.to_string()
-}
-
-fn reconstruction(scene: &TestScene) -> String {
-    let mut written = opensfm(scene, json!({}));
-    for view in &scene.views {
-        let camera = &mut written[1]["cameras"][view.id.to_string()];
-        camera["width"] = json!(512);
-        camera["height"] = json!(384);
-        camera["focal_x"] = json!(view.k.x_axis.x / 512.0);
-        camera["focal_y"] = json!(view.k.y_axis.y / 512.0);
-        camera["c_x"] = json!((view.k.z_axis.x - 255.5) / 512.0);
-        camera["c_y"] = json!((view.k.z_axis.y - 191.5) / 512.0);
-    }
-    written.to_string()
 }
 
 /// A row of cameras.

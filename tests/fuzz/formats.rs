@@ -59,7 +59,7 @@ pub fn targets() -> Vec<Target> {
     bundle.push(("list.txt".into(), list));
     let mut sfm = one("reconstruction.json", opensfm(&any, json!({ "k1": 0.1 })).to_string().into());
     sfm.push(("tracks.csv".into(), opensfm_tracks(&any).into()));
-    let cameras = any.views.iter().map(|v| (format!("{}.camera", v.file), camera_file(v).into())).collect();
+    let cameras = any.views.iter().map(|v| (format!("{}.camera", v.file), camera_file(v, any.size).into())).collect();
     let mut frames_of_scenes: Vec<(String, Vec<u8>)> =
         any.views.iter().map(|v| (format!("frame-{:06}.pose.txt", v.id), pose_file(v).into())).collect();
     let k = words(&rows(any.views[0].k).concat(), " ");

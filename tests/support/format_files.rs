@@ -126,7 +126,7 @@ pub fn openmvs_with(scene: &TestScene, version: u32, masks: &[&str], scores: &[&
         if version > 3 {
             bytes.extend(text("RGB"));
         }
-        bytes.extend([64u32.to_le_bytes(), 48u32.to_le_bytes()].concat());
+        bytes.extend([scene.size.0.to_le_bytes(), scene.size.1.to_le_bytes()].concat());
         bytes.extend(little(&rows(view.k).concat()));
         bytes.extend(little(&rows(in_platform).concat()));
         bytes.extend(little(&offset.to_array()));
@@ -190,11 +190,12 @@ pub fn npy(shape: &[usize], data: &[f64], doubles: bool) -> Vec<u8> {
 
 pub fn poses_bounds(scene: &TestScene) -> Vec<u8> {
     let mut data = Vec::new();
+    let (width, height) = (f64::from(scene.size.0), f64::from(scene.size.1));
     for v in &scene.views {
         // Down, right, backward as columns.
         let axes = DMat3::from_cols(v.r.row(1), v.r.row(0), -v.r.row(2));
         let (m, c) = (rows(axes), centre(v));
-        for (i, last) in [48.0, 64.0, v.k.x_axis.x].into_iter().enumerate() {
+        for (i, last) in [height, width, v.k.x_axis.x].into_iter().enumerate() {
             data.extend([m[i][0], m[i][1], m[i][2], c[i], last]);
         }
         data.extend([2.0, 6.5]);
@@ -241,7 +242,8 @@ pub fn write_kapture(scene: &TestScene, root: &Path) {
     };
     for (i, v) in scene.views.iter().enumerate() {
         let k = [v.k.x_axis.x, v.k.y_axis.y, v.k.z_axis.x + 0.5, v.k.z_axis.y + 0.5];
-        sensors += &format!("cam{i}, , camera, PINHOLE, 64, 48, {}\n", words(&k, ", "));
+        let (width, height) = scene.size;
+        sensors += &format!("cam{i}, , camera, PINHOLE, {width}, {height}, {}\n", words(&k, ", "));
         let time = i.min(2);
         records += &format!("{time}, cam{i}, images/{}\n", v.file);
         if i < 2 {
@@ -262,11 +264,11 @@ pub fn write_kapture(scene: &TestScene, root: &Path) {
 }
 
 /// A `.camera` file of Strecha's.
-pub fn camera_file(v: &TestView) -> String {
+pub fn camera_file(v: &TestView, (width, height): (u32, u32)) -> String {
     let (k, r) = (rows(v.k), rows(v.r.transpose()));
     let all = [k[0], k[1], k[2], [0.0; 3], r[0], r[1], r[2], centre(v).to_array()];
     let lines: Vec<String> = all.iter().map(|row| words(row, " ")).collect();
-    format!("{}\n64 48\n", lines.join("\n"))
+    format!("{}\n{width} {height}\n", lines.join("\n"))
 }
 
 /// Middlebury's table.
@@ -291,7 +293,7 @@ pub fn trajectory(scene: &TestScene) -> serde_json::Value {
         let [x, y, z] = [v.r.x_axis, v.r.y_axis, v.r.z_axis];
         let columns = [x.x, x.y, x.z, 0.0, y.x, y.y, y.z, 0.0, z.x, z.y, z.z, 0.0, v.t.x, v.t.y, v.t.z, 1.0];
         serde_json::json!({ "class_name": "PinholeCameraParameters", "extrinsic": columns,
-            "intrinsic": { "width": 64, "height": 48, "intrinsic_matrix": v.k.to_cols_array() } })
+            "intrinsic": { "width": scene.size.0, "height": scene.size.1, "intrinsic_matrix": v.k.to_cols_array() } })
     };
     let all: Vec<serde_json::Value> = scene.views.iter().map(parameters).collect();
     serde_json::json!({ "class_name": "PinholeCameraTrajectory", "parameters": all })

@@ -21,7 +21,7 @@ pub fn opengl(view: &TestView, turn: DMat3, shift: DVec3) -> Value {
 pub fn frames(scene: &TestScene) -> Value {
     let frame = |v: &TestView| {
         json!({ "file_path": format!("images/{}", v.file), "fl_x": v.k.x_axis.x, "fl_y": v.k.y_axis.y,
-                "cx": v.k.z_axis.x + 0.5, "cy": v.k.z_axis.y + 0.5, "w": 64, "h": 48,
+                "cx": v.k.z_axis.x + 0.5, "cy": v.k.z_axis.y + 0.5, "w": scene.size.0, "h": scene.size.1,
                 "transform_matrix": opengl(v, DMat3::IDENTITY, DVec3::ZERO) })
     };
     json!({ "frames": scene.views.iter().map(frame).collect::<Vec<_>>() })
@@ -33,7 +33,8 @@ pub fn metashape_camera(i: usize, view: &TestView, turn: DMat3, scale: f64, shif
     let c = turn.transpose() * (-(view.r.transpose() * view.t) - shift) / scale;
     let r = rows(to_chunk);
     let matrix: Vec<f64> = (0..3).flat_map(|i| [r[i][0], r[i][1], r[i][2], c[i]]).chain([0.0, 0.0, 0.0, 1.0]).collect();
-    let label = view.file.trim_end_matches(".png");
+    let label = Path::new(&view.file).with_extension("");
+    let label = label.display();
     format!(
         "<camera id=\"{i}\" sensor_id=\"{i}\" label=\"{label}\"><transform>{}</transform></camera>\n",
         words(&matrix, " ")
@@ -48,12 +49,14 @@ pub fn metashape(scene: &TestScene, lens: &str) -> String {
     for (i, view) in scene.views.iter().enumerate() {
         let (fx, fy, skew) = (view.k.x_axis.x, view.k.y_axis.y, view.k.y_axis.x);
         // u = w / 2 + cx + ..., where the first pixel's centre is u = 0.5.
-        let (cx, cy) = (view.k.z_axis.x + 0.5 - 32.0, view.k.z_axis.y + 0.5 - 24.0);
+        let (width, height) = scene.size;
+        let cx = view.k.z_axis.x + 0.5 - f64::from(width) / 2.0;
+        let cy = view.k.z_axis.y + 0.5 - f64::from(height) / 2.0;
         sensors += &format!(
-            "<sensor id=\"{i}\" label=\"a\" type=\"frame\"><resolution width=\"64\" height=\"48\"/>\n\
-             <calibration type=\"frame\" class=\"initial\"><resolution width=\"64\" height=\"48\"/>\
+            "<sensor id=\"{i}\" label=\"a\" type=\"frame\"><resolution width=\"{width}\" height=\"{height}\"/>\n\
+             <calibration type=\"frame\" class=\"initial\"><resolution width=\"{width}\" height=\"{height}\"/>\
              <f>1</f></calibration>\n\
-             <calibration type=\"frame\" class=\"adjusted\"><resolution width=\"64\" height=\"48\"/>\n\
+             <calibration type=\"frame\" class=\"adjusted\"><resolution width=\"{width}\" height=\"{height}\"/>\n\
              <f>{fy}</f><cx>{cx}</cx><cy>{cy}</cy><b1>{}</b1><b2>{skew}</b2>{lens}</calibration></sensor>\n",
             fx - fy
         );
@@ -90,11 +93,11 @@ pub fn metashape_with_region(scene: &TestScene, centre: DVec3, sides: DMat3, siz
 pub fn openmvg(scene: &TestScene, kind: &str, lens: Value) -> Value {
     let view = |(i, v): (usize, &TestView)| {
         json!({ "key": i, "value": { "polymorphic_id": 1073741824, "ptr_wrapper": { "id": 2147483649u32 + i as u32,
-                "data": { "local_path": "", "filename": v.file, "width": 64, "height": 48, "id_view": i,
+                "data": { "local_path": "", "filename": v.file, "width": scene.size.0, "height": scene.size.1, "id_view": i,
                           "id_intrinsic": i, "id_pose": 10 + i } } } })
     };
     let intrinsic = |(i, v): (usize, &TestView)| {
-        let mut data = json!({ "width": 64, "height": 48, "focal_length": v.k.x_axis.x,
+        let mut data = json!({ "width": scene.size.0, "height": scene.size.1, "focal_length": v.k.x_axis.x,
                                "principal_point": [v.k.z_axis.x, v.k.z_axis.y] });
         data.as_object_mut().unwrap().extend(lens.as_object().unwrap().clone());
         // The name stands with the first object of a type only.
@@ -123,9 +126,10 @@ pub fn openmvg(scene: &TestScene, kind: &str, lens: Value) -> Value {
 }
 
 pub fn opensfm(scene: &TestScene, lens: Value) -> Value {
+    let (width, height) = (f64::from(scene.size.0), f64::from(scene.size.1));
     let camera = |v: &TestView| {
-        let mut camera = json!({ "projection_type": "brown", "width": 64, "height": 48, "focal_x": v.k.x_axis.x / 64.0,
-            "focal_y": v.k.y_axis.y / 64.0, "c_x": (v.k.z_axis.x - 31.5) / 64.0, "c_y": (v.k.z_axis.y - 23.5) / 64.0 });
+        let mut camera = json!({ "projection_type": "brown", "width": scene.size.0, "height": scene.size.1, "focal_x": v.k.x_axis.x / width,
+            "focal_y": v.k.y_axis.y / width, "c_x": (v.k.z_axis.x - (width - 1.0) / 2.0) / width, "c_y": (v.k.z_axis.y - (height - 1.0) / 2.0) / width });
         camera.as_object_mut().unwrap().extend(lens.as_object().unwrap().clone());
         (v.id.to_string(), camera)
     };
@@ -157,17 +161,18 @@ pub fn opensfm_tracks(scene: &TestScene) -> String {
 /// In the words of a version, numbers being texts.
 pub fn alicevision(scene: &TestScene, version: [u32; 3], lens: Value) -> Value {
     let text = |value: f64| Value::String(value.to_string());
+    let (width, height) = (f64::from(scene.size.0), f64::from(scene.size.1));
     let intrinsic = |v: &TestView| {
         let (fx, fy, cx, cy) = (v.k.x_axis.x, v.k.y_axis.y, v.k.z_axis.x, v.k.z_axis.y);
-        let mut intrinsic = json!({ "intrinsicId": v.id.to_string(), "width": "64", "height": "48",
+        let mut intrinsic = json!({ "intrinsicId": v.id.to_string(), "width": text(width), "height": text(height),
             "sensorWidth": "36", "sensorHeight": "27", "type": "pinhole", "distortionParams": "", "locked": "0" });
         let fields = match version {
             [1, 0, 0] => json!({ "pxFocalLength": text(fx), "principalPoint": [text(cx), text(cy)] }),
             [1, 2, 0] => json!({ "pxFocalLength": [text(fx), text(fy)], "principalPoint": [text(cx), text(cy)] }),
-            [1, 2, 2] => json!({ "focalLength": text(fx * 36.0 / 64.0), "pixelRatio": text(fx / fy),
-                                 "principalPoint": [text(cx - 32.0), text(cy - 24.0)] }),
-            _ => json!({ "focalLength": text(fx * 36.0 / 64.0), "pixelRatio": text(fy / fx),
-                         "principalPoint": [text(cx - 32.0), text(cy - 24.0)] }),
+            [1, 2, 2] => json!({ "focalLength": text(fx * 36.0 / width), "pixelRatio": text(fx / fy),
+                                 "principalPoint": [text(cx - width / 2.0), text(cy - height / 2.0)] }),
+            _ => json!({ "focalLength": text(fx * 36.0 / width), "pixelRatio": text(fy / fx),
+                         "principalPoint": [text(cx - width / 2.0), text(cy - height / 2.0)] }),
         };
         intrinsic.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
         intrinsic.as_object_mut().unwrap().extend(lens.as_object().unwrap().clone());
@@ -182,7 +187,7 @@ pub fn alicevision(scene: &TestScene, version: [u32; 3], lens: Value) -> Value {
     };
     let view = |v: &TestView| {
         json!({ "viewId": v.id.to_string(), "poseId": v.id.to_string(), "intrinsicId": v.id.to_string(),
-                "path": format!("C:\\photos\\images\\{}", v.file), "width": "64", "height": "48", "metadata": {} })
+                "path": format!("C:\\photos\\images\\{}", v.file), "width": text(width), "height": text(height), "metadata": {} })
     };
     let point = |(i, (x, seen)): (usize, &(DVec3, Vec<u32>))| {
         let seen: Vec<Value> = seen
@@ -202,6 +207,7 @@ pub fn alicevision(scene: &TestScene, version: [u32; 3], lens: Value) -> Value {
 
 /// Below `images/`, as RealityCapture writes them beside the photos.
 pub fn write_xmp(scene: &TestScene, root: &Path, coefficients: &[f64; 6]) {
+    let (width, height) = (f64::from(scene.size.0), f64::from(scene.size.1));
     for v in &scene.views {
         let centre = -(v.r.transpose() * v.t);
         let text = format!(
@@ -212,14 +218,14 @@ pub fn write_xmp(scene: &TestScene, root: &Path, coefficients: &[f64; 6]) {
              xcr:AspectRatio=\"{}\" xcr:PrincipalPointU=\"{}\" xcr:PrincipalPointV=\"{}\">\n\
              <xcr:Rotation>{}</xcr:Rotation><xcr:Position>{}</xcr:Position>\n\
              <xcr:DistortionCoeficients>{}</xcr:DistortionCoeficients>\n</rdf:Description></rdf:RDF></x:xmpmeta>\n",
-            v.k.x_axis.x * 36.0 / 64.0,
+            v.k.x_axis.x * 36.0 / width,
             v.k.y_axis.y / v.k.x_axis.x,
-            (v.k.z_axis.x - 31.5) / 64.0,
-            (v.k.z_axis.y - 23.5) / 64.0,
+            (v.k.z_axis.x - (width - 1.0) / 2.0) / width,
+            (v.k.z_axis.y - (height - 1.0) / 2.0) / width,
             words(&rows(v.r).concat(), " "),
             words(&centre.to_array(), " "),
             words(coefficients, " "),
         );
-        put(&root.join("images").join(v.file.replace(".png", ".xmp")), text);
+        put(&root.join("images").join(Path::new(&v.file).with_extension("xmp")), text);
     }
 }
