@@ -63,7 +63,8 @@ pub fn run(args: &InfoArgs) -> Result<()> {
     if args.json {
         let info = json!({
             "event": "info", "version": version, "device": "cpu", "gpu": gpu(), "threads": threads, "simd": simd,
-            "photos": photo_format::described(), "weights": network.weights_name(), "weights_sha256": network.weights_hash(),
+            "photos": photo_format::described(), "weights": network.weights_name(),
+            "weights_sha256": network.weights_hash(),
             "config": network.config().to_string(), "memory_available": available,
             "memory_needed": need.peak(), "memory_stages": need.stages,
         });

@@ -97,8 +97,8 @@ impl ImageDecoder for HeifDecoder<'_> {
     }
 }
 
-/// Copies a plane of some channels to where these begin among all of a pixel. Results with 16 bits use all of them, which
-/// samples of 10 or 12 bits do not.
+/// Copies a plane of some channels to where these begin among all of a pixel. Results with 16 bits use all of them,
+/// which samples of 10 or 12 bits do not.
 fn copy(plane: &Plane<&[u8]>, buffer: &mut [u8], (first, some, all): (usize, usize, usize), is_wide: bool) {
     let bytes_of = |wide: bool| if wide { 2 } else { 1 };
     let (from_bytes, to_bytes) = (bytes_of(plane.bits_per_pixel > 8), bytes_of(is_wide));

@@ -1,6 +1,6 @@
 //! Formats of photos: which are read, and which are not: what cameras write of their sensors, and, without the features
-//! that read them, HEIC, AVIF and JPEG XL. Those are told by how the file begins, with the command that makes a photo of
-//! it that is read.
+//! that read them, HEIC, AVIF and JPEG XL. Those are told by how the file begins, with the command that makes a photo
+//! of it that is read.
 
 use std::collections::BTreeSet;
 use std::io::Read;

@@ -219,8 +219,8 @@ fn corners_apart(found: &Region, expected: &[DVec3; 8]) -> f64 {
     expected.iter().map(nearest).fold(0.0, f64::max)
 }
 
-/// Nobody asks for Metashape's region: its scene has no points, so that views search what they see of it, and nothing is
-/// cut off.
+/// Nobody asks for Metashape's region: its scene has no points, so that views search what they see of it, and nothing
+/// is cut off.
 #[test]
 fn a_region_of_metashape_tells_depths_where_nothing_else_does() {
     let truth = TestScene::new();

@@ -57,7 +57,7 @@ fn infer(scene: &Path, out: &Path, range: &[&str]) {
     assert!(ran.status.success(), "{}: {}", scene.display(), String::from_utf8_lossy(&ran.stderr));
 }
 
-/// A format: whether it has one focal length and no principal point, whether points with tracks, and what writes it and
+/// A format: whether it has one focal length and no principal point, or one camera; whether points with tracks, and what writes it and
 /// gives the file or folder to open.
 type Form = (&'static str, bool, bool, fn(&TestScene, &Path) -> PathBuf);
 
@@ -68,7 +68,11 @@ fn forms() -> [Form; 17] {
     }
     let transforms = |s: &TestScene, root: &Path| file(root, "transforms.json", frames(s).to_string());
     let seven_scenes = |s: &TestScene, root: &Path| {
-        s.views.iter().for_each(|v| put(&root.join(v.file.replace(".jpg", ".pose.txt")), pose_file(v)));
+        for v in &s.views {
+            put(&root.join(v.file.replace(".jpg", ".pose.txt")), pose_file(v));
+            // What is in a photo counts, not how its name ends.
+            fs::copy(root.join("images").join(&v.file), root.join(v.file.replace(".jpg", ".color.png"))).unwrap();
+        }
         put(&root.join("camera-intrinsics.txt"), words(&rows(s.views[0].k).concat(), " "));
         root.to_owned()
     };
@@ -110,7 +114,7 @@ fn forms() -> [Form; 17] {
             root.to_owned()
         }),
         ("neus", false, false, |s, root| file(root, "cameras.npz", cameras_npz(s, true))),
-        ("7scenes", false, false, seven_scenes),
+        ("7scenes", true, false, seven_scenes),
         ("open3d", false, false, |s, root| file(root, "trajectory.json", trajectory(s).to_string())),
         ("kapture", false, false, |s, root| {
             write_kapture(s, root);
@@ -162,7 +166,11 @@ fn the_same_scene_gives_the_same_cloud() {
         let (out, expected) = (out_of(name), out_of(&expected_name(is_plain, has_points)));
         infer(&opened, &out, range(has_points));
         for view in &full.views {
-            let map = |out: &Path| pfm::read(&out.join("depth").join(view.file.replace(".jpg", ".pfm"))).unwrap();
+            let map = |out: &Path| {
+                let names =
+                    [".pfm", ".color.pfm"].map(|ending| out.join("depth").join(view.file.replace(".jpg", ending)));
+                pfm::read(names.iter().find(|file| file.exists()).unwrap()).unwrap()
+            };
             let (a, b) = (map(&out), map(&expected));
             let close = |(a, b): (&f32, &f32)| (a - b).abs() <= 1e-4 * b.abs();
             let alike = a.data.iter().zip(&b.data).filter(|(a, b)| close((a, b))).count();

@@ -145,7 +145,7 @@ pub fn openmvs_with(scene: &TestScene, version: u32, masks: &[&str], scores: &[&
         if version > 4 {
             bytes.extend(text(masks.get(i).unwrap_or(&"")));
         }
-        bytes.extend([0, i.min(3) as u32, pose].map(u32::to_le_bytes).concat());
+        bytes.extend([0, i.min(scene.views.len() - 1) as u32, pose].map(u32::to_le_bytes).concat());
         if version > 2 {
             bytes.extend(5u32.to_le_bytes());
         }

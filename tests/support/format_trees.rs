@@ -93,8 +93,8 @@ pub fn metashape_with_region(scene: &TestScene, centre: DVec3, sides: DMat3, siz
 pub fn openmvg(scene: &TestScene, kind: &str, lens: Value) -> Value {
     let view = |(i, v): (usize, &TestView)| {
         json!({ "key": i, "value": { "polymorphic_id": 1073741824, "ptr_wrapper": { "id": 2147483649u32 + i as u32,
-                "data": { "local_path": "", "filename": v.file, "width": scene.size.0, "height": scene.size.1, "id_view": i,
-                          "id_intrinsic": i, "id_pose": 10 + i } } } })
+                "data": { "local_path": "", "filename": v.file, "width": scene.size.0, "height": scene.size.1,
+                          "id_view": i, "id_intrinsic": i, "id_pose": 10 + i } } } })
     };
     let intrinsic = |(i, v): (usize, &TestView)| {
         let mut data = json!({ "width": scene.size.0, "height": scene.size.1, "focal_length": v.k.x_axis.x,
@@ -128,8 +128,9 @@ pub fn openmvg(scene: &TestScene, kind: &str, lens: Value) -> Value {
 pub fn opensfm(scene: &TestScene, lens: Value) -> Value {
     let (width, height) = (f64::from(scene.size.0), f64::from(scene.size.1));
     let camera = |v: &TestView| {
-        let mut camera = json!({ "projection_type": "brown", "width": scene.size.0, "height": scene.size.1, "focal_x": v.k.x_axis.x / width,
-            "focal_y": v.k.y_axis.y / width, "c_x": (v.k.z_axis.x - (width - 1.0) / 2.0) / width, "c_y": (v.k.z_axis.y - (height - 1.0) / 2.0) / width });
+        let [x, y] = [v.k.z_axis.x - (width - 1.0) / 2.0, v.k.z_axis.y - (height - 1.0) / 2.0];
+        let mut camera = json!({ "projection_type": "brown", "width": scene.size.0, "height": scene.size.1,
+            "focal_x": v.k.x_axis.x / width, "focal_y": v.k.y_axis.y / width, "c_x": x / width, "c_y": y / width });
         camera.as_object_mut().unwrap().extend(lens.as_object().unwrap().clone());
         (v.id.to_string(), camera)
     };
@@ -187,7 +188,8 @@ pub fn alicevision(scene: &TestScene, version: [u32; 3], lens: Value) -> Value {
     };
     let view = |v: &TestView| {
         json!({ "viewId": v.id.to_string(), "poseId": v.id.to_string(), "intrinsicId": v.id.to_string(),
-                "path": format!("C:\\photos\\images\\{}", v.file), "width": text(width), "height": text(height), "metadata": {} })
+                "path": format!("C:\\photos\\images\\{}", v.file), "width": text(width), "height": text(height),
+                "metadata": {} })
     };
     let point = |(i, (x, seen)): (usize, &(DVec3, Vec<u32>))| {
         let seen: Vec<Value> = seen

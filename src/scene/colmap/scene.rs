@@ -176,8 +176,7 @@ pub fn open(root: &Path, options: &OpenOptions) -> Result<Scene> {
     }
     lenses.note(&mut notes);
     let points = scene_points(&model, &views, &mut notes);
-    let (root, layout) = (root.to_owned(), Layout::Colmap);
-    let (region, region_of_files) = (None, None);
+    let (root, layout, region, region_of_files) = (root.to_owned(), Layout::Colmap, None, None);
     Ok(Scene { root, layout, views, points, region, region_of_files, poses: None, georeference: None, notes })
 }
 
