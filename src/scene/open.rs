@@ -88,7 +88,9 @@ fn folder(path: &Path, options: &OpenOptions) -> Result<Scene> {
             );
             // Cameras that are damaged at their beginning are recognised as nothing.
             let files = input::files_in(path, "list the scene's files")?;
-            let other = files.iter().find(|file| !image::has_photo_extension(file)).and_then(|file| file.file_name());
+            let is_photo =
+                |file: &Path| image::has_photo_extension(file) || photo_format::Format::of_name(file).is_some();
+            let other = files.iter().find(|file| !is_photo(file)).and_then(|file| file.file_name());
             let other = other.map(|name| format!(" ({} holds none in a format that is known)", name.to_string_lossy()));
             let found = format!("{} and no cameras{}", counted(photos, "photo"), other.unwrap_or_default());
             return Err(Error::input(dir.to_string(), found, expected));
