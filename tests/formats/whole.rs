@@ -57,8 +57,8 @@ fn infer(scene: &Path, out: &Path, range: &[&str]) {
     assert!(ran.status.success(), "{}: {}", scene.display(), String::from_utf8_lossy(&ran.stderr));
 }
 
-/// A format: whether it has one focal length and no principal point, or one camera; whether points with tracks, and what writes it and
-/// gives the file or folder to open.
+/// A format: whether it has one camera, with one focal length and no principal point; whether points with tracks; and
+/// what writes it and gives the file or folder to open.
 type Form = (&'static str, bool, bool, fn(&TestScene, &Path) -> PathBuf);
 
 fn forms() -> [Form; 17] {
