@@ -23,6 +23,7 @@ use crate::scene_files::{TestScene, TestView};
 const ELSEWHERE: &[(&str, &str, &str)] = &[
     ("", "--calibrate", "needs COLMAP: tests/calibration.rs"),
     ("", "--device cuda", "needs a GPU: tests/driver"),
+    ("", "s3://", "needs an object store: tests/remote"),
     ("", "--peer", "needs PyTorch: tests/bench.rs"),
     ("", "engine eval dtu", "needs DTU's files: tests/evaluation_files"),
     ("", "--crs EPSG:32632", "needs a scene seen from above: tests/ortho"),
