@@ -20,7 +20,7 @@ use crate::mesh::meshing::REPORT;
 use crate::run::products::{CLOUD, SHARDS};
 use crate::shards::plan_file::{PLAN, PlanFile};
 use crate::shards::state::{Condition, ShardState, Stage, age, now_in};
-use crate::shards::tile_status::{TileStatus, is_joined};
+use crate::shards::tile_status::{TileStatus, is_joined, told};
 use crate::shards::which::Shard;
 
 /// How often `--watch` looks.
@@ -226,19 +226,16 @@ impl Status {
         let _ = write!(text, "\n\n{:>9} {:>9} {:>9} {:>8} {:>8}", "shard", "maps", "merged", "state", "s/view");
         for shard in shown.iter().take(SHOWN) {
             let seconds = shard.seconds_a_view.map_or_else(|| "-".into(), |seconds| format!("{seconds:.2}"));
-            let mut told: Vec<String> = shard.host.iter().filter(|_| shard.state != "done").cloned().collect();
-            told.extend(shard.seconds_left.map(|left| format!("{} left", duration(left))));
-            let silent = shard.silent_for.filter(|_| shard.state == "lost");
-            told.extend(silent.map(|silent| format!("no sign of life for {}: start it again", duration(silent))));
-            told.extend(shard.message.clone());
+            let host = shard.host.as_deref().filter(|_| shard.state != "done");
+            let lost = shard.silent_for.filter(|_| shard.state == "lost");
+            let told = told(host, shard.seconds_left, lost, shard.message.as_deref());
             let _ = write!(
                 text,
-                "\n{:>9} {:>9} {:>9} {:>8} {seconds:>8}  {}",
+                "\n{:>9} {:>9} {:>9} {:>8} {seconds:>8}  {told}",
                 format!("{}/{}", shard.shard, self.shards.len()),
                 format!("{}/{}", shard.mapped, shard.views),
                 format!("{}/{}", shard.merged, shard.views),
-                shard.state,
-                told.join(", ")
+                shard.state
             );
         }
         if shown.len() > SHOWN {

@@ -90,9 +90,12 @@ impl TileStatus {
             let Some(silent_for) = age(&file, now) else { continue };
             let own = own(shard, tiles);
             let made = is_there[own.clone()].iter().filter(|&&is_there| is_there).count();
-            let word = if made == own.len() { "done" } else { state.word(silent_for) };
-            // Done, and yet parts are missing: somebody has removed them.
-            let word = if word == "done" && made < own.len() { "stopped" } else { word };
+            let word = match state.word(silent_for) {
+                _ if made == own.len() => "done",
+                // Done, and yet parts are missing: somebody has removed them.
+                "done" => "stopped",
+                word => word,
+            };
             let each = state.seconds_each();
             shards.push(TileShard {
                 shard: shard.number,
@@ -138,19 +141,25 @@ impl TileStatus {
             ["failed", "lost", "stopped"].iter().position(|word| *word == shard.state).unwrap_or(3)
         });
         for shard in open.iter().take(SHOWN) {
-            let mut told = vec![shard.host.clone()];
-            told.extend(shard.seconds_left.map(|left| format!("{} left", duration(left))));
-            let silent = shard.silent_for.filter(|_| shard.state == "lost");
-            told.extend(silent.map(|silent| format!("no sign of life for {}: start it again", duration(silent))));
-            told.extend(shard.message.clone());
+            let lost = shard.silent_for.filter(|_| shard.state == "lost");
+            let told = told(Some(&shard.host), shard.seconds_left, lost, shard.message.as_deref());
             let place = format!("{}/{}", shard.shard, shard.of);
             let made = format!("{}/{}", shard.made, shard.tiles);
-            let _ = write!(text, "\n{place:>9} {made:>9} {:>8}  {}", shard.state, told.join(", "));
+            let _ = write!(text, "\n{place:>9} {made:>9} {:>8}  {told}", shard.state);
         }
         if open.len() > SHOWN {
             let _ = write!(text, "\n{:>9} and {} more (--json has all)", "...", open.len() - SHOWN);
         }
     }
+}
+
+/// Where a shard is or was worked on, and what else there is to say of it.
+pub fn told(host: Option<&str>, left: Option<f64>, lost_for: Option<f64>, message: Option<&str>) -> String {
+    let mut told: Vec<String> = host.into_iter().map(str::to_owned).collect();
+    told.extend(left.map(|left| format!("{} left", duration(left))));
+    told.extend(lost_for.map(|silent| format!("no sign of life for {}: start it again", duration(silent))));
+    told.extend(message.map(str::to_owned));
+    told.join(", ")
 }
 
 /// Whether a file was written after another, or at once.
